@@ -12,9 +12,12 @@
 
 typedef struct {
     const char *label, *drafter;
+    ftk_engine *engine; /* its own: what a drafter learns stays with the engine */
     ftk_tree_shape shape;
     int budget;
-    double *ratio; /* [n questions] plain seconds / its seconds */
+    const double *cost; /* [rows] seconds of a pass, as measured at the start */
+    double *ratio;      /* [n questions] plain seconds / its seconds */
+    double *cost_ratio; /* [n questions] the same of its passes at `cost`, without noise */
     double seconds, draft, forward, judge;
     uint64_t emitted, steps, drafted, accepted_at[8];
     size_t same;
@@ -22,8 +25,7 @@ typedef struct {
 
 static bool ignore_end; /* answers go on to the full number of tokens */
 
-static void answer(ftk_engine *e, const method *m, const int32_t *prompt, size_t n_prompt,
-                   size_t n, run *r)
+static void answer(const method *m, const int32_t *prompt, size_t n_prompt, size_t n, run *r)
 {
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
@@ -32,7 +34,8 @@ static void answer(ftk_engine *e, const method *m, const int32_t *prompt, size_t
     cfg.budget = m->budget;
     cfg.ignore_end = ignore_end;
     ftk_session *s;
-    if (ftk_session_open(&s, e, &cfg) != FTK_OK || run_answer(s, prompt, n_prompt, n, r) != FTK_OK)
+    if (ftk_session_open(&s, m->engine, &cfg) != FTK_OK ||
+        run_answer(s, prompt, n_prompt, n, r) != FTK_OK)
         exit(1);
     ftk_session_free(s);
 }
@@ -40,6 +43,9 @@ static void answer(ftk_engine *e, const method *m, const int32_t *prompt, size_t
 static void count(method *m, const run *r, const run *plain, size_t i)
 {
     m->ratio[i] = r->seconds > 0 ? plain->seconds / r->seconds : 1;
+    double passes = 0;
+    for (int rows = 1; rows <= 128; rows++) passes += r->steps[rows] * m->cost[rows];
+    m->cost_ratio[i] = r->n > 1 ? (double)(r->n - 1) * m->cost[1] / passes : 1;
     m->seconds += r->seconds;
     m->draft += r->stats.draft_seconds;
     m->forward += r->stats.forward_seconds;
@@ -48,65 +54,77 @@ static void count(method *m, const run *r, const run *plain, size_t i)
     m->steps += r->stats.steps;
     m->drafted += r->stats.drafted;
     m->same += r->n == plain->n && memcmp(r->tokens, plain->tokens, r->n * sizeof *r->tokens) == 0;
-    for (int d = 0; d < 8; d++)
-        m->accepted_at[d] += r->stats.accepted_at[d];
+    for (int d = 0; d < 8; d++) m->accepted_at[d] += r->stats.accepted_at[d];
 }
 
 static void print(const method *m, const method *plain, size_t n)
 {
-    printf("| %s | %.2f | %.0f | %.2f | %.2f (%.2f-%.2f) | %.1f | %.0f %% | %zu/%zu |", m->label,
-           (double)m->emitted / (double)m->steps, (double)m->emitted / m->seconds,
+    printf("| %s | %.2f | %.0f | %.2f | %.2f (%.2f-%.2f) | %.2f (%.2f-%.2f, worst %.2f) | %.1f | "
+           "%.0f %% | %zu/%zu |",
+           m->label, (double)m->emitted / (double)m->steps, (double)m->emitted / m->seconds,
            plain->seconds / m->seconds, run_quantile(m->ratio, n, 0.5),
            run_quantile(m->ratio, n, 0.25), run_quantile(m->ratio, n, 0.75),
+           run_quantile(m->cost_ratio, n, 0.5), run_quantile(m->cost_ratio, n, 0.25),
+           run_quantile(m->cost_ratio, n, 0.75), run_quantile(m->cost_ratio, n, 0),
            (double)m->drafted / (double)m->steps, 100 * m->draft / m->seconds, m->same, n);
-    for (int d = 0; d < 6; d++)
-        printf(" %.2f", (double)m->accepted_at[d] / (double)m->steps);
+    for (int d = 0; d < 6; d++) printf(" %.2f", (double)m->accepted_at[d] / (double)m->steps);
     printf(" |\n");
 }
 
 static void bench_model(const char *path, const questions *q, size_t n, int threads)
 {
     ftk_model *m = run_model(path);
-    ftk_engine *e = run_engine(m, threads);
     ftk_model_info info;
     ftk_model_get_info(m, &info);
     method methods[] = {
         {.label = "none", .drafter = "none", .budget = -1},
+        {.label = "none, again", .drafter = "none", .budget = -1},
         {.label = "jacobi, fitted tree", .drafter = "jacobi", .budget = -1},
         {.label = "jacobi, 7 nodes", .drafter = "jacobi", .budget = 7},
-        {.label = "jacobi, paper's 69 rows", .drafter = "jacobi", .shape = FTK_TREE_PAPER,
+        {.label = "jacobi, paper's 69 rows",
+         .drafter = "jacobi",
+         .shape = FTK_TREE_PAPER,
          .budget = -1},
         {.label = "lookup", .drafter = "lookup", .budget = -1},
         {.label = "auto", .drafter = "auto", .budget = -1},
     };
     enum { N = sizeof methods / sizeof methods[0] };
-    for (int i = 0; i < N; i++)
+    double cost[129] = {0};
+    for (int i = 0; i < N; i++) {
+        methods[i].engine = run_engine(m, threads);
         methods[i].ratio = calloc(q->n, sizeof(double));
+        methods[i].cost_ratio = calloc(q->n, sizeof(double));
+        methods[i].cost = cost;
+    }
+    for (int rows = 1; rows <= 128; rows++) cost[rows] = ftk_engine_cost(methods[0].engine, rows);
     for (size_t i = 0; i < q->n; i++) {
         static int32_t prompt[1536];
         static run plain, r;
         const size_t n_prompt = run_prompt(m, q->text[i], prompt, 1536);
-        answer(e, &methods[0], prompt, n_prompt, n, &plain);
+        answer(&methods[0], prompt, n_prompt, n, &plain);
         count(&methods[0], &plain, &plain, i);
         for (int j = 1; j < N; j++) {
-            answer(e, &methods[j], prompt, n_prompt, n, &r);
+            answer(&methods[j], prompt, n_prompt, n, &r);
             count(&methods[j], &r, &plain, i);
         }
     }
     printf("\n%s (%s), kernels %s, %d threads, %zu questions, at most %zu tokens%s, temperature 0; "
            "%.0f tokens an answer\n\n",
            info.name, strrchr(path, '/') ? strrchr(path, '/') + 1 : path, info.kernels,
-           ftk_engine_threads(e), q->n, n, ignore_end ? ", end tokens ignored" : "",
+           ftk_engine_threads(methods[0].engine), q->n, n, ignore_end ? ", end tokens ignored" : "",
            (double)methods[0].emitted / (double)q->n);
-    printf("| drafter | tokens/step | tokens/s | speed-up, total time | speed-up a question, median "
-           "(quartiles) | drafted/step | drafting, of the time | equal to none | accepted at depth "
-           "1..6 |\n|---|---|---|---|---|---|---|---|---|\n");
+    printf(
+        "| drafter | tokens/step | tokens/s | speed-up, total time | speed-up a question, median "
+        "(quartiles) | the same from the cost curve | drafted/step | drafting, of the time | equal "
+        "to none | accepted at depth "
+        "1..6 |\n|---|---|---|---|---|---|---|---|---|---|\n");
     for (int i = 0; i < N; i++) {
         print(&methods[i], &methods[0], q->n);
         free(methods[i].ratio);
+        free(methods[i].cost_ratio);
+        ftk_engine_free(methods[i].engine);
     }
     fflush(stdout);
-    ftk_engine_free(e);
     ftk_model_free(m);
 }
 
@@ -134,10 +152,8 @@ int main(int argc, char **argv)
         run_die("usage: bench-jacobi --questions FILE [--limit N] [--tokens N] [--threads N] "
                 "[--ends keep|ignore] MODEL...");
     questions q;
-    if (questions_read(&q, file, limit) != 0)
-        return 1;
-    for (; i < argc; i++)
-        bench_model(argv[i], &q, n, threads);
+    if (questions_read(&q, file, limit) != 0) return 1;
+    for (; i < argc; i++) bench_model(argv[i], &q, n, threads);
     questions_free(&q);
     return 0;
 }

@@ -22,6 +22,9 @@ typedef struct ftk_drafter_env {
 typedef struct ftk_drafter_ops {
     const char *name;
     size_t state_size;
+    /* The part of the state, plain data, that says how well the drafter's guesses do with this
+     * model: it outlives a session and is where the next one begins. Size 0: none. */
+    size_t rates_at, rates_size;
     /* Takes all memory the drafter will ever need. state is zeroed. Errors: NOMEM. On error,
      * free() is called by the caller. */
     ftk_err (*init)(void *state, const ftk_drafter_env *env);
@@ -41,7 +44,9 @@ typedef struct ftk_drafter_ops {
 extern const ftk_drafter_ops ftk_drafter_jacobi;
 extern const ftk_drafter_ops ftk_drafter_lookup;
 
-/* NULL-terminated. */
+enum { FTK_MAX_DRAFTERS = 8 };
+
+/* NULL-terminated; at most FTK_MAX_DRAFTERS. */
 extern const ftk_drafter_ops *const ftk_drafter_list[];
 
 #endif

@@ -26,6 +26,7 @@
  * worth: its probability, plus the sum over its chain's possible w of P(path ends at w) * gain.
  * Where a model does not denoise, the gain is measured as nothing, and nothing is drafted for it.
  */
+#include <stddef.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -453,6 +454,8 @@ static void jacobi_learn(void *state, const int32_t *history, size_t n, const ft
 const ftk_drafter_ops ftk_drafter_jacobi = {
     .name = "jacobi",
     .state_size = sizeof(jacobi),
+    .rates_at = offsetof(jacobi, rates),
+    .rates_size = sizeof(rates),
     .init = jacobi_init,
     .propose = jacobi_propose,
     .learn = jacobi_learn,

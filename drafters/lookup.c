@@ -4,12 +4,20 @@
  * followed, the most recent and the earliest, until they disagree and after: a chain with at most
  * one fork.
  */
+#include <stddef.h>
+
 #include "base/mem.h"
 #include "drafters/acceptance.h"
 #include "drafters/drafter.h"
 #include "drafters/suffix.h"
 
 enum { CHAIN = FTK_MAX_NODES - 1 };
+
+/* By match class: of a token where its chain held so far; of the first token of the earliest
+ * occurrence that differs, where the recent one was wrong. */
+typedef struct rates {
+    ftk_rate goes_on[FTK_MATCH_CLASSES], forks[FTK_MATCH_CLASSES];
+} rates;
 
 typedef struct lookup {
     ftk_suffix suffix;
@@ -18,17 +26,15 @@ typedef struct lookup {
     int length; /* tokens that matched */
     int n;      /* of both chains */
     int32_t recent[CHAIN], first[CHAIN];
-    /* By match class: of a token where its chain held so far; of the first token of the earliest
-     * occurrence that differs, where the recent one was wrong. */
-    ftk_rate goes_on[FTK_MATCH_CLASSES], forks[FTK_MATCH_CLASSES];
+    rates rates;
 } lookup;
 
 static ftk_err lookup_init(void *state, const ftk_drafter_env *env)
 {
     lookup *const s = state;
     for (int i = 0; i < FTK_MATCH_CLASSES; i++) {
-        ftk_rate_init(&s->goes_on[i], ftk_match_prior(i));
-        ftk_rate_init(&s->forks[i], 0.1f);
+        ftk_rate_init(&s->rates.goes_on[i], ftk_match_prior(i));
+        ftk_rate_init(&s->rates.forks[i], 0.1f);
     }
     return ftk_suffix_init(&s->suffix, env->host, env->n_ctx);
 }
@@ -50,18 +56,18 @@ static void lookup_reset(void *state, const int32_t *history, size_t n)
 /* The tokens that came in place of the open prediction. */
 static void settle(lookup *s, const int32_t *truth, size_t n)
 {
-    ftk_rates_fade(s->goes_on, FTK_MATCH_CLASSES);
-    ftk_rates_fade(s->forks, FTK_MATCH_CLASSES);
+    ftk_rates_fade(s->rates.goes_on, FTK_MATCH_CLASSES);
+    ftk_rates_fade(s->rates.forks, FTK_MATCH_CLASSES);
     bool on_recent = true, on_first = true;
     for (int d = 0; d < s->n && (size_t)d < n && (on_recent || on_first); d++) {
         const int class = ftk_match_class(s->length + d);
         const bool recent = s->recent[d] == truth[d], first = s->first[d] == truth[d];
         if (on_recent)
-            ftk_rate_see(&s->goes_on[class], recent);
+            ftk_rate_see(&s->rates.goes_on[class], recent);
         else
-            ftk_rate_see(&s->goes_on[class], first);
+            ftk_rate_see(&s->rates.goes_on[class], first);
         if (on_recent && on_first && !recent && s->first[d] != s->recent[d])
-            ftk_rate_see(&s->forks[class], first);
+            ftk_rate_see(&s->rates.forks[class], first);
         on_recent &= recent;
         on_first &= first;
     }
@@ -78,14 +84,14 @@ static void plant(const lookup *s, int budget, ftk_tree *tree)
     float so_far = 1, forks = 0; /* prob of trunk_end, of first[twig] */
     while (trunk < s->n && tree->n <= budget && tree->n < FTK_MAX_NODES) {
         const int class = ftk_match_class(s->length + trunk);
-        const float next = so_far * ftk_rate_get(&s->goes_on[class]);
+        const float next = so_far * ftk_rate_get(&s->rates.goes_on[class]);
         if (trunk == fork && twig_end < 0) {
             twig_end = trunk_end;
-            forks = (so_far - next) * ftk_rate_get(&s->forks[class]);
+            forks = (so_far - next) * ftk_rate_get(&s->rates.forks[class]);
         }
         if (twig_end >= 0 && twig < s->n && forks > next) {
             twig_end = ftk_tree_add(tree, twig_end, s->first[twig++], forks);
-            forks *= ftk_rate_get(&s->goes_on[ftk_match_class(s->length + twig)]);
+            forks *= ftk_rate_get(&s->rates.goes_on[ftk_match_class(s->length + twig)]);
         } else {
             trunk_end = ftk_tree_add(tree, trunk_end, s->recent[trunk++], next);
             so_far = next;
@@ -119,6 +125,8 @@ static void lookup_learn(void *state, const int32_t *history, size_t n, const ft
 const ftk_drafter_ops ftk_drafter_lookup = {
     .name = "lookup",
     .state_size = sizeof(lookup),
+    .rates_at = offsetof(lookup, rates),
+    .rates_size = sizeof(rates),
     .init = lookup_init,
     .propose = lookup_propose,
     .learn = lookup_learn,

@@ -51,7 +51,10 @@ static void release(void *state, const ftk_host *host)
     (void)state, (void)host;
 }
 
-const ftk_drafter_ops ftk_drafter_right = {"right", sizeof(replay), init,   propose_right,
-                                           learn,   reset,          release};
-const ftk_drafter_ops ftk_drafter_wrong = {"wrong", sizeof(replay), init,   propose_wrong,
-                                           learn,   reset,          release};
+#define REPLAY(as, how)                                                                            \
+    {                                                                                              \
+        .name = as, .state_size = sizeof(replay), .init = init, .propose = how, .learn = learn,    \
+        .reset = reset, .free = release                                                            \
+    }
+const ftk_drafter_ops ftk_drafter_right = REPLAY("right", propose_right);
+const ftk_drafter_ops ftk_drafter_wrong = REPLAY("wrong", propose_wrong);

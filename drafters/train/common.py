@@ -63,29 +63,27 @@ SOURCES = [
     Source("chatterbot", "assistant", "chat",
            "corpus-instruct-misc/chatterbot_pairs.chat.jsonl.xz", 2, 1),
     Source("fairytaleqa", "fairytaleqa", "chat",
-           "corpus-fairytaleqa/fairytaleqa.chat.jsonl.xz", 2, 0.3),
+           "corpus-fairytaleqa/fairytaleqa.chat.jsonl.xz", 2, 0.2),
     Source("strategyqa", "reasoning", "chat", "corpus-flan-cot/strategyqa.chat.jsonl.xz", 2, 1),
-    Source("creak", "reasoning", "chat", "corpus-flan-cot/creak.chat.jsonl.xz", 2, 0.3),
+    Source("creak", "reasoning", "chat", "corpus-flan-cot/creak.chat.jsonl.xz", 1, 0.05),
     Source("ecqa", "reasoning", "chat", "corpus-flan-cot/ecqa.chat.jsonl.xz", 2, 0.5),
-    Source("sensemaking", "reasoning", "chat", "corpus-flan-cot/sensemaking.chat.jsonl.xz",
-           2, 0.5),
+    Source("sensemaking", "reasoning", "chat", "corpus-flan-cot/sensemaking.chat.jsonl.xz", 2, 0.3),
     Source("qasc", "reasoning", "chat", "corpus-flan-cot/qasc.chat.jsonl.xz", 2, 1),
     Source("aqua", "reasoning", "chat", "corpus-flan-cot/aqua.chat.jsonl.xz", 2, 0.5),
     Source("gsm8k_cot", "gsm8k", "chat", "corpus-flan-cot/gsm8k.chat.jsonl.xz", 1, 0.5),
     Source("gsm8k", "gsm8k", "gsm8k", "gsm8k/train.jsonl.xz", 1, 0.5),
     Source("mbpp", "code", "mbpp", "mbpp/mbpp.jsonl.xz", 2, 1),
-    Source("trivia", "trivia", "chat", "corpus-trivia/trivia.chat.jsonl.xz", 1, 0.1),
+    Source("trivia", "trivia", "chat", "corpus-trivia/trivia.chat.jsonl.xz", 0.3, 0.05),
     Source("personachat", "smalltalk", "chat",
-           "corpus-personachat/personachat_synthetic.chat.jsonl.xz", 1, 0.1),
+           "corpus-personachat/personachat_synthetic.chat.jsonl.xz", 0.5, 0.1),
     Source("topicalchat", "smalltalk", "chat",
-           "corpus-topicalchat/topicalchat.chat.jsonl.xz", 0.7, 0.1),
+           "corpus-topicalchat/topicalchat.chat.jsonl.xz", 0.3, 0.05),
     Source("selfdialogue", "smalltalk", "chat",
-           "corpus-selfdialogue/selfdialogue.chat.jsonl.xz", 0.3, 0),
-    Source("sgd", "tasks", "chat", "corpus-sgd/sgd_train.chat.jsonl.xz", 0.3, 0),
-    Source("sgd_dev", "tasks", "chat", "corpus-sgd/sgd_dev.chat.jsonl.xz", 0.3, 0),
-    Source("sgd_test", "tasks", "chat", "corpus-sgd/sgd_test.chat.jsonl.xz", 0.3, 0),
-    Source("taskmaster4", "tasks", "chat", "corpus-taskmaster4/taskmaster4.chat.jsonl.xz",
-           0.5, 0),
+           "corpus-selfdialogue/selfdialogue.chat.jsonl.xz", 0.2, 0),
+    Source("sgd", "tasks", "chat", "corpus-sgd/sgd_train.chat.jsonl.xz", 0.15, 0),
+    Source("sgd_dev", "tasks", "chat", "corpus-sgd/sgd_dev.chat.jsonl.xz", 0.15, 0),
+    Source("sgd_test", "tasks", "chat", "corpus-sgd/sgd_test.chat.jsonl.xz", 0.15, 0),
+    Source("taskmaster4", "tasks", "chat", "corpus-taskmaster4/taskmaster4.chat.jsonl.xz", 0.2, 0),
 ]
 
 SYSTEM = "You are a helpful assistant."
@@ -423,13 +421,40 @@ def save_checkpoint(path, model, **more):
 
 
 def load_checkpoint(path):
+    """(model, the other entries) of a .pt file; of a .gguf file the model, dequantised."""
     try:
+        if str(path).endswith(".gguf"):
+            return load_gguf(path), {}
         state = torch.load(path, map_location="cpu", weights_only=True)
         model = Llama(Config(**state["config"]))
         model.load_state_dict(state["model"])
-    except (OSError, KeyError, RuntimeError) as e:
+    except (OSError, KeyError, ValueError, RuntimeError) as e:
         die(f"cannot load the checkpoint {path}: {e}")
     return model, state
+
+
+def load_gguf(path):
+    import gguf
+    reader = gguf.GGUFReader(path)
+
+    def setting(name):
+        if name not in reader.fields:
+            raise KeyError(f"{name} is missing")
+        return reader.fields[name].contents()
+
+    model = Llama(Config(
+        vocab=len(setting("tokenizer.ggml.tokens")), layers=setting("llama.block_count"),
+        dim=setting("llama.embedding_length"), heads=setting("llama.attention.head_count"),
+        kv_heads=setting("llama.attention.head_count_kv"),
+        ffn=setting("llama.feed_forward_length"), context=setting("llama.context_length"),
+        eps=setting("llama.attention.layer_norm_rms_epsilon"),
+        rope_base=setting("llama.rope.freq_base")))
+    model.load_state_dict({t.name: torch.tensor(gguf.quants.dequantize(t.data, t.tensor_type))
+                           for t in reader.tensors}, strict=False)
+    missing = {n for n, _ in model.named_parameters()} - {t.name for t in reader.tensors}
+    if missing or len(reader.tensors) != len(list(model.parameters())):
+        raise ValueError("its tensors are not those of a Llama with tied embeddings")
+    return model
 
 
 # ---------------------------------------------------------------------------------------------

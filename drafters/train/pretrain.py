@@ -64,6 +64,7 @@ def main():
                                                  "pretrain-resume.pt are written there")
     a.add_argument("--until", metavar="HH:MM", help="train up to this time of day")
     a.add_argument("--minutes", type=float, help="train this long, earlier runs counted in")
+    a.add_argument("--start", metavar="FILE", help="weights to begin with: a .pt or a .gguf file")
     a.add_argument("--workers", type=int, default=2, help="processes, one core each (2)")
     a.add_argument("--micro-batch", type=int, default=2, help="sequences of 512 tokens that go "
                                                               "through the model at once (2)")
@@ -84,6 +85,8 @@ def main():
         model, state = load_checkpoint(resume)
         at = state["at"]
         print(f"going on from step {at['step']}", flush=True)
+    elif args.start:
+        model, _ = load_checkpoint(args.start)
     else:
         model = Llama(Config())
     optimizer = Optimizer(model, args.muon_lr, args.adam_lr)

@@ -13,12 +13,13 @@ typedef struct ftk_cost {
 
 /* A flat curve: all widths cost the same. */
 void ftk_cost_flat(ftk_cost *c);
-/* Times passes of 1, 2, 4 ... rows on an empty sequence, for at most ~60 ms after the first two
- * widths; wider ones are extrapolated. Errors: those of ftk_kv_reserve(). */
+/* Times passes of 1, 2, 4 ... rows on an empty sequence, the fastest of several each, for ~60 ms or
+ * as long as one of 1 and one of 2 rows take; wider ones than fit are extrapolated. Errors: those of ftk_kv_reserve(). */
 ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool);
 /* Seconds of a pass over rows (1..128) rows, interpolated. */
 double ftk_cost_at(const ftk_cost *c, int rows);
-/* A pass over rows took so long: moves the points around it a little; keeps the curve rising. */
+/* A pass over rows took so long: moves the whole curve a little, as the machine's speed changes for
+ * all widths, and the points around it some more; keeps it rising. */
 void ftk_cost_update(ftk_cost *c, int rows, double seconds);
 /* The leading part of a tree (in nodes below the root, 0..tree->n - 1) with the most expected
  * tokens per second: (1 + sum of prob) / (cost(nodes + 1) + overhead). */

@@ -43,6 +43,16 @@ static ftk_err check(const ftk_engine_config *cfg, const ftk_host *h)
     return FTK_OK;
 }
 
+static ftk_err open_learned(ftk_engine *e)
+{
+    for (int i = 0; ftk_drafter_list[i]; i++) {
+        const size_t n = ftk_drafter_list[i]->rates_size;
+        if (n > 0 && !(e->learned[i].rates = ftk_alloc(&e->host, n, 1)))
+            return ftk_fail(&e->host, FTK_ERR_NOMEM, "no memory for what drafters learn");
+    }
+    return FTK_OK;
+}
+
 static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
 {
     const int ctx = e->model->hp.n_ctx_train;
@@ -53,6 +63,8 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
         err = ftk_forward_open(&e->forward, e->model, cfg->threads ? cfg->threads : cores(),
                                cfg->max_rows, e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES,
                                cfg->kv_type);
+    if (err == FTK_OK)
+        err = open_learned(e);
     ftk_cost_flat(&e->cost);
     if (err == FTK_OK && cfg->measure)
         err = ftk_cost_measure(&e->cost, &e->forward, &e->pool);
@@ -91,6 +103,8 @@ void ftk_engine_free(ftk_engine *e)
         return;
     const ftk_host h = e->host;
     ftk_forward_close(&e->forward);
+    for (int i = 0; i < FTK_MAX_DRAFTERS; i++)
+        ftk_release(&h, e->learned[i].rates);
     if (e->pool.host)
         ftk_kv_pool_close(&e->pool);
     ftk_release(&h, e);

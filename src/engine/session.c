@@ -97,6 +97,39 @@ static ftk_err check(const ftk_session_config *cfg, const ftk_engine *e)
     return check_sampling(&cfg->sampling, h);
 }
 
+/* What the engine keeps for a drafter; NULL for one of the tests. */
+static ftk_learned *learned_by(const ftk_session *s, const ftk_drafter_ops *ops)
+{
+    for (int i = 0; ftk_drafter_list[i]; i++)
+        if (ftk_drafter_list[i] == ops)
+            return &s->engine->learned[i];
+    return NULL;
+}
+
+static void recall(ftk_session *s)
+{
+    const ftk_drafter_ops *ops = s->drafter;
+    const ftk_learned *l = learned_by(s, ops);
+    const bool known = l && l->known;
+    s->idle = known ? l->idle : 0;
+    s->draft_seconds = known ? l->draft_seconds : 0;
+    if (known && l->rates)
+        memcpy((char *)s->drafter_state + ops->rates_at, l->rates, ops->rates_size);
+}
+
+static void remember(const ftk_session *s)
+{
+    const ftk_drafter_ops *ops = s->drafter;
+    ftk_learned *l = learned_by(s, ops);
+    if (!l || s->stats.steps == 0)
+        return;
+    l->known = true;
+    l->idle = s->idle;
+    l->draft_seconds = s->draft_seconds;
+    if (l->rates)
+        memcpy(l->rates, (const char *)s->drafter_state + ops->rates_at, ops->rates_size);
+}
+
 static ftk_err open_drafter(const ftk_session *s, const ftk_drafter_ops *ops, void **state)
 {
     *state = NULL;
@@ -125,8 +158,10 @@ static ftk_err open_drafter(const ftk_session *s, const ftk_drafter_ops *ops, vo
 
 static void close_drafter(ftk_session *s)
 {
-    if (s->drafter_state)
+    if (s->drafter_state) {
+        remember(s);
         s->drafter->free(s->drafter_state, &s->engine->host);
+    }
     ftk_release(&s->engine->host, s->drafter_state);
     s->drafter_state = NULL;
     s->drafter = NULL;
@@ -145,8 +180,10 @@ static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *drafter)
     ftk_err err = ftk_kv_seq_open(&s->kv, &s->engine->pool, s->n_ctx);
     if (err == FTK_OK)
         err = open_drafter(s, drafter, &s->drafter_state);
-    if (err == FTK_OK)
+    if (err == FTK_OK) {
         s->drafter = drafter;
+        recall(s);
+    }
     return err;
 }
 
@@ -201,6 +238,8 @@ ftk_err ftk_session_open(ftk_session **out, ftk_engine *e, const ftk_session_con
 
 ftk_err ftk_session_fork(ftk_session **out, ftk_session *s)
 {
+    if (s->drafter_state)
+        remember(s); /* the copy begins with it */
     ftk_err err = ftk_session_open_with(out, s->engine, &s->cfg, s->drafter, s->test);
     if (err != FTK_OK)
         return err;
@@ -290,6 +329,7 @@ ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
     close_drafter(s);
     s->drafter = ops;
     s->drafter_state = state;
+    recall(s);
     return FTK_OK;
 }
 

@@ -8,12 +8,21 @@
 #include "model/forward.h"
 #include "verifiers/verifier.h"
 
+/* Where a drafter's next session begins: what the last one that ended had measured. */
+typedef struct ftk_learned {
+    void *rates; /* [rates_size of its ops]; NULL when that is 0 */
+    bool known;
+    double draft_seconds;
+    int idle;
+} ftk_learned;
+
 struct ftk_engine {
     const ftk_model *model;
     ftk_host host;
     ftk_kv_pool pool;
     ftk_forward forward;
     ftk_cost cost;
+    ftk_learned learned[FTK_MAX_DRAFTERS]; /* in the order of ftk_drafter_list */
     int kv_slots;
 };
 
