@@ -2,14 +2,7 @@
  * The cost model. */
 #include "cost.h"
 
-#include <time.h>
-
-double ftk_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#include "base/clock.h"
 
 void ftk_cost_flat(ftk_cost *c)
 {

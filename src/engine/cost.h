@@ -25,6 +25,4 @@ void ftk_cost_update(ftk_cost *c, int rows, double seconds);
  * tokens per second: (1 + sum of prob) / (cost(nodes + 1) + overhead). */
 int ftk_cost_best(const ftk_cost *c, const ftk_tree *tree, double overhead);
 
-double ftk_now(void); /* seconds of a monotonic clock */
-
 #endif

@@ -12,10 +12,8 @@ enum { MAX_THREADS = 256, MAX_ROWS = 4096, DEFAULT_ROWS = 256, DEFAULT_SLOTS = 4
 
 void ftk_engine_config_init(ftk_engine_config *cfg)
 {
-    *cfg = (ftk_engine_config){.size = sizeof *cfg,
-                               .kv_type = FTK_TYPE_F16,
-                               .max_rows = DEFAULT_ROWS,
-                               .measure = true};
+    *cfg = (ftk_engine_config){
+        .size = sizeof *cfg, .kv_type = FTK_TYPE_F16, .max_rows = DEFAULT_ROWS, .measure = true};
 }
 
 static int cores(void)
@@ -63,29 +61,24 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
         err = ftk_forward_open(&e->forward, e->model, cfg->threads ? cfg->threads : cores(),
                                cfg->max_rows, e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES,
                                cfg->kv_type);
-    if (err == FTK_OK)
-        err = open_learned(e);
+    if (err == FTK_OK) err = open_learned(e);
     ftk_cost_flat(&e->cost);
-    if (err == FTK_OK && cfg->measure)
-        err = ftk_cost_measure(&e->cost, &e->forward, &e->pool);
+    if (err == FTK_OK && cfg->measure) err = ftk_cost_measure(&e->cost, &e->forward, &e->pool);
     return err;
 }
 
 ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg)
 {
     *out = NULL;
-    if (!m)
-        return FTK_ERR_INVALID;
+    if (!m) return FTK_ERR_INVALID;
     const ftk_host *h = &m->host;
     if (!cfg || cfg->size != sizeof *cfg)
         return ftk_fail(h, FTK_ERR_INVALID,
                         "engine config was not made by ftk_engine_config_init()");
     ftk_err err = check(cfg, h);
-    if (err != FTK_OK)
-        return err;
+    if (err != FTK_OK) return err;
     ftk_engine *e = ftk_alloc(h, 1, sizeof *e);
-    if (!e)
-        return ftk_fail(h, FTK_ERR_NOMEM, "no memory for an engine");
+    if (!e) return ftk_fail(h, FTK_ERR_NOMEM, "no memory for an engine");
     e->model = m;
     e->host = *h;
     err = open_parts(e, cfg);
@@ -99,20 +92,17 @@ ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_c
 
 void ftk_engine_free(ftk_engine *e)
 {
-    if (!e)
-        return;
+    if (!e) return;
     const ftk_host h = e->host;
     ftk_forward_close(&e->forward);
-    for (int i = 0; i < FTK_MAX_DRAFTERS; i++)
-        ftk_release(&h, e->learned[i].rates);
-    if (e->pool.host)
-        ftk_kv_pool_close(&e->pool);
+    for (int i = 0; i < FTK_MAX_DRAFTERS; i++) ftk_release(&h, e->learned[i].rates);
+    if (e->pool.host) ftk_kv_pool_close(&e->pool);
     ftk_release(&h, e);
 }
 
 int ftk_engine_threads(const ftk_engine *e)
 {
-    return e->forward.threads;
+    return e->forward.team.threads;
 }
 
 double ftk_engine_cost(const ftk_engine *e, int rows)
@@ -134,11 +124,9 @@ static ftk_err check_tokens(const ftk_engine *e, const int32_t *tokens, size_t n
 static double log_softmax_at(const float *x, int n, int32_t id)
 {
     float max = x[0];
-    for (int i = 1; i < n; i++)
-        max = x[i] > max ? x[i] : max;
+    for (int i = 1; i < n; i++) max = x[i] > max ? x[i] : max;
     double sum = 0;
-    for (int i = 0; i < n; i++)
-        sum += exp((double)x[i] - max);
+    for (int i = 0; i < n; i++) sum += exp((double)x[i] - max);
     return (double)x[id] - max - log(sum);
 }
 
@@ -149,8 +137,7 @@ static ftk_err score(ftk_engine *e, ftk_kv_seq *seq, const int32_t *tokens, int 
         const int left = n - 1 - seq->len; /* the last token predicts nothing we score */
         const int rows = left < FTK_MAX_NODES ? left : FTK_MAX_NODES;
         const ftk_err err = ftk_kv_reserve(seq, rows);
-        if (err != FTK_OK)
-            return err;
+        if (err != FTK_OK) return err;
         const ftk_pass_seq pass = {.kv = seq, .n_rows = rows, .token = tokens + seq->len};
         ftk_forward_run(&e->forward, &pass, 1);
         for (int i = 0; i < rows; i++)
@@ -171,12 +158,10 @@ ftk_err ftk_score(ftk_engine *e, const int32_t *tokens, size_t n, double *log_pr
         return ftk_fail(&e->host, FTK_ERR_INVALID, "%zu tokens to score: give 1 to %d", n,
                         e->pool.n_pages * FTK_PAGE);
     ftk_err err = check_tokens(e, tokens, n);
-    if (err != FTK_OK)
-        return err;
+    if (err != FTK_OK) return err;
     ftk_kv_seq seq;
     err = ftk_kv_seq_open(&seq, &e->pool, (int)n);
-    if (err == FTK_OK)
-        err = score(e, &seq, tokens, (int)n, log_prob);
+    if (err == FTK_OK) err = score(e, &seq, tokens, (int)n, log_prob);
     ftk_kv_seq_close(&seq);
     return err;
 }

@@ -35,8 +35,7 @@ const char *const *ftk_verifiers(void)
 static const ftk_verifier_ops *find_verifier(const char *name)
 {
     for (int i = 0; ftk_verifier_list[i]; i++)
-        if (strcmp(ftk_verifier_list[i]->name, name) == 0)
-            return ftk_verifier_list[i];
+        if (strcmp(ftk_verifier_list[i]->name, name) == 0) return ftk_verifier_list[i];
     return NULL;
 }
 
@@ -50,13 +49,12 @@ bool ftk_verifier_lossless(const char *verifier)
 static bool find_drafter(const char *name, const ftk_drafter_ops **ops)
 {
     *ops = NULL;
-    if (strcmp(name, "none") == 0)
-        return true;
-    if (strcmp(name, "auto") == 0) /* TR-Jacobi brings retrieval along, and the cost model its size */
+    if (strcmp(name, "none") == 0) return true;
+    if (strcmp(name, "auto") ==
+        0) /* TR-Jacobi brings retrieval along, and the cost model its size */
         name = "jacobi";
     for (int i = 0; ftk_drafter_list[i]; i++)
-        if (strcmp(ftk_drafter_list[i]->name, name) == 0)
-            *ops = ftk_drafter_list[i];
+        if (strcmp(ftk_drafter_list[i]->name, name) == 0) *ops = ftk_drafter_list[i];
     return *ops != NULL;
 }
 
@@ -101,8 +99,7 @@ static ftk_err check(const ftk_session_config *cfg, const ftk_engine *e)
 static ftk_learned *learned_by(const ftk_session *s, const ftk_drafter_ops *ops)
 {
     for (int i = 0; ftk_drafter_list[i]; i++)
-        if (ftk_drafter_list[i] == ops)
-            return &s->engine->learned[i];
+        if (ftk_drafter_list[i] == ops) return &s->engine->learned[i];
     return NULL;
 }
 
@@ -121,20 +118,17 @@ static void remember(const ftk_session *s)
 {
     const ftk_drafter_ops *ops = s->drafter;
     ftk_learned *l = learned_by(s, ops);
-    if (!l || s->stats.steps == 0)
-        return;
+    if (!l || s->stats.steps == 0) return;
     l->known = true;
     l->idle = s->idle;
     l->draft_seconds = s->draft_seconds;
-    if (l->rates)
-        memcpy(l->rates, (const char *)s->drafter_state + ops->rates_at, ops->rates_size);
+    if (l->rates) memcpy(l->rates, (const char *)s->drafter_state + ops->rates_at, ops->rates_size);
 }
 
 static ftk_err open_drafter(const ftk_session *s, const ftk_drafter_ops *ops, void **state)
 {
     *state = NULL;
-    if (!ops)
-        return FTK_OK;
+    if (!ops) return FTK_OK;
     const ftk_host *h = &s->engine->host;
     const ftk_drafter_env env = {
         .host = h,
@@ -146,8 +140,7 @@ static ftk_err open_drafter(const ftk_session *s, const ftk_drafter_ops *ops, vo
     void *p = ftk_alloc(h, 1, ops->state_size);
     ftk_err err = p ? ops->init(p, &env) : FTK_ERR_NOMEM;
     if (err != FTK_OK) {
-        if (p)
-            ops->free(p, h);
+        if (p) ops->free(p, h);
         ftk_release(h, p);
         return ftk_fail(h, err, "no memory for drafter %s", ops->name);
     }
@@ -178,8 +171,7 @@ static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *drafter)
     if (!s->tokens || !s->sampler.logits || !s->sampler.order)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for a session of %d tokens", s->n_ctx);
     ftk_err err = ftk_kv_seq_open(&s->kv, &s->engine->pool, s->n_ctx);
-    if (err == FTK_OK)
-        err = open_drafter(s, drafter, &s->drafter_state);
+    if (err == FTK_OK) err = open_drafter(s, drafter, &s->drafter_state);
     if (err == FTK_OK) {
         s->drafter = drafter;
         recall(s);
@@ -191,17 +183,14 @@ ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e, const ftk_sessio
                               const ftk_drafter_ops *drafter, void *test)
 {
     *out = NULL;
-    if (!e)
-        return FTK_ERR_INVALID;
+    if (!e) return FTK_ERR_INVALID;
     if (!cfg || cfg->size != sizeof *cfg)
         return ftk_fail(&e->host, FTK_ERR_INVALID,
                         "session config was not made by ftk_session_config_init()");
     ftk_err err = check(cfg, e);
-    if (err != FTK_OK)
-        return err;
+    if (err != FTK_OK) return err;
     ftk_session *s = ftk_alloc(&e->host, 1, sizeof *s);
-    if (!s)
-        return ftk_fail(&e->host, FTK_ERR_NOMEM, "no memory for a session");
+    if (!s) return ftk_fail(&e->host, FTK_ERR_NOMEM, "no memory for a session");
     s->engine = e;
     s->cfg = *cfg;
     s->n_ctx = cfg->n_ctx ? cfg->n_ctx : e->kv_slots;
@@ -231,32 +220,27 @@ ftk_err ftk_session_open(ftk_session **out, ftk_engine *e, const ftk_session_con
     if (!e || !cfg || cfg->size != sizeof *cfg)
         return ftk_session_open_with(out, e, cfg, NULL, NULL); /* says what is wrong */
     const ftk_drafter_ops *ops;
-    if (!cfg->drafter || !find_drafter(cfg->drafter, &ops))
-        return unknown_drafter(e, cfg->drafter);
+    if (!cfg->drafter || !find_drafter(cfg->drafter, &ops)) return unknown_drafter(e, cfg->drafter);
     return ftk_session_open_with(out, e, cfg, ops, NULL);
 }
 
 ftk_err ftk_session_fork(ftk_session **out, ftk_session *s)
 {
-    if (s->drafter_state)
-        remember(s); /* the copy begins with it */
+    if (s->drafter_state) remember(s); /* the copy begins with it */
     ftk_err err = ftk_session_open_with(out, s->engine, &s->cfg, s->drafter, s->test);
-    if (err != FTK_OK)
-        return err;
+    if (err != FTK_OK) return err;
     ftk_session *copy = *out;
     memcpy(copy->tokens, s->tokens, s->n_tokens * sizeof *s->tokens);
     copy->n_tokens = s->n_tokens;
     copy->limit = s->limit;
     ftk_kv_fork(&copy->kv, &s->kv);
-    if (copy->drafter)
-        copy->drafter->reset(copy->drafter_state, copy->tokens, copy->n_tokens);
+    if (copy->drafter) copy->drafter->reset(copy->drafter_state, copy->tokens, copy->n_tokens);
     return FTK_OK;
 }
 
 void ftk_session_free(ftk_session *s)
 {
-    if (!s)
-        return;
+    if (!s) return;
     const ftk_host h = s->engine->host;
     close_drafter(s);
     ftk_kv_seq_close(&s->kv);
@@ -280,8 +264,7 @@ ftk_err ftk_session_append(ftk_session *s, const int32_t *tokens, size_t n)
         return ftk_fail(h, FTK_ERR_CONTEXT,
                         "%zu tokens do not fit: the context of %d holds %zu already", n, s->n_ctx,
                         s->n_tokens);
-    if (n > 0)
-        memcpy(s->tokens + s->n_tokens, tokens, n * sizeof *tokens);
+    if (n > 0) memcpy(s->tokens + s->n_tokens, tokens, n * sizeof *tokens);
     s->n_tokens += n;
     return FTK_OK;
 }
@@ -294,10 +277,8 @@ ftk_err ftk_session_truncate(ftk_session *s, size_t n)
     s->n_tokens = n;
     if (n > 0 && (size_t)s->kv.len >= n) /* the last token is never cached: it is the next root */
         ftk_kv_truncate(&s->kv, (int)n - 1);
-    if (n == 0)
-        ftk_kv_truncate(&s->kv, 0);
-    if (s->drafter)
-        s->drafter->reset(s->drafter_state, s->tokens, n);
+    if (n == 0) ftk_kv_truncate(&s->kv, 0);
+    if (s->drafter) s->drafter->reset(s->drafter_state, s->tokens, n);
     return FTK_OK;
 }
 
@@ -320,12 +301,10 @@ void ftk_session_limit(ftk_session *s, size_t n)
 ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
 {
     const ftk_drafter_ops *ops;
-    if (!drafter || !find_drafter(drafter, &ops))
-        return unknown_drafter(s->engine, drafter);
+    if (!drafter || !find_drafter(drafter, &ops)) return unknown_drafter(s->engine, drafter);
     void *state;
     const ftk_err err = open_drafter(s, ops, &state);
-    if (err != FTK_OK)
-        return err;
+    if (err != FTK_OK) return err;
     close_drafter(s);
     s->drafter = ops;
     s->drafter_state = state;

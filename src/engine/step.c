@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "session.h"
 
@@ -19,7 +20,7 @@ enum {
 /* The path of a chain. */
 static const int16_t straight[FTK_MAX_NODES] = {
 #define EIGHT(i) i, i + 1, i + 2, i + 3, i + 4, i + 5, i + 6, i + 7
-    EIGHT(0),  EIGHT(8),  EIGHT(16), EIGHT(24), EIGHT(32),  EIGHT(40),  EIGHT(48),  EIGHT(56),
+    EIGHT(0),  EIGHT(8),  EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40),  EIGHT(48),  EIGHT(56),
     EIGHT(64), EIGHT(72), EIGHT(80), EIGHT(88), EIGHT(96), EIGHT(104), EIGHT(112), EIGHT(120)};
 #undef EIGHT
 
@@ -37,19 +38,16 @@ static bool sizes_itself(const ftk_session *s)
 static int ceiling(const ftk_session *s)
 {
     int most = s->cfg.budget < 0 ? FTK_MAX_NODES - 1 : s->cfg.budget;
-    if (sizes_itself(s) && most > s->reach)
-        most = s->reach;
+    if (sizes_itself(s) && most > s->reach) most = s->reach;
     const int room = s->n_ctx - (int)s->n_tokens;
-    if (most > room)
-        most = room;
+    if (most > room) most = room;
     return s->limit > 1 ? most : 0;
 }
 
 /* Sizes the draft: the part of the tree that pays, now and then a small probe, or nothing. */
 static void size_draft(ftk_session *s)
 {
-    if (!sizes_itself(s))
-        return;
+    if (!sizes_itself(s)) return;
     int n = ftk_cost_best(&s->engine->cost, &s->tree, s->draft_seconds);
     if (4 * n > 3 * s->reach && s->reach < FTK_MAX_NODES)
         s->reach *= 2;
@@ -65,8 +63,7 @@ static void propose(ftk_session *s)
 {
     ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
     const int most = s->drafter ? ceiling(s) : 0;
-    if (most == 0)
-        return;
+    if (most == 0) return;
     if (sizes_itself(s) && s->idle >= REST_AFTER && s->idle % REST != 0) {
         s->idle++;
         return;
@@ -135,31 +132,27 @@ static void emit(ftk_session *s, int n_read, ftk_result *r)
     r->drafted = s->tree.n - 1;
     r->accepted = s->verdict.n_path < n ? s->verdict.n_path : n;
     s->n_tokens += (size_t)n;
-    if (s->limit != SIZE_MAX)
-        s->limit -= (size_t)n;
+    if (s->limit != SIZE_MAX) s->limit -= (size_t)n;
 
     s->stats.steps++;
     s->stats.emitted += (uint64_t)n;
     s->stats.drafted += (uint64_t)r->drafted;
     s->stats.accepted += (uint64_t)r->accepted;
-    for (int d = 0; d < r->accepted; d++)
-        s->stats.accepted_at[d]++;
+    for (int d = 0; d < r->accepted; d++) s->stats.accepted_at[d]++;
 }
 
-static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const float *logits,
-                        ftk_result *r)
+static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const float *logits, ftk_result *r)
 {
     const bool prompt = reading(s);
     r->tokens = s->tokens + s->n_tokens;
-    if (prompt)
-        s->stats.prompt += (uint64_t)seq->n_rows;
+    if (prompt) s->stats.prompt += (uint64_t)seq->n_rows;
     if (seq->first_logits == seq->n_rows) { /* more of the prompt is still unread */
         ftk_kv_commit(&s->kv, straight, seq->n_rows);
         return FTK_OK;
     }
     const double start = ftk_now();
-    const ftk_err err = s->verifier->judge(&s->tree, logits, &s->sampler, s->tokens, s->n_tokens,
-                                           &s->verdict);
+    const ftk_err err =
+        s->verifier->judge(&s->tree, logits, &s->sampler, s->tokens, s->n_tokens, &s->verdict);
     s->stats.judge_seconds += prompt ? 0 : ftk_now() - start;
     if (err != FTK_OK)
         return ftk_fail(&s->engine->host, err,
@@ -180,18 +173,18 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
     const double start = ftk_now();
     ftk_forward_run(&e->forward, seqs, n);
     const double forward = ftk_now() - start;
-    if (n == 1 && !reading(s[0]))
-        ftk_cost_update(&e->cost, seqs[0].n_rows, forward);
+    if (n == 1 && !reading(s[0])) {
+        const int rows = seqs[0].n_rows;
+        ftk_team_review(&e->forward.team, forward, ftk_cost_at(&e->cost, rows));
+        ftk_cost_update(&e->cost, rows, forward);
+    }
     ftk_err first = FTK_OK;
     const float *logits = e->forward.logits;
     for (int i = 0; i < n; i++) {
-        if (!reading(s[i]))
-            s[i]->stats.forward_seconds += forward;
+        if (!reading(s[i])) s[i]->stats.forward_seconds += forward;
         r[i].err = conclude(s[i], &seqs[i], logits, &r[i]);
-        if (first == FTK_OK)
-            first = r[i].err;
-        logits += (size_t)(seqs[i].n_rows - seqs[i].first_logits) *
-                  (size_t)e->model->hp.n_vocab;
+        if (first == FTK_OK) first = r[i].err;
+        logits += (size_t)(seqs[i].n_rows - seqs[i].first_logits) * (size_t)e->model->hp.n_vocab;
     }
     return first;
 }
@@ -209,11 +202,9 @@ static ftk_err check(ftk_session *const *s, size_t n, ftk_result *r)
         else if (s[i]->n_tokens == 0)
             r[i].err = ftk_fail(h, FTK_ERR_INVALID, "the session is empty: append a token first");
         s[i]->stepping = true;
-        if (err == FTK_OK)
-            err = r[i].err;
+        if (err == FTK_OK) err = r[i].err;
     }
-    for (size_t i = 0; i < n; i++)
-        s[i]->stepping = false;
+    for (size_t i = 0; i < n; i++) s[i]->stepping = false;
     return err;
 }
 
@@ -235,12 +226,10 @@ static size_t gather(ftk_session *const *s, size_t n, ftk_result *r, ftk_session
     int rows = 0;
     *n_seqs = 0;
     for (; i < n && *n_seqs < PASS_SEQS && rows + FTK_MAX_NODES <= max_rows; i++) {
-        if (!has_room(s[i], &r[i]))
-            continue;
+        if (!has_room(s[i], &r[i])) continue;
         r[i].err = plan(s[i], &seqs[*n_seqs]);
         if (r[i].err != FTK_OK) {
-            if (*first == FTK_OK)
-                *first = r[i].err;
+            if (*first == FTK_OK) *first = r[i].err;
             continue;
         }
         rows += seqs[*n_seqs].n_rows;
@@ -261,8 +250,7 @@ static void account(ftk_session *s, bool was_reading, double seconds)
 ftk_err ftk_step(ftk_session *const *sessions, size_t n, ftk_result *results)
 {
     ftk_err first = check(sessions, n, results);
-    if (first != FTK_OK)
-        return first;
+    if (first != FTK_OK) return first;
     for (size_t done = 0; done < n;) {
         ftk_session *in_pass[PASS_SEQS];
         ftk_pass_seq seqs[PASS_SEQS];
@@ -271,14 +259,12 @@ ftk_err ftk_step(ftk_session *const *sessions, size_t n, ftk_result *results)
         ftk_result r[PASS_SEQS] = {0};
         int n_seqs;
         const double start = ftk_now();
-        const size_t taken = gather(sessions + done, n - done, results + done, in_pass, seqs, at,
-                                    &n_seqs, &first);
-        for (int i = 0; i < n_seqs; i++)
-            was_reading[i] = reading(in_pass[i]);
+        const size_t taken =
+            gather(sessions + done, n - done, results + done, in_pass, seqs, at, &n_seqs, &first);
+        for (int i = 0; i < n_seqs; i++) was_reading[i] = reading(in_pass[i]);
         if (n_seqs > 0) {
             const ftk_err err = run_pass(in_pass, seqs, n_seqs, r);
-            if (first == FTK_OK)
-                first = err;
+            if (first == FTK_OK) first = err;
         }
         const double seconds = ftk_now() - start;
         for (int i = 0; i < n_seqs; i++) {

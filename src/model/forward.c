@@ -28,7 +28,7 @@ typedef struct {
 static void barrier(const worker *w)
 {
     if (w->nth > 1)
-        ftk_barrier_wait(&w->f->barrier, w->nth);
+        ftk_team_wait(&w->f->team, w->nth);
 }
 
 /* This thread's share of [0, n), cut at multiples of grain. */
@@ -252,6 +252,7 @@ static void run(const worker *w)
         ffn_block(w, i);       /* those that stand behind the barrier at a block's end */
     }
     output_rows(w);
+    barrier(w); /* that of the parallel region's end would spin for long */
 }
 
 void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs)
@@ -269,7 +270,7 @@ void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs)
         all.n_logits += seq->n_rows - seq->first_logits;
     }
 #ifdef _OPENMP
-#pragma omp parallel num_threads(f->threads)
+#pragma omp parallel num_threads(f->team.active)
     {
         worker w = all;
         w.ith = omp_get_thread_num();
@@ -300,7 +301,8 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     const size_t rows = (size_t)max_rows, d = (size_t)hp->n_embd, ff = (size_t)hp->n_ff;
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
-    *f = (ftk_forward){.m = m, .threads = threads, .max_rows = max_rows, .kv_type = kv_type};
+    *f = (ftk_forward){.m = m, .max_rows = max_rows, .kv_type = kv_type};
+    ftk_team_init(&f->team, threads);
     f->act_stride = widest_act(m);
     f->scratch_stride = (m->kernels.attn_scratch(hp->head_dim, hp->n_head / hp->n_head_kv,
                                                  max_slots) + 15) / 16 * 16;

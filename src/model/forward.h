@@ -7,7 +7,7 @@
 #ifndef FTK_FORWARD_H
 #define FTK_FORWARD_H
 
-#include "base/barrier.h"
+#include "base/team.h"
 #include "base/tree.h"
 #include "kv.h"
 
@@ -24,7 +24,7 @@ typedef struct ftk_pass_seq {
 /* Work space of passes up to max_rows rows, and the threads that run them. */
 typedef struct ftk_forward {
     const ftk_model *m;
-    int threads, max_rows;
+    int max_rows;
     ftk_type kv_type;
     float *x;       /* [max_rows][n_embd] the residual stream */
     float *norm;    /* [max_rows][n_embd] */
@@ -44,7 +44,7 @@ typedef struct ftk_forward {
         int pos, slot;
         const ftk_kv_seq *kv;
     } *rows; /* [max_rows] */
-    ftk_barrier barrier;
+    ftk_team team;
     float *logits; /* [max_rows][n_vocab] rows that asked for them, in order */
 } ftk_forward;
 
