@@ -396,7 +396,7 @@ class Llama(nn.Module):
     def hidden(self, ids):
         t = ids.shape[1]
         x = self.token_embd(ids)
-        if torch.is_autocast_enabled("cpu"):
+        if torch.is_autocast_enabled(ids.device.type):
             x = x.bfloat16()
         cos, sin = self.cos[:t].to(x.dtype), self.sin[:t].to(x.dtype)
         for block in self.blk:
@@ -483,7 +483,8 @@ class Muon:
             wide = p.shape[0] <= p.shape[1]
             key = (min(p.shape), max(p.shape))
             self.stacks.setdefault(key, []).append((p, wide))
-        self.buffers = {k: torch.zeros(len(v), *k) for k, v in self.stacks.items()}
+        self.buffers = {k: torch.zeros(len(v), *k, device=v[0][0].device)
+                        for k, v in self.stacks.items()}
 
     @torch.no_grad()
     def step(self, lr, weight_decay=0.0):
@@ -532,6 +533,35 @@ class Optimizer:
     def load_state_dict(self, state):
         self.adam.load_state_dict(state["adam"])
         self.muon.load_state_dict(state["muon"])
+
+
+class Accelerator:
+    """Gradients from one GPU."""
+
+    def __init__(self, model, device, compiled):
+        self.device = device
+        self.model = torch.compile(model, dynamic=False) if compiled else model
+
+    def gradients(self, pieces):
+        """pieces: (inputs, labels, weight).  Adds to p.grad, returns the weighted loss."""
+        total = 0.0
+        for inputs, labels, weight in pieces:
+            inputs, labels = (torch.from_numpy(np.ascontiguousarray(v)).to(self.device)
+                              for v in (inputs, labels))
+            with torch.autocast(self.device, dtype=torch.bfloat16):
+                loss = self.model(inputs, labels) * float(weight)
+            loss.backward()
+            total += loss.detach()
+        return float(total)
+
+
+def gradient_source(model, device, workers, compiled):
+    """Moves the model to the device and returns what computes its gradients there."""
+    if device == "cpu":
+        return Workers(model, workers, compiled)
+    if not torch.cuda.is_available():
+        die("--device cuda: this PyTorch sees no GPU; leave the option out to train on the CPU")
+    return Accelerator(model.to(device), device, compiled)
 
 
 class Workers:

@@ -10,7 +10,7 @@ import argparse
 import time
 from pathlib import Path
 
-from common import SOURCES, Optimizer, Workers, die, load_checkpoint, load_tokens, save_checkpoint
+from common import SOURCES, Optimizer, die, gradient_source, load_checkpoint, load_tokens, save_checkpoint
 
 import numpy as np
 import torch
@@ -108,6 +108,7 @@ def main():
     a.add_argument("--muon-lr", type=float, default=0.01, help="for hidden matrices (0.01)")
     a.add_argument("--adam-lr", type=float, default=2e-3, help="embeddings, norms (0.002)")
     a.add_argument("--workers", type=int, default=2, help="processes, one core each (2)")
+    a.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     a.add_argument("--eager", action="store_true", help="do not compile the model")
     args = a.parse_args()
 
@@ -118,8 +119,8 @@ def main():
     if args.like:
         other = torch.load(args.like, map_location="cpu", weights_only=True)
         steps = other.get("steps") or die(f"{args.like} holds no number of steps")
+    workers = gradient_source(model, args.device, args.workers, not args.eager)
     optimizer = Optimizer(model, args.muon_lr, args.adam_lr)
-    workers = Workers(model, args.workers, not args.eager)
     supply = rows(splits, args.noise, args.noise_every)
 
     step, losses, answered, tokens, shown = 0, [], 0, 0, time.time()

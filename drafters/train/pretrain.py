@@ -1,7 +1,7 @@
 """Pretrains the model on everything, for a given time.
 
-The clock decides the length: the schedule follows the share of the time budget that is used up
-(constant learning rate, then a linear decay over the last quarter; long sequences at the end).
+The clock decides the length, or --tokens: the schedule follows the share of the budget that is used
+up (constant learning rate, then a linear decay over the last quarter; long sequences at the end).
 The run is saved every few minutes and goes on from there when it is started again.
 """
 import argparse
@@ -10,7 +10,7 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from common import (SOURCES, Config, Llama, Optimizer, Workers, die, load_checkpoint,
+from common import (SOURCES, Config, Llama, Optimizer, die, gradient_source, load_checkpoint,
                     load_tokens, save_checkpoint)
 
 import numpy as np
@@ -62,8 +62,11 @@ def main():
     a.add_argument("--data", required=True, help="folder with the corpora")
     a.add_argument("--work", required=True, help="folder with tokenizer.model; pretrain.pt and "
                                                  "pretrain-resume.pt are written there")
-    a.add_argument("--until", metavar="HH:MM", help="train up to this time of day")
-    a.add_argument("--minutes", type=float, help="train this long, earlier runs counted in")
+    length = a.add_mutually_exclusive_group(required=True)
+    length.add_argument("--until", metavar="HH:MM", help="train up to this time of day")
+    length.add_argument("--minutes", type=float, help="train this long, earlier runs counted in")
+    length.add_argument("--tokens", type=float, help="train on so many million tokens")
+    a.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     a.add_argument("--start", metavar="FILE", help="weights to begin with: a .pt or a .gguf file")
     a.add_argument("--workers", type=int, default=2, help="processes, one core each (2)")
     a.add_argument("--micro-batch", type=int, default=2, help="sequences of 512 tokens that go "
@@ -73,8 +76,6 @@ def main():
     a.add_argument("--eager", action="store_true", help="do not compile the model")
     a.add_argument("--save-every", type=float, default=180, help="seconds (180)")
     args = a.parse_args()
-    if (args.until is None) == (args.minutes is None):
-        die("give either --until or --minutes")
 
     work = Path(args.work)
     torch.manual_seed(1)
@@ -89,25 +90,24 @@ def main():
         model, _ = load_checkpoint(args.start)
     else:
         model = Llama(Config())
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
+    workers = gradient_source(model, args.device, args.workers, not args.eager)
     optimizer = Optimizer(model, args.muon_lr, args.adam_lr)
     if at["step"]:
         optimizer.load_state_dict(state["optimizer"])
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
-    workers = Workers(model, args.workers, not args.eager)
 
     spent_before, began = at["spent"], time.time()
     if args.until:
         budget = spent_before + seconds_until(args.until)
-    else:
+    elif args.minutes:
         budget = args.minutes * 60
     row = stream(splits, at["epoch"])
-    print(f"one epoch has {len(row) / 1e6:.2f} M tokens, "
-          f"time left {(budget - spent_before) / 60:.1f} minutes", flush=True)
+    print(f"one epoch has {len(row) / 1e6:.2f} M tokens", flush=True)
 
     saved, shown, shown_tokens, losses = time.time(), time.time(), at["tokens"], []
     while True:
         at["spent"] = spent_before + time.time() - began
-        progress = at["spent"] / budget
+        progress = at["tokens"] / (args.tokens * 1e6) if args.tokens else at["spent"] / budget
         if progress >= 1:
             break
         if at["position"] + BATCH + 1 > len(row):
@@ -134,7 +134,7 @@ def main():
             print(f"step {at['step']} loss {np.mean(losses):.4f} norm {norm:.2f} "
                   f"rate {factor:.3f} length {length} {rate:.0f} tokens/s "
                   f"{at['tokens'] / 1e6:.2f} M tokens {100 * progress:.1f} % "
-                  f"left {(budget - at['spent']) / 60:.1f} min", flush=True)
+                  f"left {at['spent'] / 60 * (1 / max(progress, 1e-3) - 1):.1f} min", flush=True)
             shown, shown_tokens, losses = now, at["tokens"], []
         if now - saved > args.save_every:
             save_checkpoint(resume, model, optimizer=optimizer.state_dict(), at=at)
