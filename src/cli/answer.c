@@ -23,8 +23,8 @@ static bool show(cli_answer *a, const char *text, size_t n, bool dim)
 {
     cli_bytes_add(&a->text, text, n);
     if (!a->cfg.show || n == 0) return true;
-    if (!dim) return cli_out(text, n);
-    return cli_out("\033[2m", 4) && cli_out(text, n) && cli_out("\033[22m", 5);
+    if (!dim) return cli_out_model(text, n);
+    return cli_out("\033[2m", 4) && cli_out_model(text, n) && cli_out("\033[22m", 5);
 }
 
 static void keep(cli_answer *a, int32_t token)

@@ -132,8 +132,10 @@ static void say_totals(const chat *c)
 static void command_help(chat *c, const char *arg)
 {
     (void)c, (void)arg;
-    fputs("/drafter NAME  who guesses ahead: auto, none, jacobi, lookup; the answers are the same\n"
-          "/stats         what was spent so far; /stats on, /stats off: a line after each answer\n"
+    char names[256];
+    fprintf(stderr, "/drafter NAME  who guesses ahead: %s; the answers are the same\n",
+            cli_name_list(ftk_drafters(), names, sizeof names));
+    fputs("/stats         what was spent so far; /stats on, /stats off: a line after each answer\n"
           "/reset         forget the conversation\n"
           "/quit          leave, as Ctrl-D does; Ctrl-C stops an answer\n"
           "/help          this text\n",
@@ -171,10 +173,12 @@ static void command_drafter(chat *c, const char *arg)
         }
         return;
     }
+    char names[256];
+    cli_name_list(ftk_drafters(), names, sizeof names);
     if (arg[0])
-        cli_say("/drafter: \"%s\" is unknown; give auto, none, jacobi or lookup", arg);
+        cli_say("/drafter: \"%s\" is unknown; give %s", arg, names);
     else
-        cli_say("drafter %s; another one with /drafter auto, none, jacobi or lookup", c->drafter);
+        cli_say("drafter %s; another one with /drafter %s", c->drafter, names);
 }
 
 /* False when the command says to leave. */

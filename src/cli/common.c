@@ -83,6 +83,27 @@ bool cli_out(const char *text, size_t n)
     return out_check(fwrite(text, 1, n, stdout) == n && fflush(stdout) == 0);
 }
 
+/* Bytes of the control character at text[0], 0 if it is none. C1 controls are two bytes in UTF-8. */
+static size_t control_at(const char *text, size_t n)
+{
+    const unsigned char c = (unsigned char)text[0];
+    if (c < 0x20 || c == 0x7f) return c != '\n' && c != '\t';
+    return n > 1 && c == 0xc2 && (unsigned char)text[1] < 0xa0 ? 2 : 0;
+}
+
+bool cli_out_model(const char *text, size_t n)
+{
+    if (!isatty(STDOUT_FILENO)) return cli_out(text, n);
+    for (size_t from = 0, i = 0; i <= n; i++) {
+        const size_t skip = i < n ? control_at(text + i, n - i) : 0;
+        if (skip == 0 && i < n) continue;
+        if (i > from && !cli_out(text + from, i - from)) return false;
+        from = i + skip;
+        i += skip > 1;
+    }
+    return true;
+}
+
 bool cli_out_json(json_t *object)
 {
     char *text = json_dumps(object, JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));

@@ -31,6 +31,9 @@ ftk_host cli_host(void);
 
 /* Writes and flushes. False when standard output is gone: stop, and return cli_out_status(). */
 bool cli_out(const char *text, size_t n);
+/* The same for text of a model: on a terminal its control characters, which could do anything there,
+ * are left out, all but newline and tab. Takes whole UTF-8 characters. */
+bool cli_out_model(const char *text, size_t n);
 bool cli_out_json(json_t *object); /* takes the reference */
 /* CLI_DONE, also when the reader of a pipe has left; CLI_FAILED, said, after any other error. */
 int cli_out_status(void);

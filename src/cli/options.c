@@ -142,8 +142,7 @@ const char *cli_command_name(cli_command command)
     return commands[command].name;
 }
 
-/* "auto, none, jacobi or lookup" */
-static const char *name_list(const char *const *names, char *buf, size_t cap)
+const char *cli_name_list(const char *const *names, char *buf, size_t cap)
 {
     buf[0] = 0;
     for (size_t i = 0; names[i]; i++) {
@@ -157,7 +156,7 @@ static const char *name_list(const char *const *names, char *buf, size_t cap)
 static bool refuse(const cli_options *o, const spec *s, const char *text, const char *why)
 {
     char list[256];
-    const char *give = s->names ? name_list(s->names(), list, sizeof list) : s->give;
+    const char *give = s->names ? cli_name_list(s->names(), list, sizeof list) : s->give;
     const char *flag = s->name;
     const char *example = s->names ? s->names()[0] : s->example;
     const char *quote = text ? "\"" : "";
@@ -321,6 +320,6 @@ void cli_help_command(FILE *f, cli_command command)
                  s->also ? s->also : "", s->value ? " " : "", s->value ? s->value : "");
         fprintf(f, "  %-24s %s\n", left, s->help);
         char list[256];
-        if (s->names) fprintf(f, "  %-24s   %s\n", "", name_list(s->names(), list, sizeof list));
+        if (s->names) fprintf(f, "  %-24s   %s\n", "", cli_name_list(s->names(), list, sizeof list));
     }
 }
