@@ -8,8 +8,10 @@
 
 #include "kernels/blocks.h"
 
-/* A block of a quantised type is random bits, but for its f16 scale and, where it has one, its f16
- * offset: they follow from the deviation the bits have at scale 1. */
+/* A block of a quantised type is random bits, but for the size of its f16 scale and, where it has
+ * one, its f16 offset: they follow from the deviation the bits have at scale 1. Without an offset
+ * the scale's sign is random: integers from -8 to 7 alone would have a mean, and a model of them
+ * says the same token again and again. */
 struct weight_type {
     ftk_type type;
     uint32_t file_type;
@@ -111,7 +113,10 @@ static void random_blocks(const weight_type *t, uint64_t *state, double deviatio
     const size_t block = ftk_type_block(t->type), bytes = ftk_type_bytes(t->type, block);
     random_bits(state, n / block * bytes, out);
     for (char *b = out; n > 0; n -= block, b += bytes) {
-        memcpy(b + t->scale, &scale, sizeof scale);
+        uint16_t sign;
+        memcpy(&sign, b + t->scale, sizeof sign);
+        const uint16_t d = t->offset ? scale : (uint16_t)(scale | (sign & 0x8000u));
+        memcpy(b + t->scale, &d, sizeof d);
         if (t->offset)
             memcpy(b + t->offset, &offset, sizeof offset);
     }

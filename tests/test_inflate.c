@@ -33,7 +33,7 @@ static void answer_all(const char *path, const char *level, answers *a)
     cfg.kernels = level;
     ftk_model *m;
     assert_int_equal(ftk_model_load(&m, path, &cfg), FTK_OK);
-    ftk_engine *e = open_engine(m, 2, 512, FTK_TYPE_F16);
+    ftk_engine *e = open_engine(m, 1, 512, FTK_TYPE_F16);
     for (int i = 0; i < N_PROMPTS; i++) {
         size_t n;
         int32_t *token = a->token[i];
