@@ -111,7 +111,7 @@ void rows_report_json(const rows_report *r, const char *path)
     const ftk_model_info *m = &r->model;
     const spread read = gigabytes(r->read_bytes, &r->read_seconds);
     json_t *root = json_pack(
-        "{s:s, s:s, s:{s:i, s:i, s:i, s:i, s:i, s:i, s:I}, s:s, s:s, s:i, s:i, s:{s:f, s:o}, s:o}",
+        "{s:s, s:s, s:{s:i, s:i, s:i, s:i, s:i, s:i}, s:I, s:s, s:s, s:i, s:i, s:{s:f, s:o}, s:o}",
         "model", r->path, "name", m->name, "shape", "dim", m->n_embd, "layers", m->n_layer, "heads",
         m->n_head, "kv_heads", m->n_head_kv, "ffn", m->n_ff, "vocab", m->n_vocab, "weight_bytes",
         (json_int_t)m->weight_bytes, "cpu", cpu, "kernels", m->kernels, "threads", r->threads,
