@@ -58,7 +58,9 @@ check() { # NAME COMMAND...
 
 # ---- makemodel
 
-tiny=(--dim 64 --layers 2 --heads 4 --kv-heads 2 --ffn 96 --vocab 1000 --context 256)
+tiny=(--dim 256 --layers 2 --heads 4 --kv-heads 2 --ffn 256 --vocab 1000 --context 256)
+types=$("$bin/makemodel" --help | sed -n 's/.*of all matrices: \(.*\) (default.*/\1/p')
+check "makemodel names its types" [ "${types#* Q4_0}" != "$types" ]
 
 refused "usage: makemodel [options] OUT.gguf; makemodel --help tells more" makemodel --shape 15m
 refused "usage: makemodel [options] OUT.gguf; makemodel --help tells more" makemodel x.gguf y.gguf
@@ -71,7 +73,7 @@ refused "--dim 12x: give a whole number from 32 to 65536" makemodel --dim 12x x.
 refused "--layers 0: give a whole number from 1 to 512" makemodel --layers 0 x.gguf
 refused "--vocab 99999999999999999999: give a whole number from 512 to 524288" \
     makemodel --vocab 99999999999999999999 x.gguf
-refused "--type Q9: give one of F32 F16 BF16 Q8_0 Q4_0" makemodel "${tiny[@]}" --type Q9 x.gguf
+refused "--type Q9: give one of $types" makemodel "${tiny[@]}" --type Q9 x.gguf
 refused "--tied maybe: give yes or no" makemodel "${tiny[@]}" --tied maybe x.gguf
 refused "4 heads are no multiple of 3 kv heads" makemodel "${tiny[@]}" --kv-heads 3 x.gguf
 refused "--dim 65 is no multiple of 4 heads: give --head-dim" makemodel "${tiny[@]}" --dim 65 x.gguf
@@ -83,12 +85,12 @@ refused "none/x.gguf.part cannot be written: No such file or directory" \
     makemodel "${tiny[@]}" none/x.gguf
 
 does "^makemodel " makemodel --help
-for type in F32 F16 BF16 Q8_0 Q4_0; do
-    does "^$type.gguf: 0\.2 million weights in $type, " \
+for type in $types; do
+    does "^$type.gguf: 1\.3 million weights in $type, " \
         makemodel "${tiny[@]}" --type $type $type.gguf
     does . foretoken generate -m $type.gguf -p "Once upon a time" -n 8
 done
-does "^t.gguf: 0\.1 million" makemodel "${tiny[@]}" --tied yes --vocab 512 t.gguf
+does "^t.gguf: 0\.9 million" makemodel "${tiny[@]}" --tied yes --vocab 512 t.gguf
 does . foretoken generate -m t.gguf -p "tied" -n 8
 does . makemodel "${tiny[@]}" --type Q8_0 again.gguf
 check "the same seed gives the same file" cmp Q8_0.gguf again.gguf
@@ -138,8 +140,8 @@ run inflate --dim 512 cut.gguf x.gguf
 check "inflate: a damaged model" [ $status = 1 -a "$(wc -l < err)" = 1 -a ! -e x.gguf.part ]
 
 does "^inflate " inflate --help
-does "one token reads" inflate --dim 128 --layers 3 --heads 8 t.gguf x.gguf
-does "dim 128, layers 3, heads 8 on 2" inflate --dim 128 --layers 3 --heads 8 t.gguf big.gguf
+does "one token reads" inflate --dim 512 --layers 3 --heads 8 t.gguf x.gguf
+does "dim 512, layers 3, heads 8 on 2" inflate --dim 512 --layers 3 --heads 8 t.gguf big.gguf
 rm -f x.gguf
 
 # ---- bench-rows
