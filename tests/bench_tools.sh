@@ -133,6 +133,10 @@ refused "6 heads are no multiple of 4 kv heads" inflate --heads 6 --kv-heads 4 "
 does . makemodel --dim 96 --layers 1 --heads 6 --kv-heads 2 --ffn 64 --vocab 512 six.gguf
 refused "6 heads on 3 kv heads cannot hold the small model's 6 on 2: it needs 4 kv heads" \
     inflate --kv-heads 3 six.gguf x.gguf
+does . makemodel --dim 64 --layers 1 --heads 4 --ffn 64 --vocab 512 narrow.gguf
+line="blk.0.attn_output.weight: blocks of 32 weights (Q8_0) would be torn: keep as many heads to a \
+kv head as the small model has, or sizes that are multiples of the block"
+refused "$line" inflate --heads 8 narrow.gguf x.gguf
 refused "token_embd.weight: rows of 400 weights are no multiple of the 32 in a block of Q8_0" \
     inflate --dim 400 "$demo" x.gguf
 head -c 100000 "$demo" > cut.gguf
