@@ -11,7 +11,8 @@
  * several times so that what remains is 4^k, and still no result changes but for the last bit of a
  * double inside the norm. Otherwise results differ by float rounding.
  *
- * Weights that meet nothing but zeros are random, not 0: the file cannot be compressed by anybody.
+ * Weights that meet nothing but zeros are random, not 0, so that most of the bits are as in a real
+ * model; in the old layers, what would bring something new into the stream has to be 0.
  */
 #include <math.h>
 #include <stdio.h>
