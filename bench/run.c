@@ -2,6 +2,7 @@
  * What the benchmark programs share. */
 #include "run.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,16 @@ void run_die(const char *fmt, ...)
     va_end(args);
     fputc('\n', stderr);
     exit(1);
+}
+
+long long run_number(const char *option, const char *text, long long lowest, long long highest)
+{
+    char *end;
+    errno = 0;
+    const long long n = strtoll(text, &end, 10);
+    if (end == text || *end || errno || n < lowest || n > highest)
+        run_die("%s %s: give a whole number from %lld to %lld", option, text, lowest, highest);
+    return n;
 }
 
 ftk_model *run_model(const char *path)

@@ -25,6 +25,8 @@ ftk_err run_answer(ftk_session *s, const int32_t *prompt, size_t n_prompt, size_
 double run_quantile(double *x, size_t n, double q);
 /* Exits with a line on stderr. */
 _Noreturn void run_die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The whole number in text, lowest to highest, or exits with a line that names the option. */
+long long run_number(const char *option, const char *text, long long lowest, long long highest);
 /* Opens or exits. threads 0: all cores. */
 ftk_model *run_model(const char *path);
 ftk_engine *run_engine(const ftk_model *m, int threads);

@@ -1,0 +1,182 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# makemodel, inflate and bench-rows from outside: bench_tools.sh FOLDER-OF-PROGRAMS DEMO-MODEL
+set -u
+bin=$(readlink -f "${1:?give the folder of the programs}")
+demo=$(readlink -f "${2:?give the demo model}")
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+cd "$tmp" || exit 1
+n_passed=0 n_failed=0
+export LC_ALL=C.UTF-8
+
+ok() { n_passed=$((n_passed + 1)); echo "ok   $1"; }
+not_ok() { # NAME WHAT...
+    n_failed=$((n_failed + 1))
+    echo "not ok   $1"
+    shift
+    printf '    %s\n' "$@"
+}
+
+run() { # PROGRAM ARGUMENTS...
+    local program=$1
+    shift
+    timeout 120 "$bin/$program" "$@" > out 2> err
+    status=$?
+}
+
+# Fails with this one line, prints nothing and leaves no file: LINE PROGRAM ARGUMENTS...
+refused() {
+    local line=$1
+    shift
+    run "$@"
+    if [ $status = 1 ] && [ "$(cat err)" = "$line" ] && [ ! -s out ] && [ ! -e x.gguf ] &&
+        [ ! -e x.gguf.part ]; then
+        ok "refused: $*"
+    else
+        not_ok "refused: $*" "status $status" "err \"$(cat err)\"" "wanted \"$line\"" "$(ls)"
+    fi
+}
+
+# Succeeds, and says something that matches: PATTERN PROGRAM ARGUMENTS...
+does() {
+    local pattern=$1
+    shift
+    run "$@"
+    if [ $status = 0 ] && [[ $(cat out) =~ $pattern ]]; then
+        ok "$*"
+    else
+        not_ok "$*" "status $status" "out \"$(cat out)\"" "wanted $pattern" "err \"$(cat err)\""
+    fi
+}
+
+check() { # NAME COMMAND...
+    local name=$1
+    shift
+    if "$@" > check.out 2>&1; then ok "$name"; else not_ok "$name" "$(cat check.out)"; fi
+}
+
+# ---- makemodel
+
+tiny=(--dim 256 --layers 2 --heads 4 --kv-heads 2 --ffn 256 --vocab 1000 --context 256)
+types=$("$bin/makemodel" --help | sed -n 's/.*of all matrices: \(.*\) (default.*/\1/p')
+check "makemodel names its types" [ "${types#* Q4_0}" != "$types" ]
+
+refused "usage: makemodel [options] OUT.gguf; makemodel --help tells more" makemodel --shape 15m
+refused "usage: makemodel [options] OUT.gguf; makemodel --help tells more" makemodel x.gguf y.gguf
+refused "--wide is unknown: see makemodel --help" makemodel --wide 3 x.gguf
+refused "--dim needs a value, or is unknown: see makemodel --help" makemodel --dim
+refused "shape 2t is unknown: there are 15m, 110m, 135m, 1b, 7b and 13b" \
+    makemodel --shape 2t x.gguf
+refused "--dim is missing: give it, or a --shape" makemodel x.gguf
+refused "--dim 12x: give a whole number from 32 to 65536" makemodel --dim 12x x.gguf
+refused "--layers 0: give a whole number from 1 to 512" makemodel --layers 0 x.gguf
+refused "--vocab 99999999999999999999: give a whole number from 512 to 524288" \
+    makemodel --vocab 99999999999999999999 x.gguf
+refused "--type Q9: give one of $types" makemodel "${tiny[@]}" --type Q9 x.gguf
+refused "--tied maybe: give yes or no" makemodel "${tiny[@]}" --tied maybe x.gguf
+refused "4 heads are no multiple of 3 kv heads" makemodel "${tiny[@]}" --kv-heads 3 x.gguf
+refused "--dim 65 is no multiple of 4 heads: give --head-dim" makemodel "${tiny[@]}" --dim 65 x.gguf
+refused "heads of 3 cannot be: the size must be even and at most 256" \
+    makemodel "${tiny[@]}" --head-dim 3 x.gguf
+refused "token_embd.weight: rows of 80 weights are no multiple of the 32 in a block of Q4_0" \
+    makemodel "${tiny[@]}" --dim 80 --type Q4_0 x.gguf
+refused "none/x.gguf.part cannot be written: No such file or directory" \
+    makemodel "${tiny[@]}" none/x.gguf
+
+does "^makemodel " makemodel --help
+for type in $types; do
+    does "^$type.gguf: 1\.3 million weights in $type, " \
+        makemodel "${tiny[@]}" --type $type $type.gguf
+    does . foretoken generate -m $type.gguf -p "Once upon a time" -n 8
+done
+does "^t.gguf: 0\.9 million" makemodel "${tiny[@]}" --tied yes --vocab 512 t.gguf
+does . foretoken generate -m t.gguf -p "tied" -n 8
+does . makemodel "${tiny[@]}" --type Q8_0 again.gguf
+check "the same seed gives the same file" cmp Q8_0.gguf again.gguf
+does . makemodel "${tiny[@]}" --type Q8_0 --seed 2 again.gguf
+check "another seed gives another" eval '! cmp -s Q8_0.gguf again.gguf'
+printf 'Once upon a time\n\xff\xc3\xa4' > text
+"$bin/foretoken" tokenize -m F16.gguf < text > ids
+"$bin/foretoken" tokenize -m F16.gguf --decode < ids > back
+check "its vocabulary gives texts back" cmp text back
+check "its pieces join" [ "$(wc -w < ids)" -lt 19 ]
+
+# A write that fails in the middle, and one that is ended by a signal.
+(
+    ulimit -f 100
+    trap '' XFSZ
+    "$bin/makemodel" "${tiny[@]}" --type F32 x.gguf > out 2> err
+)
+check "a full disk: one line" grep -q '^x.gguf.part cannot be written: ' err
+check "a full disk: nothing is left" [ ! -e x.gguf -a ! -e x.gguf.part ]
+"$bin/makemodel" --shape 13b --type F16 x.gguf > out 2> err &
+maker=$!
+for _ in $(seq 200); do [ -e x.gguf.part ] && break; sleep 0.02; done
+kill $maker
+wait $maker 2> /dev/null
+check "ended by a signal: nothing is left" [ ! -e x.gguf -a ! -e x.gguf.part ]
+rm -f x.gguf x.gguf.part
+
+# ---- inflate
+
+refused "usage: inflate [options] SMALL.gguf LARGE.gguf; inflate --help tells more" \
+    inflate --dim 512 "$demo"
+refused "--vocab is unknown: see inflate --help" inflate --vocab 8000 "$demo" x.gguf
+refused "--type is unknown: see inflate --help" inflate --type F16 "$demo" x.gguf
+refused "none.gguf: cannot be opened: No such file or directory" inflate --dim 512 none.gguf x.gguf
+refused "--dim 128: the small model has 256 already" inflate --dim 128 "$demo" x.gguf
+refused "--layers 6: the small model has 12 already" inflate --layers 6 "$demo" x.gguf
+refused "that shape's heads, 6 of 48, cannot be cut into heads of 64" \
+    inflate --shape 15m "$demo" x.gguf
+refused "6 heads are no multiple of 4 kv heads" inflate --heads 6 --kv-heads 4 "$demo" x.gguf
+does . makemodel --dim 96 --layers 1 --heads 6 --kv-heads 2 --ffn 64 --vocab 512 six.gguf
+refused "6 heads on 3 kv heads cannot hold the small model's 6 on 2: it needs 4 kv heads" \
+    inflate --kv-heads 3 six.gguf x.gguf
+does . makemodel --dim 64 --layers 1 --heads 4 --ffn 64 --vocab 512 narrow.gguf
+line="blk.0.attn_output.weight: blocks of 32 weights (Q8_0) would be torn: keep as many heads to a \
+kv head as the small model has, or sizes that are multiples of the block"
+refused "$line" inflate --heads 8 narrow.gguf x.gguf
+refused "token_embd.weight: rows of 400 weights are no multiple of the 32 in a block of Q8_0" \
+    inflate --dim 400 "$demo" x.gguf
+head -c 100000 "$demo" > cut.gguf
+run inflate --dim 512 cut.gguf x.gguf
+check "inflate: a damaged model" [ $status = 1 -a "$(wc -l < err)" = 1 -a ! -e x.gguf.part ]
+
+does "^inflate " inflate --help
+does "one token reads" inflate --dim 512 --layers 3 --heads 8 t.gguf x.gguf
+does "dim 512, layers 3, heads 8 on 2" inflate --dim 512 --layers 3 --heads 8 t.gguf big.gguf
+rm -f x.gguf
+
+# ---- bench-rows
+
+refused "usage: bench-rows -m MODEL [options]; bench-rows --help tells more" bench-rows
+refused "--width is unknown: see bench-rows --help" bench-rows --width 3
+refused "-m needs a value, or is unknown: see bench-rows --help" bench-rows -m
+refused "-t 0: give a whole number from 1 to 256" bench-rows -m t.gguf -t 0
+refused "--rows 129: give a whole number from 1 to 128" bench-rows -m t.gguf --rows 1,129
+refused "--rows 4,2: give up to 32 rising numbers with commas between them" \
+    bench-rows -m t.gguf --rows 4,2
+refused "--depths needs a list of numbers" bench-rows -m t.gguf --depths ""
+refused "--plot p.gif: give a name that ends in .png or .svg, without quotes" \
+    bench-rows -m t.gguf --plot p.gif
+refused "none.gguf: cannot be opened: No such file or directory" bench-rows -m none.gguf
+
+quick=(-m t.gguf -t 2 --rounds 2 --rows 1,8)
+does "^bench-rows " bench-rows --help
+does "128 \| 8 \|.*plain reading of .* GB/s" \
+    bench-rows "${quick[@]}" --depths 0,128 --json rows.json --note "a note"
+check "bench-rows: JSON" grep -q '"note": "a note"' rows.json
+does "0 \| 8 \|" bench-rows "${quick[@]}" --depths 0,1000
+check "bench-rows: what does not fit" \
+    grep -qx "depth 1000: 2 of 2 widths left out: the model's context is 256" err
+does "plain reading" bench-rows "${quick[@]}" --depths 0 --plot rows.svg
+if command -v gnuplot > /dev/null; then
+    check "bench-rows: plot" grep -q "<svg" rows.svg
+else
+    check "bench-rows: no gnuplot" \
+        grep -qx -- "--plot rows.svg: gnuplot is not installed: there will be no plot" err
+fi
+
+echo "$n_passed passed, $n_failed failed"
+[ $n_failed = 0 ]
