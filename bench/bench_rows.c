@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "engine/session.h"
 #include "rows_report.h"
 #include "run.h"
