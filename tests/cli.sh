@@ -132,7 +132,7 @@ value --verifier x "is unknown" "exact" exact
 value --tree x "is unknown" "fitted or paper" fitted
 value --kernels x "is unknown" "ref, avx2 or avx512" ref
 value --template x "is unknown" \
-    "chatml, llama2, llama3, vicuna, zephyr, mistral, gemma or plain" chatml
+    "chatml, llama2, llama3, vicuna, zephyr, mistral, gemma, phi3 or plain" chatml
 value --stop "" "is empty" "a text that is not empty" "'User:'"
 refused 'foretoken generate: --temp: a value is missing; give 0 or more, as in --temp 0.8' \
     generate -p a --temp
