@@ -248,8 +248,9 @@ enum {
 
 /* Text (n bytes, any bytes) to token ids. Bytes that are no UTF-8 become byte tokens one by one. A
  * byte for which the vocabulary has no token, which is rare, becomes the unknown token, or is left
- * out where there is none either; all else comes back as it was from ftk_detokenize(). *n_out gets the number of tokens, also when cap is too
- * small (SPACE, nothing written; tokens may then be NULL). Errors: SPACE, NOMEM, INVALID. */
+ * out where there is none either; all else comes back from ftk_detokenize() as it was. *n_out gets
+ * the number of tokens, also when cap is too small (SPACE, nothing written; tokens may then be
+ * NULL). Errors: SPACE, NOMEM, INVALID. */
 FTK_API ftk_err ftk_tokenize(const ftk_model *m, const char *text, size_t n, unsigned flags,
                              int32_t *tokens, size_t cap, size_t *n_out);
 /* Token ids to text, not terminated. Control tokens are left out unless FTK_TOK_SPECIAL. The

@@ -488,7 +488,7 @@ static void test_rules(void **state)
         {"viking", "a 12,c", "a| |1|2|,|c"},
         {"exaone-moe", "one two 34", "one two| |3|4"},
         {"chameleon", "a  b", "a|  |b"},
-        {"qwen2", "a\xE1\xA0\x8E" "b", "a|\xE1\xA0\x8E" "b"}, /* U+180E is no white space */
+        {"qwen2", "a\341\240\216b", "a|\341\240\216b"}, /* U+180E is no white space */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const ftk_str name = {cases[i].rule, strlen(cases[i].rule)};

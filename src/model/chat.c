@@ -311,8 +311,9 @@ static const char *const names[] = {"chatml",  "llama2", "llama3", "vicuna", "ze
 
 /* In the order of names. Sources: the chat_template in the tokenizer_config.json of Qwen/Qwen2-7B,
  * meta-llama/Llama-2-7b-chat-hf, meta-llama/Meta-Llama-3-8B-Instruct, HuggingFaceH4/zephyr-7b-beta,
- * mistralai/Mistral-7B-Instruct-v0.1 and v0.3, google/gemma-2-2b-it, microsoft/Phi-3-mini-4k-instruct; FastChat's vicuna_v1.1. None
- * of the system prompts that some of them put in unasked. */
+ * mistralai/Mistral-7B-Instruct-v0.1 and v0.3, google/gemma-2-2b-it,
+ * microsoft/Phi-3-mini-4k-instruct; FastChat's vicuna_v1.1. None of the system prompts that some of
+ * them put in unasked. */
 static const struct template templates[] = {
     {chatml_turn, chatml_end, false, NULL},    {llama2_turn, NULL, true, NULL},
     {llama3_turn, llama3_end, false, NULL},    {vicuna_turn, vicuna_end, false, "USER:"},

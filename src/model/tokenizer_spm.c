@@ -45,7 +45,8 @@ static ftk_err check_nesting(const ftk_vocab *v)
         while (depth > 0 && !starts_with(k, open[depth - 1])) depth--;
         if (depth == MAX_NESTED)
             return ftk_vocab_fail(v, FTK_ERR_UNSUPPORTED, "more than %d user-defined tokens "
-                            "start one another (the last is token %d)", MAX_NESTED, (int)k->id);
+                                  "start one another (the last is token %d)", MAX_NESTED,
+                                  (int)k->id);
         open[depth++] = k;
     }
     return FTK_OK;
@@ -68,14 +69,14 @@ static ftk_err check_classes(const ftk_vocab *v, bool *has_bytes)
     }
     if (n_bytes != 0 && n_bytes != 256)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT, "the vocabulary has %d of the 256 byte tokens",
-                        n_bytes);
+                              n_bytes);
     if (n_unknown == 0 && t->unknown >= 0 && t->pieces[t->unknown].type != FTK_TOKEN_BYTE) {
         t->pieces[t->unknown].type = FTK_TOKEN_UNKNOWN;
         n_unknown = 1;
     }
     if (n_unknown != 1)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT, "the vocabulary has %d unknown tokens, not one",
-                        n_unknown);
+                              n_unknown);
     *has_bytes = n_bytes == 256;
     return FTK_OK;
 }

@@ -361,7 +361,7 @@ static void add_named_ends(ftk_tokenizer *t)
     static const char *const names[] = {
         "</s>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|endoftext|>",
         "<|end_of_text|>", "<end_of_utterance>", "<|return|>", "<|call|>", "<EOT>", "[EOT]",
-        "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+        "<\357\275\234end\342\226\201of\342\226\201sentence\357\275\234>", /* DeepSeek's */
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const int32_t id = ftk_tokenizer_special(t, names[i], strlen(names[i]));

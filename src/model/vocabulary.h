@@ -86,7 +86,7 @@ struct ftk_vocab {
     const ftk_gguf *g;
     const char *path; /* for messages */
     ftk_tokenizer *t;
-    ftk_gguf_value tokens, scores, types; /* scores and types: data is NULL where they are missing */
+    ftk_gguf_value tokens, scores, types; /* data is NULL where a list is missing */
     ftk_keys keys;    /* all tokens with a text, by text as in the file */
     size_t text_size; /* of all tokens together */
 };
@@ -102,7 +102,7 @@ ftk_err ftk_vocab_fail(const ftk_vocab *v, ftk_err err, const char *fmt, ...)
 void ftk_vocab_warn(const ftk_vocab *v, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* An array of one element type (I32 takes U32 as well). Errors: FORMAT, also where it is missing. */
+/* An array of one element type; I32 takes U32 as well. Errors: FORMAT, also if it is missing. */
 ftk_err ftk_vocab_array(const ftk_vocab *v, const char *key, ftk_gguf_type elem,
                         ftk_gguf_value *value);
 /* A token id; *id stays as it is where the key is not there. */
