@@ -105,8 +105,6 @@ static ftk_str merge_of(const json_t *m)
     if (json_is_string(m)) return copy(json_string_value(m), json_string_length(m));
     const json_t *left = json_array_get(m, 0), *right = json_array_get(m, 1);
     const size_t n = json_string_length(left);
-    ftk_str s = copy("", 0);
-    free((char *)s.p);
     char *p = take(n + 1 + json_string_length(right), 1);
     memcpy(p, json_string_value(left), n);
     p[n] = ' ';
