@@ -211,7 +211,9 @@ typedef struct ftk_model_config {
 FTK_API void ftk_model_config_init(ftk_model_config *cfg);
 
 /* Loads a model: architecture llama; weights F32, F16, BF16, Q8_0, Q4_0, mixed freely; a
- * SentencePiece vocabulary (tokenizer.ggml.model = llama). Anything else is refused by name.
+ * SentencePiece or a byte-pair vocabulary (tokenizer.ggml.model = llama or gpt2). Anything else is
+ * refused by name; only a byte-pair vocabulary's way to cut text into words (tokenizer.ggml.pre),
+ * where it is missing or not known, is replaced by "default", and the log gets a warning.
  * Errors: those of ftk_gguf_open(), UNSUPPORTED, INVALID (unknown kernels). */
 FTK_API ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config *cfg);
 FTK_API void ftk_model_free(ftk_model *m);
@@ -231,7 +233,9 @@ typedef struct ftk_model_info {
 
 /* The strings live as long as the model. */
 FTK_API void ftk_model_get_info(const ftk_model *m, ftk_model_info *info);
-/* True for the tokens that end an answer: EOS and end of turn. */
+/* True for the tokens that end an answer: those that tokenizer.ggml.eos_token_id, eot_token_id and
+ * eom_token_id name, and control tokens that are known to by their text, such as <|im_end|>,
+ * <|eot_id|>, <end_of_turn> or <|endoftext|>. */
 FTK_API bool ftk_model_is_end(const ftk_model *m, int32_t token);
 
 /* ------------------------------------------------------------------ text */
@@ -239,10 +243,14 @@ FTK_API bool ftk_model_is_end(const ftk_model *m, int32_t token);
 enum {
     FTK_TOK_BOS = 1,     /* put BOS in front if the model asks for it */
     FTK_TOK_SPECIAL = 2, /* read control tokens in the text; never for text of a user */
+    FTK_TOK_EOS = 4,     /* put EOS behind if the model asks for it; not for text to go on from */
 };
 
-/* Text (n bytes, any bytes) to token ids. *n_out gets the number of tokens, also when cap is too
- * small (SPACE, nothing written; tokens may then be NULL). Errors: SPACE, NOMEM, INVALID. */
+/* Text (n bytes, any bytes) to token ids. Bytes that are no UTF-8 become byte tokens one by one. A
+ * byte for which the vocabulary has no token, which is rare, becomes the unknown token, or is left
+ * out where there is none either; all else comes back from ftk_detokenize() as it was. *n_out gets
+ * the number of tokens, also when cap is too small (SPACE, nothing written; tokens may then be
+ * NULL). Errors: SPACE, NOMEM, INVALID. */
 FTK_API ftk_err ftk_tokenize(const ftk_model *m, const char *text, size_t n, unsigned flags,
                              int32_t *tokens, size_t cap, size_t *n_out);
 /* Token ids to text, not terminated. Control tokens are left out unless FTK_TOK_SPECIAL. The
@@ -256,7 +264,7 @@ typedef struct ftk_message {
 } ftk_message;
 
 /* The names of all templates, NULL-terminated: chatml llama2 llama3 vicuna zephyr mistral gemma
- * plain. */
+ * phi3 plain. */
 FTK_API const char *const *ftk_chat_templates(void);
 /* A conversation to tokens, BOS included where the model asks for it, ending where the
  * assistant's answer starts. tmpl: a name, or NULL for the model's own (chatml if that is

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The program from outside: cli.sh PROGRAM
-# Reads the model of FTK_SHARED_DIR, else the bundled one of FTK_MODELS_DIR. Exit status: 0, 1 if a
+# Reads the model of FTK_SHARED_DIR, else the bundled one of FTK_MODELS_DIR, and the one that
+# FTK_BPE_MODEL names. Exit status: 0, 1 if a
 # check failed, 77 if nothing could be run.
 set -u
 program=$(readlink -f "${1:?give the foretoken program}")
@@ -132,7 +133,7 @@ value --verifier x "is unknown" "exact" exact
 value --tree x "is unknown" "fitted or paper" fitted
 value --kernels x "is unknown" "ref, avx2 or avx512" ref
 value --template x "is unknown" \
-    "chatml, llama2, llama3, vicuna, zephyr, mistral, gemma or plain" chatml
+    "chatml, llama2, llama3, vicuna, zephyr, mistral, gemma, phi3 or plain" chatml
 value --stop "" "is empty" "a text that is not empty" "'User:'"
 refused 'foretoken generate: --temp: a value is missing; give 0 or more, as in --temp 0.8' \
     generate -p a --temp
@@ -340,6 +341,30 @@ head -c 5000 "$model" > "$tmp/cut"
 run inspect "$tmp/cut"
 [[ $status = 1 && $out = "" && $err = "foretoken: $tmp/cut: "* && $err != *$'\n'* ]] &&
     ok "inspect a file that was cut" || not_ok "inspect a file that was cut" "$status $out $err"
+
+# a byte-pair vocabulary
+bpe=${FTK_BPE_MODEL:-}
+if [ -r "$bpe" ]; then
+    prints "tokenize: byte pairs" "272 277 283 256" tokenize -m "$bpe" < <(printf 'hello world<tool> t')
+    prints "tokenize --decode: byte pairs" "hello world<tool> t" tokenize -m "$bpe" --decode \
+        < <(echo "272 277 283 256")
+    prints "tokenize --special: byte pairs" "281 272 282" tokenize -m "$bpe" --special \
+        < <(printf '<|im_start|>hello<|im_end|>')
+    run generate -m "$bpe" -p "hello world" -n 4
+    [[ $status = 0 && $err = "" ]] && ok "generate: byte pairs" ||
+        not_ok "generate: byte pairs" "status $status" "$out" "$err"
+    run chat -m "$bpe" -n 4 < <(echo hello)
+    [[ $status = 0 && $err != *template* ]] && ok "chat: byte pairs" ||
+        not_ok "chat: byte pairs" "status $status" "$out" "$err"
+    matches "inspect: byte pairs" 'tokenizer.ggml.pre +string +gpt-2' inspect "$bpe"
+    LC_ALL=C sed 's/gpt-2/gpt-9/' "$bpe" > "$tmp/pre"
+    run tokenize -m "$tmp/pre" < <(printf hello)
+    expect "a pre-tokenizer nobody knows" 0 272 "foretoken: $tmp/pre: tokenizer.ggml.pre is 'gpt-9', \
+which is not known: text is cut into words as for 'default', which the model may not have been \
+trained with"
+else
+    skip "a byte-pair vocabulary" "FTK_BPE_MODEL names no file"
+fi
 
 # chat, line by line
 c=(chat "${m[@]}" --template chatml)

@@ -186,6 +186,69 @@ void gw_tiny_vocab(gw_vocab *v)
         v->tokens[i] = (ftk_str){last[i - LAST], strlen(last[i - LAST])};
 }
 
+/* ------------------------------------------------------------------ byte pairs */
+
+static void add_token(gw_bpe *v, const char *text, int32_t type)
+{
+    char *p = v->text[v->n_tokens];
+    snprintf(p, sizeof v->text[0], "%s", text);
+    v->tokens[v->n_tokens] = (ftk_str){p, strlen(p)};
+    v->types[v->n_tokens++] = type;
+}
+
+void gw_tiny_bpe(gw_bpe *v)
+{
+    static const char *const merges[GW_MERGES] = {
+        "\xC4\xA0 t", "h e", "\xC4\xA0t he", "i n", "in g", "e r", "a n", "o n",
+        "r e", "o u", "a t", "e n", "n d", "\xC4\xA0 s", "l l", "he ll",
+        "hell o", "\xC4\xA0 w", "o r", "l d", "or ld", "\xC4\xA0w orld", "a a", "aa aa",
+    };
+    *v = (gw_bpe){.n_merges = GW_MERGES, .pre = "gpt-2"};
+    for (int b = 0, next = 256; b < 256; b++) {
+        const int c = (b >= 33 && b <= 126) || (b >= 161 && b != 173) ? b : next++;
+        const char two[3] = {(char)(0xC0 | c >> 6), (char)(0x80 | (c & 0x3F)), 0};
+        const char one[2] = {(char)c, 0};
+        add_token(v, c < 0x80 ? one : two, 1);
+    }
+    for (size_t i = 0; i < GW_MERGES; i++) {
+        char joined[32];
+        const char *space = strchr(merges[i], ' ');
+        v->merges[i] = (ftk_str){merges[i], strlen(merges[i])};
+        snprintf(joined, sizeof joined, "%.*s%s", (int)(space - merges[i]), merges[i], space + 1);
+        add_token(v, joined, 1);
+    }
+    add_token(v, "<|endoftext|>", 3);
+    add_token(v, "<|im_start|>", 3);
+    add_token(v, "<|im_end|>", 3);
+    add_token(v, "<tool>", 4);
+    while (v->n_tokens < GW_VOCAB) {
+        char pad[32];
+        snprintf(pad, sizeof pad, "[PAD%zu]", v->n_tokens);
+        add_token(v, pad, 5);
+    }
+}
+
+int32_t gw_bpe_id(const gw_bpe *v, const char *text)
+{
+    for (size_t i = 0; i < v->n_tokens; i++)
+        if (strcmp(v->text[i], text) == 0) return (int32_t)i;
+    return -1;
+}
+
+void gw_put_bpe(gw *w, const gw_bpe *v)
+{
+    const uint32_t end = (uint32_t)gw_bpe_id(v, "<|endoftext|>");
+    gw_str(w, "tokenizer.ggml.model", "gpt2");
+    if (v->pre) gw_str(w, "tokenizer.ggml.pre", v->pre);
+    gw_str_array(w, "tokenizer.ggml.tokens", v->n_tokens, v->tokens);
+    gw_array(w, "tokenizer.ggml.token_type", FTK_GGUF_I32, v->n_tokens, v->types);
+    gw_str_array(w, "tokenizer.ggml.merges", v->n_merges, v->merges);
+    gw_u32(w, "tokenizer.ggml.bos_token_id", end);
+    gw_u32(w, "tokenizer.ggml.eos_token_id", end);
+}
+
+/* ------------------------------------------------------------------ models */
+
 static void put_llama_keys(gw *w)
 {
     gw_str(w, "general.architecture", "llama");
@@ -200,16 +263,6 @@ static void put_llama_keys(gw *w)
     gw_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
     gw_u32(w, "llama.rope.dimension_count", GW_EMBD / GW_HEADS);
     gw_f32(w, "llama.rope.freq_base", 10000.0f);
-    gw_vocab v;
-    gw_tiny_vocab(&v);
-    gw_str(w, "tokenizer.ggml.model", "llama");
-    gw_str_array(w, "tokenizer.ggml.tokens", GW_VOCAB, v.tokens);
-    gw_array(w, "tokenizer.ggml.scores", FTK_GGUF_F32, GW_VOCAB, v.scores);
-    gw_array(w, "tokenizer.ggml.token_type", FTK_GGUF_I32, GW_VOCAB, v.types);
-    gw_u32(w, "tokenizer.ggml.unknown_token_id", 0);
-    gw_u32(w, "tokenizer.ggml.bos_token_id", 1);
-    gw_u32(w, "tokenizer.ggml.eos_token_id", 2);
-    gw_bool(w, "tokenizer.ggml.add_bos_token", true);
 }
 
 /* Ones for a vector, noise for a matrix. */
@@ -230,6 +283,21 @@ static void put_weights(gw *w, const char *name, uint64_t n_in, uint64_t n_out)
 }
 
 void gw_tiny_llama(gw *w)
+{
+    gw_vocab v;
+    gw_tiny_vocab(&v);
+    gw_str(w, "tokenizer.ggml.model", "llama");
+    gw_str_array(w, "tokenizer.ggml.tokens", GW_VOCAB, v.tokens);
+    gw_array(w, "tokenizer.ggml.scores", FTK_GGUF_F32, GW_VOCAB, v.scores);
+    gw_array(w, "tokenizer.ggml.token_type", FTK_GGUF_I32, GW_VOCAB, v.types);
+    gw_u32(w, "tokenizer.ggml.unknown_token_id", 0);
+    gw_u32(w, "tokenizer.ggml.bos_token_id", 1);
+    gw_u32(w, "tokenizer.ggml.eos_token_id", 2);
+    gw_bool(w, "tokenizer.ggml.add_bos_token", true);
+    gw_tiny_body(w);
+}
+
+void gw_tiny_body(gw *w)
 {
     static const struct {
         const char *name;

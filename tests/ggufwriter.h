@@ -61,8 +61,28 @@ typedef struct gw_vocab {
 } gw_vocab;
 
 void gw_tiny_vocab(gw_vocab *v);
+
+/* A byte-pair vocabulary of as many: the 256 bytes as GPT-2 writes them, what the merges make, then
+ * <|endoftext|> <|im_start|> <|im_end|>, a user-defined <tool>, and unused ones. */
+enum { GW_MERGES = 24 };
+
+typedef struct gw_bpe {
+    ftk_str tokens[GW_VOCAB], merges[GW_MERGES];
+    int32_t types[GW_VOCAB];
+    size_t n_tokens, n_merges;
+    const char *pre;
+    char text[GW_VOCAB][32]; /* of the tokens */
+} gw_bpe;
+
+void gw_tiny_bpe(gw_bpe *v);
+/* The id of a token by its text as in the file; -1 if there is none. */
+int32_t gw_bpe_id(const gw_bpe *v, const char *text);
+/* All of its keys: kind, pre, tokens, types, merges, <|endoftext|> as BOS and EOS. */
+void gw_put_bpe(gw *w, const gw_bpe *v);
 /* A llama model that loads: all keys and tensors, small seeded F32 weights, tied output. */
 void gw_tiny_llama(gw *w);
+/* The same without the keys of a vocabulary. */
+void gw_tiny_body(gw *w);
 
 /* The whole file, to be freed by the caller. */
 gw_bytes gw_finish(const gw *w);

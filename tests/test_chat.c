@@ -14,6 +14,7 @@ static const char *const llama3[] = {"!<|start_header_id|>", "!<|end_header_id|>
                                      NULL};
 static const char *const gemma[] = {"!<start_of_turn>", "!<end_of_turn>", NULL};
 static const char *const zephyr[] = {"!<|system|>", "+<|user|>", "!<|assistant|>", NULL};
+static const char *const phi3[] = {"!<|system|>", "!<|user|>", "!<|assistant|>", "!<|end|>", NULL};
 static const char *const mistral[] = {"![INST]", "![/INST]", NULL};
 static const char *const none[] = {NULL};
 
@@ -93,6 +94,9 @@ static void test_figures(void **state)
     CHECK(none, "zephyr",
           "{<s>} <|system|>\nBe brief.{</s>} \n<|user|>\n Hi {</s>} \n<|assistant|>\nYo{</s>}"
           " \n<|user|>\nBye{</s>} \n<|assistant|>\n");
+    CHECK(phi3, "phi3",
+          "{<s>}{<|system|>} \nBe brief.{<|end|>} \n{<|user|>} \n Hi {<|end|>} \n"
+          "{<|assistant|>} \nYo{<|end|>} \n{<|user|>} \nBye{<|end|>} \n{<|assistant|>} \n");
     CHECK(none, "mistral",
           "{<s>} [INST] Be brief.\n\n Hi  [/INST] Yo{</s>} [INST] Bye [/INST]");
     CHECK(mistral, "mistral",
@@ -152,6 +156,7 @@ static void test_recognise(void **state)
         {"{{ '<|user|>\\n' + message['content'] + eos_token }}", "zephyr"},
         {"<|user|>\n</s>", "zephyr"},
         {"<|user|>\n<|end|></s>", NULL},
+        {"{{ '<|user|>\n' + content + '<|end|>\n<|assistant|>\n' }}", "phi3"},
         {"{{ 'USER: ' }}{{ 'ASSISTANT: ' }}", "vicuna"},
         {"{{ 'User: ' }}{{ 'Assistant: ' }}", "plain"},
         {"{{ something }}", NULL},
@@ -228,10 +233,11 @@ static void test_names(void **state)
 {
     (void)state;
     static const char *const want[] = {"chatml", "llama2",  "llama3", "vicuna",
-                                       "zephyr", "mistral", "gemma",  "plain"};
+                                       "zephyr", "mistral", "gemma",  "phi3",
+                                       "plain"};
     const char *const *names = ftk_chat_templates();
-    for (size_t i = 0; i < 8; i++) assert_string_equal(names[i], want[i]);
-    assert_null(names[8]);
+    for (size_t i = 0; i < 9; i++) assert_string_equal(names[i], want[i]);
+    assert_null(names[9]);
     assert_string_equal(ftk_chat_stop("vicuna"), "USER:");
     assert_string_equal(ftk_chat_stop("plain"), "\nUser:");
     assert_null(ftk_chat_stop("chatml"));

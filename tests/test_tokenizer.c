@@ -439,7 +439,7 @@ static void test_unused(void **state)
 
 /* ------------------------------------------------------------------ refusals */
 
-static void break_kind(struct vocab_file *v) { v->kind = "gpt2"; }
+static void break_kind(struct vocab_file *v) { v->kind = "bert"; }
 static void break_no_kind(struct vocab_file *v) { v->kind = NULL; }
 static void break_scores(struct vocab_file *v) { v->fewer_scores = 1; }
 static void break_types(struct vocab_file *v) { v->fewer_types = 1; }
@@ -507,7 +507,7 @@ static void test_refusals(void **state)
         ftk_err err;
         const char *line;
     } cases[] = {
-        {break_kind, FTK_ERR_UNSUPPORTED, "kind 'gpt2' is not supported yet"},
+        {break_kind, FTK_ERR_UNSUPPORTED, "kind 'bert' is not supported yet"},
         {break_no_kind, FTK_ERR_FORMAT, "vocabulary is missing"},
         {break_scores, FTK_ERR_FORMAT, "scores has 372 elements, but there are 373"},
         {break_types, FTK_ERR_FORMAT, "token_type has 372 elements, but there are 373"},

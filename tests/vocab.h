@@ -201,7 +201,7 @@ static inline ftk_err vocab_open_file(ftk_tokenizer **out, const char *path, con
     ftk_gguf *g = NULL;
     *out = NULL;
     ftk_err err = ftk_gguf_open(&g, path, NULL);
-    if (err == FTK_OK) err = ftk_tokenizer_open(out, g, host);
+    if (err == FTK_OK) err = ftk_tokenizer_open(out, g, path, host);
     ftk_gguf_free(g);
     return err;
 }

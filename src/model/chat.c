@@ -25,7 +25,10 @@ const char *ftk_chat_recognise(ftk_str text)
     if (contains(text, "<start_of_turn>")) return "gemma";
     if (contains(text, "[INST]")) return contains(text, "<<SYS>>") ? "llama2" : "mistral";
     const bool ends = contains(text, "</s>") || contains(text, "eos_token");
-    if (contains(text, "<|user|>")) return ends && !contains(text, "<|end|>") ? "zephyr" : NULL;
+    if (contains(text, "<|user|>")) {
+        if (contains(text, "<|end|>")) return contains(text, "<|assistant|>") ? "phi3" : NULL;
+        return ends ? "zephyr" : NULL;
+    }
     if (contains(text, "USER:") && contains(text, "ASSISTANT:")) return "vicuna";
     if (contains(text, "User:") && contains(text, "Assistant:")) return "plain";
     return NULL;
@@ -38,6 +41,7 @@ bool ftk_chat_is_word(ftk_str text)
         "<|eot_id|>",    "<start_of_turn>",   "<end_of_turn>",       "[INST]",
         "[/INST]",       "<|system|>",        "<|user|>",            "<|assistant|>",
         "<|end|>",       "<|endoftext|>",     "<|begin_of_text|>",   "<|end_of_text|>",
+        "<|eom_id|>",
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strlen(known[i]) == text.n && memcmp(known[i], text.p, text.n) == 0) return true;
@@ -191,6 +195,16 @@ static void zephyr_end(struct builder *b)
     put(b, "\n");
 }
 
+static void phi3_turn(struct builder *b, const struct turn *turn)
+{
+    const bool system = is(turn, "system"), user = is(turn, "user");
+    put_word(b, system ? "<|system|>" : user ? "<|user|>" : "<|assistant|>");
+    put(b, "\n");
+    put(b, turn->content);
+    put_word(b, "<|end|>");
+    put(b, "\n");
+}
+
 /* Every exchange begins with a BOS of its own; the first one is there already. */
 static void llama2_turn(struct builder *b, const struct turn *turn)
 {
@@ -293,17 +307,19 @@ struct template {
 };
 
 static const char *const names[] = {"chatml",  "llama2", "llama3", "vicuna", "zephyr",
-                                    "mistral", "gemma",  "plain",  NULL};
+                                    "mistral", "gemma",  "phi3",   "plain", NULL};
 
 /* In the order of names. Sources: the chat_template in the tokenizer_config.json of Qwen/Qwen2-7B,
  * meta-llama/Llama-2-7b-chat-hf, meta-llama/Meta-Llama-3-8B-Instruct, HuggingFaceH4/zephyr-7b-beta,
- * mistralai/Mistral-7B-Instruct-v0.1 and v0.3, google/gemma-2-2b-it; FastChat's vicuna_v1.1. None
- * of the system prompts that some of them put in unasked. */
+ * mistralai/Mistral-7B-Instruct-v0.1 and v0.3, google/gemma-2-2b-it,
+ * microsoft/Phi-3-mini-4k-instruct; FastChat's vicuna_v1.1. None of the system prompts that some of
+ * them put in unasked. */
 static const struct template templates[] = {
     {chatml_turn, chatml_end, false, NULL},    {llama2_turn, NULL, true, NULL},
     {llama3_turn, llama3_end, false, NULL},    {vicuna_turn, vicuna_end, false, "USER:"},
     {zephyr_turn, zephyr_end, false, NULL},    {mistral_turn, NULL, true, NULL},
-    {gemma_turn, gemma_end, true, NULL},       {plain_turn, plain_end, false, "\nUser:"},
+    {gemma_turn, gemma_end, true, NULL},       {phi3_turn, zephyr_end, false, NULL},
+    {plain_turn, plain_end, false, "\nUser:"},
 };
 
 _Static_assert(sizeof names / sizeof *names == sizeof templates / sizeof *templates + 1,

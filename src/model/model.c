@@ -273,7 +273,7 @@ static ftk_err load(loader *l)
     if (err == FTK_OK)
         err = ftk_hparams_read(&m->hp, m->file, l->path, &m->host);
     if (err == FTK_OK)
-        err = ftk_tokenizer_open(&m->tokenizer, m->file, &m->host);
+        err = ftk_tokenizer_open(&m->tokenizer, m->file, l->path, &m->host);
     if (err != FTK_OK)
         return err;
     m->hp.n_vocab = ftk_tokenizer_n_vocab(m->tokenizer);
@@ -357,8 +357,7 @@ void ftk_model_get_info(const ftk_model *m, ftk_model_info *info)
 
 bool ftk_model_is_end(const ftk_model *m, int32_t token)
 {
-    return token >= 0 && (token == ftk_tokenizer_eos(m->tokenizer) ||
-                          token == ftk_tokenizer_eot(m->tokenizer));
+    return ftk_tokenizer_is_end(m->tokenizer, token);
 }
 
 const ftk_tokenizer *ftk_model_tokenizer(const ftk_model *m)

@@ -25,6 +25,9 @@ int32_t ftk_tokenizer_special(const ftk_tokenizer *t, const char *text, size_t n
 ftk_err ftk_tokenizer_append(const ftk_tokenizer *t, const char *text, size_t n, unsigned flags,
                              ftk_tokens *list);
 
+/* The token of a byte that stands by itself; if there is none the unknown token, else nothing. */
+ftk_err ftk_tokenizer_append_byte(const ftk_tokenizer *t, unsigned char byte, ftk_tokens *list);
+
 /* The name of the template that a file's chat_template text is a variant of, or NULL. */
 const char *ftk_chat_recognise(ftk_str text);
 /* True for the words by which the templates frame a turn, such as "<|im_start|>". A vocabulary may

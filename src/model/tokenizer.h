@@ -7,9 +7,11 @@
 
 typedef struct ftk_tokenizer ftk_tokenizer;
 
-/* Builds the tokenizer from tokenizer.ggml.* of an open file. Everything needed is copied, so the
- * file may be closed. Errors: FORMAT, UNSUPPORTED (vocabulary kind, by name), NOMEM. */
-ftk_err ftk_tokenizer_open(ftk_tokenizer **out, const ftk_gguf *g, const ftk_host *host);
+/* Builds the tokenizer from tokenizer.ggml.* of an open file; path is for messages. Everything
+ * needed is copied, so the file may be closed. A tokenizer.ggml.pre that is missing or not known is
+ * said to the log, as a warning. Errors: FORMAT, UNSUPPORTED (vocabulary kind, by name), NOMEM. */
+ftk_err ftk_tokenizer_open(ftk_tokenizer **out, const ftk_gguf *g, const char *path,
+                           const ftk_host *host);
 void ftk_tokenizer_free(ftk_tokenizer *t);
 
 int ftk_tokenizer_n_vocab(const ftk_tokenizer *t);
@@ -17,6 +19,8 @@ int ftk_tokenizer_n_vocab(const ftk_tokenizer *t);
 int32_t ftk_tokenizer_bos(const ftk_tokenizer *t);
 int32_t ftk_tokenizer_eos(const ftk_tokenizer *t);
 int32_t ftk_tokenizer_eot(const ftk_tokenizer *t);
+/* True for the tokens that end an answer: see ftk_model_is_end(). */
+bool ftk_tokenizer_is_end(const ftk_tokenizer *t, int32_t token);
 bool ftk_tokenizer_add_bos(const ftk_tokenizer *t);
 /* Recognised chat template's name or NULL; *has: the file carries one. */
 const char *ftk_tokenizer_chat_template(const ftk_tokenizer *t, bool *has);

@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Byte-pair vocabularies, as GPT-2 has them: bytes are joined pair by pair, first those that the
+ * file's list of merges names first. */
+#include "model/vocabulary.h"
+
+#include "base/mem.h"
+#include "model/gguf.h"
+#include "model/pretokenizer.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Two tokens that become a third. */
+struct merge {
+    int32_t left, right, rank, to;
+};
+
+struct bpe {
+    ftk_pre *pre;
+    struct merge *merges; /* by left, then right */
+    size_t n_merges;
+    uint32_t *first; /* [n_vocab + 1]: merges[first[left]..first[left + 1]) */
+    ftk_keys words;  /* tokens that a whole word may be, if those come before merges */
+    bool ignores_merges;
+};
+
+/* ------------------------------------------------------------------ bytes as characters */
+
+/* GPT-2 writes each byte as one character: itself where Latin-1 has something to see there, else
+ * one of those from U+0100 on, in order. */
+enum { LAST_CHAR = 0x143 };
+
+static bool is_visible(int byte)
+{
+    return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte != 0xAD);
+}
+
+static void byte_chars(uint16_t chars[256])
+{
+    uint16_t next = 0x100;
+    for (int b = 0; b < 256; b++) chars[b] = is_visible(b) ? (uint16_t)b : next++;
+}
+
+/* The same the other way round: -1 for what is no byte. */
+static void char_bytes(int16_t bytes[LAST_CHAR + 1])
+{
+    uint16_t chars[256];
+    byte_chars(chars);
+    for (int c = 0; c <= LAST_CHAR; c++) bytes[c] = -1;
+    for (int b = 0; b < 256; b++) bytes[chars[b]] = (int16_t)b;
+}
+
+/* Replaces the characters of a piece by the bytes they mean, in place: that is never longer. Some
+ * files have plain text where the characters should be; what means no byte stays as it is. */
+static void decode_piece(ftk_tokenizer *t, ftk_piece *p, const int16_t bytes[LAST_CHAR + 1])
+{
+    char *const text = t->text + (p->p - t->text);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->n;) {
+        const unsigned char c = (unsigned char)text[i];
+        const bool two = c >= 0xC2 && c <= 0xC5 && i + 1 < p->n &&
+                         ((unsigned char)text[i + 1] & 0xC0) == 0x80;
+        const int code = two ? (c & 0x1F) << 6 | ((unsigned char)text[i + 1] & 0x3F) : c;
+        const int byte = (two || c < 0x80) && code <= LAST_CHAR ? bytes[code] : -1;
+        if (byte >= 0) {
+            text[n++] = (char)byte;
+        } else {
+            text[n++] = (char)c;
+            if (two) text[n++] = text[i + 1];
+        }
+        i += two ? 2 : 1;
+    }
+    p->n = n;
+}
+
+static void decode_pieces(ftk_tokenizer *t)
+{
+    int16_t bytes[LAST_CHAR + 1];
+    char_bytes(bytes);
+    for (int i = 0; i < t->n_vocab; i++) {
+        ftk_piece *p = &t->pieces[i];
+        if (p->type == FTK_TOKEN_NORMAL || p->type == FTK_TOKEN_UNUSED) {
+            decode_piece(t, p, bytes);
+        } else if (p->type == FTK_TOKEN_BYTE) {
+            t->text[p->p - t->text] = (char)ftk_vocab_byte(p);
+            p->n = 1;
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ opening */
+
+/* The unknown token is a control token here: text of a user does not turn into it by its name. */
+static void find_unknown(ftk_tokenizer *t)
+{
+    for (int32_t i = t->n_vocab - 1; i >= 0; i--) {
+        if (t->pieces[i].type != FTK_TOKEN_UNKNOWN) continue;
+        t->pieces[i].type = FTK_TOKEN_CONTROL;
+        t->unknown = i;
+    }
+}
+
+/* The token of a byte: its character, else "<0x0A>" and the like. */
+static int32_t byte_token(const ftk_vocab *v, int byte, uint16_t c)
+{
+    const char utf8[2] = {(char)(c < 0x80 ? c : 0xC0 | c >> 6), (char)(0x80 | (c & 0x3F))};
+    const int32_t id = ftk_keys_find(&v->keys, utf8, c < 0x80 ? 1 : 2);
+    if (id >= 0) {
+        const int type = v->t->pieces[id].type;
+        if (type == FTK_TOKEN_NORMAL || type == FTK_TOKEN_UNUSED) return id;
+        /* A user-defined token is plain text, which is the byte in ASCII alone. */
+        if (type == FTK_TOKEN_USER_DEFINED && c < 0x80) return id;
+    }
+    static const char digits[] = "0123456789ABCDEF";
+    const char name[6] = {'<', '0', 'x', digits[byte >> 4], digits[byte & 15], '>'};
+    const int32_t named = ftk_keys_find(&v->keys, name, sizeof name);
+    return named >= 0 && v->t->pieces[named].type == FTK_TOKEN_BYTE ? named : -1;
+}
+
+static ftk_err find_bytes(const ftk_vocab *v)
+{
+    uint16_t chars[256];
+    byte_chars(chars);
+    int n = 0, n_printable = 0;
+    for (int b = 0; b < 256; b++) {
+        v->t->byte_ids[b] = byte_token(v, b, chars[b]);
+        if (v->t->byte_ids[b] < 0) continue;
+        n++;
+        n_printable += b >= ' ' && b <= '~';
+    }
+    if (n == 0)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.tokens has no token of a single "
+                              "byte, from which a vocabulary of kind gpt2 builds all others");
+    if (n_printable < '~' - ' ' + 1)
+        ftk_vocab_warn(v, "tokenizer.ggml.tokens lacks %d of the 95 printable ASCII characters; "
+                       "text will lose them", '~' - ' ' + 1 - n_printable);
+    return FTK_OK;
+}
+
+static ftk_err find_rule(const ftk_vocab *v, const ftk_pre_rule **rule)
+{
+    static const ftk_str fallback = {"default", 7};
+    ftk_gguf_value pre;
+    *rule = ftk_pre_find(fallback);
+    if (!ftk_gguf_find(v->g, "tokenizer.ggml.pre", &pre)) {
+        ftk_vocab_warn(v, "tokenizer.ggml.pre is missing: text is cut into words as for "
+                       "'default', which the model may not have been trained with");
+        return FTK_OK;
+    }
+    if (pre.type != FTK_GGUF_STRING)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.pre is not a string");
+    const ftk_pre_rule *known = ftk_pre_find(pre.s);
+    char name[64];
+    if (known)
+        *rule = known;
+    else
+        ftk_vocab_warn(v, "tokenizer.ggml.pre is '%s', which is not known: text is cut into words "
+                       "as for 'default', which the model may not have been trained with",
+                       ftk_gguf_show(name, sizeof name, pre.s));
+    return FTK_OK;
+}
+
+/* ------------------------------------------------------------------ merges */
+
+static int compare_merges(const void *a, const void *b)
+{
+    const struct merge *x = a, *y = b;
+    if (x->left != y->left) return x->left < y->left ? -1 : 1;
+    if (x->right != y->right) return x->right < y->right ? -1 : 1;
+    return (x->rank > y->rank) - (x->rank < y->rank);
+}
+
+/* Reads "left right". Merges with a control token in them are dropped: text of a user must not
+ * become one. */
+static ftk_err read_merge(const ftk_vocab *v, struct bpe *b, size_t i, ftk_str s)
+{
+    char shown[80], joined[2 * FTK_MAX_PIECE];
+    const char *space = s.n > 2 ? memchr(s.p + 1, ' ', s.n - 2) : NULL;
+    if (!space)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.merges: element %zu ('%s') is not "
+                              "two pieces with a space between them", i,
+                              ftk_gguf_show(shown, sizeof shown, s));
+    const size_t n_left = (size_t)(space - s.p), n_right = s.n - n_left - 1;
+    const struct merge m = {ftk_keys_find(&v->keys, s.p, n_left),
+                            ftk_keys_find(&v->keys, space + 1, n_right), (int32_t)i, -1};
+    if (m.left < 0 || m.right < 0)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.merges: element %zu ('%s') names "
+                              "a piece that is no token", i, ftk_gguf_show(shown, sizeof shown, s));
+    memcpy(joined, s.p, n_left); /* both are tokens, so neither is too long */
+    memcpy(joined + n_left, space + 1, n_right);
+    const int32_t to = ftk_keys_find(&v->keys, joined, n_left + n_right);
+    if (to < 0)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.merges: element %zu ('%s') makes "
+                              "a piece that is no token", i, ftk_gguf_show(shown, sizeof shown, s));
+    const ftk_piece *pieces = v->t->pieces;
+    if (pieces[m.left].type == FTK_TOKEN_CONTROL || pieces[m.right].type == FTK_TOKEN_CONTROL ||
+        pieces[to].type == FTK_TOKEN_CONTROL)
+        return FTK_OK;
+    b->merges[b->n_merges] = m;
+    b->merges[b->n_merges++].to = to;
+    return FTK_OK;
+}
+
+/* Sorts them; of those that are there twice the first counts. */
+static void index_merges(struct bpe *b, int n_vocab)
+{
+    if (b->n_merges > 0) qsort(b->merges, b->n_merges, sizeof *b->merges, compare_merges);
+    size_t n = 0;
+    for (size_t i = 0; i < b->n_merges; i++) {
+        const struct merge *m = &b->merges[i];
+        if (n > 0 && b->merges[n - 1].left == m->left && b->merges[n - 1].right == m->right)
+            continue;
+        b->merges[n++] = *m;
+    }
+    b->n_merges = n;
+    for (size_t i = 0; i < n; i++) b->first[b->merges[i].left + 1]++;
+    for (int i = 0; i < n_vocab; i++) b->first[i + 1] += b->first[i];
+}
+
+static ftk_err read_merges(const ftk_vocab *v, struct bpe *b)
+{
+    static const char key[] = "tokenizer.ggml.merges";
+    ftk_gguf_value list;
+    ftk_err err = ftk_vocab_array(v, key, FTK_GGUF_STRING, &list);
+    if (err != FTK_OK) return err;
+    /* A token of n bytes can be cut in n - 1 places. */
+    if (list.count > v->text_size || list.count > INT32_MAX)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s has %" PRIu64 " elements, more than there are "
+                              "ways to make %d tokens of %zu bytes", key, list.count, v->t->n_vocab,
+                              v->text_size);
+    const size_t n = (size_t)list.count;
+    b->merges = ftk_alloc_raw(&v->t->host, n, sizeof *b->merges);
+    b->first = ftk_alloc(&v->t->host, (size_t)v->t->n_vocab + 1, sizeof *b->first);
+    if (!b->merges || !b->first)
+        return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %zu merges", n);
+    const unsigned char *cursor = list.data;
+    for (size_t i = 0; err == FTK_OK && i < n; i++)
+        err = read_merge(v, b, i, ftk_gguf_next_str(&cursor));
+    if (err == FTK_OK) index_merges(b, v->t->n_vocab);
+    return err;
+}
+
+static ftk_err collect_words(const ftk_vocab *v, struct bpe *b)
+{
+    const ftk_tokenizer *t = v->t;
+    b->words.v = ftk_alloc(&t->host, (size_t)t->n_vocab, sizeof *b->words.v);
+    if (!b->words.v)
+        return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %d tokens", t->n_vocab);
+    for (int32_t i = 0; i < t->n_vocab; i++) {
+        const ftk_piece *p = &t->pieces[i];
+        if (p->type == FTK_TOKEN_NORMAL && p->n > 0)
+            b->words.v[b->words.n++] = (ftk_key){p->p, p->n, i};
+    }
+    ftk_keys_sort(&b->words);
+    return FTK_OK;
+}
+
+static ftk_err bpe_open(ftk_vocab *v)
+{
+    ftk_tokenizer *t = v->t;
+    struct bpe *b = t->state = ftk_alloc(&t->host, 1, sizeof *b);
+    if (!b) return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for a vocabulary");
+    const ftk_pre_rule *rule = NULL;
+    int32_t unused = -1;
+    ftk_err err = ftk_vocab_id(v, "tokenizer.ggml.unknown_token_id", &unused);
+    if (err != FTK_OK) return err;
+    find_unknown(t);
+    err = find_bytes(v);
+    if (err == FTK_OK) err = read_merges(v, b);
+    if (err == FTK_OK) err = find_rule(v, &rule);
+    if (err == FTK_OK) err = ftk_pre_open(&b->pre, rule, &t->host);
+    if (err != FTK_OK) return err;
+    t->add_bos = rule->adds_bos;
+    b->ignores_merges = rule->ignores_merges;
+    decode_pieces(t);
+    return b->ignores_merges ? collect_words(v, b) : FTK_OK;
+}
+
+static void bpe_free(ftk_tokenizer *t)
+{
+    struct bpe *b = t->state;
+    if (!b) return;
+    ftk_pre_free(b->pre);
+    ftk_release(&t->host, b->words.v);
+    ftk_release(&t->host, b->first);
+    ftk_release(&t->host, b->merges);
+    ftk_release(&t->host, b);
+}
+
+/* ------------------------------------------------------------------ joining bytes */
+
+/* Symbols are numbered by the place of their first byte, so a number stays when they grow. */
+static const uint32_t none = UINT32_MAX;
+
+struct symbol {
+    int32_t id;          /* -1: a byte without a token */
+    int32_t rank, to;    /* of the merge with the next one; rank -1: there is none */
+    uint32_t next, prev; /* none at the ends */
+};
+
+/* A word on its way. The heap holds rank << 32 | place, the least on top: of equal merges the
+ * leftmost goes first. Each merge takes one entry off and puts two at most there, of n - 1 at the
+ * start, so 2 n will do; entries that no longer hold are passed over. */
+struct word {
+    const ftk_tokenizer *t;
+    struct symbol *symbols; /* [n] */
+    uint64_t *heap;         /* [2 n] */
+    size_t n, n_heap;
+};
+
+static const struct merge *find_merge(const struct bpe *b, int32_t left, int32_t right)
+{
+    if (left < 0 || right < 0) return NULL;
+    uint32_t lo = b->first[left], hi = b->first[left + 1];
+    const uint32_t end = hi;
+    while (lo < hi) {
+        const uint32_t mid = lo + (hi - lo) / 2;
+        if (b->merges[mid].right < right)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < end && b->merges[lo].right == right ? &b->merges[lo] : NULL;
+}
+
+static void sift_down(struct word *w, size_t at)
+{
+    const uint64_t moved = w->heap[at];
+    for (;;) {
+        size_t child = 2 * at + 1;
+        if (child >= w->n_heap) break;
+        if (child + 1 < w->n_heap && w->heap[child + 1] < w->heap[child]) child++;
+        if (w->heap[child] >= moved) break;
+        w->heap[at] = w->heap[child];
+        at = child;
+    }
+    w->heap[at] = moved;
+}
+
+static void push(struct word *w, uint64_t entry)
+{
+    size_t at = w->n_heap++;
+    for (; at > 0 && w->heap[(at - 1) / 2] > entry; at = (at - 1) / 2)
+        w->heap[at] = w->heap[(at - 1) / 2];
+    w->heap[at] = entry;
+}
+
+static uint64_t pop(struct word *w)
+{
+    const uint64_t top = w->heap[0];
+    w->heap[0] = w->heap[--w->n_heap];
+    if (w->n_heap > 0) sift_down(w, 0);
+    return top;
+}
+
+/* Looks up the merge of a symbol with the next one. */
+static bool pair(struct word *w, uint32_t at)
+{
+    struct symbol *s = &w->symbols[at];
+    const struct merge *m =
+        s->next == none ? NULL : find_merge(w->t->state, s->id, w->symbols[s->next].id);
+    s->rank = m ? m->rank : -1;
+    s->to = m ? m->to : -1;
+    return m != NULL;
+}
+
+static uint64_t entry(const struct word *w, uint32_t at)
+{
+    return (uint64_t)(uint32_t)w->symbols[at].rank << 32 | at;
+}
+
+static void start_word(struct word *w, const char *text)
+{
+    for (size_t i = 0; i < w->n; i++)
+        w->symbols[i] = (struct symbol){
+            .id = w->t->byte_ids[(unsigned char)text[i]],
+            .next = i + 1 < w->n ? (uint32_t)i + 1 : none,
+            .prev = i > 0 ? (uint32_t)i - 1 : none,
+        };
+    w->n_heap = 0;
+    for (size_t i = 0; i < w->n; i++)
+        if (pair(w, (uint32_t)i)) w->heap[w->n_heap++] = entry(w, (uint32_t)i);
+    for (size_t i = w->n_heap / 2; i-- > 0;) sift_down(w, i);
+}
+
+static void join_next(struct word *w, uint32_t at)
+{
+    struct symbol *s = &w->symbols[at];
+    struct symbol *gone = &w->symbols[s->next];
+    s->id = s->to;
+    s->next = gone->next;
+    gone->rank = -1;
+    if (s->next != none) w->symbols[s->next].prev = at;
+    if (pair(w, at)) push(w, entry(w, at));
+    if (s->prev != none && pair(w, s->prev)) push(w, entry(w, s->prev));
+}
+
+static ftk_err join_all(struct word *w, const char *text, ftk_tokens *list)
+{
+    start_word(w, text);
+    while (w->n_heap > 0) {
+        const uint64_t top = pop(w);
+        const uint32_t at = (uint32_t)top;
+        if (w->symbols[at].rank == (int32_t)(top >> 32)) join_next(w, at);
+    }
+    ftk_err err = FTK_OK;
+    for (uint32_t at = 0; err == FTK_OK && at != none; at = w->symbols[at].next)
+        err = w->symbols[at].id >= 0
+                  ? ftk_tokens_push(list, &w->symbols[at].id, 1)
+                  : ftk_tokenizer_append_byte(w->t, (unsigned char)text[at], list);
+    return err;
+}
+
+/* ------------------------------------------------------------------ encoding */
+
+struct encoding {
+    const ftk_tokenizer *t;
+    ftk_tokens *list;
+};
+
+static ftk_err encode_long(struct word *w, const char *text, ftk_tokens *list)
+{
+    const ftk_host *h = &w->t->host;
+    w->symbols = ftk_alloc_raw(h, w->n, sizeof *w->symbols);
+    w->heap = ftk_alloc_raw(h, 2 * w->n, sizeof *w->heap);
+    const ftk_err err = w->symbols && w->heap
+                            ? join_all(w, text, list)
+                            : ftk_fail(h, FTK_ERR_NOMEM, "no memory for a word of %zu bytes", w->n);
+    ftk_release(h, w->heap);
+    ftk_release(h, w->symbols);
+    return err;
+}
+
+static ftk_err encode_word(void *ctx, const char *text, size_t n)
+{
+    enum { SHORT = 64 };
+    const struct encoding *e = ctx;
+    const struct bpe *b = e->t->state;
+    const int32_t whole = b->ignores_merges ? ftk_keys_find(&b->words, text, n) : -1;
+    if (whole >= 0) return ftk_tokens_push(e->list, &whole, 1);
+    struct word w = {.t = e->t, .n = n};
+    if (n > SHORT) return encode_long(&w, text, e->list);
+    struct symbol symbols[SHORT];
+    uint64_t heap[2 * SHORT];
+    w.symbols = symbols;
+    w.heap = heap;
+    return join_all(&w, text, e->list);
+}
+
+static ftk_err bpe_encode(const ftk_tokenizer *t, const char *text, size_t n, ftk_tokens *list)
+{
+    const struct bpe *b = t->state;
+    struct encoding e = {t, list};
+    return ftk_pre_split(b->pre, text, n, encode_word, &e);
+}
+
+const ftk_vocab_kind ftk_vocab_bpe = {
+    .name = "gpt2",
+    .open = bpe_open,
+    .free = bpe_free,
+    .encode = bpe_encode,
+};

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Reading a vocabulary: what is checked for every kind, and which tokens have a meaning. */
+#include "model/vocabulary.h"
+
+#include "base/mem.h"
+#include "model/gguf.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------ messages */
+
+static void message(const ftk_vocab *v, ftk_log_level level, const char *fmt, va_list args)
+{
+    char line[512];
+    if (vsnprintf(line, sizeof line, fmt, args) < 0) line[0] = '\0';
+    ftk_log(&v->t->host, level, "%s: %s", v->path, line);
+}
+
+ftk_err ftk_vocab_fail(const ftk_vocab *v, ftk_err err, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    message(v, FTK_LOG_ERROR, fmt, args);
+    va_end(args);
+    return err;
+}
+
+void ftk_vocab_warn(const ftk_vocab *v, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    message(v, FTK_LOG_WARN, fmt, args);
+    va_end(args);
+}
+
+/* ------------------------------------------------------------------ tokens by their text */
+
+int ftk_keys_compare(const ftk_key *a, const ftk_key *b)
+{
+    const int order = memcmp(a->p, b->p, a->n < b->n ? a->n : b->n);
+    return order != 0 ? order : (a->n > b->n) - (a->n < b->n);
+}
+
+static int compare(const void *a, const void *b)
+{
+    const ftk_key *x = a, *y = b;
+    const int order = ftk_keys_compare(x, y);
+    return order != 0 ? order : (x->id > y->id) - (x->id < y->id);
+}
+
+void ftk_keys_sort(ftk_keys *keys)
+{
+    qsort(keys->v, keys->n, sizeof *keys->v, compare);
+}
+
+int32_t ftk_keys_find(const ftk_keys *keys, const char *p, size_t n)
+{
+    if (n > UINT32_MAX) return -1;
+    const ftk_key wanted = {p, (uint32_t)n, -1};
+    size_t lo = 0, hi = keys->n;
+    while (lo < hi) {
+        const size_t mid = lo + (hi - lo) / 2;
+        if (ftk_keys_compare(&keys->v[mid], &wanted) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    const bool found = lo < keys->n && ftk_keys_compare(&keys->v[lo], &wanted) == 0;
+    return found ? keys->v[lo].id : -1;
+}
+
+/* First of the sorted keys [lo, hi) whose byte at d is at least c; all share the d bytes before,
+ * and have a byte there. */
+static size_t lower_bound(const ftk_key *keys, size_t lo, size_t hi, size_t d, unsigned c)
+{
+    while (lo < hi) {
+        const size_t mid = lo + (hi - lo) / 2;
+        if ((unsigned char)keys[mid].p[d] < c)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+int32_t ftk_keys_longest(const ftk_keys *keys, const char *p, size_t n, size_t *len)
+{
+    int32_t found = -1;
+    size_t lo = 0, hi = keys->n;
+    for (size_t d = 0; lo < hi; d++) {
+        for (; lo < hi && keys->v[lo].n == d; lo++) {
+            found = keys->v[lo].id;
+            *len = d;
+        }
+        if (d == n) break;
+        const unsigned c = (unsigned char)p[d];
+        lo = lower_bound(keys->v, lo, hi, d, c);
+        hi = lower_bound(keys->v, lo, hi, d, c + 1);
+    }
+    return found;
+}
+
+/* ------------------------------------------------------------------ single keys */
+
+static bool is_unsigned(ftk_gguf_type type)
+{
+    return type == FTK_GGUF_U8 || type == FTK_GGUF_U16 || type == FTK_GGUF_U32 ||
+           type == FTK_GGUF_U64;
+}
+
+static bool is_signed(ftk_gguf_type type)
+{
+    return type == FTK_GGUF_I8 || type == FTK_GGUF_I16 || type == FTK_GGUF_I32 ||
+           type == FTK_GGUF_I64;
+}
+
+ftk_err ftk_vocab_id(const ftk_vocab *v, const char *key, int32_t *id)
+{
+    ftk_gguf_value value;
+    if (!ftk_gguf_find(v->g, key, &value)) return FTK_OK;
+    if (!is_unsigned(value.type) && !is_signed(value.type))
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s is not an integer", key);
+    const bool negative = is_signed(value.type) && value.i < 0;
+    const uint64_t u = is_signed(value.type) ? (uint64_t)value.i : value.u;
+    if (negative || u >= (uint64_t)v->t->n_vocab)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s is %" PRId64 ", but there are only %d tokens",
+                              key, (int64_t)u, v->t->n_vocab);
+    *id = (int32_t)u;
+    return FTK_OK;
+}
+
+static ftk_err read_bool(const ftk_vocab *v, const char *key, bool *b)
+{
+    ftk_gguf_value value;
+    if (!ftk_gguf_find(v->g, key, &value)) return FTK_OK;
+    if (value.type != FTK_GGUF_BOOL)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s is not a bool", key);
+    *b = value.u != 0;
+    return FTK_OK;
+}
+
+static ftk_err read_kind(const ftk_vocab *v)
+{
+    static const ftk_vocab_kind *const kinds[] = {&ftk_vocab_spm, &ftk_vocab_bpe};
+    ftk_gguf_value kind;
+    if (!ftk_gguf_find(v->g, "tokenizer.ggml.model", &kind))
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT,
+                              "the vocabulary is missing: there is no key tokenizer.ggml.model");
+    if (kind.type != FTK_GGUF_STRING)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.model is not a string");
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strlen(kinds[i]->name) == kind.s.n && memcmp(kinds[i]->name, kind.s.p, kind.s.n) == 0)
+            v->t->kind = kinds[i];
+    char name[64];
+    if (!v->t->kind)
+        return ftk_vocab_fail(v, FTK_ERR_UNSUPPORTED,
+                              "vocabulary kind '%s' is not supported yet: only llama "
+                              "(SentencePiece) and gpt2 (byte pairs)",
+                              ftk_gguf_show(name, sizeof name, kind.s));
+    if (ftk_gguf_find(v->g, "tokenizer.ggml.precompiled_charsmap", &kind))
+        return ftk_vocab_fail(v, FTK_ERR_UNSUPPORTED,
+                              "a vocabulary that rewrites characters (tokenizer.ggml."
+                              "precompiled_charsmap) is not supported yet");
+    return FTK_OK;
+}
+
+/* ------------------------------------------------------------------ lists */
+
+ftk_err ftk_vocab_array(const ftk_vocab *v, const char *key, ftk_gguf_type elem,
+                        ftk_gguf_value *value)
+{
+    if (!ftk_gguf_find(v->g, key, value))
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s is missing", key);
+    if (value->type != FTK_GGUF_ARRAY)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s is not an array", key);
+    const bool signs_differ = elem == FTK_GGUF_I32 && value->elem == FTK_GGUF_U32;
+    if (value->elem != elem && !signs_differ)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s holds elements of type %s, not %s", key,
+                              ftk_gguf_type_name(value->elem), ftk_gguf_type_name(elem));
+    return FTK_OK;
+}
+
+/* One element for each token. */
+static ftk_err read_list(const ftk_vocab *v, const char *key, ftk_gguf_type elem,
+                         ftk_gguf_value *value)
+{
+    ftk_gguf_value there;
+    value->data = NULL;
+    if (!v->t->kind->needs_lists && !ftk_gguf_find(v->g, key, &there)) return FTK_OK;
+    const ftk_err err = ftk_vocab_array(v, key, elem, value);
+    if (err != FTK_OK || value->count == (uint64_t)v->t->n_vocab) return err;
+    return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s has %" PRIu64 " elements, but there are %d tokens",
+                          key, value->count, v->t->n_vocab);
+}
+
+static ftk_err read_lists(ftk_vocab *v)
+{
+    ftk_err err = ftk_vocab_array(v, "tokenizer.ggml.tokens", FTK_GGUF_STRING, &v->tokens);
+    if (err != FTK_OK) return err;
+    if (v->tokens.count == 0)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.tokens is empty");
+    if (v->tokens.count > INT32_MAX)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.tokens has %" PRIu64
+                              " elements, more than an id can count", v->tokens.count);
+    v->t->n_vocab = (int)v->tokens.count;
+    err = read_list(v, "tokenizer.ggml.scores", FTK_GGUF_F32, &v->scores);
+    if (err == FTK_OK) err = read_list(v, "tokenizer.ggml.token_type", FTK_GGUF_I32, &v->types);
+    return err;
+}
+
+/* ------------------------------------------------------------------ pieces */
+
+static uint32_t read_u32(const unsigned char *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+int ftk_vocab_byte(const ftk_piece *p)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    if (p->n != 6 || memcmp(p->p, "<0x", 3) != 0 || p->p[5] != '>') return -1;
+    const char *hi = memchr(digits, p->p[3], 16);
+    const char *lo = memchr(digits, p->p[4], 16);
+    return hi && lo ? (int)(hi - digits) * 16 + (int)(lo - digits) : -1;
+}
+
+static ftk_err check_piece(const ftk_vocab *v, int32_t id, const ftk_piece *p)
+{
+    if (p->n == 0 && v->t->kind->needs_lists)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "token %d has an empty text", (int)id);
+    if (p->n > FTK_MAX_PIECE)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "token %d has a text of %" PRIu32
+                              " bytes; at most %d are allowed", (int)id, p->n, FTK_MAX_PIECE);
+    if (p->type < FTK_TOKEN_NORMAL || p->type > FTK_TOKEN_BYTE)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "token %d has type %" PRIu32 "; known are 1 to 6",
+                              (int)id, read_u32(v->types.data + 4 * (size_t)id));
+    if (v->scores.data && (read_u32(v->scores.data + 4 * (size_t)id) & 0x7FFFFFFF) > 0x7F800000)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "token %d has a score that is not a number",
+                              (int)id);
+    if (p->type == FTK_TOKEN_BYTE && ftk_vocab_byte(p) < 0)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT,
+                              "token %d is a byte, but is not named <0x00> to <0xFF>", (int)id);
+    return FTK_OK;
+}
+
+/* A token that frames a turn or ends an answer must not come out of a user's text, whatever the
+ * file calls it. */
+static uint8_t settle_type(const ftk_vocab *v, ftk_str text, uint32_t type)
+{
+    const bool loose = type == FTK_TOKEN_USER_DEFINED ||
+                       (type == FTK_TOKEN_NORMAL && !v->t->kind->needs_lists);
+    if (loose && ftk_chat_is_word(text)) return FTK_TOKEN_CONTROL;
+    return type > FTK_TOKEN_BYTE ? 0 : (uint8_t)type;
+}
+
+/* Copies the tokens' texts as they stand in the file, and checks them one by one. */
+static ftk_err read_pieces(ftk_vocab *v)
+{
+    ftk_tokenizer *t = v->t;
+    const size_t n = (size_t)t->n_vocab;
+    const unsigned char *cursor = v->tokens.data;
+    for (size_t i = 0; i < n; i++) v->text_size += ftk_gguf_next_str(&cursor).n;
+    t->pieces = ftk_alloc(&t->host, n, sizeof *t->pieces);
+    t->text = ftk_alloc(&t->host, v->text_size, 1);
+    v->keys.v = ftk_alloc(&t->host, n, sizeof *v->keys.v);
+    if (!t->pieces || !t->text || !v->keys.v)
+        return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for a vocabulary of %zu tokens", n);
+    cursor = v->tokens.data;
+    char *text = t->text;
+    for (size_t i = 0; i < n; i++) {
+        const ftk_str s = ftk_gguf_next_str(&cursor);
+        ftk_piece *p = &t->pieces[i];
+        p->p = text;
+        p->n = s.n > UINT32_MAX ? UINT32_MAX : (uint32_t)s.n;
+        p->type = settle_type(v, s, v->types.data ? read_u32(v->types.data + 4 * i)
+                                                  : FTK_TOKEN_NORMAL);
+        if (s.n > 0) memcpy(text, s.p, s.n);
+        text += s.n;
+        const ftk_err err = check_piece(v, (int32_t)i, p);
+        if (err != FTK_OK) return err;
+        if (p->n > 0) v->keys.v[v->keys.n++] = (ftk_key){p->p, p->n, (int32_t)i};
+    }
+    return FTK_OK;
+}
+
+static ftk_err check_doubles(ftk_vocab *v)
+{
+    ftk_keys_sort(&v->keys);
+    for (size_t i = 1; i < v->keys.n; i++) {
+        if (ftk_keys_compare(&v->keys.v[i - 1], &v->keys.v[i]) != 0) continue;
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokens %d and %d have the same text",
+                              (int)v->keys.v[i - 1].id, (int)v->keys.v[i].id);
+    }
+    return FTK_OK;
+}
+
+ftk_err ftk_vocab_read(ftk_vocab *v)
+{
+    ftk_err err = read_kind(v);
+    if (err == FTK_OK) err = read_lists(v);
+    if (err == FTK_OK) err = read_pieces(v);
+    if (err == FTK_OK) err = check_doubles(v);
+    return err;
+}
+
+/* ------------------------------------------------------------------ tokens with a meaning */
+
+/* Those types of token in the order of their texts. */
+static ftk_err collect(const ftk_vocab *v, unsigned types, ftk_keys *keys)
+{
+    ftk_tokenizer *t = v->t;
+    size_t n = 0;
+    for (int i = 0; i < t->n_vocab; i++) n += types >> t->pieces[i].type & 1;
+    keys->v = ftk_alloc(&t->host, n, sizeof *keys->v);
+    if (!keys->v) return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %zu control tokens", n);
+    for (int32_t i = 0; i < t->n_vocab; i++) {
+        const ftk_piece *p = &t->pieces[i];
+        if ((types >> p->type & 1) && p->n > 0) keys->v[keys->n++] = (ftk_key){p->p, p->n, i};
+    }
+    ftk_keys_sort(keys);
+    return FTK_OK;
+}
+
+static ftk_err collect_specials(const ftk_vocab *v)
+{
+    ftk_tokenizer *t = v->t;
+    const unsigned control = 1u << FTK_TOKEN_CONTROL, user = 1u << FTK_TOKEN_USER_DEFINED;
+    const ftk_err err = collect(v, control | user, &t->specials);
+    if (err != FTK_OK || t->kind->finds_user) return err;
+    return collect(v, user, &t->user);
+}
+
+/* The first of the names that is a special token, or -1. */
+static int32_t first_special(const ftk_tokenizer *t, const char *const *names)
+{
+    int32_t id = -1;
+    for (; *names && id < 0; names++) id = ftk_tokenizer_special(t, *names, strlen(*names));
+    return id;
+}
+
+static void add_end(ftk_tokenizer *t, int32_t id)
+{
+    if (id >= 0 && !ftk_tokenizer_is_end(t, id) && t->n_ends < FTK_MAX_ENDS)
+        t->ends[t->n_ends++] = id;
+}
+
+/* Where a vocabulary has parts within one answer, <|end|> ends such a part and not the whole. */
+static bool answers_have_parts(const ftk_tokenizer *t)
+{
+    return ftk_tokenizer_special(t, "<|return|>", 10) >= 0 &&
+           ftk_tokenizer_special(t, "<|call|>", 8) >= 0;
+}
+
+/* The tokens that end an answer by their names alone. */
+static void add_named_ends(ftk_tokenizer *t)
+{
+    static const char *const names[] = {
+        "</s>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|endoftext|>",
+        "<|end_of_text|>", "<end_of_utterance>", "<|return|>", "<|call|>", "<EOT>", "[EOT]",
+        "<\357\275\234end\342\226\201of\342\226\201sentence\357\275\234>", /* DeepSeek's */
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const int32_t id = ftk_tokenizer_special(t, names[i], strlen(names[i]));
+        if (id >= 0 && t->pieces[id].type == FTK_TOKEN_CONTROL) add_end(t, id);
+    }
+    if (!answers_have_parts(t)) add_end(t, ftk_tokenizer_special(t, "<|end|>", 7));
+}
+
+static ftk_err read_ids(const ftk_vocab *v)
+{
+    ftk_tokenizer *t = v->t;
+    const char *const ends_of_turn[] = {"<|im_end|>", "<|eot_id|>", "<end_of_turn>",
+                                        answers_have_parts(t) ? NULL : "<|end|>", NULL};
+    static const char *const begin[] = {"<s>", NULL}, *const end[] = {"</s>", NULL};
+    int32_t eom = -1;
+    t->bos = first_special(t, begin);
+    t->eos = first_special(t, end);
+    t->eot = first_special(t, ends_of_turn);
+    ftk_err err = ftk_vocab_id(v, "tokenizer.ggml.bos_token_id", &t->bos);
+    if (err == FTK_OK) err = ftk_vocab_id(v, "tokenizer.ggml.eos_token_id", &t->eos);
+    if (err == FTK_OK) err = ftk_vocab_id(v, "tokenizer.ggml.eot_token_id", &t->eot);
+    if (err == FTK_OK) err = ftk_vocab_id(v, "tokenizer.ggml.eom_token_id", &eom);
+    if (err != FTK_OK) return err;
+    add_end(t, t->eos);
+    add_end(t, t->eot);
+    add_end(t, eom);
+    add_named_ends(t);
+    return FTK_OK;
+}
+
+static ftk_err read_flags(const ftk_vocab *v)
+{
+    ftk_tokenizer *t = v->t;
+    ftk_err err = read_bool(v, "tokenizer.ggml.add_bos_token", &t->add_bos);
+    if (err == FTK_OK) err = read_bool(v, "tokenizer.ggml.add_eos_token", &t->add_eos);
+    if (err == FTK_OK) err = read_bool(v, "tokenizer.ggml.add_space_prefix", &t->add_prefix);
+    t->add_bos = t->add_bos && t->bos >= 0;
+    t->add_eos = t->add_eos && t->eos >= 0;
+    return err;
+}
+
+static ftk_err read_chat(const ftk_vocab *v)
+{
+    ftk_gguf_value chat;
+    if (!ftk_gguf_find(v->g, "tokenizer.chat_template", &chat)) return FTK_OK;
+    if (chat.type != FTK_GGUF_STRING)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.chat_template is not a string");
+    v->t->has_chat = true;
+    v->t->chat = ftk_chat_recognise(chat.s);
+    return FTK_OK;
+}
+
+ftk_err ftk_vocab_settle(ftk_vocab *v)
+{
+    ftk_err err = collect_specials(v);
+    if (err == FTK_OK) err = read_ids(v);
+    if (err == FTK_OK) err = read_flags(v);
+    if (err == FTK_OK) err = read_chat(v);
+    return err;
+}
