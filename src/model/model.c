@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include "base/mem.h"
 #include "gguf.h"
 #include "hparams.h"
@@ -15,6 +19,7 @@
 typedef struct {
     ftk_model *m;
     const char *path;
+    const ftk_model_config *cfg;
     size_t n_vectors; /* floats given out of m->vectors */
     size_t n_packed;  /* bytes given out of m->packed */
 } loader;
@@ -289,39 +294,76 @@ static ftk_mat *matrix_at(ftk_model *m, int i)
     return mats[(i - 1) % 7];
 }
 
+static uint64_t mat_bytes(const ftk_mat *w)
+{
+    return (uint64_t)ftk_type_bytes(w->type, (size_t)w->n_in) * (uint64_t)w->n_out;
+}
+
+static size_t packed_bytes(const ftk_model *m, const ftk_mat *w)
+{
+    return align_up(m->kernels.pack_bytes(w->type, w->n_out, w->n_in));
+}
+
+/* Packs matrix i and gives the pages it was read from back. */
+static void pack_matrix(ftk_model *m, int i)
+{
+    ftk_mat *w = matrix_at(m, i);
+    if (packed_bytes(m, w) == 0)
+        return;
+    size_t at = 0; /* recomputed per matrix: packing costs far more than these sums */
+    for (int j = 0; j < i; j++)
+        at += packed_bytes(m, matrix_at(m, j));
+    const void *src = w->data;
+    void *dst = (char *)m->packed + at;
+    m->kernels.pack(w->type, w->n_out, w->n_in, src, dst);
+    /* data is not read by pack_bytes, so other iterations never see this store */
+    w->data = dst;
+    if (src != m->embd.data) /* rows of a tied matrix are read on as embeddings */
+        ftk_gguf_forget(src, (size_t)mat_bytes(w));
+}
+
+static bool on_calling_thread(void)
+{
+#ifdef _OPENMP
+    return omp_get_thread_num() == 0;
+#else
+    return true;
+#endif
+}
+
 static ftk_err pack_weights(loader *l)
 {
     ftk_model *m = l->m;
     const int n = 1 + 7 * m->hp.n_layer;
-    size_t total = 0;
+    size_t packed = 0;
+    uint64_t total = 0, done = 0;
     for (int i = 0; i < n; i++) {
-        const ftk_mat *w = matrix_at(m, i);
-        total += align_up(m->kernels.pack_bytes(w->type, w->n_out, w->n_in));
+        packed += packed_bytes(m, matrix_at(m, i));
+        total += mat_bytes(matrix_at(m, i));
     }
-    if (total == 0)
+    if (packed == 0)
         return FTK_OK;
-    m->packed = ftk_alloc_raw(&m->host, total, 1);
+    m->packed = ftk_alloc_raw(&m->host, packed, 1);
     if (!m->packed)
         return ftk_fail(&m->host, FTK_ERR_NOMEM,
                         "%s: needs %zu MiB for the weights: use a smaller model or fewer bits",
-                        l->path, total >> 20);
+                        l->path, packed >> 20);
+    void (*const progress)(void *, uint64_t, uint64_t) = l->cfg->progress;
 #ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic)
 #endif
     for (int i = 0; i < n; i++) {
-        size_t at = 0; /* recomputed per matrix: packing costs far more than these sums */
-        for (int j = 0; j < i; j++) {
-            const ftk_mat *before = matrix_at(m, j);
-            at += align_up(m->kernels.pack_bytes(before->type, before->n_out, before->n_in));
-        }
-        ftk_mat *w = matrix_at(m, i);
-        if (m->kernels.pack_bytes(w->type, w->n_out, w->n_in) == 0)
-            continue;
-        void *dst = (char *)m->packed + at;
-        m->kernels.pack(w->type, w->n_out, w->n_in, w->data, dst);
-        /* data is not read by pack_bytes, so other iterations never see this store */
-        w->data = dst;
+        pack_matrix(m, i);
+        uint64_t now;
+#ifdef _OPENMP
+#pragma omp atomic capture
+#endif
+        now = done += mat_bytes(matrix_at(m, i));
+        if (progress && now < total && on_calling_thread())
+            progress(m->host.ctx, now, total);
     }
+    if (progress)
+        progress(m->host.ctx, total, total);
     return FTK_OK;
 }
 
@@ -376,7 +418,7 @@ ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config
     if (!m)
         return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory", path);
     m->host = *h;
-    loader l = {.m = m, .path = path};
+    loader l = {.m = m, .path = path, .cfg = cfg};
     ftk_err err;
     if (ftk_kernels_fill(&m->kernels, cfg->kernels))
         err = load(&l);
