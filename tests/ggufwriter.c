@@ -200,6 +200,11 @@ static void put_llama_keys(gw *w)
     gw_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
     gw_u32(w, "llama.rope.dimension_count", GW_EMBD / GW_HEADS);
     gw_f32(w, "llama.rope.freq_base", 10000.0f);
+    gw_tiny_tokenizer(w);
+}
+
+void gw_tiny_tokenizer(gw *w)
+{
     gw_vocab v;
     gw_tiny_vocab(&v);
     gw_str(w, "tokenizer.ggml.model", "llama");

@@ -61,6 +61,8 @@ typedef struct gw_vocab {
 } gw_vocab;
 
 void gw_tiny_vocab(gw_vocab *v);
+/* The keys of that vocabulary. */
+void gw_tiny_tokenizer(gw *w);
 /* A llama model that loads: all keys and tensors, small seeded F32 weights, tied output. */
 void gw_tiny_llama(gw *w);
 
