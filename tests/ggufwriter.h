@@ -70,5 +70,9 @@ void gw_tiny_llama(gw *w);
 gw_bytes gw_finish(const gw *w);
 /* Into a file; false when it cannot be written. */
 bool gw_save(const char *path, const void *p, size_t n);
+/* Deals the tensors of a model file out to n (at most 8) files, stem-00001-of-0000N.gguf and so on:
+ * tensor i goes to part i mod n. Every part has an alignment of its own, from 32 up. False when a
+ * file cannot be read or written. */
+bool gw_save_parts(const char *whole, const char *stem, int n);
 
 #endif
