@@ -83,8 +83,8 @@ static void run_chain(bench *b, ftk_kv_seq *s, const int32_t *tokens, int n, int
     }
 }
 
-static float *logits_of(const ftk_model *m, int threads, int step, ftk_type kv, const int32_t *tokens,
-                        int n)
+static float *logits_of(const ftk_model *m, int threads, int step, ftk_type kv,
+                        const int32_t *tokens, int n)
 {
     bench b = open_bench(m, threads, AM_CONTEXT, kv);
     ftk_kv_seq s = open_seq(&b);

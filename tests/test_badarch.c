@@ -44,9 +44,10 @@ typedef struct bad_key {
 
 static const bad_key keys[] = {
     {UINT("good: another key", "qwen2", "general.file_type", 0), FTK_OK, ""},
-    {TEXT("keys of another architecture", "qwen3", "general.architecture", "llama"), FTK_ERR_FORMAT,
-     "key llama.block_count is missing"},
-    {NO_KEY("phi3", "phi3.embedding_length"), FTK_ERR_FORMAT, "key phi3.embedding_length is missing"},
+    {TEXT("keys of another architecture", "qwen3", "general.architecture", "llama"),
+     FTK_ERR_FORMAT, "key llama.block_count is missing"},
+    {NO_KEY("phi3", "phi3.embedding_length"), FTK_ERR_FORMAT,
+     "key phi3.embedding_length is missing"},
     {UINT("experts", "qwen2", "qwen2.expert_count", 4), FTK_ERR_UNSUPPORTED,
      "a mixture of experts (qwen2.expert_count 4) is not supported yet"},
     {UINT("keys of 34, values of 32", "qwen3", "qwen3.attention.key_length", 34),
@@ -89,7 +90,8 @@ static const bad_key keys[] = {
     {SINT("window of -1", "gemma3", "gemma3.attention.sliding_window", -1), FTK_ERR_FORMAT,
      "key gemma3.attention.sliding_window is out of range: it must be 0 to 134217728"},
     {UINT("window of 2^31", "phi3", "phi3.attention.sliding_window", UINT32_C(1) << 31),
-     FTK_ERR_FORMAT, "key phi3.attention.sliding_window is out of range: it must be 0 to 134217728"},
+     FTK_ERR_FORMAT,
+     "key phi3.attention.sliding_window is out of range: it must be 0 to 134217728"},
     {REAL("window a float", "phi3", "phi3.attention.sliding_window", 8), FTK_ERR_FORMAT,
      "key phi3.attention.sliding_window is not an integer"},
     {NO_KEY("phi3", "phi3.attention.sliding_window"), FTK_OK, ""},

@@ -149,7 +149,8 @@ static const bad cases[] = {
     {"the first part says second", {.no = 2}, {0}, NULL, FIRST, FTK_ERR_FORMAT,
      "it is part 2 of 2 (split.no 1), so its name must end in -00002-of-00002.gguf"},
     {"the parts have each other's name", {.file = SECOND}, {.file = FIRST}, SECOND, FIRST,
-     FTK_ERR_FORMAT, "it is part 2 of 2 (split.no 1), so its name must end in -00002-of-00002.gguf"},
+     FTK_ERR_FORMAT,
+     "it is part 2 of 2 (split.no 1), so its name must end in -00002-of-00002.gguf"},
     {"a part far beyond the last", {0}, {.no = 901}, NULL, SECOND, FTK_ERR_FORMAT,
      "it is part 901 of 2 (split.no 900), so its name must end in -00901-of-00002.gguf"},
     {"a number beyond all", {0}, {.no = 60001}, NULL, SECOND, FTK_ERR_FORMAT,
@@ -177,7 +178,8 @@ static const bad cases[] = {
      "key split.tensors.count is missing"},
     {"-5 tensors said", {.tensors = -4}, {0}, NULL, NULL, FTK_ERR_FORMAT,
      "key split.tensors.count is out of range: it must be 0 to 1073741824"},
-    {"not a number", {.no = -2}, {0}, NULL, FIRST, FTK_ERR_FORMAT, "key split.no is not an integer"},
+    {"not a number", {.no = -2}, {0}, NULL, FIRST, FTK_ERR_FORMAT,
+     "key split.no is not an integer"},
 };
 
 static void put_number(gw *w, const char *key, int given, int good)

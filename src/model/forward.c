@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The forward pass, top to bottom in the order of the computation; what architectures differ in are
- * fields of the layers and flags of the table in arch.h. One parallel region serves the whole pass;
- * between stages all threads meet at a barrier. Within a stage each thread takes a range of rows, of
- * outputs or of heads - never a part of a reduction.
+ * The forward pass, top to bottom in the order of the computation; architectures differ in fields of
+ * the layers and in flags of the table in arch.h. One parallel region serves the whole pass;
+ * between stages all threads meet at a barrier. Within a stage each thread takes a range of rows,
+ * of outputs or of heads - never a part of a reduction.
  */
 #include "forward.h"
 
@@ -81,8 +81,8 @@ static void norm_rows(const worker *w, const float *weight)
                                f->norm + (size_t)i * (size_t)d);
 }
 
-/* y = W x + bias for several matrices that read the same x [n_rows][n_in]. They may differ in type; those
- * that read activations in the same form share one conversion. */
+/* y = W x + bias for several matrices that read the same x [n_rows][n_in]. They may differ in type;
+ * those that read activations in the same form share one conversion. */
 static void project(const worker *w, const float *x, int n, const ftk_mat *mat, const float *bias,
                     float *y, size_t ldy, bool repack)
 {

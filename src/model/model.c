@@ -63,7 +63,8 @@ static ftk_err find_rows(loader *l, const char *name, int n_in, int rows, int fi
     if (err != FTK_OK)
         return err;
     const size_t row = (size_t)(info.size / (uint64_t)rows);
-    *mat = (ftk_mat){(ftk_type)info.type, n_out, n_in, (const char *)info.data + (size_t)first * row};
+    const char *data = (const char *)info.data + (size_t)first * row;
+    *mat = (ftk_mat){(ftk_type)info.type, n_out, n_in, data};
     l->m->n_params += (uint64_t)n_in * (uint64_t)n_out;
     l->m->weight_bytes += row * (uint64_t)n_out;
     return FTK_OK;
@@ -177,8 +178,9 @@ static ftk_err find_rope(loader *l)
         if (err == FTK_OK)
             err = find_factors(l, "rope_factors_long.weight", &factor_long);
         if (err == FTK_OK && !factor != !factor_long)
-            err = ftk_fail(&l->m->host, FTK_ERR_FORMAT, "%s: tensor rope_factors_%s.weight is missing",
-                           l->path, factor ? "long" : "short");
+            err = ftk_fail(&l->m->host, FTK_ERR_FORMAT,
+                           "%s: tensor rope_factors_%s.weight is missing", l->path,
+                           factor ? "long" : "short");
     }
     if (err != FTK_OK)
         return err;
