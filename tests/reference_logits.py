@@ -170,7 +170,8 @@ def figures(name, model, n):
 
 def main():
     print("/* SPDX-License-Identifier: Apache-2.0\n"
-          " * The largest logits of the models in archmodels.c, from tests/reference_logits.py with\n"
+          " * The largest logits of the models in archmodels.c, from tests/reference_logits.py"
+          " with\n"
           f" * torch {torch.__version__.split('+')[0]} and transformers"
           f" {transformers.__version__}, in float32. */\n"
           f"enum {{ FIGURE_TOP = {TOP} }};\n"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The forward pass, top to bottom in the order of the computation; architectures differ in fields of
- * the layers and in flags of the table in arch.h. One parallel region serves the whole pass;
+ * The forward pass, top to bottom in the order of the computation; architectures differ in fields
+ * of the layers and in flags of the table in arch.h. One parallel region serves the whole pass;
  * between stages all threads meet at a barrier. Within a stage each thread takes a range of rows,
  * of outputs or of heads - never a part of a reduction.
  */
