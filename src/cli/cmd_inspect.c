@@ -173,9 +173,9 @@ static void print_json(const ftk_gguf *g, const cli_options *o)
     json_object_set_new(j, "file", cli_json_text(o->operand, strlen(o->operand)));
     json_object_set_new(j, "version", json_integer(ftk_gguf_version(g)));
     json_object_set_new(j, "alignment", cli_json_unsigned(ftk_gguf_alignment(g)));
-    json_object_set_new(j, "shards", cli_json_unsigned(ftk_gguf_n_shards(g)));
     json_object_set_new(j, "metadata", metadata);
     json_object_set_new(j, "tensors", tensors);
+    json_object_set_new(j, "shards", cli_json_unsigned(ftk_gguf_n_shards(g)));
     cli_out_json(j);
 }
 
