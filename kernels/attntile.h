@@ -29,6 +29,7 @@ typedef struct attn_tile {
     const ftk_attn *a;
     int head_kv, row0, n_pairs, group;
     int n_slots;  /* prefix and the provisional slots up to the last one any row sees */
+    int first_page; /* pages before it lie outside every row's window */
     size_t dim;
     size_t stride; /* floats between the scores of two pairs */
     float *page;   /* [FTK_PAGE][dim] */
@@ -55,6 +56,21 @@ static const uint64_t *attn_pair_mask(const attn_tile *t, int pair)
     return t->a->mask[t->row0 + pair / t->group];
 }
 
+/* Where a row's window begins in its logical order of keys, which is that of slots as far as the
+ * prefix goes. */
+static int attn_row_first(const ftk_attn *a, int row)
+{
+    if (a->window <= 0) return 0;
+    const uint64_t *m = a->mask[row];
+    const int n = a->prefix + __builtin_popcountll(m[0]) + __builtin_popcountll(m[1]);
+    return n > a->window ? n - a->window : 0;
+}
+
+static int attn_pair_first(const attn_tile *t, int pair)
+{
+    return attn_row_first(t->a, t->row0 + pair / t->group);
+}
+
 /* Offset of a pair in q and out, in floats. */
 static size_t attn_pair_at(const attn_tile *t, int pair)
 {
@@ -68,12 +84,14 @@ static attn_tile attn_plan(const ftk_attn *a, int head_kv, int row0, int row1, f
     attn_tile t = {.a = a, .head_kv = head_kv, .row0 = row0, .group = a->n_head / a->n_head_kv};
     t.n_pairs = (row1 - row0) * t.group;
     t.dim = attn_round((size_t)a->head_dim);
-    int end = 0;
+    int end = 0, first = a->prefix;
     for (int r = row0; r < row1; r++) {
-        const int e = attn_mask_end(a->mask[r]);
+        const int e = attn_mask_end(a->mask[r]), f = attn_row_first(a, r);
         end = e > end ? e : end;
+        first = f < first ? f : first;
     }
     t.n_slots = a->prefix + end;
+    t.first_page = first / FTK_PAGE;
     t.stride = attn_round((size_t)t.n_slots);
     t.page = scratch;
     t.q = t.page + FTK_PAGE * t.dim;
@@ -120,7 +138,7 @@ static int attn_page_slots(const attn_tile *t, int page)
 /* Scores by slot, those of provisional slots a row does not see included. */
 static void attn_score(const attn_tile *t)
 {
-    for (int page = 0; page * FTK_PAGE < t->n_slots; page++) {
+    for (int page = t->first_page; page * FTK_PAGE < t->n_slots; page++) {
         const int n = attn_page_slots(t, page);
         attn_widen_page(t, t->a->k_pages[page], n);
         for (int p = 0; p < t->n_pairs; p++)
@@ -141,33 +159,65 @@ static int attn_compact(const attn_tile *t, int pair)
     return t->a->prefix + n;
 }
 
+/* Softmax of a pair's scores. Lanes count from a multiple of 16 in the logical order, so that the
+ * sum does not depend on which slots hold the keys. */
+static float attn_softmax(const attn_tile *t, int pair)
+{
+    const int n = attn_compact(t, pair), first = attn_pair_first(t, pair);
+    const int from = first / ATTN_ALIGN * ATTN_ALIGN;
+    float *p = t->scores + (size_t)pair * t->stride;
+    for (int i = from; i < first; i++) p[i] = -INFINITY;
+    return softmax(n - from, p + from);
+}
+
 /* Values of the provisional slots [j0, j1), which start at row `at` of t->page. */
 static void attn_add_provisional(const attn_tile *t, int pair, int j0, int j1, int at)
 {
     const uint64_t *mask = attn_pair_mask(t, pair);
     const float *p = t->scores + (size_t)pair * t->stride + t->a->prefix;
     float *acc = t->acc + (size_t)pair * t->dim;
+    const int first = attn_pair_first(t, pair) - t->a->prefix;
     int rank = 0;
     for (int w = 0; w < 2; w++) {
         for (uint64_t bits = mask[w]; bits; bits &= bits - 1, rank++) {
             const int j = w * 64 + __builtin_ctzll(bits);
-            if (j < j0 || j >= j1) continue;
+            if (j < j0 || j >= j1 || rank < first) continue;
             const float *v = t->page + (size_t)(at + j - j0) * t->dim;
             add_values(1, 1, p + rank, t->stride, v, t->dim, acc);
         }
     }
 }
 
+/* Values of n slots of the prefix, from `slot` on. Where windows begin among them each pair has its
+ * own first one; else all pairs share the reads. */
+static void attn_add_prefix(const attn_tile *t, int slot, int n)
+{
+    int last = 0;
+    for (int p = 0; p < t->n_pairs; p += t->group) {
+        const int first = attn_pair_first(t, p);
+        last = first > last ? first : last;
+    }
+    if (last <= slot) {
+        add_values(t->n_pairs, n, t->scores + slot, t->stride, t->page, t->dim, t->acc);
+        return;
+    }
+    for (int p = 0; p < t->n_pairs; p++) {
+        const int first = attn_pair_first(t, p), skip = first > slot ? first - slot : 0;
+        if (skip < n)
+            add_values(1, n - skip, t->scores + (size_t)p * t->stride + slot + skip, t->stride,
+                       t->page + (size_t)skip * t->dim, t->dim, t->acc + (size_t)p * t->dim);
+    }
+}
+
 static void attn_mix(const attn_tile *t)
 {
     memset(t->acc, 0, (size_t)t->n_pairs * t->dim * sizeof(float));
-    for (int page = 0; page * FTK_PAGE < t->n_slots; page++) {
+    for (int page = t->first_page; page * FTK_PAGE < t->n_slots; page++) {
         const int n = attn_page_slots(t, page), slot = page * FTK_PAGE;
         int n_prefix = t->a->prefix - slot;
         n_prefix = n_prefix < 0 ? 0 : n_prefix < n ? n_prefix : n;
         attn_widen_page(t, t->a->v_pages[page], n);
-        if (n_prefix > 0)
-            add_values(t->n_pairs, n_prefix, t->scores + slot, t->stride, t->page, t->dim, t->acc);
+        if (n_prefix > 0) attn_add_prefix(t, slot, n_prefix);
         if (n_prefix == n) continue;
         const int j0 = slot + n_prefix - t->a->prefix;
         for (int p = 0; p < t->n_pairs; p++)
@@ -182,7 +232,7 @@ static void attn_run(const ftk_attn *a, int head_kv, int row0, int row1, float *
     attn_load_queries(&t);
     attn_score(&t);
     for (int p = 0; p < t.n_pairs; p++)
-        t.q[p] = softmax(attn_compact(&t, p), t.scores + (size_t)p * t.stride);
+        t.q[p] = attn_softmax(&t, p);
     attn_mix(&t);
     for (int p = 0; p < t.n_pairs; p++) {
         const float inv = 1.0f / t.q[p];

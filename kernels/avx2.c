@@ -290,6 +290,20 @@ static void rope_avx2(int n_heads, int head_dim, int n_rot, const float *cs, flo
     }
 }
 
+static void rope_halves_avx2(int n_heads, int head_dim, int n_rot, const float *cs, float *x)
+{
+    const int half = n_rot / 2;
+    for (int h = 0; h < n_heads; h++, x += head_dim) {
+        for (int i = 0; i < half; i += 8) {
+            const int left = half - i;
+            const __m256 a = load_tail(x + i, left), b = load_tail(x + half + i, left);
+            const __m256 c = load_tail(cs + i, left), s = load_tail(cs + half + i, left);
+            store_tail(x + i, left, _mm256_fmsub_ps(a, c, _mm256_mul_ps(b, s)));
+            store_tail(x + half + i, left, _mm256_fmadd_ps(a, s, _mm256_mul_ps(b, c)));
+        }
+    }
+}
+
 static void silu_mul_avx2(int n, float *gate, const float *up)
 {
     const __m256 one = _mm256_set1_ps(1.0f);
@@ -297,6 +311,18 @@ static void silu_mul_avx2(int n, float *gate, const float *up)
         const __m256 g = load_tail(gate + i, n - i);
         const __m256 e = exp_ps(_mm256_sub_ps(_mm256_setzero_ps(), g));
         const __m256 s = _mm256_div_ps(g, _mm256_add_ps(one, e));
+        store_tail(gate + i, n - i, _mm256_mul_ps(s, load_tail(up + i, n - i)));
+    }
+}
+
+static void gelu_mul_avx2(int n, float *gate, const float *up)
+{
+    const __m256 one = _mm256_set1_ps(1.0f), c1 = _mm256_set1_ps(-FTK_GELU_1);
+    const __m256 c3 = _mm256_set1_ps(-FTK_GELU_3);
+    for (int i = 0; i < n; i += 8) {
+        const __m256 g = load_tail(gate + i, n - i);
+        const __m256 u = _mm256_mul_ps(g, _mm256_fmadd_ps(c3, _mm256_mul_ps(g, g), c1));
+        const __m256 s = _mm256_div_ps(g, _mm256_add_ps(one, exp_ps(u)));
         store_tail(gate + i, n - i, _mm256_mul_ps(s, load_tail(up + i, n - i)));
     }
 }
@@ -433,7 +459,9 @@ void ftk_kernels_avx2(ftk_kernels *k)
     k->matmul = matmul_avx2;
     k->rms_norm = rms_norm_avx2;
     k->rope = rope_avx2;
+    k->rope_halves = rope_halves_avx2;
     k->silu_mul = silu_mul_avx2;
+    k->gelu_mul = gelu_mul_avx2;
     k->add = add_avx2;
     k->kv_store = kv_store_avx2;
     k->attn_scratch = attn_scratch_floats;

@@ -361,6 +361,22 @@ static void rope_avx512(int n_heads, int head_dim, int n_rot, const float *cs, f
     }
 }
 
+static void rope_halves_avx512(int n_heads, int head_dim, int n_rot, const float *cs, float *x)
+{
+    const int half = n_rot / 2;
+    for (int h = 0; h < n_heads; h++, x += head_dim) {
+        for (int i = 0; i < half; i += 16) {
+            const __mmask16 m = tail_mask(half - i);
+            const __m512 a = _mm512_maskz_loadu_ps(m, x + i);
+            const __m512 b = _mm512_maskz_loadu_ps(m, x + half + i);
+            const __m512 c = _mm512_maskz_loadu_ps(m, cs + i);
+            const __m512 s = _mm512_maskz_loadu_ps(m, cs + half + i);
+            _mm512_mask_storeu_ps(x + i, m, _mm512_fmsub_ps(a, c, _mm512_mul_ps(b, s)));
+            _mm512_mask_storeu_ps(x + half + i, m, _mm512_fmadd_ps(a, s, _mm512_mul_ps(b, c)));
+        }
+    }
+}
+
 static void silu_mul_avx512(int n, float *gate, const float *up)
 {
     const __m512 one = _mm512_set1_ps(1.0f);
@@ -369,6 +385,19 @@ static void silu_mul_avx512(int n, float *gate, const float *up)
         const __m512 g = _mm512_maskz_loadu_ps(m, gate + i);
         const __m512 e = exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), g));
         const __m512 s = _mm512_div_ps(g, _mm512_add_ps(one, e));
+        _mm512_mask_storeu_ps(gate + i, m, _mm512_mul_ps(s, _mm512_maskz_loadu_ps(m, up + i)));
+    }
+}
+
+static void gelu_mul_avx512(int n, float *gate, const float *up)
+{
+    const __m512 one = _mm512_set1_ps(1.0f), c1 = _mm512_set1_ps(-FTK_GELU_1);
+    const __m512 c3 = _mm512_set1_ps(-FTK_GELU_3);
+    for (int i = 0; i < n; i += 16) {
+        const __mmask16 m = tail_mask(n - i);
+        const __m512 g = _mm512_maskz_loadu_ps(m, gate + i);
+        const __m512 u = _mm512_mul_ps(g, _mm512_fmadd_ps(c3, _mm512_mul_ps(g, g), c1));
+        const __m512 s = _mm512_div_ps(g, _mm512_add_ps(one, exp_ps(u)));
         _mm512_mask_storeu_ps(gate + i, m, _mm512_mul_ps(s, _mm512_maskz_loadu_ps(m, up + i)));
     }
 }
@@ -525,7 +554,9 @@ void ftk_kernels_avx512(ftk_kernels *k)
     k->matmul = matmul_avx512;
     k->rms_norm = rms_norm_avx512;
     k->rope = rope_avx512;
+    k->rope_halves = rope_halves_avx512;
     k->silu_mul = silu_mul_avx512;
+    k->gelu_mul = gelu_mul_avx512;
     k->add = add_avx512;
     k->kv_store = kv_store_avx512;
     k->attn_scratch = attn_scratch_floats;

@@ -32,9 +32,11 @@ typedef struct ftk_mat {
 /* One attention call: the rows of one session. Row r sees committed slots [0, prefix) and, of the
  * provisional slots prefix + j, those whose bit j is set in mask[r] (its ancestors and itself).
  * Logical order of the keys of a row: prefix ascending, then set bits ascending; all reductions run
- * in that order, so a tree row gives the same bits as its path decoded as a chain. */
+ * in that order, so a tree row gives the same bits as its path decoded as a chain. With a window, a
+ * row sees the last `window` keys of its logical order only, itself among them. */
 typedef struct ftk_attn {
     int n_rows, n_head, n_head_kv, head_dim; /* n_head % n_head_kv == 0; head_dim even */
+    int window;                 /* 0: all keys */
     float scale;
     ftk_type kv_type;           /* F16 or F32 */
     const float *q;             /* [n_rows][n_head][head_dim], RoPE applied */
@@ -73,8 +75,13 @@ typedef struct ftk_kernels {
     void (*rms_norm)(int n, const float *x, const float *w, float eps, float *y);
     /* Rotates pairs (2i, 2i+1), i < n_rot/2, of each head by cs[2i] = cos, cs[2i+1] = sin. */
     void (*rope)(int n_heads, int head_dim, int n_rot, const float *cs, float *x);
+    /* The same for pairs (i, i + n_rot/2): cs holds n_rot/2 cosines, then as many sines. */
+    void (*rope_halves)(int n_heads, int head_dim, int n_rot, const float *cs, float *x);
     /* gate[i] = silu(gate[i]) * up[i] */
     void (*silu_mul)(int n, float *gate, const float *up);
+    /* gate[i] = gelu(gate[i]) * up[i], gelu in its tanh form:
+     * x/2 (1 + tanh(u)) = x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3) */
+    void (*gelu_mul)(int n, float *gate, const float *up);
     /* y += x */
     void (*add)(int n, const float *x, float *y);
     /* n floats to the KV type. */

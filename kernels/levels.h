@@ -7,6 +7,10 @@
 
 #include "kernels/kernels.h"
 
+/* 2 sqrt(2/pi), and that times 0.044715: see ftk_kernels.gelu_mul. */
+#define FTK_GELU_1 1.5957691216057308f
+#define FTK_GELU_3 0.07135481282052458f
+
 void ftk_kernels_ref(ftk_kernels *k);
 #if defined(__x86_64__)
 void ftk_kernels_avx2(ftk_kernels *k);

@@ -197,9 +197,29 @@ static void rope_ref(int n_heads, int head_dim, int n_rot, const float *cs, floa
     }
 }
 
+static void rope_halves_ref(int n_heads, int head_dim, int n_rot, const float *cs, float *x)
+{
+    const int half = n_rot / 2;
+    for (int h = 0; h < n_heads; h++, x += head_dim) {
+        for (int i = 0; i < half; i++) {
+            const float a = x[i], b = x[i + half];
+            x[i] = a * cs[i] - b * cs[i + half];
+            x[i + half] = a * cs[i + half] + b * cs[i];
+        }
+    }
+}
+
 static void silu_mul_ref(int n, float *gate, const float *up)
 {
     for (int i = 0; i < n; i++) gate[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+}
+
+static void gelu_mul_ref(int n, float *gate, const float *up)
+{
+    for (int i = 0; i < n; i++) {
+        const float x = gate[i], u2 = x * (FTK_GELU_1 + FTK_GELU_3 * (x * x));
+        gate[i] = x / (1.0f + expf(-u2)) * up[i];
+    }
 }
 
 static void add_ref(int n, const float *x, float *y)
@@ -244,6 +264,17 @@ static int next_slot(const ftk_attn *a, int row, int slot)
     return -1;
 }
 
+/* The first visible slot, or the first one inside the window. */
+static int first_slot(const ftk_attn *a, int row)
+{
+    int skip = a->window > 0 ? a->prefix - a->window : 0;
+    for (int w = 0; a->window > 0 && w < 2; w++) skip += __builtin_popcountll(a->mask[row][w]);
+    if (skip <= a->prefix) return next_slot(a, row, skip > 0 ? skip - 1 : -1);
+    int s = next_slot(a, row, a->prefix - 1);
+    for (skip -= a->prefix; skip > 0; skip--) s = next_slot(a, row, s);
+    return s;
+}
+
 /* p: [keys]; v: [head_dim], room for one key or value. */
 static void attend_ref(const ftk_attn *a, int head_kv, int row, int head, float *p, float *v)
 {
@@ -252,7 +283,7 @@ static void attend_ref(const ftk_attn *a, int head_kv, int row, int head, float 
     float *out = a->out + at;
     float top = -INFINITY, sum = 0;
     int n = 0;
-    for (int s = next_slot(a, row, -1); s >= 0; s = next_slot(a, row, s), n++) {
+    for (int s = first_slot(a, row); s >= 0; s = next_slot(a, row, s), n++) {
         p[n] = dot_f32(d, load_slot(a, a->k_pages, head_kv, s, v), a->q + at) * a->scale;
         top = p[n] > top ? p[n] : top;
     }
@@ -262,7 +293,7 @@ static void attend_ref(const ftk_attn *a, int head_kv, int row, int head, float 
     }
     for (int i = 0; i < d; i++) out[i] = 0;
     n = 0;
-    for (int s = next_slot(a, row, -1); s >= 0; s = next_slot(a, row, s), n++) {
+    for (int s = first_slot(a, row); s >= 0; s = next_slot(a, row, s), n++) {
         const float *value = load_slot(a, a->v_pages, head_kv, s, v);
         for (int i = 0; i < d; i++) out[i] += p[n] * value[i];
     }
@@ -290,7 +321,9 @@ void ftk_kernels_ref(ftk_kernels *k)
         .dequant_row = dequant_row_ref,
         .rms_norm = rms_norm_ref,
         .rope = rope_ref,
+        .rope_halves = rope_halves_ref,
         .silu_mul = silu_mul_ref,
+        .gelu_mul = gelu_mul_ref,
         .add = add_ref,
         .kv_store = kv_store_ref,
         .attn_scratch = attn_scratch_ref,

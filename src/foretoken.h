@@ -169,7 +169,8 @@ typedef struct ftk_tensor_info {
     uint32_t type;       /* as in the file; see ftk_type_name() */
     uint32_t n_dims;     /* 1..4 */
     uint64_t dims[4];    /* dims[0] is the row length; unused ones are 1 */
-    uint64_t offset;     /* from the start of the file, in bytes */
+    uint32_t shard;      /* the part it lies in, 0 where there is only one */
+    uint64_t offset;     /* from the start of that file, in bytes */
     uint64_t size;       /* bytes */
     const void *data;    /* size bytes of the mapping */
 } ftk_tensor_info;
@@ -180,12 +181,15 @@ typedef struct ftk_gguf ftk_gguf;
  * alignment and product is checked before use, so that all views handed out later lie inside the
  * mapping. Errors: IO, FORMAT, UNSUPPORTED (version, big-endian), NOMEM; host->log says which key
  * or tensor. host may be NULL. The file must not be truncated while it is open.
+ * A model in several files (split.count above 1) is opened whole, by the path of any of them: their
+ * names end in -00001-of-00003.gguf and so on. Keys are those of the first part.
  * Format: github.com/ggml-org/ggml, docs/gguf.md. */
 FTK_API ftk_err ftk_gguf_open(ftk_gguf **out, const char *path, const ftk_host *host);
 FTK_API void ftk_gguf_free(ftk_gguf *g);
 FTK_API uint32_t ftk_gguf_version(const ftk_gguf *g);
 FTK_API uint64_t ftk_gguf_alignment(const ftk_gguf *g);
-FTK_API uint64_t ftk_gguf_file_size(const ftk_gguf *g);
+FTK_API uint64_t ftk_gguf_file_size(const ftk_gguf *g); /* of all parts */
+FTK_API size_t ftk_gguf_n_shards(const ftk_gguf *g);    /* 1: the model is in one file */
 FTK_API size_t ftk_gguf_n_keys(const ftk_gguf *g);
 FTK_API size_t ftk_gguf_n_tensors(const ftk_gguf *g);
 /* The i-th key and value, in file order; i must be below ftk_gguf_n_keys(). */
@@ -206,21 +210,26 @@ typedef struct ftk_model_config {
     size_t size;
     ftk_host host;
     const char *kernels; /* "ref", "avx2", "avx512"; NULL: the best this machine can run */
+    /* NULL, or called with host.ctx while weights are read and packed: bytes done, of how many; at
+     * the end with both the same. Not called where nothing is packed. */
+    void (*progress)(void *ctx, uint64_t done, uint64_t total);
 } ftk_model_config;
 
 FTK_API void ftk_model_config_init(ftk_model_config *cfg);
 
-/* Loads a model: architecture llama; weights F32, F16, BF16, Q8_0, Q4_0, mixed freely; a
- * SentencePiece or a byte-pair vocabulary (tokenizer.ggml.model = llama or gpt2). Anything else is
- * refused by name; only a byte-pair vocabulary's way to cut text into words (tokenizer.ggml.pre),
- * where it is missing or not known, is replaced by "default", and the log gets a warning.
+/* Loads a model: architectures llama, qwen2, qwen3, phi3 and gemma3; weights F32, F16, BF16, Q8_0,
+ * Q4_0, mixed freely; a SentencePiece or a byte-pair vocabulary (tokenizer.ggml.model = llama or
+ * gpt2). Anything else is refused by name, tensors the architecture has no use for among it; only a
+ * byte-pair vocabulary's way to cut text into words (tokenizer.ggml.pre), where it is missing or not
+ * known, is replaced by "default", and the log gets a warning. What has been packed is read no more,
+ * and its pages of the file are given back.
  * Errors: those of ftk_gguf_open(), UNSUPPORTED, INVALID (unknown kernels). */
 FTK_API ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config *cfg);
 FTK_API void ftk_model_free(ftk_model *m);
 
 typedef struct ftk_model_info {
     const char *name;          /* general.name, "" if absent */
-    const char *architecture;  /* "llama" */
+    const char *architecture;  /* general.architecture: "llama" */
     const char *kernels;       /* level in use */
     const char *chat_template; /* recognised template, see ftk_chat_templates(); NULL if unknown */
     bool has_chat_template;    /* the file carries one, known or not */
@@ -299,7 +308,8 @@ typedef struct ftk_engine_config {
     size_t size;
     int threads;       /* 1..256; 0: one per core */
     int kv_slots;      /* KV cache of all sessions together, in tokens; 0: the model's context,
-                          at most 4096 */
+                          at most 4096. Models with frequencies for short and for long contexts
+                          (phi3) take those for long ones when this is above their short one */
     ftk_type kv_type;  /* F16 (default) or F32 */
     int max_rows;      /* rows of one pass, 128..4096; default 256 */
     bool measure;      /* measure the cost of a pass at open (default); else assume it is flat */

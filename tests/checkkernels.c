@@ -453,6 +453,70 @@ static void check_rope(check *c)
     }
 }
 
+/* Pairs (i, i + n_rot/2) of x are pairs (2i, 2i + 1) of another order: both entries agree. */
+static void check_rope_halves(check *c)
+{
+    static const int dims[][2] = {{2, 2}, {8, 8}, {8, 4}, {64, 64}, {80, 20}, {48, 36}, {128, 96}};
+    const int heads = 3;
+    float cs[128], split[128], before[3 * 128], pairs[3 * 128];
+    for (int i = 0; i < 7 * N_KINDS; i++) {
+        const int d = dims[i / N_KINDS][0], n_rot = dims[i / N_KINDS][1], half = n_rot / 2;
+        const size_t bytes = (size_t)(heads * d) * sizeof(float);
+        float *x = guarded(bytes);
+        fill(c, i % N_KINDS, (size_t)(heads * d), before);
+        fill(c, NORMAL, (size_t)n_rot, cs);
+        memcpy(x, before, bytes);
+        memcpy(pairs, before, bytes);
+        for (int j = 0; j < n_rot; j++) {
+            split[j / 2 + j % 2 * half] = cs[j];
+            for (int h = 0; h < heads; h++) pairs[h * d + j] = before[h * d + j / 2 + j % 2 * half];
+        }
+        c->ref->rope(heads, d, n_rot, cs, pairs);
+        c->k->rope_halves(heads, d, n_rot, split, x);
+        for (int j = 0; j < heads * d; j++) {
+            const int h = j / d * d, e = j % d, p = e < half ? 2 * e : 2 * (e - half) + 1;
+            const double want = e < n_rot ? pairs[h + p] : before[j];
+            const double size = e < n_rot ? fabs(before[h + e % half]) +
+                                                fabs(before[h + e % half + half]) : 0;
+            expect(c, close_to(x[j], want, 24 * eps * size + (e < n_rot ? 0x1p-146 : 0)),
+                   "value (head_dim, i)", d, j);
+        }
+        expect(c, intact(x, bytes), "wrote outside", d, n_rot);
+        unguard(x);
+    }
+}
+
+static void check_gelu_mul(check *c)
+{
+    float gate[MAX_SIZE], up[MAX_SIZE];
+    for (int i = 0; i < N_SIZES * (N_KINDS + 1); i++) {
+        const int n = sizes[i / (N_KINDS + 1)], kind = i % (N_KINDS + 1);
+        const size_t bytes = (size_t)n * sizeof(float);
+        fill(c, kind % N_KINDS, (size_t)n, gate);
+        for (int j = 0; kind == N_KINDS && j < n; j++) gate[j] *= 5; /* where e^-2u leaves range */
+        fill(c, NORMAL, (size_t)n, up);
+        float *y = guarded(bytes);
+        memcpy(y, gate, bytes);
+        c->k->gelu_mul(n, y, up);
+        for (int j = 0; j < n; j++) {
+            const double g = gate[j], u = sqrt(2 / acos(-1)) * (g + 0.044715 * g * g * g);
+            const double want = g / (1 + exp(-2 * u)) * up[j];
+            const double tol = (10 + 8 * fabs(u)) * eps * fabs(want) + 1e-36;
+            if (!expect(c, close_to(y[j], want, tol), "value (n, i)", n, j)) break;
+        }
+        for (int j = 0; j < n; j += 5) {
+            float g = gate[j];
+            c->k->gelu_mul(1, &g, up + j);
+            expect(c, same(&g, y + j, sizeof g), "bits depend on the place (n, i)", n, j);
+        }
+        expect(c, intact(y, bytes), "wrote outside", n, 0);
+        y[n / 2] = NAN;
+        c->k->gelu_mul(n, y, up);
+        expect(c, isnan(y[n / 2]), "NaN was hidden", n, 0);
+        unguard(y);
+    }
+}
+
 static void check_silu_mul(check *c)
 {
     float gate[MAX_SIZE], up[MAX_SIZE];
@@ -632,10 +696,17 @@ static double kv_at(const scene *s, void *const *pages, int head_kv, int slot, i
     return element(s->a.kv_type, p, (size_t)i);
 }
 
-static bool visible(const scene *s, int row, int slot)
+static bool in_path(const scene *s, int row, int slot)
 {
     const int j = slot - s->a.prefix;
     return j < 0 || (s->mask[row][j / 64] >> (j % 64) & 1);
+}
+
+static bool visible(const scene *s, int row, int slot)
+{
+    int behind = 0; /* keys of the row's path from this one on */
+    for (int i = slot; s->a.window > 0 && i <= s->a.prefix + row; i++) behind += in_path(s, row, i);
+    return in_path(s, row, slot) && behind <= s->a.window;
 }
 
 /* One row and head by the textbook, in double. */
@@ -725,7 +796,8 @@ static void check_chain(check *c, scene *tree, const int *parent, int node, bool
     scene_free(&s);
 }
 
-/* NaN in a slot reaches the rows that see it, wholly, and leaves the others alone. */
+/* NaN in a slot reaches the rows that see it, wholly, and leaves the others alone. node: counted
+ * from the prefix's end, negative in the prefix. */
 static void check_spoilt(check *c, scene *s, const float *clean, int node, bool in_key)
 {
     void *const *pages = in_key ? s->k_pages : s->v_pages;
@@ -771,6 +843,8 @@ static void check_scene(check *c, ftk_attn a, int n_nodes, int kind)
     for (int i = 0; i < 4; i++) check_chain(c, &s, parent, below(c, n_nodes), i == 0);
     check_spoilt(c, &s, clean, below(c, n_nodes), true);
     check_spoilt(c, &s, clean, below(c, n_nodes), false);
+    for (int i = 0; a.window > 0 && a.prefix > 0 && i < 4; i++)
+        check_spoilt(c, &s, clean, -1 - below(c, a.prefix), i % 2);
     unguard(clean);
     scene_free(&s);
 }
@@ -781,7 +855,8 @@ static void check_attention(check *c)
     static const int heads[][2] = {{1, 1}, {4, 2}, {8, 1}, {6, 2}, {3, 3}};
     static const int prefixes[] = {0, 1, 15, 63, 64, 65, 130, 300};
     static const int nodes[] = {1, 2, 7, 17, 64, 65, 128};
-    for (int i = 0; i < 150; i++) {
+    static const int windows[] = {0, 0, 0, 1, 5, 16, 70, 200};
+    for (int i = 0; i < 240; i++) {
         const int h = below(c, 5);
         ftk_attn a = {.head_dim = dims[i % 9], .n_head = heads[h][0], .n_head_kv = heads[h][1]};
         a.scale = (float)(1 / sqrt(a.head_dim));
@@ -789,6 +864,7 @@ static void check_attention(check *c)
         a.prefix = prefixes[below(c, 8)];
         const int n_nodes = nodes[below(c, 7)];
         const int kind = below(c, 3) ? NORMAL : below(c, N_KINDS);
+        a.window = windows[below(c, 8)];
         check_scene(c, a, n_nodes, kind);
     }
 }
@@ -883,6 +959,18 @@ static void call_rope(void *ctx)
     t->c->k->rope(MAX_SIZE / 64, 64, 64, t->w, t->y);
 }
 
+static void call_rope_halves(void *ctx)
+{
+    const timing *t = ctx;
+    t->c->k->rope_halves(MAX_SIZE / 64, 64, 64, t->w, t->y);
+}
+
+static void call_gelu_mul(void *ctx)
+{
+    const timing *t = ctx;
+    t->c->k->gelu_mul(MAX_SIZE, t->y, t->w);
+}
+
 static void call_silu_mul(void *ctx)
 {
     const timing *t = ctx;
@@ -961,6 +1049,8 @@ static const entry entries[] = {
     {"add", check_add, call_add},
     {"kv_store", check_kv_store, call_kv_store},
     {"attention", check_attention, NULL},
+    {"rope_halves", check_rope_halves, call_rope_halves},
+    {"gelu_mul", check_gelu_mul, call_gelu_mul},
 };
 enum { N_ENTRIES = sizeof entries / sizeof entries[0] };
 
@@ -975,7 +1065,9 @@ static bool replaced(const ftk_kernels *k, const ftk_kernels *ref, int i)
     case 5: return differ((any_fn)k->silu_mul, (any_fn)ref->silu_mul);
     case 6: return differ((any_fn)k->add, (any_fn)ref->add);
     case 7: return differ((any_fn)k->kv_store, (any_fn)ref->kv_store);
-    default: return differ((any_fn)k->attention, (any_fn)ref->attention);
+    case 8: return differ((any_fn)k->attention, (any_fn)ref->attention);
+    case 9: return differ((any_fn)k->rope_halves, (any_fn)ref->rope_halves);
+    default: return differ((any_fn)k->gelu_mul, (any_fn)ref->gelu_mul);
     }
 }
 

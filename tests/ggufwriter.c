@@ -282,7 +282,7 @@ static void put_weights(gw *w, const char *name, uint64_t n_in, uint64_t n_out)
     free(x);
 }
 
-void gw_tiny_llama(gw *w)
+void gw_tiny_tokenizer(gw *w)
 {
     gw_vocab v;
     gw_tiny_vocab(&v);
@@ -294,6 +294,11 @@ void gw_tiny_llama(gw *w)
     gw_u32(w, "tokenizer.ggml.bos_token_id", 1);
     gw_u32(w, "tokenizer.ggml.eos_token_id", 2);
     gw_bool(w, "tokenizer.ggml.add_bos_token", true);
+}
+
+void gw_tiny_llama(gw *w)
+{
+    gw_tiny_tokenizer(w);
     gw_tiny_body(w);
 }
 
@@ -345,4 +350,48 @@ bool gw_save(const char *path, const void *p, size_t n)
     if (!f) return false;
     const bool written = fwrite(p, 1, n, f) == n;
     return fclose(f) == 0 && written;
+}
+
+static void put_part(gw *w, const ftk_gguf *g, int part, int n)
+{
+    const uint16_t no = (uint16_t)part, count = (uint16_t)n;
+    const int32_t tensors = (int32_t)ftk_gguf_n_tensors(g);
+    gw_u32(w, "general.alignment", w->alignment);
+    gw_scalar(w, "split.no", FTK_GGUF_U16, &no);
+    gw_scalar(w, "split.count", FTK_GGUF_U16, &count);
+    gw_scalar(w, "split.tensors.count", FTK_GGUF_I32, &tensors);
+    for (size_t i = 0; part == 0 && i < ftk_gguf_n_keys(g); i++) {
+        ftk_str key;
+        ftk_gguf_value v;
+        ftk_gguf_key(g, i, &key, &v);
+        gw_copy(w, key, &v);
+    }
+    for (size_t i = (size_t)part; i < ftk_gguf_n_tensors(g); i += (size_t)n) {
+        ftk_tensor_info t;
+        char name[80];
+        ftk_gguf_tensor(g, i, &t);
+        snprintf(name, sizeof name, "%.*s", (int)t.name.n, t.name.p);
+        gw_tensor(w, name, t.n_dims, t.dims, t.type, t.data, (size_t)t.size);
+    }
+}
+
+bool gw_save_parts(const char *whole, const char *stem, int n)
+{
+    ftk_gguf *g;
+    if (ftk_gguf_open(&g, whole, NULL) != FTK_OK) return false;
+    bool ok = true;
+    for (int part = 0; part < n; part++) {
+        char path[512];
+        gw w;
+        gw_init(&w);
+        w.alignment = 32u << part;
+        put_part(&w, g, part, n);
+        gw_bytes file = gw_finish(&w);
+        snprintf(path, sizeof path, "%s-%05d-of-%05d.gguf", stem, part + 1, n);
+        ok &= gw_save(path, file.p, file.n);
+        free(file.p);
+        gw_free(&w);
+    }
+    ftk_gguf_free(g);
+    return ok;
 }

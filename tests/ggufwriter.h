@@ -79,6 +79,8 @@ void gw_tiny_bpe(gw_bpe *v);
 int32_t gw_bpe_id(const gw_bpe *v, const char *text);
 /* All of its keys: kind, pre, tokens, types, merges, <|endoftext|> as BOS and EOS. */
 void gw_put_bpe(gw *w, const gw_bpe *v);
+/* The keys of that vocabulary. */
+void gw_tiny_tokenizer(gw *w);
 /* A llama model that loads: all keys and tensors, small seeded F32 weights, tied output. */
 void gw_tiny_llama(gw *w);
 /* The same without the keys of a vocabulary. */
@@ -88,5 +90,9 @@ void gw_tiny_body(gw *w);
 gw_bytes gw_finish(const gw *w);
 /* Into a file; false when it cannot be written. */
 bool gw_save(const char *path, const void *p, size_t n);
+/* Deals the tensors of a model file out to n (at most 8) files, stem-00001-of-0000N.gguf and so on:
+ * tensor i goes to part i mod n. Every part has an alignment of its own, from 32 up. False when a
+ * file cannot be read or written. */
+bool gw_save_parts(const char *whole, const char *stem, int n);
 
 #endif

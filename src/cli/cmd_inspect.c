@@ -144,6 +144,7 @@ static json_t *json_tensor(const ftk_tensor_info *t)
     json_object_set_new(j, "name", cli_json_text(t->name.p, t->name.n));
     json_object_set_new(j, "type", json_string(tensor_type(t->type, type, sizeof type)));
     json_object_set_new(j, "dims", dims);
+    json_object_set_new(j, "shard", cli_json_unsigned(t->shard));
     json_object_set_new(j, "offset", cli_json_unsigned(t->offset));
     json_object_set_new(j, "size", cli_json_unsigned(t->size));
     return j;
@@ -174,6 +175,7 @@ static void print_json(const ftk_gguf *g, const cli_options *o)
     json_object_set_new(j, "alignment", cli_json_unsigned(ftk_gguf_alignment(g)));
     json_object_set_new(j, "metadata", metadata);
     json_object_set_new(j, "tensors", tensors);
+    json_object_set_new(j, "shards", cli_json_unsigned(ftk_gguf_n_shards(g)));
     cli_out_json(j);
 }
 
@@ -288,15 +290,17 @@ static void add_tensors(text *t, const ftk_gguf *g)
     }
     for (size_t i = 0; i < ftk_gguf_n_tensors(g); i++) {
         ftk_gguf_tensor(g, i, &info);
-        char dims[128] = "", name[24], rest[256];
+        char dims[128] = "", name[24], part[32] = "", rest[256];
         for (uint32_t d = 0; d < info.n_dims; d++) {
             const size_t n = strlen(dims);
             snprintf(dims + n, sizeof dims - n, "%s%llu", d ? " x " : "",
                      (unsigned long long)info.dims[d]);
         }
-        snprintf(rest, sizeof rest, "%-8s %-20s at %-12llu %llu bytes\n",
-                 tensor_type(info.type, name, sizeof name), dims, (unsigned long long)info.offset,
-                 (unsigned long long)info.size);
+        if (ftk_gguf_n_shards(g) > 1)
+            snprintf(part, sizeof part, "part %u ", (unsigned)info.shard + 1);
+        snprintf(rest, sizeof rest, "%-8s %-20s %sat %-12llu %llu bytes\n",
+                 tensor_type(info.type, name, sizeof name), dims, part,
+                 (unsigned long long)info.offset, (unsigned long long)info.size);
         add_name(t, info.name, width + 2);
         add(t, rest);
     }
@@ -305,11 +309,13 @@ static void add_tensors(text *t, const ftk_gguf *g)
 static void print_text(const ftk_gguf *g, const cli_options *o)
 {
     text t = {.full = o->full};
-    char line[160];
+    char line[160], files[32] = "";
+    if (ftk_gguf_n_shards(g) > 1)
+        snprintf(files, sizeof files, "%zu files, ", ftk_gguf_n_shards(g));
     add_string(&t, (ftk_str){o->operand, strlen(o->operand)});
     snprintf(line, sizeof line,
-             "\nGGUF version %u, alignment %llu, %llu bytes, %zu keys, %zu tensors\n\n",
-             (unsigned)ftk_gguf_version(g), (unsigned long long)ftk_gguf_alignment(g),
+             "\nGGUF version %u, alignment %llu, %s%llu bytes, %zu keys, %zu tensors\n\n",
+             (unsigned)ftk_gguf_version(g), (unsigned long long)ftk_gguf_alignment(g), files,
              (unsigned long long)ftk_gguf_file_size(g), ftk_gguf_n_keys(g), ftk_gguf_n_tensors(g));
     add(&t, line);
     add_metadata(&t, g);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef FTK_MODELS_DIR
@@ -144,6 +145,36 @@ static bool find_bundled(char *path, size_t cap)
     return access(path, R_OK) == 0;
 }
 
+static double now(void)
+{
+    struct timespec t;
+    timespec_get(&t, TIME_UTC);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static double load_start, load_shown;
+
+/* After a second of loading: on a terminal a line that is kept up to date and goes away at the end,
+ * else one line. */
+static void show_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    (void)ctx;
+    const double t = now();
+    const bool live = isatty(STDERR_FILENO), end = done == total;
+    if (load_shown == 0 ? end || t - load_start < 1 : !live || (!end && t - load_shown < 0.2))
+        return;
+    load_shown = t;
+    const int percent = (int)(100.0 * (double)done / (double)total);
+    if (!live)
+        cli_say("preparing %llu MiB of weights, %d %% done", (unsigned long long)(total >> 20),
+                percent);
+    else if (end)
+        fprintf(stderr, "\r\x1b[K");
+    else
+        fprintf(stderr, "\rforetoken: preparing %llu MiB of weights: %d %%",
+                (unsigned long long)(total >> 20), percent);
+}
+
 int cli_world_open_model(cli_world *w, const cli_options *o)
 {
     char found[8192];
@@ -159,6 +190,8 @@ int cli_world_open_model(cli_world *w, const cli_options *o)
     ftk_model_config_init(&cfg);
     cfg.host = cli_host();
     cfg.kernels = o->kernels;
+    cfg.progress = show_progress;
+    load_start = now();
     const ftk_err err = ftk_model_load(&w->model, path, &cfg);
     if (err != FTK_OK) {
         cli_fail(err, path);

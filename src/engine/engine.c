@@ -59,7 +59,7 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
     ftk_err err = ftk_kv_pool_open(&e->pool, e->model, slots, cfg->kv_type);
     if (err == FTK_OK)
         err = ftk_forward_open(&e->forward, e->model, cfg->threads ? cfg->threads : cores(),
-                               cfg->max_rows, e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES,
+                               cfg->max_rows, slots, e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES,
                                cfg->kv_type);
     if (err == FTK_OK) err = open_learned(e);
     ftk_cost_flat(&e->cost);

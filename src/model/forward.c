@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The llama forward pass, top to bottom in the order of the computation. One parallel region
- * serves the whole pass; between stages all threads meet at a barrier. Within a stage each thread
- * takes a range of rows, of outputs or of heads - never a part of a reduction.
+ * The forward pass, top to bottom in the order of the computation; architectures differ in fields
+ * of the layers and in flags of the table in arch.h. One parallel region serves the whole pass;
+ * between stages all threads meet at a barrier. Within a stage each thread takes a range of rows,
+ * of outputs or of heads - never a part of a reduction.
  */
 #include "forward.h"
 
@@ -45,6 +46,11 @@ static void *act_row(const ftk_forward *f, int r)
     return f->act + (size_t)r * f->act_stride;
 }
 
+static bool arch_has(const worker *w, unsigned flag)
+{
+    return (w->f->m->hp.arch->flags & flag) != 0;
+}
+
 /* This thread's outputs of y = W act, for all rows. */
 static range multiply(const worker *w, const ftk_mat *mat, int n_rows, float *y, size_t ldy)
 {
@@ -75,17 +81,19 @@ static void norm_rows(const worker *w, const float *weight)
                                f->norm + (size_t)i * (size_t)d);
 }
 
-/* y = W x for several matrices that read the same x [n_rows][n_in]. They may differ in type; those
- * that read activations in the same form share one conversion. */
-static void project(const worker *w, const float *x, int n, const ftk_mat *mat, float *y,
-                    size_t ldy, bool repack)
+/* y = W x + bias for several matrices that read the same x [n_rows][n_in]. They may differ in type;
+ * those that read activations in the same form share one conversion. */
+static void project(const worker *w, const float *x, int n, const ftk_mat *mat, const float *bias,
+                    float *y, size_t ldy, bool repack)
 {
     if (repack) {
         barrier(w); /* x is complete, and nobody reads the old act any more */
         pack_rows(w, mat->type, n, x);
         barrier(w);
     }
-    multiply(w, mat, w->n_rows, y, ldy);
+    const range o = multiply(w, mat, w->n_rows, y, ldy);
+    for (int r = 0; bias && r < w->n_rows; r++)
+        w->f->m->kernels.add(o.end - o.begin, bias + o.begin, y + (size_t)r * ldy + o.begin);
 }
 
 /* Whether matrices of the two types read the same packed activations: see ftk_kernels.act_pack. */
@@ -106,19 +114,53 @@ static void add_columns(const worker *w)
     }
 }
 
+/* x += out, per row: out is complete, or normed first. */
+static void add_rows(const worker *w, const float *post_norm)
+{
+    const ftk_forward *f = w->f;
+    if (!post_norm) {
+        add_columns(w);
+        barrier(w);
+        return;
+    }
+    barrier(w);
+    const int d = f->m->hp.n_embd;
+    const range r = share(w, w->n_rows, 1);
+    for (int i = r.begin; i < r.end; i++) {
+        float *out = f->out + (size_t)i * (size_t)d;
+        f->m->kernels.rms_norm(d, out, post_norm, f->m->hp.norm_eps, out);
+        f->m->kernels.add(d, out, f->x + (size_t)i * (size_t)d);
+    }
+    barrier(w);
+}
+
+/* Norms, where the layer has weights for it, and turns n heads of one row. */
+static void place_heads(const worker *w, const float *norm, const float *cs, int n, float *x)
+{
+    const ftk_kernels *k = &w->f->m->kernels;
+    const ftk_hparams *hp = &w->f->m->hp;
+    for (int h = 0; norm && h < n; h++)
+        k->rms_norm(hp->head_dim, x + h * hp->head_dim, norm, hp->norm_eps, x + h * hp->head_dim);
+    if (arch_has(w, FTK_ARCH_ROPE_HALVES))
+        k->rope_halves(n, hp->head_dim, hp->n_rot, cs, x);
+    else
+        k->rope(n, hp->head_dim, hp->n_rot, cs, x);
+}
+
 /* Turns queries and keys, stores keys and values in the cache: for this thread's rows. */
 static void store_rows(const worker *w, int layer)
 {
     const ftk_forward *f = w->f;
     const ftk_kernels *k = &f->m->kernels;
     const ftk_hparams *hp = &f->m->hp;
+    const ftk_layer *l = &f->m->layers[layer];
     const int dq = hp->n_head * hp->head_dim, dkv = hp->n_head_kv * hp->head_dim;
     const range r = share(w, w->n_rows, 1);
     for (int i = r.begin; i < r.end; i++) {
-        const float *cs = f->cs + (size_t)i * (size_t)hp->n_rot;
+        const float *cs = f->cs[hp->windowed[layer]] + (size_t)i * (size_t)hp->n_rot;
         float *key = f->kv + (size_t)i * 2 * (size_t)dkv, *value = key + dkv;
-        k->rope(hp->n_head, hp->head_dim, hp->n_rot, cs, f->q + (size_t)i * (size_t)dq);
-        k->rope(hp->n_head_kv, hp->head_dim, hp->n_rot, cs, key);
+        place_heads(w, l->q_norm, cs, hp->n_head, f->q + (size_t)i * (size_t)dq);
+        place_heads(w, l->k_norm, cs, hp->n_head_kv, key);
         const struct ftk_row *row = &f->rows[i];
         for (int h = 0; h < hp->n_head_kv; h++) {
             k->kv_store(f->kv_type, hp->head_dim, key + h * hp->head_dim,
@@ -144,7 +186,8 @@ static void attend(const worker *w, int layer)
             .n_head = hp->n_head,
             .n_head_kv = hp->n_head_kv,
             .head_dim = hp->head_dim,
-            .scale = 1.0f / sqrtf((float)hp->head_dim),
+            .window = hp->windowed[layer] ? hp->window : 0,
+            .scale = hp->attn_scale,
             .kv_type = f->kv_type,
             .q = f->q + (size_t)row * dq,
             .out = f->attn + (size_t)row * dq,
@@ -171,17 +214,17 @@ static void attention_block(const worker *w, int i)
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
     norm_rows(w, l->attn_norm);
-    project(w, f->norm, hp->n_embd, &l->q, f->q, dq, true);
-    project(w, f->norm, hp->n_embd, &l->k, f->kv, 2 * dkv, !same_act(l->q.type, l->k.type));
-    project(w, f->norm, hp->n_embd, &l->v, f->kv + dkv, 2 * dkv,
+    project(w, f->norm, hp->n_embd, &l->q, l->q_bias, f->q, dq, true);
+    project(w, f->norm, hp->n_embd, &l->k, l->k_bias, f->kv, 2 * dkv,
+            !same_act(l->q.type, l->k.type));
+    project(w, f->norm, hp->n_embd, &l->v, l->v_bias, f->kv + dkv, 2 * dkv,
             !same_act(l->k.type, l->v.type));
     barrier(w);
     store_rows(w, i);
     barrier(w);
     attend(w, i);
-    project(w, f->attn, (int)dq, &l->o, f->out, (size_t)hp->n_embd, true);
-    add_columns(w);
-    barrier(w);
+    project(w, f->attn, (int)dq, &l->o, l->o_bias, f->out, (size_t)hp->n_embd, true);
+    add_rows(w, l->attn_post_norm);
 }
 
 static void ffn_block(const worker *w, int i)
@@ -190,17 +233,31 @@ static void ffn_block(const worker *w, int i)
     const ftk_layer *l = &f->m->layers[i];
     const ftk_hparams *hp = &f->m->hp;
     norm_rows(w, l->ffn_norm);
-    project(w, f->norm, hp->n_embd, &l->gate, f->gate, (size_t)hp->n_ff, true);
-    project(w, f->norm, hp->n_embd, &l->up, f->up, (size_t)hp->n_ff,
+    project(w, f->norm, hp->n_embd, &l->gate, NULL, f->gate, (size_t)hp->n_ff, true);
+    project(w, f->norm, hp->n_embd, &l->up, NULL, f->up, (size_t)hp->n_ff,
             !same_act(l->gate.type, l->up.type));
-    const range o = share(w, hp->n_ff, f->m->kernels.matmul_grain);
+    const ftk_kernels *k = &f->m->kernels;
+    const range o = share(w, hp->n_ff, k->matmul_grain);
     for (int r = 0; r < w->n_rows; r++) {
         const size_t at = (size_t)r * (size_t)hp->n_ff + (size_t)o.begin;
-        f->m->kernels.silu_mul(o.end - o.begin, f->gate + at, f->up + at);
+        (arch_has(w, FTK_ARCH_GELU) ? k->gelu_mul : k->silu_mul)(o.end - o.begin, f->gate + at,
+                                                                 f->up + at);
     }
-    project(w, f->gate, hp->n_ff, &l->down, f->out, (size_t)hp->n_embd, true);
-    add_columns(w);
-    barrier(w);
+    project(w, f->gate, hp->n_ff, &l->down, NULL, f->out, (size_t)hp->n_embd, true);
+    add_rows(w, l->ffn_post_norm);
+}
+
+/* Cosines and sines, in the order the architecture's RoPE reads them. */
+static void turn_row(const worker *w, const float *freq, int pos, float *cs)
+{
+    const ftk_hparams *hp = &w->f->m->hp;
+    const bool halves = arch_has(w, FTK_ARCH_ROPE_HALVES);
+    const int half = hp->n_rot / 2;
+    for (int j = 0; j < half; j++) {
+        const double angle = (double)pos * freq[j];
+        cs[halves ? j : 2 * j] = (float)cos(angle) * hp->rope_gain;
+        cs[halves ? j + half : 2 * j + 1] = (float)sin(angle) * hp->rope_gain;
+    }
 }
 
 static void embed_rows(const worker *w)
@@ -211,15 +268,13 @@ static void embed_rows(const worker *w)
     const size_t row_bytes = ftk_type_bytes(e->type, (size_t)hp->n_embd);
     const range r = share(w, w->n_rows, 1);
     for (int i = r.begin; i < r.end; i++) {
+        float *x = f->x + (size_t)i * (size_t)hp->n_embd;
         f->m->kernels.dequant_row(e->type, hp->n_embd,
-                                  (const char *)e->data + (size_t)f->rows[i].token * row_bytes,
-                                  f->x + (size_t)i * (size_t)hp->n_embd);
-        float *cs = f->cs + (size_t)i * (size_t)hp->n_rot;
-        for (int j = 0; j < hp->n_rot / 2; j++) {
-            const double angle = (double)f->rows[i].pos * f->m->rope_freq[j];
-            cs[2 * j] = (float)cos(angle);
-            cs[2 * j + 1] = (float)sin(angle);
-        }
+                                  (const char *)e->data + (size_t)f->rows[i].token * row_bytes, x);
+        for (int j = 0; hp->embd_scale != 1.0f && j < hp->n_embd; j++)
+            x[j] *= hp->embd_scale;
+        for (int t = 0; t < 1 + (f->cs[1] != f->cs[0]); t++)
+            turn_row(w, f->freq[t], f->rows[i].pos, f->cs[t] + (size_t)i * (size_t)hp->n_rot);
     }
 }
 
@@ -294,7 +349,7 @@ static size_t widest_act(const ftk_model *m)
 }
 
 ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows,
-                         int max_slots, ftk_type kv_type)
+                         int context, int max_slots, ftk_type kv_type)
 {
     const ftk_hparams *hp = &m->hp;
     const ftk_host *h = &m->host;
@@ -315,13 +370,16 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     f->up = ftk_alloc_raw(h, rows, ff * sizeof(float));
     f->out = ftk_alloc_raw(h, rows, d * sizeof(float));
     f->act = ftk_alloc_raw(h, rows, f->act_stride);
-    f->cs = ftk_alloc_raw(h, rows, (size_t)hp->n_rot * sizeof(float));
+    f->freq[0] = context > hp->n_ctx_short ? m->rope.freq_long : m->rope.freq;
+    f->freq[1] = m->rope.freq_window;
+    f->cs[0] = ftk_alloc_raw(h, rows, (size_t)hp->n_rot * sizeof(float));
+    f->cs[1] = f->freq[1] ? ftk_alloc_raw(h, rows, (size_t)hp->n_rot * sizeof(float)) : f->cs[0];
     f->scratch = ftk_alloc_raw(h, (size_t)threads, f->scratch_stride * sizeof(float));
     f->chain = ftk_alloc(h, FTK_MAX_NODES, sizeof *f->chain);
     f->rows = ftk_alloc_raw(h, rows, sizeof *f->rows);
     f->logits = ftk_alloc_raw(h, rows, (size_t)hp->n_vocab * sizeof(float));
     if (!f->x || !f->norm || !f->q || !f->kv || !f->attn || !f->gate || !f->up || !f->out ||
-        !f->act || !f->cs || !f->scratch || !f->chain || !f->rows || !f->logits)
+        !f->act || !f->cs[0] || !f->cs[1] || !f->scratch || !f->chain || !f->rows || !f->logits)
         return ftk_fail(h, FTK_ERR_NOMEM,
                         "no memory for passes of %d rows: use a smaller max_rows", max_rows);
     for (int i = 0; i < FTK_MAX_NODES; i++)
@@ -335,8 +393,10 @@ void ftk_forward_close(ftk_forward *f)
     if (!f->m)
         return;
     const ftk_host *h = &f->m->host;
-    void *const all[] = {f->x,    f->norm, f->q,  f->kv,      f->attn,  f->gate, f->up,
-                         f->out,  f->act,  f->cs, f->scratch, f->chain, f->rows, f->logits};
+    if (f->cs[1] != f->cs[0])
+        ftk_release(h, f->cs[1]);
+    void *const all[] = {f->x,    f->norm, f->q,     f->kv,      f->attn,  f->gate, f->up,
+                         f->out,  f->act,  f->cs[0], f->scratch, f->chain, f->rows, f->logits};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         ftk_release(h, all[i]);
     *f = (ftk_forward){0};

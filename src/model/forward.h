@@ -35,7 +35,9 @@ typedef struct ftk_forward {
     float *out;     /* [max_rows][n_embd] what a block adds to x */
     char *act;      /* [max_rows][act_stride] activations as matmul reads them */
     size_t act_stride;
-    float *cs;      /* [max_rows][n_rot] cos and sin of the row's position */
+    const float *freq[2]; /* [n_rot / 2] of layers that see everything, of windowed ones */
+    float *cs[2];   /* [max_rows][n_rot] cos and sin of the row's position, for each of the two;
+                       the second is the first where they turn alike */
     float *scratch; /* [threads][scratch_stride] attention */
     size_t scratch_stride;
     uint64_t (*chain)[2]; /* [FTK_MAX_NODES] masks of a chain */
@@ -48,8 +50,10 @@ typedef struct ftk_forward {
     float *logits; /* [max_rows][n_vocab] rows that asked for them, in order */
 } ftk_forward;
 
+/* context: the most tokens a sequence may have, which decides between frequencies for short and
+ * for long ones. max_slots: committed and provisional slots of a sequence. */
 ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows,
-                         int max_slots, ftk_type kv_type);
+                         int context, int max_slots, ftk_type kv_type);
 void ftk_forward_close(ftk_forward *f);
 /* Runs the pass; the sum of n_rows is at most max_rows. Logits are left in f->logits, sequence by
  * sequence. Nothing can fail: values that are not finite show in the logits. */

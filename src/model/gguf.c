@@ -53,6 +53,8 @@ struct ftk_gguf {
     ftk_tensor_info *tensors;  /* [n_tensors], file order */
     uint32_t *keys_by_name;    /* [n_keys] */
     uint32_t *tensors_by_name; /* [n_tensors] */
+    struct ftk_gguf **others;  /* [n_others] the parts behind this one, in order */
+    size_t n_others;
 };
 
 /* What only opening needs. */
@@ -168,17 +170,14 @@ const char *ftk_gguf_show(char *buf, size_t cap, ftk_str s)
 }
 
 /* A long path keeps its end, which says more than its start. */
-static void show_path(char *buf, size_t cap, const char *path)
+const char *ftk_gguf_show_path(char *buf, size_t cap, const char *path)
 {
-    const size_t n = strlen(path), keep = 200;
+    const size_t n = strlen(path), keep = 200, dots = n > keep ? 3 : 0;
     const char *from = n > keep ? path + n - keep : path;
-    if (n > keep) {
-        while (((unsigned char)*from & 0xC0) == 0x80) from++;
-        memcpy(buf, "...", 3);
-        buf += 3;
-        cap -= 3;
-    }
-    ftk_gguf_show(buf, cap, (ftk_str){from, strlen(from)});
+    while (dots && ((unsigned char)*from & 0xC0) == 0x80) from++;
+    memcpy(buf, "...", dots);
+    ftk_gguf_show(buf + dots, cap - dots, (ftk_str){from, strlen(from)});
+    return buf;
 }
 
 /* FAIL(r, FORMAT, "key %s: ...", name): one line, the file first. The empty string at the end is
@@ -515,9 +514,15 @@ static ftk_err sort_names(reader *r)
     ftk_gguf *g = r->g;
     sort_index(g, compare_tensors, g->tensors_by_name, g->n_tensors);
     for (size_t i = 1; i < g->n_tensors; i++)
-        if (compare_tensors(g, g->tensors_by_name[i - 1], g->tensors_by_name[i]) == 0)
-            return FAIL(r, FORMAT, "tensor %s: it is there twice",
-                        SHOW(g->tensors[g->tensors_by_name[i]].name));
+        if (compare_tensors(g, g->tensors_by_name[i - 1], g->tensors_by_name[i]) == 0) {
+            const ftk_tensor_info *a = &g->tensors[g->tensors_by_name[i - 1]];
+            const ftk_tensor_info *b = &g->tensors[g->tensors_by_name[i]];
+            const uint32_t lo = a->shard < b->shard ? a->shard : b->shard;
+            const uint32_t hi = a->shard < b->shard ? b->shard : a->shard;
+            if (lo == hi) return FAIL(r, FORMAT, "tensor %s: it is there twice", SHOW(a->name));
+            return FAIL(r, FORMAT, "tensor %s: it is in part %" PRIu32 " and in part %" PRIu32,
+                        SHOW(a->name), lo + 1, hi + 1);
+        }
     return FTK_OK;
 }
 
@@ -629,12 +634,12 @@ static ftk_err map_file(reader *r, const char *path)
     return err;
 }
 
-ftk_err ftk_gguf_open(ftk_gguf **out, const char *path, const ftk_host *host)
+ftk_err ftk_gguf_open_file(ftk_gguf **out, const char *path, const ftk_host *host)
 {
     *out = NULL;
     if (!path) return ftk_fail(host, FTK_ERR_INVALID, "ftk_gguf_open: path is NULL");
     reader r = {.host = host};
-    show_path(r.path, sizeof r.path, path);
+    ftk_gguf_show_path(r.path, sizeof r.path, path);
     r.g = ftk_alloc(host, 1, sizeof *r.g);
     if (!r.g) return FAIL(&r, NOMEM, "no memory to open it");
     if (host) r.g->host = *host;
@@ -645,10 +650,68 @@ ftk_err ftk_gguf_open(ftk_gguf **out, const char *path, const ftk_host *host)
     return err;
 }
 
+/* The tensors of all parts in one table of g's. */
+static ftk_err join_tensors(reader *r, ftk_gguf *const *others, size_t n_others, size_t n)
+{
+    ftk_gguf *g = r->g;
+    ftk_tensor_info *tensors = ftk_alloc(r->host, n, sizeof *tensors);
+    uint32_t *by_name = ftk_alloc(r->host, n, sizeof *by_name);
+    if (!tensors || !by_name) {
+        ftk_release(r->host, tensors);
+        ftk_release(r->host, by_name);
+        return FAIL(r, NOMEM, "no memory for an index of %zu tensors", n);
+    }
+    memcpy(tensors, g->tensors, g->n_tensors * sizeof *tensors);
+    size_t at = g->n_tensors;
+    for (size_t i = 0; i < n_others; i++)
+        for (size_t j = 0; j < others[i]->n_tensors; j++, at++) {
+            tensors[at] = others[i]->tensors[j];
+            tensors[at].shard = (uint32_t)i + 1;
+        }
+    ftk_release(r->host, g->tensors);
+    ftk_release(r->host, g->tensors_by_name);
+    g->tensors = tensors;
+    g->tensors_by_name = by_name;
+    g->n_tensors = n;
+    return sort_names(r);
+}
+
+ftk_err ftk_gguf_join(ftk_gguf *first, ftk_gguf *const *others, size_t n, const char *path)
+{
+    reader r = {.g = first, .host = &first->host};
+    ftk_gguf_show_path(r.path, sizeof r.path, path);
+    size_t n_tensors = first->n_tensors;
+    for (size_t i = 0; i < n; i++) n_tensors += others[i]->n_tensors;
+    if (n_tensors > MAX_RECORDS)
+        return FAIL(&r, UNSUPPORTED, "%zu tensors, at most %d are read", n_tensors, MAX_RECORDS);
+    ftk_gguf **list = ftk_alloc(r.host, n, sizeof *list);
+    if (!list) return FAIL(&r, NOMEM, "no memory for %zu parts", n);
+    const ftk_err err = join_tensors(&r, others, n, n_tensors);
+    if (err != FTK_OK) {
+        ftk_release(r.host, list);
+        return err;
+    }
+    memcpy(list, others, n * sizeof *list);
+    first->others = list;
+    first->n_others = n;
+    return FTK_OK;
+}
+
+void ftk_gguf_forget(const void *data, size_t n)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t from = ((uintptr_t)data + page - 1) / page * page;
+    const uintptr_t to = ((uintptr_t)data + n) / page * page;
+    /* The mapping is of a file and read-only, so nothing is lost; an error only costs memory. */
+    if (from < to) (void)madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 void ftk_gguf_free(ftk_gguf *g)
 {
     if (!g) return;
     const ftk_host host = g->host;
+    for (size_t i = 0; i < g->n_others; i++) ftk_gguf_free(g->others[i]);
+    ftk_release(&host, g->others);
     if (g->map) munmap((void *)(uintptr_t)g->map, g->size);
     ftk_release(&host, g->keys);
     ftk_release(&host, g->keys_by_name);
@@ -671,7 +734,14 @@ uint64_t ftk_gguf_alignment(const ftk_gguf *g)
 
 uint64_t ftk_gguf_file_size(const ftk_gguf *g)
 {
-    return g->size;
+    uint64_t size = g->size;
+    for (size_t i = 0; i < g->n_others; i++) size += g->others[i]->size;
+    return size;
+}
+
+size_t ftk_gguf_n_shards(const ftk_gguf *g)
+{
+    return 1 + g->n_others;
 }
 
 size_t ftk_gguf_n_keys(const ftk_gguf *g)

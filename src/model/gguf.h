@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Words for messages about GGUF files. */
+ * GGUF files: what the library alone may do with them, and words for messages about them. */
 #ifndef FTK_GGUF_H
 #define FTK_GGUF_H
 
@@ -10,5 +10,17 @@ const char *ftk_gguf_type_name(ftk_gguf_type type);
 /* Copies text of a file into buf (cap at least 16) for a message: what could harm a terminal comes
  * out as \x1b, what is too long is cut and ends in "...". Returns buf. */
 const char *ftk_gguf_show(char *buf, size_t cap, ftk_str s);
+/* The same for a path, of which the end is kept: cap at least 256. Returns buf. */
+const char *ftk_gguf_show_path(char *buf, size_t cap, const char *path);
+
+/* ftk_gguf_open() of one file, which may be a part of a model. */
+ftk_err ftk_gguf_open_file(ftk_gguf **out, const char *path, const ftk_host *host);
+/* Makes one of n + 1 parts: `first` gets the tensors of the others, in that order, and owns them
+ * then. path: the model's, for messages. Errors, after which the caller owns all: FORMAT (a tensor
+ * is in two parts), UNSUPPORTED, NOMEM. */
+ftk_err ftk_gguf_join(ftk_gguf *first, ftk_gguf *const *others, size_t n, const char *path);
+/* Gives the memory behind n bytes of tensor data back; they are read from the file again when they
+ * are wanted again. */
+void ftk_gguf_forget(const void *data, size_t n);
 
 #endif

@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include "base/mem.h"
 #include "gguf.h"
 #include "hparams.h"
@@ -15,6 +19,7 @@
 typedef struct {
     ftk_model *m;
     const char *path;
+    const ftk_model_config *cfg;
     size_t n_vectors; /* floats given out of m->vectors */
     size_t n_packed;  /* bytes given out of m->packed */
 } loader;
@@ -49,17 +54,25 @@ static ftk_err find_tensor(const loader *l, const char *name, uint64_t n_in, uin
     return FTK_OK;
 }
 
-/* A matrix still in GGUF layout. */
-static ftk_err find_matrix(loader *l, const char *name, int n_in, int n_out, ftk_mat *mat)
+/* Rows first .. first + n_out of a matrix of `rows`, still in GGUF layout. */
+static ftk_err find_rows(loader *l, const char *name, int n_in, int rows, int first, int n_out,
+                         ftk_mat *mat)
 {
     ftk_tensor_info info;
-    const ftk_err err = find_tensor(l, name, (uint64_t)n_in, (uint64_t)n_out, &info);
+    const ftk_err err = find_tensor(l, name, (uint64_t)n_in, (uint64_t)rows, &info);
     if (err != FTK_OK)
         return err;
-    *mat = (ftk_mat){(ftk_type)info.type, n_out, n_in, info.data};
-    l->m->n_params += info.dims[0] * info.dims[1];
-    l->m->weight_bytes += info.size;
+    const size_t row = (size_t)(info.size / (uint64_t)rows);
+    const char *data = (const char *)info.data + (size_t)first * row;
+    *mat = (ftk_mat){(ftk_type)info.type, n_out, n_in, data};
+    l->m->n_params += (uint64_t)n_in * (uint64_t)n_out;
+    l->m->weight_bytes += row * (uint64_t)n_out;
     return FTK_OK;
+}
+
+static ftk_err find_matrix(loader *l, const char *name, int n_in, int n_out, ftk_mat *mat)
+{
+    return find_rows(l, name, n_in, n_out, 0, n_out, mat);
 }
 
 /* A vector, converted to floats in the arena. */
@@ -81,79 +94,134 @@ static ftk_err find_vector(loader *l, const char *name, int n, const float **out
     return FTK_OK;
 }
 
-static ftk_err find_layer(loader *l, int i)
+static void layer_dims(const ftk_hparams *hp, int dims[FTK_N_DIMS])
 {
-    const ftk_hparams *hp = &l->m->hp;
-    ftk_layer *layer = &l->m->layers[i];
-    const int d = hp->n_embd, dq = hp->n_head * hp->head_dim, dkv = hp->n_head_kv * hp->head_dim;
-    const struct {
-        const char *name;
-        int n_in, n_out;
-        ftk_mat *mat;
-    } mats[] = {
-        {"attn_q", d, dq, &layer->q},         {"attn_k", d, dkv, &layer->k},
-        {"attn_v", d, dkv, &layer->v},        {"attn_output", dq, d, &layer->o},
-        {"ffn_gate", d, hp->n_ff, &layer->gate}, {"ffn_up", d, hp->n_ff, &layer->up},
-        {"ffn_down", hp->n_ff, d, &layer->down},
-    };
-    char name[64];
+    const int q = hp->n_head * hp->head_dim, kv = hp->n_head_kv * hp->head_dim;
+    dims[FTK_DIM_0] = 0;
+    dims[FTK_DIM_1] = 1;
+    dims[FTK_DIM_EMBD] = hp->n_embd;
+    dims[FTK_DIM_HEAD] = hp->head_dim;
+    dims[FTK_DIM_Q] = q;
+    dims[FTK_DIM_KV] = kv;
+    dims[FTK_DIM_Q_KV] = q + kv;
+    dims[FTK_DIM_QKV] = q + 2 * kv;
+    dims[FTK_DIM_FF] = hp->n_ff;
+    dims[FTK_DIM_FF2] = 2 * hp->n_ff;
+}
+
+static ftk_err find_part(loader *l, const ftk_part *p, const int *dims, int layer)
+{
+    char name[80];
+    snprintf(name, sizeof name, "blk.%d.%s", layer, p->name);
+    ftk_tensor_info info;
+    if (p->optional && !ftk_gguf_find_tensor(l->m->file, name, &info))
+        return FTK_OK;
+    void *field = (char *)&l->m->layers[layer] + p->field;
+    if (p->rows == FTK_DIM_1)
+        return find_vector(l, name, dims[p->n_in], field);
+    return find_rows(l, name, dims[p->n_in], dims[p->rows], dims[p->first], dims[p->n_out], field);
+}
+
+static ftk_err find_layers(loader *l)
+{
+    size_t n;
+    const ftk_part *parts = ftk_arch_parts(&n);
+    int dims[FTK_N_DIMS];
+    layer_dims(&l->m->hp, dims);
     ftk_err err = FTK_OK;
-    for (size_t j = 0; j < sizeof mats / sizeof mats[0] && err == FTK_OK; j++) {
-        snprintf(name, sizeof name, "blk.%d.%s.weight", i, mats[j].name);
-        err = find_matrix(l, name, mats[j].n_in, mats[j].n_out, mats[j].mat);
-    }
-    if (err == FTK_OK) {
-        snprintf(name, sizeof name, "blk.%d.attn_norm.weight", i);
-        err = find_vector(l, name, d, &layer->attn_norm);
-    }
-    if (err == FTK_OK) {
-        snprintf(name, sizeof name, "blk.%d.ffn_norm.weight", i);
-        err = find_vector(l, name, d, &layer->ffn_norm);
-    }
+    for (int i = 0; i < l->m->hp.n_layer; i++)
+        for (size_t j = 0; j < n && err == FTK_OK; j++)
+            if (ftk_arch_has(l->m->hp.arch, &parts[j]))
+                err = find_part(l, &parts[j], dims, i);
     return err;
 }
 
-/* Angles per position; llama-3 scaling divides each by its factor in rope_freqs.weight. */
-static ftk_err find_rope(loader *l)
+/* ---- RoPE */
+
+/* What frequencies are divided by, in a tensor; *out stays as it is where there is none. */
+static ftk_err find_factors(loader *l, const char *name, const float **out)
 {
-    ftk_model *m = l->m;
-    const int half = m->hp.n_rot / 2;
-    const float *factor = NULL;
     ftk_tensor_info info;
-    if (ftk_gguf_find_tensor(m->file, "rope_freqs.weight", &info)) {
-        const ftk_err err = find_vector(l, "rope_freqs.weight", half, &factor);
-        if (err != FTK_OK)
-            return err;
-        for (int i = 0; i < half; i++)
-            if (!(factor[i] > 0))
-                return ftk_fail(&m->host, FTK_ERR_FORMAT,
-                                "%s: tensor rope_freqs.weight holds values that are not positive",
-                                l->path);
-    }
-    float *freq = m->vectors + l->n_vectors;
+    if (!ftk_gguf_find_tensor(l->m->file, name, &info))
+        return FTK_OK;
+    const int half = l->m->hp.n_rot / 2;
+    const ftk_err err = find_vector(l, name, half, out);
+    for (int i = 0; i < half && err == FTK_OK; i++)
+        if (!((*out)[i] > 0))
+            return ftk_fail(&l->m->host, FTK_ERR_FORMAT,
+                            "%s: tensor %s holds values that are not positive", l->path, name);
+    return err;
+}
+
+static const float *make_frequencies(loader *l, double base, double scale, const float *factor)
+{
+    const int half = l->m->hp.n_rot / 2;
+    float *freq = l->m->vectors + l->n_vectors;
     l->n_vectors += (size_t)half;
     for (int i = 0; i < half; i++) {
-        const double f = m->hp.rope_scale * pow(m->hp.rope_base, -2.0 * i / m->hp.n_rot);
+        const double f = scale * pow(base, -2.0 * i / l->m->hp.n_rot);
         freq[i] = (float)(factor ? f / factor[i] : f);
     }
-    m->rope_freq = freq;
+    return freq;
+}
+
+static ftk_err find_rope(loader *l)
+{
+    const ftk_hparams *hp = &l->m->hp;
+    ftk_rope *rope = &l->m->rope;
+    const float *factor = NULL, *factor_long = NULL;
+    ftk_err err = FTK_OK;
+    if (hp->arch->flags & FTK_ARCH_ROPE_FREQS)
+        err = find_factors(l, "rope_freqs.weight", &factor);
+    if (err == FTK_OK && hp->arch->flags & FTK_ARCH_ROPE_FACTORS) {
+        err = find_factors(l, "rope_factors_short.weight", &factor);
+        if (err == FTK_OK)
+            err = find_factors(l, "rope_factors_long.weight", &factor_long);
+        if (err == FTK_OK && !factor != !factor_long)
+            err = ftk_fail(&l->m->host, FTK_ERR_FORMAT,
+                           "%s: tensor rope_factors_%s.weight is missing", l->path,
+                           factor ? "long" : "short");
+    }
+    if (err != FTK_OK)
+        return err;
+    rope->freq = make_frequencies(l, hp->rope_base, hp->rope_scale, factor);
+    rope->freq_long = rope->freq;
+    if (factor_long)
+        rope->freq_long = make_frequencies(l, hp->rope_base, hp->rope_scale, factor_long);
+    if (hp->rope_base_window > 0)
+        rope->freq_window = make_frequencies(l, hp->rope_base_window, 1, NULL);
     return FTK_OK;
+}
+
+/* ---- all tensors */
+
+/* Floats of all vectors there may be. */
+static size_t vectors_size(const ftk_hparams *hp)
+{
+    size_t n, floats = 0;
+    const ftk_part *parts = ftk_arch_parts(&n);
+    int dims[FTK_N_DIMS];
+    layer_dims(hp, dims);
+    for (size_t i = 0; i < n; i++)
+        if (parts[i].rows == FTK_DIM_1 && ftk_arch_has(hp->arch, &parts[i]))
+            floats += (size_t)dims[parts[i].n_in];
+    const size_t rope = 5 * (size_t)hp->n_rot / 2; /* two of factors, three of frequencies */
+    return floats * (size_t)hp->n_layer + (size_t)hp->n_embd + rope;
 }
 
 static ftk_err find_tensors(loader *l)
 {
     ftk_model *m = l->m;
     const ftk_hparams *hp = &m->hp;
-    const size_t n = (size_t)hp->n_embd * (2 * (size_t)hp->n_layer + 1) + (size_t)hp->n_rot;
-    m->vectors = ftk_alloc(&m->host, n, sizeof(float));
+    m->vectors = ftk_alloc(&m->host, vectors_size(hp), sizeof(float));
     m->layers = ftk_alloc(&m->host, (size_t)hp->n_layer, sizeof(ftk_layer));
     if (!m->vectors || !m->layers)
         return ftk_fail(&m->host, FTK_ERR_NOMEM, "%s: no memory for %d layers", l->path,
                         hp->n_layer);
     ftk_err err = find_matrix(l, "token_embd.weight", hp->n_embd, hp->n_vocab, &m->embd);
     m->weight_bytes = 0; /* one row of the embeddings is read, not the whole */
-    for (int i = 0; i < hp->n_layer && err == FTK_OK; i++)
-        err = find_layer(l, i);
+    if (err == FTK_OK)
+        err = find_layers(l);
     if (err == FTK_OK)
         err = find_vector(l, "output_norm.weight", hp->n_embd, &m->output_norm);
     if (err == FTK_OK)
@@ -170,15 +238,31 @@ static ftk_err find_tensors(loader *l)
 
 /* ---- tensors that are left over */
 
-static bool is_layer_tensor(const ftk_hparams *hp, const char *name)
+static bool is_known(const ftk_hparams *hp, const char *name)
 {
-    static const char *const parts[] = {"attn_norm", "attn_q",   "attn_k", "attn_v",  "attn_output",
-                                        "ffn_norm",  "ffn_gate", "ffn_up", "ffn_down"};
+    static const struct {
+        const char *name;
+        unsigned need;
+    } alone[] = {
+        {"token_embd.weight", 0},
+        {"output_norm.weight", 0},
+        {"output.weight", 0},
+        {"rope_freqs.weight", FTK_ARCH_ROPE_FREQS},
+        {"rope_factors_short.weight", FTK_ARCH_ROPE_FACTORS},
+        {"rope_factors_long.weight", FTK_ARCH_ROPE_FACTORS},
+    };
+    for (size_t i = 0; i < sizeof alone / sizeof alone[0]; i++)
+        if (strcmp(name, alone[i].name) == 0)
+            return (hp->arch->flags & alone[i].need) == alone[i].need;
+    if (strncmp(name, "blk.", 4) != 0)
+        return false;
     char good[80];
+    size_t n;
+    const ftk_part *parts = ftk_arch_parts(&n);
     const long layer = strtol(name + 4, NULL, 10);
-    for (size_t j = 0; j < sizeof parts / sizeof parts[0] && layer < hp->n_layer; j++) {
-        snprintf(good, sizeof good, "blk.%ld.%s.weight", layer, parts[j]);
-        if (strcmp(name, good) == 0)
+    for (size_t i = 0; i < n && layer >= 0 && layer < hp->n_layer; i++) {
+        snprintf(good, sizeof good, "blk.%ld.%s", layer, parts[i].name);
+        if (strcmp(name, good) == 0 && ftk_arch_has(hp->arch, &parts[i]))
             return true;
     }
     return false;
@@ -192,12 +276,11 @@ static ftk_err check_unused(const loader *l)
         char name[80], shown[96];
         ftk_gguf_tensor(l->m->file, i, &info);
         snprintf(name, sizeof name, "%.*s", (int)info.name.n, info.name.p);
-        const bool layer = strncmp(name, "blk.", 4) == 0;
-        const bool bias = strstr(name, ".bias") != NULL;
-        if (bias || (layer && !is_layer_tensor(&l->m->hp, name)))
+        if (!is_known(&l->m->hp, name))
             return ftk_fail(&l->m->host, FTK_ERR_UNSUPPORTED,
-                            "%s: tensor %s is no part of a llama model as this build knows it",
-                            l->path, ftk_gguf_show(shown, sizeof shown, info.name));
+                            "%s: tensor %s is no part of a %s model as this build knows it",
+                            l->path, ftk_gguf_show(shown, sizeof shown, info.name),
+                            l->m->hp.arch->name);
     }
     return FTK_OK;
 }
@@ -213,39 +296,76 @@ static ftk_mat *matrix_at(ftk_model *m, int i)
     return mats[(i - 1) % 7];
 }
 
+static uint64_t mat_bytes(const ftk_mat *w)
+{
+    return (uint64_t)ftk_type_bytes(w->type, (size_t)w->n_in) * (uint64_t)w->n_out;
+}
+
+static size_t packed_bytes(const ftk_model *m, const ftk_mat *w)
+{
+    return align_up(m->kernels.pack_bytes(w->type, w->n_out, w->n_in));
+}
+
+/* Packs matrix i and gives the pages it was read from back. */
+static void pack_matrix(ftk_model *m, int i)
+{
+    ftk_mat *w = matrix_at(m, i);
+    if (packed_bytes(m, w) == 0)
+        return;
+    size_t at = 0; /* recomputed per matrix: packing costs far more than these sums */
+    for (int j = 0; j < i; j++)
+        at += packed_bytes(m, matrix_at(m, j));
+    const void *src = w->data;
+    void *dst = (char *)m->packed + at;
+    m->kernels.pack(w->type, w->n_out, w->n_in, src, dst);
+    /* data is not read by pack_bytes, so other iterations never see this store */
+    w->data = dst;
+    if (src != m->embd.data) /* rows of a tied matrix are read on as embeddings */
+        ftk_gguf_forget(src, (size_t)mat_bytes(w));
+}
+
+static bool on_calling_thread(void)
+{
+#ifdef _OPENMP
+    return omp_get_thread_num() == 0;
+#else
+    return true;
+#endif
+}
+
 static ftk_err pack_weights(loader *l)
 {
     ftk_model *m = l->m;
     const int n = 1 + 7 * m->hp.n_layer;
-    size_t total = 0;
+    size_t packed = 0;
+    uint64_t total = 0, done = 0;
     for (int i = 0; i < n; i++) {
-        const ftk_mat *w = matrix_at(m, i);
-        total += align_up(m->kernels.pack_bytes(w->type, w->n_out, w->n_in));
+        packed += packed_bytes(m, matrix_at(m, i));
+        total += mat_bytes(matrix_at(m, i));
     }
-    if (total == 0)
+    if (packed == 0)
         return FTK_OK;
-    m->packed = ftk_alloc_raw(&m->host, total, 1);
+    m->packed = ftk_alloc_raw(&m->host, packed, 1);
     if (!m->packed)
         return ftk_fail(&m->host, FTK_ERR_NOMEM,
                         "%s: needs %zu MiB for the weights: use a smaller model or fewer bits",
-                        l->path, total >> 20);
+                        l->path, packed >> 20);
+    void (*const progress)(void *, uint64_t, uint64_t) = l->cfg->progress;
 #ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic)
 #endif
     for (int i = 0; i < n; i++) {
-        size_t at = 0; /* recomputed per matrix: packing costs far more than these sums */
-        for (int j = 0; j < i; j++) {
-            const ftk_mat *before = matrix_at(m, j);
-            at += align_up(m->kernels.pack_bytes(before->type, before->n_out, before->n_in));
-        }
-        ftk_mat *w = matrix_at(m, i);
-        if (m->kernels.pack_bytes(w->type, w->n_out, w->n_in) == 0)
-            continue;
-        void *dst = (char *)m->packed + at;
-        m->kernels.pack(w->type, w->n_out, w->n_in, w->data, dst);
-        /* data is not read by pack_bytes, so other iterations never see this store */
-        w->data = dst;
+        pack_matrix(m, i);
+        uint64_t now;
+#ifdef _OPENMP
+#pragma omp atomic capture
+#endif
+        now = done += mat_bytes(matrix_at(m, i));
+        if (progress && now < total && on_calling_thread())
+            progress(m->host.ctx, now, total);
     }
+    if (progress)
+        progress(m->host.ctx, total, total);
     return FTK_OK;
 }
 
@@ -300,7 +420,7 @@ ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config
     if (!m)
         return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory", path);
     m->host = *h;
-    loader l = {.m = m, .path = path};
+    loader l = {.m = m, .path = path, .cfg = cfg};
     ftk_err err;
     if (ftk_kernels_fill(&m->kernels, cfg->kernels))
         err = load(&l);
@@ -334,7 +454,7 @@ void ftk_model_get_info(const ftk_model *m, ftk_model_info *info)
     const ftk_hparams *hp = &m->hp;
     *info = (ftk_model_info){
         .name = m->name,
-        .architecture = "llama",
+        .architecture = hp->arch->name,
         .kernels = m->kernels.name,
         .n_vocab = hp->n_vocab,
         .n_ctx_train = hp->n_ctx_train,

@@ -3,22 +3,44 @@
 #ifndef FTK_MODEL_H
 #define FTK_MODEL_H
 
+#include "arch.h"
 #include "kernels/kernels.h"
 #include "tokenizer.h"
 
+/* What an architecture lacks is NULL. */
 typedef struct ftk_layer {
-    const float *attn_norm, *ffn_norm; /* [n_embd] */
-    ftk_mat q, k, v, o;                /* q [n_head * head_dim][n_embd], o its transpose's shape */
-    ftk_mat gate, up, down;            /* gate, up [n_ff][n_embd]; down [n_embd][n_ff] */
+    const float *attn_norm, *ffn_norm;           /* [n_embd] */
+    const float *attn_post_norm, *ffn_post_norm; /* [n_embd] */
+    const float *q_norm, *k_norm;                /* [head_dim] */
+    const float *q_bias, *k_bias, *v_bias, *o_bias;
+    ftk_mat q, k, v, o;     /* q [n_head * head_dim][n_embd], o its transpose's shape */
+    ftk_mat gate, up, down; /* gate, up [n_ff][n_embd]; down [n_embd][n_ff] */
 } ftk_layer;
 
+enum { FTK_MAX_LAYERS = 512 };
+
 typedef struct ftk_hparams {
+    const ftk_arch *arch;
     int n_vocab, n_ctx_train, n_layer, n_embd, n_ff;
     int n_head, n_head_kv, head_dim;
-    int n_rot;      /* leading dimensions of a head that RoPE turns; even */
     float norm_eps;
+    float embd_scale;             /* embeddings are multiplied by it */
+    float attn_scale;             /* and scores by this */
+    int window;                   /* keys a windowed layer sees, the row's own among them */
+    bool windowed[FTK_MAX_LAYERS];
+    int n_rot;                    /* leading dimensions of a head that RoPE turns; even */
     double rope_base, rope_scale; /* positions are multiplied by rope_scale */
+    double rope_base_window;      /* of windowed layers, whose scale is 1; 0: they turn alike */
+    float rope_gain;              /* cosines and sines are multiplied by it */
+    int n_ctx_short;              /* contexts above it turn by the long factors, if there are */
 } ftk_hparams;
+
+/* Radians per position, [n_rot / 2] each; two of them may be the same. */
+typedef struct ftk_rope {
+    const float *freq;        /* layers that see everything */
+    const float *freq_long;   /* the same in contexts above n_ctx_short */
+    const float *freq_window; /* NULL: windowed layers turn alike */
+} ftk_rope;
 
 struct ftk_model {
     ftk_host host;
@@ -28,7 +50,7 @@ struct ftk_model {
     ftk_tokenizer *tokenizer;
     char *name;
     float *vectors;           /* all norms, one arena */
-    const float *rope_freq;   /* [n_rot / 2] radians per position, in vectors */
+    ftk_rope rope;            /* in vectors */
     const float *output_norm; /* [n_embd] */
     void *packed;             /* all packed weights, one arena */
     ftk_layer *layers;        /* [n_layer] */
