@@ -302,7 +302,7 @@ static void output_rows(const worker *w)
 static void run(const worker *w)
 {
     embed_rows(w);
-    for (int i = 0; i < w->f->m->hp.n_layer; i++) {
+    for (int i = 0; i < w->f->layers; i++) {
         attention_block(w, i); /* norm_rows reads the rows this thread has just written, or */
         ffn_block(w, i);       /* those that stand behind the barrier at a block's end */
     }
@@ -356,7 +356,7 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     const size_t rows = (size_t)max_rows, d = (size_t)hp->n_embd, ff = (size_t)hp->n_ff;
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
-    *f = (ftk_forward){.m = m, .max_rows = max_rows, .kv_type = kv_type};
+    *f = (ftk_forward){.m = m, .layers = hp->n_layer, .max_rows = max_rows, .kv_type = kv_type};
     ftk_team_init(&f->team, threads);
     f->act_stride = widest_act(m);
     f->scratch_stride = (m->kernels.attn_scratch(hp->head_dim, hp->n_head / hp->n_head_kv,

@@ -24,6 +24,7 @@ typedef struct ftk_pass_seq {
 /* Work space of passes up to max_rows rows, and the threads that run them. */
 typedef struct ftk_forward {
     const ftk_model *m;
+    int layers; /* a pass runs the first so many: all of them, but while costs are measured */
     int max_rows;
     ftk_type kv_type;
     float *x;       /* [max_rows][n_embd] the residual stream */
