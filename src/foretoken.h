@@ -117,7 +117,17 @@ typedef enum ftk_type {
     FTK_TYPE_F32 = 0,
     FTK_TYPE_F16 = 1,
     FTK_TYPE_Q4_0 = 2,
+    FTK_TYPE_Q4_1 = 3,
+    FTK_TYPE_Q5_0 = 6,
+    FTK_TYPE_Q5_1 = 7,
     FTK_TYPE_Q8_0 = 8,
+    FTK_TYPE_Q2_K = 10,
+    FTK_TYPE_Q3_K = 11,
+    FTK_TYPE_Q4_K = 12,
+    FTK_TYPE_Q5_K = 13,
+    FTK_TYPE_Q6_K = 14,
+    FTK_TYPE_IQ4_NL = 20,
+    FTK_TYPE_IQ4_XS = 23,
     FTK_TYPE_BF16 = 30,
 } ftk_type;
 
@@ -210,7 +220,7 @@ typedef struct ftk_model_config {
 
 FTK_API void ftk_model_config_init(ftk_model_config *cfg);
 
-/* Loads a model: architecture llama; weights F32, F16, BF16, Q8_0, Q4_0, mixed freely; a
+/* Loads a model: architecture llama; weights of the types above, mixed freely; a
  * SentencePiece vocabulary (tokenizer.ggml.model = llama). Anything else is refused by name.
  * Errors: those of ftk_gguf_open(), UNSUPPORTED, INVALID (unknown kernels). */
 FTK_API ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config *cfg);
