@@ -54,11 +54,6 @@ INLINE vi vi_nibbles(const void *p, int half)
     return half ? _mm256_srli_epi32(v, 4) : _mm256_and_si256(v, _mm256_set1_epi32(15));
 }
 
-INLINE vi vi_pairs(vi lo, vi hi)
-{
-    return _mm256_or_si256(lo, _mm256_slli_epi32(hi, 16));
-}
-
 INLINE vi broadcast4(const void *p)
 {
     int32_t v;
@@ -66,9 +61,9 @@ INLINE vi broadcast4(const void *p)
     return _mm256_set1_epi32(v);
 }
 
-INLINE vi vi_madd(vi v, const int16_t *x)
+INLINE vi vi_set1(int i)
 {
-    return _mm256_madd_epi16(v, broadcast4(x));
+    return _mm256_set1_epi32(i);
 }
 
 INLINE vf vf_of(vi v)
@@ -146,11 +141,10 @@ INLINE vi widened(vi v)
     return _mm256_madd_epi16(v, _mm256_set1_epi16(1));
 }
 
-/* What an offset adds to the product of codes, with the sign that takes it off. */
-INLINE vi offset_sum(int offset, bool lo, bool hi, const ftk_qact *a)
+/* What an offset, a power of two, adds to the product of codes. */
+INLINE vi offset_sum(int offset, int minus)
 {
-    const int low = lo ? -offset : 0, high = hi ? -offset : 0;
-    return vi_madd(_mm256_set1_epi32((low & 0xffff) | (int)((unsigned)high << 16)), a->half);
+    return _mm256_slli_epi32(_mm256_set1_epi32(minus), __builtin_ctz((unsigned)offset));
 }
 
 INLINE void dots_start(ftk_type type, const ftk_qact *a, dots *d)
@@ -159,8 +153,8 @@ INLINE void dots_start(ftk_type type, const ftk_qact *a, dots *d)
     d->lo = d->hi = d->lo16 = d->hi16 = d->off[0] = d->off[1] = _mm256_setzero_si256();
     if (is_signed(type) || f.offset == 0) return;
     const bool both = f.sub == FTK_QBLOCK;
-    d->off[0] = offset_sum(f.offset, true, both, a);
-    if (!both) d->off[1] = offset_sum(f.offset, false, true, a);
+    d->off[0] = offset_sum(f.offset, both ? a->minus : a->minus_half[0]);
+    d->off[1] = offset_sum(f.offset, a->minus_half[1]);
 }
 
 /* |w| times x with the sign of w: 128 * 127 * 2 fits 16 bits. */

@@ -33,10 +33,9 @@ INLINE void quantise_block(const float *x, ftk_qact *b)
     const __m512 v = _mm512_set1_ps(inv);
     const __m512i q0 = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(x0, v));
     const __m512i q1 = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(x1, v));
-    const int s0 = _mm512_reduce_add_epi32(q0), s1 = _mm512_reduce_add_epi32(q1);
-    b->sum = (float)(s0 + s1);
-    b->half[0] = (int16_t)s0;
-    b->half[1] = (int16_t)s1;
+    b->minus_half[0] = -_mm512_reduce_add_epi32(q0);
+    b->minus_half[1] = -_mm512_reduce_add_epi32(q1);
+    b->minus = b->minus_half[0] + b->minus_half[1];
     _mm_storeu_si128((void *)b->q, _mm512_cvtepi32_epi8(q0));
     _mm_storeu_si128((void *)(b->q + 16), _mm512_cvtepi32_epi8(q1));
 }

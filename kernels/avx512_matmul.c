@@ -58,11 +58,6 @@ INLINE vi vi_nibbles(const void *p, int half)
     return half ? _mm512_srli_epi32(v, 4) : _mm512_and_si512(v, _mm512_set1_epi32(15));
 }
 
-INLINE vi vi_pairs(vi lo, vi hi)
-{
-    return _mm512_or_si512(lo, _mm512_slli_epi32(hi, 16));
-}
-
 INLINE vi broadcast4(const void *p)
 {
     int32_t v;
@@ -70,9 +65,9 @@ INLINE vi broadcast4(const void *p)
     return _mm512_set1_epi32(v);
 }
 
-INLINE vi vi_madd(vi v, const int16_t *x)
+INLINE vi vi_set1(int i)
 {
-    return _mm512_madd_epi16(v, broadcast4(x));
+    return _mm512_set1_epi32(i);
 }
 
 INLINE vf vf_of(vi v)
@@ -133,12 +128,11 @@ typedef struct dots {
     vi lo, hi;
 } dots;
 
-/* What an offset adds to the product of codes, with the sign that takes it off. */
-INLINE vi offset_sum(int offset, bool lo, bool hi, const ftk_qact *a)
+/* What an offset, a power of two, adds to the product of codes. */
+INLINE vi offset_sum(int offset, int minus)
 {
     if (offset == 0) return _mm512_setzero_si512();
-    const int low = lo ? -offset : 0, high = hi ? -offset : 0;
-    return vi_madd(_mm512_set1_epi32((low & 0xffff) | (int)((unsigned)high << 16)), a->half);
+    return _mm512_slli_epi32(_mm512_set1_epi32(minus), (unsigned)__builtin_ctz((unsigned)offset));
 }
 
 INLINE void dots_start(ftk_type type, const ftk_qact *a, dots *d)
@@ -146,8 +140,8 @@ INLINE void dots_start(ftk_type type, const ftk_qact *a, dots *d)
     const ftk_form f = ftk_type_form(type);
     const int offset = f.table ? 128 : f.offset;
     const bool both = f.sub == FTK_QBLOCK;
-    d->lo = offset_sum(offset, true, both, a);
-    d->hi = both ? d->lo : offset_sum(offset, false, true, a);
+    d->lo = offset_sum(offset, both ? a->minus : a->minus_half[0]);
+    d->hi = both ? d->lo : offset_sum(offset, a->minus_half[1]);
 }
 
 INLINE void dots_add(ftk_type type, int g, const vi *v, const int8_t *q, dots *d)

@@ -117,16 +117,14 @@ _Static_assert(sizeof(ftk_iq4_xs) ==
                "IQ4_XS block is packed");
 
 /* Activations for the block types; every level reads this form. x[i] = d * q[i], where q is in
- * [-127, 127]. d is NaN when any of the 32 floats was not finite. The sums serve weights with a
- * minimum, and those stored unsigned. */
+ * [-127, 127]. d is NaN when any of the 32 floats was not finite. The sums, with their sign turned,
+ * serve weights that have a minimum and codes with an offset: each is one addition to a dot. */
 typedef struct ftk_qact {
     float d;
-    float sum;       /* of all q: a whole number */
-    int16_t half[2]; /* sums of the first and the last 16 */
+    int32_t minus, minus_half[2]; /* - sums of q: of all, of the first and the last 16 */
     int8_t q[FTK_QBLOCK];
 } ftk_qact;
-_Static_assert(sizeof(ftk_qact) == 2 * sizeof(float) + 2 * sizeof(int16_t) + FTK_QBLOCK,
-               "no padding");
+_Static_assert(sizeof(ftk_qact) == sizeof(float) + 3 * sizeof(int32_t) + FTK_QBLOCK, "no padding");
 
 /* A block whose largest magnitude is below this counts as zeros: 127 / amax must not overflow. */
 #define FTK_QACT_TINY 0x1p-119f

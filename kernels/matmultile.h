@@ -10,12 +10,10 @@
  * - vi, vf: a vector of integers, of floats. vi_load(p), vi_bits(v, from, to, mask): in each byte
  *   the bits of `mask` come from v moved from bit `from` to bit `to`; vi_or_bits(base, ...): the
  *   same, or base. vi_lookup(v): the values of IQ4 codes, as dots_add() wants them.
- * - vi_bytes(p): signed bytes, widened; vf_of(vi); vf_halves(p): f16; vf_set1(f); vf_zero(),
+ * - vi_bytes(p): signed bytes, widened; vf_of(vi); vf_halves(p): f16; vi_set1(i), vf_set1(f); vf_zero(),
  *   vf_mul(a, b), vf_add(a, b), vf_fma(a, b, c) = a b + c, vf_fnma(a, b, c) = c - a b; vf_widen(type, panel, k): the weights
  *   of element k of a float panel; vf_store(y, n, v): the first n lanes.
  * - vi_nibbles(p, half): bytes, widened; of each the low four bits (0) or the high ones (1).
- * - vi_pairs(lo, hi): lo | hi << 16; vi_madd(v, x): v[0] * x[0] + v[1] * x[1] in 16-bit halves of
- *   a lane, x the same for all lanes.
  * - dots: sums of codes by activations, over the first and the second 16 elements of a block, with
  *   dots_start(type, a, d), dots_add(type, g, v, q, d): v[0] times the four bytes at q and v[1]
  *   times those at q + 16, g = 0..3; dots_half(type, d, i): a half's sum, offsets taken off,
@@ -79,25 +77,25 @@ INLINE void unpack(ftk_type type, const unsigned char *w, int g, vi *v)
 
 /* Scales and minima of a block of 32. */
 typedef struct scales {
-    vf s[2], m;
-    vi mn; /* of Q2_K: both minima, to be multiplied with half sums, then by -m */
+    vf s[2], m[2];
 } scales;
 
 /* d, dm: of the unit; at: the block's bytes. */
 INLINE scales read_scales(ftk_type type, vf d, vf dm, const unsigned char *at)
 {
     const ftk_form f = ftk_type_form(type);
-    scales s = {.s = {d, d}, .m = dm};
+    scales s = {.s = {d, d}, .m = {dm, dm}};
     if (f.unit == FTK_QBLOCK) return s;
     if (type == FTK_TYPE_Q2_K) {
-        s.s[0] = vf_mul(d, vf_of(vi_nibbles(at, 0)));
-        s.s[1] = vf_mul(d, vf_of(vi_nibbles(at + WIDTH, 0)));
-        s.mn = vi_pairs(vi_nibbles(at, 1), vi_nibbles(at + WIDTH, 1));
+        for (int h = 0; h < 2; h++) {
+            s.s[h] = vf_mul(d, vf_of(vi_nibbles(at + h * WIDTH, 0)));
+            s.m[h] = vf_mul(dm, vf_of(vi_nibbles(at + h * WIDTH, 1)));
+        }
         return s;
     }
     s.s[0] = vf_mul(d, vf_of(vi_bytes(at)));
     if (f.sub < FTK_QBLOCK) s.s[1] = vf_mul(d, vf_of(vi_bytes(at + WIDTH)));
-    else if (f.min) s.m = vf_mul(dm, vf_of(vi_bytes(at + WIDTH)));
+    else if (f.min) s.m[0] = vf_mul(dm, vf_of(vi_bytes(at + WIDTH)));
     return s;
 }
 
@@ -112,8 +110,12 @@ INLINE vf add_block(ftk_type type, const scales *s, const dots *d, const ftk_qac
     } else {
         t = vf_mul(vf_of(dots_both(type, d)), s->s[0]);
     }
-    if (type == FTK_TYPE_Q2_K) t = vf_fnma(vf_of(vi_madd(s->mn, a->half)), s->m, t);
-    else if (f.min) t = vf_fma(s->m, vf_set1(a->sum), t);
+    if (type == FTK_TYPE_Q2_K) { /* keeps its minima positive */
+        t = vf_fma(vf_of(vi_set1(a->minus_half[0])), s->m[0], t);
+        t = vf_fma(vf_of(vi_set1(a->minus_half[1])), s->m[1], t);
+    } else if (f.min) {
+        t = vf_fnma(vf_of(vi_set1(a->minus)), s->m[0], t);
+    }
     return vf_fma(t, vf_set1(a->d), acc);
 }
 

@@ -48,16 +48,14 @@ static void quantise_block(const float *x, ftk_qact *b)
     const bool finite = amax_bits < 0x7f800000u;
     const float inv = finite && amax >= FTK_QACT_TINY ? 127.0f / amax : 0.0f;
     b->d = !finite ? NAN : inv > 0 ? amax / 127.0f : 0.0f;
-    int sum[2] = {0};
+    b->minus_half[0] = b->minus_half[1] = 0;
     for (int i = 0; i < FTK_QBLOCK; i++) {
         const float v = finite ? x[i] * inv : 0.0f;
         const int q = (int)(ftk_f32_bits(v + round_even) - ftk_f32_bits(round_even));
         b->q[i] = (int8_t)q;
-        sum[i * 2 / FTK_QBLOCK] += q;
+        b->minus_half[i * 2 / FTK_QBLOCK] -= q;
     }
-    b->sum = (float)(sum[0] + sum[1]);
-    b->half[0] = (int16_t)sum[0];
-    b->half[1] = (int16_t)sum[1];
+    b->minus = b->minus_half[0] + b->minus_half[1];
 }
 
 static void act_pack_ref(ftk_type wtype, int n_in, const float *x, void *dst)
@@ -131,7 +129,7 @@ static float dot_block(const block *w, const ftk_qact *a)
     for (int h = 0; h < 2; h++) {
         int32_t dot = 0;
         for (int i = h * n; i < h * n + n; i++) dot += w->v[i] * a->q[i];
-        part[h] = w->s[h] * (float)dot + w->m[h] * (float)a->half[h];
+        part[h] = w->s[h] * (float)dot - w->m[h] * (float)a->minus_half[h];
     }
     return (part[0] + part[1]) * a->d;
 }

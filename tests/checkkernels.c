@@ -178,8 +178,9 @@ static void check_act_pack(check *c)
             }
             const bool spoilt = i % 11 == 0 && b == 1;
             expect(c, spoilt ? isnan(got[b].d) : near, "quantised wrongly (case, block)", i, b);
-            const bool sums = got[b].half[0] == half[0] && got[b].half[1] == half[1] &&
-                              got[b].sum == (float)(half[0] + half[1]);
+            const bool sums = got[b].minus_half[0] == -half[0] &&
+                              got[b].minus_half[1] == -half[1] &&
+                              got[b].minus == -half[0] - half[1];
             expect(c, sums, "sums (case, block)", i, b);
         }
         expect(c, same(got, want, sizeof got), "bits differ from ref", i, 0);
