@@ -121,9 +121,9 @@ INLINE void vf_store(float *y, int n, vf v)
     else _mm256_maskstore_ps(y, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), v);
 }
 
-/* Sums of the halves. Signed codes: 32 bits in lo, of both halves. Up to 5 bits: 16 bits, for
- * 4 * 2 * 31 * 127 fits. 6 bits: 2 * 2 * 63 * 127 fits, so two groups are added up before they go
- * to 32 bits. */
+/* Sums of the halves. Signed codes: 32 bits in lo, of both halves. 4 bits: 16 bits in lo, of both,
+ * for 8 * 2 * 15 * 127 fits. Up to 5 bits: 16 bits, for 4 * 2 * 31 * 127 fits. 6 bits: 2 * 2 * 63
+ * * 127 fits, so two groups are added up before they go to 32 bits. */
 typedef struct dots {
     vi lo, hi;
     vi lo16, hi16; /* of 6 bits: the group before */
@@ -172,7 +172,9 @@ INLINE void dots_add(ftk_type type, int g, const vi *v, const int8_t *q, dots *d
         return;
     }
     const vi lo = _mm256_maddubs_epi16(v[0], x0), hi = _mm256_maddubs_epi16(v[1], x1);
-    if (ftk_type_form(type).bits < 6) {
+    if (ftk_type_form(type).bits == 4) {
+        d->lo = _mm256_add_epi16(d->lo, _mm256_add_epi16(lo, hi));
+    } else if (ftk_type_form(type).bits < 6) {
         d->lo = _mm256_add_epi16(d->lo, lo);
         d->hi = _mm256_add_epi16(d->hi, hi);
     } else if (g % 2 == 0) {
@@ -195,8 +197,8 @@ INLINE vi dots_both(ftk_type type, const dots *d)
 {
     const ftk_form f = ftk_type_form(type);
     if (is_signed(type)) return d->lo;
-    const vi sum = f.bits == 4 ? widened(_mm256_add_epi16(d->lo, d->hi)) /* 8 * 2 * 15 * 127 */
-                               : _mm256_add_epi32(widened(d->lo), widened(d->hi));
+    const vi lo = widened(d->lo);
+    const vi sum = f.bits == 4 ? lo : _mm256_add_epi32(lo, widened(d->hi));
     return f.offset ? _mm256_add_epi32(sum, d->off[0]) : sum;
 }
 

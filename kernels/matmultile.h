@@ -27,8 +27,9 @@
 /* A panel against `rows` activation rows: y[r][0..n_out). */
 typedef struct tile {
     const unsigned char *panel;
-    size_t scale_bytes;
-    const char *next; /* weights to prefetch */
+    size_t scale_bytes, panel_bytes;
+    const char *next; /* weights to prefetch: each tile its share of the next panel, to the second-
+                         level cache: the first has too few places for lines on their way */
     int share;        /* of as many bytes as the tile reads, one in `share` */
     int n_in;
     const char *act;
@@ -37,10 +38,6 @@ typedef struct tile {
     size_t ldy;
     int n_out;
 } tile;
-
-/* One row alone waits for memory: the weights are fetched this many bytes before their use. With
- * more rows each tile over a panel fetches its share of the next panel. */
-enum { AHEAD = 2048 };
 
 /* Codes of elements 4g.. (v[0]) and 4g + 16.. (v[1]) of the block at w. */
 INLINE void unpack(ftk_type type, const unsigned char *w, int g, vi *v)
@@ -125,6 +122,7 @@ INLINE void block_tile(const tile *t, ftk_type type, int rows)
     const int n_units = t->n_in / f.unit, per_unit = f.unit / FTK_QBLOCK;
     const size_t bytes = WIDTH * ftk_lane_block_codes(f), step = bytes / (size_t)t->share;
     const unsigned char *at = t->panel, *w = t->panel + t->scale_bytes;
+    const size_t to_next = t->panel_bytes;
     const char *next = t->next;
     const ftk_qact *x[TILE];
     vf acc[TILE];
@@ -138,6 +136,7 @@ INLINE void block_tile(const tile *t, ftk_type type, int rows)
         at += WIDTH * (f.min ? 2 : 1) * sizeof(uint16_t);
         for (int i = 0; i < per_unit; i++, b++, w += bytes, next += step) {
             const scales s = read_scales(type, d, dm, at);
+            _mm_prefetch((const char *)at + to_next, _MM_HINT_T1);
             at += WIDTH * ftk_lane_block_scales(f);
             dots dot[TILE];
             UNROLL for (int r = 0; r < rows; r++) dots_start(type, x[r] + b, &dot[r]);
@@ -145,7 +144,7 @@ INLINE void block_tile(const tile *t, ftk_type type, int rows)
                 vi v[2];
                 unpack(type, w, g, v);
                 UNROLL for (size_t p = (size_t)g * 64; p < bytes; p += 256)
-                    _mm_prefetch(next + p, _MM_HINT_T0);
+                    _mm_prefetch(next + p, _MM_HINT_T1);
                 UNROLL for (int r = 0; r < rows; r++)
                     dots_add(type, g, v, x[r][b].q + g * FTK_GROUP, &dot[r]);
             }
@@ -172,7 +171,7 @@ INLINE void float_tile(const tile *t, ftk_type type, int rows)
     const size_t step = 2 * size / (size_t)t->share;
     for (size_t k = 0; k + 1 < n; k += 2, next += step) {
         const vf w0 = vf_widen(type, t->panel, k), w1 = vf_widen(type, t->panel, k + 1);
-        UNROLL for (size_t p = 0; p < 2 * size; p += 64) _mm_prefetch(next + p, _MM_HINT_T0);
+        UNROLL for (size_t p = 0; p < 2 * size; p += 64) _mm_prefetch(next + p, _MM_HINT_T1);
         UNROLL for (int r = 0; r < rows; r++) {
             even[r] = vf_fma(w0, vf_set1(x[r][k]), even[r]);
             odd[r] = vf_fma(w1, vf_set1(x[r][k + 1]), odd[r]);
@@ -240,11 +239,11 @@ static void matmul_tiles(const ftk_mat *w, const void *act, size_t act_stride, i
     const size_t panel_bytes = ftk_panel_bytes(w->type, WIDTH, w->n_in);
     const int n_tiles = (n_rows + TILE - 1) / TILE;
     tile t = {.n_in = w->n_in, .act_stride = act_stride, .ldy = ldy, .share = n_tiles};
+    t.panel_bytes = panel_bytes;
     t.scale_bytes = ftk_panel_scale_bytes(w->type, WIDTH, w->n_in);
-    const size_t ahead = t.scale_bytes + (n_rows == 1 ? AHEAD : panel_bytes);
     for (int o = o0; o < o1; o += WIDTH) {
         t.panel = (const unsigned char *)w->data + (size_t)(o / WIDTH) * panel_bytes;
-        t.next = (const char *)t.panel + ahead;
+        t.next = (const char *)t.panel + panel_bytes + t.scale_bytes;
         t.act = act;
         t.y = y + o;
         t.n_out = o1 - o < WIDTH ? o1 - o : WIDTH;
