@@ -2,7 +2,7 @@
  *
  * The matrix product for AVX2 with FMA and F16C. Compiled with -mavx2 -mfma -mf16c. The one
  * instruction that multiplies unsigned by signed bytes adds pairs in 16 bits, which saturate; so
- * Q8_0 and IQ4 values are signed here, and the wider the codes, the sooner sums go on in 32 bits. */
+ * Q8_0 and IQ4 values are signed here, and the wider the codes, the sooner sums go on in 32. */
 #if defined(__x86_64__)
 #include <immintrin.h>
 
@@ -117,8 +117,10 @@ INLINE vf vf_widen(ftk_type type, const unsigned char *w, size_t k)
 INLINE void vf_store(float *y, int n, vf v)
 {
     const vi lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    if (n == WIDTH) _mm256_storeu_ps(y, v);
-    else _mm256_maskstore_ps(y, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), v);
+    if (n == WIDTH)
+        _mm256_storeu_ps(y, v);
+    else
+        _mm256_maskstore_ps(y, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), v);
 }
 
 /* Sums of the halves. Signed codes: 32 bits in lo, of both halves. 4 bits: 16 bits in lo, of both,

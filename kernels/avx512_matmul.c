@@ -149,8 +149,10 @@ INLINE void dots_add(ftk_type type, int g, const vi *v, const int8_t *q, dots *d
     (void)g;
     const vi x0 = broadcast4(q), x1 = broadcast4(q + FTK_QBLOCK / 2);
     d->lo = _mm512_dpbusd_epi32(d->lo, v[0], x0);
-    if (ftk_type_form(type).sub == FTK_QBLOCK) d->lo = _mm512_dpbusd_epi32(d->lo, v[1], x1);
-    else d->hi = _mm512_dpbusd_epi32(d->hi, v[1], x1);
+    if (ftk_type_form(type).sub == FTK_QBLOCK)
+        d->lo = _mm512_dpbusd_epi32(d->lo, v[1], x1);
+    else
+        d->hi = _mm512_dpbusd_epi32(d->hi, v[1], x1);
 }
 
 INLINE vi dots_half(ftk_type type, const dots *d, int i)

@@ -10,9 +10,10 @@
  * - vi, vf: a vector of integers, of floats. vi_load(p), vi_bits(v, from, to, mask): in each byte
  *   the bits of `mask` come from v moved from bit `from` to bit `to`; vi_or_bits(base, ...): the
  *   same, or base. vi_lookup(v): the values of IQ4 codes, as dots_add() wants them.
- * - vi_bytes(p): signed bytes, widened; vf_of(vi); vf_halves(p): f16; vi_set1(i), vf_set1(f); vf_zero(),
- *   vf_mul(a, b), vf_add(a, b), vf_fma(a, b, c) = a b + c, vf_fnma(a, b, c) = c - a b; vf_widen(type, panel, k): the weights
- *   of element k of a float panel; vf_store(y, n, v): the first n lanes.
+ * - vi_bytes(p): signed bytes, widened; vf_of(vi); vf_halves(p): f16; vi_set1(i), vf_set1(f),
+ *   vf_zero(), vf_mul(a, b), vf_add(a, b), vf_fma(a, b, c) = a b + c, vf_fnma(a, b, c) = c - a b;
+ *   vf_widen(type, panel, k): the weights of element k of a float panel; vf_store(y, n, v): the
+ *   first n lanes.
  * - vi_nibbles(p, half): bytes, widened; of each the low four bits (0) or the high ones (1).
  * - dots: sums of codes by activations, over the first and the second 16 elements of a block, with
  *   dots_start(type, a, d), dots_add(type, g, v, q, d): v[0] times the four bytes at q and v[1]
@@ -28,8 +29,7 @@
 typedef struct tile {
     const unsigned char *panel;
     size_t scale_bytes, panel_bytes;
-    const char *next; /* weights to prefetch: each tile its share of the next panel, to the second-
-                         level cache: the first has too few places for lines on their way */
+    const char *next; /* weights to prefetch: each tile its share of the next panel */
     int share;        /* of as many bytes as the tile reads, one in `share` */
     int n_in;
     const char *act;
@@ -38,6 +38,12 @@ typedef struct tile {
     size_t ldy;
     int n_out;
 } tile;
+
+/* To the second-level cache: the first has too few places for lines that are on their way. */
+INLINE void prefetch(const void *p)
+{
+    _mm_prefetch(p, _MM_HINT_T1);
+}
 
 /* Codes of elements 4g.. (v[0]) and 4g + 16.. (v[1]) of the block at w. */
 INLINE void unpack(ftk_type type, const unsigned char *w, int g, vi *v)
@@ -122,7 +128,6 @@ INLINE void block_tile(const tile *t, ftk_type type, int rows)
     const int n_units = t->n_in / f.unit, per_unit = f.unit / FTK_QBLOCK;
     const size_t bytes = WIDTH * ftk_lane_block_codes(f), step = bytes / (size_t)t->share;
     const unsigned char *at = t->panel, *w = t->panel + t->scale_bytes;
-    const size_t to_next = t->panel_bytes;
     const char *next = t->next;
     const ftk_qact *x[TILE];
     vf acc[TILE];
@@ -136,7 +141,7 @@ INLINE void block_tile(const tile *t, ftk_type type, int rows)
         at += WIDTH * (f.min ? 2 : 1) * sizeof(uint16_t);
         for (int i = 0; i < per_unit; i++, b++, w += bytes, next += step) {
             const scales s = read_scales(type, d, dm, at);
-            _mm_prefetch((const char *)at + to_next, _MM_HINT_T1);
+            prefetch(at + t->panel_bytes);
             at += WIDTH * ftk_lane_block_scales(f);
             dots dot[TILE];
             UNROLL for (int r = 0; r < rows; r++) dots_start(type, x[r] + b, &dot[r]);
@@ -144,7 +149,7 @@ INLINE void block_tile(const tile *t, ftk_type type, int rows)
                 vi v[2];
                 unpack(type, w, g, v);
                 UNROLL for (size_t p = (size_t)g * 64; p < bytes; p += 256)
-                    _mm_prefetch(next + p, _MM_HINT_T1);
+                    prefetch(next + p);
                 UNROLL for (int r = 0; r < rows; r++)
                     dots_add(type, g, v, x[r][b].q + g * FTK_GROUP, &dot[r]);
             }
@@ -171,7 +176,7 @@ INLINE void float_tile(const tile *t, ftk_type type, int rows)
     const size_t step = 2 * size / (size_t)t->share;
     for (size_t k = 0; k + 1 < n; k += 2, next += step) {
         const vf w0 = vf_widen(type, t->panel, k), w1 = vf_widen(type, t->panel, k + 1);
-        UNROLL for (size_t p = 0; p < 2 * size; p += 64) _mm_prefetch(next + p, _MM_HINT_T1);
+        UNROLL for (size_t p = 0; p < 2 * size; p += 64) prefetch(next + p);
         UNROLL for (int r = 0; r < rows; r++) {
             even[r] = vf_fma(w0, vf_set1(x[r][k]), even[r]);
             odd[r] = vf_fma(w1, vf_set1(x[r][k + 1]), odd[r]);

@@ -49,8 +49,7 @@ static void put(lane l, unsigned char *dst, size_t size, size_t i, const void *s
     memcpy(dst + (i * l.width + l.at) * size, src, size);
 }
 
-static void pack_floats(lane l, size_t size, int n_in, const unsigned char *src,
-                        unsigned char *dst)
+static void pack_floats(lane l, size_t size, int n_in, const unsigned char *src, unsigned char *dst)
 {
     for (size_t i = 0; i < (size_t)n_in; i++) put(l, dst, size, i, src + i * size);
 }
@@ -104,8 +103,7 @@ static void put_singles(lane l, const uint8_t *q, int from, unsigned char *dst)
 {
     uint8_t v[FTK_GROUP] = {0};
     for (size_t i = 0; i < FTK_GROUP; i++)
-        for (size_t g = 0; g < 8; g++)
-            v[i] |= (uint8_t)((q[g * FTK_GROUP + i] >> from & 1) << g);
+        for (size_t g = 0; g < 8; g++) v[i] |= (uint8_t)((q[g * FTK_GROUP + i] >> from & 1) << g);
     put(l, dst, sizeof v, 0, v);
 }
 

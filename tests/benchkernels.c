@@ -136,8 +136,13 @@ static void call_attention(void *ctx)
 static void bench_attention(check *c, const int *rows, int n_rows)
 {
     int parent[FTK_MAX_NODES];
-    const ftk_attn a = {.n_rows = MAX_ROWS, .n_head = 4, .n_head_kv = 4, .head_dim = 64,
-                        .scale = 0.125f, .kv_type = FTK_TYPE_F16, .prefix = 512};
+    const ftk_attn a = {.n_rows = MAX_ROWS,
+                        .n_head = 4,
+                        .n_head_kv = 4,
+                        .head_dim = 64,
+                        .scale = 0.125f,
+                        .kv_type = FTK_TYPE_F16,
+                        .prefix = 512};
     scene s = scene_new(c, a, MAX_ROWS);
     grow_tree(c, &s, parent);
     fill_scene(c, &s, NORMAL);
@@ -163,8 +168,8 @@ typedef struct options {
 static void bench_matmuls(check *c, const options *o)
 {
     /* The last two leave the second-level cache. */
-    static const int shapes[][2] = {{256, 768}, {768, 256}, {2048, 2048}, {4096, 256},
-                                    {40960, 256}, {8192, 2048}};
+    static const int shapes[][2] = {{256, 768},  {768, 256},   {2048, 2048},
+                                    {4096, 256}, {40960, 256}, {8192, 2048}};
     for (int t = 0; t < N_TYPES; t++) {
         if (o->type && strcmp(o->type, ftk_type_name(types[t])) != 0) continue;
         if (o->n_out > 0) bench_matmul(c, types[t], o->n_out, o->n_in, o->rows, o->n_rows);
@@ -230,12 +235,18 @@ static bool parse(options *o, int argc, char **argv)
 {
     for (int i = 1; i + 1 < argc; i += 2) {
         const char *arg = argv[i], *value = argv[i + 1];
-        if (strcmp(arg, "--level") == 0) o->level = value;
-        else if (strcmp(arg, "--kernel") == 0) o->kernel = value;
-        else if (strcmp(arg, "--type") == 0) o->type = value;
-        else if (strcmp(arg, "--rows") == 0 && parse_rows(o, value)) continue;
-        else if (strcmp(arg, "--shape") == 0 && parse_shape(o, value)) continue;
-        else return false;
+        if (strcmp(arg, "--level") == 0)
+            o->level = value;
+        else if (strcmp(arg, "--kernel") == 0)
+            o->kernel = value;
+        else if (strcmp(arg, "--type") == 0)
+            o->type = value;
+        else if (strcmp(arg, "--rows") == 0 && parse_rows(o, value))
+            continue;
+        else if (strcmp(arg, "--shape") == 0 && parse_shape(o, value))
+            continue;
+        else
+            return false;
     }
     return argc % 2 == 1;
 }

@@ -131,8 +131,10 @@ void *random_matrix(check *c, ftk_type type, size_t n)
     for (size_t i = 0; i < n; i++) {
         const float f = normal(c);
         const uint16_t h = type == FTK_TYPE_F16 ? ftk_f32_f16(f) : ftk_f32_bf16(f);
-        if (type == FTK_TYPE_F32) memcpy(w + i * sizeof f, &f, sizeof f);
-        else memcpy(w + i * sizeof h, &h, sizeof h);
+        if (type == FTK_TYPE_F32)
+            memcpy(w + i * sizeof f, &f, sizeof f);
+        else
+            memcpy(w + i * sizeof h, &h, sizeof h);
     }
     return w;
 }
@@ -257,4 +259,3 @@ void fill_scene(check *c, scene *s, int kind)
     fill(c, NORMAL, s->out_bytes / sizeof(float), s->q);
     for (size_t i = 0; i < s->out_bytes / sizeof(float); i++) s->q[i] *= sharp;
 }
-

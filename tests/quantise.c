@@ -211,8 +211,10 @@ static void put_small(ftk_form f, const draft *w, unsigned char *out)
 static void quantise_float(ftk_type type, float x, unsigned char *out)
 {
     const uint16_t h = type == FTK_TYPE_F16 ? ftk_f32_f16(x) : ftk_f32_bf16(x);
-    if (type == FTK_TYPE_F32) memcpy(out, &x, sizeof x);
-    else memcpy(out, &h, sizeof h);
+    if (type == FTK_TYPE_F32)
+        memcpy(out, &x, sizeof x);
+    else
+        memcpy(out, &h, sizeof h);
 }
 
 void quantise(ftk_type type, const float *x, unsigned char *out)

@@ -37,7 +37,7 @@ static void print_line(void *ctx, ftk_log_level level, const char *line)
 static void put_row(const float *x, uint64_t n, ftk_type type, gw_bytes *out)
 {
     const uint64_t step = ftk_type_block(type);
-    unsigned char block[FTK_QUNIT * sizeof(float)];
+    _Alignas(8) unsigned char block[FTK_QUNIT * sizeof(float)];
     for (uint64_t i = 0; i < n; i += step) {
         quantise(type, x + i, block);
         gw_put(out, block, ftk_type_bytes(type, (size_t)step));

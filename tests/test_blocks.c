@@ -19,8 +19,7 @@
  *         for b in bits: h = ((h ^ int(b)) * 0x01000193) % 2**32
  *         print(name, bits[0], bits[17], bits[300], bits[1023], h)
  *
- * Then the quantisers of the test models, whose layouts these are: a value comes back within a step
- * of its type. */
+ * Then the quantisers of the test models, whose layouts these are: a value comes back nearly as it was. */
 #include "support.h"
 
 #include <math.h>
@@ -34,7 +33,7 @@ static const struct {
     ftk_type type;
     int halves[2]; /* where a block has its half floats; -1: no second one */
     uint32_t bits[4], hash;
-    float step;    /* of codes, as a part of the range of their sub-block, a scale's rounding on top */
+    float step; /* the largest error, as a part of the block's largest magnitude */
 } cases[] = {
     {FTK_TYPE_Q8_0, {0, -1}, {0x40470e00, 0xc02f7b80, 0xbfcce200, 0x3fc1c800}, 0x66d2a2c5,
      0.006f},
@@ -76,7 +75,7 @@ static void test_values(void **state)
 {
     (void)state;
     const ftk_kernels k = plain();
-    static unsigned char raw[N * 2];
+    static _Alignas(8) unsigned char raw[N * 2];
     static float y[N];
     for (int c = 0; c < N_CASES; c++) {
         const size_t block = ftk_type_block(cases[c].type);
@@ -122,7 +121,7 @@ static void test_quantise(void **state)
 {
     (void)state;
     const ftk_kernels k = plain();
-    static unsigned char raw[N * 2];
+    static _Alignas(8) unsigned char raw[N * 2];
     static float x[N], y[N];
     uint32_t r = 1;
     for (int i = 0; i < N; i++) {
