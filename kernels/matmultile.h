@@ -39,10 +39,15 @@ typedef struct tile {
     int n_out;
 } tile;
 
-/* To the second-level cache: the first has too few places for lines that are on their way. */
-INLINE void prefetch(const void *p)
+/* n bytes of the weights that come next. A tile alone is in a hurry, and the first-level cache has
+ * few places for lines on their way; with more tiles there is time to bring them there. */
+INLINE void prefetch(const tile *t, const void *at, size_t n)
 {
-    _mm_prefetch(p, _MM_HINT_T1);
+    const char *p = at;
+    if (t->share == 1)
+        UNROLL for (size_t i = 0; i < n; i += 64) _mm_prefetch(p + i, _MM_HINT_T1);
+    else
+        UNROLL for (size_t i = 0; i < n; i += 64) _mm_prefetch(p + i, _MM_HINT_T0);
 }
 
 /* Codes of elements 4g.. (v[0]) and 4g + 16.. (v[1]) of the block at w. */
@@ -141,15 +146,14 @@ INLINE void block_tile(const tile *t, ftk_type type, int rows)
         at += WIDTH * (f.min ? 2 : 1) * sizeof(uint16_t);
         for (int i = 0; i < per_unit; i++, b++, w += bytes, next += step) {
             const scales s = read_scales(type, d, dm, at);
-            prefetch(at + t->panel_bytes);
+            prefetch(t, at + t->panel_bytes, 1);
+            prefetch(t, next, bytes);
             at += WIDTH * ftk_lane_block_scales(f);
             dots dot[TILE];
             UNROLL for (int r = 0; r < rows; r++) dots_start(type, x[r] + b, &dot[r]);
             UNROLL for (int g = 0; g < 4; g++) {
                 vi v[2];
                 unpack(type, w, g, v);
-                UNROLL for (size_t p = (size_t)g * 64; p < bytes; p += 256)
-                    prefetch(next + p);
                 UNROLL for (int r = 0; r < rows; r++)
                     dots_add(type, g, v, x[r][b].q + g * FTK_GROUP, &dot[r]);
             }
@@ -176,7 +180,7 @@ INLINE void float_tile(const tile *t, ftk_type type, int rows)
     const size_t step = 2 * size / (size_t)t->share;
     for (size_t k = 0; k + 1 < n; k += 2, next += step) {
         const vf w0 = vf_widen(type, t->panel, k), w1 = vf_widen(type, t->panel, k + 1);
-        UNROLL for (size_t p = 0; p < 2 * size; p += 64) prefetch(next + p);
+        prefetch(t, next, 2 * size);
         UNROLL for (int r = 0; r < rows; r++) {
             even[r] = vf_fma(w0, vf_set1(x[r][k]), even[r]);
             odd[r] = vf_fma(w1, vf_set1(x[r][k + 1]), odd[r]);
