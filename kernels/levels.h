@@ -15,6 +15,9 @@ void ftk_kernels_ref(ftk_kernels *k);
 #if defined(__x86_64__)
 void ftk_kernels_avx2(ftk_kernels *k);
 void ftk_kernels_avx512(ftk_kernels *k);
+/* Of these the weights' part. */
+void ftk_kernels_avx2_matmul(ftk_kernels *k);
+void ftk_kernels_avx512_matmul(ftk_kernels *k);
 #endif
 
 #endif

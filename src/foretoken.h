@@ -117,7 +117,17 @@ typedef enum ftk_type {
     FTK_TYPE_F32 = 0,
     FTK_TYPE_F16 = 1,
     FTK_TYPE_Q4_0 = 2,
+    FTK_TYPE_Q4_1 = 3,
+    FTK_TYPE_Q5_0 = 6,
+    FTK_TYPE_Q5_1 = 7,
     FTK_TYPE_Q8_0 = 8,
+    FTK_TYPE_Q2_K = 10,
+    FTK_TYPE_Q3_K = 11,
+    FTK_TYPE_Q4_K = 12,
+    FTK_TYPE_Q5_K = 13,
+    FTK_TYPE_Q6_K = 14,
+    FTK_TYPE_IQ4_NL = 20,
+    FTK_TYPE_IQ4_XS = 23,
     FTK_TYPE_BF16 = 30,
 } ftk_type;
 
@@ -217,9 +227,9 @@ typedef struct ftk_model_config {
 
 FTK_API void ftk_model_config_init(ftk_model_config *cfg);
 
-/* Loads a model: architectures llama, qwen2, qwen3, phi3 and gemma3; weights F32, F16, BF16, Q8_0,
- * Q4_0, mixed freely; a SentencePiece or a byte-pair vocabulary (tokenizer.ggml.model = llama or
- * gpt2). Anything else is refused by name, tensors the architecture has no use for among it; only a
+/* Loads a model: architectures llama, qwen2, qwen3, phi3 and gemma3; weights of the types above,
+ * mixed freely; a SentencePiece or a byte-pair vocabulary (tokenizer.ggml.model = llama or gpt2).
+ * Anything else is refused by name, tensors the architecture has no use for among it; only a
  * byte-pair vocabulary's way to cut text into words (tokenizer.ggml.pre), where it is missing or not
  * known, is replaced by "default", and the log gets a warning. What has been packed is read no more,
  * and its pages of the file are given back.

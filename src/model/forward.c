@@ -99,7 +99,7 @@ static void project(const worker *w, const float *x, int n, const ftk_mat *mat, 
 /* Whether matrices of the two types read the same packed activations: see ftk_kernels.act_pack. */
 static bool same_act(ftk_type a, ftk_type b)
 {
-    return a == b || (ftk_type_block(a) == 1 && ftk_type_block(b) == 1);
+    return (ftk_type_block(a) == 1) == (ftk_type_block(b) == 1);
 }
 
 /* x += out on this thread's columns, which are those it has just multiplied. */
