@@ -50,7 +50,7 @@ typedef struct ftk_attn {
 } ftk_attn;
 
 typedef struct ftk_kernels {
-    const char *name; /* level of the fastest entries: "ref", "avx2", "avx512" */
+    const char *name; /* level of the fastest entries: "ref", "avx2", "avx512", "amx" */
 
     /* Packed weights: bytes that pack() needs, 0 when the GGUF layout is read in place. */
     size_t (*pack_bytes)(ftk_type type, int n_out, int n_in);

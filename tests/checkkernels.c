@@ -656,6 +656,23 @@ static void run_level(check *c, const options *o)
     }
 }
 
+#if defined(__x86_64__)
+void ftk_kernels_amx_emulated(ftk_kernels *k); /* kernels/amx.c, built with FTK_AMX_EMULATED */
+
+/* The products of the AMX level, its tiles in plain C. */
+static void run_emulated(check *c, const options *o)
+{
+    ftk_kernels k;
+    if (!ftk_kernels_fill(&k, "avx512")) return;
+    ftk_kernels_amx_emulated(&k);
+    k.name = "amx-emu";
+    c->k = &k;
+    options products = *o;
+    products.kernel = "matmul";
+    run_level(c, &products);
+}
+#endif
+
 static bool parse(options *o, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
@@ -690,6 +707,13 @@ int main(int argc, char **argv)
         found = true;
         run_level(&c, &o);
     }
+#if defined(__x86_64__)
+    if ((!o.level || strcmp(o.level, "amx-emu") == 0) &&
+        (!o.kernel || strcmp(o.kernel, "matmul") == 0)) {
+        run_emulated(&c, &o);
+        found = true;
+    }
+#endif
     if (!found) {
         fprintf(stderr, "checkkernels: this machine has no level \"%s\"\n", o.level);
         return 2;

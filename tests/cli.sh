@@ -131,7 +131,7 @@ value --seed 18446744073709551616 "is out of range" "0 to 18446744073709551615" 
 value --drafter x "is unknown" "auto, none, jacobi or lookup" auto
 value --verifier x "is unknown" "exact" exact
 value --tree x "is unknown" "fitted or paper" fitted
-value --kernels x "is unknown" "ref, avx2 or avx512" ref
+value --kernels x "is unknown" "ref, avx2, avx512 or amx" ref
 value --template x "is unknown" \
     "chatml, llama2, llama3, vicuna, zephyr, mistral, gemma, phi3 or plain" chatml
 value --stop "" "is empty" "a text that is not empty" "'User:'"

@@ -44,7 +44,7 @@ static const char *const *tree_names(void)
 /* What a build may know; whether this one and this machine do, the library says. */
 static const char *const *kernel_names(void)
 {
-    static const char *const names[] = {"ref", "avx2", "avx512", NULL};
+    static const char *const names[] = {"ref", "avx2", "avx512", "amx", NULL};
     return names;
 }
 
