@@ -301,6 +301,9 @@ done > "$tmp/story"
 matches "perplexity" \
     '^tokens +[0-9]+.nats per token +[0-9.]+.perplexity +[0-9.]+.bits per byte +[0-9.]+$' \
     perplexity "${m[@]}" -f "$tmp/story" -c 64
+matches "perplexity --chunks" \
+    '^tokens +[0-9]+.nats per token +[0-9.]+.perplexity +[0-9.]+$' \
+    perplexity "${m[@]}" -f "$tmp/story" -c 16 --chunks
 run perplexity "${m[@]}" -f "$tmp/story" -c 64 --json
 pattern='^\{"tokens": [0-9]+, "bytes": 972, "window": 64, "nats_per_token": [0-9.]+,'
 pattern+=' "perplexity": [0-9.]+, "bits_per_byte": [0-9.]+\}$'

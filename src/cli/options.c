@@ -106,6 +106,8 @@ static const spec specs[] = {
      NULL},
     {"--full", NULL, FLAG, I, AT(full), 0, 0, NULL, NULL, NULL, "do not shorten arrays and texts",
      NULL},
+    {"--chunks", NULL, FLAG, P, AT(chunks), 0, 0, NULL, NULL, NULL,
+     "count as llama.cpp does: the second half of each -c tokens (default 512)", NULL},
     {"--help", "-h", FLAG, C | G | T | P | I, AT(help), 0, 0, NULL, NULL, NULL, "this text", NULL},
 };
 
