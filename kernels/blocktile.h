@@ -28,7 +28,7 @@ typedef struct tile {
     size_t scale_bytes, panel_bytes;
     const char *next; /* weights to prefetch: each tile its share of the next panel */
     int share;        /* of as many bytes as the tile reads, one in `share` */
-    int n_in;
+    int n_in, panels;
     const char *act;
     size_t act_stride;
     float *y;

@@ -11,7 +11,16 @@
 
 #include "kernels/blocktile.h"
 
-INLINE void block_tile(const tile *t, ftk_type type, int rows)
+enum { MOST_PANELS = 2 };
+
+/* Types of which one row alone goes through two neighbouring panels at once: memory then has more to
+ * do at a time. The K types, with more arithmetic for the same bytes, do not gain. */
+INLINE bool in_pairs(ftk_type type)
+{
+    return ftk_type_form(type).unit == FTK_QBLOCK;
+}
+
+INLINE void block_tile(const tile *t, ftk_type type, int rows, int panels)
 {
     const ftk_form f = ftk_type_form(type);
     const int n_units = t->n_in / f.unit, per_unit = f.unit / FTK_QBLOCK;
@@ -19,34 +28,45 @@ INLINE void block_tile(const tile *t, ftk_type type, int rows)
     const unsigned char *at = t->panel, *w = t->panel + t->scale_bytes;
     const char *next = t->next;
     const ftk_qact *x[TILE];
-    vf acc[TILE];
+    vf acc[MOST_PANELS][TILE];
     UNROLL for (int r = 0; r < rows; r++) {
         x[r] = (const void *)(t->act + (size_t)r * t->act_stride);
-        acc[r] = vf_zero();
+        UNROLL for (int p = 0; p < panels; p++) acc[p][r] = vf_zero();
     }
     size_t b = 0;
     for (int u = 0; u < n_units; u++) {
-        const vf d = vf_halves(at), dm = f.min ? vf_halves(at + WIDTH * sizeof(uint16_t)) : d;
+        vf d[MOST_PANELS], dm[MOST_PANELS];
+        UNROLL for (int p = 0; p < panels; p++) {
+            const unsigned char *a = at + (size_t)p * t->panel_bytes;
+            d[p] = vf_halves(a);
+            dm[p] = f.min ? vf_halves(a + WIDTH * sizeof(uint16_t)) : d[p];
+        }
         at += WIDTH * (f.min ? 2 : 1) * sizeof(uint16_t);
         for (int i = 0; i < per_unit; i++, b++, w += bytes, next += step) {
-            const scales s = read_scales(type, d, dm, at);
-            prefetch(t, at + t->panel_bytes, 1);
-            prefetch(t, next, bytes);
-            at += WIDTH * ftk_lane_block_scales(f);
-            dots dot[TILE];
-            UNROLL for (int r = 0; r < rows; r++) dots_start(type, x[r] + b, &dot[r]);
-            UNROLL for (int g = 0; g < 4; g++) {
-                vi v[2];
-                unpack(type, w, g, v);
+            UNROLL for (int p = 0; p < panels; p++) {
+                const size_t off = (size_t)p * t->panel_bytes;
+                const scales s = read_scales(type, d[p], dm[p], at + off);
+                prefetch(t, at + off + (size_t)panels * t->panel_bytes, 1);
+                prefetch(t, next + off, bytes);
+                dots dot[TILE];
+                UNROLL for (int r = 0; r < rows; r++) dots_start(type, x[r] + b, &dot[r]);
+                UNROLL for (int g = 0; g < 4; g++) {
+                    vi v[2];
+                    unpack(type, w + off, g, v);
+                    UNROLL for (int r = 0; r < rows; r++)
+                        dots_add(type, g, v, x[r][b].q + g * FTK_GROUP, &dot[r]);
+                }
                 UNROLL for (int r = 0; r < rows; r++)
-                    dots_add(type, g, v, x[r][b].q + g * FTK_GROUP, &dot[r]);
+                    acc[p][r] = add_block(type, &s, &dot[r], x[r] + b, acc[p][r]);
             }
-            UNROLL for (int r = 0; r < rows; r++)
-                acc[r] = add_block(type, &s, &dot[r], x[r] + b, acc[r]);
+            at += WIDTH * ftk_lane_block_scales(f);
         }
     }
-    UNROLL for (int r = 0; r < rows; r++)
-        vf_store(t->y + (size_t)r * t->ldy, t->n_out, acc[r]);
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int p = 0; p < panels; p++)
+            vf_store(t->y + (size_t)r * t->ldy + p * WIDTH,
+                     panels > 1 ? WIDTH : t->n_out, acc[p][r]);
+    }
 }
 
 /* Two sums per row, over even and odd elements, hide the latency of the multiply-add. */
@@ -82,7 +102,7 @@ INLINE void float_tile(const tile *t, ftk_type type, int rows)
 /* type and rows are constants where this is called, so that one branch remains. */
 INLINE void any_tile(const tile *t, ftk_type type, int rows)
 {
-    if (ftk_type_form(type).bits) block_tile(t, type, rows);
+    if (ftk_type_form(type).bits) block_tile(t, type, rows, 1);
     else float_tile(t, type, rows);
 }
 
@@ -91,6 +111,10 @@ INLINE void any_tile(const tile *t, ftk_type type, int rows)
 
 INLINE void tile_rows(const tile *t, ftk_type type, int rows)
 {
+    if (in_pairs(type) && t->panels == MOST_PANELS) {
+        block_tile(t, type, 1, MOST_PANELS);
+        return;
+    }
     switch (rows) {
         TILE_ROWS(1)
         TILE_ROWS(2)
@@ -134,9 +158,11 @@ static void matmul_tiles(const ftk_mat *w, const void *act, size_t act_stride, i
     tile t = {.n_in = w->n_in, .act_stride = act_stride, .ldy = ldy, .share = n_tiles};
     t.panel_bytes = panel_bytes;
     t.scale_bytes = ftk_panel_scale_bytes(w->type, WIDTH, w->n_in);
-    for (int o = o0; o < o1; o += WIDTH) {
+    for (int o = o0; o < o1; o += WIDTH * t.panels) {
+        t.panels = n_rows == 1 && in_pairs(w->type) && o1 - o >= WIDTH * MOST_PANELS ? MOST_PANELS
+                                                                                      : 1;
         t.panel = (const unsigned char *)w->data + (size_t)(o / WIDTH) * panel_bytes;
-        t.next = (const char *)t.panel + panel_bytes + t.scale_bytes;
+        t.next = (const char *)t.panel + (size_t)t.panels * panel_bytes + t.scale_bytes;
         t.act = act;
         t.y = y + o;
         t.n_out = o1 - o < WIDTH ? o1 - o : WIDTH;

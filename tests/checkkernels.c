@@ -9,6 +9,7 @@
  * "ref" is checked in full, of the others the entries that differ from it. Exit: 0 passed, 1
  * failed, 2 usage, 77 no level beyond ref here. */
 #include "kernelcases.h"
+#include "kernels/levels.h"
 
 static const double eps = 0x1p-24;
 
@@ -657,8 +658,6 @@ static void run_level(check *c, const options *o)
 }
 
 #if defined(__x86_64__)
-void ftk_kernels_amx_emulated(ftk_kernels *k); /* kernels/amx.c, built with FTK_AMX_EMULATED */
-
 /* The products of the AMX level, its tiles in plain C. */
 static void run_emulated(check *c, const options *o)
 {
