@@ -70,14 +70,20 @@ bool spec_fits(const spec_options *o, size_t n)
     return n + least <= (size_t)o->ctx;
 }
 
+/* A zero byte, which a message cannot hold, becomes U+FFFD. */
 static void add_text(turn *t, const char *text, size_t n)
 {
-    if (t->cap - t->n <= n) {
-        t->cap = 2 * (t->n + n) + 256;
+    if (t->cap - t->n <= 3 * n) {
+        t->cap = 2 * t->n + 3 * n + 256;
         t->text = grown(t->text, t->cap, 1);
     }
-    memcpy(t->text + t->n, text, n);
-    t->text[t->n += n] = 0;
+    for (size_t i = 0; i < n; i++) {
+        const char *bytes = text[i] ? text + i : "\xEF\xBF\xBD";
+        const size_t size = text[i] ? 1 : 3;
+        memcpy(t->text + t->n, bytes, size);
+        t->n += size;
+    }
+    t->text[t->n] = 0;
 }
 
 static void add_step(record *r, const ftk_result *step, int emitted, bool first)
