@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Writes the commit that is built into a header, at every build; the file changes only when that does:
+# Writes the commit into a header, at every build; the file changes only when the commit does:
 # cmake -DSOURCE=ROOT -DOUT=commit.h -P commit.cmake
 set(commit unknown)
 find_program(git git)
@@ -9,7 +9,8 @@ if(git)
         RESULT_VARIABLE failed OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
     if(NOT failed AND prefix STREQUAL "")
         execute_process(COMMAND ${git} -C ${SOURCE} describe --always --dirty --abbrev=12
-            OUTPUT_VARIABLE name RESULT_VARIABLE failed OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+            OUTPUT_VARIABLE name RESULT_VARIABLE failed OUTPUT_STRIP_TRAILING_WHITESPACE
+            ERROR_QUIET)
         if(NOT failed)
             set(commit ${name})
         endif()

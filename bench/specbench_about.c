@@ -25,8 +25,8 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* A name, a type, a size and the ends of the data of each tensor: enough to tell models apart without
- * reading them whole. */
+/* A name, a type, a size and the ends of the data of each tensor: enough to tell models apart, and
+ * they need not be read whole. */
 static uint64_t hash_tensors(const ftk_gguf *g)
 {
     uint64_t h = SPEC_HASH;

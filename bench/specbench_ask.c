@@ -176,8 +176,8 @@ static void strip(turn *t)
 
 /* ---- the record */
 
-/* The tokens that the benchmark's speed.py counts for the baseline: the text's, less the one that it
- * takes for BOS, whether there is one or not. */
+/* The tokens that the benchmark's speed.py counts for the baseline: the text's, less the one that
+ * it takes for BOS, whether there is one or not. */
 static json_int_t text_tokens(const spec_world *w, const turn *t)
 {
     size_t n;

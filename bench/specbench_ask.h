@@ -14,8 +14,8 @@ typedef struct spec_world {
     int32_t *prompt;  /* [o->ctx] work space */
 } spec_world;
 
-/* The tokens of the first `turns` turns of a question with the answers in between; more than o->ctx:
- * they do not fit, and w->prompt holds nothing. Exits on errors. */
+/* The tokens of the first `turns` turns of a question with the answers in between; more than
+ * o->ctx: they do not fit, and w->prompt holds nothing. Exits on errors. */
 size_t spec_prompt(const spec_world *w, const question *q, size_t turns, char *const *answers);
 /* Whether a prompt of n tokens leaves room for an answer. */
 bool spec_fits(const spec_options *o, size_t n);

@@ -100,7 +100,7 @@ static bool read_costs(const spec_result *r, double *seconds)
     return n == FTK_MAX_NODES;
 }
 
-/* The curve; on it, a circle for each number of rows a method chose, its area the share of passes. */
+/* The curve; on it, a circle for each number of rows a method chose: its area is the share. */
 static void plot_rows(const spec_result *r, FILE *f, const double *seconds)
 {
     title(r, f,

@@ -25,7 +25,8 @@ const char *spec_family(const char *category)
 /* The benchmark's families keep its order, others come behind them as they are met. */
 static int find_family(spec_result *r, const char *category)
 {
-    const char *name = spec_family(category);
+    char name[sizeof r->family[0]];
+    snprintf(name, sizeof name, "%s", spec_family(category));
     for (int i = 0; i < r->n_families; i++)
         if (strcmp(r->family[i], name) == 0) return i;
     if (r->n_families == SPEC_MAX_FAMILIES) return SPEC_MAX_FAMILIES - 1;
@@ -102,7 +103,8 @@ static void take(void *ctx, const json_t *o, const char *path, size_t line)
     const json_t *more = json_object_get(o, "foretoken");
     const char *category = json_string_value(json_object_get(o, "category"));
     const double seconds = sum_of(json_object_get(choice, "wall_time"));
-    if (!category || !choice || !more || !(seconds > 0))
+    const double tokens = sum_of(json_object_get(choice, "new_tokens"));
+    if (!category || !choice || !more || !(seconds > 0) || !(tokens >= 0))
         run_die("%s: line %zu is no answer of specbench: remove the line, it will be asked again",
                 path, line);
     if (r->n_answers == r->cap) {
@@ -119,7 +121,7 @@ static void take(void *ctx, const json_t *o, const char *path, size_t line)
         .family = find_family(r, category),
         .hash = hash_texts(hash_texts(SPEC_HASH, json_object_get(more, "token_ids_hash")),
                            json_object_get(choice, "turns")),
-        .tokens = (size_t)sum_of(json_object_get(choice, "new_tokens")),
+        .tokens = (size_t)tokens,
         .steps = json_array_size(json_object_get(choice, "accept_lengths")),
         .seconds = seconds,
     };

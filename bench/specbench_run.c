@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * All questions by all methods. The methods take turns question by question, each beginning as often
- * as any other, so that drift of the machine hits all alike. */
+ * All questions by all methods. The methods take turns question by question, each beginning as
+ * often as any other, so that drift of the machine hits all alike. */
 #include "specbench_ask.h"
 
 #include <stdio.h>
@@ -103,7 +103,7 @@ static void choose_context(bench *b, const ftk_model_info *info)
     if (b->o.ctx == 0) b->o.ctx = info->n_ctx_train < DEFAULT_CTX ? info->n_ctx_train : DEFAULT_CTX;
 }
 
-/* First turns that do not fit are known before anything is measured, and skipped for all methods. */
+/* First turns that do not fit are known before anything is measured: no method is asked. */
 static void skip_questions(bench *b)
 {
     b->skipped = calloc(b->q->n, sizeof *b->skipped);

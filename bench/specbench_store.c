@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The folder of answers: JSON lines that are only ever added to, so that a run that was ended in any
- * way goes on where it stopped. */
+ * The folder of answers: JSON lines that are only ever added to, so that a run that was ended in
+ * any way goes on where it stopped. */
 #include "specbench.h"
 
 #include <dirent.h>

@@ -38,7 +38,8 @@ typedef struct sums {
 
 static bool in_family(const char *category, const char *family)
 {
-    static const char mt_bench[] = " writing roleplay reasoning math coding extraction stem humanities ";
+    static const char mt_bench[] =
+        " writing roleplay reasoning math coding extraction stem humanities ";
     char word[64];
     snprintf(word, sizeof word, " %s ", category);
     if (strcmp(family, "overall") == 0) return true;
@@ -108,7 +109,8 @@ static const char *named(char **names, char **field, size_t n, const char *name)
 
 static void check(const char *dir, int laps, char **names, char **field, size_t n)
 {
-    const char *method = named(names, field, n, "method"), *family = named(names, field, n, "family");
+    const char *method = named(names, field, n, "method"),
+               *family = named(names, field, n, "family");
     double tokens = 0, steps = 0, official = 0, alike = 0, total = 0, answers = 0;
     for (int lap = 1; lap <= laps; lap++) {
         const sums s = sums_of(dir, lap, method, family), base = sums_of(dir, lap, "none", family);
