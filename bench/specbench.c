@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "run.h"
 
@@ -158,6 +159,9 @@ int main(int argc, char **argv)
             run_die("%s needs a value, or is unknown: see specbench --help", argv[i]);
         take_option(&o, argv[i], argv[i + 1]);
     }
+    if (o.peers && access(o.peers, R_OK) != 0) /* now, not after hours */
+        run_die("--peers %s: %s: give a CSV file; bench/peers.md tells more", o.peers,
+                strerror(errno));
     if (o.report) {
         spec_report(o.report, o.peers);
         return 0;

@@ -226,8 +226,7 @@ static void peers(const spec_result *r, const char *path, FILE *f)
 {
     FILE *in = fopen(path, "r");
     if (!in)
-        run_die("--peers %s: %s: give a CSV file; bench/peers.md tells more", path,
-                strerror(errno));
+        run_die("--peers %s cannot be read: %s", path, strerror(errno));
     fprintf(f,
             "\n## Other programs (%s)\n\nAs their user measured them; see bench/peers.md.\n\n"
             "| program | family | tokens/s | over its own plain decoding | over our none | mean "

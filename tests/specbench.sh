@@ -69,6 +69,7 @@ this is no JSON, but a plain prompt
 {"question": "If I have 20 candies and give away 8, how many are left?", "answer": "#### 12"}
 {"task_id": "HumanEval/0", "prompt": "def add(a, b):\n", "test": ""}
 END
+# shellcheck disable=SC2054 # the commas are the option's
 args=(-m "$demo" --questions questions.jsonl --drafters none,jacobi,lookup,auto -t 1 --ctx 1024
     --max-new 16 --repeat 2 --warmup 1)
 
@@ -125,6 +126,9 @@ check "peers are shown" grep -qE '^\| llama.cpp lookup \| overall \| 150.0 \| 1.
 echo "nonsense" >> peers.csv
 runs "a bad line of peers" --report whole --peers peers.csv
 check "it is named" grep -q '^peers.csv: line 4 is not peer,family,' err
+
+refused "--peers none.csv: No such file or directory: give a CSV file; bench/peers.md tells more" \
+    --report whole --peers none.csv
 
 # ---- killed, and gone on with
 
