@@ -372,6 +372,45 @@ static void test_wrong_drafts_are_switched_off(void **state)
     ftk_engine_free(e);
 }
 
+/* Guesses that look good, cost little and are always wrong: the estimates never learn, the credit
+ * still holds. */
+static void test_losses_are_bounded(void **state)
+{
+    (void)state;
+    NEED(any_model());
+    enum { TOKENS = 300 };
+    int32_t whole[512], out[512];
+    const size_t n = prompt_of("Once upon a time", whole);
+    plain("Once upon a time", 0, TOKENS, whole + n);
+    ftk_test_reference truth = {whole, n + TOKENS};
+    ftk_engine *e = open_engine(model, 1, 512, FTK_TYPE_F16);
+    ftk_session_config cfg;
+    ftk_session_config_init(&cfg);
+    cfg.ignore_end = true;
+    ftk_session *s;
+    assert_int_equal(ftk_session_open_with(&s, e, &cfg, &ftk_drafter_wrong, &truth), FTK_OK);
+    assert_int_equal(ftk_session_append(s, whole, n), FTK_OK);
+    double lost = 0;
+    int drafts = 0;
+    for (size_t got = 0; got < TOKENS;) {
+        for (int i = 0; i < FTK_COST_POINTS; i++)
+            e->cost.seconds[i] = 1e-3 * (0.9 + 0.1 * (1 << i)); /* a row costs a tenth of a pass */
+        ftk_result r;
+        ftk_session_limit(s, TOKENS - got);
+        assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
+        memcpy(out + got, r.tokens, r.n_tokens * sizeof *out);
+        got += r.n_tokens;
+        lost += 0.1 * r.drafted;
+        drafts += r.drafted > 0;
+    }
+    assert_memory_equal(out, whole + n, TOKENS * sizeof *out);
+    assert_true(drafts > 0);
+    /* the costs drift a little within a step, from those above to the true ones */
+    assert_true(lost <= 1.25 * (FTK_CREDIT + 0.02 * TOKENS) + 0.1);
+    ftk_session_free(s);
+    ftk_engine_free(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -385,6 +424,7 @@ int main(void)
         cmocka_unit_test(test_bad_calls),
         cmocka_unit_test(test_score_is_what_steps_say),
         cmocka_unit_test(test_wrong_drafts_are_switched_off),
+        cmocka_unit_test(test_losses_are_bounded),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }

@@ -110,6 +110,7 @@ static void recall(ftk_session *s)
     const bool known = l && l->known;
     s->idle = known ? l->idle : 0;
     s->draft_seconds = known ? l->draft_seconds : 0;
+    s->credit = known ? l->credit : FTK_CREDIT;
     if (known && l->rates)
         memcpy((char *)s->drafter_state + ops->rates_at, l->rates, ops->rates_size);
 }
@@ -122,6 +123,7 @@ static void remember(const ftk_session *s)
     l->known = true;
     l->idle = s->idle;
     l->draft_seconds = s->draft_seconds;
+    l->credit = s->credit < FTK_CREDIT ? s->credit : FTK_CREDIT;
     if (l->rates) memcpy(l->rates, (const char *)s->drafter_state + ops->rates_at, ops->rates_size);
 }
 

@@ -12,7 +12,7 @@
 typedef struct ftk_learned {
     void *rates; /* [rates_size of its ops]; NULL when that is 0 */
     bool known;
-    double draft_seconds;
+    double draft_seconds, credit;
     int idle;
 } ftk_learned;
 
@@ -26,6 +26,7 @@ struct ftk_engine {
     int kv_slots;
 };
 
+#define FTK_CREDIT 0.5 /* plain steps that the first drafts of a session may lose */
 enum { FTK_REACH = 16 }; /* nodes asked of a drafter at least, when the cost model decides */
 
 struct ftk_session {
@@ -46,6 +47,7 @@ struct ftk_session {
     ftk_tree tree;
     ftk_verdict verdict;
     double draft_seconds; /* what proposing costs, smoothed */
+    double credit; /* what drafts may still lose, in plain steps: see settle_credit() */
     bool stepping;        /* taken by the running ftk_step(), to find doubles */
     ftk_stats stats;
 };

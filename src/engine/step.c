@@ -9,6 +9,9 @@
 #include "base/mem.h"
 #include "session.h"
 
+static const double ALLOWANCE = 0.02; /* of a plain step */
+static const double MOST_CREDIT = 16; /* plain steps */
+
 enum {
     PASS_SEQS = 64,  /* sessions in one pass, at most */
     REST_AFTER = 16, /* steps without a paying draft before proposing is put off */
@@ -44,6 +47,21 @@ static int ceiling(const ftk_session *s)
     return s->limit > 1 ? most : 0;
 }
 
+/* What a step with so many drafted nodes costs more than a plain one, in plain steps. */
+static double stake(const ftk_session *s, int nodes)
+{
+    const ftk_cost *c = &s->engine->cost;
+    return (ftk_cost_at(c, nodes + 1) + s->draft_seconds) / ftk_cost_at(c, 1) - 1;
+}
+
+/* However wrong the estimates are, drafts lose no more than a few steps and ALLOWANCE of the time:
+ * plain steps earn a little credit, drafts what they gained, and a draft must be covered by it. */
+static void settle_credit(ftk_session *s, int nodes, int emitted)
+{
+    s->credit += nodes > 0 ? emitted - 1 - stake(s, nodes) : ALLOWANCE;
+    if (s->credit > MOST_CREDIT) s->credit = MOST_CREDIT;
+}
+
 /* Sizes the draft: the part of the tree that pays, now and then a small probe, or nothing. */
 static void size_draft(ftk_session *s)
 {
@@ -56,6 +74,7 @@ static void size_draft(ftk_session *s)
     s->idle = n > 0 ? 0 : s->idle + 1;
     if (n == 0 && s->idle % PROBE == 0 && s->idle > 0)
         n = PROBE_NODES < s->tree.n - 1 ? PROBE_NODES : s->tree.n - 1;
+    while (n > 0 && stake(s, n) > s->credit) n--;
     ftk_tree_cut(&s->tree, n + 1);
 }
 
@@ -134,6 +153,7 @@ static void emit(ftk_session *s, int n_read, ftk_result *r)
     s->n_tokens += (size_t)n;
     if (s->limit != SIZE_MAX) s->limit -= (size_t)n;
 
+    if (n_read == 0 && sizes_itself(s)) settle_credit(s, r->drafted, n);
     s->stats.steps++;
     s->stats.emitted += (uint64_t)n;
     s->stats.drafted += (uint64_t)r->drafted;
