@@ -111,7 +111,7 @@ static tally decode(const ftk_drafter_ops *ops, void *drafter, int n_vocab, size
 static void *open_drafter(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shape shape)
 {
     static ftk_test_reference reference = {truth, LONG};
-    const ftk_drafter_env env = {&host, n_vocab, LONG + FTK_MAX_NODES, shape, &reference};
+    const ftk_drafter_env env = {&host, n_vocab, LONG + FTK_MAX_NODES, shape, 0, &reference};
     void *const s = calloc(1, ops->state_size);
     live = 0; /* a test that failed before left some */
     assert_int_equal(ops->init(s, &env), FTK_OK);
