@@ -254,6 +254,15 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
     ftk_model_free(m);
 }
 
+static double number(const char *option, const char *text)
+{
+    char *end;
+    const double x = strtod(text, &end);
+    if (end == text || *end || !(x >= 0.01 && x <= 100))
+        run_die("%s %s: give a number from 0.01 to 100", option, text);
+    return x;
+}
+
 int main(int argc, char **argv)
 {
     const char *file = NULL;
@@ -283,9 +292,8 @@ int main(int argc, char **argv)
                     o);
     }
     if (i < argc && (argv[i][0] == '-' || !file))
-        run_die(
-            "usage: bench-verifiers [--samples N] [--temp HUNDREDTHS] [--questions FILE [--limit "
-            "N] [--tokens N] [--seeds N] [--threads N] [--budget N] MODEL...]");
+        run_die("usage: bench-verifiers [--samples N] [--temp T] [--questions FILE [--limit N] "
+                "[--tokens N] [--seeds N] [--threads N] [--budget N] MODEL...]");
     if (n_samples > 0) bench_synthetic();
     if (i == argc) return 0;
     questions q;

@@ -20,12 +20,10 @@ static const double EPSILON = 0.09, DELTA = 0.3;
 /* Of the loaded row. */
 static double threshold(const ftk_residual *r)
 {
-    double entropy = 0;
-    for (int32_t i = 0; i < r->n; i++) {
-        if (r->w[i] <= 0) continue;
-        const double p = (double)r->w[i] / r->total;
-        entropy -= p * log(p);
-    }
+    double sum = 0; /* of w log w; single precision is enough for a rule of thumb */
+    for (int32_t i = 0; i < r->n; i++)
+        if (r->w[i] > 0) sum += (double)(r->w[i] * logf(r->w[i]));
+    const double entropy = log(r->total) - sum / r->total;
     const double open = DELTA * exp(-entropy);
     return open < EPSILON ? open : EPSILON;
 }
