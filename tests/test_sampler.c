@@ -111,7 +111,7 @@ static void test_weights_of_ties(void **state)
     (void)state;
     uint64_t r = 21;
     static float x[VOCAB];
-    for (int round = 0; round < 3000; round++) {
+    for (int round = 0; round < 1000; round++) {
         const int n = 1 + (int)(next_random(&r) % 40);
         ftk_sampler s = make(n, round % 4 == 0 ? 0 : 0.01f * (float)(1 << round % 9));
         s.cfg.top_k = round % 3 ? (int)(next_random(&r) % 12) : 0;
@@ -121,13 +121,13 @@ static void test_weights_of_ties(void **state)
             if (i > 0 && next_random(&r) % 9 == 0) x[i] = -INFINITY;
         }
         bool said[VOCAB] = {false};
-        for (uint64_t pos = 0; pos < 300; pos++) said[pick(&s, x, pos)] = true;
+        for (uint64_t pos = 0; pos < 150; pos++) said[pick(&s, x, pos)] = true;
         double total;
         assert_int_equal(ftk_sampler_weigh(&s, x, NULL, 0, NULL, 0, &total), FTK_OK);
         for (int i = 0; i < n; i++) {
             assert_true(s.logits[i] >= 0);
             if (s.logits[i] == 0) assert_false(said[i]);
-            if ((double)s.logits[i] > 0.05 * total) assert_true(said[i]);
+            if ((double)s.logits[i] > 0.1 * total) assert_true(said[i]);
         }
     }
 }

@@ -374,7 +374,7 @@ static void test_strength(void **state)
     (void)state;
     static const struct {
         const char *name;
-        int nodes, parent[5];
+        int nodes, parent[MOST_NODES + 1];
     } shape[] = {{"chain of 2", 2, {0, 0, 1}},
                  {"chain of 3", 3, {0, 0, 1, 2}},
                  {"2, then 1", 4, {0, 0, 0, 1, 2}},

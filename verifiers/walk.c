@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the verifiers that reject have in common. All random numbers of a step are numbered from 1 on
- * at the position of its first token. No other step has that position, so none is used twice; with
- * each at the position it decides about, those of rejected nodes would be met again one step later,
- * when they have had their effect already.
+ * at the position of its first token, where no other step of the text begins, so that none is used
+ * twice. With each at the position it decides about, those of nodes that `traversal` rejected would
+ * be met again in the next step, when they have had their effect already.
  */
 #include "verifiers/walk.h"
 
