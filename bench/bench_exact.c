@@ -113,7 +113,7 @@ static size_t check_model(const char *path, const questions *q, size_t n, size_t
         memset(t, 0, sizeof t);
         for (size_t i = 0; i < q->n; i++) {
             int32_t prompt[MAX_PROMPT];
-            const size_t n_prompt = run_prompt(m, q->text[i], prompt, MAX_PROMPT - n);
+            const size_t n_prompt = run_prompt(m, q->at[i].turns[0], prompt, MAX_PROMPT - n);
             compare(engines, temperature, 1000 + i, prompt, n_prompt, n, t);
         }
         for (int e = 0; e < 2; e++)

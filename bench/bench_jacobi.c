@@ -100,7 +100,7 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
     for (size_t i = 0; i < q->n; i++) {
         static int32_t prompt[1536];
         static run plain, r;
-        const size_t n_prompt = run_prompt(m, q->text[i], prompt, 1536);
+        const size_t n_prompt = run_prompt(m, q->at[i].turns[0], prompt, 1536);
         answer(&methods[0], prompt, n_prompt, n, &plain);
         count(&methods[0], &plain, &plain, i);
         for (int j = 1; j < N; j++) {

@@ -59,7 +59,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < q.n; i++) {
         static run none, r;
         int32_t whole[MAX_PROMPT + TOKENS];
-        const size_t n = run_prompt(m, q.text[i], whole, MAX_PROMPT);
+        const size_t n = run_prompt(m, q.at[i].turns[0], whole, MAX_PROMPT);
         answer(e, NULL, 0, NULL, whole, n, &none);
         memcpy(whole + n, none.tokens, none.n * sizeof *whole);
         ftk_test_reference truth = {whole, n + none.n};

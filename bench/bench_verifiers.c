@@ -230,7 +230,7 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
     for (int i = 0; i < 2 * VERIFIERS; i++) engines[i] = run_engine(m, threads);
     for (size_t k = 0; k < q->n * seeds; k++) {
         static int32_t prompt[1536];
-        const size_t n_prompt = run_prompt(m, q->text[k % q->n], prompt, 1536);
+        const size_t n_prompt = run_prompt(m, q->at[k % q->n].turns[0], prompt, 1536);
         for (int i = 0; i < 2 * VERIFIERS; i++)
             answer(engines[i], drafters[i / VERIFIERS], ftk_verifiers()[i % VERIFIERS], budget,
                    prompt, n_prompt, n, k, &t[i]);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gnuplot.h"
 #include "run.h"
 
 const point *rows_report_single(const rows_report *r, const point *p)
@@ -25,26 +26,10 @@ static spread gigabytes(double bytes, const spread *seconds)
                     bytes / seconds->low / 1e9};
 }
 
-static void cpu_name(char *out, size_t n)
-{
-    snprintf(out, n, "unknown");
-    FILE *f = fopen("/proc/cpuinfo", "r");
-    char line[256];
-    while (f && fgets(line, sizeof line, f)) {
-        const char *value = strchr(line, ':');
-        if (strncmp(line, "model name", 10) != 0 || !value)
-            continue;
-        snprintf(out, n, "%.*s", (int)strcspn(value + 2, "\n"), value + 2);
-        break;
-    }
-    if (f)
-        fclose(f);
-}
-
 void rows_report_print(const rows_report *r)
 {
     char cpu[128];
-    cpu_name(cpu, sizeof cpu);
+    run_cpu_name(cpu, sizeof cpu);
     const ftk_model_info *m = &r->model;
     printf("%s (%s)\n", r->path, m->name);
     printf("dim %d, layers %d, heads %d on %d, ffn %d, vocabulary %d; %.1f MB of weights read a "
@@ -107,7 +92,7 @@ static json_t *points_json(const rows_report *r)
 void rows_report_json(const rows_report *r, const char *path)
 {
     char cpu[128];
-    cpu_name(cpu, sizeof cpu);
+    run_cpu_name(cpu, sizeof cpu);
     const ftk_model_info *m = &r->model;
     const spread read = gigabytes(r->read_bytes, &r->read_seconds);
     json_t *root = json_pack(
@@ -126,19 +111,11 @@ void rows_report_json(const rows_report *r, const char *path)
 
 /* ---- plots */
 
-static const char *terminal(const char *path)
-{
-    const char *dot = strrchr(path, '.');
-    if (dot && strcmp(dot, ".svg") == 0)
-        return "svg size 800,500 dynamic background 'white'";
-    return dot && strcmp(dot, ".png") == 0 ? "pngcairo size 800,500" : NULL;
-}
-
 bool rows_report_can_plot(const char *path)
 {
-    if (!terminal(path) || strpbrk(path, "'\\\n"))
+    if (!gnuplot_can_write(path))
         run_die("--plot %s: give a name that ends in .png or .svg, without quotes", path);
-    if (system("command -v gnuplot > /dev/null 2>&1") == 0)
+    if (gnuplot_there())
         return true;
     fprintf(stderr, "--plot %s: gnuplot is not installed: there will be no plot\n", path);
     return false;
@@ -147,10 +124,9 @@ bool rows_report_can_plot(const char *path)
 /* A curve for each depth, with the quartiles as bars. */
 void rows_report_plot(const rows_report *r, const char *path)
 {
-    FILE *f = popen("gnuplot", "w");
+    FILE *f = gnuplot_open(path, 800, 500);
     if (!f)
         run_die("gnuplot cannot be started: %s", strerror(errno));
-    fprintf(f, "set terminal %s\nset output '%s'\n", terminal(path), path);
     fprintf(f, "set logscale x 2\nset grid\nset key left top\nset yrange [0:*]\n"
                "set xlabel 'rows'\nset ylabel 'ms a pass'\nset title '%d threads, %.1f MB of "
                "weights' noenhanced\nplot",
@@ -167,6 +143,6 @@ void rows_report_plot(const rows_report *r, const char *path)
         if (i + 1 == r->n_points || p[1].depth != p->depth)
             fprintf(f, "e\n");
     }
-    if (pclose(f) != 0)
+    if (!gnuplot_close(f))
         run_die("gnuplot could not write %s", path);
 }

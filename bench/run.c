@@ -35,6 +35,22 @@ long long run_number(const char *option, const char *text, long long lowest, lon
     return n;
 }
 
+void run_cpu_name(char *out, size_t n)
+{
+    snprintf(out, n, "unknown");
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    char line[256];
+    while (f && fgets(line, sizeof line, f)) {
+        const char *value = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || !value || !value[1])
+            continue;
+        snprintf(out, n, "%.*s", (int)strcspn(value + 2, "\n"), value + 2);
+        break;
+    }
+    if (f)
+        fclose(f);
+}
+
 ftk_model *run_model(const char *path)
 {
     ftk_model_config cfg;

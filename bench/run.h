@@ -27,6 +27,8 @@ double run_quantile(double *x, size_t n, double q);
 _Noreturn void run_die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The whole number in text, lowest to highest, or exits with a line that names the option. */
 long long run_number(const char *option, const char *text, long long lowest, long long highest);
+/* What /proc/cpuinfo calls the processor, or "unknown". */
+void run_cpu_name(char *out, size_t n);
 /* Opens or exits. threads 0: all cores. */
 ftk_model *run_model(const char *path);
 ftk_engine *run_engine(const ftk_model *m, int threads);

@@ -29,6 +29,9 @@ static const weight_type types[] = {
     {FTK_TYPE_BF16, 32, 0, 0, 0, 0},
     {FTK_TYPE_Q8_0, 7, 73.9, offsetof(ftk_q8_0, d), 0, 0},
     {FTK_TYPE_Q4_0, 2, 4.61, offsetof(ftk_q4_0, d), 0, 0},
+    {FTK_TYPE_Q4_K, 15, 258.3, offsetof(ftk_q4_k, d), offsetof(ftk_q4_k, dmin), 7.5},
+    {FTK_TYPE_Q5_K, 17, 526.9, offsetof(ftk_q5_k, d), offsetof(ftk_q5_k, dmin), 15.5},
+    {FTK_TYPE_Q6_K, 18, 1365.7, offsetof(ftk_q6_k, d), 0, 0},
 };
 enum { N_TYPES = sizeof types / sizeof types[0], CHUNK = 256 };
 

@@ -1,29 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Kernels for AVX2 with FMA and F16C. Compiled with -mavx2 -mfma -mf16c. The same plan as
- * avx512.c with panels of 8 output rows; Q8_0 stays signed, for there is no instruction that
- * multiplies unsigned by signed bytes into 32 bits without saturating on the way. */
+ * Kernels for AVX2 with FMA and F16C but the matrix product, which is in avx2_matmul.c. Compiled
+ * with -mavx2 -mfma -mf16c. */
 #if defined(__x86_64__)
 #include <immintrin.h>
 #include <math.h>
 
 #include "kernels/blocks.h"
 #include "kernels/levels.h"
-#include "kernels/panel.h"
 #include "kernels/vector.h"
-
-
-enum { WIDTH = 8 };
-
-static size_t pack_bytes_avx2(ftk_type type, int n_out, int n_in)
-{
-    return ftk_panels_bytes(type, WIDTH, n_out, n_in);
-}
-
-static void pack_avx2(ftk_type type, int n_out, int n_in, const void *src, void *dst)
-{
-    ftk_panels_pack(type, WIDTH, 0, n_out, n_in, src, dst);
-}
 
 /* ------------------------------------------------------------------ tails */
 
@@ -42,180 +27,6 @@ INLINE void store_tail(float *y, int left, __m256 v)
 {
     if (left >= 8) _mm256_storeu_ps(y, v);
     else _mm256_maskstore_ps(y, tail_mask(left), v);
-}
-
-/* ------------------------------------------------------------------ matrix product */
-
-typedef struct tile {
-    const unsigned char *panel;
-    size_t scale_bytes;
-    int n_in;
-    const char *act;
-    size_t act_stride;
-    float *y;
-    size_t ldy;
-    int n_out; /* of the panel's 8 rows, those to store */
-} tile;
-
-INLINE __m256i broadcast4(const int8_t *q)
-{
-    int32_t v;
-    memcpy(&v, q, sizeof v);
-    return _mm256_set1_epi32(v);
-}
-
-INLINE void add_block(int rows, const uint16_t *scales, const ftk_qact *const *x, int b,
-                      const __m256i *dot, __m256 *acc)
-{
-    const __m256 ws = _mm256_cvtph_ps(_mm_loadu_si128((const void *)scales));
-    UNROLL for (int r = 0; r < rows; r++) {
-        const __m256 s = _mm256_mul_ps(ws, _mm256_set1_ps(x[r][b].d));
-        acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[r]), s, acc[r]);
-    }
-}
-
-INLINE void store_tile(const tile *t, int rows, const __m256 *acc)
-{
-    UNROLL for (int r = 0; r < rows; r++) store_tail(t->y + (size_t)r * t->ldy, t->n_out, acc[r]);
-}
-
-INLINE void start_tile(const tile *t, int rows, const ftk_qact **x, __m256 *acc)
-{
-    UNROLL for (int r = 0; r < rows; r++) {
-        x[r] = (const void *)(t->act + (size_t)r * t->act_stride);
-        acc[r] = _mm256_setzero_ps();
-    }
-}
-
-/* |w| times x with the sign of w: 128 * 127 * 2 fits 16 bits. */
-INLINE void q8_0_tile(const tile *t, int rows)
-{
-    const uint16_t *scales = (const void *)t->panel;
-    const unsigned char *w = t->panel + t->scale_bytes;
-    const __m256i ones = _mm256_set1_epi16(1);
-    const ftk_qact *x[4];
-    __m256 acc[4];
-    start_tile(t, rows, x, acc);
-    for (int b = 0; b < t->n_in / FTK_QBLOCK; b++, scales += WIDTH, w += WIDTH * FTK_QBLOCK) {
-        __m256i dot[4];
-        UNROLL for (int r = 0; r < rows; r++) dot[r] = _mm256_setzero_si256();
-        UNROLL for (int g = 0; g < FTK_QBLOCK / FTK_GROUP; g++) {
-            const __m256i v = _mm256_load_si256((const void *)(w + g * 32));
-            const __m256i mag = _mm256_abs_epi8(v);
-            UNROLL for (int r = 0; r < rows; r++) {
-                const __m256i q = _mm256_sign_epi8(broadcast4(x[r][b].q + g * FTK_GROUP), v);
-                const __m256i pairs = _mm256_maddubs_epi16(mag, q);
-                dot[r] = _mm256_add_epi32(dot[r], _mm256_madd_epi16(pairs, ones));
-            }
-        }
-        add_block(rows, scales, x, b, dot, acc);
-    }
-    store_tile(t, rows, acc);
-}
-
-/* A block's sums of pairs, 8 * 2 * 15 * 127, fit 16 bits. */
-INLINE void q4_0_tile(const tile *t, int rows)
-{
-    const uint16_t *scales = (const void *)t->panel;
-    const unsigned char *w = t->panel + t->scale_bytes;
-    const __m256i ones = _mm256_set1_epi16(1), nibble = _mm256_set1_epi8(15);
-    const ftk_qact *x[4];
-    __m256 acc[4];
-    start_tile(t, rows, x, acc);
-    for (int b = 0; b < t->n_in / FTK_QBLOCK; b++, scales += WIDTH, w += WIDTH * FTK_QBLOCK / 2) {
-        __m256i sum[4];
-        UNROLL for (int r = 0; r < rows; r++) sum[r] = _mm256_setzero_si256();
-        UNROLL for (int g = 0; g < FTK_QBLOCK / FTK_GROUP / 2; g++) {
-            const __m256i v = _mm256_load_si256((const void *)(w + g * 32));
-            const __m256i lo = _mm256_and_si256(v, nibble);
-            const __m256i hi = _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble);
-            UNROLL for (int r = 0; r < rows; r++) {
-                const int8_t *q = x[r][b].q + g * FTK_GROUP;
-                const __m256i a = _mm256_maddubs_epi16(lo, broadcast4(q));
-                const __m256i c = _mm256_maddubs_epi16(hi, broadcast4(q + FTK_QBLOCK / 2));
-                sum[r] = _mm256_add_epi16(sum[r], _mm256_add_epi16(a, c));
-            }
-        }
-        UNROLL for (int r = 0; r < rows; r++)
-            sum[r] = _mm256_add_epi32(_mm256_madd_epi16(sum[r], ones),
-                                      _mm256_set1_epi32(x[r][b].bias));
-        add_block(rows, scales, x, b, sum, acc);
-    }
-    store_tile(t, rows, acc);
-}
-
-/* The 8 weights of element k of a float panel. */
-INLINE __m256 widen8(ftk_type type, const unsigned char *w, size_t k)
-{
-    if (type == FTK_TYPE_F32) return _mm256_load_ps((const void *)(w + k * WIDTH * sizeof(float)));
-    const __m128i h = _mm_load_si128((const void *)(w + k * WIDTH * sizeof(uint16_t)));
-    if (type == FTK_TYPE_F16) return _mm256_cvtph_ps(h);
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
-}
-
-/* Two sums per row, over even and odd elements, hide the latency of the multiply-add. */
-INLINE void float_tile(const tile *t, int rows, ftk_type type)
-{
-    const float *x[4];
-    __m256 even[4], odd[4];
-    UNROLL for (int r = 0; r < rows; r++) {
-        x[r] = (const void *)(t->act + (size_t)r * t->act_stride);
-        even[r] = odd[r] = _mm256_setzero_ps();
-    }
-    const size_t n = (size_t)t->n_in;
-    for (size_t k = 0; k + 1 < n; k += 2) {
-        const __m256 w0 = widen8(type, t->panel, k), w1 = widen8(type, t->panel, k + 1);
-        UNROLL for (int r = 0; r < rows; r++) {
-            even[r] = _mm256_fmadd_ps(w0, _mm256_set1_ps(x[r][k]), even[r]);
-            odd[r] = _mm256_fmadd_ps(w1, _mm256_set1_ps(x[r][k + 1]), odd[r]);
-        }
-    }
-    if (n % 2) {
-        const __m256 w = widen8(type, t->panel, n - 1);
-        UNROLL for (int r = 0; r < rows; r++)
-            even[r] = _mm256_fmadd_ps(w, _mm256_set1_ps(x[r][n - 1]), even[r]);
-    }
-    UNROLL for (int r = 0; r < rows; r++) even[r] = _mm256_add_ps(even[r], odd[r]);
-    store_tile(t, rows, even);
-}
-
-/* type and rows are constants where this is called, so that one branch remains. */
-INLINE void any_tile(const tile *t, ftk_type type, int rows)
-{
-    if (type == FTK_TYPE_Q8_0) q8_0_tile(t, rows);
-    else if (type == FTK_TYPE_Q4_0) q4_0_tile(t, rows);
-    else float_tile(t, rows, type);
-}
-
-INLINE void run_panel(tile t, ftk_type type, int n_rows)
-{
-    for (int rows; n_rows > 0; n_rows -= rows) {
-        rows = n_rows >= 4 ? 4 : 1;
-        if (rows == 4) any_tile(&t, type, 4);
-        else any_tile(&t, type, 1);
-        t.act += (size_t)rows * t.act_stride;
-        t.y += (size_t)rows * t.ldy;
-    }
-}
-
-static void matmul_avx2(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
-                        int o1, float *y, size_t ldy)
-{
-    const size_t panel_bytes = ftk_panel_bytes(w->type, WIDTH, w->n_in);
-    tile t = {.n_in = w->n_in, .act = act, .act_stride = act_stride, .ldy = ldy};
-    t.scale_bytes = ftk_panel_scale_bytes(w->type, WIDTH, w->n_in);
-    for (int o = o0; o < o1; o += WIDTH) {
-        t.panel = (const unsigned char *)w->data + (size_t)(o / WIDTH) * panel_bytes;
-        t.y = y + o;
-        t.n_out = o1 - o;
-        switch (w->type) {
-        case FTK_TYPE_Q8_0: run_panel(t, FTK_TYPE_Q8_0, n_rows); break;
-        case FTK_TYPE_Q4_0: run_panel(t, FTK_TYPE_Q4_0, n_rows); break;
-        case FTK_TYPE_F32: run_panel(t, FTK_TYPE_F32, n_rows); break;
-        case FTK_TYPE_F16: run_panel(t, FTK_TYPE_F16, n_rows); break;
-        case FTK_TYPE_BF16: run_panel(t, FTK_TYPE_BF16, n_rows); break;
-        }
-    }
 }
 
 /* ------------------------------------------------------------------ elementwise */
@@ -453,10 +264,7 @@ static void attention_avx2(const ftk_attn *a, int head_kv, int row0, int row1, f
 
 void ftk_kernels_avx2(ftk_kernels *k)
 {
-    k->pack_bytes = pack_bytes_avx2;
-    k->pack = pack_avx2;
-    k->matmul_grain = WIDTH; /* activations have the form and packing of the plain C level */
-    k->matmul = matmul_avx2;
+    ftk_kernels_avx2_matmul(k); /* activations have the form and packing of the plain C level */
     k->rms_norm = rms_norm_avx2;
     k->rope = rope_avx2;
     k->rope_halves = rope_halves_avx2;

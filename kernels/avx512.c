@@ -1,33 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Kernels for AVX-512 with VNNI. Compiled with -mavx512f -mavx512bw -mavx512vl -mavx512dq
- * -mavx512vnni -mfma -mf16c.
- *
- * A product of a panel (16 output rows) and a few activation rows keeps one accumulator per
- * activation row in registers; the weights are loaded once for all of them. How many rows that
- * are is a compile-time constant of the *_tile functions: the operations of one row do not depend
- * on it. */
+ * Kernels for AVX-512 but the matrix product, which is in avx512_matmul.c. Compiled with -mavx512f
+ * -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c. */
 #if defined(__x86_64__)
 #include <immintrin.h>
 #include <math.h>
 
 #include "kernels/blocks.h"
 #include "kernels/levels.h"
-#include "kernels/panel.h"
 #include "kernels/vector.h"
-
-
-enum { WIDTH = 16, TILE = 8 /* activation rows of a tile, at most */ };
-
-static size_t pack_bytes_avx512(ftk_type type, int n_out, int n_in)
-{
-    return ftk_panels_bytes(type, WIDTH, n_out, n_in);
-}
-
-static void pack_avx512(ftk_type type, int n_out, int n_in, const void *src, void *dst)
-{
-    ftk_panels_pack(type, WIDTH, 0x80, n_out, n_in, src, dst);
-}
 
 /* ------------------------------------------------------------------ activations */
 
@@ -38,7 +19,7 @@ INLINE __m512 abs_ps(__m512 x)
 }
 
 /* Bit for bit what the plain C level computes. */
-INLINE void quantise_block(const float *x, int offset, ftk_qact *b)
+INLINE void quantise_block(const float *x, ftk_qact *b)
 {
     const __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
     const __m512i mag = _mm512_max_epu32(_mm512_castps_si512(abs_ps(x0)),
@@ -52,7 +33,9 @@ INLINE void quantise_block(const float *x, int offset, ftk_qact *b)
     const __m512 v = _mm512_set1_ps(inv);
     const __m512i q0 = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(x0, v));
     const __m512i q1 = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(x1, v));
-    b->bias = -offset * _mm512_reduce_add_epi32(_mm512_add_epi32(q0, q1));
+    b->minus_half[0] = -_mm512_reduce_add_epi32(q0);
+    b->minus_half[1] = -_mm512_reduce_add_epi32(q1);
+    b->minus = b->minus_half[0] + b->minus_half[1];
     _mm_storeu_si128((void *)b->q, _mm512_cvtepi32_epi8(q0));
     _mm_storeu_si128((void *)(b->q + 16), _mm512_cvtepi32_epi8(q1));
 }
@@ -64,224 +47,7 @@ static void act_pack_avx512(ftk_type wtype, int n_in, const float *x, void *dst)
         return;
     }
     ftk_qact *b = dst;
-    const int offset = wtype == FTK_TYPE_Q8_0 ? 128 : 8;
-    for (int i = 0; i < n_in; i += FTK_QBLOCK) quantise_block(x + i, offset, b++);
-}
-
-/* ------------------------------------------------------------------ matrix product */
-
-/* A panel against `rows` activation rows: y[r][0..16) where mask is set. */
-typedef struct tile {
-    const unsigned char *panel;
-    size_t panel_bytes, scale_bytes;
-    const char *next; /* weights to prefetch */
-    int share;        /* of as many bytes as the tile reads, one in `share` */
-    int n_in;
-    const char *act;
-    size_t act_stride;
-    float *y;
-    size_t ldy;
-    __mmask16 mask;
-} tile;
-
-/* One row alone waits for memory: the weights are fetched this many bytes before their use. With
- * more rows each tile over a panel fetches its share of the next panel. */
-enum { AHEAD = 2048 };
-
-INLINE __m512i broadcast4(const int8_t *q)
-{
-    int32_t v;
-    memcpy(&v, q, sizeof v);
-    return _mm512_set1_epi32(v);
-}
-
-INLINE void store_tile(const tile *t, int rows, const __m512 *acc)
-{
-    UNROLL for (int r = 0; r < rows; r++)
-        _mm512_mask_storeu_ps(t->y + (size_t)r * t->ldy, t->mask, acc[r]);
-}
-
-/* Scales and bias of block b for all rows: acc[r] += dot[r] * (weight scales * scale of x[r]). */
-INLINE void add_block(int rows, const uint16_t *scales, const ftk_qact *const *x, int b,
-                      const __m512i *dot, __m512 *acc)
-{
-    const __m512 ws = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)scales));
-    UNROLL for (int r = 0; r < rows; r++) {
-        const __m512 s = _mm512_mul_ps(ws, _mm512_set1_ps(x[r][b].d));
-        acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r]), s, acc[r]);
-    }
-}
-
-INLINE void q8_0_tile(const tile *t, int rows)
-{
-    const uint16_t *scales = (const void *)t->panel;
-    const unsigned char *w = t->panel + t->scale_bytes;
-    const size_t bytes = WIDTH * FTK_QBLOCK, step = bytes / (size_t)t->share;
-    const char *next = t->next;
-    const int n_blocks = t->n_in / FTK_QBLOCK;
-    const ftk_qact *x[TILE];
-    __m512 acc[TILE];
-    UNROLL for (int r = 0; r < rows; r++) {
-        x[r] = (const void *)(t->act + (size_t)r * t->act_stride);
-        acc[r] = _mm512_setzero_ps();
-    }
-    for (int b = 0; b < n_blocks; b++, scales += WIDTH, w += bytes, next += step) {
-        __m512i dot[TILE];
-        UNROLL for (int r = 0; r < rows; r++) dot[r] = _mm512_set1_epi32(x[r][b].bias);
-        UNROLL for (int g = 0; g < FTK_QBLOCK / FTK_GROUP; g++) {
-            const __m512i v = _mm512_load_si512(w + g * 64);
-            _mm_prefetch(next + g * 64, _MM_HINT_T0);
-            UNROLL for (int r = 0; r < rows; r++)
-                dot[r] = _mm512_dpbusd_epi32(dot[r], v, broadcast4(x[r][b].q + g * FTK_GROUP));
-        }
-        add_block(rows, scales, x, b, dot, acc);
-    }
-    store_tile(t, rows, acc);
-}
-
-INLINE void q4_0_tile(const tile *t, int rows)
-{
-    const uint16_t *scales = (const void *)t->panel;
-    const unsigned char *w = t->panel + t->scale_bytes;
-    const size_t bytes = WIDTH * FTK_QBLOCK / 2, step = bytes / (size_t)t->share;
-    const char *next = t->next;
-    const int n_blocks = t->n_in / FTK_QBLOCK;
-    const __m512i nibble = _mm512_set1_epi8(15);
-    const ftk_qact *x[TILE];
-    __m512 acc[TILE];
-    UNROLL for (int r = 0; r < rows; r++) {
-        x[r] = (const void *)(t->act + (size_t)r * t->act_stride);
-        acc[r] = _mm512_setzero_ps();
-    }
-    for (int b = 0; b < n_blocks; b++, scales += WIDTH, w += bytes, next += step) {
-        __m512i dot[TILE];
-        UNROLL for (int r = 0; r < rows; r++) dot[r] = _mm512_set1_epi32(x[r][b].bias);
-        UNROLL for (int g = 0; g < FTK_QBLOCK / FTK_GROUP / 2; g++) {
-            const __m512i v = _mm512_load_si512(w + g * 64);
-            const __m512i lo = _mm512_and_si512(v, nibble);
-            const __m512i hi = _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble);
-            _mm_prefetch(next + g * 64, _MM_HINT_T0);
-            UNROLL for (int r = 0; r < rows; r++) {
-                const int8_t *q = x[r][b].q + g * FTK_GROUP;
-                dot[r] = _mm512_dpbusd_epi32(dot[r], lo, broadcast4(q));
-                dot[r] = _mm512_dpbusd_epi32(dot[r], hi, broadcast4(q + FTK_QBLOCK / 2));
-            }
-        }
-        add_block(rows, scales, x, b, dot, acc);
-    }
-    store_tile(t, rows, acc);
-}
-
-/* The 16 weights of element k of a float panel. */
-INLINE __m512 widen16(ftk_type type, const unsigned char *w, size_t k)
-{
-    if (type == FTK_TYPE_F32) return _mm512_load_ps(w + k * WIDTH * sizeof(float));
-    const __m256i h = _mm256_load_si256((const void *)(w + k * WIDTH * sizeof(uint16_t)));
-    if (type == FTK_TYPE_F16) return _mm512_cvtph_ps(h);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
-}
-
-/* Two sums per row, over even and odd elements, hide the latency of the multiply-add. */
-INLINE void float_tile(const tile *t, int rows, ftk_type type)
-{
-    const size_t size = WIDTH * (type == FTK_TYPE_F32 ? sizeof(float) : sizeof(uint16_t));
-    const char *next = t->next;
-    const float *x[TILE];
-    __m512 even[TILE], odd[TILE];
-    UNROLL for (int r = 0; r < rows; r++) {
-        x[r] = (const void *)(t->act + (size_t)r * t->act_stride);
-        even[r] = odd[r] = _mm512_setzero_ps();
-    }
-    const size_t n = (size_t)t->n_in;
-    const size_t step = 2 * size / (size_t)t->share;
-    for (size_t k = 0; k + 1 < n; k += 2, next += step) {
-        const __m512 w0 = widen16(type, t->panel, k), w1 = widen16(type, t->panel, k + 1);
-        _mm_prefetch(next, _MM_HINT_T0);
-        _mm_prefetch(next + size, _MM_HINT_T0);
-        UNROLL for (int r = 0; r < rows; r++) {
-            even[r] = _mm512_fmadd_ps(w0, _mm512_set1_ps(x[r][k]), even[r]);
-            odd[r] = _mm512_fmadd_ps(w1, _mm512_set1_ps(x[r][k + 1]), odd[r]);
-        }
-    }
-    if (n % 2) {
-        const __m512 w = widen16(type, t->panel, n - 1);
-        UNROLL for (int r = 0; r < rows; r++)
-            even[r] = _mm512_fmadd_ps(w, _mm512_set1_ps(x[r][n - 1]), even[r]);
-    }
-    UNROLL for (int r = 0; r < rows; r++) even[r] = _mm512_add_ps(even[r], odd[r]);
-    store_tile(t, rows, even);
-}
-
-/* type and rows are constants where this is called, so that one branch remains. */
-INLINE void any_tile(const tile *t, ftk_type type, int rows)
-{
-    if (type == FTK_TYPE_Q8_0) q8_0_tile(t, rows);
-    else if (type == FTK_TYPE_Q4_0) q4_0_tile(t, rows);
-    else float_tile(t, rows, type);
-}
-
-INLINE void run_panel(tile t, ftk_type type, int n_rows)
-{
-    for (int rows; n_rows > 0; n_rows -= rows) {
-        rows = n_rows >= TILE ? TILE : n_rows >= 4 ? 4 : n_rows >= 2 ? 2 : 1;
-        switch (rows) {
-        case TILE: any_tile(&t, type, TILE); break;
-        case 4: any_tile(&t, type, 4); break;
-        case 2: any_tile(&t, type, 2); break;
-        default: any_tile(&t, type, 1); break;
-        }
-        t.next += t.panel_bytes / (size_t)t.share;
-        t.act += (size_t)rows * t.act_stride;
-        t.y += (size_t)rows * t.ldy;
-    }
-}
-
-static __attribute__((noinline)) void panel_q8_0(const tile *t, int n_rows)
-{
-    run_panel(*t, FTK_TYPE_Q8_0, n_rows);
-}
-
-static __attribute__((noinline)) void panel_q4_0(const tile *t, int n_rows)
-{
-    run_panel(*t, FTK_TYPE_Q4_0, n_rows);
-}
-
-static __attribute__((noinline)) void panel_f32(const tile *t, int n_rows)
-{
-    run_panel(*t, FTK_TYPE_F32, n_rows);
-}
-
-static __attribute__((noinline)) void panel_f16(const tile *t, int n_rows)
-{
-    run_panel(*t, FTK_TYPE_F16, n_rows);
-}
-
-static __attribute__((noinline)) void panel_bf16(const tile *t, int n_rows)
-{
-    run_panel(*t, FTK_TYPE_BF16, n_rows);
-}
-
-static void matmul_avx512(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
-                          int o1, float *y, size_t ldy)
-{
-    tile t = {.n_in = w->n_in, .act = act, .act_stride = act_stride, .ldy = ldy};
-    t.panel_bytes = ftk_panel_bytes(w->type, WIDTH, w->n_in);
-    t.scale_bytes = ftk_panel_scale_bytes(w->type, WIDTH, w->n_in);
-    t.share = n_rows / TILE + __builtin_popcount((unsigned)n_rows % TILE);
-    const size_t ahead = t.scale_bytes + (n_rows == 1 ? AHEAD : t.panel_bytes);
-    for (int o = o0; o < o1; o += WIDTH) {
-        t.panel = (const unsigned char *)w->data + (size_t)(o / WIDTH) * t.panel_bytes;
-        t.next = (const char *)t.panel + ahead;
-        t.y = y + o;
-        t.mask = o1 - o >= WIDTH ? 0xffff : (__mmask16)((1u << (o1 - o)) - 1);
-        switch (w->type) {
-        case FTK_TYPE_Q8_0: panel_q8_0(&t, n_rows); break;
-        case FTK_TYPE_Q4_0: panel_q4_0(&t, n_rows); break;
-        case FTK_TYPE_F32: panel_f32(&t, n_rows); break;
-        case FTK_TYPE_F16: panel_f16(&t, n_rows); break;
-        case FTK_TYPE_BF16: panel_bf16(&t, n_rows); break;
-        }
-    }
+    for (int i = 0; i < n_in; i += FTK_QBLOCK) quantise_block(x + i, b++);
 }
 
 /* ------------------------------------------------------------------ elementwise */
@@ -547,11 +313,8 @@ static void attention_avx512(const ftk_attn *a, int head_kv, int row0, int row1,
 
 void ftk_kernels_avx512(ftk_kernels *k)
 {
-    k->pack_bytes = pack_bytes_avx512;
-    k->pack = pack_avx512;
+    ftk_kernels_avx512_matmul(k);
     k->act_pack = act_pack_avx512; /* the form and size of the plain C level */
-    k->matmul_grain = WIDTH;
-    k->matmul = matmul_avx512;
     k->rms_norm = rms_norm_avx512;
     k->rope = rope_avx512;
     k->rope_halves = rope_halves_avx512;

@@ -6,6 +6,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 static uint64_t xcr0(void)
 {
@@ -19,10 +23,12 @@ static bool has(uint32_t reg, uint32_t bits)
     return (reg & bits) == bits;
 }
 
-/* The best level: 0 ref, 1 avx2, 2 avx512. */
+/* The best level: 0 ref, 1 avx2, 2 avx512, 3 amx. */
 static int machine_level(void)
 {
-    enum { YMM_STATE = 0x6, ZMM_STATE = 0xe6 }; /* XCR0: SSE, AVX; and opmask, ZMM high */
+    /* XCR0: SSE, AVX; and opmask, ZMM high; and tiles with their configuration */
+    enum { YMM_STATE = 0x6, ZMM_STATE = 0xe6, TILE_STATE = 0x600e6 };
+    enum { AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25 }; /* in edx */
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
     if (!has(c, bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C)) return 0;
@@ -31,9 +37,26 @@ static int machine_level(void)
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !has(b, bit_AVX2)) return 0;
     if ((os & ZMM_STATE) != ZMM_STATE) return 1;
     const bool wide = has(b, bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ);
-    return wide && has(c, bit_AVX512VNNI) ? 2 : 1;
+    if (!wide || !has(c, bit_AVX512VNNI)) return 1;
+    return (os & TILE_STATE) == TILE_STATE && has(d, AMX_TILE | AMX_INT8) ? 3 : 2;
+}
+
+/* Linux lets a process use tiles once it has asked: they make its signal frames 8 KiB larger. */
+static bool permit_tiles(void)
+{
+#if defined(__linux__)
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
+#else
+    return false;
+#endif
 }
 #else
+static bool permit_tiles(void)
+{
+    return false;
+}
+
 static int machine_level(void)
 {
     return 0;
@@ -48,9 +71,10 @@ static const struct {
 #if defined(__x86_64__)
     {"avx2", ftk_kernels_avx2},
     {"avx512", ftk_kernels_avx512},
+    {"amx", ftk_kernels_amx},
 #endif
 };
-enum { N_LEVELS = sizeof levels / sizeof levels[0] };
+enum { N_LEVELS = sizeof levels / sizeof levels[0], AMX = 3 };
 _Static_assert(N_LEVELS < 8, "ftk_kernels_levels() hands out an array of 8");
 
 bool ftk_kernels_fill(ftk_kernels *k, const char *level)
@@ -62,6 +86,10 @@ bool ftk_kernels_fill(ftk_kernels *k, const char *level)
         while (want < N_LEVELS && strcmp(levels[want].name, level) != 0) want++;
     }
     if (want > best) return false;
+    if (want == AMX && !permit_tiles()) {
+        if (level) return false;
+        want = AMX - 1;
+    }
     *k = (ftk_kernels){0};
     for (int i = 0; i <= want; i++) {
         levels[i].fill(k);

@@ -17,12 +17,13 @@ enum {
     FTK_PAGE = 64,        /* KV slots per page */
     FTK_ATTN_TILE = 8,    /* query rows the attention entry takes at once, at most */
     FTK_MAX_HEAD_DIM = 256,
-    FTK_QBLOCK = 32,      /* elements of a Q8_0 or Q4_0 block */
+    FTK_QBLOCK = 32,      /* elements that share a scale of the activations */
+    FTK_QUNIT = 256,      /* elements of a block of the K types and IQ4_XS */
 };
 
 /* A weight matrix W [n_out][n_in], row-major; y = W x. data is in the GGUF layout when
  * pack_bytes() is 0 for it, else in the layout pack() wrote (64-byte aligned). n_in is a multiple
- * of FTK_QBLOCK for block types. */
+ * of ftk_type_block(). */
 typedef struct ftk_mat {
     ftk_type type;
     int n_out, n_in;
@@ -49,16 +50,15 @@ typedef struct ftk_attn {
 } ftk_attn;
 
 typedef struct ftk_kernels {
-    const char *name; /* level of the fastest entries: "ref", "avx2", "avx512" */
+    const char *name; /* level of the fastest entries: "ref", "avx2", "avx512", "amx" */
 
     /* Packed weights: bytes that pack() needs, 0 when the GGUF layout is read in place. */
     size_t (*pack_bytes)(ftk_type type, int n_out, int n_in);
     void (*pack)(ftk_type type, int n_out, int n_in, const void *src, void *dst);
 
     /* Activations in the form matmul() reads for a weight type: bytes of one row (a multiple of
-     * 64), and the conversion of one row. Q8_0 and Q4_0: blocks of int8 with a float scale
-     * amax/127 each, and a sum that differs between the two; other types: the floats themselves,
-     * the same for all of them. */
+     * 64), and the conversion of one row. There are two forms: for all block types ftk_qact, int8
+     * with a float scale amax/127 per FTK_QBLOCK; for all others the floats themselves. */
     size_t (*act_bytes)(ftk_type wtype, int n_in);
     void (*act_pack)(ftk_type wtype, int n_in, const float *x, void *dst);
 
@@ -103,7 +103,7 @@ void ftk_kernels_levels(const char *names[8]);
 /* Bytes of n elements of a type in GGUF layout, n a multiple of the type's block; else, or for an
  * unsupported type, 0. */
 size_t ftk_type_bytes(ftk_type type, size_t n);
-/* Elements in a block of the type: 1 or FTK_QBLOCK. */
+/* Elements in a block of the type: 1, FTK_QBLOCK or FTK_QUNIT. */
 size_t ftk_type_block(ftk_type type);
 
 #endif

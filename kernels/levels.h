@@ -15,6 +15,14 @@ void ftk_kernels_ref(ftk_kernels *k);
 #if defined(__x86_64__)
 void ftk_kernels_avx2(ftk_kernels *k);
 void ftk_kernels_avx512(ftk_kernels *k);
+/* Of these the weights' part. */
+void ftk_kernels_avx2_matmul(ftk_kernels *k);
+void ftk_kernels_avx512_matmul(ftk_kernels *k);
+/* On top of AVX-512, which takes what AMX does not. */
+void ftk_kernels_amx(ftk_kernels *k);
+void ftk_kernels_amx_emulated(ftk_kernels *k); /* for tests: see amxtile.h */
+void ftk_avx512_matmul(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
+                       int o1, float *y, size_t ldy);
 #endif
 
 #endif

@@ -11,20 +11,18 @@ static size_t round_up(size_t n, size_t to)
 
 size_t ftk_panel_scale_bytes(ftk_type type, int width, int n_in)
 {
-    if (ftk_type_block(type) == 1) return 0;
-    const size_t n_blocks = (size_t)n_in / FTK_QBLOCK;
-    return round_up(n_blocks * (size_t)width * sizeof(uint16_t), 64);
+    const ftk_form f = ftk_type_form(type);
+    if (f.bits == 0) return 0;
+    const size_t n_units = (size_t)n_in / (size_t)f.unit;
+    return round_up(n_units * (size_t)width * ftk_lane_unit_scales(f), 64);
 }
 
 /* Bytes of one row without its scales. */
 static size_t row_payload(ftk_type type, int n_in)
 {
+    const ftk_form f = ftk_type_form(type);
     const size_t n = (size_t)n_in;
-    switch (type) {
-    case FTK_TYPE_Q8_0: return n;
-    case FTK_TYPE_Q4_0: return n / 2;
-    default: return ftk_type_bytes(type, n);
-    }
+    return f.bits ? n / FTK_QBLOCK * ftk_lane_block_codes(f) : ftk_type_bytes(type, n);
 }
 
 size_t ftk_panel_bytes(ftk_type type, int width, int n_in)
@@ -39,64 +37,122 @@ size_t ftk_panels_bytes(ftk_type type, int width, int n_out, int n_in)
     return n_panels * ftk_panel_bytes(type, width, n_in);
 }
 
-/* One element or group of `size` bytes of row `lane` goes to dst[i][lane], i counting them. */
-static void scatter(unsigned char *dst, int width, int lane, size_t size, size_t i,
-                    const void *src)
+/* Where one lane of a panel goes. */
+typedef struct lane {
+    size_t width, at;
+    uint8_t flip;
+} lane;
+
+/* The lane's i-th element or group of `size` bytes. */
+static void put(lane l, unsigned char *dst, size_t size, size_t i, const void *src)
 {
-    memcpy(dst + (i * (size_t)width + (size_t)lane) * size, src, size);
+    memcpy(dst + (i * l.width + l.at) * size, src, size);
 }
 
-static void pack_row_floats(ftk_type type, int width, int lane, int n_in, const unsigned char *src,
-                            unsigned char *dst)
+static void pack_floats(lane l, size_t size, int n_in, const unsigned char *src, unsigned char *dst)
 {
-    const size_t size = ftk_type_bytes(type, 1);
-    for (size_t i = 0; i < (size_t)n_in; i++) scatter(dst, width, lane, size, i, src + i * size);
+    for (size_t i = 0; i < (size_t)n_in; i++) put(l, dst, size, i, src + i * size);
 }
 
-static void pack_row_q8_0(int width, int lane, uint8_t flip, int n_blocks, const ftk_q8_0 *src,
-                          unsigned char *scales, unsigned char *quants)
+static void put_scales(lane l, ftk_form f, size_t b, const ftk_codes *c, unsigned char *dst)
 {
-    const size_t groups = FTK_QBLOCK / FTK_GROUP;
-    for (size_t b = 0; b < (size_t)n_blocks; b++) {
-        scatter(scales, width, lane, sizeof src[b].d, b, &src[b].d);
-        for (size_t g = 0; g < groups; g++) {
-            uint8_t q[FTK_GROUP];
-            memcpy(q, src[b].q + g * FTK_GROUP, sizeof q);
-            for (int i = 0; i < FTK_GROUP; i++) q[i] ^= flip;
-            scatter(quants, width, lane, sizeof q, b * groups + g, q);
+    const size_t per_unit = (size_t)f.unit / FTK_QBLOCK;
+    dst += b / per_unit * l.width * ftk_lane_unit_scales(f);
+    if (b % per_unit == 0) {
+        put(l, dst, sizeof c->d, 0, &c->d);
+        if (f.min) put(l, dst, sizeof c->dm, 1, &c->dm);
+    }
+    if (per_unit == 1) return;
+    dst += l.width * (f.min ? 2 : 1) * sizeof c->d;
+    dst += b % per_unit * l.width * ftk_lane_block_scales(f);
+    const bool two = f.sub < FTK_QBLOCK;
+    for (size_t s = 0; s < (two ? 2 : 1); s++) {
+        const uint8_t shared = (uint8_t)(c->sc[s] | -c->mn[s] << 4);
+        put(l, dst, 1, s, two && f.min ? (const void *)&shared : &c->sc[s]);
+    }
+    if (f.min && !two) put(l, dst, 1, 1, &c->mn[0]);
+}
+
+static void put_nibbles(lane l, const uint8_t *q, unsigned char *dst)
+{
+    for (size_t g = 0; g < 4; g++) {
+        uint8_t v[FTK_GROUP];
+        for (size_t i = 0; i < FTK_GROUP; i++) {
+            const uint8_t *at = q + g * FTK_GROUP + i;
+            v[i] = (uint8_t)((at[0] & 15) | at[FTK_QBLOCK / 2] << 4);
         }
+        put(l, dst, sizeof v, g, v);
     }
 }
 
-static void pack_row_q4_0(int width, int lane, int n_blocks, const ftk_q4_0 *src,
-                          unsigned char *scales, unsigned char *quants)
+static void put_pairs(lane l, const uint8_t *q, int from, unsigned char *dst)
 {
-    const size_t groups = sizeof src->q / FTK_GROUP;
-    for (size_t b = 0; b < (size_t)n_blocks; b++) {
-        scatter(scales, width, lane, sizeof src[b].d, b, &src[b].d);
-        for (size_t g = 0; g < groups; g++)
-            scatter(quants, width, lane, FTK_GROUP, b * groups + g, src[b].q + g * FTK_GROUP);
+    for (size_t g = 0; g < 2; g++) {
+        uint8_t v[FTK_GROUP];
+        for (size_t i = 0; i < FTK_GROUP; i++) {
+            const uint8_t *at = q + g * 2 * FTK_GROUP + i;
+            const int a = at[0] >> from & 3, b = at[16] >> from & 3;
+            const int c = at[4] >> from & 3, d = at[20] >> from & 3;
+            v[i] = (uint8_t)(a | b << 2 | c << 4 | d << 6);
+        }
+        put(l, dst, sizeof v, g, v);
     }
+}
+
+static void put_singles(lane l, const uint8_t *q, int from, unsigned char *dst)
+{
+    uint8_t v[FTK_GROUP] = {0};
+    for (size_t i = 0; i < FTK_GROUP; i++)
+        for (size_t g = 0; g < 8; g++) v[i] |= (uint8_t)((q[g * FTK_GROUP + i] >> from & 1) << g);
+    put(l, dst, sizeof v, 0, v);
+}
+
+static void put_codes(lane l, int bits, const uint8_t *q, unsigned char *dst)
+{
+    const size_t group = l.width * FTK_GROUP;
+    if (bits == 8) {
+        for (size_t g = 0; g < FTK_QBLOCK / FTK_GROUP; g++) {
+            uint8_t v[FTK_GROUP];
+            for (size_t i = 0; i < FTK_GROUP; i++) v[i] = q[g * FTK_GROUP + i] ^ l.flip;
+            put(l, dst, sizeof v, g, v);
+        }
+        return;
+    }
+    const int nibble = bits >= 4 ? 4 : 0;
+    if (nibble) {
+        put_nibbles(l, q, dst);
+        dst += 4 * group;
+    }
+    const int pair = bits - nibble >= 2 ? 2 : 0;
+    if (pair) {
+        put_pairs(l, q, nibble, dst);
+        dst += 2 * group;
+    }
+    if (bits > nibble + pair) put_singles(l, q, nibble + pair, dst);
 }
 
 void ftk_panels_pack(ftk_type type, int width, uint8_t flip, int n_out, int n_in, const void *src,
                      void *dst)
 {
+    const ftk_form f = ftk_type_form(type);
     const size_t row_bytes = ftk_type_bytes(type, (size_t)n_in);
     const size_t panel_bytes = ftk_panel_bytes(type, width, n_in);
     const size_t scale_bytes = ftk_panel_scale_bytes(type, width, n_in);
-    const int n_blocks = n_in / FTK_QBLOCK;
+    const size_t block_bytes = (size_t)width * ftk_lane_block_codes(f);
     memset(dst, 0, ftk_panels_bytes(type, width, n_out, n_in));
     for (int o = 0; o < n_out; o++) {
         const unsigned char *row = (const unsigned char *)src + (size_t)o * row_bytes;
         unsigned char *panel = (unsigned char *)dst + (size_t)(o / width) * panel_bytes;
-        const int lane = o % width;
-        if (type == FTK_TYPE_Q8_0)
-            pack_row_q8_0(width, lane, flip, n_blocks, (const void *)row, panel,
-                          panel + scale_bytes);
-        else if (type == FTK_TYPE_Q4_0)
-            pack_row_q4_0(width, lane, n_blocks, (const void *)row, panel, panel + scale_bytes);
-        else
-            pack_row_floats(type, width, lane, n_in, row, panel);
+        const lane l = {(size_t)width, (size_t)(o % width), flip};
+        if (f.bits == 0) {
+            pack_floats(l, ftk_type_bytes(type, 1), n_in, row, panel);
+            continue;
+        }
+        for (size_t b = 0; b < (size_t)n_in / FTK_QBLOCK; b++) {
+            ftk_codes c;
+            ftk_codes_read(type, row, b, &c);
+            put_scales(l, f, b, &c, panel);
+            put_codes(l, f.bits, c.q, panel + scale_bytes + b * block_bytes);
+        }
     }
 }

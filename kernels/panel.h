@@ -4,26 +4,50 @@
  * with zero rows), so that one vector lane is one output row and no sum ever crosses lanes.
  *
  *  - F32, F16, BF16: [n_in][width] of the type.
- *  - Q8_0: scales [n_in / 32][width] f16, padded to 64 bytes; quants [n_in / 32][8][width][4]: the
- *    fourth index runs over 4 neighbouring elements of a row. Levels that multiply unsigned by
- *    signed bytes have 128 added to them.
- *  - Q4_0: the same with [n_in / 32][4][width][4] bytes; the low nibbles of group g are elements
- *    4g..4g+3 of the block, the high ones 16 behind. Nibbles are 0..15, as in the file.
+ *  - Block types (see codes.h for d, dm, sc, mn): first the scales of all units, padded to 64
+ *    bytes, then the codes of all blocks of 32.
+ *    A unit's scales: d [width] f16; dm [width] f16 if the type has minima; and in units of 256,
+ *    for each block of 32, its sc as [32 / sub][width] bytes, and its mn as [width] bytes. Where
+ *    there are two minima (Q2_K) they share the bytes: sc | -mn << 4.
+ *    A block's codes: their low four bits, the next two, the last one, as far as they have them.
+ *    In units of [width][4], where the last index runs over neighbouring elements, that is
+ *      4 bits  [4]: of group g the low nibbles are elements 4g..4g+3, the high ones 16 behind;
+ *      2 bits  [2]: of group v the bits 0, 2, 4, 6 are elements 8v.., 8v+16.., 8v+4.., 8v+20..;
+ *      1 bit   [1]: the bits 0..7 are elements 0.., 4.., ... 28..;
+ *      8 bits  [8]: whole bytes; levels that multiply signed ones have 128 taken from the codes.
  *
  * A panel is a multiple of 64 bytes. */
 #ifndef FTK_PANEL_H
 #define FTK_PANEL_H
 
-#include "kernels/kernels.h"
+#include "kernels/codes.h"
 
 enum { FTK_GROUP = 4 /* bytes a lane multiplies and adds in one instruction */ };
+
+/* Bytes per lane of what the blocks of 32 and the units have in scales, and of a block's codes. */
+static inline size_t ftk_lane_block_scales(ftk_form f)
+{
+    if (f.unit == FTK_QBLOCK) return 0;
+    return f.sub < FTK_QBLOCK || f.min ? 2 : 1;
+}
+
+static inline size_t ftk_lane_unit_scales(ftk_form f)
+{
+    const size_t blocks = (size_t)f.unit / FTK_QBLOCK;
+    return (f.min ? 2 : 1) * sizeof(uint16_t) + blocks * ftk_lane_block_scales(f);
+}
+
+static inline size_t ftk_lane_block_codes(ftk_form f)
+{
+    return (size_t)f.bits * FTK_QBLOCK / 8;
+}
 
 /* Bytes of the scales at the head of a panel, 0 for float types. */
 size_t ftk_panel_scale_bytes(ftk_type type, int width, int n_in);
 size_t ftk_panel_bytes(ftk_type type, int width, int n_in);
 /* All panels of a matrix, 0 for an unsupported type. */
 size_t ftk_panels_bytes(ftk_type type, int width, int n_out, int n_in);
-/* flip is xored to every byte of Q8_0: 0x80 adds 128. */
+/* flip is xored to every code of 8 bits: 0x80 makes it a signed byte. */
 void ftk_panels_pack(ftk_type type, int width, uint8_t flip, int n_out, int n_in, const void *src,
                      void *dst);
 

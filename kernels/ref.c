@@ -3,11 +3,12 @@
 #include <math.h>
 
 #include "kernels/blocks.h"
+#include "kernels/codes.h"
 #include "kernels/levels.h"
 
 static bool is_quant(ftk_type type)
 {
-    return type == FTK_TYPE_Q8_0 || type == FTK_TYPE_Q4_0;
+    return ftk_type_form(type).bits != 0;
 }
 
 static size_t pack_bytes_ref(ftk_type type, int n_out, int n_in)
@@ -35,7 +36,7 @@ static size_t act_bytes_ref(ftk_type wtype, int n_in)
 }
 
 /* Magnitudes are compared as integers: the order is the same, and non-finite ones sort last. */
-static void quantise_block(const float *x, int offset, ftk_qact *b)
+static void quantise_block(const float *x, ftk_qact *b)
 {
     const float round_even = 0x1.8p23f; /* an addend after which the lowest bit is worth 1 */
     uint32_t amax_bits = 0;
@@ -47,13 +48,14 @@ static void quantise_block(const float *x, int offset, ftk_qact *b)
     const bool finite = amax_bits < 0x7f800000u;
     const float inv = finite && amax >= FTK_QACT_TINY ? 127.0f / amax : 0.0f;
     b->d = !finite ? NAN : inv > 0 ? amax / 127.0f : 0.0f;
-    b->bias = 0;
+    b->minus_half[0] = b->minus_half[1] = 0;
     for (int i = 0; i < FTK_QBLOCK; i++) {
         const float v = finite ? x[i] * inv : 0.0f;
         const int q = (int)(ftk_f32_bits(v + round_even) - ftk_f32_bits(round_even));
         b->q[i] = (int8_t)q;
-        b->bias -= offset * q;
+        b->minus_half[i * 2 / FTK_QBLOCK] -= q;
     }
+    b->minus = b->minus_half[0] + b->minus_half[1];
 }
 
 static void act_pack_ref(ftk_type wtype, int n_in, const float *x, void *dst)
@@ -63,34 +65,7 @@ static void act_pack_ref(ftk_type wtype, int n_in, const float *x, void *dst)
         return;
     }
     ftk_qact *b = dst;
-    const int offset = wtype == FTK_TYPE_Q8_0 ? 128 : 8;
-    for (int i = 0; i < n_in; i += FTK_QBLOCK) quantise_block(x + i, offset, b++);
-}
-
-static float dot_q8_0(int n, const ftk_q8_0 *w, const ftk_qact *a)
-{
-    float acc = 0;
-    for (int b = 0; b < n / FTK_QBLOCK; b++) {
-        int32_t dot = 0;
-        for (int i = 0; i < FTK_QBLOCK; i++) dot += w[b].q[i] * a[b].q[i];
-        acc += (float)dot * (ftk_f16_f32(w[b].d) * a[b].d);
-    }
-    return acc;
-}
-
-static float dot_q4_0(int n, const ftk_q4_0 *w, const ftk_qact *a)
-{
-    const int half = FTK_QBLOCK / 2;
-    float acc = 0;
-    for (int b = 0; b < n / FTK_QBLOCK; b++) {
-        int32_t dot = 0;
-        for (int i = 0; i < half; i++) {
-            dot += ((w[b].q[i] & 15) - 8) * a[b].q[i];
-            dot += ((w[b].q[i] >> 4) - 8) * a[b].q[i + half];
-        }
-        acc += (float)dot * (ftk_f16_f32(w[b].d) * a[b].d);
-    }
-    return acc;
+    for (int i = 0; i < n_in; i += FTK_QBLOCK) quantise_block(x + i, b++);
 }
 
 enum { LANES = 8 }; /* partial sums of a float dot product, so that it is not one long chain */
@@ -124,10 +99,56 @@ static float dot(ftk_type type, int n, const void *w, const void *a)
     case FTK_TYPE_F32: return dot_f32(n, w, a);
     case FTK_TYPE_F16: return dot_half(n, w, a, ftk_f16_f32);
     case FTK_TYPE_BF16: return dot_half(n, w, a, ftk_bf16_f32);
-    case FTK_TYPE_Q8_0: return dot_q8_0(n, w, a);
-    case FTK_TYPE_Q4_0: return dot_q4_0(n, w, a);
+    default: return NAN;
     }
-    return NAN;
+}
+
+/* 32 weights as whole numbers, and the scale and minimum of each half. */
+typedef struct block {
+    int v[FTK_QBLOCK];
+    float s[2], m[2];
+} block;
+
+static void read_block(ftk_type type, const void *row, size_t b, block *w)
+{
+    const ftk_form form = ftk_type_form(type);
+    ftk_codes c;
+    ftk_codes_read(type, row, b, &c);
+    for (int i = 0; i < FTK_QBLOCK; i++)
+        w->v[i] = form.table ? ftk_iq4_values[c.q[i]] : c.q[i] - form.offset;
+    for (int h = 0; h < 2; h++) {
+        w->s[h] = ftk_f16_f32(c.d) * (float)c.sc[h];
+        w->m[h] = form.min ? ftk_f16_f32(c.dm) * (float)c.mn[h] : 0.0f;
+    }
+}
+
+static float dot_block(const block *w, const ftk_qact *a)
+{
+    const int n = FTK_QBLOCK / 2;
+    float part[2];
+    for (int h = 0; h < 2; h++) {
+        int32_t dot = 0;
+        for (int i = h * n; i < h * n + n; i++) dot += w->v[i] * a->q[i];
+        part[h] = w->s[h] * (float)dot - w->m[h] * (float)a->minus_half[h];
+    }
+    return (part[0] + part[1]) * a->d;
+}
+
+/* Each block is read once for all rows. */
+static void matmul_blocks(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o,
+                          float *y, size_t ldy)
+{
+    const size_t row_bytes = ftk_type_bytes(w->type, (size_t)w->n_in);
+    const void *row = (const char *)w->data + (size_t)o * row_bytes;
+    for (int r = 0; r < n_rows; r++) y[(size_t)r * ldy + (size_t)o] = 0;
+    for (size_t b = 0; b < (size_t)w->n_in / FTK_QBLOCK; b++) {
+        block v;
+        read_block(w->type, row, b, &v);
+        for (int r = 0; r < n_rows; r++) {
+            const ftk_qact *a = (const void *)((const char *)act + (size_t)r * act_stride);
+            y[(size_t)r * ldy + (size_t)o] += dot_block(&v, a + b);
+        }
+    }
 }
 
 static void matmul_ref(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
@@ -135,6 +156,10 @@ static void matmul_ref(const ftk_mat *w, const void *act, size_t act_stride, int
 {
     const size_t row_bytes = ftk_type_bytes(w->type, (size_t)w->n_in);
     for (int o = o0; o < o1; o++) {
+        if (is_quant(w->type)) {
+            matmul_blocks(w, act, act_stride, n_rows, o, y, ldy);
+            continue;
+        }
         const char *row = (const char *)w->data + (size_t)o * row_bytes;
         for (int r = 0; r < n_rows; r++)
             y[(size_t)r * ldy + (size_t)o] =
@@ -142,20 +167,16 @@ static void matmul_ref(const ftk_mat *w, const void *act, size_t act_stride, int
     }
 }
 
-static void dequant_q8_0(int n, const ftk_q8_0 *b, float *y)
+static void dequant_blocks(ftk_type type, int n, const void *row, float *y)
 {
-    for (int i = 0; i < n; i++)
-        y[i] = ftk_f16_f32(b[i / FTK_QBLOCK].d) * (float)b[i / FTK_QBLOCK].q[i % FTK_QBLOCK];
-}
-
-static void dequant_q4_0(int n, const ftk_q4_0 *b, float *y)
-{
-    const int half = FTK_QBLOCK / 2;
-    for (; n > 0; n -= FTK_QBLOCK, b++, y += FTK_QBLOCK) {
-        const float d = ftk_f16_f32(b->d);
-        for (int i = 0; i < half; i++) {
-            y[i] = d * (float)((b->q[i] & 15) - 8);
-            y[i + half] = d * (float)((b->q[i] >> 4) - 8);
+    const bool min = ftk_type_form(type).min;
+    for (int i = 0; i < n; i += FTK_QBLOCK) {
+        block w;
+        read_block(type, row, (size_t)i / FTK_QBLOCK, &w);
+        for (int j = 0; j < FTK_QBLOCK; j++) {
+            const int h = j * 2 / FTK_QBLOCK;
+            const float v = w.s[h] * (float)w.v[j];
+            y[i + j] = min ? v + w.m[h] : v;
         }
     }
 }
@@ -171,8 +192,7 @@ static void dequant_row_ref(ftk_type type, int n, const void *row, float *y)
     case FTK_TYPE_BF16:
         for (int i = 0; i < n; i++) y[i] = ftk_bf16_f32(half[i]);
         break;
-    case FTK_TYPE_Q8_0: dequant_q8_0(n, row, y); break;
-    case FTK_TYPE_Q4_0: dequant_q4_0(n, row, y); break;
+    default: dequant_blocks(type, n, row, y);
     }
 }
 

@@ -118,7 +118,17 @@ typedef enum ftk_type {
     FTK_TYPE_F32 = 0,
     FTK_TYPE_F16 = 1,
     FTK_TYPE_Q4_0 = 2,
+    FTK_TYPE_Q4_1 = 3,
+    FTK_TYPE_Q5_0 = 6,
+    FTK_TYPE_Q5_1 = 7,
     FTK_TYPE_Q8_0 = 8,
+    FTK_TYPE_Q2_K = 10,
+    FTK_TYPE_Q3_K = 11,
+    FTK_TYPE_Q4_K = 12,
+    FTK_TYPE_Q5_K = 13,
+    FTK_TYPE_Q6_K = 14,
+    FTK_TYPE_IQ4_NL = 20,
+    FTK_TYPE_IQ4_XS = 23,
     FTK_TYPE_BF16 = 30,
 } ftk_type;
 
@@ -210,7 +220,7 @@ typedef struct ftk_model ftk_model;
 typedef struct ftk_model_config {
     size_t size;
     ftk_host host;
-    const char *kernels; /* "ref", "avx2", "avx512"; NULL: the best this machine can run */
+    const char *kernels; /* "ref", "avx2", "avx512", "amx"; NULL: the best this machine can run */
     /* NULL, or called with host.ctx while weights are read and packed: bytes done, of how many; at
      * the end with both the same. Not called where nothing is packed. */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
@@ -218,9 +228,9 @@ typedef struct ftk_model_config {
 
 FTK_API void ftk_model_config_init(ftk_model_config *cfg);
 
-/* Loads a model: architectures llama, qwen2, qwen3, phi3 and gemma3; weights F32, F16, BF16, Q8_0,
- * Q4_0, mixed freely; a SentencePiece or a byte-pair vocabulary (tokenizer.ggml.model = llama or
- * gpt2). Anything else is refused by name, tensors the architecture has no use for among it; only a
+/* Loads a model: architectures llama, qwen2, qwen3, phi3 and gemma3; weights of the types above,
+ * mixed freely; a SentencePiece or a byte-pair vocabulary (tokenizer.ggml.model = llama or gpt2).
+ * Anything else is refused by name, tensors the architecture has no use for among it; only a
  * byte-pair vocabulary's way to cut text into words (tokenizer.ggml.pre), where it is missing or not
  * known, is replaced by "default", and the log gets a warning. What has been packed is read no more,
  * and its pages of the file are given back.

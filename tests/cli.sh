@@ -131,7 +131,7 @@ value --seed 18446744073709551616 "is out of range" "0 to 18446744073709551615" 
 value --drafter x "is unknown" "auto, none, jacobi or lookup" auto
 value --verifier x "is unknown" "exact, reject, traversal or typical" exact
 value --tree x "is unknown" "fitted or paper" fitted
-value --kernels x "is unknown" "ref, avx2 or avx512" ref
+value --kernels x "is unknown" "ref, avx2, avx512 or amx" ref
 value --template x "is unknown" \
     "chatml, llama2, llama3, vicuna, zephyr, mistral, gemma, phi3 or plain" chatml
 value --stop "" "is empty" "a text that is not empty" "'User:'"
@@ -312,6 +312,9 @@ done > "$tmp/story"
 matches "perplexity" \
     '^tokens +[0-9]+.nats per token +[0-9.]+.perplexity +[0-9.]+.bits per byte +[0-9.]+$' \
     perplexity "${m[@]}" -f "$tmp/story" -c 64
+matches "perplexity --chunks" \
+    '^tokens +[0-9]+.nats per token +[0-9.]+.perplexity +[0-9.]+$' \
+    perplexity "${m[@]}" -f "$tmp/story" -c 16 --chunks
 run perplexity "${m[@]}" -f "$tmp/story" -c 64 --json
 pattern='^\{"tokens": [0-9]+, "bytes": 972, "window": 64, "nats_per_token": [0-9.]+,'
 pattern+=' "perplexity": [0-9.]+, "bits_per_byte": [0-9.]+\}$'

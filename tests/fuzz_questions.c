@@ -22,7 +22,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     questions q;
     if (questions_read(&q, path, 0) == 0) {
         size_t sum = 0;
-        for (size_t i = 0; i < q.n; i++) sum += strlen(q.text[i]);
+        for (size_t i = 0; i < q.n; i++) {
+            if (q.at[i].n_turns == 0 || strlen(q.at[i].category) > size + 16) abort();
+            for (size_t t = 0; t < q.at[i].n_turns; t++) sum += strlen(q.at[i].turns[t]);
+        }
         if (sum > size) abort();
     }
     questions_free(&q);

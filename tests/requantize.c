@@ -1,26 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * requantize IN OUT TYPE: copies a model with every matrix in another type, for tests and
- * benchmarks; MIXED deals all types out in turn. IN may mix F32, F16, BF16, Q8_0 and Q4_0; vectors become F32, as do matrices whose
- * rows are no multiple of the block. All keys are copied; general.file_type is set. */
-#include <math.h>
+ * benchmarks. MIXED deals all types out in turn, Q4_K_M is a mixture people use. Vectors become
+ * F32, as do matrices whose rows are no multiple of the block. All keys are copied;
+ * general.file_type is set. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ggufwriter.h"
-#include "kernels/blocks.h"
+#include "quantise.h"
 
-/* The numbers general.file_type has for them; MIXED takes that of its commonest. */
+/* The numbers general.file_type has for them. The last two are mixtures. */
 static const struct {
     const char *name;
     ftk_type type;
     uint32_t file_type;
 } targets[] = {
-    {"F32", FTK_TYPE_F32, 0},   {"Q8_0", FTK_TYPE_Q8_0, 7},  {"Q4_0", FTK_TYPE_Q4_0, 2},
-    {"F16", FTK_TYPE_F16, 1},   {"BF16", FTK_TYPE_BF16, 32}, {"MIXED", FTK_TYPE_Q8_0, 7},
+    {"F32", FTK_TYPE_F32, 0},        {"F16", FTK_TYPE_F16, 1},        {"BF16", FTK_TYPE_BF16, 32},
+    {"Q8_0", FTK_TYPE_Q8_0, 7},      {"Q4_0", FTK_TYPE_Q4_0, 2},      {"Q4_1", FTK_TYPE_Q4_1, 3},
+    {"Q5_0", FTK_TYPE_Q5_0, 8},      {"Q5_1", FTK_TYPE_Q5_1, 9},      {"Q2_K", FTK_TYPE_Q2_K, 10},
+    {"Q3_K", FTK_TYPE_Q3_K, 12},     {"Q4_K", FTK_TYPE_Q4_K, 14},     {"Q5_K", FTK_TYPE_Q5_K, 16},
+    {"Q6_K", FTK_TYPE_Q6_K, 18},     {"IQ4_NL", FTK_TYPE_IQ4_NL, 25},
+    {"IQ4_XS", FTK_TYPE_IQ4_XS, 30}, {"MIXED", FTK_TYPE_Q8_0, 7},
+    {"Q4_K_M", FTK_TYPE_Q4_K, 15},
 };
-enum { N_TARGETS = sizeof targets / sizeof targets[0], MIXED = N_TARGETS - 1 };
+enum { N_TARGETS = sizeof targets / sizeof targets[0], Q4_K_M = N_TARGETS - 1, MIXED = Q4_K_M - 1 };
 
 static void print_line(void *ctx, ftk_log_level level, const char *line)
 {
@@ -29,67 +34,44 @@ static void print_line(void *ctx, ftk_log_level level, const char *line)
     fprintf(stderr, "requantize: %s\n", line);
 }
 
-static int clamp(float x, int lo, int hi)
-{
-    const int i = (int)lrintf(x);
-    return i < lo ? lo : i > hi ? hi : i;
-}
-
-/* The largest magnitude becomes 127. */
-static void put_q8_0(const float *x, gw_bytes *out)
-{
-    float top = 0;
-    for (int i = 0; i < FTK_QBLOCK; i++) top = fmaxf(top, fabsf(x[i]));
-    ftk_q8_0 b = {.d = ftk_f32_f16(top / 127)};
-    const float d = ftk_f16_f32(b.d);
-    for (int i = 0; i < FTK_QBLOCK; i++) b.q[i] = (int8_t)(d > 0 ? clamp(x[i] / d, -127, 127) : 0);
-    gw_put(out, &b, sizeof b);
-}
-
-/* The element of the largest magnitude, with its sign, becomes -8: the one end of [-8, 7]. */
-static void put_q4_0(const float *x, gw_bytes *out)
-{
-    enum { HALF = FTK_QBLOCK / 2 };
-    float top = 0;
-    for (int i = 0; i < FTK_QBLOCK; i++)
-        if (fabsf(x[i]) > fabsf(top)) top = x[i];
-    ftk_q4_0 b = {.d = ftk_f32_f16(top / -8)};
-    const float d = ftk_f16_f32(b.d);
-    int q[FTK_QBLOCK];
-    for (int i = 0; i < FTK_QBLOCK; i++) q[i] = 8 + (d != 0 ? clamp(x[i] / d, -8, 7) : 0);
-    for (int i = 0; i < HALF; i++) b.q[i] = (uint8_t)(q[i] | q[i + HALF] << 4);
-    gw_put(out, &b, sizeof b);
-}
-
 static void put_row(const float *x, uint64_t n, ftk_type type, gw_bytes *out)
 {
     const uint64_t step = ftk_type_block(type);
+    _Alignas(8) unsigned char block[FTK_QUNIT * sizeof(float)];
     for (uint64_t i = 0; i < n; i += step) {
-        if (type == FTK_TYPE_Q8_0) put_q8_0(x + i, out);
-        else if (type == FTK_TYPE_Q4_0) put_q4_0(x + i, out);
-        else if (type == FTK_TYPE_F16) gw_put(out, &(uint16_t){ftk_f32_f16(x[i])}, 2);
-        else if (type == FTK_TYPE_BF16) gw_put(out, &(uint16_t){ftk_f32_bf16(x[i])}, 2);
-        else gw_put(out, &x[i], sizeof x[i]);
+        quantise(type, x + i, block);
+        gw_put(out, block, ftk_type_bytes(type, (size_t)step));
     }
 }
 
-static bool convert(gw *w, const ftk_kernels *k, const ftk_tensor_info *t, ftk_type type)
+/* Of tensor i. In Q4_K_M the tensors that matter most have six bits, as such files are made. */
+static ftk_type choose(int target, size_t i, const char *name)
+{
+    if (target == MIXED) return targets[i % MIXED].type;
+    if (target != Q4_K_M) return targets[target].type;
+    const bool six = strstr(name, "attn_v") || strstr(name, "ffn_down") ||
+                     strcmp(name, "output.weight") == 0;
+    return six ? FTK_TYPE_Q6_K : FTK_TYPE_Q4_K;
+}
+
+static bool convert(gw *w, const ftk_kernels *k, const ftk_tensor_info *t, int target, size_t i)
 {
     char name[80];
     snprintf(name, sizeof name, "%.*s", (int)t->name.n, t->name.p);
     if (!ftk_type_supported(t->type) || t->dims[0] > INT32_MAX) {
-        fprintf(stderr, "requantize: tensor %s has type %s: not F32, F16, BF16, Q8_0 or Q4_0\n",
-                name, ftk_type_name(t->type));
+        fprintf(stderr, "requantize: tensor %s has type %s, which is not supported\n", name,
+                ftk_type_name(t->type));
         return false;
     }
+    ftk_type type = choose(target, i, name);
     if (t->n_dims < 2 || t->dims[0] % ftk_type_block(type) != 0) type = FTK_TYPE_F32;
     const uint64_t rows = t->dims[1] * t->dims[2] * t->dims[3];
     const size_t row_bytes = ftk_type_bytes((ftk_type)t->type, (size_t)t->dims[0]);
     float *x = malloc((size_t)t->dims[0] * sizeof *x);
     if (!x) return false;
     gw_bytes data = {0};
-    for (uint64_t i = 0; i < rows; i++) {
-        const char *row = (const char *)t->data + i * row_bytes;
+    for (uint64_t r = 0; r < rows; r++) {
+        const char *row = (const char *)t->data + r * row_bytes;
         k->dequant_row((ftk_type)t->type, (int)t->dims[0], row, x);
         put_row(x, t->dims[0], type, &data);
     }
@@ -123,7 +105,7 @@ static bool copy(const ftk_gguf *g, gw *w, int target)
     for (size_t i = 0; i < ftk_gguf_n_tensors(g); i++) {
         ftk_tensor_info t;
         ftk_gguf_tensor(g, i, &t);
-        if (!convert(w, &k, &t, target == MIXED ? targets[i % MIXED].type : type)) return false;
+        if (!convert(w, &k, &t, target, i)) return false;
     }
     return true;
 }
@@ -139,7 +121,9 @@ int main(int argc, char **argv)
 {
     const int target = argc == 4 ? find_target(argv[3]) : N_TARGETS;
     if (target == N_TARGETS) {
-        fprintf(stderr, "usage: requantize IN.gguf OUT.gguf F32|F16|BF16|Q8_0|Q4_0|MIXED\n");
+        fprintf(stderr, "usage: requantize IN.gguf OUT.gguf TYPE, where TYPE is one of");
+        for (int i = 0; i < N_TARGETS; i++) fprintf(stderr, " %s", targets[i].name);
+        fprintf(stderr, "\n");
         return 2;
     }
     const ftk_host host = {.log = print_line};

@@ -18,6 +18,11 @@ forbid drafters 'model/|engine/|cli/|verifiers/|kernels/'
 forbid verifiers 'model/|engine/|cli/|drafters/|kernels/'
 forbid src/engine 'cli/'
 forbid src/cli 'base/|model/|engine/|drafters/|verifiers/|kernels/'
+if grep -nE '^#include "(base|kernels|model|engine|drafters|verifiers|tests)/' bench/specbench*.[ch] \
+    bench/questions.[ch] bench/gnuplot.[ch]; then
+    echo "specbench must know foretoken.h alone"
+    fail=1
+fi
 if grep -nE '\b(abort|exit|printf|fprintf|puts|getenv|signal)\(' src/base/*.c src/model/*.c \
     src/engine/*.c kernels/*.c drafters/*.c verifiers/*.c; then
     echo "the library must not print, exit or look at the environment"

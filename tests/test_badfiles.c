@@ -820,17 +820,18 @@ static const bad_tensor tensors[] = {
      "tensor blk.0.attn_q.weight has shape [64, 64, ...] instead of [64, 64]"},
     {"attn_q of one dimension", "blk.0.attn_q.weight", 0, 1, {4096}, 0, FTK_ERR_FORMAT,
      "tensor blk.0.attn_q.weight has shape [4096, 1] instead of [64, 64]"},
-    {"attn_q in Q5_0", "blk.0.attn_q.weight", 6, 2, {64, 64}, 0, FTK_ERR_UNSUPPORTED,
-     "tensor blk.0.attn_q.weight has type Q5_0, which is not supported yet: convert the model "
-     "to Q8_0, Q4_0, F16, BF16 or F32"},
+    {"attn_q in Q5_0", "blk.0.attn_q.weight", 6, 2, {64, 64}, 0, FTK_OK, ""},
+    {"attn_q in MXFP4", "blk.0.attn_q.weight", 39, 2, {64, 64}, 0, FTK_ERR_UNSUPPORTED,
+     "tensor blk.0.attn_q.weight has type MXFP4, which is not supported: convert the model to "
+     "Q4_K, Q5_K, Q6_K, Q8_0, F16, BF16 or F32"},
     {"attn_q in I32", "blk.0.attn_q.weight", 26, 2, {64, 64}, 0, FTK_ERR_UNSUPPORTED,
-     "tensor blk.0.attn_q.weight has type I32, which is not supported yet: convert the model "
-     "to Q8_0, Q4_0, F16, BF16 or F32"},
+     "tensor blk.0.attn_q.weight has type I32, which is not supported: convert the model to "
+     "Q4_K, Q5_K, Q6_K, Q8_0, F16, BF16 or F32"},
     {"norm of 32", "output_norm.weight", 0, 1, {32}, 0, FTK_ERR_FORMAT,
      "tensor output_norm.weight has shape [32, 1] instead of [64, 1]"},
     {"norm in F64", "output_norm.weight", 28, 1, {64}, 0, FTK_ERR_UNSUPPORTED,
-     "tensor output_norm.weight has type F64, which is not supported yet: convert the model "
-     "to Q8_0, Q4_0, F16, BF16 or F32"},
+     "tensor output_norm.weight has type F64, which is not supported: convert the model to "
+     "Q4_K, Q5_K, Q6_K, Q8_0, F16, BF16 or F32"},
     {"norm of NaN", "blk.1.ffn_norm.weight", 0, 1, {64}, 0xFF, FTK_ERR_FORMAT,
      "tensor blk.1.ffn_norm.weight holds values that are not finite"},
     {"RoPE factors of 0", "rope_freqs.weight", 0, 1, {8}, 0, FTK_ERR_FORMAT,
@@ -1039,6 +1040,8 @@ static void test_not_finite(void **state)
         {"blk.0.attn_v.weight", FTK_TYPE_F16, GW_EMBD, GW_EMBD / GW_HEADS * GW_HEADS_KV},
         {"blk.1.ffn_down.weight", FTK_TYPE_F32, GW_FF, GW_EMBD},
         {"output.weight", FTK_TYPE_BF16, GW_EMBD, GW_VOCAB},
+        {"blk.0.attn_q.weight", FTK_TYPE_Q5_1, GW_EMBD, GW_EMBD},
+        {"blk.0.attn_output.weight", FTK_TYPE_IQ4_NL, GW_EMBD, GW_EMBD},
     };
     static unsigned char ones[GW_EMBD * GW_VOCAB * 4]; /* NaN as a float, and as a scale */
     memset(ones, 0xFF, sizeof ones);

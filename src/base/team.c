@@ -99,6 +99,11 @@ static int longer(ftk_team *t)
     return wait;
 }
 
+void ftk_team_give_way(ftk_team *t, bool fewer)
+{
+    if (t->threads > 1) enter(t, fewer ? FTK_TEAM_FEWER : FTK_TEAM_ALL, fewer ? FIRST_WAIT : 0);
+}
+
 void ftk_team_review(ftk_team *t, double seconds, double expected)
 {
     const double stalled = 1e-9 * (double)atomic_exchange(&t->stalled, 0);

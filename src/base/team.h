@@ -8,6 +8,7 @@
 #define FTK_TEAM_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 typedef enum ftk_team_state {
     FTK_TEAM_ALL,   /* all threads run */
@@ -31,6 +32,8 @@ typedef struct ftk_team {
 void ftk_team_init(ftk_team *t, int threads);
 /* Returns once n threads (the same n for everybody) have called it. */
 void ftk_team_wait(ftk_team *t, int n);
+/* Fewer threads run for a while, or, once they have, all again. */
+void ftk_team_give_way(ftk_team *t, bool fewer);
 /* After a pass by `active` threads that took so long: sets `active` for the next one. expected:
  * what a pass of its kind takes, in any unit. */
 void ftk_team_review(ftk_team *t, double seconds, double expected);

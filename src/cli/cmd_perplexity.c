@@ -38,10 +38,31 @@ static ftk_err score(const cli_world *w, int32_t *tokens, size_t n, size_t windo
     return FTK_OK;
 }
 
+/* The way of llama.cpp's perplexity program: BOS, where the model has one, stands before the text;
+ * chunks side by side, what is left over not looked at; BOS takes the place of a chunk's first token;
+ * of each chunk the second half counts. tokens[-1] must be writable. */
+static ftk_err score_chunks(const cli_world *w, int32_t *tokens, size_t n, size_t size, tally *t)
+{
+    const bool bos = w->info.add_bos && w->info.bos >= 0;
+    const size_t known = size / 2 + 1;
+    tokens -= bos;
+    n += bos;
+    for (size_t at = 0; at + size <= n; at += size) {
+        double all, first;
+        if (bos) tokens[at] = w->info.bos;
+        ftk_err err = ftk_score(w->engine, tokens + at, size, &all);
+        if (err == FTK_OK) err = ftk_score(w->engine, tokens + at, known, &first);
+        if (err != FTK_OK) return err;
+        t->nats -= all - first;
+        t->n += size - known;
+    }
+    return FTK_OK;
+}
+
 static void print(const cli_options *o, const tally *t, size_t bytes, size_t window)
 {
     const double mean = t->nats / (double)t->n;
-    const double bits = t->nats / log(2) / (double)bytes;
+    const double bits = t->nats / log(2) / (double)bytes; /* of chunks only a part is counted */
     if (o->json) {
         json_t *j = json_object();
         json_object_set_new(j, "tokens", json_integer((json_int_t)t->n));
@@ -49,16 +70,18 @@ static void print(const cli_options *o, const tally *t, size_t bytes, size_t win
         json_object_set_new(j, "window", json_integer((json_int_t)window));
         json_object_set_new(j, "nats_per_token", cli_json_real(mean));
         json_object_set_new(j, "perplexity", cli_json_real(exp(mean)));
-        json_object_set_new(j, "bits_per_byte", cli_json_real(bits));
+        if (!o->chunks) json_object_set_new(j, "bits_per_byte", cli_json_real(bits));
         cli_out_json(j);
         return;
     }
     char text[256];
     const int n = snprintf(text, sizeof text,
-                           "tokens          %zu\nnats per token  %.4f\nperplexity      %.4f\n"
-                           "bits per byte   %.4f\n",
-                           t->n, mean, exp(mean), bits);
+                           "tokens          %zu\nnats per token  %.4f\nperplexity      %.4f\n",
+                           t->n, mean, exp(mean));
     cli_out(text, (size_t)n);
+    if (o->chunks) return;
+    const int m = snprintf(text, sizeof text, "bits per byte   %.4f\n", bits);
+    cli_out(text, (size_t)m);
 }
 
 static int measure(cli_world *w, const cli_options *o, const cli_bytes *text)
@@ -66,7 +89,8 @@ static int measure(cli_world *w, const cli_options *o, const cli_bytes *text)
     int status = cli_world_open_model(w, o);
     if (status != CLI_DONE) return status;
     const int most = w->info.n_ctx_train < 2048 ? w->info.n_ctx_train : 2048;
-    const int window = o->ctx ? (int)o->ctx : most;
+    const int usual = o->chunks && most > 512 ? 512 : most;
+    const int window = o->ctx ? (int)o->ctx : usual;
     status = cli_world_open_engine(w, o, window, false);
     if (status != CLI_DONE) return status;
 
@@ -77,7 +101,7 @@ static int measure(cli_world *w, const cli_options *o, const cli_bytes *text)
     if (err == FTK_OK) {
         tokens = cli_array(tokens, n + 1, sizeof *tokens);
         memmove(tokens + 1, tokens, n * sizeof *tokens);
-        err = score(w, tokens + 1, n, (size_t)window, &t);
+        err = (o->chunks ? score_chunks : score)(w, tokens + 1, n, (size_t)window, &t);
     }
     free(tokens);
     if (err != FTK_OK) return cli_fail(err, "the text could not be scored");

@@ -44,7 +44,7 @@ static const char *const *tree_names(void)
 /* What a build may know; whether this one and this machine do, the library says. */
 static const char *const *kernel_names(void)
 {
-    static const char *const names[] = {"ref", "avx2", "avx512", NULL};
+    static const char *const names[] = {"ref", "avx2", "avx512", "amx", NULL};
     return names;
 }
 
@@ -106,6 +106,8 @@ static const spec specs[] = {
      NULL},
     {"--full", NULL, FLAG, I, AT(full), 0, 0, NULL, NULL, NULL, "do not shorten arrays and texts",
      NULL},
+    {"--chunks", NULL, FLAG, P, AT(chunks), 0, 0, NULL, NULL, NULL,
+     "count as llama.cpp does: the second half of each -c tokens (default 512)", NULL},
     {"--help", "-h", FLAG, C | G | T | P | I, AT(help), 0, 0, NULL, NULL, NULL, "this text", NULL},
 };
 

@@ -4,6 +4,9 @@
 
 #include "base/clock.h"
 
+static const double budget = 0.06; /* seconds of measuring, about */
+static const double quick = 0.006; /* a pass that is timed as it is */
+
 void ftk_cost_flat(ftk_cost *c)
 {
     for (int i = 0; i < FTK_COST_POINTS; i++) c->seconds[i] = 1.0;
@@ -15,45 +18,110 @@ static void keep_rising(ftk_cost *c)
         if (c->seconds[i] < c->seconds[i - 1]) c->seconds[i] = c->seconds[i - 1];
 }
 
-/* Points from `measured` on: the same cost a row as between the last two, but never more than twice
- * the cost for twice the rows. */
-static void extrapolate(ftk_cost *c, int measured)
-{
-    for (int i = measured; i < FTK_COST_POINTS; i++) {
-        const double last = c->seconds[i - 1];
-        const double step = i >= 2 ? 2 * (last - c->seconds[i - 2]) : last;
-        c->seconds[i] = last + (step < last ? step : last);
-    }
-}
+/* The fastest pass so far of each width: what disturbs a pass only ever adds to it. A large model's
+ * layers are all alike, so passes over one and over some of them tell what all would take. */
+typedef struct {
+    ftk_forward *f;
+    ftk_pass_seq pass;
+    int some; /* layers */
+    double one_layer[FTK_COST_POINTS], some_layers[FTK_COST_POINTS]; /* 0: not timed */
+} timing;
 
-static double time_pass(ftk_forward *f, const ftk_pass_seq *pass)
+static double time_pass(timing *t, int layers)
 {
+    const int all = t->f->layers;
+    t->f->layers = layers;
     const double start = ftk_now();
-    ftk_forward_run(f, pass, 1);
-    return ftk_now() - start;
+    ftk_forward_run(t->f, &t->pass, 1);
+    const double seconds = ftk_now() - start;
+    t->f->layers = all;
+    return seconds;
 }
 
-/* Rounds over all widths, the fastest pass of each: what disturbs a pass only ever adds to it. */
-static int time_widths(ftk_cost *c, ftk_forward *f, ftk_pass_seq *pass, int most)
+static void keep_least(double *least, double seconds)
 {
-    const double budget = 0.06, start = ftk_now();
-    int measured = 0;
+    if (*least == 0 || seconds < *least) *least = seconds;
+}
+
+static double fastest_layer(timing *t)
+{
+    double least = 0;
+    for (int i = 0; i < 3; i++) keep_least(&least, time_pass(t, 1));
+    return least;
+}
+
+/* Starts the threads, warms the caches, finds out whether a core is taken by another program, and
+ * chooses how many layers to time: all, if that is quick. */
+static void warm_up(timing *t)
+{
+    const int all = t->f->layers;
+    double each = fastest_layer(t);
+    ftk_team_give_way(&t->f->team, true);
+    const double fewer = fastest_layer(t);
+    if (fewer < 0.9 * each) each = fewer;
+    else ftk_team_give_way(&t->f->team, false);
+    t->some = each * all < quick ? all : 1 + (int)(quick / 2 / each);
+    if (t->some < 2) t->some = 2;
+    if (t->some >= all) t->some = all;
+    time_pass(t, t->some);
+}
+
+static void time_width(timing *t, int i)
+{
+    t->pass.n_rows = 1 << i;
+    keep_least(&t->some_layers[i], time_pass(t, t->some));
+    if (t->some < t->f->layers) keep_least(&t->one_layer[i], time_pass(t, 1));
+}
+
+/* What timing a width will take, from the widest one below it that was timed. */
+static double expected(const timing *t, int i)
+{
+    int known = i;
+    while (known > 0 && t->some_layers[known] == 0) known--;
+    const double seconds = t->some_layers[known] + t->one_layer[known];
+    return known == i || known == 0 ? seconds : seconds * (1 << (i - known));
+}
+
+/* Rounds over all widths, as far as time allows, those first that say most about the curve. */
+static void time_widths(timing *t, int most)
+{
+    static const int order[FTK_COST_POINTS] = {0, 4, 2, 6, 1, 3, 5, 7};
+    const double start = ftk_now();
     for (int round = 0; round < 8; round++)
-        for (int i = 0; i < FTK_COST_POINTS && 1 << i <= most; i++) {
-            const double spent = ftk_now() - start;
-            /* The first round may take half of the time, later ones what is left. */
-            const double left = round == 0 ? budget / 2 - spent : budget - spent;
-            const double expected =
-                i < measured ? c->seconds[i] : 2 * c->seconds[i > 0 ? i - 1 : 0];
-            if ((round > 0 || i >= 2) && expected > left) break;
-            pass->n_rows = 1 << i;
-            const double t = time_pass(f, pass);
-            if (i == measured || t < c->seconds[i]) c->seconds[i] = t;
-            if (i == measured) measured++;
-        }
-    for (int i = measured - 1; i > 0; i--)
-        if (c->seconds[i - 1] > c->seconds[i]) c->seconds[i - 1] = c->seconds[i];
-    return measured;
+        for (int i = 0; i < FTK_COST_POINTS; i++)
+            if (1 << order[i] <= most && expected(t, order[i]) < budget - (ftk_now() - start))
+                time_width(t, order[i]);
+}
+
+/* Seconds of all layers; 0: not timed. */
+static double whole(const timing *t, int i)
+{
+    if (t->some == t->f->layers || t->some_layers[i] == 0) return t->some_layers[i];
+    const double more = (t->some_layers[i] - t->one_layer[i]) / (t->some - 1);
+    return t->some_layers[i] + (t->f->layers - t->some) * (more > 0 ? more : 0);
+}
+
+/* Widths that were not timed lie on the line through their neighbours; beyond the last one a row
+ * costs what it did before, but twice the rows never more than twice as much. */
+static void draw(ftk_cost *c, const timing *t)
+{
+    int last = 0; /* timed */
+    c->seconds[0] = whole(t, 0);
+    for (int i = 1; i < FTK_COST_POINTS; i++) {
+        c->seconds[i] = whole(t, i);
+        if (c->seconds[i] == 0) continue;
+        for (int j = last; j >= 0 && c->seconds[j] > c->seconds[i]; j--)
+            c->seconds[j] = c->seconds[i];
+        const double step = (c->seconds[i] - c->seconds[last]) / ((1 << i) - (1 << last));
+        for (int j = last + 1; j < i; j++)
+            c->seconds[j] = c->seconds[last] + step * ((1 << j) - (1 << last));
+        last = i;
+    }
+    for (int i = last + 1; i < FTK_COST_POINTS; i++) {
+        const double before = c->seconds[i - 1];
+        const double step = i >= 2 ? 2 * (before - c->seconds[i - 2]) : before;
+        c->seconds[i] = before + (step < before ? step : before);
+    }
 }
 
 ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool)
@@ -68,9 +136,10 @@ ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool)
         ftk_kv_seq_close(&seq);
         return err;
     }
-    ftk_pass_seq pass = {.kv = &seq, .n_rows = 1, .token = tokens};
-    for (int i = 0; i < 2; i++) time_pass(f, &pass); /* starts the threads, warms the caches */
-    extrapolate(c, time_widths(c, f, &pass, most));
+    timing t = {.f = f, .pass = {.kv = &seq, .n_rows = 1, .token = tokens}};
+    warm_up(&t);
+    time_widths(&t, most);
+    draw(c, &t);
     ftk_kv_seq_close(&seq);
     return FTK_OK;
 }

@@ -13,8 +13,8 @@ typedef struct ftk_cost {
 
 /* A flat curve: all widths cost the same. */
 void ftk_cost_flat(ftk_cost *c);
-/* Times passes of 1, 2, 4 ... rows on an empty sequence, the fastest of several each, for ~60 ms or
- * as long as one of 1 and one of 2 rows take; wider ones than fit are extrapolated. Errors: those of ftk_kv_reserve(). */
+/* Times passes of 1, 2, 4 ... rows on an empty sequence, the fastest of several each, for ~60 ms;
+ * wider ones than fit are extrapolated, and of a large model only some layers are run. Errors: those of ftk_kv_reserve(). */
 ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool);
 /* Seconds of a pass over rows (1..128) rows, interpolated. */
 double ftk_cost_at(const ftk_cost *c, int rows);

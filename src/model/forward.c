@@ -20,7 +20,12 @@ typedef struct {
     const ftk_pass_seq *seqs;
     int n_seqs, n_rows, n_logits;
     int ith, nth; /* this thread, of how many */
+    char *act;    /* [FTK_OWN_ROWS][act_stride], [FTK_OWN_ROWS][n_embd]: this thread's own */
+    float *norm;
 } worker;
+
+/* Elements of an activation that each thread rather converts for itself than waits for others. */
+enum { OWN = 2048 };
 
 typedef struct {
     int begin, end;
@@ -41,9 +46,26 @@ static range share(const worker *w, int n, int grain)
     return (range){(int)(begin < n ? begin : n), (int)(end < n ? end : n)};
 }
 
-static void *act_row(const ftk_forward *f, int r)
+/* A row is prepared by one thread for all, or, where rows are few and short, by every thread for
+ * itself: that saves a barrier. n: the row's length. */
+static bool alone(const worker *w, int n)
 {
-    return f->act + (size_t)r * f->act_stride;
+    return w->nth > 1 && w->n_rows <= FTK_OWN_ROWS && w->n_rows * n <= OWN;
+}
+
+static range rows_to_prepare(const worker *w, int n_rows, int n)
+{
+    return alone(w, n) ? (range){0, n_rows} : share(w, n_rows, 1);
+}
+
+static char *act_of(const worker *w, int n)
+{
+    return alone(w, n) ? w->act : w->f->act;
+}
+
+static float *norm_of(const worker *w)
+{
+    return alone(w, w->f->m->hp.n_embd) ? w->norm : w->f->norm;
 }
 
 static bool arch_has(const worker *w, unsigned flag)
@@ -58,48 +80,62 @@ static range multiply(const worker *w, const ftk_mat *mat, int n_rows, float *y,
     const ftk_kernels *k = &f->m->kernels;
     const range o = share(w, mat->n_out, k->matmul_grain);
     if (o.begin < o.end)
-        k->matmul(mat, f->act, f->act_stride, n_rows, o.begin, o.end, y, ldy);
+        k->matmul(mat, act_of(w, mat->n_in), f->act_stride, n_rows, o.begin, o.end, y, ldy);
     return o;
 }
 
 /* act = x, as matrices of type t read it. */
 static void pack_rows(const worker *w, ftk_type t, int n, const float *x)
 {
-    const range r = share(w, w->n_rows, 1);
+    char *act = act_of(w, n);
+    const range r = rows_to_prepare(w, w->n_rows, n);
     for (int i = r.begin; i < r.end; i++)
-        w->f->m->kernels.act_pack(t, n, x + (size_t)i * (size_t)n, act_row(w->f, i));
+        w->f->m->kernels.act_pack(t, n, x + (size_t)i * (size_t)n,
+                                  act + (size_t)i * w->f->act_stride);
 }
 
-/* norm = rms_norm(x) * weight, per row. */
+/* norm_of(w) = rms_norm(x) * weight, per row. */
 static void norm_rows(const worker *w, const float *weight)
 {
     const ftk_forward *f = w->f;
     const int d = f->m->hp.n_embd;
-    const range r = share(w, w->n_rows, 1);
+    float *norm = norm_of(w);
+    const range r = rows_to_prepare(w, w->n_rows, d);
     for (int i = r.begin; i < r.end; i++)
         f->m->kernels.rms_norm(d, f->x + (size_t)i * (size_t)d, weight, f->m->hp.norm_eps,
-                               f->norm + (size_t)i * (size_t)d);
+                               norm + (size_t)i * (size_t)d);
 }
+
+/* Where the x of a product comes from. */
+typedef enum {
+    PACKED,  /* it is in act already */
+    NORMED,  /* norm_rows() */
+    BY_ALL,  /* all threads made parts of every row */
+} source;
 
 /* y = W x + bias for several matrices that read the same x [n_rows][n_in]. They may differ in type;
  * those that read activations in the same form share one conversion. */
-static void project(const worker *w, const float *x, int n, const ftk_mat *mat, const float *bias,
-                    float *y, size_t ldy, bool repack)
+static void project(const worker *w, const float *x, const ftk_mat *mat, const float *bias,
+                    float *y, size_t ldy, source from)
 {
-    if (repack) {
-        barrier(w); /* x is complete, and nobody reads the old act any more */
+    const int n = mat->n_in;
+    if (from != PACKED) {
+        if (from == BY_ALL || !alone(w, n))
+            barrier(w); /* x is complete, and nobody reads the old act any more */
         pack_rows(w, mat->type, n, x);
-        barrier(w);
+        if (!alone(w, n))
+            barrier(w);
     }
     const range o = multiply(w, mat, w->n_rows, y, ldy);
     for (int r = 0; bias && r < w->n_rows; r++)
         w->f->m->kernels.add(o.end - o.begin, bias + o.begin, y + (size_t)r * ldy + o.begin);
 }
 
-/* Whether matrices of the two types read the same packed activations: see ftk_kernels.act_pack. */
-static bool same_act(ftk_type a, ftk_type b)
+/* Of b's x, once a has read it: matrices may read the same packed activations, see
+ * ftk_kernels.act_pack. */
+static source after(const ftk_mat *a, const ftk_mat *b)
 {
-    return a == b || (ftk_type_block(a) == 1 && ftk_type_block(b) == 1);
+    return (ftk_type_block(a->type) == 1) == (ftk_type_block(b->type) == 1) ? PACKED : NORMED;
 }
 
 /* x += out on this thread's columns, which are those it has just multiplied. */
@@ -147,37 +183,53 @@ static void place_heads(const worker *w, const float *norm, const float *cs, int
         k->rope(n, hp->head_dim, hp->n_rot, cs, x);
 }
 
-/* Turns queries and keys, stores keys and values in the cache: for this thread's rows. */
-static void store_rows(const worker *w, int layer)
+/* A thread takes whole KV heads where they can be dealt out evenly: then it attends only to keys that
+ * it has stored itself. Else rows to store, and tiles of rows of a head to attend. */
+static bool by_heads(const worker *w)
+{
+    return w->f->m->hp.n_head_kv % w->nth == 0;
+}
+
+/* Turns queries and keys of a row's KV heads [h0, h1) and stores their keys and values. */
+static void store_heads(const worker *w, int layer, int i, int h0, int h1)
 {
     const ftk_forward *f = w->f;
     const ftk_kernels *k = &f->m->kernels;
     const ftk_hparams *hp = &f->m->hp;
     const ftk_layer *l = &f->m->layers[layer];
-    const int dq = hp->n_head * hp->head_dim, dkv = hp->n_head_kv * hp->head_dim;
-    const range r = share(w, w->n_rows, 1);
-    for (int i = r.begin; i < r.end; i++) {
-        const float *cs = f->cs[hp->windowed[layer]] + (size_t)i * (size_t)hp->n_rot;
-        float *key = f->kv + (size_t)i * 2 * (size_t)dkv, *value = key + dkv;
-        place_heads(w, l->q_norm, cs, hp->n_head, f->q + (size_t)i * (size_t)dq);
-        place_heads(w, l->k_norm, cs, hp->n_head_kv, key);
-        const struct ftk_row *row = &f->rows[i];
-        for (int h = 0; h < hp->n_head_kv; h++) {
-            k->kv_store(f->kv_type, hp->head_dim, key + h * hp->head_dim,
-                        ftk_kv_at(row->kv, layer, 0, h, row->slot));
-            k->kv_store(f->kv_type, hp->head_dim, value + h * hp->head_dim,
-                        ftk_kv_at(row->kv, layer, 1, h, row->slot));
-        }
+    const int dim = hp->head_dim, group = hp->n_head / hp->n_head_kv;
+    const size_t dq = (size_t)(hp->n_head * dim), dkv = (size_t)(hp->n_head_kv * dim);
+    const float *cs = f->cs[hp->windowed[layer]] + (size_t)i * (size_t)hp->n_rot;
+    float *key = f->kv + (size_t)i * 2 * dkv, *value = key + dkv;
+    place_heads(w, l->q_norm, cs, (h1 - h0) * group, f->q + (size_t)i * dq + h0 * group * dim);
+    place_heads(w, l->k_norm, cs, h1 - h0, key + h0 * dim);
+    const struct ftk_row *row = &f->rows[i];
+    for (int h = h0; h < h1; h++) {
+        k->kv_store(f->kv_type, dim, key + h * dim, ftk_kv_at(row->kv, layer, 0, h, row->slot));
+        k->kv_store(f->kv_type, dim, value + h * dim, ftk_kv_at(row->kv, layer, 1, h, row->slot));
     }
 }
 
-/* Attention: items are tiles of rows of one session and one KV head, dealt out in turn. */
+static void store(const worker *w, int layer)
+{
+    const int n_head_kv = w->f->m->hp.n_head_kv;
+    const bool heads = by_heads(w);
+    const range h = heads ? share(w, n_head_kv, 1) : (range){0, n_head_kv};
+    const range r = heads ? (range){0, w->n_rows} : share(w, w->n_rows, 1);
+    for (int i = r.begin; i < r.end; i++)
+        store_heads(w, layer, i, h.begin, h.end);
+    if (!heads)
+        barrier(w);
+}
+
 static void attend(const worker *w, int layer)
 {
     const ftk_forward *f = w->f;
     const ftk_hparams *hp = &f->m->hp;
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     float *scratch = f->scratch + (size_t)w->ith * f->scratch_stride;
+    const bool heads = by_heads(w);
+    const range own = heads ? share(w, hp->n_head_kv, 1) : (range){0, hp->n_head_kv};
     int row = 0, item = 0;
     for (int s = 0; s < w->n_seqs; s++) {
         const ftk_pass_seq *seq = &w->seqs[s];
@@ -198,8 +250,8 @@ static void attend(const worker *w, int layer)
         };
         for (int r = 0; r < seq->n_rows; r += FTK_ATTN_TILE) {
             const int end = r + FTK_ATTN_TILE < seq->n_rows ? r + FTK_ATTN_TILE : seq->n_rows;
-            for (int h = 0; h < hp->n_head_kv; h++)
-                if (item++ % w->nth == w->ith)
+            for (int h = own.begin; h < own.end; h++)
+                if (heads || item++ % w->nth == w->ith)
                     f->m->kernels.attention(&a, h, r, end, scratch);
         }
         row += seq->n_rows;
@@ -213,17 +265,15 @@ static void attention_block(const worker *w, int i)
     const ftk_hparams *hp = &f->m->hp;
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
+    const float *norm = norm_of(w);
     norm_rows(w, l->attn_norm);
-    project(w, f->norm, hp->n_embd, &l->q, l->q_bias, f->q, dq, true);
-    project(w, f->norm, hp->n_embd, &l->k, l->k_bias, f->kv, 2 * dkv,
-            !same_act(l->q.type, l->k.type));
-    project(w, f->norm, hp->n_embd, &l->v, l->v_bias, f->kv + dkv, 2 * dkv,
-            !same_act(l->k.type, l->v.type));
+    project(w, norm, &l->q, l->q_bias, f->q, dq, NORMED);
+    project(w, norm, &l->k, l->k_bias, f->kv, 2 * dkv, after(&l->q, &l->k));
+    project(w, norm, &l->v, l->v_bias, f->kv + dkv, 2 * dkv, after(&l->k, &l->v));
     barrier(w);
-    store_rows(w, i);
-    barrier(w);
+    store(w, i);
     attend(w, i);
-    project(w, f->attn, (int)dq, &l->o, l->o_bias, f->out, (size_t)hp->n_embd, true);
+    project(w, f->attn, &l->o, l->o_bias, f->out, (size_t)hp->n_embd, BY_ALL);
     add_rows(w, l->attn_post_norm);
 }
 
@@ -232,10 +282,10 @@ static void ffn_block(const worker *w, int i)
     const ftk_forward *f = w->f;
     const ftk_layer *l = &f->m->layers[i];
     const ftk_hparams *hp = &f->m->hp;
+    const float *norm = norm_of(w);
     norm_rows(w, l->ffn_norm);
-    project(w, f->norm, hp->n_embd, &l->gate, NULL, f->gate, (size_t)hp->n_ff, true);
-    project(w, f->norm, hp->n_embd, &l->up, NULL, f->up, (size_t)hp->n_ff,
-            !same_act(l->gate.type, l->up.type));
+    project(w, norm, &l->gate, NULL, f->gate, (size_t)hp->n_ff, NORMED);
+    project(w, norm, &l->up, NULL, f->up, (size_t)hp->n_ff, after(&l->gate, &l->up));
     const ftk_kernels *k = &f->m->kernels;
     const range o = share(w, hp->n_ff, k->matmul_grain);
     for (int r = 0; r < w->n_rows; r++) {
@@ -243,7 +293,7 @@ static void ffn_block(const worker *w, int i)
         (arch_has(w, FTK_ARCH_GELU) ? k->gelu_mul : k->silu_mul)(o.end - o.begin, f->gate + at,
                                                                  f->up + at);
     }
-    project(w, f->gate, hp->n_ff, &l->down, NULL, f->out, (size_t)hp->n_embd, true);
+    project(w, f->gate, &l->down, NULL, f->out, (size_t)hp->n_embd, BY_ALL);
     add_rows(w, l->ffn_post_norm);
 }
 
@@ -284,17 +334,21 @@ static void output_rows(const worker *w)
     const ftk_forward *f = w->f;
     const ftk_kernels *k = &f->m->kernels;
     const ftk_hparams *hp = &f->m->hp;
-    const range mine = share(w, w->n_logits, 1);
+    const range mine = rows_to_prepare(w, w->n_logits, hp->n_embd);
+    float *norm = norm_of(w);
+    char *act = act_of(w, hp->n_embd);
     int row = 0, nth_logits = 0;
     for (int s = 0; s < w->n_seqs; row += w->seqs[s++].n_rows)
         for (int i = w->seqs[s].first_logits; i < w->seqs[s].n_rows; i++, nth_logits++) {
             if (nth_logits < mine.begin || nth_logits >= mine.end)
                 continue;
             const size_t at = (size_t)(row + i) * (size_t)hp->n_embd;
-            k->rms_norm(hp->n_embd, f->x + at, f->m->output_norm, hp->norm_eps, f->norm + at);
-            k->act_pack(f->m->output.type, hp->n_embd, f->norm + at, act_row(f, nth_logits));
+            k->rms_norm(hp->n_embd, f->x + at, f->m->output_norm, hp->norm_eps, norm + at);
+            k->act_pack(f->m->output.type, hp->n_embd, norm + at,
+                        act + (size_t)nth_logits * f->act_stride);
         }
-    barrier(w);
+    if (!alone(w, hp->n_embd))
+        barrier(w);
     if (w->n_logits > 0)
         multiply(w, &f->m->output, w->n_logits, f->logits, (size_t)hp->n_vocab);
 }
@@ -302,9 +356,11 @@ static void output_rows(const worker *w)
 static void run(const worker *w)
 {
     embed_rows(w);
-    for (int i = 0; i < w->f->m->hp.n_layer; i++) {
-        attention_block(w, i); /* norm_rows reads the rows this thread has just written, or */
-        ffn_block(w, i);       /* those that stand behind the barrier at a block's end */
+    if (alone(w, w->f->m->hp.n_embd))
+        barrier(w); /* else each thread norms the rows it has just written */
+    for (int i = 0; i < w->f->layers; i++) {
+        attention_block(w, i);
+        ffn_block(w, i);
     }
     output_rows(w);
     barrier(w); /* that of the parallel region's end would spin for long */
@@ -330,6 +386,8 @@ void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs)
         worker w = all;
         w.ith = omp_get_thread_num();
         w.nth = omp_get_num_threads();
+        w.act = f->own_act + (size_t)w.ith * FTK_OWN_ROWS * f->act_stride;
+        w.norm = f->own_norm + (size_t)w.ith * FTK_OWN_ROWS * (size_t)f->m->hp.n_embd;
         run(&w);
     }
 #else
@@ -356,7 +414,7 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     const size_t rows = (size_t)max_rows, d = (size_t)hp->n_embd, ff = (size_t)hp->n_ff;
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
-    *f = (ftk_forward){.m = m, .max_rows = max_rows, .kv_type = kv_type};
+    *f = (ftk_forward){.m = m, .layers = hp->n_layer, .max_rows = max_rows, .kv_type = kv_type};
     ftk_team_init(&f->team, threads);
     f->act_stride = widest_act(m);
     f->scratch_stride = (m->kernels.attn_scratch(hp->head_dim, hp->n_head / hp->n_head_kv,
@@ -370,6 +428,8 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     f->up = ftk_alloc_raw(h, rows, ff * sizeof(float));
     f->out = ftk_alloc_raw(h, rows, d * sizeof(float));
     f->act = ftk_alloc_raw(h, rows, f->act_stride);
+    f->own_act = ftk_alloc_raw(h, (size_t)threads * FTK_OWN_ROWS, f->act_stride);
+    f->own_norm = ftk_alloc_raw(h, (size_t)threads * FTK_OWN_ROWS, d * sizeof(float));
     f->freq[0] = context > hp->n_ctx_short ? m->rope.freq_long : m->rope.freq;
     f->freq[1] = m->rope.freq_window;
     f->cs[0] = ftk_alloc_raw(h, rows, (size_t)hp->n_rot * sizeof(float));
@@ -379,7 +439,7 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     f->rows = ftk_alloc_raw(h, rows, sizeof *f->rows);
     f->logits = ftk_alloc_raw(h, rows, (size_t)hp->n_vocab * sizeof(float));
     if (!f->x || !f->norm || !f->q || !f->kv || !f->attn || !f->gate || !f->up || !f->out ||
-        !f->act || !f->cs[0] || !f->cs[1] || !f->scratch || !f->chain || !f->rows || !f->logits)
+        !f->act || !f->own_act || !f->own_norm || !f->cs[0] || !f->cs[1] || !f->scratch || !f->chain || !f->rows || !f->logits)
         return ftk_fail(h, FTK_ERR_NOMEM,
                         "no memory for passes of %d rows: use a smaller max_rows", max_rows);
     for (int i = 0; i < FTK_MAX_NODES; i++)
@@ -396,7 +456,8 @@ void ftk_forward_close(ftk_forward *f)
     if (f->cs[1] != f->cs[0])
         ftk_release(h, f->cs[1]);
     void *const all[] = {f->x,    f->norm, f->q,     f->kv,      f->attn,  f->gate, f->up,
-                         f->out,  f->act,  f->cs[0], f->scratch, f->chain, f->rows, f->logits};
+                         f->out,  f->act,  f->cs[0], f->scratch, f->chain, f->rows, f->logits,
+                         f->own_act, f->own_norm};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         ftk_release(h, all[i]);
     *f = (ftk_forward){0};

@@ -21,9 +21,12 @@ typedef struct ftk_pass_seq {
     int first_logits;     /* rows from here on get logits; n_rows: none */
 } ftk_pass_seq;
 
+enum { FTK_OWN_ROWS = 4 }; /* rows that threads prepare each for itself, at most */
+
 /* Work space of passes up to max_rows rows, and the threads that run them. */
 typedef struct ftk_forward {
     const ftk_model *m;
+    int layers; /* a pass runs the first so many: all of them, but while costs are measured */
     int max_rows;
     ftk_type kv_type;
     float *x;       /* [max_rows][n_embd] the residual stream */
@@ -35,6 +38,8 @@ typedef struct ftk_forward {
     float *out;     /* [max_rows][n_embd] what a block adds to x */
     char *act;      /* [max_rows][act_stride] activations as matmul reads them */
     size_t act_stride;
+    char *own_act;   /* [threads][FTK_OWN_ROWS][act_stride] of passes over few rows */
+    float *own_norm; /* [threads][FTK_OWN_ROWS][n_embd] */
     const float *freq[2]; /* [n_rot / 2] of layers that see everything, of windowed ones */
     float *cs[2];   /* [max_rows][n_rot] cos and sin of the row's position, for each of the two;
                        the second is the first where they turn alike */

@@ -48,8 +48,8 @@ static ftk_err find_tensor(const loader *l, const char *name, uint64_t n_in, uin
                         info->n_dims > 2 ? ", ..." : "", n_in, n_out);
     if (!ftk_type_supported(info->type))
         return ftk_fail(h, FTK_ERR_UNSUPPORTED,
-                        "%s: tensor %s has type %s, which is not supported yet: convert the model "
-                        "to Q8_0, Q4_0, F16, BF16 or F32",
+                        "%s: tensor %s has type %s, which is not supported: convert the model to "
+                        "Q4_K, Q5_K, Q6_K, Q8_0, F16, BF16 or F32",
                         l->path, name, ftk_type_name(info->type));
     return FTK_OK;
 }

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * specbench: the questions of Spec-Bench over any drafters, verifiers and model, in the benchmark's
+ * own protocol (github.com/hemingkx/Spec-Bench) and answer format. A client of foretoken.h alone.
+ */
+#include "specbench.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "run.h"
+
+static void help(void)
+{
+    printf("specbench -m MODEL --questions FILE --out DIR [options]: Spec-Bench's protocol\n"
+           "specbench --report DIR: sums up what is there, without a model\n\n"
+           "  --drafters LIST   names with commas between them (default none,jacobi,lookup,auto);\n"
+           "                    none, the baseline, is always measured\n"
+           "  --verifiers LIST  each with each drafter but none (default exact)\n"
+           "  --max-new N       tokens of an answer at most (default 1024)\n"
+           "  --repeat N        runs over all questions (default 3)\n"
+           "  --limit N         the first N questions of each family (default: all)\n"
+           "  --temp X          temperature (default 0: the likeliest token)\n"
+           "  --seed N          of the random numbers above that (default 0)\n"
+           "  -t N              threads (default: all cores)\n"
+           "  --ctx N           context in tokens (default: the model's, at most 4096)\n"
+           "  --template NAME   chat template (default: the model's own)\n"
+           "  --warmup N        answers of each method before it counts (default 3)\n"
+           "  --peers FILE      CSV of other programs' results to show beside; bench/peers.md\n\n"
+           "A run that was interrupted goes on when it is started again with the same options.\n");
+}
+
+static double real(const char *option, const char *text, double lowest, double highest)
+{
+    char *end;
+    const double x = strtod(text, &end);
+    if (end == text || *end || !(x >= lowest && x <= highest))
+        run_die("%s %s: give a number from %g to %g", option, text, lowest, highest);
+    return x;
+}
+
+static void take_option(spec_options *o, const char *option, const char *value)
+{
+    const struct {
+        const char *name;
+        const char **text;
+        int *number;
+        int lowest, highest;
+    } known[] = {
+        {"-m", &o->model, NULL, 0, 0},
+        {"--questions", &o->questions, NULL, 0, 0},
+        {"--out", &o->out, NULL, 0, 0},
+        {"--report", &o->report, NULL, 0, 0},
+        {"--peers", &o->peers, NULL, 0, 0},
+        {"--drafters", &o->drafters, NULL, 0, 0},
+        {"--verifiers", &o->verifiers, NULL, 0, 0},
+        {"--template", &o->tmpl, NULL, 0, 0},
+        {"--max-new", NULL, &o->max_new, 1, 1 << 20},
+        {"--repeat", NULL, &o->repeat, 1, SPEC_MAX_REPEAT},
+        {"--limit", NULL, &o->limit, 1, 1 << 20},
+        {"-t", NULL, &o->threads, 1, 256},
+        {"--ctx", NULL, &o->ctx, 16, 1 << 24},
+        {"--warmup", NULL, &o->warmup, 0, 100},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(option, known[i].name) != 0) continue;
+        if (known[i].text)
+            *known[i].text = value;
+        else
+            *known[i].number = (int)run_number(option, value, known[i].lowest, known[i].highest);
+        return;
+    }
+    if (strcmp(option, "--temp") == 0)
+        o->temperature = real(option, value, 0, 100);
+    else if (strcmp(option, "--seed") == 0)
+        o->seed = run_number(option, value, 0, INT64_MAX);
+    else
+        run_die("%s is unknown: see specbench --help", option);
+}
+
+/* The name in the library's list that equals the first n bytes of text. */
+static const char *find(const char *option, const char *const *names, const char *text, size_t n)
+{
+    for (int i = 0; names[i]; i++)
+        if (strlen(names[i]) == n && memcmp(names[i], text, n) == 0) return names[i];
+    char all[256] = "";
+    for (int i = 0; names[i]; i++)
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? ", " : "", names[i]);
+    run_die("%s: there is no \"%.*s\": give some of %s, with commas between them", option, (int)n,
+            text, all);
+}
+
+static void add_method(spec_options *o, const char *drafter, const char *verifier)
+{
+    spec_method m = {.drafter = drafter, .verifier = verifier};
+    const bool exact = strcmp(verifier, "exact") == 0;
+    snprintf(m.name, sizeof m.name, "%s%s%s", drafter, exact ? "" : "+", exact ? "" : verifier);
+    for (int i = 0; i < o->n_methods; i++)
+        if (strcmp(o->methods[i].name, m.name) == 0) return;
+    if (o->n_methods == SPEC_MAX_METHODS)
+        run_die("more than %d methods: give fewer --drafters or --verifiers", SPEC_MAX_METHODS);
+    o->methods[o->n_methods++] = m;
+}
+
+static void make_methods(spec_options *o)
+{
+    add_method(o, "none", "exact");
+    for (const char *d = o->drafters; *d;) {
+        const size_t n = strcspn(d, ",");
+        const char *drafter = find("--drafters", ftk_drafters(), d, n);
+        for (const char *v = o->verifiers; *v;) {
+            const size_t k = strcspn(v, ",");
+            const char *verifier = find("--verifiers", ftk_verifiers(), v, k);
+            if (strcmp(drafter, "none") != 0) add_method(o, drafter, verifier);
+            v += k + (v[k] == ',');
+        }
+        d += n + (d[n] == ',');
+    }
+}
+
+/* Keeps the first `limit` questions of each family. */
+static void limit_families(questions *q, size_t limit)
+{
+    questions few = {.at = calloc(q->n, sizeof *few.at), .bad = q->bad};
+    if (!few.at) run_die("no memory for %zu questions", q->n);
+    size_t left = 0;
+    for (size_t i = 0; i < q->n; i++) {
+        const char *family = spec_family(q->at[i].category);
+        size_t have = 0;
+        for (size_t j = 0; j < few.n; j++)
+            have += strcmp(spec_family(few.at[j].category), family) == 0;
+        if (have < limit)
+            few.at[few.n++] = q->at[i];
+        else
+            q->at[left++] = q->at[i];
+    }
+    q->n = left;
+    questions_free(q);
+    *q = few;
+}
+
+int main(int argc, char **argv)
+{
+    spec_options o = {.drafters = "none,jacobi,lookup,auto",
+                      .verifiers = "exact",
+                      .max_new = 1024,
+                      .repeat = 3,
+                      .warmup = 3};
+    for (int i = 1; i < argc; i += 2) {
+        if (strcmp(argv[i], "--help") == 0) {
+            help();
+            return 0;
+        }
+        if (i + 1 >= argc)
+            run_die("%s needs a value, or is unknown: see specbench --help", argv[i]);
+        take_option(&o, argv[i], argv[i + 1]);
+    }
+    if (o.peers && access(o.peers, R_OK) != 0) /* now, not after hours */
+        run_die("--peers %s: %s: give a CSV file; bench/peers.md tells more", o.peers,
+                strerror(errno));
+    if (o.report) {
+        spec_report(o.report, o.peers);
+        return 0;
+    }
+    if (!o.model || !o.questions || !o.out)
+        run_die("usage: specbench -m MODEL --questions FILE --out DIR [options]; "
+                "specbench --help tells more");
+    make_methods(&o);
+    questions q;
+    if (questions_read(&q, o.questions, 0) != 0) return 1;
+    if (o.limit > 0) limit_families(&q, (size_t)o.limit);
+    spec_run(&o, &q);
+    spec_report(o.out, o.peers);
+    questions_free(&q);
+    return 0;
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The matrix product of block types for AMX, for many activation rows at once; fewer rows and the
+ * float types stay with AVX-512. Compiled with its flags. The tiles only form sums of whole numbers,
+ * which are exact in any order, and what is done with them is done in the same order as there: so
+ * the bits are those of AVX-512, and the number of rows may decide who computes. */
+#if defined(__x86_64__)
+#include "kernels/avx512_vector.h"
+
+#include "kernels/amxtile.h"
+#include "kernels/blocktile.h"
+#include "kernels/levels.h"
+
+enum {
+    ROWS = 16,  /* of a tile */
+    FEWEST = 8, /* activation rows for which tiles pay */
+};
+
+/* The tiles: sums and activations of 16 rows, of the rows left over, and the weights; each for
+ * blocks of 32 and for halves of 16. */
+#define SUMS 0
+#define CODES 1
+#define LEFT_SUMS 2
+#define LEFT_CODES 3
+#define WEIGHTS 4
+#define HALF_CODES 5
+#define LEFT_HALF_CODES 6
+#define HALF_WEIGHTS 7
+
+static amx_config configuration(int left)
+{
+    amx_config c = {.palette = 1};
+    const uint8_t rest = (uint8_t)(left > 0 ? left : 1); /* a tile may not have no rows */
+    const struct {
+        uint8_t rows;
+        uint16_t bytes;
+    } shapes[8] = {[SUMS] = {ROWS, WIDTH * sizeof(int32_t)},
+                   [CODES] = {ROWS, FTK_QBLOCK},
+                   [LEFT_SUMS] = {rest, WIDTH * sizeof(int32_t)},
+                   [LEFT_CODES] = {rest, FTK_QBLOCK},
+                   [WEIGHTS] = {FTK_QBLOCK / FTK_GROUP, WIDTH * FTK_GROUP},
+                   [HALF_CODES] = {ROWS, FTK_QBLOCK / 2},
+                   [LEFT_HALF_CODES] = {rest, FTK_QBLOCK / 2},
+                   [HALF_WEIGHTS] = {FTK_QBLOCK / FTK_GROUP / 2, WIDTH * FTK_GROUP}};
+    for (int i = 0; i < 8; i++) {
+        c.rows[i] = shapes[i].rows;
+        c.row_bytes[i] = shapes[i].bytes;
+    }
+    return c;
+}
+
+#define MULTIPLY(sums, codes, weights, x, x_stride, w, to) \
+    do {                                                   \
+        AMX_ZERO(sums);                                    \
+        AMX_LOAD(codes, x, x_stride);                      \
+        AMX_LOAD(weights, w, WIDTH * FTK_GROUP);           \
+        AMX_DOT(sums, codes, weights);                     \
+        AMX_STORE(sums, to, WIDTH * sizeof(int32_t));      \
+    } while (0)
+
+/* A block's sums of codes by activations, of its whole or of its halves. */
+typedef struct sums {
+    int32_t part[2][ROWS][WIDTH] __attribute__((aligned(64)));
+} sums;
+
+INLINE void multiply(bool halves, bool left, const ftk_qact *x, size_t stride,
+                     const unsigned char *w, sums *s)
+{
+    const unsigned char *w1 = w + FTK_QBLOCK / 2 * WIDTH;
+    const int8_t *x1 = x->q + FTK_QBLOCK / 2;
+    if (!halves && !left) {
+        MULTIPLY(SUMS, CODES, WEIGHTS, x->q, stride, w, s->part[0]);
+    } else if (!halves) {
+        MULTIPLY(LEFT_SUMS, LEFT_CODES, WEIGHTS, x->q, stride, w, s->part[0]);
+    } else if (!left) {
+        MULTIPLY(SUMS, HALF_CODES, HALF_WEIGHTS, x->q, stride, w, s->part[0]);
+        MULTIPLY(SUMS, HALF_CODES, HALF_WEIGHTS, x1, stride, w1, s->part[1]);
+    } else {
+        MULTIPLY(LEFT_SUMS, LEFT_HALF_CODES, HALF_WEIGHTS, x->q, stride, w, s->part[0]);
+        MULTIPLY(LEFT_SUMS, LEFT_HALF_CODES, HALF_WEIGHTS, x1, stride, w1, s->part[1]);
+    }
+}
+
+/* The codes of a block, a byte each, in the order of a weight tile. */
+INLINE const unsigned char *codes_of(ftk_type type, const unsigned char *w, unsigned char *buffer)
+{
+    if (ftk_type_form(type).bits == 8) return w;
+    for (int g = 0; g < 4; g++) {
+        vi v[2];
+        unpack(type, w, g, v);
+        _mm512_store_si512(buffer + g * WIDTH * FTK_GROUP, v[0]);
+        _mm512_store_si512(buffer + (g + 4) * WIDTH * FTK_GROUP, v[1]);
+    }
+    return buffer;
+}
+
+/* What block_tile() does, for 16 rows or, if left, for fewer. */
+INLINE void amx_tile(const tile *t, ftk_type type, bool left, int rows)
+{
+    const ftk_form f = ftk_type_form(type);
+    const bool halves = f.sub < FTK_QBLOCK;
+    const int n_units = t->n_in / f.unit, per_unit = f.unit / FTK_QBLOCK;
+    const size_t bytes = WIDTH * ftk_lane_block_codes(f);
+    const unsigned char *at = t->panel, *w = t->panel + t->scale_bytes;
+    unsigned char buffer[WIDTH * FTK_QBLOCK] __attribute__((aligned(64)));
+    sums s;
+    vf acc[ROWS];
+    UNROLL for (int r = 0; r < ROWS; r++) acc[r] = vf_zero();
+    size_t b = 0;
+    for (int u = 0; u < n_units; u++) {
+        const vf d = vf_halves(at), dm = f.min ? vf_halves(at + WIDTH * sizeof(uint16_t)) : d;
+        at += WIDTH * (f.min ? 2 : 1) * sizeof(uint16_t);
+        for (int i = 0; i < per_unit; i++, b++, w += bytes) {
+            const scales sc = read_scales(type, d, dm, at);
+            at += WIDTH * ftk_lane_block_scales(f);
+            for (size_t p = 0; p < bytes; p += 64)
+                _mm_prefetch((const char *)w + t->panel_bytes + p, _MM_HINT_T1);
+            const ftk_qact *x = (const ftk_qact *)t->act + b;
+            multiply(halves, left, x, t->act_stride, codes_of(type, w, buffer), &s);
+            UNROLL for (int r = 0; r < ROWS; r++) {
+                if (left && r >= rows) break;
+                const ftk_qact *xr = (const void *)((const char *)x + (size_t)r * t->act_stride);
+                dots dot;
+                dots_start(type, xr, &dot);
+                dot.lo = _mm512_add_epi32(dot.lo, vi_load(s.part[0][r]));
+                if (halves) dot.hi = _mm512_add_epi32(dot.hi, vi_load(s.part[1][r]));
+                acc[r] = add_block(type, &sc, &dot, xr, acc[r]);
+            }
+        }
+    }
+    UNROLL for (int r = 0; r < ROWS; r++) {
+        if (left && r >= rows) break;
+        vf_store(t->y + (size_t)r * t->ldy, t->n_out, acc[r]);
+    }
+}
+
+typedef void (*amx_fn)(const tile *t, int rows);
+
+#define AMX_TYPES(X)                                                                           \
+    X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL)  \
+    X(IQ4_XS)
+#define AMX_FN(name)                                                            \
+    static __attribute__((noinline)) void amx_##name(const tile *t, int rows)   \
+    {                                                                           \
+        if (rows == ROWS) amx_tile(t, FTK_TYPE_##name, false, ROWS);            \
+        else amx_tile(t, FTK_TYPE_##name, true, rows);                          \
+    }
+AMX_TYPES(AMX_FN)
+
+static amx_fn amx_of(ftk_type type)
+{
+    switch (type) {
+#define AMX_CASE(name) case FTK_TYPE_##name: return amx_##name;
+        AMX_TYPES(AMX_CASE)
+    default: return NULL;
+    }
+}
+
+static void matmul_amx(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
+                       int o1, float *y, size_t ldy)
+{
+    const amx_fn run = n_rows < FEWEST ? NULL : amx_of(w->type);
+    if (!run) {
+        ftk_avx512_matmul(w, act, act_stride, n_rows, o0, o1, y, ldy);
+        return;
+    }
+    const amx_config config = configuration(n_rows % ROWS);
+    AMX_CONFIGURE(config);
+    tile t = {.n_in = w->n_in, .act_stride = act_stride, .ldy = ldy};
+    t.panel_bytes = ftk_panel_bytes(w->type, WIDTH, w->n_in);
+    t.scale_bytes = ftk_panel_scale_bytes(w->type, WIDTH, w->n_in);
+    for (int o = o0; o < o1; o += WIDTH) {
+        t.panel = (const unsigned char *)w->data + (size_t)(o / WIDTH) * t.panel_bytes;
+        t.act = act;
+        t.y = y + o;
+        t.n_out = o1 - o < WIDTH ? o1 - o : WIDTH;
+        for (int left = n_rows; left > 0; left -= ROWS) {
+            run(&t, left < ROWS ? left : ROWS);
+            t.act += ROWS * act_stride;
+            t.y += ROWS * ldy;
+        }
+    }
+    AMX_RELEASE();
+}
+
+#ifdef FTK_AMX_EMULATED
+void ftk_kernels_amx_emulated(ftk_kernels *k)
+#else
+void ftk_kernels_amx(ftk_kernels *k)
+#endif
+{
+    k->matmul = matmul_amx;
+}
+#else
+typedef int ftk_amx_unused; /* a translation unit may not be empty */
+#endif

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The matrix product for AVX2 with FMA and F16C. Compiled with -mavx2 -mfma -mf16c. The one
+ * instruction that multiplies unsigned by signed bytes adds pairs in 16 bits, which saturate; so
+ * Q8_0 and IQ4 values are signed here, and the wider the codes, the sooner sums go on in 32. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include "kernels/blocks.h"
+#include "kernels/levels.h"
+#include "kernels/panel.h"
+#include "kernels/vector.h"
+
+enum { WIDTH = 8, TILE = 4 };
+
+typedef __m256i vi;
+typedef __m256 vf;
+
+INLINE vi vi_load(const void *p)
+{
+    return _mm256_load_si256(p);
+}
+
+INLINE vi moved(vi v, int from, int to)
+{
+    if (from < to) return _mm256_slli_epi16(v, to - from);
+    return from > to ? _mm256_srli_epi16(v, from - to) : v;
+}
+
+INLINE vi vi_bits(vi v, int from, int to, int mask)
+{
+    return _mm256_and_si256(moved(v, from, to), _mm256_set1_epi8((char)mask));
+}
+
+INLINE vi vi_or_bits(vi base, vi v, int from, int to, int mask)
+{
+    return _mm256_or_si256(base, vi_bits(v, from, to, mask));
+}
+
+INLINE vi vi_lookup(vi v)
+{
+    const __m128i values = _mm_loadu_si128((const void *)ftk_iq4_values);
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), v);
+}
+
+INLINE vi vi_bytes(const void *p)
+{
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(p));
+}
+
+INLINE vi vi_nibbles(const void *p, int half)
+{
+    const vi v = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p));
+    return half ? _mm256_srli_epi32(v, 4) : _mm256_and_si256(v, _mm256_set1_epi32(15));
+}
+
+INLINE vi broadcast4(const void *p)
+{
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return _mm256_set1_epi32(v);
+}
+
+INLINE vi vi_set1(int i)
+{
+    return _mm256_set1_epi32(i);
+}
+
+INLINE vf vf_of(vi v)
+{
+    return _mm256_cvtepi32_ps(v);
+}
+
+INLINE vf vf_halves(const void *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128(p));
+}
+
+INLINE vf vf_set1(float f)
+{
+    return _mm256_set1_ps(f);
+}
+
+INLINE vf vf_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+
+INLINE vf vf_mul(vf a, vf b)
+{
+    return _mm256_mul_ps(a, b);
+}
+
+INLINE vf vf_add(vf a, vf b)
+{
+    return _mm256_add_ps(a, b);
+}
+
+INLINE vf vf_fma(vf a, vf b, vf c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+INLINE vf vf_fnma(vf a, vf b, vf c)
+{
+    return _mm256_fnmadd_ps(a, b, c);
+}
+
+INLINE vf vf_widen(ftk_type type, const unsigned char *w, size_t k)
+{
+    if (type == FTK_TYPE_F32) return _mm256_load_ps((const void *)(w + k * WIDTH * sizeof(float)));
+    const __m128i h = _mm_load_si128((const void *)(w + k * WIDTH * sizeof(uint16_t)));
+    if (type == FTK_TYPE_F16) return _mm256_cvtph_ps(h);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+}
+
+INLINE void vf_store(float *y, int n, vf v)
+{
+    const vi lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    if (n == WIDTH)
+        _mm256_storeu_ps(y, v);
+    else
+        _mm256_maskstore_ps(y, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), v);
+}
+
+/* Sums of the halves. Signed codes: 32 bits in lo, of both halves. 4 bits: 16 bits in lo, of both,
+ * for 8 * 2 * 15 * 127 fits. Up to 5 bits: 16 bits, for 4 * 2 * 31 * 127 fits. 6 bits: 2 * 2 * 63
+ * * 127 fits, so two groups are added up before they go to 32 bits. */
+typedef struct dots {
+    vi lo, hi;
+    vi lo16, hi16; /* of 6 bits: the group before */
+    vi off[2];
+} dots;
+
+INLINE bool is_signed(ftk_type type)
+{
+    const ftk_form f = ftk_type_form(type);
+    return f.bits == 8 || f.table;
+}
+
+INLINE vi widened(vi v)
+{
+    return _mm256_madd_epi16(v, _mm256_set1_epi16(1));
+}
+
+/* What an offset, a power of two, adds to the product of codes. */
+INLINE vi offset_sum(int offset, int minus)
+{
+    return _mm256_slli_epi32(_mm256_set1_epi32(minus), __builtin_ctz((unsigned)offset));
+}
+
+INLINE void dots_start(ftk_type type, const ftk_qact *a, dots *d)
+{
+    const ftk_form f = ftk_type_form(type);
+    d->lo = d->hi = d->lo16 = d->hi16 = d->off[0] = d->off[1] = _mm256_setzero_si256();
+    if (is_signed(type) || f.offset == 0) return;
+    const bool both = f.sub == FTK_QBLOCK;
+    d->off[0] = offset_sum(f.offset, both ? a->minus : a->minus_half[0]);
+    d->off[1] = offset_sum(f.offset, a->minus_half[1]);
+}
+
+/* |w| times x with the sign of w: 128 * 127 * 2 fits 16 bits. */
+INLINE vi signed_dot(vi w, vi x)
+{
+    return widened(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)));
+}
+
+INLINE void dots_add(ftk_type type, int g, const vi *v, const int8_t *q, dots *d)
+{
+    const vi x0 = broadcast4(q), x1 = broadcast4(q + FTK_QBLOCK / 2);
+    if (is_signed(type)) {
+        const vi s = _mm256_add_epi32(signed_dot(v[0], x0), signed_dot(v[1], x1));
+        d->lo = _mm256_add_epi32(d->lo, s);
+        return;
+    }
+    const vi lo = _mm256_maddubs_epi16(v[0], x0), hi = _mm256_maddubs_epi16(v[1], x1);
+    if (ftk_type_form(type).bits == 4) {
+        d->lo = _mm256_add_epi16(d->lo, _mm256_add_epi16(lo, hi));
+    } else if (ftk_type_form(type).bits < 6) {
+        d->lo = _mm256_add_epi16(d->lo, lo);
+        d->hi = _mm256_add_epi16(d->hi, hi);
+    } else if (g % 2 == 0) {
+        d->lo16 = lo;
+        d->hi16 = hi;
+    } else {
+        d->lo = _mm256_add_epi32(d->lo, widened(_mm256_add_epi16(d->lo16, lo)));
+        d->hi = _mm256_add_epi32(d->hi, widened(_mm256_add_epi16(d->hi16, hi)));
+    }
+}
+
+INLINE vi dots_half(ftk_type type, const dots *d, int i)
+{
+    const vi v = i ? d->hi : d->lo;
+    const vi sum = ftk_type_form(type).bits < 6 ? widened(v) : v;
+    return ftk_type_form(type).offset ? _mm256_add_epi32(sum, d->off[i]) : sum;
+}
+
+INLINE vi dots_both(ftk_type type, const dots *d)
+{
+    const ftk_form f = ftk_type_form(type);
+    if (is_signed(type)) return d->lo;
+    const vi lo = widened(d->lo);
+    const vi sum = f.bits == 4 ? lo : _mm256_add_epi32(lo, widened(d->hi));
+    return f.offset ? _mm256_add_epi32(sum, d->off[0]) : sum;
+}
+
+#include "kernels/matmultile.h"
+
+static size_t pack_bytes_avx2(ftk_type type, int n_out, int n_in)
+{
+    return ftk_panels_bytes(type, WIDTH, n_out, n_in);
+}
+
+static void pack_avx2(ftk_type type, int n_out, int n_in, const void *src, void *dst)
+{
+    ftk_panels_pack(type, WIDTH, 0x80, n_out, n_in, src, dst);
+}
+
+static void matmul_avx2(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
+                        int o1, float *y, size_t ldy)
+{
+    matmul_tiles(w, act, act_stride, n_rows, o0, o1, y, ldy);
+}
+
+void ftk_kernels_avx2_matmul(ftk_kernels *k)
+{
+    k->pack_bytes = pack_bytes_avx2;
+    k->pack = pack_avx2;
+    k->matmul_grain = WIDTH;
+    k->matmul = matmul_avx2;
+}
+#else
+typedef int ftk_avx2_matmul_unused; /* a translation unit may not be empty */
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The matrix product for AVX-512 with VNNI. Compiled with -mavx512f -mavx512bw -mavx512vl
+ * -mavx512dq -mavx512vnni -mfma -mf16c. */
+#if defined(__x86_64__)
+#include "kernels/avx512_vector.h"
+
+#include "kernels/levels.h"
+#include "kernels/matmultile.h"
+
+static size_t pack_bytes_avx512(ftk_type type, int n_out, int n_in)
+{
+    return ftk_panels_bytes(type, WIDTH, n_out, n_in);
+}
+
+static void pack_avx512(ftk_type type, int n_out, int n_in, const void *src, void *dst)
+{
+    ftk_panels_pack(type, WIDTH, 0, n_out, n_in, src, dst);
+}
+
+void ftk_avx512_matmul(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
+                          int o1, float *y, size_t ldy)
+{
+    matmul_tiles(w, act, act_stride, n_rows, o0, o1, y, ldy);
+}
+
+void ftk_kernels_avx512_matmul(ftk_kernels *k)
+{
+    k->pack_bytes = pack_bytes_avx512;
+    k->pack = pack_avx512;
+    k->matmul_grain = WIDTH;
+    k->matmul = ftk_avx512_matmul;
+}
+#else
+typedef int ftk_avx512_matmul_unused; /* a translation unit may not be empty */
+#endif
