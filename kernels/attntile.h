@@ -104,14 +104,14 @@ static attn_tile attn_plan(const ftk_attn *a, int head_kv, int row0, int row1, f
 static void attn_widen_page(const attn_tile *t, const void *page, int n)
 {
     const size_t d = (size_t)t->a->head_dim;
-    const size_t size = t->a->kv_type == FTK_TYPE_F32 ? sizeof(float) : sizeof(uint16_t);
-    const char *src = (const char *)page + (size_t)t->head_kv * FTK_PAGE * d * size;
+    const size_t size = ftk_type_bytes(t->a->kv_type, d);
+    const char *src = (const char *)page + (size_t)t->head_kv * FTK_PAGE * size;
     if (d == t->dim) {
         widen(t->a->kv_type, (int)(d * (size_t)n), src, t->page);
     } else {
         for (int s = 0; s < n; s++) {
             float *row = t->page + (size_t)s * t->dim;
-            widen(t->a->kv_type, (int)d, src + (size_t)s * d * size, row);
+            widen(t->a->kv_type, (int)d, src + (size_t)s * size, row);
             memset(row + d, 0, (t->dim - d) * sizeof(float));
         }
     }

@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "kernels/blocks.h"
+#include "kernels/codes.h"
 #include "kernels/levels.h"
 #include "kernels/vector.h"
 
@@ -150,6 +151,10 @@ static void kv_store_avx2(ftk_type kv_type, int n, const float *x, void *dst)
         memcpy(dst, x, (size_t)n * sizeof(float));
         return;
     }
+    if (kv_type == FTK_TYPE_Q8_0) {
+        ftk_q8_0_write(n, x, dst);
+        return;
+    }
     uint16_t *y = dst;
     for (int i = 0; i < n; i += 8) {
         const __m128i h = _mm256_cvtps_ph(load_tail(x + i, n - i), _MM_FROUND_TO_NEAREST_INT);
@@ -160,10 +165,25 @@ static void kv_store_avx2(ftk_type kv_type, int n, const float *x, void *dst)
 
 /* ------------------------------------------------------------------ attention */
 
+static void widen_q8_0(int n, const ftk_q8_0 *b, float *dst)
+{
+    for (int i = 0; i < n; i += FTK_QBLOCK, b++) {
+        const __m256 d = _mm256_set1_ps(ftk_f16_f32(b->d));
+        for (int j = 0; j < FTK_QBLOCK; j += 8) {
+            const __m256i q = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(b->q + j)));
+            _mm256_storeu_ps(dst + i + j, _mm256_mul_ps(_mm256_cvtepi32_ps(q), d));
+        }
+    }
+}
+
 static void widen(ftk_type type, int n, const void *src, float *dst)
 {
     if (type == FTK_TYPE_F32) {
         memcpy(dst, src, (size_t)n * sizeof(float));
+        return;
+    }
+    if (type == FTK_TYPE_Q8_0) {
+        widen_q8_0(n, src, dst);
         return;
     }
     const uint16_t *h = src;

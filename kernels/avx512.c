@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "kernels/blocks.h"
+#include "kernels/codes.h"
 #include "kernels/levels.h"
 #include "kernels/vector.h"
 
@@ -183,6 +184,10 @@ static void kv_store_avx512(ftk_type kv_type, int n, const float *x, void *dst)
         memcpy(dst, x, (size_t)n * sizeof(float));
         return;
     }
+    if (kv_type == FTK_TYPE_Q8_0) {
+        ftk_q8_0_write(n, x, dst);
+        return;
+    }
     for (int i = 0; i < n; i += 16) {
         const __mmask16 m = tail_mask(n - i);
         const __m512 v = _mm512_maskz_loadu_ps(m, x + i);
@@ -193,10 +198,25 @@ static void kv_store_avx512(ftk_type kv_type, int n, const float *x, void *dst)
 
 /* ------------------------------------------------------------------ attention */
 
+static void widen_q8_0(int n, const ftk_q8_0 *b, float *dst)
+{
+    for (int i = 0; i < n; i += FTK_QBLOCK, b++) {
+        const __m512 d = _mm512_set1_ps(ftk_f16_f32(b->d));
+        for (int j = 0; j < FTK_QBLOCK; j += 16) {
+            const __m512i q = _mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(b->q + j)));
+            _mm512_storeu_ps(dst + i + j, _mm512_mul_ps(_mm512_cvtepi32_ps(q), d));
+        }
+    }
+}
+
 static void widen(ftk_type type, int n, const void *src, float *dst)
 {
     if (type == FTK_TYPE_F32) {
         memcpy(dst, src, (size_t)n * sizeof(float));
+        return;
+    }
+    if (type == FTK_TYPE_Q8_0) {
+        widen_q8_0(n, src, dst);
         return;
     }
     for (int i = 0; i < n; i += 16) {

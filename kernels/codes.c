@@ -2,6 +2,9 @@
  * Reads the block types: the one place that knows the order of their bits. */
 #include "kernels/codes.h"
 
+#include <float.h>
+#include <math.h>
+
 #include "kernels/blocks.h"
 
 const int8_t ftk_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
@@ -168,5 +171,22 @@ void ftk_codes_read(ftk_type type, const void *row, size_t b, ftk_codes *c)
     case FTK_TYPE_F32:
     case FTK_TYPE_F16:
     case FTK_TYPE_BF16: break;
+    }
+}
+
+void ftk_q8_0_write(int n, const float *x, void *blocks)
+{
+    ftk_q8_0 *b = blocks;
+    for (int at = 0; at < n; at += FTK_QBLOCK, x += FTK_QBLOCK, b++) {
+        float most = 0;
+        bool finite = true;
+        for (int i = 0; i < FTK_QBLOCK; i++) {
+            const float size = fabsf(x[i]);
+            finite &= size <= FLT_MAX;
+            most = size > most ? size : most;
+        }
+        const float inv = finite && most >= FTK_QACT_TINY ? 127.0f / most : 0.0f;
+        b->d = ftk_f32_f16(finite ? most / 127.0f : NAN);
+        for (int i = 0; i < FTK_QBLOCK; i++) b->q[i] = inv > 0 ? (int8_t)rintf(x[i] * inv) : 0;
     }
 }

@@ -39,7 +39,7 @@ typedef struct ftk_attn {
     int n_rows, n_head, n_head_kv, head_dim; /* n_head % n_head_kv == 0; head_dim even */
     int window;                 /* 0: all keys */
     float scale;
-    ftk_type kv_type;           /* F16 or F32 */
+    ftk_type kv_type;           /* F16, F32, or Q8_0 if head_dim is a multiple of FTK_QBLOCK */
     const float *q;             /* [n_rows][n_head][head_dim], RoPE applied */
     float *out;                 /* [n_rows][n_head][head_dim] */
     const void *const *k_pages; /* slot s lies in page s / FTK_PAGE; a page is
@@ -84,7 +84,7 @@ typedef struct ftk_kernels {
     void (*gelu_mul)(int n, float *gate, const float *up);
     /* y += x */
     void (*add)(int n, const float *x, float *y);
-    /* n floats to the KV type. */
+    /* n floats, a head's key or value, to the KV type. */
     void (*kv_store)(ftk_type kv_type, int n, const float *x, void *dst);
 
     /* Rows [row0, row1) (at most FTK_ATTN_TILE of them) of one KV head's group of query heads.

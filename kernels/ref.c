@@ -253,6 +253,10 @@ static void kv_store_ref(ftk_type kv_type, int n, const float *x, void *dst)
         memcpy(dst, x, (size_t)n * sizeof(float));
         return;
     }
+    if (kv_type == FTK_TYPE_Q8_0) {
+        ftk_q8_0_write(n, x, dst);
+        return;
+    }
     uint16_t *h = dst;
     for (int i = 0; i < n; i++) h[i] = ftk_f32_f16(x[i]);
 }
@@ -268,10 +272,10 @@ static const float *load_slot(const ftk_attn *a, const void *const *pages, int h
                               float *buf)
 {
     const size_t row = (size_t)head_kv * FTK_PAGE + (size_t)(slot % FTK_PAGE);
-    const size_t at = row * (size_t)a->head_dim;
-    const void *page = pages[slot / FTK_PAGE];
-    if (a->kv_type == FTK_TYPE_F32) return (const float *)page + at;
-    dequant_row_ref(FTK_TYPE_F16, a->head_dim, (const uint16_t *)page + at, buf);
+    const size_t at = row * ftk_type_bytes(a->kv_type, (size_t)a->head_dim);
+    const char *src = (const char *)pages[slot / FTK_PAGE] + at;
+    if (a->kv_type == FTK_TYPE_F32) return (const void *)src;
+    dequant_row_ref(a->kv_type, a->head_dim, src, buf);
     return buf;
 }
 

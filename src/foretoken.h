@@ -321,7 +321,7 @@ typedef struct ftk_engine_config {
     int kv_slots;      /* KV cache of all sessions together, in tokens; 0: the model's context,
                           at most 4096. Models with frequencies for short and for long contexts
                           (phi3) take those for long ones when this is above their short one */
-    ftk_type kv_type;  /* F16 (default) or F32 */
+    ftk_type kv_type;  /* F16 (default), F32, or Q8_0: half the memory, other logits */
     int max_rows;      /* rows of one pass, 128..4096; default 256 */
     bool measure;      /* measure the cost of a pass at open (default); else assume it is flat */
 } ftk_engine_config;

@@ -443,8 +443,10 @@ static void copy_slot(const scene *from, int a, scene *to, int b)
 static double kv_at(const scene *s, void *const *pages, int head_kv, int slot, int i)
 {
     const void *p = (const char *)pages[slot / FTK_PAGE] + slot_at(s, head_kv, slot);
-    return s->a.kv_type == FTK_TYPE_F32 ? ((const float *)p)[i]
-                                        : ftk_f16_f32(((const uint16_t *)p)[i]);
+    if (s->a.kv_type == FTK_TYPE_F32) return ((const float *)p)[i];
+    if (s->a.kv_type == FTK_TYPE_F16) return ftk_f16_f32(((const uint16_t *)p)[i]);
+    const ftk_q8_0 *b = (const ftk_q8_0 *)p + i / FTK_QBLOCK;
+    return ftk_f16_f32(b->d) * (float)b->q[i % FTK_QBLOCK];
 }
 
 static bool in_path(const scene *s, int row, int slot)
@@ -583,7 +585,8 @@ static void check_attention(check *c)
         const int h = below(c, 5);
         ftk_attn a = {.head_dim = dims[i % 9], .n_head = heads[h][0], .n_head_kv = heads[h][1]};
         a.scale = (float)(1 / sqrt(a.head_dim));
-        a.kv_type = below(c, 2) ? FTK_TYPE_F16 : FTK_TYPE_F32;
+        static const ftk_type types[] = {FTK_TYPE_F16, FTK_TYPE_F32, FTK_TYPE_Q8_0};
+        a.kv_type = types[below(c, a.head_dim % FTK_QBLOCK == 0 ? 3 : 2)];
         a.prefix = prefixes[below(c, 8)];
         const int n_nodes = nodes[below(c, 7)];
         const int kind = below(c, 3) ? NORMAL : below(c, N_KINDS);

@@ -132,6 +132,7 @@ value --drafter x "is unknown" "auto, none, jacobi or lookup" auto
 value --verifier x "is unknown" "exact, reject, traversal or typical" exact
 value --tree x "is unknown" "fitted or paper" fitted
 value --kernels x "is unknown" "ref, avx2, avx512 or amx" ref
+value --kv x "is unknown" "f16, f32 or q8_0" f16
 value --template x "is unknown" \
     "chatml, llama2, llama3, vicuna, zephyr, mistral, gemma, phi3 or plain" chatml
 value --stop "" "is empty" "a text that is not empty" "'User:'"

@@ -190,7 +190,7 @@ scene scene_new(const check *c, ftk_attn a, int n_nodes)
 {
     scene s = {.a = a, .n_nodes = n_nodes};
     const int slots = a.prefix + n_nodes;
-    s.slot_bytes = (size_t)a.head_dim * ftk_type_bytes(a.kv_type, 1);
+    s.slot_bytes = ftk_type_bytes(a.kv_type, (size_t)a.head_dim);
     s.n_pages = (slots + FTK_PAGE - 1) / FTK_PAGE;
     for (int p = 0; p < s.n_pages; p++) {
         s.k_pages[p] = guarded((size_t)a.n_head_kv * FTK_PAGE * s.slot_bytes);

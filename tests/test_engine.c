@@ -105,6 +105,37 @@ static void test_batch_equals_alone(void **state)
     ftk_engine_free(e);
 }
 
+static void test_kv_types(void **state)
+{
+    (void)state;
+    NEED(any_model());
+    enum { TOKENS = 64 };
+    static const ftk_type types[] = {FTK_TYPE_F32, FTK_TYPE_Q8_0};
+    static const char *const drafters[] = {"none", "jacobi", "lookup"};
+    ftk_model_info info;
+    ftk_model_get_info(model, &info);
+    for (int t = 0; t < 2; t++) {
+        if (types[t] == FTK_TYPE_Q8_0 && info.head_dim % 32 != 0) {
+            ftk_engine_config cfg;
+            ftk_engine_config_init(&cfg);
+            cfg.kv_type = FTK_TYPE_Q8_0;
+            ftk_engine *none;
+            assert_int_equal(ftk_engine_open(&none, model, &cfg), FTK_ERR_UNSUPPORTED);
+            continue;
+        }
+        int32_t out[3][TOKENS + FTK_MAX_NODES];
+        for (int d = 0; d < 3; d++) {
+            ftk_engine *e = open_engine(model, 1 + d % 2, 512, types[t]);
+            ftk_session *s = open_session(e, drafters[d], 20, 0.8f);
+            start(s, "Once upon a time");
+            assert_int_equal(take(s, TOKENS, out[d]), TOKENS);
+            assert_memory_equal(out[d], out[0], TOKENS * sizeof **out);
+            ftk_session_free(s);
+            ftk_engine_free(e);
+        }
+    }
+}
+
 static void test_always_right_and_wrong(void **state)
 {
     (void)state;
@@ -381,6 +412,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_equals_alone),
+        cmocka_unit_test(test_kv_types),
         cmocka_unit_test(test_always_right_and_wrong),
         cmocka_unit_test(test_verifiers),
         cmocka_unit_test(test_long_prompt_in_pieces),

@@ -208,6 +208,9 @@ int cli_world_open_engine(cli_world *w, const cli_options *o, int kv_slots, bool
     cfg.threads = (int)o->threads;
     cfg.kv_slots = kv_slots;
     cfg.measure = measure;
+    cfg.kv_type = strcmp(o->kv, "q8_0") == 0  ? FTK_TYPE_Q8_0
+                  : strcmp(o->kv, "f32") == 0 ? FTK_TYPE_F32
+                                              : FTK_TYPE_F16;
     if (kv_slots > w->info.n_ctx_train)
         cli_say("-c %d is more than the %d tokens this model was trained for; "
                 "what lies beyond may turn out poor",

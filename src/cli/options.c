@@ -41,6 +41,12 @@ static const char *const *tree_names(void)
     return names;
 }
 
+static const char *const *kv_names(void)
+{
+    static const char *const names[] = {"f16", "f32", "q8_0", NULL};
+    return names;
+}
+
 /* What a build may know; whether this one and this machine do, the library says. */
 static const char *const *kernel_names(void)
 {
@@ -94,6 +100,8 @@ static const spec specs[] = {
      "context (default: the model's; at most 4096, perplexity: 2048)", NULL},
     {"-t", "--threads", WHOLE, C | G | P, AT(threads), 1, 256, "THREADS", "1 to 256", "4",
      "threads (default: one per core)", NULL},
+    {"--kv", NULL, NAME, C | G | P, AT(kv), 0, 0, "TYPE", NULL, NULL,
+     "numbers of the KV cache (default f16)", kv_names},
     {"--kernels", NULL, NAME, C | G | P, AT(kernels), 0, 0, "LEVEL", NULL, NULL,
      "CPU level (default: the best here)", kernel_names},
     {"--stats", NULL, FLAG, C | G, AT(stats), 0, 0, NULL, NULL, NULL,
@@ -269,7 +277,8 @@ bool cli_options_parse(cli_options *o, cli_command command, int argc, char **arg
                        .repeat_penalty = 1,
                        .drafter = "auto",
                        .verifier = "exact",
-                       .tree = "fitted"};
+                       .tree = "fitted",
+                       .kv = "f16"};
     bool only_operands = false;
     for (int i = 0; i < argc; i++) {
         const char *arg = argv[i];

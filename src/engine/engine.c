@@ -36,8 +36,9 @@ static ftk_err check(const ftk_engine_config *cfg, const ftk_host *h)
     if (cfg->max_rows < FTK_MAX_NODES || cfg->max_rows > MAX_ROWS)
         return ftk_fail(h, FTK_ERR_INVALID, "max_rows %d: give %d to %d", cfg->max_rows,
                         FTK_MAX_NODES, MAX_ROWS);
-    if (cfg->kv_type != FTK_TYPE_F16 && cfg->kv_type != FTK_TYPE_F32)
-        return ftk_fail(h, FTK_ERR_INVALID, "the KV cache can be F16 or F32 only");
+    if (cfg->kv_type != FTK_TYPE_F16 && cfg->kv_type != FTK_TYPE_F32 &&
+        cfg->kv_type != FTK_TYPE_Q8_0)
+        return ftk_fail(h, FTK_ERR_INVALID, "the KV cache can be F16, F32 or Q8_0 only");
     return FTK_OK;
 }
 
@@ -56,6 +57,12 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
     const int ctx = e->model->hp.n_ctx_train;
     const int slots = cfg->kv_slots ? cfg->kv_slots : ctx < DEFAULT_SLOTS ? ctx : DEFAULT_SLOTS;
     e->kv_slots = slots;
+    const int dim = e->model->hp.head_dim;
+    if (cfg->kv_type == FTK_TYPE_Q8_0 && dim % FTK_QBLOCK != 0)
+        return ftk_fail(&e->host, FTK_ERR_UNSUPPORTED,
+                        "a KV cache in Q8_0 needs heads of a multiple of %d; this model's have %d: "
+                        "use F16",
+                        FTK_QBLOCK, dim);
     ftk_err err = ftk_kv_pool_open(&e->pool, e->model, slots, cfg->kv_type);
     if (err == FTK_OK)
         err = ftk_forward_open(&e->forward, e->model, cfg->threads ? cfg->threads : cores(),

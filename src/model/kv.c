@@ -22,9 +22,9 @@ ftk_err ftk_kv_pool_open(ftk_kv_pool *p, const ftk_model *m, int slots, ftk_type
                        .n_layer = m->hp.n_layer,
                        .n_head_kv = m->hp.n_head_kv,
                        .head_dim = m->hp.head_dim,
-                       .elem = ftk_type_bytes(type, 1),
+                       .row = ftk_type_bytes(type, (size_t)m->hp.head_dim),
                        .n_pages = pages_for(slots)};
-    p->head_bytes = (size_t)FTK_PAGE * (size_t)p->head_dim * p->elem;
+    p->head_bytes = (size_t)FTK_PAGE * p->row;
     p->plane = p->head_bytes * (size_t)p->n_head_kv;
     p->free_list = ftk_alloc(p->host, (size_t)p->n_pages, sizeof *p->free_list);
     p->refs = ftk_alloc(p->host, (size_t)p->n_pages, sizeof *p->refs);
@@ -117,14 +117,14 @@ void *ftk_kv_at(const ftk_kv_seq *s, int layer, int value, int head, int slot)
     const ftk_kv_pool *p = s->pool;
     const size_t in_page = ((size_t)layer * 2 + (size_t)value) * p->plane +
                            (size_t)head * p->head_bytes +
-                           (size_t)(slot % FTK_PAGE) * (size_t)p->head_dim * p->elem;
+                           (size_t)(slot % FTK_PAGE) * p->row;
     return p->data + (size_t)s->page[slot / FTK_PAGE] * page_bytes(p) + in_page;
 }
 
 static void move_slot(const ftk_kv_seq *s, int from, int to)
 {
     const ftk_kv_pool *p = s->pool;
-    const size_t bytes = (size_t)p->head_dim * p->elem;
+    const size_t bytes = p->row;
     for (int layer = 0; layer < p->n_layer; layer++)
         for (int value = 0; value < 2; value++)
             for (int head = 0; head < p->n_head_kv; head++)

@@ -15,7 +15,7 @@
 typedef struct ftk_kv_pool {
     const ftk_host *host;
     int n_layer, n_head_kv, head_dim;
-    size_t elem;       /* bytes of a cached number */
+    size_t row;        /* bytes of a slot's key or value in one head */
     size_t head_bytes; /* [FTK_PAGE][head_dim] */
     size_t plane;      /* bytes of one page's keys (or values) of one layer */
     int n_pages, n_free;
