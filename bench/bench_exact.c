@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * bench-exact: for every model file given, every drafter (always-right and always-wrong among
- * them), 1 and 2 threads, greedy and seeded sampling: are the tokens those of plain decoding?
+ * them), 1 and 2 threads, greedy and seeded sampling: are the tokens those of plain decoding? The
+ * other lossless verifiers promise that for greedy decoding alone.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,16 +18,21 @@ typedef struct {
     const ftk_drafter_ops *ops;
     ftk_tree_shape shape;
     int budget;
+    const char *verifier; /* NULL: exact */
 } method;
 
 static const method methods[] = {
-    {"none", NULL, FTK_TREE_FITTED, -1},
-    {"jacobi", NULL, FTK_TREE_FITTED, -1},
-    {"jacobi", NULL, FTK_TREE_FITTED, 40}, /* a fixed size: drafts are verified on every step */
-    {"jacobi", NULL, FTK_TREE_PAPER, -1},
-    {"lookup", NULL, FTK_TREE_FITTED, 16},
-    {NULL, &ftk_drafter_right, FTK_TREE_FITTED, 15},
-    {NULL, &ftk_drafter_wrong, FTK_TREE_FITTED, 16},
+    {"none", NULL, FTK_TREE_FITTED, -1, NULL},
+    {"jacobi", NULL, FTK_TREE_FITTED, -1, NULL},
+    {"jacobi", NULL, FTK_TREE_FITTED, 40,
+     NULL}, /* a fixed size: drafts are verified on every step */
+    {"jacobi", NULL, FTK_TREE_PAPER, -1, NULL},
+    {"lookup", NULL, FTK_TREE_FITTED, 16, NULL},
+    {NULL, &ftk_drafter_right, FTK_TREE_FITTED, 15, NULL},
+    {NULL, &ftk_drafter_wrong, FTK_TREE_FITTED, 16, NULL},
+    {"jacobi", NULL, FTK_TREE_FITTED, 40, "reject"},
+    {NULL, &ftk_drafter_draws, FTK_TREE_FITTED, 15, "reject"},
+    {NULL, &ftk_drafter_draws, FTK_TREE_FITTED, 15, "traversal"},
 };
 
 enum { N_METHODS = sizeof methods / sizeof methods[0], MAX_PROMPT = 1024 };
@@ -37,6 +43,7 @@ static ftk_session *open_session(ftk_engine *e, const method *m, float temperatu
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
     cfg.budget = m->budget;
+    if (m->verifier) cfg.verifier = m->verifier;
     cfg.shape = m->shape;
     cfg.ignore_end = true;
     cfg.n_ctx = MAX_PROMPT;
@@ -50,8 +57,7 @@ static ftk_session *open_session(ftk_engine *e, const method *m, float temperatu
         cfg.drafter = m->name;
         err = ftk_session_open(&s, e, &cfg);
     }
-    if (err != FTK_OK)
-        exit(1);
+    if (err != FTK_OK) exit(1);
     return s;
 }
 
@@ -67,17 +73,16 @@ static void compare(ftk_engine *const engines[2], float temperature, uint64_t se
     static run reference, r;
     static int32_t whole[MAX_PROMPT + RUN_MAX];
     ftk_session *s = open_session(engines[0], &methods[0], temperature, seed, NULL);
-    if (run_answer(s, prompt, n_prompt, n, &reference) != FTK_OK)
-        exit(1);
+    if (run_answer(s, prompt, n_prompt, n, &reference) != FTK_OK) exit(1);
     ftk_session_free(s);
     memcpy(whole, prompt, n_prompt * sizeof *whole);
     memcpy(whole + n_prompt, reference.tokens, reference.n * sizeof *whole);
     ftk_test_reference truth = {whole, n_prompt + reference.n};
     for (int e = 0; e < 2; e++)
         for (int i = 0; i < N_METHODS; i++) {
+            if (methods[i].verifier && temperature > 0) continue;
             s = open_session(engines[e], &methods[i], temperature, seed, &truth);
-            if (run_answer(s, prompt, n_prompt, n, &r) != FTK_OK)
-                exit(1);
+            if (run_answer(s, prompt, n_prompt, n, &r) != FTK_OK) exit(1);
             ftk_session_free(s);
             const bool same = r.n == reference.n &&
                               memcmp(r.tokens, reference.tokens, r.n * sizeof *r.tokens) == 0;
@@ -90,9 +95,10 @@ static void compare(ftk_engine *const engines[2], float temperature, uint64_t se
 
 static const char *label(const method *m, char *buf, size_t n)
 {
-    snprintf(buf, n, "%s%s%s", m->ops ? m->ops->name : m->name,
+    snprintf(buf, n, "%s%s%s%s%s", m->ops ? m->ops->name : m->name,
              m->shape == FTK_TREE_PAPER ? " (paper)" : "",
-             m->budget >= 0 && !m->ops ? " (fixed)" : "");
+             m->budget >= 0 && !m->ops ? " (fixed)" : "", m->verifier ? ", " : "",
+             m->verifier ? m->verifier : "");
     return buf;
 }
 
@@ -113,6 +119,7 @@ static size_t check_model(const char *path, const questions *q, size_t n, size_t
         for (int e = 0; e < 2; e++)
             for (int i = 0; i < N_METHODS; i++) {
                 char name[64];
+                if (t[e][i].steps == 0) continue;
                 printf("%s temperature %.1f threads %d %-16s %zu of %zu equal, %.2f tokens/step\n",
                        strrchr(path, '/') ? strrchr(path, '/') + 1 : path, temperature, e + 1,
                        label(&methods[i], name, sizeof name), t[e][i].same, q->n,
@@ -146,10 +153,8 @@ int main(int argc, char **argv)
     if (i >= argc || !file || n < 1 || n >= MAX_PROMPT)
         run_die("usage: bench-exact --prompts FILE [--limit N] [--tokens N] MODEL...");
     questions q;
-    if (questions_read(&q, file, limit) != 0)
-        return 1;
-    for (; i < argc; i++)
-        failed += check_model(argv[i], &q, n, &passed);
+    if (questions_read(&q, file, limit) != 0) return 1;
+    for (; i < argc; i++) failed += check_model(argv[i], &q, n, &passed);
     questions_free(&q);
     printf("%zu passed, %zu failed\n", passed, failed);
     return failed != 0;

@@ -16,6 +16,7 @@ typedef struct ftk_drafter_env {
     int n_vocab;
     int n_ctx;            /* most tokens the history can reach */
     ftk_tree_shape shape;
+    uint64_t seed;        /* for those that draw: ftk_uniform_sub(seed, n, FTK_DRAFT_SUB + i) */
     void *test;           /* for the drafters of the tests; else NULL */
 } ftk_drafter_env;
 

@@ -50,8 +50,9 @@
  *  - Strings are UTF-8. Token ids are int32_t in [0, n_vocab).
  *  - Threads: an ftk_gguf and an ftk_model are read-only after loading and may be shared. An
  *    engine and all of its sessions belong to one thread at a time.
- *  - With a lossless verifier the tokens a session emits are those of drafter "none", whatever the
- *    drafter, its budget, the number of threads and the other sessions in the batch.
+ *  - With the verifier "exact", and at temperature 0 with every lossless one, the tokens a session
+ *    emits are those of drafter "none", whatever the drafter, its budget, the number of threads and
+ *    the other sessions in the batch.
  */
 #ifndef FORETOKEN_H
 #define FORETOKEN_H
@@ -348,7 +349,7 @@ typedef struct ftk_sampling {
     float repeat_penalty; /* > 0; 1: off; logits of the last repeat_last tokens are divided by it
                              where positive, multiplied where negative */
     int repeat_last;      /* default 64 */
-    uint64_t seed;        /* the random number of a token depends on seed and position alone */
+    uint64_t seed;        /* random numbers depend on seed and position alone */
 } ftk_sampling;
 
 typedef enum ftk_tree_shape {
@@ -361,7 +362,7 @@ typedef struct ftk_session ftk_session;
 typedef struct ftk_session_config {
     size_t size;
     const char *drafter;   /* "auto" (default), "none", "jacobi", "lookup" */
-    const char *verifier;  /* "exact" (default) */
+    const char *verifier;  /* "exact" (default), "reject", "traversal", "typical" */
     int budget;            /* most drafted nodes a step, 0..127; -1: the cost model decides */
     ftk_tree_shape shape;
     int n_ctx;             /* most tokens of this session; 0: all of the engine's KV cache */
@@ -371,9 +372,21 @@ typedef struct ftk_session_config {
 
 FTK_API void ftk_session_config_init(ftk_session_config *cfg);
 
-/* NULL-terminated names, and what they are. */
+/* NULL-terminated names. Verifiers:
+ *  - "exact" (lossless): each token is sampled as in plain decoding, and drafts are kept as far as
+ *    they agree. The only one whose seeded output is plain decoding's, token for token.
+ *  - "reject", "traversal" (lossless): rejection sampling from the root down, or from the leaves
+ *    up, for drafters that draw their guesses by chance and say from which distribution; of those
+ *    they accept more. None of the built-in drafters does, and for what these guess nothing lossless
+ *    accepts more than "exact" on average. Above temperature 0 the output has the distribution of
+ *    plain decoding, not its tokens: with a seed it depends on the drafts too, and drafts that the
+ *    cost model sizes (budget -1) depend on measured times, so it may differ from run to run.
+ *  - "typical" (LOSSY): guesses that are likely enough are kept. Above temperature 0 the output has
+ *    another distribution than the model's.
+ * All of them judge by the processed distribution: penalty, temperature, top-k, top-p, min-p. */
 FTK_API const char *const *ftk_drafters(void);
 FTK_API const char *const *ftk_verifiers(void);
+/* False for lossy and for unknown ones. Show it wherever results are shown. */
 FTK_API bool ftk_verifier_lossless(const char *verifier);
 
 /* Opens a session; everything its steps need is taken here. Errors: INVALID, NOMEM. */

@@ -129,7 +129,7 @@ value --budget 128 "is out of range" "0 to 127, or -1 to let costs decide" 16
 value --seed -1 "is not a whole number" "0 to 18446744073709551615" 7
 value --seed 18446744073709551616 "is out of range" "0 to 18446744073709551615" 7
 value --drafter x "is unknown" "auto, none, jacobi or lookup" auto
-value --verifier x "is unknown" "exact" exact
+value --verifier x "is unknown" "exact, reject, traversal or typical" exact
 value --tree x "is unknown" "fitted or paper" fitted
 value --kernels x "is unknown" "ref, avx2, avx512 or amx" ref
 value --kv x "is unknown" "f16, f32 or q8_0" f16
@@ -226,6 +226,17 @@ pattern+=' "tokens_per_second": [0-9.e+]+, "drafter": "auto", "verifier": "exact
 pattern+=' "lossless": true, "kernels": "[a-z0-9]+", "threads": [0-9]+\}$'
 [[ $status = 0 && $err = "" && $out =~ $pattern ]] && ok "generate --json" ||
     not_ok "generate --json" "$out" "$err"
+for verifier in reject traversal; do
+    prints "--verifier $verifier" "$plain" generate "${m[@]}" -p "Once upon a time" -n 12 \
+        --verifier $verifier
+done
+run generate "${m[@]}" -p "Once upon a time" -n 12 --verifier typical --json --stats
+pattern='^foretoken: verifier typical is lossy: .*, lossy\]$'
+[[ $status = 0 && $out =~ '"verifier": "typical", "lossless": false,' && $err =~ $pattern ]] &&
+    ok "a lossy verifier is called so" || not_ok "a lossy verifier is called so" "$out" "$err"
+run chat "${m[@]}" -n 4 --verifier typical < <(printf 'Hello\nHello\n')
+[[ $status = 0 && $(grep -c "is lossy" <<< "$err") = 1 ]] && ok "chat says so once" ||
+    not_ok "chat says so once" "$err"
 run generate "${m[@]}" -p "Once upon a time" -n 12 --stats
 [[ $out = "$plain" && $err =~ ^\[12\ tokens,\ [0-9.]+\ tokens/s,\ [0-9.]+\ tokens\ per\ step, ]] &&
     ok "generate --stats" || not_ok "generate --stats" "$out" "$err"

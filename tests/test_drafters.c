@@ -59,6 +59,8 @@ static void fill_row(float *row, int n_vocab, size_t pos, bool right, denoiser d
         row[truth[pos + 1]] = 0.99999f; /* among the first */
 }
 
+static const ftk_verifier_ops *verifier = &ftk_verifier_exact;
+
 typedef struct tally {
     size_t steps, accepted, drafted;
     double promised; /* sum of prob */
@@ -72,7 +74,8 @@ static tally decode(const ftk_drafter_ops *ops, void *drafter, int n_vocab, size
 {
     static ftk_tree t;
     static int32_t text[LONG + FTK_MAX_NODES];
-    ftk_sampler s = {.cfg = {.top_p = 1, .repeat_penalty = 1}, .n_vocab = n_vocab};
+    static float work[MOST_VOCAB];
+    ftk_sampler s = {.cfg = {.top_p = 1, .repeat_penalty = 1}, .n_vocab = n_vocab, .logits = work};
     tally sum = {0};
     uint64_t r = 1;
     memcpy(text, truth, start * sizeof *text);
@@ -94,7 +97,7 @@ static tally decode(const ftk_drafter_ops *ops, void *drafter, int n_vocab, size
             if (i > 0) sum.promised += (double)t.prob[i];
         }
         ftk_verdict v;
-        assert_int_equal(ftk_verifier_exact.judge(&t, logits, &s, text, at, &v), FTK_OK);
+        assert_int_equal(verifier->judge(&t, logits, &s, text, at, &v), FTK_OK);
         if (t.n > 1) ops->learn(drafter, text, at, &t, &v, logits);
         sum.steps++;
         sum.accepted += (size_t)v.n_path;
@@ -111,7 +114,7 @@ static tally decode(const ftk_drafter_ops *ops, void *drafter, int n_vocab, size
 static void *open_drafter(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shape shape)
 {
     static ftk_test_reference reference = {truth, LONG};
-    const ftk_drafter_env env = {&host, n_vocab, LONG + FTK_MAX_NODES, shape, &reference};
+    const ftk_drafter_env env = {&host, n_vocab, LONG + FTK_MAX_NODES, shape, 0, &reference};
     void *const s = calloc(1, ops->state_size);
     live = 0; /* a test that failed before left some */
     assert_int_equal(ops->init(s, &env), FTK_OK);
@@ -419,7 +422,7 @@ static void test_no_memory(void **state)
         const ftk_drafter_ops *const ops = ftk_drafter_list[k];
         ftk_err err = FTK_ERR_NOMEM;
         for (int n = 0; err != FTK_OK; n++) {
-            const ftk_drafter_env env = {&h, 100, 64, FTK_TREE_FITTED, NULL};
+            const ftk_drafter_env env = {&h, 100, 64, FTK_TREE_FITTED, 0, NULL};
             void *const s = calloc(1, ops->state_size);
             allowed = n;
             err = ops->init(s, &env);
@@ -457,6 +460,27 @@ static void test_right_and_wrong(void **state)
         assert_int_equal(wrong.accepted, 0);
         assert_int_equal(wrong.drafted, 99 * budgets[b]);
     }
+}
+
+/* ------------------------------------------------------------------ verifiers */
+
+/* decode() compares every token; greedy, all verifiers say the same in as many steps. */
+static void test_verifiers(void **state)
+{
+    (void)state;
+    static const ftk_drafter_ops *const ops[] = {&ftk_drafter_jacobi, &ftk_drafter_lookup,
+                                                 &ftk_drafter_right, &ftk_drafter_draws};
+    make_truth(300, 12, 5);
+    for (int d = 0; d < 4; d++) {
+        size_t steps = 0;
+        for (int i = 0; ftk_verifier_list[i]; i++) {
+            verifier = ftk_verifier_list[i];
+            const tally t = run(ops[d], 300, FTK_TREE_FITTED, 500, 24, 0, FAIR);
+            assert_true(t.accepted > 0 && (i == 0 || t.steps == steps));
+            steps = t.steps;
+        }
+    }
+    verifier = &ftk_verifier_exact;
 }
 
 /* ------------------------------------------------------------------ acceptance */
@@ -554,6 +578,7 @@ int main(void)
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_list),
         cmocka_unit_test(test_right_and_wrong),
+        cmocka_unit_test(test_verifiers),
         cmocka_unit_test(test_rates),
         cmocka_unit_test(test_heap),
         cmocka_unit_test(test_cost),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Drafters for tests: one that is always right, one that is always wrong. */
+ * Drafters for tests: one that is always right, one that is always wrong, one that draws. */
 #ifndef FTK_TESTS_DRAFTERS_OPS_H
 #define FTK_TESTS_DRAFTERS_OPS_H
 
@@ -15,5 +15,8 @@ typedef struct ftk_test_reference {
 extern const ftk_drafter_ops ftk_drafter_right;
 /* A chain of as many tokens, each another than the reference's. Needs a vocabulary of 2. */
 extern const ftk_drafter_ops ftk_drafter_wrong;
+/* Draws two tokens, two below each and one below each of those, from weights half of which are on
+ * the reference's next token. Needs a vocabulary of 2. */
+extern const ftk_drafter_ops ftk_drafter_draws;
 
 #endif

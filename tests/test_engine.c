@@ -170,6 +170,42 @@ static void test_always_right_and_wrong(void **state)
     }
 }
 
+/* Greedy texts are plain decoding's with every verifier; sampled ones have as many tokens. */
+static void test_verifiers(void **state)
+{
+    (void)state;
+    NEED(any_model());
+    enum { TOKENS = 48 };
+    int32_t whole[256 + TOKENS], out[TOKENS];
+    const size_t n = prompt_of("Once upon a time", whole);
+    plain("Once upon a time", 0, TOKENS, whole + n);
+    ftk_test_reference truth = {whole, n + TOKENS};
+    static const ftk_drafter_ops *const ops[] = {&ftk_drafter_jacobi, &ftk_drafter_lookup,
+                                                 &ftk_drafter_draws};
+    ftk_engine *e = open_engine(model, 1, 512, FTK_TYPE_F16);
+    for (const char *const *name = ftk_verifiers(); *name; name++)
+        for (int i = 0; i < 6; i++) {
+            ftk_session_config cfg;
+            ftk_session_config_init(&cfg);
+            cfg.verifier = *name;
+            cfg.budget = 15;
+            cfg.ignore_end = true;
+            cfg.sampling.temperature = i < 3 ? 0 : 0.8f;
+            cfg.sampling.top_p = 0.9f;
+            cfg.sampling.repeat_penalty = i < 3 ? 1 : 1.1f;
+            ftk_session *s;
+            assert_int_equal(ftk_session_open_with(&s, e, &cfg, ops[i % 3], &truth), FTK_OK);
+            assert_int_equal(ftk_session_append(s, whole, n), FTK_OK);
+            assert_int_equal(take(s, TOKENS, out), TOKENS);
+            if (i < 3) assert_memory_equal(out, whole + n, TOKENS * sizeof *out);
+            ftk_stats stats;
+            ftk_session_get_stats(s, &stats);
+            assert_true(i >= 3 || stats.accepted > 0);
+            ftk_session_free(s);
+        }
+    ftk_engine_free(e);
+}
+
 static void test_long_prompt_in_pieces(void **state)
 {
     (void)state;
@@ -417,6 +453,7 @@ int main(void)
         cmocka_unit_test(test_batch_equals_alone),
         cmocka_unit_test(test_kv_types),
         cmocka_unit_test(test_always_right_and_wrong),
+        cmocka_unit_test(test_verifiers),
         cmocka_unit_test(test_long_prompt_in_pieces),
         cmocka_unit_test(test_fork_and_truncate),
         cmocka_unit_test(test_context_end),

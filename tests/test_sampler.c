@@ -50,6 +50,9 @@ static void test_uniform(void **state)
         assert_true(chi_square_fits(pairs, p, BINS));
     }
     assert_true(ftk_uniform(1, 5) == ftk_uniform(1, 5));
+    assert_true(ftk_uniform(1, 5) == ftk_uniform_sub(1, 5, 0));
+    assert_true(ftk_uniform(1, 5) != ftk_uniform_sub(1, 5, 1));
+    assert_true(ftk_uniform_sub(1, 5, 1) != ftk_uniform_sub(1, 5, FTK_DRAFT_SUB + 1));
     assert_true(ftk_uniform(1, UINT64_C(1) << 32) != ftk_uniform(1, 0));
     assert_true(ftk_uniform(UINT64_C(1) << 32, 0) != ftk_uniform(0, 0));
 }
@@ -99,6 +102,33 @@ static void test_greedy(void **state)
         ftk_sampler s = make(n, 0);
         s.logits = NULL; /* no work copy is needed */
         assert_int_equal(pick(&s, x, (uint64_t)round), best);
+    }
+}
+
+/* Ties: the weights are cut where pick() cuts. */
+static void test_weights_of_ties(void **state)
+{
+    (void)state;
+    uint64_t r = 21;
+    static float x[VOCAB];
+    for (int round = 0; round < 1000; round++) {
+        const int n = 1 + (int)(next_random(&r) % 40);
+        ftk_sampler s = make(n, round % 4 == 0 ? 0 : 0.01f * (float)(1 << round % 9));
+        s.cfg.top_k = round % 3 ? (int)(next_random(&r) % 12) : 0;
+        s.cfg.top_p = round % 2 ? 0.05f + 0.1f * (float)(round % 9) : 1;
+        for (int i = 0; i < n; i++) {
+            x[i] = (float)(next_random(&r) % 4) - 2;
+            if (i > 0 && next_random(&r) % 9 == 0) x[i] = -INFINITY;
+        }
+        bool said[VOCAB] = {false};
+        for (uint64_t pos = 0; pos < 150; pos++) said[pick(&s, x, pos)] = true;
+        double total;
+        assert_int_equal(ftk_sampler_weigh(&s, x, NULL, 0, NULL, 0, &total), FTK_OK);
+        for (int i = 0; i < n; i++) {
+            assert_true(s.logits[i] >= 0);
+            if (s.logits[i] == 0) assert_false(said[i]);
+            if ((double)s.logits[i] > 0.1 * total) assert_true(said[i]);
+        }
     }
 }
 
@@ -181,6 +211,20 @@ static void distribution(const ftk_sampling *cfg, const float *logits, int n,
     for (int i = 0; i < m; i++) p[e[i].id] = e[i].w / sum;
 }
 
+/* The weights are those of the definition, and what pick() never says has none. */
+static void check_weights(ftk_sampler *s, const float *logits, const int32_t *history,
+                          const double *p)
+{
+    double total, sum = 0;
+    assert_int_equal(ftk_sampler_weigh(s, logits, history, 5, history + 5, 7, &total), FTK_OK);
+    for (int i = 0; i < s->n_vocab; i++) {
+        assert_true((s->logits[i] == 0) == (p[i] == 0));
+        assert_true(fabs((double)s->logits[i] / total - p[i]) < 1e-6);
+        sum += (double)s->logits[i];
+    }
+    assert_true(fabs(sum / total - 1) < 1e-12);
+}
+
 static void test_chain(void **state)
 {
     (void)state;
@@ -222,6 +266,7 @@ static void test_chain(void **state)
             s.cfg.seed--;
         }
         if (!chi_square_fits(counts, p, n)) fail_msg("round %d does not fit", round);
+        check_weights(&s, logits, history, p);
         /* And the test can fail: a temperature 10 % off is found. */
         if (n < 10 || s.cfg.top_k > 0 || s.cfg.top_p < 1) continue;
         ftk_sampling off = s.cfg;
@@ -265,7 +310,7 @@ int main(void)
         cmocka_unit_test(test_uniform),      cmocka_unit_test(test_top_k),
         cmocka_unit_test(test_greedy),       cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_extremes),     cmocka_unit_test(test_chain),
-        cmocka_unit_test(test_penalty_once),
+        cmocka_unit_test(test_penalty_once), cmocka_unit_test(test_weights_of_ties),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,75 +5,9 @@
  */
 #include "support.h"
 
-#include "base/sampler.h"
-#include "base/tree.h"
-#include "statistics.h"
-#include "verifiers/verifier.h"
+#include "toymodel.h"
 
-enum { VOCAB = 5, LONG = 64 };
-
-static float work[VOCAB];
-static int32_t order[VOCAB];
-
-/* A model: the logits that follow a text depend on all of it. */
-static void model(const int32_t *text, size_t n, float *logits)
-{
-    uint64_t r = 1;
-    for (size_t i = 0; i < n; i++) {
-        r = r * 31 + (uint64_t)text[i];
-        next_random(&r);
-    }
-    for (int i = 0; i < VOCAB; i++) logits[i] = 1.3f * next_normal(&r);
-}
-
-static ftk_sampler make(float temperature)
-{
-    return (ftk_sampler){
-        .cfg = {.temperature = temperature, .top_p = 1, .repeat_penalty = 1, .repeat_last = 64},
-        .n_vocab = VOCAB,
-        .logits = work,
-        .order = order,
-    };
-}
-
-/* What a pass over the tree gives: every row sees the text and its own ancestors. */
-static void forward(const ftk_tree *t, const int32_t *text, size_t n, float *logits)
-{
-    int32_t row[LONG + FTK_MAX_NODES];
-    memcpy(row, text, n * sizeof *row);
-    for (int i = 0; i < t->n; i++) {
-        for (int j = i; j > 0; j = t->parent[j]) row[n + (size_t)t->depth[j] - 1] = t->token[j];
-        model(row, n + (size_t)t->depth[i], logits + i * VOCAB);
-    }
-}
-
-static void grow(ftk_tree *t, int nodes, uint64_t *r)
-{
-    for (int i = 0; i < nodes; i++) {
-        const int parent = next_random(r) % 2 ? t->n - 1 : (int)(next_random(r) % (unsigned)t->n);
-        ftk_tree_add(t, parent, (int32_t)(next_random(r) % VOCAB), 0.5f);
-    }
-}
-
-static size_t plain(ftk_sampler *s, int32_t *text, size_t n, size_t most)
-{
-    float logits[VOCAB];
-    for (; n < most; n++) {
-        model(text, n, logits);
-        assert_int_equal(ftk_sampler_pick(s, logits, text, n, NULL, 0, n, &text[n]), FTK_OK);
-    }
-    return n;
-}
-
-static void check_verdict(const ftk_tree *t, const ftk_verdict *v)
-{
-    assert_int_equal(v->path[0], 0);
-    for (int i = 1; i <= v->n_path; i++) {
-        assert_int_equal(t->parent[v->path[i]], v->path[i - 1]);
-        assert_int_equal(t->token[v->path[i]], v->token[i - 1]);
-    }
-    assert_int_equal(ftk_tree_child(t, v->path[v->n_path], v->token[v->n_path]), -1);
-}
+enum { VOCAB = 5, LONG = TOY_LONG };
 
 static void test_equals_plain(void **state)
 {
@@ -83,7 +17,7 @@ static void test_equals_plain(void **state)
     static ftk_tree t;
     static float logits[FTK_MAX_NODES * VOCAB];
     for (int round = 0; round < 3000; round++) {
-        ftk_sampler s = make(round % 4 == 0 ? 0 : 0.4f * (float)(1 + round % 4));
+        ftk_sampler s = toy_sampler(VOCAB, round % 4 == 0 ? 0 : 0.4f * (float)(1 + round % 4));
         s.cfg.seed = (uint64_t)round;
         s.cfg.top_k = round % 6 == 1 ? 3 : 0;
         s.cfg.top_p = round % 5 == 2 ? 0.8f : 1;
@@ -92,17 +26,17 @@ static void test_equals_plain(void **state)
         s.cfg.repeat_last = 1 + round % 8;
         int32_t want[LONG], got[LONG + FTK_MAX_NODES] = {(int32_t)(next_random(&r) % VOCAB)};
         want[0] = got[0];
-        plain(&s, want, 1, LONG);
+        toy_plain(&s, want, 1, LONG);
         for (size_t n = 1; n < LONG;) {
             ftk_verdict v;
             ftk_tree_init(&t, got[n - 1]);
-            grow(&t, (int)(next_random(&r) % 100), &r);
+            toy_grow(&t, (int)(next_random(&r) % 100), VOCAB, &r);
             if (next_random(&r) % 4 == 0) /* right ones, so that long paths occur */
                 for (int i = 0, node = 0; i < 6 && n + (size_t)i < LONG && node >= 0; i++)
                     node = ftk_tree_add(&t, node, want[n + (size_t)i], 0.9f);
-            forward(&t, got, n, logits);
+            toy_forward(VOCAB, &t, got, n, logits);
             assert_int_equal(ftk_verifier_exact.judge(&t, logits, &s, got, n, &v), FTK_OK);
-            check_verdict(&t, &v);
+            toy_check(&t, &v);
             accepted += (size_t)v.n_path;
             for (int i = 0; i <= v.n_path; i++) got[n++] = v.token[i];
         }
@@ -115,7 +49,7 @@ static void test_equals_plain(void **state)
 static void test_all_small_trees(void **state)
 {
     (void)state;
-    ftk_sampler s = make(1);
+    ftk_sampler s = toy_sampler(VOCAB, 1);
     static float logits[FTK_MAX_NODES * VOCAB];
     for (int code = 0; code < 3 * 9 * 9 * 3; code++) {
         static ftk_tree t;
@@ -124,12 +58,12 @@ static void test_all_small_trees(void **state)
         if (code / 3 % 9 / 3 < 2) ftk_tree_add(&t, code / 3 % 9 / 3 % t.n, code / 3 % 3, 0.5f);
         ftk_tree_add(&t, code / 27 % 9 / 3 % t.n, code / 27 % 3, 0.5f);
         int32_t text[8] = {0, 1};
-        forward(&t, text, 2, logits);
+        toy_forward(VOCAB, &t, text, 2, logits);
         for (s.cfg.seed = 0; s.cfg.seed < 40; s.cfg.seed++) {
             ftk_verdict v;
             assert_int_equal(ftk_verifier_exact.judge(&t, logits, &s, text, 2, &v), FTK_OK);
-            check_verdict(&t, &v);
-            plain(&s, text, 2, 8);
+            toy_check(&t, &v);
+            toy_plain(&s, text, 2, 8);
             assert_memory_equal(v.token, text + 2, ((size_t)v.n_path + 1) * sizeof *text);
         }
     }
@@ -140,7 +74,7 @@ static void test_not_finite(void **state)
     (void)state;
     static ftk_tree t;
     float logits[3 * VOCAB] = {0, 0, 9, 0, 0, 0, 0, 0, 9, 0};
-    ftk_sampler s = make(0);
+    ftk_sampler s = toy_sampler(VOCAB, 0);
     ftk_verdict v;
     const int32_t text[] = {1};
     ftk_tree_init(&t, 1);
@@ -181,32 +115,30 @@ static ftk_err judge_biased(const ftk_tree *t, const float *logits, ftk_sampler 
 
 /* Whether the first two tokens of a step (the second drawn plainly where there is none) have the
  * model's distribution, over many seeds. */
-static bool fits(ftk_err (*judge)(const ftk_tree *, const float *, ftk_sampler *, const int32_t *,
-                                  size_t, ftk_verdict *),
-                 uint64_t tree_seed)
+static bool fits(toy_judge judge, uint64_t tree_seed)
 {
     enum { DRAWS = 40000 };
     static ftk_tree t;
     static float logits[FTK_MAX_NODES * VOCAB];
     int32_t text[3] = {(int32_t)(tree_seed % VOCAB)};
     ftk_tree_init(&t, text[0]);
-    grow(&t, 12, &tree_seed);
-    forward(&t, text, 1, logits);
+    toy_grow(&t, 12, VOCAB, &tree_seed);
+    toy_forward(VOCAB, &t, text, 1, logits);
     double p[VOCAB * VOCAB];
     float first[VOCAB], second[VOCAB];
     double sum = 0;
-    model(text, 1, first);
+    toy_row(VOCAB, text, 1, first);
     for (int a = 0; a < VOCAB; a++) sum += exp((double)first[a]);
     for (int a = 0; a < VOCAB; a++) {
         double sum2 = 0;
         text[1] = a;
-        model(text, 2, second);
+        toy_row(VOCAB, text, 2, second);
         for (int b = 0; b < VOCAB; b++) sum2 += exp((double)second[b]);
         for (int b = 0; b < VOCAB; b++)
             p[a * VOCAB + b] = exp((double)first[a]) / sum * exp((double)second[b]) / sum2;
     }
     size_t counts[VOCAB * VOCAB] = {0};
-    ftk_sampler s = make(1);
+    ftk_sampler s = toy_sampler(VOCAB, 1);
     for (s.cfg.seed = 0; s.cfg.seed < DRAWS; s.cfg.seed++) {
         ftk_verdict v;
         assert_int_equal(judge(&t, logits, &s, text, 1, &v), FTK_OK);
@@ -214,7 +146,7 @@ static bool fits(ftk_err (*judge)(const ftk_tree *, const float *, ftk_sampler *
         if (v.n_path > 0)
             text[2] = v.token[1];
         else
-            plain(&s, text, 2, 3);
+            toy_plain(&s, text, 2, 3);
         counts[text[1] * VOCAB + text[2]]++;
     }
     return chi_square_fits(counts, p, VOCAB * VOCAB);
@@ -232,10 +164,18 @@ static void test_distribution(void **state)
 static void test_list(void **state)
 {
     (void)state;
+    static const char *const names[] = {"exact", "reject", "traversal", "typical"};
+    for (int i = 0; i < 4; i++) {
+        assert_string_equal(ftk_verifier_list[i]->name, names[i]);
+        assert_string_equal(ftk_verifiers()[i], names[i]);
+        assert_int_equal(ftk_verifier_list[i]->lossless, i < 3);
+        assert_int_equal(ftk_verifier_lossless(names[i]), i < 3);
+    }
+    assert_null(ftk_verifier_list[4]);
+    assert_null(ftk_verifiers()[4]);
+    assert_false(ftk_verifier_lossless("other"));
+    assert_false(ftk_verifier_lossless(NULL));
     assert_ptr_equal(ftk_verifier_list[0], &ftk_verifier_exact);
-    assert_null(ftk_verifier_list[1]);
-    assert_true(ftk_verifier_exact.lossless);
-    assert_string_equal(ftk_verifier_exact.name, "exact");
 }
 
 int main(void)

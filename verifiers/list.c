@@ -4,4 +4,6 @@
 
 #include "verifiers/verifier.h"
 
-const ftk_verifier_ops *const ftk_verifier_list[] = {&ftk_verifier_exact, NULL};
+const ftk_verifier_ops *const ftk_verifier_list[] = {&ftk_verifier_exact, &ftk_verifier_reject,
+                                                     &ftk_verifier_traversal, &ftk_verifier_typical,
+                                                     NULL};

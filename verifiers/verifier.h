@@ -8,6 +8,8 @@
 
 typedef struct ftk_verifier_ops {
     const char *name;
+    /* What is emitted has the distribution of plain sampling, for every tree that keeps the promises
+     * of tree.h, and so at temperature 0 the very tokens. */
     bool lossless;
     /* Finds the path the model agrees with. logits [tree->n][n_vocab]; history[0..n) ends with the
      * root, so the root's children stand at absolute position n. Errors: NUMERIC. */
@@ -15,7 +17,10 @@ typedef struct ftk_verifier_ops {
                      const int32_t *history, size_t n, ftk_verdict *verdict);
 } ftk_verifier_ops;
 
-extern const ftk_verifier_ops ftk_verifier_exact;
+extern const ftk_verifier_ops ftk_verifier_exact;     /* plain sampling's own tokens */
+extern const ftk_verifier_ops ftk_verifier_reject;    /* uses what drawn tokens were drawn from */
+extern const ftk_verifier_ops ftk_verifier_traversal; /* the same, from the leaves up */
+extern const ftk_verifier_ops ftk_verifier_typical;   /* lossy */
 
 /* NULL-terminated. */
 extern const ftk_verifier_ops *const ftk_verifier_list[];

@@ -9,9 +9,9 @@
 #include <math.h>
 #include <string.h>
 
-double ftk_uniform(uint64_t seed, uint64_t counter)
+double ftk_uniform_sub(uint64_t seed, uint64_t counter, uint32_t sub)
 {
-    uint32_t c[4] = {(uint32_t)counter, (uint32_t)(counter >> 32), 0, 0};
+    uint32_t c[4] = {(uint32_t)counter, (uint32_t)(counter >> 32), sub, 0};
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
     for (int round = 0; round < 10; round++) {
         const uint64_t a = UINT64_C(0xD2511F53) * c[0];
@@ -25,6 +25,11 @@ double ftk_uniform(uint64_t seed, uint64_t counter)
     }
     const uint64_t bits = (uint64_t)c[0] << 32 | c[1];
     return (double)(bits >> 11) * 0x1p-53;
+}
+
+double ftk_uniform(uint64_t seed, uint64_t counter)
+{
+    return ftk_uniform_sub(seed, counter, 0);
 }
 
 /* ------------------------------------------------------------------ selection */
@@ -198,33 +203,93 @@ static int32_t draw(const ftk_sampler *s, const candidates *c, double total, dou
     return last;
 }
 
+/* The logits with the penalty, in the work copy where `copy` or the penalty asks for it; *max is the
+ * largest of them. */
+static ftk_err prepare(ftk_sampler *s, const float *logits, const int32_t *history,
+                       size_t n_history, const int32_t *path, int n_path, bool copy,
+                       const float **x, float *max)
+{
+    const bool penalty = s->cfg.repeat_penalty != 1;
+    *x = logits;
+    if (!find_max(logits, s->n_vocab, max)) return FTK_ERR_NUMERIC;
+    if (!penalty && !copy) return FTK_OK;
+    memcpy(s->logits, logits, (size_t)s->n_vocab * sizeof *logits);
+    *x = s->logits;
+    if (penalty) {
+        penalise(s, logits, history, n_history, path, n_path);
+        find_max(s->logits, s->n_vocab, max);
+    }
+    return FTK_OK;
+}
+
+static candidates cut_top_k(ftk_sampler *s)
+{
+    const int k = s->cfg.top_k, n = s->n_vocab;
+    if (k <= 0 || k >= n) return (candidates){.n = n};
+    return (candidates){.order = s->order, .n = ftk_top_k(s->logits, n, k, s->order)};
+}
+
 ftk_err ftk_sampler_pick(ftk_sampler *s, const float *logits, const int32_t *history,
                          size_t n_history, const int32_t *path, int n_path, uint64_t pos,
                          int32_t *token)
 {
-    const ftk_sampling *const cfg = &s->cfg;
-    const int n = s->n_vocab;
-    const bool greedy = cfg->temperature <= 0;
+    const bool greedy = s->cfg.temperature <= 0;
+    const float *x;
     float max;
-    if (!find_max(logits, n, &max)) return FTK_ERR_NUMERIC;
-    const float *x = logits;
-    if (cfg->repeat_penalty != 1 || !greedy) {
-        memcpy(s->logits, logits, (size_t)n * sizeof *logits);
-        x = s->logits;
-    }
-    if (cfg->repeat_penalty != 1) {
-        penalise(s, logits, history, n_history, path, n_path);
-        find_max(x, n, &max);
-    }
+    const ftk_err err = prepare(s, logits, history, n_history, path, n_path, !greedy, &x, &max);
+    if (err != FTK_OK) return err;
     if (greedy) {
-        *token = first_equal(x, n, max);
+        *token = first_equal(x, s->n_vocab, max);
         return FTK_OK;
     }
-    candidates c = {.n = n};
-    if (cfg->top_k > 0 && cfg->top_k < n)
-        c = (candidates){.order = s->order, .n = ftk_top_k(x, n, cfg->top_k, s->order)};
+    candidates c = cut_top_k(s);
     double total = weigh(s, &c, max);
-    if (cfg->top_p < 1) total = cut_top_p(s, &c, total);
-    *token = draw(s, &c, total, ftk_uniform(cfg->seed, pos));
+    if (s->cfg.top_p < 1) total = cut_top_p(s, &c, total);
+    *token = draw(s, &c, total, ftk_uniform(s->cfg.seed, pos));
+    return FTK_OK;
+}
+
+/* All that rank below the lowest candidate. */
+static void set_below(ftk_sampler *s, const candidates *c, float value)
+{
+    const int32_t lowest = c->order[c->n - 1];
+    const float limit = s->logits[lowest];
+    for (int32_t i = 0; i < s->n_vocab; i++)
+        if (s->logits[i] < limit || (s->logits[i] == limit && i > lowest)) s->logits[i] = value;
+}
+
+/* As pick() does it, with 0 for all that are no candidates. */
+static double spread(ftk_sampler *s, float max)
+{
+    candidates c = cut_top_k(s);
+    const int n = c.n;
+    const bool ordered = c.order != NULL;
+    if (ordered) set_below(s, &c, -INFINITY);
+    double total = weigh(s, &c, max);
+    if (ordered)
+        for (int i = 0; i < s->n_vocab; i++)
+            if (s->logits[i] < 0) s->logits[i] = 0;
+    if (s->cfg.top_p >= 1) return total;
+    total = cut_top_p(s, &c, total);
+    if (!ordered) set_below(s, &c, 0);
+    for (int i = c.n; ordered && i < n; i++) s->logits[s->order[i]] = 0;
+    return total;
+}
+
+ftk_err ftk_sampler_weigh(ftk_sampler *s, const float *logits, const int32_t *history,
+                          size_t n_history, const int32_t *path, int n_path, double *total)
+{
+    const float *x;
+    float max;
+    const ftk_err err = prepare(s, logits, history, n_history, path, n_path, true, &x, &max);
+    if (err != FTK_OK) return err;
+    if (s->cfg.temperature > 0) {
+        *total = spread(s, max);
+        return FTK_OK;
+    }
+    const int32_t first = first_equal(x, s->n_vocab, max);
+    memset(s->logits, 0, (size_t)s->n_vocab * sizeof *s->logits);
+    s->logits[first] = 1;
+    *total = 1;
     return FTK_OK;
 }

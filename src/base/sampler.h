@@ -8,8 +8,9 @@
 typedef struct ftk_sampler {
     ftk_sampling cfg;
     int n_vocab;
-    float *logits;  /* [n_vocab] work copy */
-    int32_t *order; /* [n_vocab] ids, for top-k and top-p */
+    float *logits;                   /* [n_vocab] work copy */
+    int32_t *order;                  /* [n_vocab] ids, for top-k and top-p */
+    const struct ftk_chance *chance; /* NULL; for tests, see residual.h */
 } ftk_sampler;
 
 /* logits and order are the caller's memory. */
@@ -22,7 +23,17 @@ ftk_err ftk_sampler_pick(ftk_sampler *s, const float *logits, const int32_t *his
                          size_t n_history, const int32_t *path, int n_path, uint64_t pos,
                          int32_t *token);
 
-/* A uniform number in [0, 1) that depends on seed and counter alone (counter-based generator). */
+/* The distribution ftk_sampler_pick() draws from, as weights in s->logits, 0 for what cannot be
+ * drawn; *total gets their sum. At temperature 0 all weight is on one token. */
+ftk_err ftk_sampler_weigh(ftk_sampler *s, const float *logits, const int32_t *history,
+                          size_t n_history, const int32_t *path, int n_path, double *total);
+
+/* A uniform number in [0, 1) that depends on its arguments alone (counter-based generator). sub is
+ * for several numbers at one position: 0 is plain sampling's, FTK_DRAFT_SUB and above are the
+ * drafters', what lies between the verifiers'. */
+double ftk_uniform_sub(uint64_t seed, uint64_t counter, uint32_t sub);
+enum { FTK_DRAFT_SUB = 1 << 30 };
+/* The same with sub 0. */
 double ftk_uniform(uint64_t seed, uint64_t counter);
 /* The k largest of n values, largest first, ties to the lower index; ids[k]. Returns min(k, n). */
 int ftk_top_k(const float *x, int n, int k, int32_t *ids);

@@ -9,6 +9,7 @@ ftk_err cli_answer_open(cli_answer *a, const cli_world *w, const cli_options *o,
                         const char *extra_stop, const cli_answer_config *cfg)
 {
     *a = (cli_answer){.cfg = *cfg, .session = w->session};
+    a->lossless = ftk_verifier_lossless(o->verifier);
     const char *stops[CLI_MAX_STOPS + 1];
     size_t n_stops = o->n_stops;
     memcpy(stops, o->stops, sizeof o->stops);
@@ -124,9 +125,10 @@ void cli_answer_say_speed(const cli_answer *a)
     const cli_speed s = cli_answer_speed(a);
     fprintf(stderr,
             "[%zu tokens, %.1f tokens/s, %.2f tokens per step, %llu of %llu drafted accepted, "
-            "prompt %llu tokens in %.3f s]\n",
+            "prompt %llu tokens in %.3f s%s]\n",
             a->n_tokens, s.tokens_per_second, s.tokens_per_step, (unsigned long long)s.accepted,
-            (unsigned long long)s.drafted, (unsigned long long)s.prompt, s.prefill_seconds);
+            (unsigned long long)s.drafted, (unsigned long long)s.prompt, s.prefill_seconds,
+            a->lossless ? "" : ", lossy");
 }
 
 void cli_answer_close(cli_answer *a)

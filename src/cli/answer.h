@@ -26,6 +26,7 @@ typedef enum cli_ending {
 typedef struct cli_answer {
     cli_answer_config cfg;
     ftk_session *session;
+    bool lossless;
     ftk_stream *stream;
     cli_bytes text;
     int32_t *tokens; /* as generated, the end token too */

@@ -235,6 +235,9 @@ int cli_world_open_session(cli_world *w, const cli_options *o)
     cfg.sampling.repeat_penalty = (float)o->repeat_penalty;
     cfg.sampling.seed = o->seed;
     const ftk_err err = ftk_session_open(&w->session, w->engine, &cfg);
+    if (err == FTK_OK && !ftk_verifier_lossless(o->verifier))
+        cli_say("verifier %s is lossy: above temperature 0 drafts change what the model says",
+                o->verifier);
     return err == FTK_OK ? CLI_DONE : cli_fail(err, "the session could not be opened");
 }
 

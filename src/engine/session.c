@@ -28,7 +28,7 @@ const char *const *ftk_drafters(void)
 
 const char *const *ftk_verifiers(void)
 {
-    static const char *const names[] = {"exact", NULL};
+    static const char *const names[] = {"exact", "reject", "traversal", "typical", NULL};
     return names;
 }
 
@@ -88,7 +88,7 @@ static ftk_err check(const ftk_session_config *cfg, const ftk_engine *e)
         return ftk_fail(h, FTK_ERR_INVALID, "context %d: the engine's KV cache holds %d tokens",
                         cfg->n_ctx, e->kv_slots);
     if (!cfg->verifier || !find_verifier(cfg->verifier))
-        return ftk_fail(h, FTK_ERR_INVALID, "verifier \"%s\" is unknown: there is exact",
+        return ftk_fail(h, FTK_ERR_INVALID, "verifier \"%s\" is unknown: there are exact, reject, traversal and typical",
                         cfg->verifier ? cfg->verifier : "");
     if (cfg->shape != FTK_TREE_FITTED && cfg->shape != FTK_TREE_PAPER)
         return ftk_fail(h, FTK_ERR_INVALID, "tree shape %d is unknown", (int)cfg->shape);
@@ -137,6 +137,7 @@ static ftk_err open_drafter(const ftk_session *s, const ftk_drafter_ops *ops, vo
         .n_vocab = s->engine->model->hp.n_vocab,
         .n_ctx = s->n_ctx,
         .shape = s->cfg.shape,
+        .seed = s->cfg.sampling.seed,
         .test = s->test,
     };
     void *p = ftk_alloc(h, 1, ops->state_size);
