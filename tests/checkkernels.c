@@ -585,8 +585,8 @@ static void check_attention(check *c)
         const int h = below(c, 5);
         ftk_attn a = {.head_dim = dims[i % 9], .n_head = heads[h][0], .n_head_kv = heads[h][1]};
         a.scale = (float)(1 / sqrt(a.head_dim));
-        static const ftk_type types[] = {FTK_TYPE_F16, FTK_TYPE_F32, FTK_TYPE_Q8_0};
-        a.kv_type = types[below(c, a.head_dim % FTK_QBLOCK == 0 ? 3 : 2)];
+        static const ftk_type kinds[] = {FTK_TYPE_F16, FTK_TYPE_F32, FTK_TYPE_Q8_0};
+        a.kv_type = kinds[below(c, a.head_dim % FTK_QBLOCK == 0 ? 3 : 2)];
         a.prefix = prefixes[below(c, 8)];
         const int n_nodes = nodes[below(c, 7)];
         const int kind = below(c, 3) ? NORMAL : below(c, N_KINDS);
