@@ -48,11 +48,9 @@ int main(int argc, char **argv)
         else
             run_die("%s is unknown: there are --questions and --threads", argv[at]);
     }
-    if (at + 1 != argc || !file)
-        run_die("usage: bench-loop --questions FILE [--threads N] MODEL");
+    if (at + 1 != argc || !file) run_die("usage: bench-loop --questions FILE [--threads N] MODEL");
     questions q;
-    if (questions_read(&q, file, PROMPTS) != 0)
-        return 1;
+    if (questions_read(&q, file, PROMPTS) != 0) return 1;
     ftk_model *m = run_model(argv[at]);
     ftk_engine *e = run_engine(m, threads);
     double right[PROMPTS], wrong[PROMPTS], plain[PROMPTS];

@@ -79,8 +79,7 @@ __attribute__((target("avx2"))) static uint64_t sum_words_avx2(const uint64_t *p
 static uint64_t read_words(const uint64_t *p, size_t n)
 {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2"))
-        return sum_words_avx2(p, n);
+    if (__builtin_cpu_supports("avx2")) return sum_words_avx2(p, n);
 #endif
     return sum_words(p, n);
 }
@@ -123,8 +122,7 @@ static spread spread_of(double *x, int n)
 static void make_points(rows_report *r, const options *o)
 {
     r->points = calloc((size_t)(o->depths.n * o->rows.n), sizeof *r->points);
-    if (!r->points)
-        run_die("no memory for the points");
+    if (!r->points) run_die("no memory for the points");
     for (int d = 0; d < o->depths.n; d++) {
         const int depth = o->depths.at[d];
         int fit = 0;
@@ -137,8 +135,7 @@ static void make_points(rows_report *r, const options *o)
             fprintf(stderr, "depth %d: %d of %d widths left out: the model's context is %d\n",
                     depth, o->rows.n - fit, o->rows.n, r->model.n_ctx_train);
     }
-    if (r->n_points == 0)
-        run_die("nothing fits the model's context of %d", r->model.n_ctx_train);
+    if (r->n_points == 0) run_die("nothing fits the model's context of %d", r->model.n_ctx_train);
 }
 
 /* One sequence for each depth, all of which share the cached tokens they have in common. */
@@ -146,10 +143,8 @@ static void open_depths(ftk_engine *e, const list *depths, const int32_t *tokens
 {
     for (int d = 0; d < depths->n; d++) {
         const int depth = depths->at[d];
-        if (ftk_kv_seq_open(&seqs[d], &e->pool, depth + FTK_MAX_NODES) != FTK_OK)
-            exit(1);
-        if (d > 0)
-            ftk_kv_fork(&seqs[d], &seqs[d - 1]);
+        if (ftk_kv_seq_open(&seqs[d], &e->pool, depth + FTK_MAX_NODES) != FTK_OK) exit(1);
+        if (d > 0) ftk_kv_fork(&seqs[d], &seqs[d - 1]);
         fill(e, &seqs[d], tokens, depth);
     }
     for (int d = 0; d < depths->n; d++)
@@ -195,11 +190,9 @@ static ftk_engine *open_engine(const ftk_model *m, const options *o)
     cfg.threads = o->threads;
     cfg.measure = false;
     /* the deepest sequence, and for each depth its own last page and rows */
-    cfg.kv_slots = o->depths.at[o->depths.n - 1] +
-                   o->depths.n * (FTK_MAX_NODES + 2 * FTK_PAGE);
+    cfg.kv_slots = o->depths.at[o->depths.n - 1] + o->depths.n * (FTK_MAX_NODES + 2 * FTK_PAGE);
     ftk_engine *e;
-    if (ftk_engine_open(&e, m, &cfg) != FTK_OK)
-        exit(1);
+    if (ftk_engine_open(&e, m, &cfg) != FTK_OK) exit(1);
     return e;
 }
 
@@ -221,10 +214,8 @@ static void bench(const options *given)
     open_depths(e, &o.depths, tokens, seqs);
     measure(&r, e, &o, seqs, tokens);
     rows_report_print(&r);
-    if (o.json)
-        rows_report_json(&r, o.json);
-    if (o.plot)
-        rows_report_plot(&r, o.plot);
+    if (o.json) rows_report_json(&r, o.json);
+    if (o.plot) rows_report_plot(&r, o.plot);
     for (int d = 0; d < o.depths.n; d++) ftk_kv_seq_close(&seqs[d]);
     free(r.points);
     ftk_engine_free(e);
@@ -260,8 +251,7 @@ static list read_list(const char *option, const char *text, int least, int most)
         l.at[l.n++] = x;
         p += n + (p[n] == ',');
     }
-    if (l.n == 0)
-        run_die("%s needs a list of numbers", option);
+    if (l.n == 0) run_die("%s needs a list of numbers", option);
     return l;
 }
 
@@ -303,10 +293,8 @@ int main(int argc, char **argv)
             run_die("%s needs a value, or is unknown: see bench-rows --help", argv[i]);
         take_option(&o, argv[i], argv[i + 1]);
     }
-    if (!o.model)
-        run_die("usage: bench-rows -m MODEL [options]; bench-rows --help tells more");
-    if (o.plot && !rows_report_can_plot(o.plot))
-        o.plot = NULL;
+    if (!o.model) run_die("usage: bench-rows -m MODEL [options]; bench-rows --help tells more");
+    if (o.plot && !rows_report_can_plot(o.plot)) o.plot = NULL;
     bench(&o);
     return 0;
 }

@@ -40,8 +40,8 @@ enum { STREAM_IN, STREAM_OUT, QUERY, KV, FFN, VOCAB, N_AXES };
 
 typedef struct {
     const ftk_model *small;
-    shape s; /* of the large one; heads are of the small one's size */
-    int copies; /* of the stream */
+    shape s;       /* of the large one; heads are of the small one's size */
+    int copies;    /* of the stream */
     double factor; /* mean of squares, large over small */
     axis axes[N_AXES];
     uint64_t noise;
@@ -55,8 +55,7 @@ static void make_axis(axis *a, int n)
 {
     a->n = n;
     a->from = malloc((size_t)n * sizeof *a->from);
-    if (!a->from)
-        run_die("no memory for %d indices", n);
+    if (!a->from) run_die("no memory for %d indices", n);
     for (int i = 0; i < n; i++) a->from[i] = NEW;
 }
 
@@ -117,19 +116,16 @@ typedef enum { ZEROS, NOISE, AT_NEW } fill;
 
 typedef struct {
     const char *name;
-    int in, out;       /* axes */
-    fill beside;       /* of an old output, for new inputs: ZEROS or NOISE */
-    fill below;        /* of a new output */
+    int in, out; /* axes */
+    fill beside; /* of an old output, for new inputs: ZEROS or NOISE */
+    fill below;  /* of a new output */
 } matrix;
 
 /* New query heads look somewhere, and find values of 0. A new feed-forward unit is silu(0) * up. */
 static const matrix layer_parts[] = {
-    {"attn_q", STREAM_IN, QUERY, NOISE, NOISE},
-    {"attn_k", STREAM_IN, KV, NOISE, NOISE},
-    {"attn_v", STREAM_IN, KV, NOISE, ZEROS},
-    {"attn_output", QUERY, STREAM_OUT, NOISE, AT_NEW},
-    {"ffn_gate", STREAM_IN, FFN, NOISE, ZEROS},
-    {"ffn_up", STREAM_IN, FFN, NOISE, NOISE},
+    {"attn_q", STREAM_IN, QUERY, NOISE, NOISE},   {"attn_k", STREAM_IN, KV, NOISE, NOISE},
+    {"attn_v", STREAM_IN, KV, NOISE, ZEROS},      {"attn_output", QUERY, STREAM_OUT, NOISE, AT_NEW},
+    {"ffn_gate", STREAM_IN, FFN, NOISE, ZEROS},   {"ffn_up", STREAM_IN, FFN, NOISE, NOISE},
     {"ffn_down", FFN, STREAM_OUT, NOISE, AT_NEW},
 };
 enum { N_PARTS = sizeof layer_parts / sizeof layer_parts[0] };
@@ -148,8 +144,7 @@ static bool next_run(const axis *a, int *i, int *end)
 {
     while (*i < a->n && a->from[*i] == NEW) ++*i;
     for (*end = *i; *end < a->n; ++*end)
-        if (a->from[*end] != (a->from[*i] == LIVE ? LIVE : a->from[*i] + *end - *i))
-            break;
+        if (a->from[*end] != (a->from[*i] == LIVE ? LIVE : a->from[*i] + *end - *i)) break;
     return *i < a->n;
 }
 
@@ -231,8 +226,7 @@ static void put_norm(job *j, const char *name, const float *old, bool is_new)
 static ftk_tensor_info find(const job *j, const char *name)
 {
     ftk_tensor_info info;
-    if (!ftk_gguf_find_tensor(j->small->file, name, &info))
-        run_die("tensor %s is missing", name);
+    if (!ftk_gguf_find_tensor(j->small->file, name, &info)) run_die("tensor %s is missing", name);
     return info;
 }
 
@@ -275,8 +269,7 @@ static void put_tensors(job *j, bool planning)
     put_norm(j, "output_norm.weight", j->small->output_norm, false);
     if (ftk_gguf_find_tensor(j->small->file, output.name, &info))
         put_matrix(j, output.name, &output, &info, false);
-    if (ftk_gguf_find_tensor(j->small->file, "rope_freqs.weight", &info))
-        put_rope(j, &info);
+    if (ftk_gguf_find_tensor(j->small->file, "rope_freqs.weight", &info)) put_rope(j, &info);
 }
 
 /* ---- keys */
@@ -309,8 +302,7 @@ static void put_keys(job *j)
         ours |= key.n == strlen(alignment) && memcmp(key.p, alignment, key.n) == 0;
         for (int k = 0; k < N; k++)
             ours |= key.n == strlen(numbers[k].key) && memcmp(key.p, numbers[k].key, key.n) == 0;
-        if (!ours)
-            gw_copy(w, key, &v);
+        if (!ours) gw_copy(w, key, &v);
     }
     for (int k = 0; k < N; k++) gw_u32(w, numbers[k].key, (uint32_t)numbers[k].n);
     gw_f32(w, eps, (float)(hp->norm_eps * j->factor));
@@ -341,8 +333,7 @@ static void fit_shape(shape *s, const ftk_hparams *hp)
 
 static void default_to(int *n, int small)
 {
-    if (*n == 0)
-        *n = small;
+    if (*n == 0) *n = small;
 }
 
 static void check_shape(const shape *s, const ftk_hparams *hp)
@@ -351,10 +342,8 @@ static void check_shape(const shape *s, const ftk_hparams *hp)
         const char *option;
         int n, least;
     } sizes[] = {
-        {"--dim", s->dim, hp->n_embd},
-        {"--layers", s->layers, hp->n_layer},
-        {"--heads", s->heads, hp->n_head},
-        {"--kv-heads", s->heads_kv, hp->n_head_kv},
+        {"--dim", s->dim, hp->n_embd},     {"--layers", s->layers, hp->n_layer},
+        {"--heads", s->heads, hp->n_head}, {"--kv-heads", s->heads_kv, hp->n_head_kv},
         {"--ffn", s->ffn, hp->n_ff},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
@@ -390,12 +379,11 @@ static void check_known(const ftk_model *small)
             known |= strcmp(part, "attn_norm.weight") == 0 || strcmp(part, "ffn_norm.weight") == 0;
             for (int p = 0; p < N_PARTS; p++) {
                 const size_t n = strlen(layer_parts[p].name);
-                known |= strncmp(part, layer_parts[p].name, n) == 0 &&
-                         strcmp(part + n, ".weight") == 0;
+                known |=
+                    strncmp(part, layer_parts[p].name, n) == 0 && strcmp(part + n, ".weight") == 0;
             }
         }
-        if (!known)
-            run_die("tensor %.80s is no part of a llama model that can be inflated", name);
+        if (!known) run_die("tensor %.80s is no part of a llama model that can be inflated", name);
     }
 }
 
@@ -403,17 +391,18 @@ static void check_known(const ftk_model *small)
 
 static void help(void)
 {
-    printf("inflate [options] SMALL.gguf LARGE.gguf: the small model's text at a large one's cost\n"
-           "\n"
-           "  --shape NAME    the bytes one token reads are about those of this shape; as the\n"
-           "                  vocabulary and so the output matrix stay small, the feed-forward\n"
-           "                  part grows instead\n"
-           "  --dim N --layers N --heads N --kv-heads N --ffn N\n"
-           "                  numbers of one's own; otherwise those of the small model. Heads keep\n"
-           "                  the small model's size\n\n"
-           "Vocabulary and weight types stay those of the small model; tests/requantize changes\n"
-           "types before. Where dim is a whole multiple of the small model's the results are the\n"
-           "same to the bit, otherwise up to rounding.\n\n");
+    printf(
+        "inflate [options] SMALL.gguf LARGE.gguf: the small model's text at a large one's cost\n"
+        "\n"
+        "  --shape NAME    the bytes one token reads are about those of this shape; as the\n"
+        "                  vocabulary and so the output matrix stay small, the feed-forward\n"
+        "                  part grows instead\n"
+        "  --dim N --layers N --heads N --kv-heads N --ffn N\n"
+        "                  numbers of one's own; otherwise those of the small model. Heads keep\n"
+        "                  the small model's size\n\n"
+        "Vocabulary and weight types stay those of the small model; tests/requantize changes\n"
+        "types before. Where dim is a whole multiple of the small model's the results are the\n"
+        "same to the bit, otherwise up to rounding.\n\n");
     shape_print_names(stdout);
 }
 
@@ -424,8 +413,7 @@ static ftk_model *load_small(const char *path)
     cfg.host.log = run_log;
     cfg.kernels = "ref"; /* weights as they stand in the file */
     ftk_model *m;
-    if (ftk_model_load(&m, path, &cfg) != FTK_OK)
-        exit(1);
+    if (ftk_model_load(&m, path, &cfg) != FTK_OK) exit(1);
     ftk_gguf_value v;
     if (!ftk_gguf_find(m->file, "general.architecture", &v) || v.s.n != strlen("llama") ||
         memcmp(v.s.p, "llama", v.s.n) != 0)
@@ -445,8 +433,7 @@ int main(int argc, char **argv)
             help();
             return 0;
         }
-        if (i + 1 >= argc)
-            run_die("%s needs a value, or is unknown: see inflate --help", argv[i]);
+        if (i + 1 >= argc) run_die("%s needs a value, or is unknown: see inflate --help", argv[i]);
         const bool name = strcmp(argv[i], "--shape") == 0;
         by_name |= name;
         if (!shape_option(name ? &given : &numbers, argv[i], argv[i + 1]) || numbers.vocab ||
@@ -459,8 +446,7 @@ int main(int argc, char **argv)
     const ftk_model *small = load_small(argv[i]);
     const ftk_hparams *hp = &small->hp;
     const shape wanted = given;
-    if (by_name)
-        fit_shape(&given, hp);
+    if (by_name) fit_shape(&given, hp);
     job j = {.small = small, .s = numbers};
     default_to(&j.s.dim, by_name ? given.dim : hp->n_embd);
     default_to(&j.s.layers, by_name ? given.layers : hp->n_layer);
@@ -491,8 +477,8 @@ int main(int argc, char **argv)
         printf("; that shape with its own vocabulary %.1f",
                weights_read(&wanted, wanted.dim / wanted.heads) / 1e6);
     printf("\n%s\n", j.s.dim % hp->n_embd == 0 ? "results are those of the small model to the bit"
-                                              : "results are those of the small model up to "
-                                                "rounding: dim is no multiple of the small one's");
+                                               : "results are those of the small model up to "
+                                                 "rounding: dim is no multiple of the small one's");
     for (int a = 0; a < N_AXES; a++) free(j.axes[a].from);
     ftk_model_free((ftk_model *)small);
     return 0;

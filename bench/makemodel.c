@@ -60,8 +60,7 @@ static void put_vocabulary(gw *w, int n)
     ftk_str *tokens = calloc((size_t)n, sizeof *tokens);
     float *scores = calloc((size_t)n, sizeof *scores);
     int32_t *types = calloc((size_t)n, sizeof *types);
-    if (!text || !tokens || !scores || !types)
-        run_die("no memory for a vocabulary of %d", n);
+    if (!text || !tokens || !scores || !types) run_die("no memory for a vocabulary of %d", n);
     for (int i = 0; i < n; i++) {
         if (i < SPECIALS)
             snprintf(text[i], PIECE, "%s", specials[i]);
@@ -130,11 +129,9 @@ static void for_tensors(modelfile *m, const job *j, each_tensor *f)
         const char *name;
         int n_in, n_out;
     } parts[] = {
-        {"attn_norm", s->dim, 0},       {"attn_q", s->dim, dq},
-        {"attn_k", s->dim, dkv},        {"attn_v", s->dim, dkv},
-        {"attn_output", dq, s->dim},    {"ffn_norm", s->dim, 0},
-        {"ffn_gate", s->dim, s->ffn},   {"ffn_up", s->dim, s->ffn},
-        {"ffn_down", s->ffn, s->dim},
+        {"attn_norm", s->dim, 0},     {"attn_q", s->dim, dq},      {"attn_k", s->dim, dkv},
+        {"attn_v", s->dim, dkv},      {"attn_output", dq, s->dim}, {"ffn_norm", s->dim, 0},
+        {"ffn_gate", s->dim, s->ffn}, {"ffn_up", s->dim, s->ffn},  {"ffn_down", s->ffn, s->dim},
     };
     f(m, j, "token_embd.weight", s->dim, s->vocab);
     for (int i = 0; i < s->layers; i++)
@@ -144,8 +141,7 @@ static void for_tensors(modelfile *m, const job *j, each_tensor *f)
             f(m, j, name, parts[p].n_in, parts[p].n_out);
         }
     f(m, j, "output_norm.weight", s->dim, 0);
-    if (!s->tied)
-        f(m, j, "output.weight", s->dim, s->vocab);
+    if (!s->tied) f(m, j, "output.weight", s->dim, s->vocab);
 }
 
 static void plan(modelfile *m, const job *j, const char *name, int n_in, int n_out)
@@ -167,8 +163,7 @@ static void stream(modelfile *m, const job *j, const char *name, int n_in, int n
     const size_t n = (size_t)n_in;
     const size_t bytes = n_out ? ftk_type_bytes(weights_type(j->type), n) : n * sizeof(float);
     void *row = malloc(bytes);
-    if (!row)
-        run_die("no memory for a row of %d weights", n_in);
+    if (!row) run_die("no memory for a row of %d weights", n_in);
     uint64_t state = tensor_seed(j, name);
     for (int i = 0; i < n_out; i++) {
         weights_random(j->type, &state, 1 / sqrt((double)n_in), n, row);
@@ -202,20 +197,17 @@ static void help(void)
 
 static void take_option(job *j, const char *option, const char *value)
 {
-    if (shape_option(&j->s, option, value))
-        return;
+    if (shape_option(&j->s, option, value)) return;
     if (strcmp(option, "--type") == 0) {
         j->type = weights_named(value);
-        if (!j->type)
-            run_die("--type %s: give one of %s", value, weights_names());
+        if (!j->type) run_die("--type %s: give one of %s", value, weights_names());
     } else if (strcmp(option, "--seed") == 0) {
         j->seed = (uint64_t)run_number(option, value, 0, INT64_MAX);
     } else if (strcmp(option, "--context") == 0) {
         j->context = (int)run_number(option, value, 1, 1 << 27);
     } else if (strcmp(option, "--tied") == 0) {
         j->s.tied = strcmp(value, "yes") == 0;
-        if (!j->s.tied && strcmp(value, "no") != 0)
-            run_die("--tied %s: give yes or no", value);
+        if (!j->s.tied && strcmp(value, "no") != 0) run_die("--tied %s: give yes or no", value);
     } else {
         run_die("%s is unknown: see makemodel --help", option);
     }
@@ -227,20 +219,17 @@ static void check_shape(shape *s)
         const char *option;
         int n;
     } needed[] = {
-        {"--dim", s->dim}, {"--layers", s->layers}, {"--heads", s->heads}, {"--ffn", s->ffn},
-        {"--vocab", s->vocab},
+        {"--dim", s->dim}, {"--layers", s->layers}, {"--heads", s->heads},
+        {"--ffn", s->ffn}, {"--vocab", s->vocab},
     };
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
-        if (needed[i].n == 0)
-            run_die("%s is missing: give it, or a --shape", needed[i].option);
-    if (s->heads_kv == 0)
-        s->heads_kv = s->heads;
+        if (needed[i].n == 0) run_die("%s is missing: give it, or a --shape", needed[i].option);
+    if (s->heads_kv == 0) s->heads_kv = s->heads;
     if (s->heads % s->heads_kv != 0)
         run_die("%d heads are no multiple of %d kv heads", s->heads, s->heads_kv);
     if (s->head_dim == 0 && s->dim % s->heads != 0)
         run_die("--dim %d is no multiple of %d heads: give --head-dim", s->dim, s->heads);
-    if (s->head_dim == 0)
-        s->head_dim = s->dim / s->heads;
+    if (s->head_dim == 0) s->head_dim = s->dim / s->heads;
     if (s->head_dim % 2 != 0 || s->head_dim > FTK_MAX_HEAD_DIM)
         run_die("heads of %d cannot be: the size must be even and at most %d", s->head_dim,
                 FTK_MAX_HEAD_DIM);
@@ -267,8 +256,7 @@ int main(int argc, char **argv)
             run_die("%s needs a value, or is unknown: see makemodel --help", argv[i]);
         take_option(&j, argv[i], argv[i + 1]);
     }
-    if (i + 1 != argc)
-        run_die("usage: makemodel [options] OUT.gguf; makemodel --help tells more");
+    if (i + 1 != argc) run_die("usage: makemodel [options] OUT.gguf; makemodel --help tells more");
     j.path = argv[i];
     check_shape(&j.s);
 

@@ -18,8 +18,7 @@ static char part[4096];
 
 static void drop_part(void)
 {
-    if (part[0])
-        unlink(part);
+    if (part[0]) unlink(part);
 }
 
 static void drop_part_and_die(int sig)
@@ -81,15 +80,13 @@ void modelfile_begin(modelfile *m, const char *path)
     if (fallocate(fileno(f), 0, 0, (off_t)whole) != 0 && errno == ENOSPC)
         run_die("%s needs %llu MiB: there is less room on that disk", path,
                 (unsigned long long)(whole >> 20) + 1);
-    if (fwrite(head.p, 1, head.n, f) != head.n)
-        cannot_write();
+    if (fwrite(head.p, 1, head.n, f) != head.n) cannot_write();
     free(head.p);
 }
 
 void modelfile_write(modelfile *m, const void *p, size_t n)
 {
-    if (fwrite(p, 1, n, m->f) != n)
-        cannot_write();
+    if (fwrite(p, 1, n, m->f) != n) cannot_write();
     m->written += n;
 }
 
@@ -108,10 +105,8 @@ uint64_t modelfile_end(modelfile *m)
         run_die("%s: %llu bytes of tensors were planned, %llu written: a bug of this program",
                 m->path, (unsigned long long)m->planned, (unsigned long long)m->written);
     const long size = ftell(m->f);
-    if (size < 0 || fclose(m->f) != 0)
-        cannot_write();
-    if (rename(part, m->path) != 0)
-        run_die("%s cannot be written: %s", m->path, strerror(errno));
+    if (size < 0 || fclose(m->f) != 0) cannot_write();
+    if (rename(part, m->path) != 0) run_die("%s cannot be written: %s", m->path, strerror(errno));
     part[0] = 0;
     gw_free(&m->head);
     return (uint64_t)size;

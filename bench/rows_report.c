@@ -14,8 +14,7 @@
 const point *rows_report_single(const rows_report *r, const point *p)
 {
     for (int i = 0; i < r->n_points; i++)
-        if (r->points[i].depth == p->depth && r->points[i].rows == 1)
-            return &r->points[i];
+        if (r->points[i].depth == p->depth && r->points[i].rows == 1) return &r->points[i];
     return NULL;
 }
 
@@ -54,8 +53,7 @@ void rows_report_print(const rows_report *r)
            read.median, read.low, read.high);
     for (int i = 0; i < r->n_points; i++) {
         const point *p = &r->points[i];
-        if (p->rows != 1)
-            continue;
+        if (p->rows != 1) continue;
         const spread w = gigabytes((double)m->weight_bytes, &p->seconds);
         printf("one row at depth %d: %.2f GB/s of weights (quartiles %.2f-%.2f), %.0f %% of that\n",
                p->depth, w.median, w.low, w.high, 100 * w.median / read.median);
@@ -72,12 +70,11 @@ static json_t *points_json(const rows_report *r)
     json_t *all = json_array();
     for (int i = 0; i < r->n_points; i++) {
         const point *p = &r->points[i], *single = rows_report_single(r, p);
-        json_t *o = json_pack("{s:i, s:i, s:o, s:f}", "depth", p->depth, "rows", p->rows, "seconds",
-                              spread_json(&p->seconds), "tokens_per_second",
-                              p->rows / p->seconds.median);
+        json_t *o =
+            json_pack("{s:i, s:i, s:o, s:f}", "depth", p->depth, "rows", p->rows, "seconds",
+                      spread_json(&p->seconds), "tokens_per_second", p->rows / p->seconds.median);
         if (single)
-            json_object_set_new(o, "ratio",
-                                json_real(p->seconds.median / single->seconds.median));
+            json_object_set_new(o, "ratio", json_real(p->seconds.median / single->seconds.median));
         if (p->rows == 1) {
             const spread w = gigabytes((double)r->model.weight_bytes, &p->seconds);
             const spread read = gigabytes(r->read_bytes, &r->read_seconds);
@@ -102,8 +99,7 @@ void rows_report_json(const rows_report *r, const char *path)
         (json_int_t)m->weight_bytes, "cpu", cpu, "kernels", m->kernels, "threads", r->threads,
         "rounds", r->rounds, "read", "bytes", r->read_bytes, "gb_per_second", spread_json(&read),
         "points", points_json(r));
-    if (root && r->note)
-        json_object_set_new(root, "note", json_string(r->note));
+    if (root && r->note) json_object_set_new(root, "note", json_string(r->note));
     if (!root || json_dump_file(root, path, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) != 0)
         run_die("%s cannot be written", path);
     json_decref(root);
@@ -115,8 +111,7 @@ bool rows_report_can_plot(const char *path)
 {
     if (!gnuplot_can_write(path))
         run_die("--plot %s: give a name that ends in .png or .svg, without quotes", path);
-    if (gnuplot_there())
-        return true;
+    if (gnuplot_there()) return true;
     fprintf(stderr, "--plot %s: gnuplot is not installed: there will be no plot\n", path);
     return false;
 }
@@ -125,11 +120,11 @@ bool rows_report_can_plot(const char *path)
 void rows_report_plot(const rows_report *r, const char *path)
 {
     FILE *f = gnuplot_open(path, 800, 500);
-    if (!f)
-        run_die("gnuplot cannot be started: %s", strerror(errno));
-    fprintf(f, "set logscale x 2\nset grid\nset key left top\nset yrange [0:*]\n"
-               "set xlabel 'rows'\nset ylabel 'ms a pass'\nset title '%d threads, %.1f MB of "
-               "weights' noenhanced\nplot",
+    if (!f) run_die("gnuplot cannot be started: %s", strerror(errno));
+    fprintf(f,
+            "set logscale x 2\nset grid\nset key left top\nset yrange [0:*]\n"
+            "set xlabel 'rows'\nset ylabel 'ms a pass'\nset title '%d threads, %.1f MB of "
+            "weights' noenhanced\nplot",
             r->threads, (double)r->model.weight_bytes / 1e6);
     for (int i = 0; i < r->n_points; i++)
         if (i == 0 || r->points[i].depth != r->points[i - 1].depth)
@@ -140,9 +135,7 @@ void rows_report_plot(const rows_report *r, const char *path)
         const point *p = &r->points[i];
         fprintf(f, "%d %.6f %.6f %.6f\n", p->rows, p->seconds.median * 1e3, p->seconds.low * 1e3,
                 p->seconds.high * 1e3);
-        if (i + 1 == r->n_points || p[1].depth != p->depth)
-            fprintf(f, "e\n");
+        if (i + 1 == r->n_points || p[1].depth != p->depth) fprintf(f, "e\n");
     }
-    if (!gnuplot_close(f))
-        run_die("gnuplot could not write %s", path);
+    if (!gnuplot_close(f)) run_die("gnuplot could not write %s", path);
 }

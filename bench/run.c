@@ -11,8 +11,7 @@
 void run_log(void *ctx, ftk_log_level level, const char *line)
 {
     (void)ctx;
-    if (level <= FTK_LOG_WARN)
-        fprintf(stderr, "%s\n", line);
+    if (level <= FTK_LOG_WARN) fprintf(stderr, "%s\n", line);
 }
 
 void run_die(const char *fmt, ...)
@@ -42,13 +41,11 @@ void run_cpu_name(char *out, size_t n)
     char line[256];
     while (f && fgets(line, sizeof line, f)) {
         const char *value = strchr(line, ':');
-        if (strncmp(line, "model name", 10) != 0 || !value || !value[1])
-            continue;
+        if (strncmp(line, "model name", 10) != 0 || !value || !value[1]) continue;
         snprintf(out, n, "%.*s", (int)strcspn(value + 2, "\n"), value + 2);
         break;
     }
-    if (f)
-        fclose(f);
+    if (f) fclose(f);
 }
 
 ftk_model *run_model(const char *path)
@@ -57,8 +54,7 @@ ftk_model *run_model(const char *path)
     ftk_model_config_init(&cfg);
     cfg.host.log = run_log;
     ftk_model *m;
-    if (ftk_model_load(&m, path, &cfg) != FTK_OK)
-        exit(1);
+    if (ftk_model_load(&m, path, &cfg) != FTK_OK) exit(1);
     return m;
 }
 
@@ -68,8 +64,7 @@ ftk_engine *run_engine(const ftk_model *m, int threads)
     ftk_engine_config_init(&cfg);
     cfg.threads = threads;
     ftk_engine *e;
-    if (ftk_engine_open(&e, m, &cfg) != FTK_OK)
-        exit(1);
+    if (ftk_engine_open(&e, m, &cfg) != FTK_OK) exit(1);
     return e;
 }
 
@@ -78,8 +73,7 @@ size_t run_prompt(const ftk_model *m, const char *text, int32_t *tokens, size_t 
     const ftk_message msg = {"user", text};
     size_t n;
     const ftk_err err = ftk_chat_tokenize(m, NULL, &msg, 1, tokens, cap, &n);
-    if (err != FTK_OK)
-        run_die("a prompt could not be tokenized: %s", ftk_strerror(err));
+    if (err != FTK_OK) run_die("a prompt could not be tokenized: %s", ftk_strerror(err));
     return n;
 }
 
@@ -93,14 +87,11 @@ ftk_err run_answer(ftk_session *s, const int32_t *prompt, size_t n_prompt, size_
     while (err == FTK_OK) {
         ftk_result step;
         err = ftk_step(&s, 1, &step);
-        if (err != FTK_OK)
-            break;
-        if (r->n > 0)
-            r->steps[step.drafted + 1]++;
+        if (err != FTK_OK) break;
+        if (r->n > 0) r->steps[step.drafted + 1]++;
         memcpy(r->tokens + r->n, step.tokens, step.n_tokens * sizeof *step.tokens);
         r->n += step.n_tokens;
-        if (step.finish != FTK_FINISH_NONE)
-            break;
+        if (step.finish != FTK_FINISH_NONE) break;
     }
     ftk_session_get_stats(s, &r->stats);
     r->seconds = r->stats.decode_seconds - before.decode_seconds;
@@ -115,8 +106,7 @@ static int ascending(const void *a, const void *b)
 
 double run_quantile(double *x, size_t n, double q)
 {
-    if (n == 0)
-        return 0;
+    if (n == 0) return 0;
     qsort(x, n, sizeof *x, ascending);
     return x[(size_t)(q * (double)(n - 1) + 0.5)];
 }

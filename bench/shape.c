@@ -11,16 +11,33 @@ static const struct {
     const char *name;
     shape s;
 } named[] = {
-    {"15m", {.dim = 288, .layers = 6, .heads = 6, .heads_kv = 6, .ffn = 768, .vocab = 32000,
-             .tied = true}},
-    {"110m", {.dim = 768, .layers = 12, .heads = 12, .heads_kv = 4, .ffn = 2048, .vocab = 32000,
-              .tied = true}},
-    {"135m", {.dim = 576, .layers = 30, .heads = 9, .heads_kv = 3, .ffn = 1536, .vocab = 49152,
-              .tied = true}},
+    {"15m",
+     {.dim = 288,
+      .layers = 6,
+      .heads = 6,
+      .heads_kv = 6,
+      .ffn = 768,
+      .vocab = 32000,
+      .tied = true}},
+    {"110m",
+     {.dim = 768,
+      .layers = 12,
+      .heads = 12,
+      .heads_kv = 4,
+      .ffn = 2048,
+      .vocab = 32000,
+      .tied = true}},
+    {"135m",
+     {.dim = 576,
+      .layers = 30,
+      .heads = 9,
+      .heads_kv = 3,
+      .ffn = 1536,
+      .vocab = 49152,
+      .tied = true}},
     {"1b", {.dim = 2048, .layers = 22, .heads = 32, .heads_kv = 4, .ffn = 5632, .vocab = 32000}},
     {"7b", {.dim = 4096, .layers = 32, .heads = 32, .heads_kv = 32, .ffn = 11008, .vocab = 32000}},
-    {"13b", {.dim = 5120, .layers = 40, .heads = 40, .heads_kv = 40, .ffn = 13824,
-             .vocab = 32000}},
+    {"13b", {.dim = 5120, .layers = 40, .heads = 40, .heads_kv = 40, .ffn = 13824, .vocab = 32000}},
 };
 enum { N_NAMED = sizeof named / sizeof named[0] };
 
@@ -56,8 +73,7 @@ bool shape_option(shape *s, const char *option, const char *value)
         return true;
     }
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        if (strcmp(option, numbers[i].option) != 0)
-            continue;
+        if (strcmp(option, numbers[i].option) != 0) continue;
         *(int *)((char *)s + numbers[i].at) =
             (int)run_number(option, value, numbers[i].least, numbers[i].most);
         return true;

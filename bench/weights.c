@@ -38,16 +38,14 @@ enum { N_TYPES = sizeof types / sizeof types[0], CHUNK = 256 };
 const weight_type *weights_named(const char *name)
 {
     for (int i = 0; i < N_TYPES; i++)
-        if (strcmp(ftk_type_name(types[i].type), name) == 0)
-            return &types[i];
+        if (strcmp(ftk_type_name(types[i].type), name) == 0) return &types[i];
     return NULL;
 }
 
 const weight_type *weights_of(uint32_t type)
 {
     for (int i = 0; i < N_TYPES; i++)
-        if (types[i].type == type)
-            return &types[i];
+        if (types[i].type == type) return &types[i];
     return NULL;
 }
 
@@ -120,8 +118,7 @@ static void random_blocks(const weight_type *t, uint64_t *state, double deviatio
         memcpy(&sign, b + t->scale, sizeof sign);
         const uint16_t d = t->offset ? scale : (uint16_t)(scale | (sign & 0x8000u));
         memcpy(b + t->scale, &d, sizeof d);
-        if (t->offset)
-            memcpy(b + t->offset, &offset, sizeof offset);
+        if (t->offset) memcpy(b + t->offset, &offset, sizeof offset);
     }
 }
 

@@ -14,10 +14,10 @@ typedef struct ftk_drafter ftk_drafter;
 typedef struct ftk_drafter_env {
     const ftk_host *host;
     int n_vocab;
-    int n_ctx;            /* most tokens the history can reach */
+    int n_ctx; /* most tokens the history can reach */
     ftk_tree_shape shape;
-    uint64_t seed;        /* for those that draw: ftk_uniform_sub(seed, n, FTK_DRAFT_SUB + i) */
-    void *test;           /* for the drafters of the tests; else NULL */
+    uint64_t seed; /* for those that draw: ftk_uniform_sub(seed, n, FTK_DRAFT_SUB + i) */
+    void *test;    /* for the drafters of the tests; else NULL */
 } ftk_drafter_env;
 
 typedef struct ftk_drafter_ops {

@@ -18,14 +18,14 @@ enum {
 
 /* The tiles: sums and activations of 16 rows, of the rows left over, and the weights; each for
  * blocks of 32 and for halves of 16. */
-#define SUMS 0
-#define CODES 1
-#define LEFT_SUMS 2
-#define LEFT_CODES 3
-#define WEIGHTS 4
-#define HALF_CODES 5
+#define SUMS            0
+#define CODES           1
+#define LEFT_SUMS       2
+#define LEFT_CODES      3
+#define WEIGHTS         4
+#define HALF_CODES      5
 #define LEFT_HALF_CODES 6
-#define HALF_WEIGHTS 7
+#define HALF_WEIGHTS    7
 
 static amx_config configuration(int left)
 {
@@ -49,13 +49,13 @@ static amx_config configuration(int left)
     return c;
 }
 
-#define MULTIPLY(sums, codes, weights, x, x_stride, w, to) \
-    do {                                                   \
-        AMX_ZERO(sums);                                    \
-        AMX_LOAD(codes, x, x_stride);                      \
-        AMX_LOAD(weights, w, WIDTH * FTK_GROUP);           \
-        AMX_DOT(sums, codes, weights);                     \
-        AMX_STORE(sums, to, WIDTH * sizeof(int32_t));      \
+#define MULTIPLY(sums, codes, weights, x, x_stride, w, to)                                         \
+    do {                                                                                           \
+        AMX_ZERO(sums);                                                                            \
+        AMX_LOAD(codes, x, x_stride);                                                              \
+        AMX_LOAD(weights, w, WIDTH *FTK_GROUP);                                                    \
+        AMX_DOT(sums, codes, weights);                                                             \
+        AMX_STORE(sums, to, WIDTH * sizeof(int32_t));                                              \
     } while (0)
 
 /* A block's sums of codes by activations, of its whole or of its halves. */
@@ -117,7 +117,8 @@ INLINE void amx_tile(const tile *t, ftk_type type, bool left, int rows)
                 _mm_prefetch((const char *)w + t->panel_bytes + p, _MM_HINT_T1);
             const ftk_qact *x = (const ftk_qact *)t->act + b;
             multiply(halves, left, x, t->act_stride, codes_of(type, w, buffer), &s);
-            UNROLL for (int r = 0; r < ROWS; r++) {
+            UNROLL for (int r = 0; r < ROWS; r++)
+            {
                 if (left && r >= rows) break;
                 const ftk_qact *xr = (const void *)((const char *)x + (size_t)r * t->act_stride);
                 dots dot;
@@ -128,7 +129,8 @@ INLINE void amx_tile(const tile *t, ftk_type type, bool left, int rows)
             }
         }
     }
-    UNROLL for (int r = 0; r < ROWS; r++) {
+    UNROLL for (int r = 0; r < ROWS; r++)
+    {
         if (left && r >= rows) break;
         vf_store(t->y + (size_t)r * t->ldy, t->n_out, acc[r]);
     }
@@ -136,21 +138,24 @@ INLINE void amx_tile(const tile *t, ftk_type type, bool left, int rows)
 
 typedef void (*amx_fn)(const tile *t, int rows);
 
-#define AMX_TYPES(X)                                                                           \
-    X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL)  \
-    X(IQ4_XS)
-#define AMX_FN(name)                                                            \
-    static __attribute__((noinline)) void amx_##name(const tile *t, int rows)   \
-    {                                                                           \
-        if (rows == ROWS) amx_tile(t, FTK_TYPE_##name, false, ROWS);            \
-        else amx_tile(t, FTK_TYPE_##name, true, rows);                          \
+#define AMX_TYPES(X)                                                                               \
+    X(Q8_0)                                                                                        \
+    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
+#define AMX_FN(name)                                                                               \
+    static __attribute__((noinline)) void amx_##name(const tile *t, int rows)                      \
+    {                                                                                              \
+        if (rows == ROWS)                                                                          \
+            amx_tile(t, FTK_TYPE_##name, false, ROWS);                                             \
+        else                                                                                       \
+            amx_tile(t, FTK_TYPE_##name, true, rows);                                              \
     }
 AMX_TYPES(AMX_FN)
 
 static amx_fn amx_of(ftk_type type)
 {
     switch (type) {
-#define AMX_CASE(name) case FTK_TYPE_##name: return amx_##name;
+#define AMX_CASE(name)                                                                             \
+    case FTK_TYPE_##name: return amx_##name;
         AMX_TYPES(AMX_CASE)
     default: return NULL;
     }

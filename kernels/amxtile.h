@@ -24,12 +24,16 @@ _Static_assert(sizeof(amx_config) == 64, "as the processor reads it");
 #ifndef FTK_AMX_EMULATED
 
 #define AMX_CONFIGURE(config) __asm__ volatile("ldtilecfg %0" : : "m"(config))
-#define AMX_RELEASE() __asm__ volatile("tilerelease")
-#define AMX_ZERO(t) __asm__ volatile("tilezero %%tmm" #t : :)
-#define AMX_LOAD(t, from, stride)                                                              \
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t : : "r"(from), "r"((long)(stride)) : "memory")
-#define AMX_STORE(t, to, stride)                                                               \
-    __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" : : "r"(to), "r"((long)(stride)) : "memory")
+#define AMX_RELEASE()         __asm__ volatile("tilerelease")
+#define AMX_ZERO(t)           __asm__ volatile("tilezero %%tmm" #t : :)
+#define AMX_LOAD(t, from, stride)                                                                  \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t : : "r"(from), "r"((long)(stride)) : "memor"  \
+                                                                                          "y")
+#define AMX_STORE(t, to, stride)                                                                   \
+    __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)"                                           \
+                     :                                                                             \
+                     : "r"(to), "r"((long)(stride))                                                \
+                     : "memory")
 /* c[m][n] += sum of a[m][4 k + i] (signed) * b[k][4 n + i] (unsigned) */
 #define AMX_DOT(c, a, b) __asm__ volatile("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #c : :)
 
@@ -68,12 +72,12 @@ static inline void amx_dot(amx_state *s, int c, int a, int b)
 
 static _Thread_local amx_state amx_state_; /* for tests only */
 
-#define AMX_CONFIGURE(c) (amx_state_ = (amx_state){.config = (c)})
-#define AMX_RELEASE() ((void)0)
-#define AMX_ZERO(t) memset(&amx_state_.tile[t], 0, sizeof amx_state_.tile[t])
+#define AMX_CONFIGURE(c)          (amx_state_ = (amx_state){.config = (c)})
+#define AMX_RELEASE()             ((void)0)
+#define AMX_ZERO(t)               memset(&amx_state_.tile[t], 0, sizeof amx_state_.tile[t])
 #define AMX_LOAD(t, from, stride) amx_load(&amx_state_, t, from, (size_t)(stride))
-#define AMX_STORE(t, to, stride) amx_store(&amx_state_, t, to, (size_t)(stride))
-#define AMX_DOT(c, a, b) amx_dot(&amx_state_, c, a, b)
+#define AMX_STORE(t, to, stride)  amx_store(&amx_state_, t, to, (size_t)(stride))
+#define AMX_DOT(c, a, b)          amx_dot(&amx_state_, c, a, b)
 
 #endif
 #endif

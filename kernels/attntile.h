@@ -28,13 +28,13 @@ static inline size_t attn_round(size_t n)
 typedef struct attn_tile {
     const ftk_attn *a;
     int head_kv, row0, n_pairs, group;
-    int n_slots;  /* prefix and the provisional slots up to the last one any row sees */
+    int n_slots;    /* prefix and the provisional slots up to the last one any row sees */
     int first_page; /* pages before it lie outside every row's window */
     size_t dim;
-    size_t stride; /* floats between the scores of two pairs */
-    float *page;   /* [FTK_PAGE][dim] */
+    size_t stride;  /* floats between the scores of two pairs */
+    float *page;    /* [FTK_PAGE][dim] */
     float *q, *acc; /* [n_pairs][dim] */
-    float *scores; /* [n_pairs][stride] */
+    float *scores;  /* [n_pairs][stride] */
 } attn_tile;
 
 static size_t attn_scratch_floats(int head_dim, int group, int max_slots)
@@ -231,8 +231,7 @@ static void attn_run(const ftk_attn *a, int head_kv, int row0, int row1, float *
     const attn_tile t = attn_plan(a, head_kv, row0, row1, scratch);
     attn_load_queries(&t);
     attn_score(&t);
-    for (int p = 0; p < t.n_pairs; p++)
-        t.q[p] = attn_softmax(&t, p);
+    for (int p = 0; p < t.n_pairs; p++) t.q[p] = attn_softmax(&t, p);
     attn_mix(&t);
     for (int p = 0; p < t.n_pairs; p++) {
         const float inv = 1.0f / t.q[p];

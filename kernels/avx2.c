@@ -26,8 +26,10 @@ INLINE __m256 load_tail(const float *x, int left)
 
 INLINE void store_tail(float *y, int left, __m256 v)
 {
-    if (left >= 8) _mm256_storeu_ps(y, v);
-    else _mm256_maskstore_ps(y, tail_mask(left), v);
+    if (left >= 8)
+        _mm256_storeu_ps(y, v);
+    else
+        _mm256_maskstore_ps(y, tail_mask(left), v);
 }
 
 /* ------------------------------------------------------------------ elementwise */
@@ -207,8 +209,8 @@ static void score_keys(const float *q, const float *k, size_t dim, int n, float 
         UNROLL for (int i = 0; i < 4; i++) acc[i] = _mm256_setzero_ps();
         for (size_t d = 0; d < dim; d += 8) {
             const __m256 v = _mm256_load_ps(q + d);
-            UNROLL for (int i = 0; i < 4; i++)
-                acc[i] = _mm256_fmadd_ps(v, _mm256_load_ps(k + (size_t)i * dim + d), acc[i]);
+            UNROLL for (int i = 0; i < 4; i++) acc[i] =
+                _mm256_fmadd_ps(v, _mm256_load_ps(k + (size_t)i * dim + d), acc[i]);
         }
         _mm_store_ps(p + s, _mm_mul_ps(sum_each(acc), _mm_set1_ps(scale)));
     }
@@ -241,27 +243,25 @@ INLINE void add_values_tile(int pairs, int vectors, int n, const float *p, size_
                             const float *v, size_t dim, float *acc)
 {
     __m256 sum[2][4];
-    UNROLL for (int i = 0; i < pairs; i++)
-        UNROLL for (int c = 0; c < vectors; c++)
-            sum[i][c] = _mm256_load_ps(acc + (size_t)i * dim + c * 8);
+    UNROLL for (int i = 0; i < pairs; i++) UNROLL for (int c = 0; c < vectors; c++) sum[i][c] =
+        _mm256_load_ps(acc + (size_t)i * dim + c * 8);
     for (int s = 0; s < n; s++, v += dim) {
-        UNROLL for (int i = 0; i < pairs; i++) {
+        UNROLL for (int i = 0; i < pairs; i++)
+        {
             const __m256 w = _mm256_set1_ps(p[(size_t)i * p_stride + (size_t)s]);
-            UNROLL for (int c = 0; c < vectors; c++)
-                sum[i][c] = _mm256_fmadd_ps(w, _mm256_load_ps(v + c * 8), sum[i][c]);
+            UNROLL for (int c = 0; c < vectors; c++) sum[i][c] =
+                _mm256_fmadd_ps(w, _mm256_load_ps(v + c * 8), sum[i][c]);
         }
     }
-    UNROLL for (int i = 0; i < pairs; i++)
-        UNROLL for (int c = 0; c < vectors; c++)
-            _mm256_store_ps(acc + (size_t)i * dim + c * 8, sum[i][c]);
+    UNROLL for (int i = 0; i < pairs; i++) UNROLL for (int c = 0; c < vectors; c++)
+        _mm256_store_ps(acc + (size_t)i * dim + c * 8, sum[i][c]);
 }
 
 INLINE void add_values_pairs(int pairs, int n, const float *p, size_t p_stride, const float *v,
                              size_t dim, float *acc)
 {
     size_t d = 0;
-    for (; d + 32 <= dim; d += 32)
-        add_values_tile(pairs, 4, n, p, p_stride, v + d, dim, acc + d);
+    for (; d + 32 <= dim; d += 32) add_values_tile(pairs, 4, n, p, p_stride, v + d, dim, acc + d);
     for (; d < dim; d += 16) add_values_tile(pairs, 2, n, p, p_stride, v + d, dim, acc + d);
 }
 

@@ -23,8 +23,8 @@ INLINE __m512 abs_ps(__m512 x)
 INLINE void quantise_block(const float *x, ftk_qact *b)
 {
     const __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
-    const __m512i mag = _mm512_max_epu32(_mm512_castps_si512(abs_ps(x0)),
-                                         _mm512_castps_si512(abs_ps(x1)));
+    const __m512i mag =
+        _mm512_max_epu32(_mm512_castps_si512(abs_ps(x0)), _mm512_castps_si512(abs_ps(x1)));
     const uint32_t amax_bits = _mm512_reduce_max_epu32(mag);
     const float amax = ftk_bits_f32(amax_bits);
     const bool finite = amax_bits < 0x7f800000u;
@@ -241,12 +241,12 @@ INLINE __m512 quarters(__m512 a, __m512 b)
 INLINE __m512 sum_each(const __m512 *v)
 {
     __m512 q[4];
-    UNROLL for (int i = 0; i < 4; i++)
-        q[i] = quarters(halves(v[i], v[i + 4]), halves(v[i + 8], v[i + 12]));
-    const __m512 a = _mm512_add_ps(_mm512_shuffle_ps(q[0], q[1], 0x44),
-                                   _mm512_shuffle_ps(q[0], q[1], 0xee));
-    const __m512 b = _mm512_add_ps(_mm512_shuffle_ps(q[2], q[3], 0x44),
-                                   _mm512_shuffle_ps(q[2], q[3], 0xee));
+    UNROLL for (int i = 0; i < 4; i++) q[i] =
+        quarters(halves(v[i], v[i + 4]), halves(v[i + 8], v[i + 12]));
+    const __m512 a =
+        _mm512_add_ps(_mm512_shuffle_ps(q[0], q[1], 0x44), _mm512_shuffle_ps(q[0], q[1], 0xee));
+    const __m512 b =
+        _mm512_add_ps(_mm512_shuffle_ps(q[2], q[3], 0x44), _mm512_shuffle_ps(q[2], q[3], 0xee));
     return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
 }
 
@@ -255,12 +255,12 @@ static void score_keys(const float *q, const float *k, size_t dim, int n, float 
     for (int s = 0; s < n; s += 16, k += 16 * dim) {
         __m512 acc[16];
         __m512 v = _mm512_load_ps(q);
-        UNROLL for (int i = 0; i < 16; i++)
-            acc[i] = _mm512_mul_ps(v, _mm512_load_ps(k + (size_t)i * dim));
+        UNROLL for (int i = 0; i < 16; i++) acc[i] =
+            _mm512_mul_ps(v, _mm512_load_ps(k + (size_t)i * dim));
         for (size_t d = 16; d < dim; d += 16) {
             v = _mm512_load_ps(q + d);
-            UNROLL for (int i = 0; i < 16; i++)
-                acc[i] = _mm512_fmadd_ps(v, _mm512_load_ps(k + (size_t)i * dim + d), acc[i]);
+            UNROLL for (int i = 0; i < 16; i++) acc[i] =
+                _mm512_fmadd_ps(v, _mm512_load_ps(k + (size_t)i * dim + d), acc[i]);
         }
         _mm512_store_ps(p + s, _mm512_mul_ps(sum_each(acc), _mm512_set1_ps(scale)));
     }
@@ -288,27 +288,25 @@ INLINE void add_values_tile(int pairs, int vectors, int n, const float *p, size_
                             const float *v, size_t dim, float *acc)
 {
     __m512 sum[4][4];
-    UNROLL for (int i = 0; i < pairs; i++)
-        UNROLL for (int c = 0; c < vectors; c++)
-            sum[i][c] = _mm512_load_ps(acc + (size_t)i * dim + c * 16);
+    UNROLL for (int i = 0; i < pairs; i++) UNROLL for (int c = 0; c < vectors; c++) sum[i][c] =
+        _mm512_load_ps(acc + (size_t)i * dim + c * 16);
     for (int s = 0; s < n; s++, v += dim) {
-        UNROLL for (int i = 0; i < pairs; i++) {
+        UNROLL for (int i = 0; i < pairs; i++)
+        {
             const __m512 w = _mm512_set1_ps(p[(size_t)i * p_stride + (size_t)s]);
-            UNROLL for (int c = 0; c < vectors; c++)
-                sum[i][c] = _mm512_fmadd_ps(w, _mm512_load_ps(v + c * 16), sum[i][c]);
+            UNROLL for (int c = 0; c < vectors; c++) sum[i][c] =
+                _mm512_fmadd_ps(w, _mm512_load_ps(v + c * 16), sum[i][c]);
         }
     }
-    UNROLL for (int i = 0; i < pairs; i++)
-        UNROLL for (int c = 0; c < vectors; c++)
-            _mm512_store_ps(acc + (size_t)i * dim + c * 16, sum[i][c]);
+    UNROLL for (int i = 0; i < pairs; i++) UNROLL for (int c = 0; c < vectors; c++)
+        _mm512_store_ps(acc + (size_t)i * dim + c * 16, sum[i][c]);
 }
 
 INLINE void add_values_pairs(int pairs, int n, const float *p, size_t p_stride, const float *v,
                              size_t dim, float *acc)
 {
     size_t d = 0;
-    for (; d + 64 <= dim; d += 64)
-        add_values_tile(pairs, 4, n, p, p_stride, v + d, dim, acc + d);
+    for (; d + 64 <= dim; d += 64) add_values_tile(pairs, 4, n, p, p_stride, v + d, dim, acc + d);
     for (; d < dim; d += 16) add_values_tile(pairs, 1, n, p, p_stride, v + d, dim, acc + d);
 }
 

@@ -19,7 +19,7 @@ static void pack_avx512(ftk_type type, int n_out, int n_in, const void *src, voi
 }
 
 void ftk_avx512_matmul(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
-                          int o1, float *y, size_t ldy)
+                       int o1, float *y, size_t ldy)
 {
     matmul_tiles(w, act, act_stride, n_rows, o0, o1, y, ldy);
 }

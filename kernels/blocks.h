@@ -82,8 +82,7 @@ typedef struct ftk_q4_k {
     uint8_t sc[FTK_QUNIT_BLOCKS * 12 / 8];
     uint8_t q[FTK_QUNIT / 2];
 } ftk_q4_k;
-_Static_assert(sizeof(ftk_q4_k) ==
-                   2 * sizeof(uint16_t) + FTK_QUNIT_BLOCKS * 12 / 8 + FTK_QUNIT / 2,
+_Static_assert(sizeof(ftk_q4_k) == 2 * sizeof(uint16_t) + FTK_QUNIT_BLOCKS * 12 / 8 + FTK_QUNIT / 2,
                "Q4_K block is packed");
 
 /* The same; q has its fifth bit in h. */
@@ -112,8 +111,7 @@ typedef struct ftk_iq4_xs {
     uint8_t sc_lo[FTK_QUNIT_BLOCKS / 2];
     uint8_t q[FTK_QUNIT / 2];
 } ftk_iq4_xs;
-_Static_assert(sizeof(ftk_iq4_xs) ==
-                   2 * sizeof(uint16_t) + FTK_QUNIT_BLOCKS / 2 + FTK_QUNIT / 2,
+_Static_assert(sizeof(ftk_iq4_xs) == 2 * sizeof(uint16_t) + FTK_QUNIT_BLOCKS / 2 + FTK_QUNIT / 2,
                "IQ4_XS block is packed");
 
 /* Activations for the block types; every level reads this form. x[i] = d * q[i], where q is in
@@ -166,11 +164,15 @@ static inline uint16_t ftk_f32_f16(float f)
     const uint32_t sign = bits >> 16 & 0x8000u;
     const uint32_t mag = bits & 0x7fffffffu;
     uint32_t h;
-    if (mag > 0x7f800000u) h = 0x7e00u | (mag >> 13 & 0x1ffu);
-    else if (mag >= 0x47800000u) h = 0x7c00u;
-    else if (mag >= 0x38800000u) h = (mag - (112u << 23) + 0xfffu + (mag >> 13 & 1u)) >> 13;
+    if (mag > 0x7f800000u)
+        h = 0x7e00u | (mag >> 13 & 0x1ffu);
+    else if (mag >= 0x47800000u)
+        h = 0x7c00u;
+    else if (mag >= 0x38800000u)
+        h = (mag - (112u << 23) + 0xfffu + (mag >> 13 & 1u)) >> 13;
     /* Adding 0.5 leaves, in the lowest bits, the value in units of 2^-24, rounded by the FPU. */
-    else h = ftk_f32_bits(ftk_bits_f32(mag) + 0.5f) - 0x3f000000u;
+    else
+        h = ftk_f32_bits(ftk_bits_f32(mag) + 0.5f) - 0x3f000000u;
     return (uint16_t)(sign | h);
 }
 

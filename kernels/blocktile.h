@@ -99,8 +99,10 @@ INLINE scales read_scales(ftk_type type, vf d, vf dm, const unsigned char *at)
         return s;
     }
     s.s[0] = vf_mul(d, vf_of(vi_bytes(at)));
-    if (f.sub < FTK_QBLOCK) s.s[1] = vf_mul(d, vf_of(vi_bytes(at + WIDTH)));
-    else if (f.min) s.m[0] = vf_mul(dm, vf_of(vi_bytes(at + WIDTH)));
+    if (f.sub < FTK_QBLOCK)
+        s.s[1] = vf_mul(d, vf_of(vi_bytes(at + WIDTH)));
+    else if (f.min)
+        s.m[0] = vf_mul(dm, vf_of(vi_bytes(at + WIDTH)));
     return s;
 }
 

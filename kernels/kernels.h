@@ -14,11 +14,11 @@
 #include "foretoken.h"
 
 enum {
-    FTK_PAGE = 64,        /* KV slots per page */
-    FTK_ATTN_TILE = 8,    /* query rows the attention entry takes at once, at most */
+    FTK_PAGE = 64,     /* KV slots per page */
+    FTK_ATTN_TILE = 8, /* query rows the attention entry takes at once, at most */
     FTK_MAX_HEAD_DIM = 256,
-    FTK_QBLOCK = 32,      /* elements that share a scale of the activations */
-    FTK_QUNIT = 256,      /* elements of a block of the K types and IQ4_XS */
+    FTK_QBLOCK = 32, /* elements that share a scale of the activations */
+    FTK_QUNIT = 256, /* elements of a block of the K types and IQ4_XS */
 };
 
 /* A weight matrix W [n_out][n_in], row-major; y = W x. data is in the GGUF layout when
@@ -37,7 +37,7 @@ typedef struct ftk_mat {
  * row sees the last `window` keys of its logical order only, itself among them. */
 typedef struct ftk_attn {
     int n_rows, n_head, n_head_kv, head_dim; /* n_head % n_head_kv == 0; head_dim even */
-    int window;                 /* 0: all keys */
+    int window;                              /* 0: all keys */
     float scale;
     ftk_type kv_type;           /* F16, F32, or Q8_0 if head_dim is a multiple of FTK_QBLOCK */
     const float *q;             /* [n_rows][n_head][head_dim], RoPE applied */
@@ -46,7 +46,7 @@ typedef struct ftk_attn {
                                    [n_head_kv][FTK_PAGE][head_dim] of kv_type */
     const void *const *v_pages;
     int prefix;
-    const uint64_t (*mask)[2];  /* [n_rows]; at most 128 provisional slots */
+    const uint64_t (*mask)[2]; /* [n_rows]; at most 128 provisional slots */
 } ftk_attn;
 
 typedef struct ftk_kernels {
@@ -65,8 +65,8 @@ typedef struct ftk_kernels {
     /* y[r * ldy + o] = W[o] . x[r] for r in [0, n_rows), o in [o0, o1). o0 is a multiple of
      * matmul_grain, o1 too or n_out. act: n_rows rows, act_stride bytes apart. */
     int matmul_grain;
-    void (*matmul)(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
-                   int o1, float *y, size_t ldy);
+    void (*matmul)(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0, int o1,
+                   float *y, size_t ldy);
 
     /* One row of a matrix in GGUF layout to floats (token embeddings). */
     void (*dequant_row)(ftk_type type, int n, const void *row, float *y);

@@ -29,43 +29,47 @@ INLINE void block_tile(const tile *t, ftk_type type, int rows, int panels)
     const char *next = t->next;
     const ftk_qact *x[TILE];
     vf acc[MOST_PANELS][TILE];
-    UNROLL for (int r = 0; r < rows; r++) {
+    UNROLL for (int r = 0; r < rows; r++)
+    {
         x[r] = (const void *)(t->act + (size_t)r * t->act_stride);
         UNROLL for (int p = 0; p < panels; p++) acc[p][r] = vf_zero();
     }
     size_t b = 0;
     for (int u = 0; u < n_units; u++) {
         vf d[MOST_PANELS], dm[MOST_PANELS];
-        UNROLL for (int p = 0; p < panels; p++) {
+        UNROLL for (int p = 0; p < panels; p++)
+        {
             const unsigned char *a = at + (size_t)p * t->panel_bytes;
             d[p] = vf_halves(a);
             dm[p] = f.min ? vf_halves(a + WIDTH * sizeof(uint16_t)) : d[p];
         }
         at += WIDTH * (f.min ? 2 : 1) * sizeof(uint16_t);
         for (int i = 0; i < per_unit; i++, b++, w += bytes, next += step) {
-            UNROLL for (int p = 0; p < panels; p++) {
+            UNROLL for (int p = 0; p < panels; p++)
+            {
                 const size_t off = (size_t)p * t->panel_bytes;
                 const scales s = read_scales(type, d[p], dm[p], at + off);
                 prefetch(t, at + off + (size_t)panels * t->panel_bytes, 1);
                 prefetch(t, next + off, bytes);
                 dots dot[TILE];
                 UNROLL for (int r = 0; r < rows; r++) dots_start(type, x[r] + b, &dot[r]);
-                UNROLL for (int g = 0; g < 4; g++) {
+                UNROLL for (int g = 0; g < 4; g++)
+                {
                     vi v[2];
                     unpack(type, w + off, g, v);
                     UNROLL for (int r = 0; r < rows; r++)
                         dots_add(type, g, v, x[r][b].q + g * FTK_GROUP, &dot[r]);
                 }
-                UNROLL for (int r = 0; r < rows; r++)
-                    acc[p][r] = add_block(type, &s, &dot[r], x[r] + b, acc[p][r]);
+                UNROLL for (int r = 0; r < rows; r++) acc[p][r] =
+                    add_block(type, &s, &dot[r], x[r] + b, acc[p][r]);
             }
             at += WIDTH * ftk_lane_block_scales(f);
         }
     }
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int p = 0; p < panels; p++)
-            vf_store(t->y + (size_t)r * t->ldy + p * WIDTH,
-                     panels > 1 ? WIDTH : t->n_out, acc[p][r]);
+    UNROLL for (int r = 0; r < rows; r++)
+    {
+        UNROLL for (int p = 0; p < panels; p++) vf_store(t->y + (size_t)r * t->ldy + p * WIDTH,
+                                                         panels > 1 ? WIDTH : t->n_out, acc[p][r]);
     }
 }
 
@@ -76,7 +80,8 @@ INLINE void float_tile(const tile *t, ftk_type type, int rows)
     const char *next = t->next;
     const float *x[TILE];
     vf even[TILE], odd[TILE];
-    UNROLL for (int r = 0; r < rows; r++) {
+    UNROLL for (int r = 0; r < rows; r++)
+    {
         x[r] = (const void *)(t->act + (size_t)r * t->act_stride);
         even[r] = odd[r] = vf_zero();
     }
@@ -85,15 +90,15 @@ INLINE void float_tile(const tile *t, ftk_type type, int rows)
     for (size_t k = 0; k + 1 < n; k += 2, next += step) {
         const vf w0 = vf_widen(type, t->panel, k), w1 = vf_widen(type, t->panel, k + 1);
         prefetch(t, next, 2 * size);
-        UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int r = 0; r < rows; r++)
+        {
             even[r] = vf_fma(w0, vf_set1(x[r][k]), even[r]);
             odd[r] = vf_fma(w1, vf_set1(x[r][k + 1]), odd[r]);
         }
     }
     if (n % 2) {
         const vf w = vf_widen(type, t->panel, n - 1);
-        UNROLL for (int r = 0; r < rows; r++)
-            even[r] = vf_fma(w, vf_set1(x[r][n - 1]), even[r]);
+        UNROLL for (int r = 0; r < rows; r++) even[r] = vf_fma(w, vf_set1(x[r][n - 1]), even[r]);
     }
     UNROLL for (int r = 0; r < rows; r++)
         vf_store(t->y + (size_t)r * t->ldy, t->n_out, vf_add(even[r], odd[r]));
@@ -102,12 +107,16 @@ INLINE void float_tile(const tile *t, ftk_type type, int rows)
 /* type and rows are constants where this is called, so that one branch remains. */
 INLINE void any_tile(const tile *t, ftk_type type, int rows)
 {
-    if (ftk_type_form(type).bits) block_tile(t, type, rows, 1);
-    else float_tile(t, type, rows);
+    if (ftk_type_form(type).bits)
+        block_tile(t, type, rows, 1);
+    else
+        float_tile(t, type, rows);
 }
 
-#define TILE_ROWS(rows) \
-    case rows: if (rows <= TILE) any_tile(t, type, rows <= TILE ? rows : TILE); break;
+#define TILE_ROWS(rows)                                                                            \
+    case rows:                                                                                     \
+        if (rows <= TILE) any_tile(t, type, rows <= TILE ? rows : TILE);                           \
+        break;
 
 INLINE void tile_rows(const tile *t, ftk_type type, int rows)
 {
@@ -129,20 +138,22 @@ INLINE void tile_rows(const tile *t, ftk_type type, int rows)
 
 typedef void (*tile_fn)(const tile *t, int rows);
 
-#define TILE_TYPES(X)                                                                          \
-    X(F32) X(F16) X(BF16) X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K)      \
-    X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
-#define TILE_FN(name)                                                            \
-    static __attribute__((noinline)) void tile_##name(const tile *t, int rows)   \
-    {                                                                            \
-        tile_rows(t, FTK_TYPE_##name, rows);                                     \
+#define TILE_TYPES(X)                                                                              \
+    X(F32)                                                                                         \
+    X(F16) X(BF16) X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) \
+        X(IQ4_NL) X(IQ4_XS)
+#define TILE_FN(name)                                                                              \
+    static __attribute__((noinline)) void tile_##name(const tile *t, int rows)                     \
+    {                                                                                              \
+        tile_rows(t, FTK_TYPE_##name, rows);                                                       \
     }
 TILE_TYPES(TILE_FN)
 
 static tile_fn tile_of(ftk_type type)
 {
     switch (type) {
-#define TILE_CASE(name) case FTK_TYPE_##name: return tile_##name;
+#define TILE_CASE(name)                                                                            \
+    case FTK_TYPE_##name: return tile_##name;
         TILE_TYPES(TILE_CASE)
     }
     return NULL;
@@ -159,8 +170,8 @@ static void matmul_tiles(const ftk_mat *w, const void *act, size_t act_stride, i
     t.panel_bytes = panel_bytes;
     t.scale_bytes = ftk_panel_scale_bytes(w->type, WIDTH, w->n_in);
     for (int o = o0; o < o1; o += WIDTH * t.panels) {
-        t.panels = n_rows == 1 && in_pairs(w->type) && o1 - o >= WIDTH * MOST_PANELS ? MOST_PANELS
-                                                                                      : 1;
+        t.panels =
+            n_rows == 1 && in_pairs(w->type) && o1 - o >= WIDTH * MOST_PANELS ? MOST_PANELS : 1;
         t.panel = (const unsigned char *)w->data + (size_t)(o / WIDTH) * panel_bytes;
         t.next = (const char *)t.panel + (size_t)t.panels * panel_bytes + t.scale_bytes;
         t.act = act;

@@ -177,13 +177,13 @@ typedef struct ftk_gguf_value {
 
 typedef struct ftk_tensor_info {
     ftk_str name;
-    uint32_t type;       /* as in the file; see ftk_type_name() */
-    uint32_t n_dims;     /* 1..4 */
-    uint64_t dims[4];    /* dims[0] is the row length; unused ones are 1 */
-    uint32_t shard;      /* the part it lies in, 0 where there is only one */
-    uint64_t offset;     /* from the start of that file, in bytes */
-    uint64_t size;       /* bytes */
-    const void *data;    /* size bytes of the mapping */
+    uint32_t type;    /* as in the file; see ftk_type_name() */
+    uint32_t n_dims;  /* 1..4 */
+    uint64_t dims[4]; /* dims[0] is the row length; unused ones are 1 */
+    uint32_t shard;   /* the part it lies in, 0 where there is only one */
+    uint64_t offset;  /* from the start of that file, in bytes */
+    uint64_t size;    /* bytes */
+    const void *data; /* size bytes of the mapping */
 } ftk_tensor_info;
 
 typedef struct ftk_gguf ftk_gguf;
@@ -245,10 +245,10 @@ typedef struct ftk_model_info {
     const char *chat_template; /* recognised template, see ftk_chat_templates(); NULL if unknown */
     bool has_chat_template;    /* the file carries one, known or not */
     int n_vocab, n_ctx_train, n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim;
-    int32_t bos, eos, eot;     /* -1: none */
+    int32_t bos, eos, eot; /* -1: none */
     bool add_bos;
-    uint64_t n_params;         /* elements of all tensors */
-    uint64_t weight_bytes;     /* bytes of weights one token reads */
+    uint64_t n_params;     /* elements of all tensors */
+    uint64_t weight_bytes; /* bytes of weights one token reads */
 } ftk_model_info;
 
 /* The strings live as long as the model. */
@@ -317,13 +317,13 @@ typedef struct ftk_engine ftk_engine;
 
 typedef struct ftk_engine_config {
     size_t size;
-    int threads;       /* 1..256; 0: one per core */
-    int kv_slots;      /* KV cache of all sessions together, in tokens; 0: the model's context,
+    int threads;      /* 1..256; 0: one per core */
+    int kv_slots;     /* KV cache of all sessions together, in tokens; 0: the model's context,
                           at most 4096. Models with frequencies for short and for long contexts
                           (phi3) take those for long ones when this is above their short one */
-    ftk_type kv_type;  /* F16 (default), F32, or Q8_0: half the memory, other logits */
-    int max_rows;      /* rows of one pass, 128..4096; default 256 */
-    bool measure;      /* measure the cost of a pass at open (default); else assume it is flat */
+    ftk_type kv_type; /* F16 (default), F32, or Q8_0: half the memory, other logits */
+    int max_rows;     /* rows of one pass, 128..4096; default 256 */
+    bool measure;     /* measure the cost of a pass at open (default); else assume it is flat */
 } ftk_engine_config;
 
 FTK_API void ftk_engine_config_init(ftk_engine_config *cfg);
@@ -361,12 +361,12 @@ typedef struct ftk_session ftk_session;
 
 typedef struct ftk_session_config {
     size_t size;
-    const char *drafter;   /* "auto" (default), "none", "jacobi", "lookup" */
-    const char *verifier;  /* "exact" (default), "reject", "traversal", "typical" */
-    int budget;            /* most drafted nodes a step, 0..127; -1: the cost model decides */
+    const char *drafter;  /* "auto" (default), "none", "jacobi", "lookup" */
+    const char *verifier; /* "exact" (default), "reject", "traversal", "typical" */
+    int budget;           /* most drafted nodes a step, 0..127; -1: the cost model decides */
     ftk_tree_shape shape;
-    int n_ctx;             /* most tokens of this session; 0: all of the engine's KV cache */
-    bool ignore_end;       /* go on after an end token */
+    int n_ctx;       /* most tokens of this session; 0: all of the engine's KV cache */
+    bool ignore_end; /* go on after an end token */
     ftk_sampling sampling;
 } ftk_session_config;
 
@@ -415,7 +415,7 @@ typedef enum ftk_finish {
 } ftk_finish;
 
 typedef struct ftk_result {
-    ftk_err err;           /* of this session alone */
+    ftk_err err; /* of this session alone */
     ftk_finish finish;
     const int32_t *tokens; /* emitted by this step; valid until the session's next call */
     size_t n_tokens;       /* 0 while a long prompt is still being read */
@@ -434,9 +434,9 @@ FTK_API ftk_err ftk_step(ftk_session *const *sessions, size_t n, ftk_result *res
 enum { FTK_MAX_NODES = 128 };
 
 typedef struct ftk_stats {
-    uint64_t steps;       /* decoding steps; those that only read a prompt do not count */
+    uint64_t steps; /* decoding steps; those that only read a prompt do not count */
     uint64_t emitted, drafted, accepted;
-    uint64_t prompt;      /* prompt tokens read */
+    uint64_t prompt; /* prompt tokens read */
     double prefill_seconds, decode_seconds;
     double draft_seconds, forward_seconds, judge_seconds; /* parts of decode_seconds */
     uint64_t accepted_at[FTK_MAX_NODES]; /* [d]: steps whose accepted path reached depth d + 1 */

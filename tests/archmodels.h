@@ -22,11 +22,11 @@ enum {
 typedef struct am_model {
     const char *name, *arch;
     int layers, embd, heads, heads_kv, head_dim, ff;
-    int n_rot;            /* 0: head_dim */
-    int window;           /* 0: no key */
+    int n_rot;  /* 0: head_dim */
+    int window; /* 0: no key */
     double rope_base;
-    double linear;        /* factor of linear RoPE scaling; 0: none */
-    double attn_scale;    /* 0: no key */
+    double linear;     /* factor of linear RoPE scaling; 0: none */
+    double attn_scale; /* 0: no key */
     bool tied, biases, llama3, longrope, pattern;
 } am_model;
 

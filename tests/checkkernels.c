@@ -78,9 +78,11 @@ static void check_company(check *c, const product *p)
             const size_t n_out = (size_t)p->m.n_out;
             const size_t used = r < (size_t)n ? n_out : 0;
             if (!expect(c, same(row, p->single + r * p->ldy, used * sizeof(float)),
-                        "row depends on its company (rows, row)", n, (long)r)) break;
+                        "row depends on its company (rows, row)", n, (long)r))
+                break;
             if (!expect(c, is_blank(row + used, (p->ldy - used) * sizeof(float)),
-                        "matmul wrote beside its rows (rows, row)", n, (long)r)) break;
+                        "matmul wrote beside its rows (rows, row)", n, (long)r))
+                break;
         }
     }
     expect(c, intact(y, MAX_ROWS * p->ldy * sizeof(float)), "matmul wrote outside", 0, 0);
@@ -134,8 +136,8 @@ static void check_matmul(check *c)
 {
     static const struct {
         int n_out, n_in;
-    } shapes[] = {{1, 32}, {16, 32}, {17, 64}, {40, 96}, {7, 256}, {75, 288}, {130, 768},
-                  {33, 512}, {1, 1}, {5, 3}, {33, 65}};
+    } shapes[] = {{1, 32},    {16, 32},  {17, 64}, {40, 96}, {7, 256}, {75, 288},
+                  {130, 768}, {33, 512}, {1, 1},   {5, 3},   {33, 65}};
     for (int t = 0; t < N_TYPES; t++) {
         for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
             if (shapes[s].n_in % (int)ftk_type_block(types[t]) != 0) continue;
@@ -226,7 +228,8 @@ static void check_rms_norm(check *c)
         for (int j = 0; j < n; j++) {
             const double want = x[j] * scale * w[j];
             if (!expect(c, close_to(y[j], want, 4 * eps * fabs(want) + 0x1p-147), "value (n, i)", n,
-                        j)) break;
+                        j))
+                break;
         }
         memcpy(in_place, x, bytes);
         c->k->rms_norm(n, in_place, w, 1e-5f, in_place);
@@ -259,7 +262,8 @@ static void check_rope(check *c)
             const double co = turned ? cs[j % d] : 1, si = turned ? cs[j % d + 1] : 0;
             const double tol =
                 turned ? 3 * eps * (fabs(a * co) + fabs(b * si) + fabs(a * si) + fabs(b * co)) +
-                             0x1p-147 : 0;
+                             0x1p-147
+                       : 0;
             expect(c, close_to(x[j], a * co - b * si, tol), "value (head_dim, i)", d, j);
             expect(c, close_to(x[j + 1], a * si + b * co, tol), "value (head_dim, i)", d, j + 1);
         }
@@ -291,8 +295,8 @@ static void check_rope_halves(check *c)
         for (int j = 0; j < heads * d; j++) {
             const int h = j / d * d, e = j % d, p = e < half ? 2 * e : 2 * (e - half) + 1;
             const double want = e < n_rot ? pairs[h + p] : before[j];
-            const double size = e < n_rot ? fabs(before[h + e % half]) +
-                                                fabs(before[h + e % half + half]) : 0;
+            const double size =
+                e < n_rot ? fabs(before[h + e % half]) + fabs(before[h + e % half + half]) : 0;
             expect(c, close_to(x[j], want, 24 * eps * size + (e < n_rot ? 0x1p-146 : 0)),
                    "value (head_dim, i)", d, j);
         }
@@ -347,7 +351,8 @@ static void check_silu_mul(check *c)
         for (int j = 0; j < n; j++) {
             const double g = gate[j], want = g / (1 + exp(-g)) * up[j];
             if (!expect(c, close_to(y[j], want, 10 * eps * fabs(want) + 1e-36), "value (n, i)", n,
-                        j)) break;
+                        j))
+                break;
         }
         /* A value's bits do not depend on its lane. */
         for (int j = 0; j < n; j += 5) {
@@ -681,10 +686,14 @@ static bool parse(options *o, int argc, char **argv)
         const char *arg = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (!value) return false;
         i++;
-        if (strcmp(arg, "--seed") == 0) o->seed = strtoull(value, NULL, 10);
-        else if (strcmp(arg, "--level") == 0) o->level = value;
-        else if (strcmp(arg, "--kernel") == 0) o->kernel = value;
-        else return false;
+        if (strcmp(arg, "--seed") == 0)
+            o->seed = strtoull(value, NULL, 10);
+        else if (strcmp(arg, "--level") == 0)
+            o->level = value;
+        else if (strcmp(arg, "--kernel") == 0)
+            o->kernel = value;
+        else
+            return false;
     }
     return true;
 }

@@ -43,8 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(copy, data, size);
     copy[size] = 0;
     const char *name = NULL;
-    if (cut(&at, copy + size, &text))
-        name = ftk_chat_recognise((ftk_str){text, strlen(text)});
+    if (cut(&at, copy + size, &text)) name = ftk_chat_recognise((ftk_str){text, strlen(text)});
     ftk_message messages[MAX_MESSAGES];
     size_t n = 0, n_tokens;
     while (n < MAX_MESSAGES && cut(&at, copy + size, &text)) {

@@ -32,9 +32,9 @@ static const ftk_host host = {.log = count_line};
 static gw_bytes make_file(int kind, int rule)
 {
     static const char *const rules[N_RULES] = {
-        "gpt-2", "llama-bpe", "qwen2", "smollm", "default", "tekken", "gpt-4o", "deepseek-llm",
-        "deepseek-coder", "deepseek-v3", "falcon", "exaone-moe", "bloom", "viking", "chameleon",
-        "youtu"};
+        "gpt-2",  "llama-bpe",    "qwen2",          "smollm",      "default", "tekken",
+        "gpt-4o", "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon",  "exaone-moe",
+        "bloom",  "viking",       "chameleon",      "youtu"};
     static gw_bpe v;
     gw w;
     gw_init(&w);

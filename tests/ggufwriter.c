@@ -166,8 +166,20 @@ void gw_tiny_vocab(gw_vocab *v)
 {
     static const char *const first[] = {"<unk>", "<s>", "</s>"};
     static const char *const last[] = {
-        "\xE2\x96\x81t", "he", "in", "er", "an", "on", "re",
-        "ou", "at", "en", "nd", "\xE2\x96\x81s", "\xE2\x96\x81the", "ing",
+        "\xE2\x96\x81t",
+        "he",
+        "in",
+        "er",
+        "an",
+        "on",
+        "re",
+        "ou",
+        "at",
+        "en",
+        "nd",
+        "\xE2\x96\x81s",
+        "\xE2\x96\x81the",
+        "ing",
     };
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
     enum { BYTES = 3, SPACE = BYTES + 256, LETTERS = SPACE + 1, LAST = LETTERS + 26 };
@@ -199,9 +211,18 @@ static void add_token(gw_bpe *v, const char *text, int32_t type)
 void gw_tiny_bpe(gw_bpe *v)
 {
     static const char *const merges[GW_MERGES] = {
-        "\xC4\xA0 t", "h e", "\xC4\xA0t he", "i n", "in g", "e r", "a n", "o n",
-        "r e", "o u", "a t", "e n", "n d", "\xC4\xA0 s", "l l", "he ll",
-        "hell o", "\xC4\xA0 w", "o r", "l d", "or ld", "\xC4\xA0w orld", "a a", "aa aa",
+        "\xC4\xA0 t",   "h e",
+        "\xC4\xA0t he", "i n",
+        "in g",         "e r",
+        "a n",          "o n",
+        "r e",          "o u",
+        "a t",          "e n",
+        "n d",          "\xC4\xA0 s",
+        "l l",          "he ll",
+        "hell o",       "\xC4\xA0 w",
+        "o r",          "l d",
+        "or ld",        "\xC4\xA0w orld",
+        "a a",          "aa aa",
     };
     *v = (gw_bpe){.n_merges = GW_MERGES, .pre = "gpt-2"};
     for (int b = 0, next = 256; b < 256; b++) {

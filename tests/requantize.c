@@ -17,13 +17,12 @@ static const struct {
     ftk_type type;
     uint32_t file_type;
 } targets[] = {
-    {"F32", FTK_TYPE_F32, 0},        {"F16", FTK_TYPE_F16, 1},        {"BF16", FTK_TYPE_BF16, 32},
-    {"Q8_0", FTK_TYPE_Q8_0, 7},      {"Q4_0", FTK_TYPE_Q4_0, 2},      {"Q4_1", FTK_TYPE_Q4_1, 3},
-    {"Q5_0", FTK_TYPE_Q5_0, 8},      {"Q5_1", FTK_TYPE_Q5_1, 9},      {"Q2_K", FTK_TYPE_Q2_K, 10},
-    {"Q3_K", FTK_TYPE_Q3_K, 12},     {"Q4_K", FTK_TYPE_Q4_K, 14},     {"Q5_K", FTK_TYPE_Q5_K, 16},
-    {"Q6_K", FTK_TYPE_Q6_K, 18},     {"IQ4_NL", FTK_TYPE_IQ4_NL, 25},
-    {"IQ4_XS", FTK_TYPE_IQ4_XS, 30}, {"MIXED", FTK_TYPE_Q8_0, 7},
-    {"Q4_K_M", FTK_TYPE_Q4_K, 15},
+    {"F32", FTK_TYPE_F32, 0},    {"F16", FTK_TYPE_F16, 1},        {"BF16", FTK_TYPE_BF16, 32},
+    {"Q8_0", FTK_TYPE_Q8_0, 7},  {"Q4_0", FTK_TYPE_Q4_0, 2},      {"Q4_1", FTK_TYPE_Q4_1, 3},
+    {"Q5_0", FTK_TYPE_Q5_0, 8},  {"Q5_1", FTK_TYPE_Q5_1, 9},      {"Q2_K", FTK_TYPE_Q2_K, 10},
+    {"Q3_K", FTK_TYPE_Q3_K, 12}, {"Q4_K", FTK_TYPE_Q4_K, 14},     {"Q5_K", FTK_TYPE_Q5_K, 16},
+    {"Q6_K", FTK_TYPE_Q6_K, 18}, {"IQ4_NL", FTK_TYPE_IQ4_NL, 25}, {"IQ4_XS", FTK_TYPE_IQ4_XS, 30},
+    {"MIXED", FTK_TYPE_Q8_0, 7}, {"Q4_K_M", FTK_TYPE_Q4_K, 15},
 };
 enum { N_TARGETS = sizeof targets / sizeof targets[0], Q4_K_M = N_TARGETS - 1, MIXED = Q4_K_M - 1 };
 
@@ -49,8 +48,8 @@ static ftk_type choose(int target, size_t i, const char *name)
 {
     if (target == MIXED) return targets[i % MIXED].type;
     if (target != Q4_K_M) return targets[target].type;
-    const bool six = strstr(name, "attn_v") || strstr(name, "ffn_down") ||
-                     strcmp(name, "output.weight") == 0;
+    const bool six =
+        strstr(name, "attn_v") || strstr(name, "ffn_down") || strcmp(name, "output.weight") == 0;
     return six ? FTK_TYPE_Q6_K : FTK_TYPE_Q4_K;
 }
 

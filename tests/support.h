@@ -17,7 +17,7 @@
 #include "foretoken.h"
 
 #define STORIES FTK_SHARED_DIR "/w-stories260k/"
-#define DEMO FTK_MODELS_DIR "/foretoken-demo-q8_0.gguf"
+#define DEMO    FTK_MODELS_DIR "/foretoken-demo-q8_0.gguf"
 
 /* Skips the calling test, loudly, where a file is missing. */
 #define NEED(path)                                                                                 \
@@ -31,8 +31,7 @@
 static inline void print_log(void *ctx, ftk_log_level level, const char *line)
 {
     (void)ctx;
-    if (level <= FTK_LOG_WARN)
-        fprintf(stderr, "%s\n", line);
+    if (level <= FTK_LOG_WARN) fprintf(stderr, "%s\n", line);
 }
 
 static inline ftk_model *load_model(const char *path)
@@ -68,8 +67,7 @@ static inline size_t take(ftk_session *s, size_t n, int32_t *out)
         assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
         memcpy(out + got, r.tokens, r.n_tokens * sizeof *out);
         got += r.n_tokens;
-        if (r.finish != FTK_FINISH_NONE)
-            return got;
+        if (r.finish != FTK_FINISH_NONE) return got;
     }
 }
 

@@ -4,7 +4,7 @@
 #include "support.h"
 
 typedef struct {
-    long left;  /* allocations until one fails; negative: none does */
+    long left; /* allocations until one fails; negative: none does */
     long live;
     long total;
     long in_step;
@@ -16,11 +16,9 @@ static void *counted_alloc(void *ctx, size_t size, size_t align)
     counter *c = ctx;
     c->total++;
     c->in_step += c->stepping;
-    if (c->left >= 0 && c->left-- == 0)
-        return NULL;
+    if (c->left >= 0 && c->left-- == 0) return NULL;
     void *p = aligned_alloc(align, (size + align - 1) / align * align);
-    if (p)
-        c->live++;
+    if (p) c->live++;
     return p;
 }
 
@@ -60,12 +58,9 @@ static ftk_err whole_life(const char *path, counter *c)
         sc.ignore_end = true;
         err = ftk_session_open(&s, e, &sc);
     }
-    if (err == FTK_OK)
-        err = ftk_stream_open(&stream, m, false, NULL, 0);
-    if (err == FTK_OK)
-        err = ftk_tokenize(m, "Once upon a time", 16, FTK_TOK_BOS, tokens, 64, &n);
-    if (err == FTK_OK)
-        err = ftk_session_append(s, tokens, n);
+    if (err == FTK_OK) err = ftk_stream_open(&stream, m, false, NULL, 0);
+    if (err == FTK_OK) err = ftk_tokenize(m, "Once upon a time", 16, FTK_TOK_BOS, tokens, 64, &n);
+    if (err == FTK_OK) err = ftk_session_append(s, tokens, n);
     for (int i = 0; i < 12 && err == FTK_OK; i++) {
         ftk_result r;
         c->stepping = true;
@@ -76,13 +71,10 @@ static ftk_err whole_life(const char *path, counter *c)
         for (size_t j = 0; j < r.n_tokens && err == FTK_OK; j++)
             err = ftk_stream_push(stream, r.tokens[j], &text, &n, &stopped);
     }
-    if (err == FTK_OK)
-        err = ftk_session_fork(&f, s);
-    if (err == FTK_OK)
-        err = ftk_session_set_drafter(f, "lookup");
+    if (err == FTK_OK) err = ftk_session_fork(&f, s);
+    if (err == FTK_OK) err = ftk_session_set_drafter(f, "lookup");
     double score;
-    if (err == FTK_OK)
-        err = ftk_score(e, tokens, 4, &score);
+    if (err == FTK_OK) err = ftk_score(e, tokens, 4, &score);
     ftk_stream_free(stream);
     ftk_session_free(f);
     ftk_session_free(s);
@@ -95,8 +87,7 @@ static void test_every_allocation(void **state)
 {
     (void)state;
     const char *path = STORIES "stories260K-f32.gguf";
-    if (access(path, R_OK) != 0)
-        path = DEMO;
+    if (access(path, R_OK) != 0) path = DEMO;
     NEED(path);
     counter c = {.left = -1};
     assert_int_equal(whole_life(path, &c), FTK_OK);

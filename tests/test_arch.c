@@ -51,8 +51,8 @@ static bench open_bench(const ftk_model *m, int threads, int context, ftk_type k
 {
     bench b = {.m = m, .row = (size_t)m->hp.n_vocab * sizeof(float)};
     assert_int_equal(ftk_kv_pool_open(&b.pool, m, 1024, kv), FTK_OK);
-    assert_int_equal(ftk_forward_open(&b.f, m, threads, MAX_ROWS, context,
-                                      1024 + FTK_MAX_NODES, kv), FTK_OK);
+    assert_int_equal(
+        ftk_forward_open(&b.f, m, threads, MAX_ROWS, context, 1024 + FTK_MAX_NODES, kv), FTK_OK);
     return b;
 }
 
@@ -167,7 +167,9 @@ static void check_shapes(const am_model *am, const ftk_model *m, ftk_type kv)
         const char *what;
         int threads, step;
     } shapes[] = {
-        {"one row a pass", 1, 1}, {"7 rows a pass", 1, 7}, {"two threads", 2, AM_TOKENS},
+        {"one row a pass", 1, 1},
+        {"7 rows a pass", 1, 7},
+        {"two threads", 2, AM_TOKENS},
         {"three threads, 13 rows a pass", 3, 13},
     };
     int32_t tokens[AM_TOKENS];
@@ -209,7 +211,10 @@ static void check_tree(const am_model *am, const ftk_model *m, ftk_type kv, int 
     assert_int_equal(ftk_kv_reserve(&other, 3), FTK_OK);
     const ftk_pass_seq pass[2] = {
         {.kv = &other, .n_rows = 3, .token = beside},
-        {.kv = &s, .n_rows = t.n, .token = t.token, .depth = t.depth,
+        {.kv = &s,
+         .n_rows = t.n,
+         .token = t.token,
+         .depth = t.depth,
          .mask = (const uint64_t(*)[2])t.mask},
     };
     ftk_forward_run(&b.f, pass, 2);
@@ -278,8 +283,15 @@ static void see_progress(void *ctx, uint64_t done, uint64_t total)
 static void test_pages_given_back(void **state)
 {
     (void)state;
-    const am_model big = {.name = "big", .arch = "llama", .layers = 2, .embd = 512, .heads = 8,
-                          .heads_kv = 8, .head_dim = 64, .ff = 1024, .rope_base = 1e4};
+    const am_model big = {.name = "big",
+                          .arch = "llama",
+                          .layers = 2,
+                          .embd = 512,
+                          .heads = 8,
+                          .heads_kv = 8,
+                          .head_dim = 64,
+                          .ff = 1024,
+                          .rope_base = 1e4};
     const char *levels[8];
     ftk_kernels_levels(levels);
     int best = 0;

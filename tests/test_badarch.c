@@ -34,18 +34,18 @@ typedef struct bad_key {
     const char *line;
 } bad_key;
 
-#define NO_KEY(model, key) "without " key, model, key, MISSING, 0, 0, NULL, 0
-#define UINT(what, model, key, v) what, model, key, FTK_GGUF_U32, v, 0, NULL, 0
-#define SINT(what, model, key, v) what, model, key, FTK_GGUF_I32, (uint64_t)(v), 0, NULL, 0
-#define BOOL(what, model, key, v) what, model, key, FTK_GGUF_BOOL, v, 0, NULL, 0
-#define REAL(what, model, key, v) what, model, key, FTK_GGUF_F32, 0, v, NULL, 0
-#define TEXT(what, model, key, v) what, model, key, FTK_GGUF_STRING, 0, 0, v, 0
+#define NO_KEY(model, key)            "without " key, model, key, MISSING, 0, 0, NULL, 0
+#define UINT(what, model, key, v)     what, model, key, FTK_GGUF_U32, v, 0, NULL, 0
+#define SINT(what, model, key, v)     what, model, key, FTK_GGUF_I32, (uint64_t)(v), 0, NULL, 0
+#define BOOL(what, model, key, v)     what, model, key, FTK_GGUF_BOOL, v, 0, NULL, 0
+#define REAL(what, model, key, v)     what, model, key, FTK_GGUF_F32, 0, v, NULL, 0
+#define TEXT(what, model, key, v)     what, model, key, FTK_GGUF_STRING, 0, 0, v, 0
 #define SEVEN(what, model, key, elem) what, model, key, FTK_GGUF_ARRAY, 0, 0, NULL, elem
 
 static const bad_key keys[] = {
     {UINT("good: another key", "qwen2", "general.file_type", 0), FTK_OK, ""},
-    {TEXT("keys of another architecture", "qwen3", "general.architecture", "llama"),
-     FTK_ERR_FORMAT, "key llama.block_count is missing"},
+    {TEXT("keys of another architecture", "qwen3", "general.architecture", "llama"), FTK_ERR_FORMAT,
+     "key llama.block_count is missing"},
     {NO_KEY("phi3", "phi3.embedding_length"), FTK_ERR_FORMAT,
      "key phi3.embedding_length is missing"},
     {UINT("experts", "qwen2", "qwen2.expert_count", 4), FTK_ERR_UNSUPPORTED,
@@ -110,13 +110,15 @@ static const bad_key keys[] = {
     {SEVEN("pattern of bools", "gemma3", "gemma3.attention.sliding_window_pattern", FTK_GGUF_BOOL),
      FTK_OK, ""},
     {SEVEN("pattern of integers", "gemma3", "gemma3.attention.sliding_window_pattern",
-           FTK_GGUF_I32), FTK_OK, ""},
+           FTK_GGUF_I32),
+     FTK_OK, ""},
     {SEVEN("pattern of floats", "gemma3", "gemma3.attention.sliding_window_pattern", FTK_GGUF_F32),
      FTK_ERR_FORMAT,
      "key gemma3.attention.sliding_window_pattern is not a number, and not an array of one bool "
      "for each of 7 layers"},
     {SEVEN("pattern of 7 for 4 layers", "gemma3-scaled", "gemma3.attention.sliding_window_pattern",
-           FTK_GGUF_BOOL), FTK_ERR_FORMAT,
+           FTK_GGUF_BOOL),
+     FTK_ERR_FORMAT,
      "key gemma3.attention.sliding_window_pattern is not a number, and not an array of one bool "
      "for each of 4 layers"},
 
@@ -194,8 +196,7 @@ static const bad_tensor tensors[] = {
      "tensor blk.0.attn_k.bias has shape [64, 1] instead of [32, 1]"},
     {"bias of NaN", "llama", "blk.1.attn_output.bias", 64, 1, 0xFF, FTK_ERR_FORMAT,
      "tensor blk.1.attn_output.bias holds values that are not finite"},
-    {"norm of queries in llama", "llama", "blk.0.attn_q_norm.weight", 16, 1, 0,
-     FTK_ERR_UNSUPPORTED,
+    {"norm of queries in llama", "llama", "blk.0.attn_q_norm.weight", 16, 1, 0, FTK_ERR_UNSUPPORTED,
      "tensor blk.0.attn_q_norm.weight is no part of a llama model as this build knows it"},
     {"a tensor beside the layers", "llama", "v.patch_embd.weight", 16, 1, 0, FTK_ERR_UNSUPPORTED,
      "tensor v.patch_embd.weight is no part of a llama model as this build knows it"},
@@ -314,8 +315,8 @@ static void test_corruption(void **state)
             for (uint32_t n = 1 + random_below(&seed, 4); n > 0; n--) {
                 const size_t where = random_below(&seed, header);
                 const uint32_t how = random_below(&seed, 8);
-                file.p[where] = how < sizeof worst ? worst[how]
-                                                   : (unsigned char)random_below(&seed, 256);
+                file.p[where] =
+                    how < sizeof worst ? worst[how] : (unsigned char)random_below(&seed, 256);
             }
             assert_true(gw_save(path, file.p, file.n));
             counting c = {0};

@@ -111,8 +111,7 @@ static int check(const char *what, const char *p, attempt *try, ftk_err err, con
     counting c;
     const ftk_err got = try(p, &c);
     char expected[512] = "";
-    if (err != FTK_OK)
-        snprintf(expected, sizeof expected, "%s: %s", p, line);
+    if (err != FTK_OK) snprintf(expected, sizeof expected, "%s: %s", p, line);
     if (got == err && c.errors == (err != FTK_OK) && c.live == 0 && !strcmp(c.line, expected))
         return 0;
     print_error("%s\n  expected %d, '%s'\n  got      %d, '%s' (%d lines, %d blocks held)\n", what,
@@ -540,8 +539,7 @@ static void test_not_files(void **state)
     failed += check("missing", path, try_reader, FTK_ERR_IO,
                     "cannot be opened: No such file or directory");
     assert_int_equal(mkdir(path, 0700), 0);
-    failed += check("directory", path, try_reader, FTK_ERR_IO,
-                    "is a directory, not a GGUF file");
+    failed += check("directory", path, try_reader, FTK_ERR_IO, "is a directory, not a GGUF file");
     rmdir(path);
     assert_int_equal(mkfifo(path, 0600), 0);
     failed += check("pipe", path, try_reader, FTK_ERR_IO,
@@ -578,7 +576,7 @@ typedef struct bad_key {
     const char *line;
 } bad_key;
 
-#define NO_KEY(key) "without " key, key, MISSING, 0, 0, NULL
+#define NO_KEY(key)        "without " key, key, MISSING, 0, 0, NULL
 #define UINT(what, key, v) what, key, FTK_GGUF_U32, v, 0, NULL
 #define SINT(what, key, v) what, key, FTK_GGUF_I32, (uint64_t)(v), 0, NULL
 #define LONG(what, key, v) what, key, FTK_GGUF_U64, v, 0, NULL
@@ -714,8 +712,7 @@ static const bad_key keys[] = {
     {TEXT("vocabulary kind bert", "tokenizer.ggml.model", "bert"), FTK_ERR_UNSUPPORTED,
      "vocabulary kind 'bert' is not supported yet: only llama (SentencePiece) and gpt2 (byte "
      "pairs)"},
-    {TEXT("vocabulary kind with an escape", "tokenizer.ggml.model", "\x1b[2J"),
-     FTK_ERR_UNSUPPORTED,
+    {TEXT("vocabulary kind with an escape", "tokenizer.ggml.model", "\x1b[2J"), FTK_ERR_UNSUPPORTED,
      "vocabulary kind '\\x1b[2J' is not supported yet: only llama (SentencePiece) and gpt2 (byte "
      "pairs)"},
     {UINT("vocabulary kind a number", "tokenizer.ggml.model", 1), FTK_ERR_FORMAT,
@@ -736,8 +733,7 @@ static const bad_key keys[] = {
     {TEXT("BOS is a string", "tokenizer.ggml.bos_token_id", "<s>"), FTK_ERR_FORMAT,
      "tokenizer.ggml.bos_token_id is not an integer"},
     {UINT("unknown token beyond the vocabulary", "tokenizer.ggml.unknown_token_id", 300),
-     FTK_ERR_FORMAT,
-     "tokenizer.ggml.unknown_token_id is 300, but there are only 300 tokens"},
+     FTK_ERR_FORMAT, "tokenizer.ggml.unknown_token_id is 300, but there are only 300 tokens"},
     {UINT("add_bos is a number", "tokenizer.ggml.add_bos_token", 1), FTK_ERR_FORMAT,
      "tokenizer.ggml.add_bos_token is not a bool"},
     {NO_KEY("tokenizer.ggml.bos_token_id"), FTK_OK, ""},
@@ -798,51 +794,171 @@ typedef struct bad_tensor {
 #define EMBD "token_embd.weight"
 static const bad_tensor tensors[] = {
     {"no embeddings", EMBD, 0, 0, {0}, 0, FTK_ERR_FORMAT, "tensor token_embd.weight is missing"},
-    {"no ffn_up", "blk.1.ffn_up.weight", 0, 0, {0}, 0, FTK_ERR_FORMAT,
+    {"no ffn_up",
+     "blk.1.ffn_up.weight",
+     0,
+     0,
+     {0},
+     0,
+     FTK_ERR_FORMAT,
      "tensor blk.1.ffn_up.weight is missing"},
-    {"no norm", "blk.0.attn_norm.weight", 0, 0, {0}, 0, FTK_ERR_FORMAT,
+    {"no norm",
+     "blk.0.attn_norm.weight",
+     0,
+     0,
+     {0},
+     0,
+     FTK_ERR_FORMAT,
      "tensor blk.0.attn_norm.weight is missing"},
-    {"no last norm", "output_norm.weight", 0, 0, {0}, 0, FTK_ERR_FORMAT,
+    {"no last norm",
+     "output_norm.weight",
+     0,
+     0,
+     {0},
+     0,
+     FTK_ERR_FORMAT,
      "tensor output_norm.weight is missing"},
-    {"embeddings of a token less", EMBD, 0, 2, {64, 299}, 0, FTK_ERR_FORMAT,
+    {"embeddings of a token less",
+     EMBD,
+     0,
+     2,
+     {64, 299},
+     0,
+     FTK_ERR_FORMAT,
      "tensor token_embd.weight has shape [64, 299] instead of [64, 300]"},
-    {"embeddings of a token more", EMBD, 0, 2, {64, 301}, 0, FTK_ERR_FORMAT,
+    {"embeddings of a token more",
+     EMBD,
+     0,
+     2,
+     {64, 301},
+     0,
+     FTK_ERR_FORMAT,
      "tensor token_embd.weight has shape [64, 301] instead of [64, 300]"},
-    {"embeddings transposed", EMBD, 0, 2, {300, 64}, 0, FTK_ERR_FORMAT,
+    {"embeddings transposed",
+     EMBD,
+     0,
+     2,
+     {300, 64},
+     0,
+     FTK_ERR_FORMAT,
      "tensor token_embd.weight has shape [300, 64] instead of [64, 300]"},
     {"embeddings in F16", EMBD, 1, 2, {64, 300}, 0, FTK_OK, ""},
     {"embeddings in Q8_0", EMBD, 8, 2, {64, 300}, 0, FTK_OK, ""},
-    {"output of another shape", "output.weight", 0, 2, {64, 64}, 0, FTK_ERR_FORMAT,
+    {"output of another shape",
+     "output.weight",
+     0,
+     2,
+     {64, 64},
+     0,
+     FTK_ERR_FORMAT,
      "tensor output.weight has shape [64, 64] instead of [64, 300]"},
-    {"ffn_down transposed", "blk.0.ffn_down.weight", 0, 2, {64, 96}, 0, FTK_ERR_FORMAT,
+    {"ffn_down transposed",
+     "blk.0.ffn_down.weight",
+     0,
+     2,
+     {64, 96},
+     0,
+     FTK_ERR_FORMAT,
      "tensor blk.0.ffn_down.weight has shape [64, 96] instead of [96, 64]"},
-    {"attn_q of three dimensions", "blk.0.attn_q.weight", 0, 3, {64, 64, 2}, 0, FTK_ERR_FORMAT,
+    {"attn_q of three dimensions",
+     "blk.0.attn_q.weight",
+     0,
+     3,
+     {64, 64, 2},
+     0,
+     FTK_ERR_FORMAT,
      "tensor blk.0.attn_q.weight has shape [64, 64, ...] instead of [64, 64]"},
-    {"attn_q of one dimension", "blk.0.attn_q.weight", 0, 1, {4096}, 0, FTK_ERR_FORMAT,
+    {"attn_q of one dimension",
+     "blk.0.attn_q.weight",
+     0,
+     1,
+     {4096},
+     0,
+     FTK_ERR_FORMAT,
      "tensor blk.0.attn_q.weight has shape [4096, 1] instead of [64, 64]"},
     {"attn_q in Q5_0", "blk.0.attn_q.weight", 6, 2, {64, 64}, 0, FTK_OK, ""},
-    {"attn_q in MXFP4", "blk.0.attn_q.weight", 39, 2, {64, 64}, 0, FTK_ERR_UNSUPPORTED,
+    {"attn_q in MXFP4",
+     "blk.0.attn_q.weight",
+     39,
+     2,
+     {64, 64},
+     0,
+     FTK_ERR_UNSUPPORTED,
      "tensor blk.0.attn_q.weight has type MXFP4, which is not supported: convert the model to "
      "Q4_K, Q5_K, Q6_K, Q8_0, F16, BF16 or F32"},
-    {"attn_q in I32", "blk.0.attn_q.weight", 26, 2, {64, 64}, 0, FTK_ERR_UNSUPPORTED,
+    {"attn_q in I32",
+     "blk.0.attn_q.weight",
+     26,
+     2,
+     {64, 64},
+     0,
+     FTK_ERR_UNSUPPORTED,
      "tensor blk.0.attn_q.weight has type I32, which is not supported: convert the model to "
      "Q4_K, Q5_K, Q6_K, Q8_0, F16, BF16 or F32"},
-    {"norm of 32", "output_norm.weight", 0, 1, {32}, 0, FTK_ERR_FORMAT,
+    {"norm of 32",
+     "output_norm.weight",
+     0,
+     1,
+     {32},
+     0,
+     FTK_ERR_FORMAT,
      "tensor output_norm.weight has shape [32, 1] instead of [64, 1]"},
-    {"norm in F64", "output_norm.weight", 28, 1, {64}, 0, FTK_ERR_UNSUPPORTED,
+    {"norm in F64",
+     "output_norm.weight",
+     28,
+     1,
+     {64},
+     0,
+     FTK_ERR_UNSUPPORTED,
      "tensor output_norm.weight has type F64, which is not supported: convert the model to "
      "Q4_K, Q5_K, Q6_K, Q8_0, F16, BF16 or F32"},
-    {"norm of NaN", "blk.1.ffn_norm.weight", 0, 1, {64}, 0xFF, FTK_ERR_FORMAT,
+    {"norm of NaN",
+     "blk.1.ffn_norm.weight",
+     0,
+     1,
+     {64},
+     0xFF,
+     FTK_ERR_FORMAT,
      "tensor blk.1.ffn_norm.weight holds values that are not finite"},
-    {"RoPE factors of 0", "rope_freqs.weight", 0, 1, {8}, 0, FTK_ERR_FORMAT,
+    {"RoPE factors of 0",
+     "rope_freqs.weight",
+     0,
+     1,
+     {8},
+     0,
+     FTK_ERR_FORMAT,
      "tensor rope_freqs.weight holds values that are not positive"},
-    {"RoPE factors of NaN", "rope_freqs.weight", 0, 1, {8}, 0xFF, FTK_ERR_FORMAT,
+    {"RoPE factors of NaN",
+     "rope_freqs.weight",
+     0,
+     1,
+     {8},
+     0xFF,
+     FTK_ERR_FORMAT,
      "tensor rope_freqs.weight holds values that are not finite"},
-    {"RoPE factors: too few", "rope_freqs.weight", 0, 1, {7}, 0, FTK_ERR_FORMAT,
+    {"RoPE factors: too few",
+     "rope_freqs.weight",
+     0,
+     1,
+     {7},
+     0,
+     FTK_ERR_FORMAT,
      "tensor rope_freqs.weight has shape [7, 1] instead of [8, 1]"},
-    {"a bias the pass would leave out", "blk.0.ffn_up.bias", 0, 1, {96}, 0, FTK_ERR_UNSUPPORTED,
+    {"a bias the pass would leave out",
+     "blk.0.ffn_up.bias",
+     0,
+     1,
+     {96},
+     0,
+     FTK_ERR_UNSUPPORTED,
      "tensor blk.0.ffn_up.bias is no part of a llama model as this build knows it"},
-    {"a tensor of no known use", "blk.9.x\x1b", 0, 1, {64}, 0, FTK_ERR_UNSUPPORTED,
+    {"a tensor of no known use",
+     "blk.9.x\x1b",
+     0,
+     1,
+     {64},
+     0,
+     FTK_ERR_UNSUPPORTED,
      "tensor blk.9.x\\x1b is no part of a llama model as this build knows it"},
 };
 
@@ -859,8 +975,7 @@ static void test_tensors(void **state)
         w.skip = NULL;
         unsigned char data[64 * 301 * 4];
         memset(data, b->fill, sizeof data);
-        if (b->n_dims > 0)
-            gw_tensor(&w, b->name, b->n_dims, b->dims, b->type, data, sizeof data);
+        if (b->n_dims > 0) gw_tensor(&w, b->name, b->n_dims, b->dims, b->type, data, sizeof data);
         failed += check_model(&w, b->what, b->err, b->line);
     }
     assert_int_equal(failed, 0);
@@ -880,7 +995,7 @@ typedef struct bad_vocab {
 
 #define TOKENS "tokenizer.ggml.tokens"
 #define SCORES "tokenizer.ggml.scores"
-#define TYPES "tokenizer.ggml.token_type"
+#define TYPES  "tokenizer.ggml.token_type"
 static char long_piece[5000];
 
 /* clang-format off */
@@ -1153,8 +1268,8 @@ static void test_corruption(void **state)
         for (uint32_t i = 0; i < n; i++) {
             const size_t where = random_below(&seed, header);
             const uint32_t how = random_below(&seed, 8);
-            file.p[where] = how < sizeof worst ? worst[how]
-                                               : (unsigned char)random_below(&seed, 256);
+            file.p[where] =
+                how < sizeof worst ? worst[how] : (unsigned char)random_below(&seed, 256);
         }
         assert_true(gw_save(path, file.p, file.n));
         expect_clear(try_model);
@@ -1168,16 +1283,11 @@ int main(void)
 {
     snprintf(path, sizeof path, "/tmp/ftk-test-badfiles-%ld.gguf", (long)getpid());
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_not_files),
-        cmocka_unit_test(test_containers),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_tensors),
-        cmocka_unit_test(test_vocabularies),
-        cmocka_unit_test(test_ballast),
-        cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_cuts),
-        cmocka_unit_test(test_cuts_shared),
-        cmocka_unit_test(test_corruption),
+        cmocka_unit_test(test_not_files),    cmocka_unit_test(test_containers),
+        cmocka_unit_test(test_keys),         cmocka_unit_test(test_tensors),
+        cmocka_unit_test(test_vocabularies), cmocka_unit_test(test_ballast),
+        cmocka_unit_test(test_not_finite),   cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_cuts_shared),  cmocka_unit_test(test_corruption),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(path);

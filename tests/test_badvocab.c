@@ -217,8 +217,7 @@ static const bad cases[] = {
     {"pre missing", pre_none, NULL, FTK_OK,
      "tokenizer.ggml.pre is missing: text is cut into words as for 'default', which the model may "
      "not have been trained with"},
-    {"pre a number", nothing, key_pre_number, FTK_ERR_FORMAT,
-     "tokenizer.ggml.pre is not a string"},
+    {"pre a number", nothing, key_pre_number, FTK_ERR_FORMAT, "tokenizer.ggml.pre is not a string"},
     {"no list of tokens", nothing, key_no_tokens, FTK_ERR_FORMAT,
      "tokenizer.ggml.tokens is missing"},
     {"no tokens", no_tokens, NULL, FTK_ERR_FORMAT, "tokenizer.ggml.tokens is empty"},
@@ -328,8 +327,8 @@ static void test_cases(void **state)
             c.errors == (err != FTK_OK) && c.warnings == (err == FTK_OK && said))
             continue;
         print_error("%s\n  expected %d, '%s'\n  got      %d, '%s' (%d errors, %d warnings, %d "
-                    "blocks held)\n", b->what, (int)b->err, wanted, (int)err, c.line, c.errors,
-                    c.warnings, c.live);
+                    "blocks held)\n",
+                    b->what, (int)b->err, wanted, (int)err, c.line, c.errors, c.warnings, c.live);
         failed++;
     }
     assert_int_equal(failed, 0);
@@ -359,8 +358,8 @@ static void test_corruption(void **state)
         for (uint32_t i = 0; i < n; i++) {
             const size_t where = 24 + random_below(&seed, end - 24);
             const uint32_t how = random_below(&seed, 8);
-            file.p[where] = how < sizeof worst ? worst[how]
-                                               : (unsigned char)random_below(&seed, 256);
+            file.p[where] =
+                how < sizeof worst ? worst[how] : (unsigned char)random_below(&seed, 256);
         }
         assert_true(gw_save(path, file.p, file.n));
         counting c;

@@ -35,30 +35,18 @@ static const struct {
     uint32_t bits[4], hash;
     float step; /* the largest error, as a part of the block's largest magnitude */
 } cases[] = {
-    {FTK_TYPE_Q8_0, {0, -1}, {0x40470e00, 0xc02f7b80, 0xbfcce200, 0x3fc1c800}, 0x66d2a2c5,
-     0.006f},
-    {FTK_TYPE_Q4_0, {0, -1}, {0xbea78000, 0x3dfb4000, 0x00000000, 0xbe5cf000}, 0xcc4919c5,
-     0.14f},
-    {FTK_TYPE_Q4_1, {0, 2}, {0xbe02b800, 0xbefbac00, 0xbeeffc00, 0x3e93a800}, 0x779bb5c5,
-     0.08f},
-    {FTK_TYPE_Q5_0, {0, -1}, {0xbf2eac00, 0xbdc7a000, 0xbeda4800, 0x3f086800}, 0x9f7903c5,
-     0.07f},
-    {FTK_TYPE_Q5_1, {0, 2}, {0xbdad9000, 0xbf285e00, 0x3e21d000, 0x3d202000}, 0x6e0a3dc5,
-     0.04f},
-    {FTK_TYPE_Q2_K, {80, 82}, {0x3f50ce00, 0x3dd56000, 0x40054a00, 0xbe853800}, 0x5e2e2fc5,
-     0.45f},
-    {FTK_TYPE_Q3_K, {108, -1}, {0x40354d00, 0xbfff2a00, 0x3ebb9400, 0xc08d75c0}, 0x9a19a005,
-     0.3f},
-    {FTK_TYPE_Q4_K, {0, 2}, {0x415f9060, 0x410921e0, 0x40d5b440, 0xc16252a0}, 0x782543bd,
-     0.1f},
-    {FTK_TYPE_Q5_K, {0, 2}, {0x40558400, 0x3f617800, 0xc1de21b0, 0xc28cafc0}, 0xeda9ed2d,
-     0.05f},
-    {FTK_TYPE_Q6_K, {208, -1}, {0x41c34d30, 0xc336b390, 0xc1d9dbe0, 0xc2d68b10}, 0x9c7560af,
-     0.04f},
-    {FTK_TYPE_IQ4_NL, {0, -1}, {0xc06b5f00, 0xbf9f5400, 0x40cb9940, 0xbfbedc00}, 0xc53a0745,
-     0.15f},
-    {FTK_TYPE_IQ4_XS, {0, -1}, {0x41655880, 0xc211cc60, 0x4089f080, 0xc2144dd0}, 0x035a2dc1,
-     0.16f},
+    {FTK_TYPE_Q8_0, {0, -1}, {0x40470e00, 0xc02f7b80, 0xbfcce200, 0x3fc1c800}, 0x66d2a2c5, 0.006f},
+    {FTK_TYPE_Q4_0, {0, -1}, {0xbea78000, 0x3dfb4000, 0x00000000, 0xbe5cf000}, 0xcc4919c5, 0.14f},
+    {FTK_TYPE_Q4_1, {0, 2}, {0xbe02b800, 0xbefbac00, 0xbeeffc00, 0x3e93a800}, 0x779bb5c5, 0.08f},
+    {FTK_TYPE_Q5_0, {0, -1}, {0xbf2eac00, 0xbdc7a000, 0xbeda4800, 0x3f086800}, 0x9f7903c5, 0.07f},
+    {FTK_TYPE_Q5_1, {0, 2}, {0xbdad9000, 0xbf285e00, 0x3e21d000, 0x3d202000}, 0x6e0a3dc5, 0.04f},
+    {FTK_TYPE_Q2_K, {80, 82}, {0x3f50ce00, 0x3dd56000, 0x40054a00, 0xbe853800}, 0x5e2e2fc5, 0.45f},
+    {FTK_TYPE_Q3_K, {108, -1}, {0x40354d00, 0xbfff2a00, 0x3ebb9400, 0xc08d75c0}, 0x9a19a005, 0.3f},
+    {FTK_TYPE_Q4_K, {0, 2}, {0x415f9060, 0x410921e0, 0x40d5b440, 0xc16252a0}, 0x782543bd, 0.1f},
+    {FTK_TYPE_Q5_K, {0, 2}, {0x40558400, 0x3f617800, 0xc1de21b0, 0xc28cafc0}, 0xeda9ed2d, 0.05f},
+    {FTK_TYPE_Q6_K, {208, -1}, {0x41c34d30, 0xc336b390, 0xc1d9dbe0, 0xc2d68b10}, 0x9c7560af, 0.04f},
+    {FTK_TYPE_IQ4_NL, {0, -1}, {0xc06b5f00, 0xbf9f5400, 0x40cb9940, 0xbfbedc00}, 0xc53a0745, 0.15f},
+    {FTK_TYPE_IQ4_XS, {0, -1}, {0x41655880, 0xc211cc60, 0x4089f080, 0xc2144dd0}, 0x035a2dc1, 0.16f},
 };
 enum { N_CASES = sizeof cases / sizeof cases[0] };
 
@@ -138,8 +126,8 @@ static void test_quantise(void **state)
             float top = 0;
             for (int j = unit; j < unit + (int)block; j++) top = fmaxf(top, fabsf(x[j]));
             if (!(fabsf(y[i] - x[i]) <= cases[c].step * top))
-                fail_msg("%s: element %d comes back as %g, not %g",
-                         ftk_type_name(cases[c].type), i, (double)y[i], (double)x[i]);
+                fail_msg("%s: element %d comes back as %g, not %g", ftk_type_name(cases[c].type), i,
+                         (double)y[i], (double)x[i]);
         }
     }
 }

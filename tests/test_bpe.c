@@ -56,8 +56,8 @@ static int32_t *encode(const ftk_tokenizer *t, const char *text, size_t n, unsig
     return ids;
 }
 
-static void assert_decodes(const ftk_tokenizer *t, const int32_t *ids, size_t n_ids,
-                           unsigned flags, const char *text, size_t n)
+static void assert_decodes(const ftk_tokenizer *t, const int32_t *ids, size_t n_ids, unsigned flags,
+                           const char *text, size_t n)
 {
     char *out = malloc(n + 1);
     size_t n_out = 0;
@@ -453,10 +453,12 @@ static void test_missing_bytes(void **state)
 /* ------------------------------------------------------------------ rules */
 
 static const char *const rules[] = {
-    "default", "gpt-2", "smollm", "starcoder", "refact", "command-r", "mpt", "olmo", "llama-bpe",
-    "llama3", "dbrx", "chatglm-bpe", "qwen2", "stablelm2", "qwen35", "tekken", "gpt-4o", "llama4",
-    "youtu", "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "bailingmoe", "seed-coder",
-    "exaone-moe", "bloom", "poro-chat", "viking", "chameleon", "phi-2"};
+    "default",    "gpt-2",        "smollm",         "starcoder",   "refact", "command-r",
+    "mpt",        "olmo",         "llama-bpe",      "llama3",      "dbrx",   "chatglm-bpe",
+    "qwen2",      "stablelm2",    "qwen35",         "tekken",      "gpt-4o", "llama4",
+    "youtu",      "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "bailingmoe",
+    "seed-coder", "exaone-moe",   "bloom",          "poro-chat",   "viking", "chameleon",
+    "phi-2"};
 
 /* What a rule makes of a text, with bars between the words. */
 static ftk_err show_word(void *ctx, const char *word, size_t n)
@@ -520,8 +522,8 @@ static void test_any_bytes(void **state)
             const size_t n = (size_t)round % sizeof text;
             for (size_t i = 0; i < n; i++) {
                 seed = seed * 6364136223846793005u + 1442695040888963407u;
-                text[i] = round % 2 ? (char)(seed >> 40)
-                                    : likely[(seed >> 40) % (sizeof likely - 1)];
+                text[i] =
+                    round % 2 ? (char)(seed >> 40) : likely[(seed >> 40) % (sizeof likely - 1)];
             }
             assert_round_trip(t, text, n, 0);
         }
@@ -555,19 +557,19 @@ static void test_unknown_rule(void **state)
 
 static void check_chat(const char *tmpl, const int32_t *want, size_t n_want)
 {
-    static const ftk_message talk[] = {{"system", "he"}, {"user", "hello"}, {"assistant", "on"},
-                                       {"user", "in"}};
+    static const ftk_message talk[] = {
+        {"system", "he"}, {"user", "hello"}, {"assistant", "on"}, {"user", "in"}};
     ftk_tokenizer *t = open_small(NULL);
     int32_t ids[128];
     size_t n = 0;
     assert_int_equal(ftk_tokenizer_chat(t, tmpl, talk, 4, ids, 128, &n), FTK_OK);
     char got[512], wanted[512];
     size_t n_got = 0, n_wanted = 0;
-    assert_int_equal(
-        ftk_tokenizer_decode(t, ids, n, FTK_TOK_SPECIAL, got, sizeof got - 1, &n_got), FTK_OK);
-    assert_int_equal(
-        ftk_tokenizer_decode(t, want, n_want, FTK_TOK_SPECIAL, wanted, sizeof wanted - 1,
-                             &n_wanted), FTK_OK);
+    assert_int_equal(ftk_tokenizer_decode(t, ids, n, FTK_TOK_SPECIAL, got, sizeof got - 1, &n_got),
+                     FTK_OK);
+    assert_int_equal(ftk_tokenizer_decode(t, want, n_want, FTK_TOK_SPECIAL, wanted,
+                                          sizeof wanted - 1, &n_wanted),
+                     FTK_OK);
     got[n_got] = wanted[n_wanted] = '\0';
     assert_string_equal(got, wanted);
     assert_int_equal(n, n_want);
@@ -593,8 +595,8 @@ static void test_chat(void **state)
 #define SYSTEM    id("s"), id("y"), id("s"), id("t"), id("e"), id("m")
 #define USER      id("u"), id("s"), id("er")
 #define ASSISTANT id("a"), id("s"), id("s"), id("i"), id("s"), id("t"), id("an"), id("t")
-    CHAT("chatml", is, SYSTEM, nl, id("he"), ie, nl, is, USER, nl, id("hello"), ie, nl,
-         is, ASSISTANT, nl, id("on"), ie, nl, is, USER, nl, id("in"), ie, nl, is, ASSISTANT, nl);
+    CHAT("chatml", is, SYSTEM, nl, id("he"), ie, nl, is, USER, nl, id("hello"), ie, nl, is,
+         ASSISTANT, nl, id("on"), ie, nl, is, USER, nl, id("in"), ie, nl, is, ASSISTANT, nl);
     ftk_tokenizer *t = open_small(chatml_template);
     bool has = false;
     assert_string_equal(ftk_tokenizer_chat_template(t, &has), "chatml");
@@ -606,8 +608,8 @@ static void test_chat(void **state)
     small.pre = "llama-bpe";
     const int32_t bos = id("<|endoftext|>"), sh = 290, eh = 291, eot = 292;
     CHAT("llama3", bos, sh, SYSTEM, eh, nl, nl, id("he"), eot, sh, USER, eh, nl, nl, id("hello"),
-         eot, sh, ASSISTANT, eh, nl, nl, id("on"), eot, sh, USER, eh, nl, nl, id("in"), eot,
-         sh, ASSISTANT, eh, nl, nl);
+         eot, sh, ASSISTANT, eh, nl, nl, id("on"), eot, sh, USER, eh, nl, nl, id("in"), eot, sh,
+         ASSISTANT, eh, nl, nl);
 
     set_text("<|start_header_id|>", "<|system|>", 3);
     set_text("<|end_header_id|>", "<|user|>", 3);
@@ -633,8 +635,9 @@ static double seconds(void)
 static void test_long_lines(void **state)
 {
     (void)state;
-    static const char *const parts[] = {"a", " ", "7", "'", "\xE6\xBC\xA2", "\xCC\x81", "\x01",
-                                        "aA", "a ", "<tool", "\xFF", "hello world, "};
+    static const char *const parts[] = {
+        "a",    " ",  "7",  "'",     "\xE6\xBC\xA2", "\xCC\x81",
+        "\x01", "aA", "a ", "<tool", "\xFF",         "hello world, "};
     static const char *const used[] = {"gpt-2", "llama-bpe", "gpt-4o", "deepseek-llm"};
     const size_t n = 1 << 20;
     char *text = malloc(n + 1);
@@ -702,15 +705,15 @@ int main(void)
 {
     snprintf(path, sizeof path, "%s/test-bpe-%ld.gguf", FTK_BUILT_DIR, (long)getpid());
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gpt2),          cmocka_unit_test(test_qwen2),
-        cmocka_unit_test(test_smollm2),       cmocka_unit_test(test_llama3_rules),
-        cmocka_unit_test(test_merges),        cmocka_unit_test(test_specials),
-        cmocka_unit_test(test_decode),        cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_settings),      cmocka_unit_test(test_whole_words),
-        cmocka_unit_test(test_ends_by_name),  cmocka_unit_test(test_missing_bytes),
-        cmocka_unit_test(test_rules),         cmocka_unit_test(test_any_bytes),
-        cmocka_unit_test(test_unknown_rule),  cmocka_unit_test(test_chat),
-        cmocka_unit_test(test_long_lines),    cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_gpt2),         cmocka_unit_test(test_qwen2),
+        cmocka_unit_test(test_smollm2),      cmocka_unit_test(test_llama3_rules),
+        cmocka_unit_test(test_merges),       cmocka_unit_test(test_specials),
+        cmocka_unit_test(test_decode),       cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_settings),     cmocka_unit_test(test_whole_words),
+        cmocka_unit_test(test_ends_by_name), cmocka_unit_test(test_missing_bytes),
+        cmocka_unit_test(test_rules),        cmocka_unit_test(test_any_bytes),
+        cmocka_unit_test(test_unknown_rule), cmocka_unit_test(test_chat),
+        cmocka_unit_test(test_long_lines),   cmocka_unit_test(test_memory),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(path);

@@ -97,13 +97,11 @@ static void test_figures(void **state)
     CHECK(phi3, "phi3",
           "{<s>}{<|system|>} \nBe brief.{<|end|>} \n{<|user|>} \n Hi {<|end|>} \n"
           "{<|assistant|>} \nYo{<|end|>} \n{<|user|>} \nBye{<|end|>} \n{<|assistant|>} \n");
-    CHECK(none, "mistral",
-          "{<s>} [INST] Be brief.\n\n Hi  [/INST] Yo{</s>} [INST] Bye [/INST]");
+    CHECK(none, "mistral", "{<s>} [INST] Be brief.\n\n Hi  [/INST] Yo{</s>} [INST] Bye [/INST]");
     CHECK(mistral, "mistral",
           "{<s>}{[INST]} Be brief.\n\n Hi {[/INST]} Yo{</s>}{[INST]} Bye{[/INST]}");
     CHECK(none, "vicuna", "{<s>} Be brief. USER:  Hi  ASSISTANT: Yo{</s>} USER: Bye ASSISTANT:");
-    CHECK(none, "plain",
-          "{<s>} Be brief.\n\nUser:  Hi \nAssistant: Yo\nUser: Bye\nAssistant:");
+    CHECK(none, "plain", "{<s>} Be brief.\n\nUser:  Hi \nAssistant: Yo\nUser: Bye\nAssistant:");
 }
 
 static void test_odd_conversations(void **state)
@@ -232,9 +230,8 @@ static void test_refusals(void **state)
 static void test_names(void **state)
 {
     (void)state;
-    static const char *const want[] = {"chatml", "llama2",  "llama3", "vicuna",
-                                       "zephyr", "mistral", "gemma",  "phi3",
-                                       "plain"};
+    static const char *const want[] = {"chatml",  "llama2", "llama3", "vicuna", "zephyr",
+                                       "mistral", "gemma",  "phi3",   "plain"};
     const char *const *names = ftk_chat_templates();
     for (size_t i = 0; i < 9; i++) assert_string_equal(names[i], want[i]);
     assert_null(names[9]);

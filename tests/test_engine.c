@@ -16,8 +16,7 @@ static const char *any_model(void)
 static int open_model(void **state)
 {
     (void)state;
-    if (access(any_model(), R_OK) == 0)
-        model = load_model(any_model());
+    if (access(any_model(), R_OK) == 0) model = load_model(any_model());
     return 0;
 }
 
@@ -212,8 +211,7 @@ static void test_long_prompt_in_pieces(void **state)
     NEED(any_model());
     int32_t prompt[300], a[20], b[20];
     const size_t n0 = prompt_of("Once upon a time there was a king who had a dog", prompt);
-    for (size_t i = n0; i < 300; i++)
-        prompt[i] = prompt[i - n0 + 1];
+    for (size_t i = n0; i < 300; i++) prompt[i] = prompt[i - n0 + 1];
     ftk_engine *e = open_engine(model, 2, 512, FTK_TYPE_F16);
     ftk_session *whole = open_session(e, "none", -1, 0);
     assert_int_equal(ftk_session_append(whole, prompt, 300), FTK_OK);
@@ -226,8 +224,7 @@ static void test_long_prompt_in_pieces(void **state)
         int32_t none[1];
         assert_int_equal(ftk_session_append(pieces, prompt + at, piece[i]), FTK_OK);
         at += piece[i];
-        if (at < 300)
-            assert_int_equal(take(pieces, 0, none), 0); /* reads, says nothing */
+        if (at < 300) assert_int_equal(take(pieces, 0, none), 0); /* reads, says nothing */
     }
     assert_int_equal(take(pieces, 20, b), 20);
     assert_memory_equal(a, b, sizeof a);
@@ -363,8 +360,7 @@ static void test_score_is_what_steps_say(void **state)
     ftk_engine *e = open_engine(model, 1, 256, FTK_TYPE_F16);
     double greedy, shuffled;
     assert_int_equal(ftk_score(e, tokens, 200, &greedy), FTK_OK);
-    for (size_t i = n; i < 200; i++)
-        tokens[i] = (int32_t)(3 + (i * 7919) % 400);
+    for (size_t i = n; i < 200; i++) tokens[i] = (int32_t)(3 + (i * 7919) % 400);
     assert_int_equal(ftk_score(e, tokens, 200, &shuffled), FTK_OK);
     assert_true(greedy < 0 && shuffled < greedy - 100);
     assert_int_equal(ftk_score(e, tokens, 0, &greedy), FTK_ERR_INVALID);

@@ -138,9 +138,9 @@ static void test_arrays(void **state)
         ftk_gguf_type type;
         size_t size;
     } types[] = {
-        {FTK_GGUF_U8, 1},  {FTK_GGUF_I8, 1},   {FTK_GGUF_U16, 2}, {FTK_GGUF_I16, 2},
-        {FTK_GGUF_U32, 4}, {FTK_GGUF_I32, 4},  {FTK_GGUF_F32, 4}, {FTK_GGUF_BOOL, 1},
-        {FTK_GGUF_U64, 8}, {FTK_GGUF_I64, 8},  {FTK_GGUF_F64, 8},
+        {FTK_GGUF_U8, 1},  {FTK_GGUF_I8, 1},  {FTK_GGUF_U16, 2}, {FTK_GGUF_I16, 2},
+        {FTK_GGUF_U32, 4}, {FTK_GGUF_I32, 4}, {FTK_GGUF_F32, 4}, {FTK_GGUF_BOOL, 1},
+        {FTK_GGUF_U64, 8}, {FTK_GGUF_I64, 8}, {FTK_GGUF_F64, 8},
     };
     enum { N = sizeof types / sizeof types[0] };
     static const unsigned char bytes[3 * 8] = {1, 0, 1, 1, 0, 1};
@@ -298,10 +298,10 @@ static void test_all_types(void **state)
     }
     static const struct {
         uint32_t type, bytes;
-    } sizes[] = {{3, 160},  {6, 176},  {7, 192},  {9, 288},  {10, 84},  {11, 110}, {12, 144},
-                 {13, 176}, {14, 210}, {15, 292}, {16, 66},  {17, 74},  {18, 98},  {19, 50},
-                 {20, 144}, {21, 110}, {22, 82},  {23, 136}, {24, 256}, {25, 512}, {26, 1024},
-                 {27, 2048}, {28, 2048}, {29, 56}, {34, 54}, {35, 66},  {39, 136}};
+    } sizes[] = {{3, 160},   {6, 176},   {7, 192},  {9, 288},  {10, 84},  {11, 110}, {12, 144},
+                 {13, 176},  {14, 210},  {15, 292}, {16, 66},  {17, 74},  {18, 98},  {19, 50},
+                 {20, 144},  {21, 110},  {22, 82},  {23, 136}, {24, 256}, {25, 512}, {26, 1024},
+                 {27, 2048}, {28, 2048}, {29, 56},  {34, 54},  {35, 66},  {39, 136}};
     gw w;
     gw_init(&w);
     char name[8];

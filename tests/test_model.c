@@ -12,8 +12,7 @@ static void each_level(void (*check)(const char *level))
     const char *levels[8];
     ftk_kernels_levels(levels);
     assert_non_null(levels[0]);
-    for (int i = 0; levels[i]; i++)
-        check(levels[i]);
+    for (int i = 0; levels[i]; i++) check(levels[i]);
 }
 
 static ftk_model *load_level(const char *path, const char *level)
@@ -35,8 +34,7 @@ static size_t read_numbers(const char *path, double *x, size_t cap)
     FILE *f = fopen(path, "r");
     assert_non_null(f);
     size_t n = 0;
-    while (n < cap && fscanf(f, "%lf", &x[n]) == 1)
-        n++;
+    while (n < cap && fscanf(f, "%lf", &x[n]) == 1) n++;
     fclose(f);
     return n;
 }

@@ -10,12 +10,13 @@
 #include "model/text.h"
 #include "vocab.h"
 
-#define MARK "\xE2\x96\x81"
+#define MARK  "\xE2\x96\x81"
 #define EMOJI "\xF0\x9F\x98\x80"
-#define FFFD "\xEF\xBF\xBD"
+#define FFFD  "\xEF\xBF\xBD"
 
-static const char *const words[] = {"!<|im_end|>", MARK "hello", "hello", MARK "world", "STOP",
-                                    "ST", "OP", "\xC3\xA9", EMOJI, MARK MARK, NULL};
+static const char *const words[] = {"!<|im_end|>", MARK "hello", "hello", MARK "world",
+                                    "STOP",        "ST",         "OP",    "\xC3\xA9",
+                                    EMOJI,         MARK MARK,    NULL};
 
 static struct vocab_file file;
 static struct counting counts;
@@ -148,8 +149,14 @@ static void test_equals_detokenize(void **state)
 static void test_texts(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"hello world", " hello", "  hello", "", "\n", EMOJI EMOJI,
-                                        "\xC3\xA9t\xC3\xA9 \xE2\x82\xAC 5", "hello<|im_end|>",
+    static const char *const texts[] = {"hello world",
+                                        " hello",
+                                        "  hello",
+                                        "",
+                                        "\n",
+                                        EMOJI EMOJI,
+                                        "\xC3\xA9t\xC3\xA9 \xE2\x82\xAC 5",
+                                        "hello<|im_end|>",
                                         "\xE6\x97\xA5\xE6\x9C\xAC"};
     static struct output out;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
@@ -264,9 +271,10 @@ static void test_every_split(void **state)
     ftk_tokenizer *const whole = model.t;
     assert_int_equal(vocab_open(&model.t, &small, &model.host), FTK_OK);
     static const char *const texts[] = {"aaabab\nabb", "aabaab\naab", "abababb\n", "\n\nbab\n\na"};
-    static const char *const stops[][3] = {
-        {"aab", NULL, NULL},     {"abab", "ba", NULL}, {"b\n", "abab\n", "\na"}, {"bb", NULL, NULL},
-        {"aaaa", "\n\n\n", NULL}, {"a", "ab", NULL},    {"abaab\naab", "aaab", NULL}};
+    static const char *const stops[][3] = {{"aab", NULL, NULL},         {"abab", "ba", NULL},
+                                           {"b\n", "abab\n", "\na"},    {"bb", NULL, NULL},
+                                           {"aaaa", "\n\n\n", NULL},    {"a", "ab", NULL},
+                                           {"abaab\naab", "aaab", NULL}};
     static struct output out;
     size_t n_runs = 0;
     for (size_t a = 0; a < sizeof texts / sizeof *texts; a++) {
@@ -400,10 +408,14 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equals_detokenize), cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_leading_space),     cmocka_unit_test(test_waits_for_characters),
-        cmocka_unit_test(test_broken_utf8),       cmocka_unit_test(test_every_split),
-        cmocka_unit_test(test_stop_details),      cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_equals_detokenize),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_leading_space),
+        cmocka_unit_test(test_waits_for_characters),
+        cmocka_unit_test(test_broken_utf8),
+        cmocka_unit_test(test_every_split),
+        cmocka_unit_test(test_stop_details),
+        cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);

@@ -14,12 +14,29 @@
 #include <time.h>
 
 #define LLAMA_SPM FTK_SHARED_DIR "/tok-llamacpp-vocabs/ggml-vocab-llama-spm.gguf"
-#define MARK "\xE2\x96\x81"
+#define MARK      "\xE2\x96\x81"
 
-static const char *const words[] = {
-    "!<|im_start|>", "!<|im_end|>", "!<|im", "!Q", "+<tool>", "+<tool>x", "he", "ll", "hell",
-    "hello", MARK "hello", MARK "w", "or", "ld", "orld", MARK "world", MARK MARK, "<s", "im",
-    "|>", NULL};
+static const char *const words[] = {"!<|im_start|>",
+                                    "!<|im_end|>",
+                                    "!<|im",
+                                    "!Q",
+                                    "+<tool>",
+                                    "+<tool>x",
+                                    "he",
+                                    "ll",
+                                    "hell",
+                                    "hello",
+                                    MARK "hello",
+                                    MARK "w",
+                                    "or",
+                                    "ld",
+                                    "orld",
+                                    MARK "world",
+                                    MARK MARK,
+                                    "<s",
+                                    "im",
+                                    "|>",
+                                    NULL};
 
 /* ------------------------------------------------------------------ helpers */
 
@@ -62,8 +79,8 @@ static int32_t *encode(const ftk_tokenizer *t, const char *text, size_t n, unsig
     return ids;
 }
 
-static void assert_decodes(const ftk_tokenizer *t, const int32_t *ids, size_t n_ids,
-                           unsigned flags, const char *text, size_t n)
+static void assert_decodes(const ftk_tokenizer *t, const int32_t *ids, size_t n_ids, unsigned flags,
+                           const char *text, size_t n)
 {
     char *out = malloc(n + 1);
     size_t n_out = 0;
@@ -290,8 +307,8 @@ static void test_control_tokens(void **state)
     ASSERT_IDS(t, "<tool>x<tool>hello", FTK_TOK_SPECIAL, id("<tool>x"), id("<tool>"), hello);
     ASSERT_IDS(t, "hello<tool>", 0, hello, id("<tool>"));
     /* Text of a user is never read as a control token, not even one of a single letter. */
-    static const char *const texts[] = {"<s>", "</s>", "<|im_start|>", "x<|im_end|>y<|im", "Q",
-                                        "<unk>", "<0x41>", "aQb", "QQ"};
+    static const char *const texts[] = {
+        "<s>", "</s>", "<|im_start|>", "x<|im_end|>y<|im", "Q", "<unk>", "<0x41>", "aQb", "QQ"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         size_t n;
         int32_t *ids = encode(t, texts[i], strlen(texts[i]), 0, &n);
@@ -367,7 +384,10 @@ static void test_no_byte_tokens(void **state)
     ftk_tokenizer *t = NULL;
     v->n -= '~' - '!' + 1 - 2; /* without the characters behind "▁" */
     assert_int_equal(vocab_open(&t, v, NULL), FTK_OK);
-    ASSERT_IDS(t, "el\xC3\xA9""e\xFFl", 0, id(MARK), id("e"), id("l"), 0, id("e"), 0, id("l"));
+    ASSERT_IDS(t,
+               "el\xC3\xA9"
+               "e\xFFl",
+               0, id(MARK), id("e"), id("l"), 0, id("e"), 0, id("l"));
     ftk_tokenizer_free(t);
 }
 
@@ -439,22 +459,70 @@ static void test_unused(void **state)
 
 /* ------------------------------------------------------------------ refusals */
 
-static void break_kind(struct vocab_file *v) { v->kind = "bert"; }
-static void break_no_kind(struct vocab_file *v) { v->kind = NULL; }
-static void break_scores(struct vocab_file *v) { v->fewer_scores = 1; }
-static void break_types(struct vocab_file *v) { v->fewer_types = 1; }
-static void break_score_type(struct vocab_file *v) { v->score_type = 5; }
-static void break_types_type(struct vocab_file *v) { v->types_type = 6; }
-static void break_double(struct vocab_file *v) { strcpy(v->tokens[300].text, "<s>"); }
-static void break_empty(struct vocab_file *v) { v->empty = 300; }
-static void break_long(struct vocab_file *v) { v->long_one = 300; }
-static void break_type(struct vocab_file *v) { v->tokens[300].type = 7; }
-static void break_type_0(struct vocab_file *v) { v->tokens[300].type = 256; }
-static void break_nan(struct vocab_file *v) { v->tokens[300].score = NAN; }
-static void break_bytes(struct vocab_file *v) { v->tokens[9].type = VOCAB_NORMAL; }
-static void break_byte_name(struct vocab_file *v) { strcpy(v->tokens[13].text, "<0x0a>"); }
-static void break_two_unknown(struct vocab_file *v) { v->tokens[1].type = VOCAB_UNKNOWN; }
-static void break_no_unknown(struct vocab_file *v) { v->tokens[0].type = VOCAB_CONTROL; }
+static void break_kind(struct vocab_file *v)
+{
+    v->kind = "bert";
+}
+static void break_no_kind(struct vocab_file *v)
+{
+    v->kind = NULL;
+}
+static void break_scores(struct vocab_file *v)
+{
+    v->fewer_scores = 1;
+}
+static void break_types(struct vocab_file *v)
+{
+    v->fewer_types = 1;
+}
+static void break_score_type(struct vocab_file *v)
+{
+    v->score_type = 5;
+}
+static void break_types_type(struct vocab_file *v)
+{
+    v->types_type = 6;
+}
+static void break_double(struct vocab_file *v)
+{
+    strcpy(v->tokens[300].text, "<s>");
+}
+static void break_empty(struct vocab_file *v)
+{
+    v->empty = 300;
+}
+static void break_long(struct vocab_file *v)
+{
+    v->long_one = 300;
+}
+static void break_type(struct vocab_file *v)
+{
+    v->tokens[300].type = 7;
+}
+static void break_type_0(struct vocab_file *v)
+{
+    v->tokens[300].type = 256;
+}
+static void break_nan(struct vocab_file *v)
+{
+    v->tokens[300].score = NAN;
+}
+static void break_bytes(struct vocab_file *v)
+{
+    v->tokens[9].type = VOCAB_NORMAL;
+}
+static void break_byte_name(struct vocab_file *v)
+{
+    strcpy(v->tokens[13].text, "<0x0a>");
+}
+static void break_two_unknown(struct vocab_file *v)
+{
+    v->tokens[1].type = VOCAB_UNKNOWN;
+}
+static void break_no_unknown(struct vocab_file *v)
+{
+    v->tokens[0].type = VOCAB_CONTROL;
+}
 
 static void break_user_zero(struct vocab_file *v)
 {
@@ -486,7 +554,10 @@ static void break_charsmap(struct vocab_file *v)
     v->extra_id = "tokenizer.ggml.precompiled_charsmap";
 }
 
-static void break_none(struct vocab_file *v) { v->n = v->fewer_scores = v->fewer_types = 0; }
+static void break_none(struct vocab_file *v)
+{
+    v->n = v->fewer_scores = v->fewer_types = 0;
+}
 
 /* 65 user-defined tokens that start one another. */
 static void break_nesting(struct vocab_file *v)

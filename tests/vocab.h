@@ -67,8 +67,8 @@ struct vocab_file {
     const char *kind;          /* tokenizer.ggml.model; NULL: no such key */
     const char *chat_template; /* NULL: no such key */
     size_t fewer_scores, fewer_types;
-    uint32_t score_type, types_type;  /* GGUF element types; 6 (F32) and 5 (I32) are right */
-    const char *extra_id;             /* one more key, with the value of extra */
+    uint32_t score_type, types_type; /* GGUF element types; 6 (F32) and 5 (I32) are right */
+    const char *extra_id;            /* one more key, with the value of extra */
     int32_t extra;
     const char *extra_bool;
     bool extra_true;
@@ -113,7 +113,9 @@ static inline void vocab_init(struct vocab_file *v, const char *const *words)
     for (; *words; words++) {
         const char sign = (*words)[0];
         vocab_add(v, *words + (sign == '!' || sign == '+'),
-                  sign == '!' ? VOCAB_CONTROL : sign == '+' ? VOCAB_USER : VOCAB_NORMAL);
+                  sign == '!'   ? VOCAB_CONTROL
+                  : sign == '+' ? VOCAB_USER
+                                : VOCAB_NORMAL);
     }
     vocab_add(v, "\xE2\x96\x81", VOCAB_NORMAL);
     for (char c = '!'; c <= '~'; c++)

@@ -6,8 +6,7 @@ const char *ftk_strerror(ftk_err err)
 {
     switch (err) {
 #define TEXT(name, value, text)                                                                    \
-    case FTK_##name:                                                                               \
-        return text;
+    case FTK_##name: return text;
         FTK_ERR_LIST(TEXT)
 #undef TEXT
     }

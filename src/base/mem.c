@@ -30,8 +30,10 @@ void ftk_release(const ftk_host *h, void *p)
 {
     if (!p) return;
     /* Whoever gave the memory takes it back: free belongs to alloc. */
-    if (!h || !h->alloc) free(p);
-    else if (h->free) h->free(h->ctx, p);
+    if (!h || !h->alloc)
+        free(p);
+    else if (h->free)
+        h->free(h->ctx, p);
 }
 
 static void log_line(const ftk_host *h, ftk_log_level level, const char *fmt, va_list args)

@@ -331,6 +331,7 @@ void cli_help_command(FILE *f, cli_command command)
                  s->also ? s->also : "", s->value ? " " : "", s->value ? s->value : "");
         fprintf(f, "  %-24s %s\n", left, s->help);
         char list[256];
-        if (s->names) fprintf(f, "  %-24s   %s\n", "", cli_name_list(s->names(), list, sizeof list));
+        if (s->names)
+            fprintf(f, "  %-24s   %s\n", "", cli_name_list(s->names(), list, sizeof list));
     }
 }

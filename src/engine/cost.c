@@ -23,7 +23,7 @@ static void keep_rising(ftk_cost *c)
 typedef struct {
     ftk_forward *f;
     ftk_pass_seq pass;
-    int some; /* layers */
+    int some;                                                        /* layers */
     double one_layer[FTK_COST_POINTS], some_layers[FTK_COST_POINTS]; /* 0: not timed */
 } timing;
 
@@ -58,8 +58,10 @@ static void warm_up(timing *t)
     double each = fastest_layer(t);
     ftk_team_give_way(&t->f->team, true);
     const double fewer = fastest_layer(t);
-    if (fewer < 0.9 * each) each = fewer;
-    else ftk_team_give_way(&t->f->team, false);
+    if (fewer < 0.9 * each)
+        each = fewer;
+    else
+        ftk_team_give_way(&t->f->team, false);
     t->some = each * all < quick ? all : 1 + (int)(quick / 2 / each);
     if (t->some < 2) t->some = 2;
     if (t->some >= all) t->some = all;

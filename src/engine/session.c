@@ -88,8 +88,10 @@ static ftk_err check(const ftk_session_config *cfg, const ftk_engine *e)
         return ftk_fail(h, FTK_ERR_INVALID, "context %d: the engine's KV cache holds %d tokens",
                         cfg->n_ctx, e->kv_slots);
     if (!cfg->verifier || !find_verifier(cfg->verifier))
-        return ftk_fail(h, FTK_ERR_INVALID, "verifier \"%s\" is unknown: there are exact, reject, traversal and typical",
-                        cfg->verifier ? cfg->verifier : "");
+        return ftk_fail(
+            h, FTK_ERR_INVALID,
+            "verifier \"%s\" is unknown: there are exact, reject, traversal and typical",
+            cfg->verifier ? cfg->verifier : "");
     if (cfg->shape != FTK_TREE_FITTED && cfg->shape != FTK_TREE_PAPER)
         return ftk_fail(h, FTK_ERR_INVALID, "tree shape %d is unknown", (int)cfg->shape);
     return check_sampling(&cfg->sampling, h);

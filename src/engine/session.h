@@ -26,7 +26,7 @@ struct ftk_engine {
     int kv_slots;
 };
 
-#define FTK_CREDIT 0.5 /* plain steps that the first drafts of a session may lose */
+#define FTK_CREDIT 0.5   /* plain steps that the first drafts of a session may lose */
 enum { FTK_REACH = 16 }; /* nodes asked of a drafter at least, when the cost model decides */
 
 struct ftk_session {
@@ -47,7 +47,7 @@ struct ftk_session {
     ftk_tree tree;
     ftk_verdict verdict;
     double draft_seconds; /* what proposing costs, smoothed */
-    double credit; /* what drafts may still lose, in plain steps: see settle_credit() */
+    double credit;        /* what drafts may still lose, in plain steps: see settle_credit() */
     bool stepping;        /* taken by the running ftk_step(), to find doubles */
     ftk_stats stats;
 };

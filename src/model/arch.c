@@ -54,7 +54,10 @@ const char *ftk_arch_names(char *buf, size_t cap)
     buf[0] = '\0';
     for (int i = 0; i < N_ARCHS && n < cap; i++)
         n += (size_t)snprintf(buf + n, cap - n, "%s%s",
-                              i == 0 ? "" : i == N_ARCHS - 1 ? " and " : ", ", archs[i].name);
+                              i == 0             ? ""
+                              : i == N_ARCHS - 1 ? " and "
+                                                 : ", ",
+                              archs[i].name);
     return buf;
 }
 

@@ -22,7 +22,7 @@ enum {
 };
 
 typedef struct ftk_arch {
-    const char *name;        /* as general.architecture has it, and the prefix of its keys */
+    const char *name; /* as general.architecture has it, and the prefix of its keys */
     unsigned flags;
     int window_period;       /* each such layer sees everything, the others a window, which the
                                 file must name; 0: the window, where there is one, is for all */
@@ -47,7 +47,7 @@ typedef enum ftk_dim {
     FTK_DIM_Q_KV, /* Q + KV */
     FTK_DIM_QKV,  /* Q + 2 KV */
     FTK_DIM_FF,
-    FTK_DIM_FF2,  /* 2 FF */
+    FTK_DIM_FF2, /* 2 FF */
     FTK_N_DIMS
 } ftk_dim;
 

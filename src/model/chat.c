@@ -37,11 +37,12 @@ const char *ftk_chat_recognise(ftk_str text)
 bool ftk_chat_is_word(ftk_str text)
 {
     static const char *const known[] = {
-        "<|im_start|>",  "<|im_end|>",        "<|start_header_id|>", "<|end_header_id|>",
-        "<|eot_id|>",    "<start_of_turn>",   "<end_of_turn>",       "[INST]",
-        "[/INST]",       "<|system|>",        "<|user|>",            "<|assistant|>",
-        "<|end|>",       "<|endoftext|>",     "<|begin_of_text|>",   "<|end_of_text|>",
-        "<|eom_id|>",
+        "<|im_start|>",      "<|im_end|>",    "<|start_header_id|>",
+        "<|end_header_id|>", "<|eot_id|>",    "<start_of_turn>",
+        "<end_of_turn>",     "[INST]",        "[/INST]",
+        "<|system|>",        "<|user|>",      "<|assistant|>",
+        "<|end|>",           "<|endoftext|>", "<|begin_of_text|>",
+        "<|end_of_text|>",   "<|eom_id|>",
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strlen(known[i]) == text.n && memcmp(known[i], text.p, text.n) == 0) return true;
@@ -299,15 +300,16 @@ static void plain_end(struct builder *b)
     put(b, "Assistant:");
 }
 
-struct template {
-    void (*turn)(struct builder *b, const struct turn *turn);
-    void (*end)(struct builder *b); /* where the assistant's answer starts; NULL: nothing more */
-    bool folds_systems;             /* turn() writes the system messages with the user's */
+struct template
+{
+    void (*turn)(struct builder * b, const struct turn *turn);
+    void (*end)(struct builder * b); /* where the assistant's answer starts; NULL: nothing more */
+    bool folds_systems;              /* turn() writes the system messages with the user's */
     const char *stop;
 };
 
 static const char *const names[] = {"chatml",  "llama2", "llama3", "vicuna", "zephyr",
-                                    "mistral", "gemma",  "phi3",   "plain", NULL};
+                                    "mistral", "gemma",  "phi3",   "plain",  NULL};
 
 /* In the order of names. Sources: the chat_template in the tokenizer_config.json of Qwen/Qwen2-7B,
  * meta-llama/Llama-2-7b-chat-hf, meta-llama/Meta-Llama-3-8B-Instruct, HuggingFaceH4/zephyr-7b-beta,

@@ -33,8 +33,7 @@ typedef struct {
 
 static void barrier(const worker *w)
 {
-    if (w->nth > 1)
-        ftk_team_wait(&w->f->team, w->nth);
+    if (w->nth > 1) ftk_team_wait(&w->f->team, w->nth);
 }
 
 /* This thread's share of [0, n), cut at multiples of grain. */
@@ -108,9 +107,9 @@ static void norm_rows(const worker *w, const float *weight)
 
 /* Where the x of a product comes from. */
 typedef enum {
-    PACKED,  /* it is in act already */
-    NORMED,  /* norm_rows() */
-    BY_ALL,  /* all threads made parts of every row */
+    PACKED, /* it is in act already */
+    NORMED, /* norm_rows() */
+    BY_ALL, /* all threads made parts of every row */
 } source;
 
 /* y = W x + bias for several matrices that read the same x [n_rows][n_in]. They may differ in type;
@@ -123,8 +122,7 @@ static void project(const worker *w, const float *x, const ftk_mat *mat, const f
         if (from == BY_ALL || !alone(w, n))
             barrier(w); /* x is complete, and nobody reads the old act any more */
         pack_rows(w, mat->type, n, x);
-        if (!alone(w, n))
-            barrier(w);
+        if (!alone(w, n)) barrier(w);
     }
     const range o = multiply(w, mat, w->n_rows, y, ldy);
     for (int r = 0; bias && r < w->n_rows; r++)
@@ -216,10 +214,8 @@ static void store(const worker *w, int layer)
     const bool heads = by_heads(w);
     const range h = heads ? share(w, n_head_kv, 1) : (range){0, n_head_kv};
     const range r = heads ? (range){0, w->n_rows} : share(w, w->n_rows, 1);
-    for (int i = r.begin; i < r.end; i++)
-        store_heads(w, layer, i, h.begin, h.end);
-    if (!heads)
-        barrier(w);
+    for (int i = r.begin; i < r.end; i++) store_heads(w, layer, i, h.begin, h.end);
+    if (!heads) barrier(w);
 }
 
 static void attend(const worker *w, int layer)
@@ -321,8 +317,7 @@ static void embed_rows(const worker *w)
         float *x = f->x + (size_t)i * (size_t)hp->n_embd;
         f->m->kernels.dequant_row(e->type, hp->n_embd,
                                   (const char *)e->data + (size_t)f->rows[i].token * row_bytes, x);
-        for (int j = 0; hp->embd_scale != 1.0f && j < hp->n_embd; j++)
-            x[j] *= hp->embd_scale;
+        for (int j = 0; hp->embd_scale != 1.0f && j < hp->n_embd; j++) x[j] *= hp->embd_scale;
         for (int t = 0; t < 1 + (f->cs[1] != f->cs[0]); t++)
             turn_row(w, f->freq[t], f->rows[i].pos, f->cs[t] + (size_t)i * (size_t)hp->n_rot);
     }
@@ -340,17 +335,14 @@ static void output_rows(const worker *w)
     int row = 0, nth_logits = 0;
     for (int s = 0; s < w->n_seqs; row += w->seqs[s++].n_rows)
         for (int i = w->seqs[s].first_logits; i < w->seqs[s].n_rows; i++, nth_logits++) {
-            if (nth_logits < mine.begin || nth_logits >= mine.end)
-                continue;
+            if (nth_logits < mine.begin || nth_logits >= mine.end) continue;
             const size_t at = (size_t)(row + i) * (size_t)hp->n_embd;
             k->rms_norm(hp->n_embd, f->x + at, f->m->output_norm, hp->norm_eps, norm + at);
             k->act_pack(f->m->output.type, hp->n_embd, norm + at,
                         act + (size_t)nth_logits * f->act_stride);
         }
-    if (!alone(w, hp->n_embd))
-        barrier(w);
-    if (w->n_logits > 0)
-        multiply(w, &f->m->output, w->n_logits, f->logits, (size_t)hp->n_vocab);
+    if (!alone(w, hp->n_embd)) barrier(w);
+    if (w->n_logits > 0) multiply(w, &f->m->output, w->n_logits, f->logits, (size_t)hp->n_vocab);
 }
 
 static void run(const worker *w)
@@ -406,8 +398,8 @@ static size_t widest_act(const ftk_model *m)
     return m->kernels.act_bytes(FTK_TYPE_F32, n); /* the widest form there is */
 }
 
-ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows,
-                         int context, int max_slots, ftk_type kv_type)
+ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows, int context,
+                         int max_slots, ftk_type kv_type)
 {
     const ftk_hparams *hp = &m->hp;
     const ftk_host *h = &m->host;
@@ -417,8 +409,9 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     *f = (ftk_forward){.m = m, .layers = hp->n_layer, .max_rows = max_rows, .kv_type = kv_type};
     ftk_team_init(&f->team, threads);
     f->act_stride = widest_act(m);
-    f->scratch_stride = (m->kernels.attn_scratch(hp->head_dim, hp->n_head / hp->n_head_kv,
-                                                 max_slots) + 15) / 16 * 16;
+    f->scratch_stride =
+        (m->kernels.attn_scratch(hp->head_dim, hp->n_head / hp->n_head_kv, max_slots) + 15) / 16 *
+        16;
     f->x = ftk_alloc_raw(h, rows, d * sizeof(float));
     f->norm = ftk_alloc_raw(h, rows, d * sizeof(float));
     f->q = ftk_alloc_raw(h, rows, dq * sizeof(float));
@@ -439,26 +432,23 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     f->rows = ftk_alloc_raw(h, rows, sizeof *f->rows);
     f->logits = ftk_alloc_raw(h, rows, (size_t)hp->n_vocab * sizeof(float));
     if (!f->x || !f->norm || !f->q || !f->kv || !f->attn || !f->gate || !f->up || !f->out ||
-        !f->act || !f->own_act || !f->own_norm || !f->cs[0] || !f->cs[1] || !f->scratch || !f->chain || !f->rows || !f->logits)
-        return ftk_fail(h, FTK_ERR_NOMEM,
-                        "no memory for passes of %d rows: use a smaller max_rows", max_rows);
+        !f->act || !f->own_act || !f->own_norm || !f->cs[0] || !f->cs[1] || !f->scratch ||
+        !f->chain || !f->rows || !f->logits)
+        return ftk_fail(h, FTK_ERR_NOMEM, "no memory for passes of %d rows: use a smaller max_rows",
+                        max_rows);
     for (int i = 0; i < FTK_MAX_NODES; i++)
-        for (int j = 0; j <= i; j++)
-            f->chain[i][j / 64] |= (uint64_t)1 << j % 64;
+        for (int j = 0; j <= i; j++) f->chain[i][j / 64] |= (uint64_t)1 << j % 64;
     return FTK_OK;
 }
 
 void ftk_forward_close(ftk_forward *f)
 {
-    if (!f->m)
-        return;
+    if (!f->m) return;
     const ftk_host *h = &f->m->host;
-    if (f->cs[1] != f->cs[0])
-        ftk_release(h, f->cs[1]);
-    void *const all[] = {f->x,    f->norm, f->q,     f->kv,      f->attn,  f->gate, f->up,
-                         f->out,  f->act,  f->cs[0], f->scratch, f->chain, f->rows, f->logits,
-                         f->own_act, f->own_norm};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        ftk_release(h, all[i]);
+    if (f->cs[1] != f->cs[0]) ftk_release(h, f->cs[1]);
+    void *const all[] = {f->x,    f->norm,   f->q,       f->kv,      f->attn,    f->gate,
+                         f->up,   f->out,    f->act,     f->cs[0],   f->scratch, f->chain,
+                         f->rows, f->logits, f->own_act, f->own_norm};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ftk_release(h, all[i]);
     *f = (ftk_forward){0};
 }

@@ -13,12 +13,12 @@
 
 /* The rows of one sequence: provisional slots len .. len + n_rows. */
 typedef struct ftk_pass_seq {
-    const ftk_kv_seq *kv; /* reserved for n_rows */
-    int n_rows;           /* 1..FTK_MAX_NODES */
-    const int32_t *token; /* [n_rows] */
-    const int16_t *depth; /* [n_rows] row i stands at position len + depth[i]; NULL: depth i */
+    const ftk_kv_seq *kv;      /* reserved for n_rows */
+    int n_rows;                /* 1..FTK_MAX_NODES */
+    const int32_t *token;      /* [n_rows] */
+    const int16_t *depth;      /* [n_rows] row i stands at position len + depth[i]; NULL: depth i */
     const uint64_t (*mask)[2]; /* [n_rows] ancestors and self; NULL: a chain */
-    int first_logits;     /* rows from here on get logits; n_rows: none */
+    int first_logits;          /* rows from here on get logits; n_rows: none */
 } ftk_pass_seq;
 
 enum { FTK_OWN_ROWS = 4 }; /* rows that threads prepare each for itself, at most */
@@ -29,17 +29,17 @@ typedef struct ftk_forward {
     int layers; /* a pass runs the first so many: all of them, but while costs are measured */
     int max_rows;
     ftk_type kv_type;
-    float *x;       /* [max_rows][n_embd] the residual stream */
-    float *norm;    /* [max_rows][n_embd] */
-    float *q;       /* [max_rows][n_head * head_dim] */
-    float *kv;      /* [max_rows][2 * n_head_kv * head_dim] keys, then values */
-    float *attn;    /* [max_rows][n_head * head_dim] */
+    float *x;         /* [max_rows][n_embd] the residual stream */
+    float *norm;      /* [max_rows][n_embd] */
+    float *q;         /* [max_rows][n_head * head_dim] */
+    float *kv;        /* [max_rows][2 * n_head_kv * head_dim] keys, then values */
+    float *attn;      /* [max_rows][n_head * head_dim] */
     float *gate, *up; /* [max_rows][n_ff] */
-    float *out;     /* [max_rows][n_embd] what a block adds to x */
-    char *act;      /* [max_rows][act_stride] activations as matmul reads them */
+    float *out;       /* [max_rows][n_embd] what a block adds to x */
+    char *act;        /* [max_rows][act_stride] activations as matmul reads them */
     size_t act_stride;
-    char *own_act;   /* [threads][FTK_OWN_ROWS][act_stride] of passes over few rows */
-    float *own_norm; /* [threads][FTK_OWN_ROWS][n_embd] */
+    char *own_act;        /* [threads][FTK_OWN_ROWS][act_stride] of passes over few rows */
+    float *own_norm;      /* [threads][FTK_OWN_ROWS][n_embd] */
     const float *freq[2]; /* [n_rot / 2] of layers that see everything, of windowed ones */
     float *cs[2];   /* [max_rows][n_rot] cos and sin of the row's position, for each of the two;
                        the second is the first where they turn alike */
@@ -50,15 +50,15 @@ typedef struct ftk_forward {
         int32_t token;
         int pos, slot;
         const ftk_kv_seq *kv;
-    } *rows; /* [max_rows] */
+    } * rows; /* [max_rows] */
     ftk_team team;
     float *logits; /* [max_rows][n_vocab] rows that asked for them, in order */
 } ftk_forward;
 
 /* context: the most tokens a sequence may have, which decides between frequencies for short and
  * for long ones. max_slots: committed and provisional slots of a sequence. */
-ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows,
-                         int context, int max_slots, ftk_type kv_type);
+ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows, int context,
+                         int max_slots, ftk_type kv_type);
 void ftk_forward_close(ftk_forward *f);
 /* Runs the pass; the sum of n_rows is at most max_rows. Logits are left in f->logits, sequence by
  * sequence. Nothing can fail: values that are not finite show in the logits. */

@@ -24,9 +24,9 @@
 
 enum {
     HEADER_BYTES = 4 + 4 + 8 + 8,
-    MIN_KEY_BYTES = 8 + 1 + 4 + 1,             /* a one-letter key with a one-byte value */
-    MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8,  /* a one-letter name, one dimension */
-    MAX_RECORDS = 1 << 18,                     /* far above any model; bounds the index */
+    MIN_KEY_BYTES = 8 + 1 + 4 + 1,            /* a one-letter key with a one-byte value */
+    MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8, /* a one-letter name, one dimension */
+    MAX_RECORDS = 1 << 18,                    /* far above any model; bounds the index */
     MAX_KEY = 65535,
     MAX_TENSOR_NAME = 64,
     DEFAULT_ALIGNMENT = 32,
@@ -147,8 +147,8 @@ const char *ftk_gguf_show(char *buf, size_t cap, ftk_str s)
     for (size_t i = 0; i < s.n;) {
         size_t n = utf8_length(p + i, s.n - i);
         /* U+0080..U+009F are control characters too. */
-        const bool plain = n > 1 ? !(p[i] == 0xC2 && p[i + 1] < 0xA0)
-                                 : n == 1 && p[i] >= 0x20 && p[i] != 0x7F;
+        const bool plain =
+            n > 1 ? !(p[i] == 0xC2 && p[i + 1] < 0xA0) : n == 1 && p[i] >= 0x20 && p[i] != 0x7F;
         if (!plain) n = 1;
         if (cap - out < (plain ? n : 4) + 4) {
             memcpy(buf + out, "...", 3);
@@ -190,8 +190,8 @@ const char *ftk_gguf_show_path(char *buf, size_t cap, const char *path)
 const char *ftk_gguf_type_name(ftk_gguf_type type)
 {
     static const char *const names[FTK_GGUF_N_TYPES] = {
-        "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64",
-        "f64",
+        "u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+        "bool", "string", "array", "u64", "i64", "f64",
     };
     return names[type];
 }
@@ -303,8 +303,9 @@ static ftk_err read_strings(reader *r, const key_record *k)
     for (uint64_t i = 0; i < k->count; i++) {
         ftk_str s;
         if (!take_str(r, &s))
-            return FAIL(r, FORMAT, "key %s: string %" PRIu64 " of %" PRIu64
-                        " ends beyond the end of the file", SHOW(k->name), i, k->count);
+            return FAIL(r, FORMAT,
+                        "key %s: string %" PRIu64 " of %" PRIu64 " ends beyond the end of the file",
+                        SHOW(k->name), i, k->count);
     }
     return FTK_OK;
 }
@@ -314,9 +315,10 @@ static ftk_err read_fixed(reader *r, const key_record *k)
 {
     const size_t size = value_size(k->elem);
     if (k->count > left(r) / size)
-        return FAIL(r, FORMAT, "key %s: %" PRIu64 " values of type %s do not fit into the %zu bytes"
-                    " left in the file", SHOW(k->name), k->count, ftk_gguf_type_name(k->elem),
-                    left(r));
+        return FAIL(r, FORMAT,
+                    "key %s: %" PRIu64 " values of type %s do not fit into the %zu bytes"
+                    " left in the file",
+                    SHOW(k->name), k->count, ftk_gguf_type_name(k->elem), left(r));
     if (k->elem == FTK_GGUF_BOOL)
         for (uint64_t i = 0; i < k->count; i++)
             if (r->p[i] > 1)
@@ -340,8 +342,10 @@ static ftk_err read_array(reader *r, key_record *k)
     k->elem = (ftk_gguf_type)elem;
     if (k->elem != FTK_GGUF_STRING) return read_fixed(r, k);
     if (k->count > left(r) / 8)
-        return FAIL(r, FORMAT, "key %s: %" PRIu64 " strings do not fit into the %zu bytes left in"
-                    " the file", SHOW(k->name), k->count, left(r));
+        return FAIL(r, FORMAT,
+                    "key %s: %" PRIu64 " strings do not fit into the %zu bytes left in"
+                    " the file",
+                    SHOW(k->name), k->count, left(r));
     return read_strings(r, k);
 }
 
@@ -406,8 +410,9 @@ static ftk_err read_alignment(reader *r)
         return FAIL(r, FORMAT, "key general.alignment: its type is %s, it must be u32",
                     ftk_gguf_type_name(v.type));
     if (v.u < MIN_ALIGNMENT || v.u > MAX_ALIGNMENT || (v.u & (v.u - 1)))
-        return FAIL(r, FORMAT, "key general.alignment: %" PRIu64
-                    " is not a power of two from %d to %d", v.u, MIN_ALIGNMENT, MAX_ALIGNMENT);
+        return FAIL(r, FORMAT,
+                    "key general.alignment: %" PRIu64 " is not a power of two from %d to %d", v.u,
+                    MIN_ALIGNMENT, MAX_ALIGNMENT);
     r->g->alignment = v.u;
     return FTK_OK;
 }
@@ -425,12 +430,16 @@ static ftk_err size_tensor(reader *r, ftk_tensor_info *t)
         n *= t->dims[d];
     }
     if (t->type >= N_LAYOUTS || layouts[t->type].block == 0)
-        return FAIL(r, UNSUPPORTED, "tensor %s: type %" PRIu32 " is unknown or was removed from the"
-                    " format: convert the model again", SHOW(t->name), t->type);
+        return FAIL(r, UNSUPPORTED,
+                    "tensor %s: type %" PRIu32 " is unknown or was removed from the"
+                    " format: convert the model again",
+                    SHOW(t->name), t->type);
     const type_layout l = layouts[t->type];
     if (t->dims[0] % l.block)
-        return FAIL(r, FORMAT, "tensor %s: its rows of %" PRIu64 " elements are no multiple of the"
-                    " type's block of %u", SHOW(t->name), t->dims[0], (unsigned)l.block);
+        return FAIL(r, FORMAT,
+                    "tensor %s: its rows of %" PRIu64 " elements are no multiple of the"
+                    " type's block of %u",
+                    SHOW(t->name), t->dims[0], (unsigned)l.block);
     if (n / l.block > INT64_MAX / l.bytes)
         return FAIL(r, FORMAT, "tensor %s: its size in bytes passes 2^63", SHOW(t->name));
     t->size = n / l.block * l.bytes;
@@ -464,17 +473,20 @@ static ftk_err read_tensor(reader *r, size_t i)
 static ftk_err check_place(reader *r, const ftk_tensor_info *t, uint64_t data_left)
 {
     if (t->offset % r->g->alignment)
-        return FAIL(r, FORMAT, "tensor %s: offset %" PRIu64 " is not a multiple of the alignment %"
-                    PRIu64, SHOW(t->name), t->offset, r->g->alignment);
+        return FAIL(r, FORMAT,
+                    "tensor %s: offset %" PRIu64 " is not a multiple of the alignment %" PRIu64,
+                    SHOW(t->name), t->offset, r->g->alignment);
     if (t->offset > data_left)
-        return FAIL(r, FORMAT, "tensor %s: offset %" PRIu64 " lies beyond the %" PRIu64
-                    " bytes of data: is the file cut short? Get it again", SHOW(t->name), t->offset,
-                    data_left);
+        return FAIL(r, FORMAT,
+                    "tensor %s: offset %" PRIu64 " lies beyond the %" PRIu64
+                    " bytes of data: is the file cut short? Get it again",
+                    SHOW(t->name), t->offset, data_left);
     const uint64_t there = data_left - t->offset;
     if (t->size > there)
-        return FAIL(r, FORMAT, "tensor %s: %" PRIu64 " of its %" PRIu64
-                    " bytes are missing: the file is cut short, get it again", SHOW(t->name),
-                    t->size - there, t->size);
+        return FAIL(r, FORMAT,
+                    "tensor %s: %" PRIu64 " of its %" PRIu64
+                    " bytes are missing: the file is cut short, get it again",
+                    SHOW(t->name), t->size - there, t->size);
     return FTK_OK;
 }
 
@@ -549,8 +561,8 @@ static ftk_err read_version(reader *r)
         return FAIL(r, UNSUPPORTED, "GGUF version 1 is too old: convert the model again");
     const uint32_t swapped = __builtin_bswap32(version);
     if (swapped <= 0xFFFF)
-        return FAIL(r, UNSUPPORTED, "big-endian GGUF (version %" PRIu32
-                    "): convert it to little-endian", swapped);
+        return FAIL(r, UNSUPPORTED,
+                    "big-endian GGUF (version %" PRIu32 "): convert it to little-endian", swapped);
     return FAIL(r, UNSUPPORTED, "GGUF version %" PRIu32 " is not known, only 2 and 3 are", version);
 }
 
@@ -645,8 +657,10 @@ ftk_err ftk_gguf_open_file(ftk_gguf **out, const char *path, const ftk_host *hos
     if (host) r.g->host = *host;
     ftk_err err = map_file(&r, path);
     if (err == FTK_OK) err = read_all(&r);
-    if (err == FTK_OK) *out = r.g;
-    else ftk_gguf_free(r.g);
+    if (err == FTK_OK)
+        *out = r.g;
+    else
+        ftk_gguf_free(r.g);
     return err;
 }
 
@@ -774,11 +788,8 @@ static void fill_scalar(const key_record *k, ftk_gguf_value *v)
         memcpy(&f, k->data, sizeof f);
         v->f = f;
         break;
-    case FTK_GGUF_F64:
-        memcpy(&v->f, k->data, sizeof v->f);
-        break;
-    default:
-        v->u = u;
+    case FTK_GGUF_F64: memcpy(&v->f, k->data, sizeof v->f); break;
+    default: v->u = u;
     }
 }
 
@@ -815,8 +826,10 @@ bool ftk_gguf_find(const ftk_gguf *g, const char *key, ftk_gguf_value *value)
             fill_value(k, value);
             return true;
         }
-        if (c < 0) hi = mid;
-        else lo = mid + 1;
+        if (c < 0)
+            hi = mid;
+        else
+            lo = mid + 1;
     }
     return false;
 }
@@ -832,8 +845,10 @@ bool ftk_gguf_find_tensor(const ftk_gguf *g, const char *name, ftk_tensor_info *
             *info = *t;
             return true;
         }
-        if (c < 0) hi = mid;
-        else lo = mid + 1;
+        if (c < 0)
+            hi = mid;
+        else
+            lo = mid + 1;
     }
     return false;
 }

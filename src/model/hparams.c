@@ -94,13 +94,11 @@ static ftk_err find_architecture(reader *r)
         return ftk_fail(r->host, FTK_ERR_FORMAT, "%s: key general.architecture is not a string",
                         r->path);
     r->arch = ftk_arch_find(v.s);
-    if (r->arch)
-        return FTK_OK;
+    if (r->arch) return FTK_OK;
     char name[96], known[128];
     return ftk_fail(r->host, FTK_ERR_UNSUPPORTED,
                     "%s: architecture \"%s\" is not supported, only %s are", r->path,
-                    ftk_gguf_show(name, sizeof name, v.s),
-                    ftk_arch_names(known, sizeof known));
+                    ftk_gguf_show(name, sizeof name, v.s), ftk_arch_names(known, sizeof known));
 }
 
 /* What would load, but run as another model than the file's. */
@@ -123,8 +121,7 @@ static ftk_err check_whole(reader *r)
                        "%s: a mixture of experts (%s %d) is not supported yet", r->path, r->key, n);
     ftk_gguf_value v;
     for (size_t i = 0; i < sizeof changes / sizeof changes[0] && err == FTK_OK; i++) {
-        if (!find(r, changes[i].key, &v))
-            continue;
+        if (!find(r, changes[i].key, &v)) continue;
         const bool real = v.type == FTK_GGUF_F32 || v.type == FTK_GGUF_F64;
         if (!real || (v.f != 0 && v.f != changes[i].harmless))
             err = ftk_fail(r->host, FTK_ERR_UNSUPPORTED, "%s: key %s is not supported yet", r->path,
@@ -145,8 +142,7 @@ static ftk_err read_heads(reader *r, ftk_hparams *hp)
     ftk_err err = read_int(r, "attention.head_count", 1, MAX_HEADS, -1, &hp->n_head);
     if (err == FTK_OK)
         err = read_int(r, "attention.head_count_kv", 1, MAX_HEADS, hp->n_head, &hp->n_head_kv);
-    if (err != FTK_OK)
-        return err;
+    if (err != FTK_OK) return err;
     if (hp->n_head % hp->n_head_kv != 0)
         return ftk_fail(r->host, FTK_ERR_FORMAT,
                         "%s: %s.attention.head_count %d is not a multiple of head_count_kv %d",
@@ -161,8 +157,7 @@ static ftk_err read_heads(reader *r, ftk_hparams *hp)
     err = read_int(r, "attention.key_length", 1, FTK_MAX_HEAD_DIM, per_head, &key_dim);
     if (err == FTK_OK)
         err = read_int(r, "attention.value_length", 1, FTK_MAX_HEAD_DIM, key_dim, &value_dim);
-    if (err != FTK_OK)
-        return err;
+    if (err != FTK_OK) return err;
     hp->head_dim = key_dim;
     if (key_dim != value_dim)
         return ftk_fail(r->host, FTK_ERR_UNSUPPORTED,
@@ -189,7 +184,7 @@ static ftk_err read_scales(reader *r, ftk_hparams *hp)
 /* Which layers are windowed, one by one: an array of bools, or of integers for them. */
 static ftk_err read_windowed(reader *r, ftk_hparams *hp, const ftk_gguf_value *v)
 {
-    const size_t size = v->elem == FTK_GGUF_BOOL                                ? 1
+    const size_t size = v->elem == FTK_GGUF_BOOL                             ? 1
                         : v->elem == FTK_GGUF_I32 || v->elem == FTK_GGUF_U32 ? 4
                                                                              : 0;
     if (size == 0 || v->count != (uint64_t)hp->n_layer)
@@ -198,8 +193,7 @@ static ftk_err read_windowed(reader *r, ftk_hparams *hp, const ftk_gguf_value *v
                         "layers",
                         r->path, r->key, hp->n_layer);
     for (int i = 0; i < hp->n_layer; i++)
-        for (size_t b = 0; b < size; b++)
-            hp->windowed[i] |= v->data[(size_t)i * size + b] != 0;
+        for (size_t b = 0; b < size; b++) hp->windowed[i] |= v->data[(size_t)i * size + b] != 0;
     return FTK_OK;
 }
 
@@ -208,8 +202,7 @@ static ftk_err read_window(reader *r, ftk_hparams *hp)
     static const char pattern[] = "attention.sliding_window_pattern";
     int period = r->arch->window_period;
     ftk_err err = read_int(r, "attention.sliding_window", 0, MAX_CTX, period ? -1 : 0, &hp->window);
-    if (err != FTK_OK)
-        return err;
+    if (err != FTK_OK) return err;
     if (hp->window > 0 && !(r->arch->flags & FTK_ARCH_WINDOW)) {
         if (hp->window < hp->n_ctx_train)
             return ftk_fail(r->host, FTK_ERR_UNSUPPORTED,
@@ -217,14 +210,11 @@ static ftk_err read_window(reader *r, ftk_hparams *hp)
                             r->path, hp->window, r->key);
         hp->window = 0;
     }
-    if (hp->window == 0)
-        return FTK_OK;
+    if (hp->window == 0) return FTK_OK;
     ftk_gguf_value v;
-    if (find(r, pattern, &v) && v.type == FTK_GGUF_ARRAY)
-        return read_windowed(r, hp, &v);
+    if (find(r, pattern, &v) && v.type == FTK_GGUF_ARRAY) return read_windowed(r, hp, &v);
     err = read_int(r, pattern, 0, FTK_MAX_LAYERS, period, &period);
-    for (int i = 0; i < hp->n_layer; i++)
-        hp->windowed[i] = period == 0 || i % period < period - 1;
+    for (int i = 0; i < hp->n_layer; i++) hp->windowed[i] = period == 0 || i % period < period - 1;
     return err;
 }
 
@@ -268,10 +258,8 @@ static ftk_err read_rope(reader *r, ftk_hparams *hp)
     if (err == FTK_OK && hp->rope_base_window > 0)
         err = read_float(r, "rope.freq_base_swa", 0, 1e12, hp->rope_base_window,
                          &hp->rope_base_window);
-    if (err == FTK_OK)
-        err = read_rope_scale(r, hp);
-    if (err == FTK_OK)
-        err = read_float(r, "rope.scaling.attn_factor", 0, 1e3, 1.0, &gain);
+    if (err == FTK_OK) err = read_rope_scale(r, hp);
+    if (err == FTK_OK) err = read_float(r, "rope.scaling.attn_factor", 0, 1e3, 1.0, &gain);
     if (err == FTK_OK)
         err = read_int(r, "rope.scaling.original_context_length", 1, MAX_CTX, hp->n_ctx_train,
                        &hp->n_ctx_short);
@@ -287,24 +275,15 @@ ftk_err ftk_hparams_read(ftk_hparams *hp, const ftk_gguf *file, const char *path
     *hp = (ftk_hparams){0};
     ftk_err err = find_architecture(&r);
     hp->arch = r.arch;
-    if (err == FTK_OK)
-        err = check_whole(&r);
-    if (err == FTK_OK)
-        err = read_int(&r, "block_count", 1, FTK_MAX_LAYERS, -1, &hp->n_layer);
-    if (err == FTK_OK)
-        err = read_int(&r, "embedding_length", 1, MAX_EMBD, -1, &hp->n_embd);
-    if (err == FTK_OK)
-        err = read_int(&r, "feed_forward_length", 1, MAX_FF, -1, &hp->n_ff);
-    if (err == FTK_OK)
-        err = read_int(&r, "context_length", 1, MAX_CTX, -1, &hp->n_ctx_train);
-    if (err == FTK_OK)
-        err = read_float(&r, "attention.layer_norm_rms_epsilon", 0, 1, NAN, &eps);
+    if (err == FTK_OK) err = check_whole(&r);
+    if (err == FTK_OK) err = read_int(&r, "block_count", 1, FTK_MAX_LAYERS, -1, &hp->n_layer);
+    if (err == FTK_OK) err = read_int(&r, "embedding_length", 1, MAX_EMBD, -1, &hp->n_embd);
+    if (err == FTK_OK) err = read_int(&r, "feed_forward_length", 1, MAX_FF, -1, &hp->n_ff);
+    if (err == FTK_OK) err = read_int(&r, "context_length", 1, MAX_CTX, -1, &hp->n_ctx_train);
+    if (err == FTK_OK) err = read_float(&r, "attention.layer_norm_rms_epsilon", 0, 1, NAN, &eps);
     hp->norm_eps = (float)eps;
-    if (err == FTK_OK)
-        err = read_heads(&r, hp);
-    if (err == FTK_OK)
-        err = read_scales(&r, hp);
-    if (err == FTK_OK)
-        err = read_window(&r, hp);
+    if (err == FTK_OK) err = read_heads(&r, hp);
+    if (err == FTK_OK) err = read_scales(&r, hp);
+    if (err == FTK_OK) err = read_window(&r, hp);
     return err == FTK_OK ? read_rope(&r, hp) : err;
 }

@@ -33,8 +33,7 @@ ftk_err ftk_kv_pool_open(ftk_kv_pool *p, const ftk_model *m, int slots, ftk_type
         return ftk_fail(p->host, FTK_ERR_NOMEM,
                         "the KV cache of %d tokens needs %zu MiB: use a smaller context", slots,
                         (size_t)p->n_pages * page_bytes(p) >> 20);
-    for (int i = 0; i < p->n_pages; i++)
-        p->free_list[p->n_free++] = p->n_pages - 1 - i;
+    for (int i = 0; i < p->n_pages; i++) p->free_list[p->n_free++] = p->n_pages - 1 - i;
     return FTK_OK;
 }
 
@@ -50,8 +49,8 @@ ftk_err ftk_kv_seq_open(ftk_kv_seq *s, ftk_kv_pool *pool, int max_slots)
 {
     *s = (ftk_kv_seq){.pool = pool, .max_pages = pages_for(max_slots)};
     s->page = ftk_alloc(pool->host, (size_t)s->max_pages, sizeof *s->page);
-    s->plane = ftk_alloc(pool->host, (size_t)s->max_pages * 2 * (size_t)pool->n_layer,
-                         sizeof *s->plane);
+    s->plane =
+        ftk_alloc(pool->host, (size_t)s->max_pages * 2 * (size_t)pool->n_layer, sizeof *s->plane);
     if (!s->page || !s->plane)
         return ftk_fail(pool->host, FTK_ERR_NOMEM, "no memory for a session's page table");
     return FTK_OK;
@@ -59,8 +58,7 @@ ftk_err ftk_kv_seq_open(ftk_kv_seq *s, ftk_kv_pool *pool, int max_slots)
 
 void ftk_kv_seq_close(ftk_kv_seq *s)
 {
-    if (!s->pool)
-        return;
+    if (!s->pool) return;
     ftk_kv_truncate(s, 0);
     ftk_release(s->pool->host, s->plane);
     ftk_release(s->pool->host, s->page);
@@ -78,8 +76,7 @@ static void place(ftk_kv_seq *s, int i, int32_t page)
 
 static void unref(ftk_kv_pool *p, int32_t page)
 {
-    if (--p->refs[page] == 0)
-        p->free_list[p->n_free++] = page;
+    if (--p->refs[page] == 0) p->free_list[p->n_free++] = page;
 }
 
 ftk_err ftk_kv_reserve(ftk_kv_seq *s, int n)
@@ -116,8 +113,7 @@ void *ftk_kv_at(const ftk_kv_seq *s, int layer, int value, int head, int slot)
 {
     const ftk_kv_pool *p = s->pool;
     const size_t in_page = ((size_t)layer * 2 + (size_t)value) * p->plane +
-                           (size_t)head * p->head_bytes +
-                           (size_t)(slot % FTK_PAGE) * p->row;
+                           (size_t)head * p->head_bytes + (size_t)(slot % FTK_PAGE) * p->row;
     return p->data + (size_t)s->page[slot / FTK_PAGE] * page_bytes(p) + in_page;
 }
 
@@ -128,22 +124,20 @@ static void move_slot(const ftk_kv_seq *s, int from, int to)
     for (int layer = 0; layer < p->n_layer; layer++)
         for (int value = 0; value < 2; value++)
             for (int head = 0; head < p->n_head_kv; head++)
-                memcpy(ftk_kv_at(s, layer, value, head, to),
-                       ftk_kv_at(s, layer, value, head, from), bytes);
+                memcpy(ftk_kv_at(s, layer, value, head, to), ftk_kv_at(s, layer, value, head, from),
+                       bytes);
 }
 
 void ftk_kv_commit(ftk_kv_seq *s, const int16_t *path, int n)
 {
     for (int i = 0; i < n; i++) /* path[i] >= i and rising: a source is never overwritten early */
-        if (path[i] != i)
-            move_slot(s, s->len + path[i], s->len + i);
+        if (path[i] != i) move_slot(s, s->len + path[i], s->len + i);
     ftk_kv_truncate(s, s->len + n);
 }
 
 void ftk_kv_truncate(ftk_kv_seq *s, int n)
 {
-    while (s->n_pages > pages_for(n))
-        unref(s->pool, s->page[--s->n_pages]);
+    while (s->n_pages > pages_for(n)) unref(s->pool, s->page[--s->n_pages]);
     s->len = n;
 }
 

@@ -26,8 +26,8 @@ typedef struct ftk_kv_pool {
 
 typedef struct ftk_kv_seq {
     ftk_kv_pool *pool;
-    int len;      /* committed slots */
-    int n_pages;  /* pages held */
+    int len;     /* committed slots */
+    int n_pages; /* pages held */
     int max_pages;
     int32_t *page;      /* [max_pages] */
     const void **plane; /* [n_layer][2][max_pages]: where each page's keys and values begin */

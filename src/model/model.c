@@ -39,8 +39,7 @@ static ftk_err find_tensor(const loader *l, const char *name, uint64_t n_in, uin
     const ftk_host *h = &l->m->host;
     if (!ftk_gguf_find_tensor(l->m->file, name, info))
         return ftk_fail(h, FTK_ERR_FORMAT, "%s: tensor %s is missing", l->path, name);
-    if (info->dims[0] != n_in || info->dims[1] != n_out || info->dims[2] != 1 ||
-        info->dims[3] != 1)
+    if (info->dims[0] != n_in || info->dims[1] != n_out || info->dims[2] != 1 || info->dims[3] != 1)
         return ftk_fail(h, FTK_ERR_FORMAT,
                         "%s: tensor %s has shape [%" PRIu64 ", %" PRIu64 "%s] instead of [%" PRIu64
                         ", %" PRIu64 "]",
@@ -60,8 +59,7 @@ static ftk_err find_rows(loader *l, const char *name, int n_in, int rows, int fi
 {
     ftk_tensor_info info;
     const ftk_err err = find_tensor(l, name, (uint64_t)n_in, (uint64_t)rows, &info);
-    if (err != FTK_OK)
-        return err;
+    if (err != FTK_OK) return err;
     const size_t row = (size_t)(info.size / (uint64_t)rows);
     const char *data = (const char *)info.data + (size_t)first * row;
     *mat = (ftk_mat){(ftk_type)info.type, n_out, n_in, data};
@@ -80,8 +78,7 @@ static ftk_err find_vector(loader *l, const char *name, int n, const float **out
 {
     ftk_tensor_info info;
     const ftk_err err = find_tensor(l, name, (uint64_t)n, 1, &info);
-    if (err != FTK_OK)
-        return err;
+    if (err != FTK_OK) return err;
     float *v = l->m->vectors + l->n_vectors;
     l->n_vectors += (size_t)n;
     l->m->kernels.dequant_row((ftk_type)info.type, n, info.data, v);
@@ -114,11 +111,9 @@ static ftk_err find_part(loader *l, const ftk_part *p, const int *dims, int laye
     char name[80];
     snprintf(name, sizeof name, "blk.%d.%s", layer, p->name);
     ftk_tensor_info info;
-    if (p->optional && !ftk_gguf_find_tensor(l->m->file, name, &info))
-        return FTK_OK;
+    if (p->optional && !ftk_gguf_find_tensor(l->m->file, name, &info)) return FTK_OK;
     void *field = (char *)&l->m->layers[layer] + p->field;
-    if (p->rows == FTK_DIM_1)
-        return find_vector(l, name, dims[p->n_in], field);
+    if (p->rows == FTK_DIM_1) return find_vector(l, name, dims[p->n_in], field);
     return find_rows(l, name, dims[p->n_in], dims[p->rows], dims[p->first], dims[p->n_out], field);
 }
 
@@ -131,8 +126,7 @@ static ftk_err find_layers(loader *l)
     ftk_err err = FTK_OK;
     for (int i = 0; i < l->m->hp.n_layer; i++)
         for (size_t j = 0; j < n && err == FTK_OK; j++)
-            if (ftk_arch_has(l->m->hp.arch, &parts[j]))
-                err = find_part(l, &parts[j], dims, i);
+            if (ftk_arch_has(l->m->hp.arch, &parts[j])) err = find_part(l, &parts[j], dims, i);
     return err;
 }
 
@@ -142,8 +136,7 @@ static ftk_err find_layers(loader *l)
 static ftk_err find_factors(loader *l, const char *name, const float **out)
 {
     ftk_tensor_info info;
-    if (!ftk_gguf_find_tensor(l->m->file, name, &info))
-        return FTK_OK;
+    if (!ftk_gguf_find_tensor(l->m->file, name, &info)) return FTK_OK;
     const int half = l->m->hp.n_rot / 2;
     const ftk_err err = find_vector(l, name, half, out);
     for (int i = 0; i < half && err == FTK_OK; i++)
@@ -171,19 +164,16 @@ static ftk_err find_rope(loader *l)
     ftk_rope *rope = &l->m->rope;
     const float *factor = NULL, *factor_long = NULL;
     ftk_err err = FTK_OK;
-    if (hp->arch->flags & FTK_ARCH_ROPE_FREQS)
-        err = find_factors(l, "rope_freqs.weight", &factor);
+    if (hp->arch->flags & FTK_ARCH_ROPE_FREQS) err = find_factors(l, "rope_freqs.weight", &factor);
     if (err == FTK_OK && hp->arch->flags & FTK_ARCH_ROPE_FACTORS) {
         err = find_factors(l, "rope_factors_short.weight", &factor);
-        if (err == FTK_OK)
-            err = find_factors(l, "rope_factors_long.weight", &factor_long);
+        if (err == FTK_OK) err = find_factors(l, "rope_factors_long.weight", &factor_long);
         if (err == FTK_OK && !factor != !factor_long)
             err = ftk_fail(&l->m->host, FTK_ERR_FORMAT,
                            "%s: tensor rope_factors_%s.weight is missing", l->path,
                            factor ? "long" : "short");
     }
-    if (err != FTK_OK)
-        return err;
+    if (err != FTK_OK) return err;
     rope->freq = make_frequencies(l, hp->rope_base, hp->rope_scale, factor);
     rope->freq_long = rope->freq;
     if (factor_long)
@@ -220,14 +210,10 @@ static ftk_err find_tensors(loader *l)
                         hp->n_layer);
     ftk_err err = find_matrix(l, "token_embd.weight", hp->n_embd, hp->n_vocab, &m->embd);
     m->weight_bytes = 0; /* one row of the embeddings is read, not the whole */
-    if (err == FTK_OK)
-        err = find_layers(l);
-    if (err == FTK_OK)
-        err = find_vector(l, "output_norm.weight", hp->n_embd, &m->output_norm);
-    if (err == FTK_OK)
-        err = find_rope(l);
-    if (err != FTK_OK)
-        return err;
+    if (err == FTK_OK) err = find_layers(l);
+    if (err == FTK_OK) err = find_vector(l, "output_norm.weight", hp->n_embd, &m->output_norm);
+    if (err == FTK_OK) err = find_rope(l);
+    if (err != FTK_OK) return err;
     ftk_tensor_info info;
     if (ftk_gguf_find_tensor(m->file, "output.weight", &info))
         return find_matrix(l, "output.weight", hp->n_embd, hp->n_vocab, &m->output);
@@ -254,16 +240,14 @@ static bool is_known(const ftk_hparams *hp, const char *name)
     for (size_t i = 0; i < sizeof alone / sizeof alone[0]; i++)
         if (strcmp(name, alone[i].name) == 0)
             return (hp->arch->flags & alone[i].need) == alone[i].need;
-    if (strncmp(name, "blk.", 4) != 0)
-        return false;
+    if (strncmp(name, "blk.", 4) != 0) return false;
     char good[80];
     size_t n;
     const ftk_part *parts = ftk_arch_parts(&n);
     const long layer = strtol(name + 4, NULL, 10);
     for (size_t i = 0; i < n && layer >= 0 && layer < hp->n_layer; i++) {
         snprintf(good, sizeof good, "blk.%ld.%s", layer, parts[i].name);
-        if (strcmp(name, good) == 0 && ftk_arch_has(hp->arch, &parts[i]))
-            return true;
+        if (strcmp(name, good) == 0 && ftk_arch_has(hp->arch, &parts[i])) return true;
     }
     return false;
 }
@@ -289,8 +273,7 @@ static ftk_err check_unused(const loader *l)
 
 static ftk_mat *matrix_at(ftk_model *m, int i)
 {
-    if (i == 0)
-        return &m->output;
+    if (i == 0) return &m->output;
     ftk_layer *l = &m->layers[(i - 1) / 7];
     ftk_mat *const mats[7] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
     return mats[(i - 1) % 7];
@@ -310,11 +293,9 @@ static size_t packed_bytes(const ftk_model *m, const ftk_mat *w)
 static void pack_matrix(ftk_model *m, int i)
 {
     ftk_mat *w = matrix_at(m, i);
-    if (packed_bytes(m, w) == 0)
-        return;
+    if (packed_bytes(m, w) == 0) return;
     size_t at = 0; /* recomputed per matrix: packing costs far more than these sums */
-    for (int j = 0; j < i; j++)
-        at += packed_bytes(m, matrix_at(m, j));
+    for (int j = 0; j < i; j++) at += packed_bytes(m, matrix_at(m, j));
     const void *src = w->data;
     void *dst = (char *)m->packed + at;
     m->kernels.pack(w->type, w->n_out, w->n_in, src, dst);
@@ -343,8 +324,7 @@ static ftk_err pack_weights(loader *l)
         packed += packed_bytes(m, matrix_at(m, i));
         total += mat_bytes(matrix_at(m, i));
     }
-    if (packed == 0)
-        return FTK_OK;
+    if (packed == 0) return FTK_OK;
     m->packed = ftk_alloc_raw(&m->host, packed, 1);
     if (!m->packed)
         return ftk_fail(&m->host, FTK_ERR_NOMEM,
@@ -361,11 +341,9 @@ static ftk_err pack_weights(loader *l)
 #pragma omp atomic capture
 #endif
         now = done += mat_bytes(matrix_at(m, i));
-        if (progress && now < total && on_calling_thread())
-            progress(m->host.ctx, now, total);
+        if (progress && now < total && on_calling_thread()) progress(m->host.ctx, now, total);
     }
-    if (progress)
-        progress(m->host.ctx, total, total);
+    if (progress) progress(m->host.ctx, total, total);
     return FTK_OK;
 }
 
@@ -377,10 +355,8 @@ static ftk_err copy_name(ftk_model *m)
     const bool found = ftk_gguf_find(m->file, "general.name", &v) && v.type == FTK_GGUF_STRING;
     const size_t n = found ? v.s.n : 0;
     m->name = ftk_alloc(&m->host, n + 1, 1);
-    if (!m->name)
-        return ftk_fail(&m->host, FTK_ERR_NOMEM, "no memory for the model's name");
-    if (n > 0)
-        memcpy(m->name, v.s.p, n);
+    if (!m->name) return ftk_fail(&m->host, FTK_ERR_NOMEM, "no memory for the model's name");
+    if (n > 0) memcpy(m->name, v.s.p, n);
     return FTK_OK;
 }
 
@@ -388,18 +364,13 @@ static ftk_err load(loader *l)
 {
     ftk_model *m = l->m;
     ftk_err err = ftk_gguf_open(&m->file, l->path, &m->host);
-    if (err == FTK_OK)
-        err = copy_name(m);
-    if (err == FTK_OK)
-        err = ftk_hparams_read(&m->hp, m->file, l->path, &m->host);
-    if (err == FTK_OK)
-        err = ftk_tokenizer_open(&m->tokenizer, m->file, l->path, &m->host);
-    if (err != FTK_OK)
-        return err;
+    if (err == FTK_OK) err = copy_name(m);
+    if (err == FTK_OK) err = ftk_hparams_read(&m->hp, m->file, l->path, &m->host);
+    if (err == FTK_OK) err = ftk_tokenizer_open(&m->tokenizer, m->file, l->path, &m->host);
+    if (err != FTK_OK) return err;
     m->hp.n_vocab = ftk_tokenizer_n_vocab(m->tokenizer);
     err = find_tensors(l);
-    if (err == FTK_OK)
-        err = check_unused(l);
+    if (err == FTK_OK) err = check_unused(l);
     return err == FTK_OK ? pack_weights(l) : err;
 }
 
@@ -417,8 +388,7 @@ ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config
         return ftk_fail(h, FTK_ERR_INVALID,
                         "model config was not made by ftk_model_config_init(), or no path given");
     ftk_model *m = ftk_alloc(h, 1, sizeof *m);
-    if (!m)
-        return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory", path);
+    if (!m) return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory", path);
     m->host = *h;
     loader l = {.m = m, .path = path, .cfg = cfg};
     ftk_err err;
@@ -437,8 +407,7 @@ ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config
 
 void ftk_model_free(ftk_model *m)
 {
-    if (!m)
-        return;
+    if (!m) return;
     const ftk_host h = m->host;
     ftk_release(&h, m->packed);
     ftk_release(&h, m->layers);
@@ -471,8 +440,7 @@ void ftk_model_get_info(const ftk_model *m, ftk_model_info *info)
         .n_params = m->n_params,
         .weight_bytes = m->weight_bytes,
     };
-    info->chat_template =
-        ftk_tokenizer_chat_template(m->tokenizer, &info->has_chat_template);
+    info->chat_template = ftk_tokenizer_chat_template(m->tokenizer, &info->has_chat_template);
 }
 
 bool ftk_model_is_end(const ftk_model *m, int32_t token)

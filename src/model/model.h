@@ -24,9 +24,9 @@ typedef struct ftk_hparams {
     int n_vocab, n_ctx_train, n_layer, n_embd, n_ff;
     int n_head, n_head_kv, head_dim;
     float norm_eps;
-    float embd_scale;             /* embeddings are multiplied by it */
-    float attn_scale;             /* and scores by this */
-    int window;                   /* keys a windowed layer sees, the row's own among them */
+    float embd_scale; /* embeddings are multiplied by it */
+    float attn_scale; /* and scores by this */
+    int window;       /* keys a windowed layer sees, the row's own among them */
     bool windowed[FTK_MAX_LAYERS];
     int n_rot;                    /* leading dimensions of a head that RoPE turns; even */
     double rope_base, rope_scale; /* positions are multiplied by rope_scale */
@@ -46,7 +46,7 @@ struct ftk_model {
     ftk_host host;
     ftk_kernels kernels;
     ftk_hparams hp;
-    ftk_gguf *file;           /* the mapping: embeddings and unpacked weights are read from it */
+    ftk_gguf *file; /* the mapping: embeddings and unpacked weights are read from it */
     ftk_tokenizer *tokenizer;
     char *name;
     float *vectors;           /* all norms, one arena */

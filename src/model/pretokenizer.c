@@ -37,29 +37,29 @@
 /* Words are cut between lower and upper case. */
 #define CASES(form, digits)                                                                        \
     HEAD UPPER "*" LOWER "+" form "|" HEAD UPPER "+" LOWER "*" form "|\\p{N}" digits "|" SIGNS     \
-    "[\\r\\n/]*|" LINES "|" SPACES_LAST
+               "[\\r\\n/]*|" LINES "|" SPACES_LAST
 
 /* The letters that have two cases, as DeepSeek lists them. */
-#define CASED \
-    "A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}" \
+#define CASED                                                                                      \
+    "A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}"                 \
     "\\x{1C4}-\\x{293}\\x{295}-\\x{2AF}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37B}-\\x{37D}\\x{37F}" \
-    "\\x{386}\\x{388}-\\x{38A}\\x{38C}\\x{38E}-\\x{3A1}\\x{3A3}-\\x{3F5}\\x{3F7}-\\x{481}" \
-    "\\x{48A}-\\x{52F}\\x{531}-\\x{556}\\x{10A0}-\\x{10C5}\\x{13A0}-\\x{13F5}\\x{13F8}-\\x{13FD}" \
-    "\\x{1C90}-\\x{1CBA}\\x{1CBD}-\\x{1CBF}\\x{1D00}-\\x{1D2B}\\x{1D6B}-\\x{1D77}" \
-    "\\x{1D79}-\\x{1D9A}\\x{1E00}-\\x{1F15}\\x{1F18}-\\x{1F1D}\\x{1F20}-\\x{1F45}" \
-    "\\x{1F48}-\\x{1F4D}\\x{1F50}-\\x{1F57}\\x{1F59}\\x{1F5B}\\x{1F5D}\\x{1F5F}-\\x{1F7D}" \
-    "\\x{1F80}-\\x{1FB4}\\x{1FB6}-\\x{1FBC}\\x{1FBE}\\x{1FC2}-\\x{1FC4}\\x{1FC6}-\\x{1FCC}" \
-    "\\x{1FD0}-\\x{1FD3}\\x{1FD6}-\\x{1FDB}\\x{1FE0}-\\x{1FEC}\\x{1FF2}-\\x{1FF4}" \
-    "\\x{1FF6}-\\x{1FFC}\\x{2102}\\x{2107}\\x{210A}-\\x{2113}\\x{2115}\\x{2119}-\\x{211D}" \
-    "\\x{2124}\\x{2126}\\x{2128}\\x{212A}-\\x{212D}\\x{212F}-\\x{2134}\\x{2139}" \
-    "\\x{213C}-\\x{213F}\\x{2145}-\\x{2149}\\x{214E}\\x{2183}\\x{2184}\\x{2C00}-\\x{2C7B}" \
-    "\\x{2C7E}-\\x{2CE4}\\x{2CEB}-\\x{2CEE}\\x{2CF2}\\x{2CF3}\\x{A640}-\\x{A66D}" \
-    "\\x{A680}-\\x{A69B}\\x{A722}-\\x{A76F}\\x{A771}-\\x{A787}\\x{A78B}-\\x{A78E}" \
-    "\\x{AB70}-\\x{ABBF}\\x{FB00}-\\x{FB06}\\x{FB13}-\\x{FB17}\\x{FF21}-\\x{FF3A}" \
-    "\\x{FF41}-\\x{FF5A}\\x{10400}-\\x{1044F}\\x{104B0}-\\x{104D3}\\x{104D8}-\\x{104FB}" \
+    "\\x{386}\\x{388}-\\x{38A}\\x{38C}\\x{38E}-\\x{3A1}\\x{3A3}-\\x{3F5}\\x{3F7}-\\x{481}"         \
+    "\\x{48A}-\\x{52F}\\x{531}-\\x{556}\\x{10A0}-\\x{10C5}\\x{13A0}-\\x{13F5}\\x{13F8}-\\x{13FD}"  \
+    "\\x{1C90}-\\x{1CBA}\\x{1CBD}-\\x{1CBF}\\x{1D00}-\\x{1D2B}\\x{1D6B}-\\x{1D77}"                 \
+    "\\x{1D79}-\\x{1D9A}\\x{1E00}-\\x{1F15}\\x{1F18}-\\x{1F1D}\\x{1F20}-\\x{1F45}"                 \
+    "\\x{1F48}-\\x{1F4D}\\x{1F50}-\\x{1F57}\\x{1F59}\\x{1F5B}\\x{1F5D}\\x{1F5F}-\\x{1F7D}"         \
+    "\\x{1F80}-\\x{1FB4}\\x{1FB6}-\\x{1FBC}\\x{1FBE}\\x{1FC2}-\\x{1FC4}\\x{1FC6}-\\x{1FCC}"        \
+    "\\x{1FD0}-\\x{1FD3}\\x{1FD6}-\\x{1FDB}\\x{1FE0}-\\x{1FEC}\\x{1FF2}-\\x{1FF4}"                 \
+    "\\x{1FF6}-\\x{1FFC}\\x{2102}\\x{2107}\\x{210A}-\\x{2113}\\x{2115}\\x{2119}-\\x{211D}"         \
+    "\\x{2124}\\x{2126}\\x{2128}\\x{212A}-\\x{212D}\\x{212F}-\\x{2134}\\x{2139}"                   \
+    "\\x{213C}-\\x{213F}\\x{2145}-\\x{2149}\\x{214E}\\x{2183}\\x{2184}\\x{2C00}-\\x{2C7B}"         \
+    "\\x{2C7E}-\\x{2CE4}\\x{2CEB}-\\x{2CEE}\\x{2CF2}\\x{2CF3}\\x{A640}-\\x{A66D}"                  \
+    "\\x{A680}-\\x{A69B}\\x{A722}-\\x{A76F}\\x{A771}-\\x{A787}\\x{A78B}-\\x{A78E}"                 \
+    "\\x{AB70}-\\x{ABBF}\\x{FB00}-\\x{FB06}\\x{FB13}-\\x{FB17}\\x{FF21}-\\x{FF3A}"                 \
+    "\\x{FF41}-\\x{FF5A}\\x{10400}-\\x{1044F}\\x{104B0}-\\x{104D3}\\x{104D8}-\\x{104FB}"           \
     "\\x{10C80}-\\x{10CB2}\\x{10CC0}-\\x{10CF2}\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}"
 
-#define CJK "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
+#define CJK  "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
 #define KANA "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{30FF}]+"
 
 static const char *const gpt2[] = {GPT2, NULL};
@@ -73,27 +73,33 @@ static const char *const general[] = {"[\\p{P}$+<=>^~|]+", GPT2, "\\p{N}+", "[0-
                                       NULL};
 static const char *const falcon[] = {"[\\p{P}$+<=>^~|`]+", GPT2, "[0-9][0-9][0-9]", NULL};
 
-static const char *const qwen35[] = {
-    SHORT_FORMS "|" HEAD "[\\p{L}\\p{M}]+|\\p{N}| ?[^" SPACE "\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" LINES
-    "|" SPACES_LAST, NULL};
+static const char *const qwen35[] = {SHORT_FORMS "|" HEAD "[\\p{L}\\p{M}]+|\\p{N}| ?[^" SPACE
+                                                 "\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" LINES
+                                                 "|" SPACES_LAST,
+                                     NULL};
 
-static const char *const bailingmoe[] = {
-    "'(?i:[sdmt]|ll|ve|re)|" HEAD "\\p{L}+|\\p{N}|" SIGNS "[\\r\\n]*|[" SPACE "]*[\\r\\n]|"
-    SPACES_LAST, NULL};
+static const char *const bailingmoe[] = {"'(?i:[sdmt]|ll|ve|re)|" HEAD "\\p{L}+|\\p{N}|" SIGNS
+                                         "[\\r\\n]*|[" SPACE "]*[\\r\\n]|" SPACES_LAST,
+                                         NULL};
 
-static const char *const seed_coder[] = {
-    SHORT_FORMS "|" HEAD "\\p{L}+|\\p{N}| ?[^" SPACE "\\p{L}\\p{N}\\r\\n]+|" LINES "|" SPACES_LAST,
-    NULL};
+static const char *const seed_coder[] = {SHORT_FORMS "|" HEAD "\\p{L}+|\\p{N}| ?[^" SPACE
+                                                     "\\p{L}\\p{N}\\r\\n]+|" LINES "|" SPACES_LAST,
+                                         NULL};
 
 static const char *const exaone_moe[] = {
-    SHORT_FORMS "|" HEAD "(?:\\p{L}\\p{M}*+(?: \\p{L}\\p{M}*+)*+)++|\\p{N}|" SIGNS "[\\r\\n/]?|["
-    SPACE "]*[\\r\\n]|" SPACES_LAST, NULL};
+    SHORT_FORMS "|" HEAD "(?:\\p{L}\\p{M}*+(?: \\p{L}\\p{M}*+)*+)++|\\p{N}|" SIGNS
+                "[\\r\\n/]?|[" SPACE "]*[\\r\\n]|" SPACES_LAST,
+    NULL};
 
 static const char *const deepseek_llm[] = {
-    "[\\r\\n]", "[" SPACE "]?[" CASED "]+",
+    "[\\r\\n]",
+    "[" SPACE "]?[" CASED "]+",
     "[" SPACE "]?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}\\x{2018}-\\x{201F}"
     "\\x{3000}-\\x{3002}]+",
-    "(?<![" SPACE "])[" SPACE "]++\\z", CJK, "\\p{N}+", NULL};
+    "(?<![" SPACE "])[" SPACE "]++\\z",
+    CJK,
+    "\\p{N}+",
+    NULL};
 
 static const char *const deepseek_coder[] = {
     "[\\r\\n]", "[" SPACE "]?\\p{L}+", "[" SPACE "]?\\p{P}+", CJK, "\\p{N}", NULL};
@@ -101,22 +107,27 @@ static const char *const deepseek_coder[] = {
 static const char *const deepseek_v3[] = {
     "\\p{N}{1,3}", KANA,
     "[!-/:-@\\[-`{-~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"
-    " ?[\\p{P}\\p{S}]+[\\r\\n]*|" LINES "|" SPACES_LAST, NULL};
+    " ?[\\p{P}\\p{S}]+[\\r\\n]*|" LINES "|" SPACES_LAST,
+    NULL};
 
 static const char *const youtu[] = {
     "[\\x{AC00}-\\x{D7A3}\\x{3131}-\\x{318E}]+|[\\x{FF01}\\x{2026}\\x{201C}\\x{201D}\\x{2018}"
     "\\x{2019}\\x{2014}\\x{FF1A}\\x{FF1B}\\x{FF0C}\\x{3001}-\\x{303F}\\x{FE30}-\\x{FE4F}]+|"
-    "[\\x{3105}-\\x{312F}]+|" KANA, CASES(SHORT_FORMS "?", ""), NULL};
+    "[\\x{3105}-\\x{312F}]+|" KANA,
+    CASES(SHORT_FORMS "?", ""), NULL};
 
 /* White space, round brackets, bars and some punctuation of several scripts end a word. */
-#define BLOOM                                                                                      \
-    " ?[^(" SPACE "|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
+#define BLOOM " ?[^(" SPACE "|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
 static const char *const bloom[] = {BLOOM, NULL};
 static const char *const viking[] = {BLOOM, "\\p{N}", NULL};
 
-static const char *const chameleon[] = {
-    "<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\\t\\n]|    |  ", "\\p{N}",
-    "[\\p{P}!-/:-@\\[-`{-~]", GPT2, NULL};
+static const char *const chameleon[] = {"<sentinel:[0-9]+>",
+                                        "IMGIMG[A-I]{1,4}Z",
+                                        "[\\t\\n]|    |  ",
+                                        "\\p{N}",
+                                        "[\\p{P}!-/:-@\\[-`{-~]",
+                                        GPT2,
+                                        NULL};
 
 static const ftk_pre_rule rules[] = {
     {"default", general, false, false},
@@ -239,8 +250,10 @@ static ftk_err compile(ftk_pre *p, const char *pattern)
         return ftk_fail(&p->host, FTK_ERR_NOMEM, "no memory for a pattern of the pre-tokenizer");
     char why[128] = "";
     pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-    return ftk_fail(&p->host, FTK_ERR_UNSUPPORTED, "PCRE2 refuses a pattern of the pre-tokenizer, "
-                    "at %zu: %s", (size_t)offset, why);
+    return ftk_fail(&p->host, FTK_ERR_UNSUPPORTED,
+                    "PCRE2 refuses a pattern of the pre-tokenizer, "
+                    "at %zu: %s",
+                    (size_t)offset, why);
 }
 
 ftk_err ftk_pre_open(ftk_pre **out, const ftk_pre_rule *rule, const ftk_host *host)
@@ -251,8 +264,7 @@ ftk_err ftk_pre_open(ftk_pre **out, const ftk_pre_rule *rule, const ftk_host *ho
     if (host) p->host = *host;
     p->memory = pcre2_general_context_create(pre_alloc, pre_release, &p->host);
     ftk_err err = FTK_OK;
-    if (!p->memory)
-        err = ftk_fail(host, FTK_ERR_NOMEM, "no memory for a pre-tokenizer");
+    if (!p->memory) err = ftk_fail(host, FTK_ERR_NOMEM, "no memory for a pre-tokenizer");
     for (size_t i = 0; err == FTK_OK && rule->steps[i] && i < MAX_STEPS; i++)
         err = compile(p, rule->steps[i]);
     if (err == FTK_OK)

@@ -81,10 +81,8 @@ static ftk_err check_place(const set *s, const ftk_gguf *g, int place)
                  count, s->count);
         return fail_at(s, FTK_ERR_FORMAT, line);
     }
-    if (err == FTK_OK)
-        err = read_number(s, g, "split.no", MAX_SHARDS, -1, &no);
-    if (err != FTK_OK || no == place)
-        return err;
+    if (err == FTK_OK) err = read_number(s, g, "split.no", MAX_SHARDS, -1, &no);
+    if (err != FTK_OK || no == place) return err;
     suffix_of(s, no, suffix, sizeof suffix);
     snprintf(line, sizeof line, "it is part %d of %d (split.no %d), so its name must end in %s",
              no + 1, s->count, no, suffix);
@@ -98,13 +96,13 @@ static ftk_err place_by_name(const set *s, int *place)
     const char *end = s->n >= SUFFIX ? s->path + s->n - SUFFIX : "";
     for (*place = 0; *place < s->count; ++*place) {
         suffix_of(s, *place, suffix, sizeof suffix);
-        if (strcmp(end, suffix) == 0)
-            return FTK_OK;
+        if (strcmp(end, suffix) == 0) return FTK_OK;
     }
     suffix_of(s, 0, suffix, sizeof suffix);
     snprintf(line, sizeof line,
              "it is one of %d parts of a model, which are found by their names: they must end in "
-             "%s and so on", s->count, suffix);
+             "%s and so on",
+             s->count, suffix);
     return fail_at(s, FTK_ERR_FORMAT, line);
 }
 
@@ -128,8 +126,7 @@ static ftk_err open_part(set *s, int i)
             return fail_at(s, FTK_ERR_IO, line);
         }
         const ftk_err err = ftk_gguf_open_file(&s->parts[i], s->path, s->host);
-        if (err != FTK_OK)
-            return err;
+        if (err != FTK_OK) return err;
     }
     return check_place(s, s->parts[i], i);
 }
@@ -141,8 +138,7 @@ static ftk_err open_others(set *s, const char *given)
     int wanted;
     for (int i = 0; i < s->count; i++) {
         const ftk_err err = open_part(s, i);
-        if (err != FTK_OK)
-            return err;
+        if (err != FTK_OK) return err;
         tensors += ftk_gguf_n_tensors(s->parts[i]);
     }
     take_in_hand(s, 0);
@@ -170,8 +166,7 @@ static ftk_err open_set(ftk_gguf **out, ftk_gguf *g, int count, const char *path
         memcpy(s.path, path, s.n);
     else
         err = ftk_fail(host, FTK_ERR_NOMEM, "no memory for %d parts of a model", count);
-    if (err == FTK_OK)
-        err = place_by_name(&s, &place);
+    if (err == FTK_OK) err = place_by_name(&s, &place);
     if (err == FTK_OK) {
         s.parts[place] = g;
         g = NULL;
@@ -181,8 +176,7 @@ static ftk_err open_set(ftk_gguf **out, ftk_gguf *g, int count, const char *path
         *out = s.parts[0];
     else
         ftk_gguf_free(g);
-    for (int i = 0; s.parts && i < count && err != FTK_OK; i++)
-        ftk_gguf_free(s.parts[i]);
+    for (int i = 0; s.parts && i < count && err != FTK_OK; i++) ftk_gguf_free(s.parts[i]);
     ftk_release(host, s.parts);
     ftk_release(host, s.path);
     return err;
@@ -194,8 +188,7 @@ ftk_err ftk_gguf_open(ftk_gguf **out, const char *path, const ftk_host *host)
     ftk_gguf *g;
     int count;
     ftk_err err = ftk_gguf_open_file(&g, path, host);
-    if (err != FTK_OK)
-        return err;
+    if (err != FTK_OK) return err;
     const set alone = {.host = host, .path = (char *)(uintptr_t)path};
     err = read_number(&alone, g, "split.count", MAX_SHARDS, 1, &count);
     if (err != FTK_OK)

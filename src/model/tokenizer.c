@@ -7,7 +7,9 @@
 
 #include <string.h>
 
-enum { MAX_TEXT = 1 << 28 }; /* bytes of one text: libsentencepiece counts in int, and takes 40
+enum {
+    MAX_TEXT = 1 << 28
+}; /* bytes of one text: libsentencepiece counts in int, and takes 40
                                 times as much memory */
 
 /* ------------------------------------------------------------------ token lists */
@@ -183,8 +185,8 @@ static ftk_err append_plain(const ftk_tokenizer *t, const char *text, size_t n, 
 {
     if (n == 0) return FTK_OK;
     if (n > MAX_TEXT)
-        return ftk_fail(&t->host, FTK_ERR_INVALID,
-                        "a text of %zu bytes; give at most %d at a time", n, MAX_TEXT);
+        return ftk_fail(&t->host, FTK_ERR_INVALID, "a text of %zu bytes; give at most %d at a time",
+                        n, MAX_TEXT);
     if (!t->add_prefix) return append_bytes(t, text, n, list);
     char *copy = ftk_alloc(&t->host, n + 1, 1);
     if (!copy) return ftk_fail(&t->host, FTK_ERR_NOMEM, "no memory for a text of %zu bytes", n);

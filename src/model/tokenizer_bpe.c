@@ -59,8 +59,8 @@ static void decode_piece(ftk_tokenizer *t, ftk_piece *p, const int16_t bytes[LAS
     uint32_t n = 0;
     for (uint32_t i = 0; i < p->n;) {
         const unsigned char c = (unsigned char)text[i];
-        const bool two = c >= 0xC2 && c <= 0xC5 && i + 1 < p->n &&
-                         ((unsigned char)text[i + 1] & 0xC0) == 0x80;
+        const bool two =
+            c >= 0xC2 && c <= 0xC5 && i + 1 < p->n && ((unsigned char)text[i + 1] & 0xC0) == 0x80;
         const int code = two ? (c & 0x1F) << 6 | ((unsigned char)text[i + 1] & 0x3F) : c;
         const int byte = (two || c < 0x80) && code <= LAST_CHAR ? bytes[code] : -1;
         if (byte >= 0) {
@@ -130,11 +130,14 @@ static ftk_err find_bytes(const ftk_vocab *v)
         n_printable += b >= ' ' && b <= '~';
     }
     if (n == 0)
-        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.tokens has no token of a single "
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT,
+                              "tokenizer.ggml.tokens has no token of a single "
                               "byte, from which a vocabulary of kind gpt2 builds all others");
     if (n_printable < '~' - ' ' + 1)
-        ftk_vocab_warn(v, "tokenizer.ggml.tokens lacks %d of the 95 printable ASCII characters; "
-                       "text will lose them", '~' - ' ' + 1 - n_printable);
+        ftk_vocab_warn(v,
+                       "tokenizer.ggml.tokens lacks %d of the 95 printable ASCII characters; "
+                       "text will lose them",
+                       '~' - ' ' + 1 - n_printable);
     return FTK_OK;
 }
 
@@ -145,7 +148,7 @@ static ftk_err find_rule(const ftk_vocab *v, const ftk_pre_rule **rule)
     *rule = ftk_pre_find(fallback);
     if (!ftk_gguf_find(v->g, "tokenizer.ggml.pre", &pre)) {
         ftk_vocab_warn(v, "tokenizer.ggml.pre is missing: text is cut into words as for "
-                       "'default', which the model may not have been trained with");
+                          "'default', which the model may not have been trained with");
         return FTK_OK;
     }
     if (pre.type != FTK_GGUF_STRING)
@@ -155,7 +158,8 @@ static ftk_err find_rule(const ftk_vocab *v, const ftk_pre_rule **rule)
     if (known)
         *rule = known;
     else
-        ftk_vocab_warn(v, "tokenizer.ggml.pre is '%s', which is not known: text is cut into words "
+        ftk_vocab_warn(v,
+                       "tokenizer.ggml.pre is '%s', which is not known: text is cut into words "
                        "as for 'default', which the model may not have been trained with",
                        ftk_gguf_show(name, sizeof name, pre.s));
     return FTK_OK;
@@ -178,21 +182,26 @@ static ftk_err read_merge(const ftk_vocab *v, struct bpe *b, size_t i, ftk_str s
     char shown[80], joined[2 * FTK_MAX_PIECE];
     const char *space = s.n > 2 ? memchr(s.p + 1, ' ', s.n - 2) : NULL;
     if (!space)
-        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.merges: element %zu ('%s') is not "
-                              "two pieces with a space between them", i,
-                              ftk_gguf_show(shown, sizeof shown, s));
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT,
+                              "tokenizer.ggml.merges: element %zu ('%s') is not "
+                              "two pieces with a space between them",
+                              i, ftk_gguf_show(shown, sizeof shown, s));
     const size_t n_left = (size_t)(space - s.p), n_right = s.n - n_left - 1;
     const struct merge m = {ftk_keys_find(&v->keys, s.p, n_left),
                             ftk_keys_find(&v->keys, space + 1, n_right), (int32_t)i, -1};
     if (m.left < 0 || m.right < 0)
-        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.merges: element %zu ('%s') names "
-                              "a piece that is no token", i, ftk_gguf_show(shown, sizeof shown, s));
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT,
+                              "tokenizer.ggml.merges: element %zu ('%s') names "
+                              "a piece that is no token",
+                              i, ftk_gguf_show(shown, sizeof shown, s));
     memcpy(joined, s.p, n_left); /* both are tokens, so neither is too long */
     memcpy(joined + n_left, space + 1, n_right);
     const int32_t to = ftk_keys_find(&v->keys, joined, n_left + n_right);
     if (to < 0)
-        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.merges: element %zu ('%s') makes "
-                              "a piece that is no token", i, ftk_gguf_show(shown, sizeof shown, s));
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT,
+                              "tokenizer.ggml.merges: element %zu ('%s') makes "
+                              "a piece that is no token",
+                              i, ftk_gguf_show(shown, sizeof shown, s));
     const ftk_piece *pieces = v->t->pieces;
     if (pieces[m.left].type == FTK_TOKEN_CONTROL || pieces[m.right].type == FTK_TOKEN_CONTROL ||
         pieces[to].type == FTK_TOKEN_CONTROL)
@@ -226,9 +235,10 @@ static ftk_err read_merges(const ftk_vocab *v, struct bpe *b)
     if (err != FTK_OK) return err;
     /* A token of n bytes can be cut in n - 1 places. */
     if (list.count > v->text_size || list.count > INT32_MAX)
-        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s has %" PRIu64 " elements, more than there are "
-                              "ways to make %d tokens of %zu bytes", key, list.count, v->t->n_vocab,
-                              v->text_size);
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT,
+                              "%s has %" PRIu64 " elements, more than there are "
+                              "ways to make %d tokens of %zu bytes",
+                              key, list.count, v->t->n_vocab, v->text_size);
     const size_t n = (size_t)list.count;
     b->merges = ftk_alloc_raw(&v->t->host, n, sizeof *b->merges);
     b->first = ftk_alloc(&v->t->host, (size_t)v->t->n_vocab + 1, sizeof *b->first);
@@ -245,8 +255,7 @@ static ftk_err collect_words(const ftk_vocab *v, struct bpe *b)
 {
     const ftk_tokenizer *t = v->t;
     b->words.v = ftk_alloc(&t->host, (size_t)t->n_vocab, sizeof *b->words.v);
-    if (!b->words.v)
-        return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %d tokens", t->n_vocab);
+    if (!b->words.v) return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %d tokens", t->n_vocab);
     for (int32_t i = 0; i < t->n_vocab; i++) {
         const ftk_piece *p = &t->pieces[i];
         if (p->type == FTK_TOKEN_NORMAL && p->n > 0)

@@ -44,9 +44,10 @@ static ftk_err check_nesting(const ftk_vocab *v)
         if (v->t->pieces[k->id].type != FTK_TOKEN_USER_DEFINED) continue;
         while (depth > 0 && !starts_with(k, open[depth - 1])) depth--;
         if (depth == MAX_NESTED)
-            return ftk_vocab_fail(v, FTK_ERR_UNSUPPORTED, "more than %d user-defined tokens "
-                                  "start one another (the last is token %d)", MAX_NESTED,
-                                  (int)k->id);
+            return ftk_vocab_fail(v, FTK_ERR_UNSUPPORTED,
+                                  "more than %d user-defined tokens "
+                                  "start one another (the last is token %d)",
+                                  MAX_NESTED, (int)k->id);
         open[depth++] = k;
     }
     return FTK_OK;
@@ -160,7 +161,7 @@ static ftk_err build(const ftk_vocab *v, bool has_bytes)
     unsigned char *proto = ftk_alloc(&t->host, (size_t)size, 1);
     if (!proto)
         return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for the vocabulary (%" PRIu64 " bytes)",
-                        size);
+                              size);
     unsigned char *end = proto;
     for (int32_t i = 0; i < t->n_vocab; i++)
         end = put_piece(end, &t->pieces[i], i, v->scores.data + 4 * (size_t)i);

@@ -204,8 +204,10 @@ static ftk_err read_lists(ftk_vocab *v)
     if (v->tokens.count == 0)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.tokens is empty");
     if (v->tokens.count > INT32_MAX)
-        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.tokens has %" PRIu64
-                              " elements, more than an id can count", v->tokens.count);
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT,
+                              "tokenizer.ggml.tokens has %" PRIu64
+                              " elements, more than an id can count",
+                              v->tokens.count);
     v->t->n_vocab = (int)v->tokens.count;
     err = read_list(v, "tokenizer.ggml.scores", FTK_GGUF_F32, &v->scores);
     if (err == FTK_OK) err = read_list(v, "tokenizer.ggml.token_type", FTK_GGUF_I32, &v->types);
@@ -233,8 +235,9 @@ static ftk_err check_piece(const ftk_vocab *v, int32_t id, const ftk_piece *p)
     if (p->n == 0 && v->t->kind->needs_lists)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT, "token %d has an empty text", (int)id);
     if (p->n > FTK_MAX_PIECE)
-        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "token %d has a text of %" PRIu32
-                              " bytes; at most %d are allowed", (int)id, p->n, FTK_MAX_PIECE);
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT,
+                              "token %d has a text of %" PRIu32 " bytes; at most %d are allowed",
+                              (int)id, p->n, FTK_MAX_PIECE);
     if (p->type < FTK_TOKEN_NORMAL || p->type > FTK_TOKEN_BYTE)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT, "token %d has type %" PRIu32 "; known are 1 to 6",
                               (int)id, read_u32(v->types.data + 4 * (size_t)id));
@@ -251,8 +254,8 @@ static ftk_err check_piece(const ftk_vocab *v, int32_t id, const ftk_piece *p)
  * file calls it. */
 static uint8_t settle_type(const ftk_vocab *v, ftk_str text, uint32_t type)
 {
-    const bool loose = type == FTK_TOKEN_USER_DEFINED ||
-                       (type == FTK_TOKEN_NORMAL && !v->t->kind->needs_lists);
+    const bool loose =
+        type == FTK_TOKEN_USER_DEFINED || (type == FTK_TOKEN_NORMAL && !v->t->kind->needs_lists);
     if (loose && ftk_chat_is_word(text)) return FTK_TOKEN_CONTROL;
     return type > FTK_TOKEN_BYTE ? 0 : (uint8_t)type;
 }
@@ -276,8 +279,8 @@ static ftk_err read_pieces(ftk_vocab *v)
         ftk_piece *p = &t->pieces[i];
         p->p = text;
         p->n = s.n > UINT32_MAX ? UINT32_MAX : (uint32_t)s.n;
-        p->type = settle_type(v, s, v->types.data ? read_u32(v->types.data + 4 * i)
-                                                  : FTK_TOKEN_NORMAL);
+        p->type =
+            settle_type(v, s, v->types.data ? read_u32(v->types.data + 4 * i) : FTK_TOKEN_NORMAL);
         if (s.n > 0) memcpy(text, s.p, s.n);
         text += s.n;
         const ftk_err err = check_piece(v, (int32_t)i, p);
@@ -359,8 +362,18 @@ static bool answers_have_parts(const ftk_tokenizer *t)
 static void add_named_ends(ftk_tokenizer *t)
 {
     static const char *const names[] = {
-        "</s>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|endoftext|>",
-        "<|end_of_text|>", "<end_of_utterance>", "<|return|>", "<|call|>", "<EOT>", "[EOT]",
+        "</s>",
+        "<|im_end|>",
+        "<|eot_id|>",
+        "<|eom_id|>",
+        "<end_of_turn>",
+        "<|endoftext|>",
+        "<|end_of_text|>",
+        "<end_of_utterance>",
+        "<|return|>",
+        "<|call|>",
+        "<EOT>",
+        "[EOT]",
         "<\357\275\234end\342\226\201of\342\226\201sentence\357\275\234>", /* DeepSeek's */
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

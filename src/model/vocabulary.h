@@ -51,10 +51,10 @@ typedef struct ftk_vocab ftk_vocab;
 /* One kind of vocabulary, by its name in tokenizer.ggml.model. */
 typedef struct ftk_vocab_kind {
     const char *name;
-    bool needs_lists;  /* of scores and of token types, and no token without a text */
-    bool adds_bos;     /* where the file does not say */
-    bool adds_prefix;  /* the same for the space in front */
-    bool finds_user;   /* encode() itself finds user-defined tokens in text */
+    bool needs_lists; /* of scores and of token types, and no token without a text */
+    bool adds_bos;    /* where the file does not say */
+    bool adds_prefix; /* the same for the space in front */
+    bool finds_user;  /* encode() itself finds user-defined tokens in text */
     /* Further checks, and all that encode() needs; pieces become what they stand for. */
     ftk_err (*open)(ftk_vocab *v);
     void (*free)(ftk_tokenizer *t);
@@ -70,8 +70,8 @@ struct ftk_tokenizer {
     void *state;       /* of the kind */
     ftk_piece *pieces; /* [n_vocab] */
     char *text;
-    ftk_keys specials; /* CONTROL and USER_DEFINED */
-    ftk_keys user;     /* USER_DEFINED alone, unless the kind finds them itself */
+    ftk_keys specials;     /* CONTROL and USER_DEFINED */
+    ftk_keys user;         /* USER_DEFINED alone, unless the kind finds them itself */
     int32_t byte_ids[256]; /* -1 where the vocabulary has no token for a byte */
     int32_t ends[FTK_MAX_ENDS];
     size_t n_ends;
@@ -87,8 +87,8 @@ struct ftk_vocab {
     const char *path; /* for messages */
     ftk_tokenizer *t;
     ftk_gguf_value tokens, scores, types; /* data is NULL where a list is missing */
-    ftk_keys keys;    /* all tokens with a text, by text as in the file */
-    size_t text_size; /* of all tokens together */
+    ftk_keys keys;                        /* all tokens with a text, by text as in the file */
+    size_t text_size;                     /* of all tokens together */
 };
 
 /* Reads the tokens, their types and texts, and checks what holds for all kinds. */
@@ -99,8 +99,7 @@ ftk_err ftk_vocab_settle(ftk_vocab *v);
 /* As ftk_fail() and ftk_log(), with the file's path in front. */
 ftk_err ftk_vocab_fail(const ftk_vocab *v, ftk_err err, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-void ftk_vocab_warn(const ftk_vocab *v, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
+void ftk_vocab_warn(const ftk_vocab *v, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* An array of one element type; I32 takes U32 as well. Errors: FORMAT, also if it is missing. */
 ftk_err ftk_vocab_array(const ftk_vocab *v, const char *key, ftk_gguf_type elem,
