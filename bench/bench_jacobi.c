@@ -15,9 +15,7 @@ typedef struct {
     ftk_engine *engine; /* its own: what a drafter learns stays with the engine */
     ftk_tree_shape shape;
     int budget;
-    const double *cost; /* [rows] seconds of a pass, as measured at the start */
-    double *ratio;      /* [n questions] plain seconds / its seconds */
-    double *cost_ratio; /* [n questions] the same of its passes at `cost`, without noise */
+    double *ratio; /* [n questions] plain seconds / its seconds */
     double seconds, draft, forward, judge;
     uint64_t emitted, steps, drafted, accepted_at[8];
     size_t same;
@@ -43,9 +41,6 @@ static void answer(const method *m, const int32_t *prompt, size_t n_prompt, size
 static void count(method *m, const run *r, const run *plain, size_t i)
 {
     m->ratio[i] = r->seconds > 0 ? plain->seconds / r->seconds : 1;
-    double passes = 0;
-    for (int rows = 1; rows <= 128; rows++) passes += r->steps[rows] * m->cost[rows];
-    m->cost_ratio[i] = r->n > 1 ? (double)(r->n - 1) * m->cost[1] / passes : 1;
     m->seconds += r->seconds;
     m->draft += r->stats.draft_seconds;
     m->forward += r->stats.forward_seconds;
@@ -59,13 +54,11 @@ static void count(method *m, const run *r, const run *plain, size_t i)
 
 static void print(const method *m, const method *plain, size_t n)
 {
-    printf("| %s | %.2f | %.0f | %.2f | %.2f (%.2f-%.2f) | %.2f (%.2f-%.2f, worst %.2f) | %.1f | "
+    printf("| %s | %.2f | %.0f | %.2f | %.2f (%.2f-%.2f) | %.1f | "
            "%.0f %% | %zu/%zu |",
            m->label, (double)m->emitted / (double)m->steps, (double)m->emitted / m->seconds,
            plain->seconds / m->seconds, run_quantile(m->ratio, n, 0.5),
            run_quantile(m->ratio, n, 0.25), run_quantile(m->ratio, n, 0.75),
-           run_quantile(m->cost_ratio, n, 0.5), run_quantile(m->cost_ratio, n, 0.25),
-           run_quantile(m->cost_ratio, n, 0.75), run_quantile(m->cost_ratio, n, 0),
            (double)m->drafted / (double)m->steps, 100 * m->draft / m->seconds, m->same, n);
     for (int d = 0; d < 6; d++) printf(" %.2f", (double)m->accepted_at[d] / (double)m->steps);
     printf(" |\n");
@@ -102,14 +95,10 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
          .budget = -1},
     };
     enum { N = sizeof methods / sizeof methods[0] };
-    double cost[129] = {0};
     for (int i = 0; i < N; i++) {
         methods[i].engine = run_engine(m, threads);
         methods[i].ratio = calloc(q->n, sizeof(double));
-        methods[i].cost_ratio = calloc(q->n, sizeof(double));
-        methods[i].cost = cost;
     }
-    for (int rows = 1; rows <= 128; rows++) cost[rows] = ftk_engine_cost(methods[0].engine, rows);
     for (size_t i = 0; i < q->n; i++) {
         static int32_t prompt[1536];
         static run r[N];
@@ -129,13 +118,12 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
            (double)methods[0].emitted / (double)q->n);
     printf(
         "| drafter | tokens/step | tokens/s | speed-up, total time | speed-up a question, median "
-        "(quartiles) | the same from the cost curve | drafted/step | drafting, of the time | equal "
+        "(quartiles) | drafted/step | drafting, of the time | equal "
         "to none | accepted at depth "
-        "1..6 |\n|---|---|---|---|---|---|---|---|---|---|\n");
+        "1..6 |\n|---|---|---|---|---|---|---|---|---|\n");
     for (int i = 0; i < N; i++) {
         print(&methods[i], &methods[0], q->n);
         free(methods[i].ratio);
-        free(methods[i].cost_ratio);
         ftk_engine_free(methods[i].engine);
     }
     fflush(stdout);

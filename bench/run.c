@@ -88,7 +88,6 @@ ftk_err run_answer(ftk_session *s, const int32_t *prompt, size_t n_prompt, size_
         ftk_result step;
         err = ftk_step(&s, 1, &step);
         if (err != FTK_OK) break;
-        if (r->n > 0) r->steps[step.drafted + 1]++;
         memcpy(r->tokens + r->n, step.tokens, step.n_tokens * sizeof *step.tokens);
         r->n += step.n_tokens;
         if (step.finish != FTK_FINISH_NONE) break;

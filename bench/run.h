@@ -11,7 +11,6 @@ typedef struct run {
     int32_t tokens[RUN_MAX]; /* emitted */
     size_t n;
     double seconds;      /* decoding, prefill not counted */
-    unsigned steps[129]; /* [rows] passes of so many rows, prefill not counted */
     ftk_stats stats;
 } run;
 
