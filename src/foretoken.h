@@ -220,7 +220,9 @@ typedef struct ftk_model ftk_model;
 typedef struct ftk_model_config {
     size_t size;
     ftk_host host;
-    const char *kernels; /* "ref", "avx2", "avx512", "amx"; NULL: the best this machine can run */
+    /* "ref", "avx2", "avx512", "amx"; NULL: the best this machine can run. For amx the library asks
+     * Linux, for the whole process, for leave to use tiles; refused, it takes avx512. */
+    const char *kernels;
     /* NULL, or called with host.ctx while weights are read and packed: bytes done, of how many; at
      * the end with both the same. Not called where nothing is packed. */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
