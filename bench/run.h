@@ -10,7 +10,7 @@ enum { RUN_MAX = 4096 };
 typedef struct run {
     int32_t tokens[RUN_MAX]; /* emitted */
     size_t n;
-    double seconds;      /* decoding, prefill not counted */
+    double seconds; /* decoding, prefill not counted */
     ftk_stats stats;
 } run;
 

@@ -27,8 +27,11 @@ _Static_assert(sizeof(amx_config) == 64, "as the processor reads it");
 #define AMX_RELEASE()         __asm__ volatile("tilerelease")
 #define AMX_ZERO(t)           __asm__ volatile("tilezero %%tmm" #t : :)
 #define AMX_LOAD(t, from, stride)                                                                  \
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t : : "r"(from), "r"((long)(stride)) : "memor"  \
-                                                                                          "y")
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t                                               \
+                     :                                                                             \
+                     : "r"(from), "r"((long)(stride))                                              \
+                     : "memor"                                                                     \
+                       "y")
 #define AMX_STORE(t, to, stride)                                                                   \
     __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)"                                           \
                      :                                                                             \

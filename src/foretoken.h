@@ -226,6 +226,9 @@ typedef struct ftk_model_config {
     /* NULL, or called with host.ctx while weights are read and packed: bytes done, of how many; at
      * the end with both the same. Not called where nothing is packed. */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
+    /* Reads the vocabulary and the chat template alone, of a file of any architecture, with or without
+     * weights: enough to tokenize. Such a model opens no engine, and its info has no sizes. */
+    bool vocabulary_only;
 } ftk_model_config;
 
 FTK_API void ftk_model_config_init(ftk_model_config *cfg);
@@ -242,7 +245,7 @@ FTK_API void ftk_model_free(ftk_model *m);
 
 typedef struct ftk_model_info {
     const char *name;          /* general.name, "" if absent */
-    const char *architecture;  /* general.architecture: "llama" */
+    const char *architecture;  /* general.architecture: "llama"; "" if vocabulary_only */
     const char *kernels;       /* level in use */
     const char *chat_template; /* recognised template, see ftk_chat_templates(); NULL if unknown */
     bool has_chat_template;    /* the file carries one, known or not */

@@ -298,6 +298,16 @@ run tokenize "${m[@]}" --special < <(printf '<s>')
 [[ $out != "$plain_ids" && $out =~ ^[0-9]+$ ]] && ok "tokenize --special" ||
     not_ok "tokenize --special" "$out" "$plain_ids"
 prints "tokenize --decode --special" "<s>" tokenize "${m[@]}" --decode --special < <(echo "$out")
+vocab=${FTK_SHARED_DIR:-}/tok-llamacpp-vocabs/ggml-vocab-gpt-2.gguf
+if [ -r "$vocab" ]; then
+    prints "tokenize with a file that is a vocabulary alone" "15496 995" tokenize -m "$vocab" \
+        < <(printf 'Hello world')
+    fails "generate with a file that is a vocabulary alone" \
+        "foretoken: $vocab: architecture \"gpt2\" is not supported, only llama, qwen2, qwen3, phi3 and gemma3 are" \
+        generate -m "$vocab" -p a
+else
+    skip "tokenize with a file that is a vocabulary alone" "$vocab is missing"
+fi
 fails "an id that is none" \
     'foretoken: "abc" is not a token id; give whole numbers with blanks between them' \
     tokenize "${m[@]}" --decode < <(echo "1 abc")

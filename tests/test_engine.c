@@ -404,6 +404,34 @@ static void test_wrong_drafts_are_switched_off(void **state)
     ftk_engine_free(e);
 }
 
+static void test_vocabulary_only(void **state)
+{
+    (void)state;
+    NEED(any_model());
+    ftk_model_config cfg;
+    ftk_model_config_init(&cfg);
+    cfg.vocabulary_only = true;
+    ftk_model *m;
+    assert_int_equal(ftk_model_load(&m, any_model(), &cfg), FTK_OK);
+    ftk_model_info whole, info;
+    ftk_model_get_info(model, &whole);
+    ftk_model_get_info(m, &info);
+    assert_string_equal(info.architecture, "");
+    assert_int_equal(info.n_vocab, whole.n_vocab);
+    assert_int_equal(info.n_params, 0);
+    int32_t a[64], b[64];
+    size_t n_a, n_b;
+    assert_int_equal(ftk_tokenize(model, "the king", 8, 0, a, 64, &n_a), FTK_OK);
+    assert_int_equal(ftk_tokenize(m, "the king", 8, 0, b, 64, &n_b), FTK_OK);
+    assert_int_equal(n_a, n_b);
+    assert_memory_equal(a, b, n_a * sizeof *a);
+    ftk_engine_config ec;
+    ftk_engine_config_init(&ec);
+    ftk_engine *e;
+    assert_int_equal(ftk_engine_open(&e, m, &ec), FTK_ERR_INVALID);
+    ftk_model_free(m);
+}
+
 /* Guesses that look good, cost little and are always wrong: the estimates never learn, the credit
  * still holds. */
 static void test_losses_are_bounded(void **state)
@@ -458,6 +486,7 @@ int main(void)
         cmocka_unit_test(test_score_is_what_steps_say),
         cmocka_unit_test(test_wrong_drafts_are_switched_off),
         cmocka_unit_test(test_losses_are_bounded),
+        cmocka_unit_test(test_vocabulary_only),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }

@@ -191,6 +191,7 @@ int cli_world_open_model(cli_world *w, const cli_options *o)
     cfg.host = cli_host();
     cfg.kernels = o->kernels;
     cfg.progress = show_progress;
+    cfg.vocabulary_only = o->command == CLI_TOKENIZE;
     load_start = now();
     const ftk_err err = ftk_model_load(&w->model, path, &cfg);
     if (err != FTK_OK) {

@@ -82,6 +82,9 @@ ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_c
     if (!cfg || cfg->size != sizeof *cfg)
         return ftk_fail(h, FTK_ERR_INVALID,
                         "engine config was not made by ftk_engine_config_init()");
+    if (!m->layers)
+        return ftk_fail(h, FTK_ERR_INVALID,
+                        "the model was loaded for its vocabulary alone: load it whole");
     ftk_err err = check(cfg, h);
     if (err != FTK_OK) return err;
     ftk_engine *e = ftk_alloc(h, 1, sizeof *e);

@@ -365,10 +365,12 @@ static ftk_err load(loader *l)
     ftk_model *m = l->m;
     ftk_err err = ftk_gguf_open(&m->file, l->path, &m->host);
     if (err == FTK_OK) err = copy_name(m);
-    if (err == FTK_OK) err = ftk_hparams_read(&m->hp, m->file, l->path, &m->host);
+    if (err == FTK_OK && !l->cfg->vocabulary_only)
+        err = ftk_hparams_read(&m->hp, m->file, l->path, &m->host);
     if (err == FTK_OK) err = ftk_tokenizer_open(&m->tokenizer, m->file, l->path, &m->host);
     if (err != FTK_OK) return err;
     m->hp.n_vocab = ftk_tokenizer_n_vocab(m->tokenizer);
+    if (l->cfg->vocabulary_only) return FTK_OK;
     err = find_tensors(l);
     if (err == FTK_OK) err = check_unused(l);
     return err == FTK_OK ? pack_weights(l) : err;
@@ -423,7 +425,7 @@ void ftk_model_get_info(const ftk_model *m, ftk_model_info *info)
     const ftk_hparams *hp = &m->hp;
     *info = (ftk_model_info){
         .name = m->name,
-        .architecture = hp->arch->name,
+        .architecture = hp->arch ? hp->arch->name : "",
         .kernels = m->kernels.name,
         .n_vocab = hp->n_vocab,
         .n_ctx_train = hp->n_ctx_train,
