@@ -49,6 +49,16 @@ static inline void count_log(void *ctx, ftk_log_level level, const char *line)
 /* Opens and closes what is at p; c tells how it went. */
 typedef ftk_err attempt(const char *p, counting *c);
 
+static inline ftk_err try_reader(const char *p, counting *c)
+{
+    const ftk_host host = {c, count_alloc, count_free, count_log};
+    ftk_gguf *g = (ftk_gguf *)c;
+    const ftk_err err = ftk_gguf_open(&g, p, &host);
+    assert_true((g != NULL) == (err == FTK_OK));
+    ftk_gguf_free(g);
+    return err;
+}
+
 static inline ftk_err try_model(const char *p, counting *c)
 {
     ftk_model_config cfg;
