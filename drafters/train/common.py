@@ -334,6 +334,22 @@ class Norm(nn.Module):
         return (f * self.weight).to(x.dtype)
 
 
+def causal_attention(q, k, v, rows=128):
+    """[batch][heads][tokens][head_dim] each.  On a CPU torch's fused bfloat16 attention takes half of
+    the training time; products over `rows` queries at a time with the keys they see take a quarter of
+    that."""
+    if q.is_cuda:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    t, scale, out = q.shape[2], q.shape[3] ** -0.5, []
+    for i in range(0, t, rows):
+        n = min(rows, t - i)
+        hidden = torch.ones(n, i + n, dtype=torch.bool).triu(i + 1)
+        score = (q[:, :, i:i + n] @ k[:, :, :i + n].transpose(-1, -2)).float() * scale
+        p = score.masked_fill(hidden, float("-inf")).softmax(-1).to(q.dtype)
+        out.append(p @ v[:, :, :i + n])
+    return torch.cat(out, 2)
+
+
 class Block(nn.Module):
     def __init__(self, c):
         super().__init__()
@@ -369,7 +385,7 @@ class Block(nn.Module):
         v = self.attn_v(h).view(b, t, c.kv_heads, c.head_dim).transpose(1, 2)
         k = k.repeat_interleave(c.heads // c.kv_heads, 1)
         v = v.repeat_interleave(c.heads // c.kv_heads, 1)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = causal_attention(q, k, v)
         x = x + self.attn_output(y.transpose(1, 2).reshape(b, t, -1))
         h = self.ffn_norm(x)
         return x + self.ffn_down(F.silu(self.ffn_gate(h)) * self.ffn_up(h))
