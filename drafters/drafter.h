@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What a drafter is: init, propose, learn, reset, free. One const array lists them all; nothing is
- * registered at run time. A drafter knows the token tree and what this interface hands it - no
- * model, no cache, no other drafter.
+ * registered at run time. A drafter knows the token tree and what this interface hands it - of the
+ * model what base/target.h says, no cache, no other drafter.
  */
 #ifndef FTK_DRAFTER_H
 #define FTK_DRAFTER_H
 
+#include "base/target.h"
 #include "base/tree.h"
 
 typedef struct ftk_drafter ftk_drafter;
@@ -18,7 +19,26 @@ typedef struct ftk_drafter_env {
     ftk_tree_shape shape;
     uint64_t seed; /* for those that draw: ftk_uniform_sub(seed, n, FTK_DRAFT_SUB + i) */
     void *test;    /* for the drafters of the tests; else NULL */
+    const ftk_target *target;
+    const ftk_weights
+        *weights; /* of a family that is trained, checked; else NULL. Both stay as long
+                                   as the drafter */
 } ftk_drafter_env;
+
+/* What a drafter wants to see of every pass that gives logits, and a pass does not give for nothing.
+ * With one of these learn() is called after plain steps too, and when a prompt has been read, with
+ * a tree that is the root alone. */
+enum {
+    FTK_WANT_FEATURES = 1,
+    FTK_WANT_STATES = 2, /* behind the layer that state_layer() names */
+};
+
+/* Rows of the pass that verified a tree: row i at node i. */
+typedef struct ftk_rows {
+    const float *logits;   /* [tree->n][n_vocab] */
+    const float *features; /* [tree->n][n_embd]: states after the last norm */
+    const float *states;   /* [tree->n][n_embd]; NULL unless wanted */
+} ftk_rows;
 
 typedef struct ftk_drafter_ops {
     const char *name;
@@ -26,6 +46,11 @@ typedef struct ftk_drafter_ops {
     /* The part of the state, plain data, that says how well the drafter's guesses do with this
      * model: it outlives a session and is where the next one begins. Size 0: none. */
     size_t rates_at, rates_size;
+    unsigned wants; /* FTK_WANT_ */
+    /* Of a family that is trained, else NULL: whether the file's content is what init() needs. Errors:
+     * FORMAT, with a message. */
+    ftk_err (*check)(const ftk_weights *weights, const ftk_target *target, const ftk_host *host);
+    int (*state_layer)(const ftk_weights *weights); /* with FTK_WANT_STATES; weights are checked */
     /* Takes all memory the drafter will ever need. state is zeroed. Errors: NOMEM. On error,
      * free() is called by the caller. */
     ftk_err (*init)(void *state, const ftk_drafter_env *env);
@@ -33,10 +58,10 @@ typedef struct ftk_drafter_ops {
      * prob estimated. history[0..n): all committed tokens, the root last. The history only grew
      * by appending since the last propose or learn, or reset() was called in between. */
     void (*propose)(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree);
-    /* What became of the tree that was verified (possibly cut shorter than proposed): logits
-     * [tree->n][n_vocab] of its rows, row i at node i. history as of before this step. */
+    /* What became of the tree that was verified (possibly cut shorter than proposed). history as of
+     * before this step. */
     void (*learn)(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
-                  const ftk_verdict *verdict, const float *logits);
+                  const ftk_verdict *verdict, const ftk_rows *rows);
     /* The history was truncated to its first n tokens. */
     void (*reset)(void *state, const int32_t *history, size_t n);
     void (*free)(void *state, const ftk_host *host);

@@ -441,13 +441,13 @@ static void jacobi_propose(void *state, const int32_t *history, size_t n, int bu
 }
 
 static void jacobi_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
-                         const ftk_verdict *verdict, const float *logits)
+                         const ftk_verdict *verdict, const ftk_rows *rows)
 {
     (void)history;
     jacobi *const s = state;
     if (s->asked != n) return;
     settle(s, verdict->token, (size_t)verdict->n_path + 1);
-    refill(s, tree, verdict, logits);
+    refill(s, tree, verdict, rows->logits);
     s->expected = n + (size_t)verdict->n_path + 1;
 }
 

@@ -115,9 +115,9 @@ static void lookup_propose(void *state, const int32_t *history, size_t n, int bu
 }
 
 static void lookup_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
-                         const ftk_verdict *verdict, const float *logits)
+                         const ftk_verdict *verdict, const ftk_rows *rows)
 {
-    (void)history, (void)tree, (void)logits;
+    (void)history, (void)tree, (void)rows;
     lookup *const s = state;
     if (s->asked == n) settle(s, verdict->token, (size_t)verdict->n_path + 1);
 }

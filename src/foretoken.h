@@ -252,8 +252,13 @@ typedef struct ftk_model_info {
     int n_vocab, n_ctx_train, n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim;
     int32_t bos, eos, eot; /* -1: none */
     bool add_bos;
-    uint64_t n_params;     /* elements of all tensors */
-    uint64_t weight_bytes; /* bytes of weights one token reads */
+    uint64_t n_params;       /* elements of all tensors */
+    uint64_t weight_bytes;   /* bytes of weights one token reads */
+    const char *fingerprint; /* 16 hexadecimal digits, the same in every quantisation: the model a
+                                trained drafter belongs to. FNV-1a, 64 bits, over the numbers of
+                                layers, of dimensions and of tokens as u32, and then, as f32, the
+                                attention and feed-forward norms layer by layer and the last norm,
+                                all little-endian. "" if vocabulary_only */
 } ftk_model_info;
 
 /* The strings live as long as the model. */
@@ -338,6 +343,16 @@ FTK_API void ftk_engine_free(ftk_engine *e);
 FTK_API int ftk_engine_threads(const ftk_engine *e);
 /* Measured seconds of a pass over rows rows (1..128). */
 FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
+
+/* Adds the trained weights of a drafter: sessions opened from now on may draft with its family. One file
+ * of each family. Not while a session of this engine is open. Errors: those of ftk_gguf_open(); INVALID
+ * (no drafter's file, trained for another model, a second one of its family), FORMAT, UNSUPPORTED,
+ * NOMEM. */
+FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
+/* Adds all *.drafter.gguf in the folder of the file `beside` (the model's, say) that were trained for
+ * this model, by name, one of each family that has none yet; *n_found gets their number. Others are
+ * passed over. Errors: as above. */
+FTK_API ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found);
 
 /* Sum of the natural logarithms of the probabilities the model gives tokens[1..n), each after all
  * before it; for perplexity. n is 1 to the engine's KV slots. Errors: INVALID, CONTEXT (the KV

@@ -98,7 +98,7 @@ static tally decode(const ftk_drafter_ops *ops, void *drafter, int n_vocab, size
         }
         ftk_verdict v;
         assert_int_equal(verifier->judge(&t, logits, &s, text, at, &v), FTK_OK);
-        if (t.n > 1) ops->learn(drafter, text, at, &t, &v, logits);
+        if (t.n > 1) ops->learn(drafter, text, at, &t, &v, &(ftk_rows){.logits = logits});
         sum.steps++;
         sum.accepted += (size_t)v.n_path;
         sum.drafted += (size_t)t.n - 1;
@@ -114,7 +114,11 @@ static tally decode(const ftk_drafter_ops *ops, void *drafter, int n_vocab, size
 static void *open_drafter(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shape shape)
 {
     static ftk_test_reference reference = {truth, LONG};
-    const ftk_drafter_env env = {&host, n_vocab, LONG + FTK_MAX_NODES, shape, 0, &reference};
+    const ftk_drafter_env env = {.host = &host,
+                                 .n_vocab = n_vocab,
+                                 .n_ctx = LONG + FTK_MAX_NODES,
+                                 .shape = shape,
+                                 .test = &reference};
     void *const s = calloc(1, ops->state_size);
     live = 0; /* a test that failed before left some */
     assert_int_equal(ops->init(s, &env), FTK_OK);
@@ -185,7 +189,7 @@ static void test_template(void **state)
     memset(logits, 0, sizeof logits);
     for (int i = 0; i < t.n; i++) set_row(i, VOCAB, i >= 1 && i <= 5 ? 100 + 10 * (i - 1) : 50);
     const ftk_verdict v = {.n_path = 0, .path = {0}, .token = {9}};
-    ftk_drafter_jacobi.learn(s, text, 11, &t, &v, logits);
+    ftk_drafter_jacobi.learn(s, text, 11, &t, &v, &(ftk_rows){.logits = logits});
     ftk_tree_init(&t, 9);
     ftk_drafter_jacobi.propose(s, text, 12, 127, &t);
 
@@ -247,7 +251,8 @@ static void test_leaf(void **state)
             set_row(node, VOCAB, 100 + 10 * (i - 1));
         }
         ftk_tree_cut(&t, 40);
-        ftk_drafter_jacobi.learn(s, text, 11, &t, &(ftk_verdict){.token = {240}}, logits);
+        ftk_drafter_jacobi.learn(s, text, 11, &t, &(ftk_verdict){.token = {240}},
+                                 &(ftk_rows){.logits = logits});
         ftk_tree_init(&t, 240);
         ftk_drafter_jacobi.propose(s, text, 12, 127, &t);
         assert_true(ftk_tree_child(&t, ftk_tree_child(&t, 0, 100), 110) > 0);
@@ -255,7 +260,7 @@ static void test_leaf(void **state)
         assert_int_equal(ftk_tree_add(&t, 0, 241, 0.5f), 1); /* a leaf that is accepted */
         ftk_drafter_jacobi.learn(s, text, 12, &t,
                                  &(ftk_verdict){.n_path = 1, .path = {0, 1}, .token = {241, 242}},
-                                 logits);
+                                 &(ftk_rows){.logits = logits});
         ftk_tree_init(&t, 242);
         ftk_drafter_jacobi.propose(s, text, 14, 127, &t);
         int kept = 0;
@@ -422,7 +427,8 @@ static void test_no_memory(void **state)
         const ftk_drafter_ops *const ops = ftk_drafter_list[k];
         ftk_err err = FTK_ERR_NOMEM;
         for (int n = 0; err != FTK_OK; n++) {
-            const ftk_drafter_env env = {&h, 100, 64, FTK_TREE_FITTED, 0, NULL};
+            const ftk_drafter_env env = {
+                .host = &h, .n_vocab = 100, .n_ctx = 64, .shape = FTK_TREE_FITTED};
             void *const s = calloc(1, ops->state_size);
             allowed = n;
             err = ops->init(s, &env);
@@ -549,7 +555,7 @@ static void test_cost(void **state)
             ftk_tree_init(&t, truth[n - 1]);
             kinds[k].ops->propose(s, truth, n, 68, &t);
             ftk_verdict v = {.n_path = 0, .path = {0}, .token = {truth[n]}};
-            kinds[k].ops->learn(s, truth, n, &t, &v, logits);
+            kinds[k].ops->learn(s, truth, n, &t, &v, &(ftk_rows){.logits = logits});
             rows += (size_t)t.n;
         }
         const double us = 1e6 * (double)(clock() - start) / CLOCKS_PER_SEC / STEPS;

@@ -89,9 +89,9 @@ static void propose_draws(void *state, const int32_t *history, size_t n, int bud
 }
 
 static void learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
-                  const ftk_verdict *verdict, const float *logits)
+                  const ftk_verdict *verdict, const ftk_rows *rows)
 {
-    (void)state, (void)history, (void)n, (void)tree, (void)verdict, (void)logits;
+    (void)state, (void)history, (void)n, (void)tree, (void)verdict, (void)rows;
 }
 
 static void reset(void *state, const int32_t *history, size_t n)

@@ -3,6 +3,7 @@
 #include "session.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -53,9 +54,9 @@ static bool find_drafter(const char *name, const ftk_drafter_ops **ops)
     if (strcmp(name, "auto") ==
         0) /* TR-Jacobi brings retrieval along, and the cost model its size */
         name = "jacobi";
-    for (int i = 0; ftk_drafter_list[i]; i++)
-        if (strcmp(ftk_drafter_list[i]->name, name) == 0) *ops = ftk_drafter_list[i];
-    return *ops != NULL;
+    const int i = ftk_drafter_index(name, strlen(name));
+    if (i >= 0) *ops = ftk_drafter_list[i];
+    return i >= 0;
 }
 
 /* ---- life */
@@ -129,11 +130,29 @@ static void remember(const ftk_session *s)
     if (l->rates) memcpy(l->rates, (const char *)s->drafter_state + ops->rates_at, ops->rates_size);
 }
 
+/* The file of a family that is trained. */
+static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, const ftk_weights **w)
+{
+    *w = NULL;
+    if (!ops->check) return FTK_OK;
+    const ftk_drafterfile *d = s->engine->files[ftk_drafter_index(ops->name, strlen(ops->name))];
+    if (!d)
+        return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
+                        "drafter %s needs weights trained for this model: give its file "
+                        "(--drafter-file), or train one, see drafters/train/README.md",
+                        ops->name);
+    *w = &d->weights;
+    return FTK_OK;
+}
+
 static ftk_err open_drafter(const ftk_session *s, const ftk_drafter_ops *ops, void **state)
 {
     *state = NULL;
     if (!ops) return FTK_OK;
     const ftk_host *h = &s->engine->host;
+    const ftk_weights *weights;
+    ftk_err err = find_weights(s, ops, &weights);
+    if (err != FTK_OK) return err;
     const ftk_drafter_env env = {
         .host = h,
         .n_vocab = s->engine->model->hp.n_vocab,
@@ -141,9 +160,11 @@ static ftk_err open_drafter(const ftk_session *s, const ftk_drafter_ops *ops, vo
         .shape = s->cfg.shape,
         .seed = s->cfg.sampling.seed,
         .test = s->test,
+        .target = &s->target,
+        .weights = weights,
     };
     void *p = ftk_alloc(h, 1, ops->state_size);
-    ftk_err err = p ? ops->init(p, &env) : FTK_ERR_NOMEM;
+    err = p ? ops->init(p, &env) : FTK_ERR_NOMEM;
     if (err != FTK_OK) {
         if (p) ops->free(p, h);
         ftk_release(h, p);
@@ -202,6 +223,7 @@ ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e, const ftk_sessio
     s->limit = SIZE_MAX;
     s->reach = FTK_REACH;
     s->test = test;
+    ftk_target_init(&s->target, s);
     s->verifier = find_verifier(cfg->verifier);
     err = open_parts(s, drafter);
     if (err != FTK_OK) {
@@ -214,9 +236,15 @@ ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e, const ftk_sessio
 
 static ftk_err unknown_drafter(const ftk_engine *e, const char *name)
 {
-    return ftk_fail(&e->host, FTK_ERR_INVALID,
-                    "drafter \"%s\" is unknown: there are auto, none, jacobi and lookup",
-                    name ? name : "");
+    char list[128] = "";
+    const char *const *names = ftk_drafters();
+    for (int i = 0; names[i]; i++) {
+        const char *sep = i == 0 ? "" : names[i + 1] ? ", " : " and ";
+        const size_t n = strlen(list);
+        snprintf(list + n, sizeof list - n, "%s%s", sep, names[i]);
+    }
+    return ftk_fail(&e->host, FTK_ERR_INVALID, "drafter \"%s\" is unknown: there are %s",
+                    name ? name : "", list);
 }
 
 ftk_err ftk_session_open(ftk_session **out, ftk_engine *e, const ftk_session_config *cfg)

@@ -5,6 +5,7 @@
 
 #include "cost.h"
 #include "drafters/drafter.h"
+#include "model/drafterfile.h"
 #include "model/forward.h"
 #include "verifiers/verifier.h"
 
@@ -22,7 +23,11 @@ struct ftk_engine {
     ftk_kv_pool pool;
     ftk_forward forward;
     ftk_cost cost;
-    ftk_learned learned[FTK_MAX_DRAFTERS]; /* in the order of ftk_drafter_list */
+    /* in the order of ftk_drafter_list: */
+    ftk_learned learned[FTK_MAX_DRAFTERS];
+    ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
+    char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
+    size_t target_stride;
     int kv_slots;
 };
 
@@ -41,6 +46,7 @@ struct ftk_session {
     const ftk_verifier_ops *verifier;
     const ftk_drafter_ops *drafter; /* NULL: none */
     void *drafter_state;
+    ftk_target target;
     void *test; /* for drafters of the tests */
     int reach;  /* nodes asked for, while the cost model decides: some more than paid lately */
     int idle;   /* steps since drafting last paid, while it does not */
@@ -51,6 +57,11 @@ struct ftk_session {
     bool stepping;        /* taken by the running ftk_step(), to find doubles */
     ftk_stats stats;
 };
+
+/* What drafters may use of the model; s outlives it. */
+void ftk_target_init(ftk_target *t, ftk_session *s);
+/* The index of a family in ftk_drafter_list, or -1. */
+int ftk_drafter_index(const char *name, size_t n);
 
 /* As ftk_session_open(), with a drafter from outside the list (cfg->drafter is not looked at). */
 FTK_API ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e,

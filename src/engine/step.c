@@ -161,7 +161,8 @@ static void emit(ftk_session *s, int n_read, ftk_result *r)
     for (int d = 0; d < r->accepted; d++) s->stats.accepted_at[d]++;
 }
 
-static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const float *logits, ftk_result *r)
+static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows *rows,
+                        ftk_result *r)
 {
     const bool prompt = reading(s);
     r->tokens = s->tokens + s->n_tokens;
@@ -171,16 +172,16 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const float *lo
         return FTK_OK;
     }
     const double start = ftk_now();
-    const ftk_err err =
-        s->verifier->judge(&s->tree, logits, &s->sampler, s->tokens, s->n_tokens, &s->verdict);
+    const ftk_err err = s->verifier->judge(&s->tree, rows->logits, &s->sampler, s->tokens,
+                                           s->n_tokens, &s->verdict);
     s->stats.judge_seconds += prompt ? 0 : ftk_now() - start;
     if (err != FTK_OK)
         return ftk_fail(&s->engine->host, err,
                         "the model gave logits that are not finite: its weights are damaged");
-    if (s->drafter && s->tree.n > 1) {
+    if (s->drafter && (s->tree.n > 1 || s->drafter->wants)) {
         const double learn = ftk_now();
-        s->drafter->learn(s->drafter_state, s->tokens, s->n_tokens, &s->tree, &s->verdict, logits);
-        s->stats.draft_seconds += ftk_now() - learn;
+        s->drafter->learn(s->drafter_state, s->tokens, s->n_tokens, &s->tree, &s->verdict, rows);
+        s->stats.draft_seconds += prompt ? 0 : ftk_now() - learn;
     }
     emit(s, prompt ? seq->n_rows : 0, r);
     return FTK_OK;
@@ -199,12 +200,19 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
         ftk_cost_update(&e->cost, rows, forward);
     }
     ftk_err first = FTK_OK;
-    const float *logits = e->forward.logits;
+    const ftk_forward *f = &e->forward;
+    const size_t n_vocab = (size_t)e->model->hp.n_vocab, n_embd = (size_t)e->model->hp.n_embd;
+    size_t row = 0, with_logits = 0;
     for (int i = 0; i < n; i++) {
         if (!reading(s[i])) s[i]->stats.forward_seconds += forward;
-        r[i].err = conclude(s[i], &seqs[i], logits, &r[i]);
+        const size_t first_row = row + (size_t)seqs[i].first_logits;
+        const ftk_rows rows = {.logits = f->logits + with_logits * n_vocab,
+                               .features = f->features + with_logits * n_embd,
+                               .states = f->keep < 0 ? NULL : f->states + first_row * n_embd};
+        r[i].err = conclude(s[i], &seqs[i], &rows, &r[i]);
         if (first == FTK_OK) first = r[i].err;
-        logits += (size_t)(seqs[i].n_rows - seqs[i].first_logits) * (size_t)e->model->hp.n_vocab;
+        row += (size_t)seqs[i].n_rows;
+        with_logits += (size_t)(seqs[i].n_rows - seqs[i].first_logits);
     }
     return first;
 }

@@ -8,6 +8,7 @@
 #include "forward.h"
 
 #include <math.h>
+#include <string.h>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -19,6 +20,7 @@ typedef struct {
     ftk_forward *f;
     const ftk_pass_seq *seqs;
     int n_seqs, n_rows, n_logits;
+    int first;    /* layer */
     int ith, nth; /* this thread, of how many */
     char *act;    /* [FTK_OWN_ROWS][act_stride], [FTK_OWN_ROWS][n_embd]: this thread's own */
     float *norm;
@@ -306,18 +308,26 @@ static void turn_row(const worker *w, const float *freq, int pos, float *cs)
     }
 }
 
+void ftk_embed(const ftk_model *m, int32_t token, float *x)
+{
+    const int d = m->hp.n_embd;
+    const size_t row_bytes = ftk_type_bytes(m->embd.type, (size_t)d);
+    m->kernels.dequant_row(m->embd.type, d, (const char *)m->embd.data + (size_t)token * row_bytes,
+                           x);
+    for (int i = 0; m->hp.embd_scale != 1.0f && i < d; i++) x[i] *= m->hp.embd_scale;
+}
+
 static void embed_rows(const worker *w)
 {
     const ftk_forward *f = w->f;
     const ftk_hparams *hp = &f->m->hp;
-    const ftk_mat *e = &f->m->embd;
-    const size_t row_bytes = ftk_type_bytes(e->type, (size_t)hp->n_embd);
     const range r = share(w, w->n_rows, 1);
     for (int i = r.begin; i < r.end; i++) {
         float *x = f->x + (size_t)i * (size_t)hp->n_embd;
-        f->m->kernels.dequant_row(e->type, hp->n_embd,
-                                  (const char *)e->data + (size_t)f->rows[i].token * row_bytes, x);
-        for (int j = 0; hp->embd_scale != 1.0f && j < hp->n_embd; j++) x[j] *= hp->embd_scale;
+        if (f->rows[i].state)
+            memcpy(x, f->rows[i].state, (size_t)hp->n_embd * sizeof *x);
+        else
+            ftk_embed(f->m, f->rows[i].token, x);
         for (int t = 0; t < 1 + (f->cs[1] != f->cs[0]); t++)
             turn_row(w, f->freq[t], f->rows[i].pos, f->cs[t] + (size_t)i * (size_t)hp->n_rot);
     }
@@ -330,19 +340,30 @@ static void output_rows(const worker *w)
     const ftk_kernels *k = &f->m->kernels;
     const ftk_hparams *hp = &f->m->hp;
     const range mine = rows_to_prepare(w, w->n_logits, hp->n_embd);
-    float *norm = norm_of(w);
     char *act = act_of(w, hp->n_embd);
     int row = 0, nth_logits = 0;
     for (int s = 0; s < w->n_seqs; row += w->seqs[s++].n_rows)
         for (int i = w->seqs[s].first_logits; i < w->seqs[s].n_rows; i++, nth_logits++) {
             if (nth_logits < mine.begin || nth_logits >= mine.end) continue;
-            const size_t at = (size_t)(row + i) * (size_t)hp->n_embd;
-            k->rms_norm(hp->n_embd, f->x + at, f->m->output_norm, hp->norm_eps, norm + at);
-            k->act_pack(f->m->output.type, hp->n_embd, norm + at,
+            const size_t d = (size_t)hp->n_embd;
+            float *const all = alone(w, hp->n_embd) && w->ith > 0 ? w->norm : f->features;
+            float *const feature = all + (size_t)nth_logits * d;
+            k->rms_norm(hp->n_embd, f->x + (size_t)(row + i) * d, f->m->output_norm, hp->norm_eps,
+                        feature);
+            k->act_pack(f->m->output.type, hp->n_embd, feature,
                         act + (size_t)nth_logits * f->act_stride);
         }
     if (!alone(w, hp->n_embd)) barrier(w);
     if (w->n_logits > 0) multiply(w, &f->m->output, w->n_logits, f->logits, (size_t)hp->n_vocab);
+}
+
+static void keep_states(const worker *w)
+{
+    const ftk_forward *f = w->f;
+    const size_t d = (size_t)f->m->hp.n_embd;
+    const range r = share(w, w->n_rows, 1);
+    memcpy(f->states + (size_t)r.begin * d, f->x + (size_t)r.begin * d,
+           (size_t)(r.end - r.begin) * d * sizeof *f->x);
 }
 
 static void run(const worker *w)
@@ -350,9 +371,10 @@ static void run(const worker *w)
     embed_rows(w);
     if (alone(w, w->f->m->hp.n_embd))
         barrier(w); /* else each thread norms the rows it has just written */
-    for (int i = 0; i < w->f->layers; i++) {
+    for (int i = w->first; i < w->f->layers; i++) {
         attention_block(w, i);
         ffn_block(w, i);
+        if (i == w->f->keep) keep_states(w);
     }
     output_rows(w);
     barrier(w); /* that of the parallel region's end would spin for long */
@@ -360,12 +382,19 @@ static void run(const worker *w)
 
 void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs)
 {
-    worker all = {.f = f, .seqs = seqs, .n_seqs = n_seqs, .nth = 1};
+    ftk_forward_run_above(f, seqs, n_seqs, 0);
+}
+
+void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first)
+{
+    const size_t d = (size_t)f->m->hp.n_embd;
+    worker all = {.f = f, .seqs = seqs, .n_seqs = n_seqs, .nth = 1, .first = first};
     for (int s = 0; s < n_seqs; s++) {
         const ftk_pass_seq *seq = &seqs[s];
         for (int i = 0; i < seq->n_rows; i++)
             f->rows[all.n_rows++] = (struct ftk_row){
-                .token = seq->token[i],
+                .token = seq->token ? seq->token[i] : 0,
+                .state = seq->states ? seq->states + (size_t)i * d : NULL,
                 .pos = seq->kv->len + (seq->depth ? seq->depth[i] : i),
                 .slot = seq->kv->len + i,
                 .kv = seq->kv,
@@ -406,7 +435,8 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     const size_t rows = (size_t)max_rows, d = (size_t)hp->n_embd, ff = (size_t)hp->n_ff;
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
-    *f = (ftk_forward){.m = m, .layers = hp->n_layer, .max_rows = max_rows, .kv_type = kv_type};
+    *f = (ftk_forward){
+        .m = m, .layers = hp->n_layer, .max_rows = max_rows, .kv_type = kv_type, .keep = -1};
     ftk_team_init(&f->team, threads);
     f->act_stride = widest_act(m);
     f->scratch_stride =
@@ -431,13 +461,23 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     f->chain = ftk_alloc(h, FTK_MAX_NODES, sizeof *f->chain);
     f->rows = ftk_alloc_raw(h, rows, sizeof *f->rows);
     f->logits = ftk_alloc_raw(h, rows, (size_t)hp->n_vocab * sizeof(float));
+    f->features = ftk_alloc_raw(h, rows, d * sizeof(float));
     if (!f->x || !f->norm || !f->q || !f->kv || !f->attn || !f->gate || !f->up || !f->out ||
         !f->act || !f->own_act || !f->own_norm || !f->cs[0] || !f->cs[1] || !f->scratch ||
-        !f->chain || !f->rows || !f->logits)
+        !f->chain || !f->rows || !f->logits || !f->features)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for passes of %d rows: use a smaller max_rows",
                         max_rows);
     for (int i = 0; i < FTK_MAX_NODES; i++)
         for (int j = 0; j <= i; j++) f->chain[i][j / 64] |= (uint64_t)1 << j % 64;
+    return FTK_OK;
+}
+
+ftk_err ftk_forward_keep(ftk_forward *f, int layer)
+{
+    const size_t d = (size_t)f->m->hp.n_embd;
+    if (!f->states) f->states = ftk_alloc_raw(&f->m->host, (size_t)f->max_rows, d * sizeof(float));
+    if (!f->states) return ftk_fail(&f->m->host, FTK_ERR_NOMEM, "no memory for states of a layer");
+    f->keep = layer;
     return FTK_OK;
 }
 
@@ -446,9 +486,9 @@ void ftk_forward_close(ftk_forward *f)
     if (!f->m) return;
     const ftk_host *h = &f->m->host;
     if (f->cs[1] != f->cs[0]) ftk_release(h, f->cs[1]);
-    void *const all[] = {f->x,    f->norm,   f->q,       f->kv,      f->attn,    f->gate,
-                         f->up,   f->out,    f->act,     f->cs[0],   f->scratch, f->chain,
-                         f->rows, f->logits, f->own_act, f->own_norm};
+    void *const all[] = {f->x,    f->norm,   f->q,       f->kv,       f->attn,     f->gate,
+                         f->up,   f->out,    f->act,     f->cs[0],    f->scratch,  f->chain,
+                         f->rows, f->logits, f->own_act, f->own_norm, f->features, f->states};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ftk_release(h, all[i]);
     *f = (ftk_forward){0};
 }

@@ -19,7 +19,11 @@ typedef struct ftk_pass_seq {
     const int16_t *depth;      /* [n_rows] row i stands at position len + depth[i]; NULL: depth i */
     const uint64_t (*mask)[2]; /* [n_rows] ancestors and self; NULL: a chain */
     int first_logits;          /* rows from here on get logits; n_rows: none */
+    const float *states; /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then */
 } ftk_pass_seq;
+
+/* What the first layer reads for a token: x[n_embd]. */
+void ftk_embed(const ftk_model *m, int32_t token, float *x);
 
 enum { FTK_OWN_ROWS = 4 }; /* rows that threads prepare each for itself, at most */
 
@@ -48,11 +52,15 @@ typedef struct ftk_forward {
     uint64_t (*chain)[2]; /* [FTK_MAX_NODES] masks of a chain */
     struct ftk_row {
         int32_t token;
+        const float *state; /* NULL: the token's embedding */
         int pos, slot;
         const ftk_kv_seq *kv;
     } * rows; /* [max_rows] */
     ftk_team team;
-    float *logits; /* [max_rows][n_vocab] rows that asked for them, in order */
+    float *logits;   /* [max_rows][n_vocab] rows that asked for them, in order */
+    float *features; /* [max_rows][n_embd] of the same rows: states after the last norm */
+    int keep;        /* passes leave the states behind this layer in states; -1: none */
+    float *states;   /* [max_rows][n_embd] of all rows; NULL until ftk_forward_keep() */
 } ftk_forward;
 
 /* context: the most tokens a sequence may have, which decides between frequencies for short and
@@ -63,5 +71,9 @@ void ftk_forward_close(ftk_forward *f);
 /* Runs the pass; the sum of n_rows is at most max_rows. Logits are left in f->logits, sequence by
  * sequence. Nothing can fail: values that are not finite show in the logits. */
 void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs);
+/* The same for the layers from `first` on, over states in place of tokens. */
+void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
+/* From now on passes keep the states behind a layer. Errors: NOMEM. */
+ftk_err ftk_forward_keep(ftk_forward *f, int layer);
 
 #endif

@@ -222,6 +222,29 @@ static ftk_err find_tensors(loader *l)
     return FTK_OK;
 }
 
+/* ---- what drafters know the model by */
+
+static uint64_t hash(uint64_t h, const void *p, size_t n)
+{
+    for (const unsigned char *b = p; n > 0; n--) h = (h ^ *b++) * 0x100000001b3u; /* FNV-1a */
+    return h;
+}
+
+/* The sizes and the norms, which stay whole numbers of floats in every quantisation of a model. */
+static void take_fingerprint(ftk_model *m)
+{
+    const ftk_hparams *hp = &m->hp;
+    const size_t bytes = (size_t)hp->n_embd * sizeof(float);
+    const uint32_t sizes[] = {(uint32_t)hp->n_layer, (uint32_t)hp->n_embd, (uint32_t)hp->n_vocab};
+    uint64_t h = hash(0xcbf29ce484222325u, sizes, sizeof sizes);
+    for (int i = 0; i < hp->n_layer; i++) {
+        h = hash(h, m->layers[i].attn_norm, bytes);
+        h = hash(h, m->layers[i].ffn_norm, bytes);
+    }
+    h = hash(h, m->output_norm, bytes);
+    snprintf(m->fingerprint, sizeof m->fingerprint, "%016" PRIx64, h);
+}
+
 /* ---- tensors that are left over */
 
 static bool is_known(const ftk_hparams *hp, const char *name)
@@ -373,6 +396,7 @@ static ftk_err load(loader *l)
     if (l->cfg->vocabulary_only) return FTK_OK;
     err = find_tensors(l);
     if (err == FTK_OK) err = check_unused(l);
+    if (err == FTK_OK) take_fingerprint(m);
     return err == FTK_OK ? pack_weights(l) : err;
 }
 
@@ -441,6 +465,7 @@ void ftk_model_get_info(const ftk_model *m, ftk_model_info *info)
         .add_bos = ftk_tokenizer_add_bos(m->tokenizer),
         .n_params = m->n_params,
         .weight_bytes = m->weight_bytes,
+        .fingerprint = m->fingerprint,
     };
     info->chat_template = ftk_tokenizer_chat_template(m->tokenizer, &info->has_chat_template);
 }

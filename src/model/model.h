@@ -57,6 +57,7 @@ struct ftk_model {
     ftk_mat embd;             /* [n_vocab][n_embd], always GGUF layout */
     ftk_mat output;           /* [n_vocab][n_embd] */
     uint64_t n_params, weight_bytes;
+    char fingerprint[17];
 };
 
 #endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The target, in the literature's word: the model a drafter drafts for, as far as drafters may use it
+ * between the passes that verify; and the trained weights of a drafter's own. */
+#ifndef FTK_TARGET_H
+#define FTK_TARGET_H
+
+#include "foretoken.h"
+
+struct ftk_mat; /* a matrix as the kernels read it */
+
+/* Functions run on the engine's threads and fail never: what they need was taken before. Rows are
+ * row-major, one after the other, at most FTK_MAX_NODES. */
+typedef struct ftk_target {
+    void *ctx;
+    int n_vocab, n_embd, n_layer;
+    /* x[n][n_embd]: what the first layer reads for these tokens. */
+    void (*embed)(void *ctx, int n, const int32_t *tokens, float *x);
+    /* y[n][n_out] = W x[n][n_in], with W one of the drafter's matrices or its head. */
+    void (*multiply)(void *ctx, const struct ftk_mat *w, int n, const float *x, float *y);
+    /* y[n][n_embd]: the target's last norm, which makes features of states. */
+    void (*last_norm)(void *ctx, int n, const float *x, float *y);
+    /* Runs the layers from `layer` on over states x[n][n_embd], taken for those behind layer - 1, as
+     * a chain that starts at the root's position, behind everything before the root; then
+     * logits[n][n_vocab], which stay valid until the next pass. The cache forgets the rows. NULL, if
+     * it has no room for them. */
+    const float *(*run_above)(void *ctx, int layer, int n, const float *x);
+} ftk_target;
+
+/* A tensor of a drafter's file: a matrix [n_out][n_in], or a vector of n_in floats (n_out is 1). */
+typedef struct ftk_weight {
+    char name[64];
+    int n_out, n_in;
+    const struct ftk_mat *matrix; /* NULL: a vector */
+    const float *vector;          /* NULL: a matrix */
+} ftk_weight;
+
+/* A drafter's file, open: general.architecture foretoken-drafter. Keys begin with the prefix
+ * foretoken.drafter. */
+typedef struct ftk_weights {
+    const char *path; /* for messages */
+    const ftk_gguf *file;
+    int n;
+    const ftk_weight *items;
+    /* The target's output matrix, [n_head][n_embd], on features: all of it, or, where the file has
+     * the key "vocab", the rows of the tokens listed there. */
+    const struct ftk_mat *head;
+    int n_head;
+    const int32_t *vocab; /* [n_head]; NULL: row i is token i */
+} ftk_weights;
+
+/* The tensor `name` of shape [n_out][n_in]; NULL, with a message, if it is not there, of another
+ * shape, or (for n_out 0, a vector of n_in) of another kind. */
+const ftk_weight *ftk_weights_get(const ftk_weights *w, const char *name, int n_out, int n_in,
+                                  const ftk_host *host);
+/* The whole number under foretoken.drafter.KEY; false, with a message, when it is missing, no number,
+ * or not in [least, most]. */
+bool ftk_weights_int(const ftk_weights *w, const char *key, int least, int most, int *out,
+                     const ftk_host *host);
+
+#endif

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What drafters may use of the model between the passes that verify; and their files. */
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "base/mem.h"
+#include "session.h"
+
+/* ---- products */
+
+enum { SMALL = 1 << 17 }; /* weights of a matrix that one thread reads sooner than two can meet */
+
+static void embed(void *ctx, int n, const int32_t *tokens, float *x)
+{
+    const ftk_session *s = ctx;
+    const ftk_model *m = s->engine->model;
+    for (int i = 0; i < n; i++) ftk_embed(m, tokens[i], x + (size_t)i * (size_t)m->hp.n_embd);
+}
+
+static void last_norm(void *ctx, int n, const float *x, float *y)
+{
+    const ftk_session *s = ctx;
+    const ftk_model *m = s->engine->model;
+    const size_t d = (size_t)m->hp.n_embd;
+    for (size_t i = 0; i < (size_t)n; i++)
+        m->kernels.rms_norm((int)d, x + i * d, m->output_norm, m->hp.norm_eps, y + i * d);
+}
+
+/* Thread ith of nth: its share of the outputs, cut at the kernels' grain. */
+static void multiply_share(const ftk_engine *e, const ftk_mat *w, int n, float *y, int ith, int nth)
+{
+    const ftk_kernels *k = &e->model->kernels;
+    const int64_t units = ((int64_t)w->n_out + k->matmul_grain - 1) / k->matmul_grain;
+    const int64_t begin = units * ith / nth * k->matmul_grain;
+    int64_t end = units * (ith + 1) / nth * k->matmul_grain;
+    if (end > w->n_out) end = w->n_out;
+    if (begin < end)
+        k->matmul(w, e->target_act, e->target_stride, n, (int)begin, (int)end, y, (size_t)w->n_out);
+}
+
+static void multiply(void *ctx, const ftk_mat *w, int n, const float *x, float *y)
+{
+    ftk_engine *e = ((const ftk_session *)ctx)->engine;
+    for (int i = 0; i < n; i++)
+        e->model->kernels.act_pack(w->type, w->n_in, x + (size_t)i * (size_t)w->n_in,
+                                   e->target_act + (size_t)i * e->target_stride);
+#ifdef _OPENMP
+    ftk_team *const team = &e->forward.team;
+    if ((int64_t)w->n_out * w->n_in > SMALL && team->active > 1) {
+#pragma omp parallel num_threads(team->active)
+        {
+            const int nth = omp_get_num_threads();
+            multiply_share(e, w, n, y, omp_get_thread_num(), nth);
+            if (nth > 1) ftk_team_wait(team, nth); /* the region's own end would spin for long */
+        }
+        return;
+    }
+#endif
+    multiply_share(e, w, n, y, 0, 1);
+}
+
+/* ---- upper layers */
+
+static const float *run_above(void *ctx, int layer, int n, const float *x)
+{
+    ftk_session *s = ctx;
+    ftk_forward *f = &s->engine->forward;
+    if (ftk_kv_reserve(&s->kv, n) != FTK_OK) return NULL;
+    const ftk_pass_seq seq = {.kv = &s->kv, .n_rows = n, .states = x};
+    ftk_forward_run_above(f, &seq, 1, layer);
+    return f->logits;
+}
+
+void ftk_target_init(ftk_target *t, ftk_session *s)
+{
+    const ftk_hparams *hp = &s->engine->model->hp;
+    *t = (ftk_target){
+        .ctx = s,
+        .n_vocab = hp->n_vocab,
+        .n_embd = hp->n_embd,
+        .n_layer = hp->n_layer,
+        .embed = embed,
+        .multiply = multiply,
+        .last_norm = last_norm,
+        .run_above = run_above,
+    };
+}
+
+/* ---- files */
+
+int ftk_drafter_index(const char *name, size_t n)
+{
+    for (int i = 0; ftk_drafter_list[i]; i++)
+        if (strlen(ftk_drafter_list[i]->name) == n &&
+            memcmp(ftk_drafter_list[i]->name, name, n) == 0)
+            return i;
+    return -1;
+}
+
+/* Work space for products of rows up to this long. */
+static ftk_err make_room(ftk_engine *e, int widest)
+{
+    const size_t stride = e->model->kernels.act_bytes(FTK_TYPE_F32, widest);
+    if (stride <= e->target_stride) return FTK_OK;
+    char *act = ftk_alloc_raw(&e->host, FTK_MAX_NODES, stride);
+    if (!act) return ftk_fail(&e->host, FTK_ERR_NOMEM, "no memory for a drafter's products");
+    ftk_release(&e->host, e->target_act);
+    e->target_act = act;
+    e->target_stride = stride;
+    return FTK_OK;
+}
+
+static ftk_err add_opened(ftk_engine *e, ftk_drafterfile *d, ftk_str family)
+{
+    char shown[64];
+    const int i = ftk_drafter_index(family.p, family.n);
+    const ftk_drafter_ops *ops = i < 0 ? NULL : ftk_drafter_list[i];
+    const size_t n_shown = family.n < sizeof shown - 1 ? family.n : sizeof shown - 1;
+    memcpy(shown, family.p, n_shown);
+    shown[n_shown] = 0;
+    if (!ops || !ops->check)
+        return ftk_fail(&e->host, FTK_ERR_UNSUPPORTED,
+                        "%s: family \"%s\" is not one this build has a drafter for", d->path,
+                        shown);
+    if (e->files[i])
+        return ftk_fail(&e->host, FTK_ERR_INVALID, "%s: there is a drafter %s already: %s", d->path,
+                        ops->name, e->files[i]->path);
+    ftk_target sizes = {.n_vocab = e->model->hp.n_vocab,
+                        .n_embd = e->model->hp.n_embd,
+                        .n_layer = e->model->hp.n_layer};
+    ftk_err err = ops->check(&d->weights, &sizes, &e->host);
+    if (err == FTK_OK) err = make_room(e, d->widest);
+    if (err == FTK_OK && ops->wants & FTK_WANT_STATES)
+        err = ftk_forward_keep(&e->forward, ops->state_layer(&d->weights));
+    if (err == FTK_OK) e->files[i] = d;
+    return err;
+}
+
+ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path)
+{
+    if (!path) return ftk_fail(&e->host, FTK_ERR_INVALID, "no path of a drafter's file was given");
+    ftk_drafterfile *d = ftk_alloc(&e->host, 1, sizeof *d);
+    if (!d) return ftk_fail(&e->host, FTK_ERR_NOMEM, "%s: no memory for a drafter", path);
+    ftk_str family;
+    ftk_err err = ftk_drafterfile_open(d, path, e->model, &family);
+    if (err == FTK_OK) {
+        err = add_opened(e, d, family);
+        if (err != FTK_OK) ftk_drafterfile_close(d, &e->host);
+    }
+    if (err != FTK_OK) ftk_release(&e->host, d);
+    return err;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    const size_t n = strlen(s), m = strlen(end);
+    return n > m && strcmp(s + n - m, end) == 0;
+}
+
+/* Of two files of one family the first by name, not by the folder's order. */
+static bool next_name(const char *folder, const char *after, char *name, size_t cap)
+{
+    DIR *dir = opendir(folder);
+    if (!dir) return false;
+    bool found = false;
+    for (const struct dirent *f; (f = readdir(dir));) {
+        if (!ends_with(f->d_name, ".drafter.gguf") || strlen(f->d_name) >= cap) continue;
+        if (strcmp(f->d_name, after) > 0 && (!found || strcmp(f->d_name, name) < 0)) {
+            strcpy(name, f->d_name);
+            found = true;
+        }
+    }
+    closedir(dir);
+    return found;
+}
+
+ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found)
+{
+    char name[256] = "", after[256] = "", folder[4096], path[4096 + 256];
+    *n_found = 0;
+    const char *slash = beside ? strrchr(beside, '/') : NULL;
+    const size_t n_folder = slash ? (size_t)(slash - beside) : 0;
+    if (n_folder >= sizeof folder) return FTK_OK;
+    if (n_folder > 0) memcpy(folder, beside, n_folder);
+    folder[n_folder] = 0;
+    if (n_folder == 0) strcpy(folder, slash ? "/" : ".");
+    while (next_name(folder, after, name, sizeof name)) {
+        strcpy(after, name);
+        snprintf(path, sizeof path, "%s/%s", folder, name);
+        char family[32];
+        if (!ftk_drafterfile_fits(path, e->model, family, sizeof family)) continue;
+        const int i = ftk_drafter_index(family, strlen(family));
+        if (i < 0 || !ftk_drafter_list[i]->check || e->files[i]) continue;
+        const ftk_err err = ftk_engine_add_drafter(e, path);
+        if (err != FTK_OK) return err;
+        ++*n_found;
+    }
+    return FTK_OK;
+}

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Opens the file of a trained drafter. Nothing in it is trusted. */
+#include "drafterfile.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "gguf.h"
+
+#define PREFIX "foretoken.drafter."
+
+static const char architecture[] = "foretoken-drafter";
+
+/* ---- keys */
+
+static bool find_string(const ftk_gguf *file, const char *key, ftk_str *out)
+{
+    ftk_gguf_value v;
+    if (!ftk_gguf_find(file, key, &v) || v.type != FTK_GGUF_STRING) return false;
+    *out = v.s;
+    return true;
+}
+
+static bool equal(ftk_str s, const char *text)
+{
+    return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
+}
+
+bool ftk_weights_int(const ftk_weights *w, const char *key, int least, int most, int *out,
+                     const ftk_host *host)
+{
+    char name[96];
+    ftk_gguf_value v;
+    snprintf(name, sizeof name, PREFIX "%s", key);
+    int64_t i = -1;
+    if (ftk_gguf_find(w->file, name, &v)) {
+        const bool known =
+            v.type <= FTK_GGUF_I32 || v.type == FTK_GGUF_U64 || v.type == FTK_GGUF_I64;
+        const bool is_signed = v.type == FTK_GGUF_I8 || v.type == FTK_GGUF_I16 ||
+                               v.type == FTK_GGUF_I32 || v.type == FTK_GGUF_I64;
+        if (known) i = is_signed ? v.i : v.u > INT32_MAX ? -1 : (int64_t)v.u;
+    }
+    *out = (int)i;
+    if (i >= least && i <= most) return true;
+    ftk_fail(host, FTK_ERR_FORMAT, "%s: key %s is missing, or no whole number from %d to %d",
+             w->path, name, least, most);
+    return false;
+}
+
+static ftk_err check_identity(const ftk_drafterfile *d, const ftk_model *m, ftk_str *family)
+{
+    const ftk_host *h = &m->host;
+    ftk_str arch, base;
+    char shown[64];
+    if (!find_string(d->file, "general.architecture", &arch) || !equal(arch, architecture))
+        return ftk_fail(h, FTK_ERR_INVALID,
+                        "%s: is no drafter: its general.architecture is not %s; a model is named "
+                        "with -m",
+                        d->path, architecture);
+    if (!find_string(d->file, PREFIX "family", family))
+        return ftk_fail(h, FTK_ERR_FORMAT, "%s: key " PREFIX "family is missing", d->path);
+    if (!find_string(d->file, PREFIX "base", &base))
+        return ftk_fail(h, FTK_ERR_FORMAT, "%s: key " PREFIX "base is missing", d->path);
+    if (!equal(base, m->fingerprint))
+        return ftk_fail(
+            h, FTK_ERR_INVALID,
+            "%s: was trained for another model (fingerprint %s, this model's is %s): train "
+            "one for this model, see drafters/train/README.md",
+            d->path, ftk_gguf_show(shown, sizeof shown, base), m->fingerprint);
+    return FTK_OK;
+}
+
+bool ftk_drafterfile_fits(const char *path, const ftk_model *m, char *family, size_t cap)
+{
+    const ftk_host quiet = {.ctx = m->host.ctx, .alloc = m->host.alloc, .free = m->host.free};
+    ftk_gguf *file;
+    ftk_str arch, base, name;
+    if (ftk_gguf_open(&file, path, &quiet) != FTK_OK) return false;
+    const bool fits = find_string(file, "general.architecture", &arch) &&
+                      equal(arch, architecture) && find_string(file, PREFIX "base", &base) &&
+                      equal(base, m->fingerprint) && find_string(file, PREFIX "family", &name) &&
+                      name.n < cap && !memchr(name.p, 0, name.n);
+    if (fits) {
+        memcpy(family, name.p, name.n);
+        family[name.n] = 0;
+    }
+    ftk_gguf_free(file);
+    return fits;
+}
+
+/* ---- tensors */
+
+static ftk_err check_tensor(const ftk_drafterfile *d, const ftk_tensor_info *t, const ftk_host *h)
+{
+    char shown[96];
+    ftk_gguf_show(shown, sizeof shown, t->name);
+    if (t->name.n >= sizeof((ftk_weight *)0)->name || memchr(t->name.p, 0, t->name.n))
+        return ftk_fail(h, FTK_ERR_FORMAT, "%s: tensor %s has a name that no drafter uses", d->path,
+                        shown);
+    if (t->dims[2] != 1 || t->dims[3] != 1 || t->dims[0] > 1 << 20 || t->dims[1] > 1 << 20)
+        return ftk_fail(h, FTK_ERR_FORMAT,
+                        "%s: tensor %s is no vector and no matrix of up to 2^20 a side", d->path,
+                        shown);
+    if (!ftk_type_supported(t->type))
+        return ftk_fail(h, FTK_ERR_UNSUPPORTED, "%s: tensor %s has type %s, which is not supported",
+                        d->path, shown, ftk_type_name(t->type));
+    return FTK_OK;
+}
+
+/* Counts what the tensors need, and gives views of matrices still in the file. */
+static ftk_err find_tensors(ftk_drafterfile *d, const ftk_host *h, size_t *n_floats)
+{
+    *n_floats = 0;
+    for (int i = 0; i < d->weights.n; i++) {
+        ftk_tensor_info t;
+        ftk_gguf_tensor(d->file, (size_t)i, &t);
+        const ftk_err err = check_tensor(d, &t, h);
+        if (err != FTK_OK) return err;
+        ftk_weight *w = &d->items[i];
+        *w = (ftk_weight){.n_out = (int)t.dims[1], .n_in = (int)t.dims[0]};
+        memcpy(w->name, t.name.p, t.name.n);
+        d->mats[i] = (ftk_mat){(ftk_type)t.type, w->n_out, w->n_in, t.data};
+        if (t.n_dims < 2) {
+            *n_floats += t.dims[0];
+        } else {
+            w->matrix = &d->mats[i];
+            d->widest = w->n_in > d->widest ? w->n_in : d->widest;
+        }
+    }
+    return FTK_OK;
+}
+
+static ftk_err read_vectors(ftk_drafterfile *d, const ftk_model *m, size_t n_floats)
+{
+    d->vectors = ftk_alloc_raw(&m->host, n_floats, sizeof(float));
+    if (!d->vectors)
+        return ftk_fail(&m->host, FTK_ERR_NOMEM, "%s: no memory for a drafter", d->path);
+    float *at = d->vectors;
+    for (int i = 0; i < d->weights.n; i++) {
+        ftk_weight *w = &d->items[i];
+        if (w->matrix) continue;
+        m->kernels.dequant_row(d->mats[i].type, w->n_in, d->mats[i].data, at);
+        for (int j = 0; j < w->n_in; j++)
+            if (!isfinite(at[j]))
+                return ftk_fail(&m->host, FTK_ERR_FORMAT,
+                                "%s: tensor %s holds values that are not finite", d->path, w->name);
+        w->vector = at;
+        at += w->n_in;
+    }
+    return FTK_OK;
+}
+
+/* ---- the head */
+
+static ftk_err read_vocab(ftk_drafterfile *d, const ftk_model *m, bool *some)
+{
+    ftk_gguf_value v;
+    *some = ftk_gguf_find(d->file, PREFIX "vocab", &v);
+    if (!*some) return FTK_OK;
+    const uint64_t n_vocab = (uint64_t)m->hp.n_vocab;
+    if (v.type != FTK_GGUF_ARRAY || (v.elem != FTK_GGUF_U32 && v.elem != FTK_GGUF_I32) ||
+        v.count < 1 || v.count > n_vocab)
+        return ftk_fail(&m->host, FTK_ERR_FORMAT,
+                        "%s: key " PREFIX "vocab is no array of 1 to %d token ids", d->path,
+                        m->hp.n_vocab);
+    d->vocab = ftk_alloc_raw(&m->host, (size_t)v.count, sizeof *d->vocab);
+    if (!d->vocab) return ftk_fail(&m->host, FTK_ERR_NOMEM, "%s: no memory for a drafter", d->path);
+    for (uint64_t i = 0; i < v.count; i++) {
+        uint32_t id;
+        memcpy(&id, v.data + i * sizeof id, sizeof id);
+        if (id >= n_vocab || (i > 0 && (int32_t)id <= d->vocab[i - 1]))
+            return ftk_fail(&m->host, FTK_ERR_FORMAT,
+                            "%s: key " PREFIX "vocab is not a rising list of token ids", d->path);
+        d->vocab[i] = (int32_t)id;
+    }
+    d->weights.vocab = d->vocab;
+    d->weights.n_head = (int)v.count;
+    return FTK_OK;
+}
+
+/* The listed rows of the output matrix, in its GGUF layout. */
+static void *gather_rows(const ftk_drafterfile *d, const ftk_model *m)
+{
+    ftk_tensor_info t;
+    if (!ftk_gguf_find_tensor(m->file, "output.weight", &t))
+        ftk_gguf_find_tensor(m->file, "token_embd.weight", &t); /* tied; the loader has seen it */
+    const size_t row = (size_t)(t.size / t.dims[1]);
+    char *rows = ftk_alloc_raw(&m->host, (size_t)d->weights.n_head, row);
+    for (int i = 0; rows && i < d->weights.n_head; i++)
+        memcpy(rows + (size_t)i * row, (const char *)t.data + (size_t)d->vocab[i] * row, row);
+    return rows;
+}
+
+/* ---- packing */
+
+static size_t packed_bytes(const ftk_model *m, const ftk_mat *w)
+{
+    return (m->kernels.pack_bytes(w->type, w->n_out, w->n_in) + 63) / 64 * 64;
+}
+
+static void *pack(const ftk_model *m, ftk_mat *w, void *at)
+{
+    const size_t n = packed_bytes(m, w);
+    if (n == 0) return at;
+    m->kernels.pack(w->type, w->n_out, w->n_in, w->data, at);
+    w->data = at;
+    return (char *)at + n;
+}
+
+/* Where a level reads weights in place, the gathered rows stay as the head's; else they are packed
+ * and let go. */
+static ftk_err pack_all(ftk_drafterfile *d, const ftk_model *m, bool some)
+{
+    const ftk_host *h = &m->host;
+    ftk_mat *head = &d->mats[d->weights.n];
+    *head = m->output;
+    void *rows = NULL;
+    if (some) {
+        rows = gather_rows(d, m);
+        if (!rows) return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory for a drafter", d->path);
+        *head = (ftk_mat){m->output.type, d->weights.n_head, m->hp.n_embd, rows};
+    }
+    size_t bytes = some ? packed_bytes(m, head) : 0;
+    const bool in_place = bytes == 0;
+    for (int i = 0; i < d->weights.n; i++)
+        if (d->items[i].matrix) bytes += packed_bytes(m, &d->mats[i]);
+    d->packed = ftk_alloc_raw(h, bytes, 1);
+    if (!d->packed) {
+        ftk_release(h, rows);
+        return ftk_fail(h, FTK_ERR_NOMEM, "%s: needs %zu MiB for a drafter", d->path, bytes >> 20);
+    }
+    void *at = d->packed;
+    for (int i = 0; i < d->weights.n; i++)
+        if (d->items[i].matrix) at = pack(m, &d->mats[i], at);
+    if (some) pack(m, head, at);
+    if (some && in_place)
+        d->rows = rows;
+    else
+        ftk_release(h, rows);
+    d->weights.head = head;
+    d->widest = m->hp.n_embd > d->widest ? m->hp.n_embd : d->widest;
+    return FTK_OK;
+}
+
+/* ---- life */
+
+static ftk_err open_parts(ftk_drafterfile *d, const char *path, const ftk_model *m, ftk_str *family)
+{
+    const ftk_host *h = &m->host;
+    d->path = ftk_alloc(h, strlen(path) + 1, 1);
+    if (!d->path) return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory for a drafter", path);
+    memcpy(d->path, path, strlen(path));
+    ftk_err err = ftk_gguf_open(&d->file, path, h);
+    if (err == FTK_OK) err = check_identity(d, m, family);
+    if (err != FTK_OK) return err;
+    const size_t n = ftk_gguf_n_tensors(d->file);
+    if (n < 1 || n > 4096)
+        return ftk_fail(h, FTK_ERR_FORMAT, "%s: %zu tensors: a drafter has 1 to 4096", path, n);
+    d->items = ftk_alloc(h, n, sizeof *d->items);
+    d->mats = ftk_alloc(h, n + 1, sizeof *d->mats);
+    if (!d->items || !d->mats)
+        return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory for a drafter", path);
+    d->weights = (ftk_weights){
+        .path = d->path, .file = d->file, .n = (int)n, .items = d->items, .n_head = m->hp.n_vocab};
+    size_t n_floats;
+    bool some = false;
+    err = find_tensors(d, h, &n_floats);
+    if (err == FTK_OK) err = read_vectors(d, m, n_floats);
+    if (err == FTK_OK) err = read_vocab(d, m, &some);
+    return err == FTK_OK ? pack_all(d, m, some) : err;
+}
+
+ftk_err ftk_drafterfile_open(ftk_drafterfile *d, const char *path, const ftk_model *m,
+                             ftk_str *family)
+{
+    *d = (ftk_drafterfile){0};
+    const ftk_err err = open_parts(d, path, m, family);
+    if (err != FTK_OK) ftk_drafterfile_close(d, &m->host);
+    return err;
+}
+
+void ftk_drafterfile_close(ftk_drafterfile *d, const ftk_host *h)
+{
+    ftk_release(h, d->rows);
+    ftk_release(h, d->packed);
+    ftk_release(h, d->vocab);
+    ftk_release(h, d->vectors);
+    ftk_release(h, d->mats);
+    ftk_release(h, d->items);
+    ftk_gguf_free(d->file);
+    ftk_release(h, d->path);
+    *d = (ftk_drafterfile){0};
+}
+
+const ftk_weight *ftk_weights_get(const ftk_weights *w, const char *name, int n_out, int n_in,
+                                  const ftk_host *host)
+{
+    for (int i = 0; i < w->n; i++) {
+        const ftk_weight *t = &w->items[i];
+        if (strcmp(t->name, name) != 0) continue;
+        if (t->n_in == n_in && (n_out == 0 ? t->vector != NULL : t->matrix && t->n_out == n_out))
+            return t;
+        ftk_fail(host, FTK_ERR_FORMAT, "%s: tensor %s has shape [%d, %d] instead of [%d, %d]",
+                 w->path, name, t->n_in, t->n_out, n_in, n_out == 0 ? 1 : n_out);
+        return NULL;
+    }
+    ftk_fail(host, FTK_ERR_FORMAT, "%s: tensor %s is missing", w->path, name);
+    return NULL;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Files of trained drafters: opened, checked against the model they were trained for, packed. */
+#ifndef FTK_DRAFTERFILE_H
+#define FTK_DRAFTERFILE_H
+
+#include "base/target.h"
+#include "model.h"
+
+typedef struct ftk_drafterfile {
+    ftk_weights weights; /* views of what follows */
+    char *path;
+    ftk_gguf *file;
+    ftk_weight *items;
+    struct ftk_mat *mats; /* [n + 1]: of the items, and the head */
+    float *vectors;
+    void *packed;
+    void *rows; /* the head's, where they are read in place */
+    int32_t *vocab;
+    int widest; /* the longest row a matrix reads */
+} ftk_drafterfile;
+
+/* Whether the file is a drafter for this model, and its family's name if that is shorter than cap; no
+ * message, whatever is wrong with it. */
+bool ftk_drafterfile_fits(const char *path, const ftk_model *m, char *family, size_t cap);
+/* *family: the name it states, in the file. Errors: those of ftk_gguf_open(); FORMAT (a key or tensor
+ * is malformed), UNSUPPORTED (a type), INVALID (no drafter, or one for another model), NOMEM. */
+ftk_err ftk_drafterfile_open(ftk_drafterfile *d, const char *path, const ftk_model *m,
+                             ftk_str *family);
+void ftk_drafterfile_close(ftk_drafterfile *d, const ftk_host *host);
+
+#endif
