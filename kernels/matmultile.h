@@ -142,8 +142,8 @@ typedef void (*tile_fn)(const tile *t, int rows);
     X(F32)                                                                                         \
     X(F16)                                                                                         \
     X(BF16)                                                                                        \
-    X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL)      \
-        X(IQ4_XS)
+    X(Q8_0)                                                                                        \
+    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
 #define TILE_FN(name)                                                                              \
     static __attribute__((noinline)) void tile_##name(const tile *t, int rows)                     \
     {                                                                                              \

@@ -344,15 +344,12 @@ FTK_API int ftk_engine_threads(const ftk_engine *e);
 /* Measured seconds of a pass over rows rows (1..128). */
 FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
 
-/* Adds the trained weights of a drafter: sessions opened from now on may draft with its family. One file
- * of each family. Not while a session of this engine is open. Errors: those of ftk_gguf_open(); INVALID
- * (no drafter's file, trained for another model, a second one of its family), FORMAT, UNSUPPORTED,
- * NOMEM. */
+/* Adds the trained weights of a drafter, a GGUF file of the architecture foretoken-drafter: sessions
+ * opened from now on may draft with its family. One file of each family. No family that needs one is
+ * in this version, so every file is refused, and the line says why. Errors: those of ftk_gguf_open();
+ * INVALID (no drafter's file, trained for another model, a second one of its family), FORMAT,
+ * UNSUPPORTED, NOMEM. */
 FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
-/* Adds all *.drafter.gguf in the folder of the file `beside` (the model's, say) that were trained for
- * this model, by name, one of each family that has none yet; *n_found gets their number. Others are
- * passed over. Errors: as above. */
-FTK_API ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found);
 
 /* Sum of the natural logarithms of the probabilities the model gives tokens[1..n), each after all
  * before it; for perplexity. n is 1 to the engine's KV slots. Errors: INVALID, CONTEXT (the KV

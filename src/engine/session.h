@@ -60,6 +60,8 @@ struct ftk_session {
 
 /* What drafters may use of the model; s outlives it. */
 void ftk_target_init(ftk_target *t, ftk_session *s);
+/* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
+ftk_err ftk_target_room(ftk_engine *e, int widest);
 /* The index of a family in ftk_drafter_list, or -1. */
 int ftk_drafter_index(const char *name, size_t n);
 

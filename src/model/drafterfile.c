@@ -73,33 +73,12 @@ static ftk_err check_identity(const ftk_drafterfile *d, const ftk_model *m, ftk_
     return FTK_OK;
 }
 
-bool ftk_drafterfile_fits(const char *path, const ftk_model *m, char *family, size_t cap)
-{
-    const ftk_host quiet = {.ctx = m->host.ctx, .alloc = m->host.alloc, .free = m->host.free};
-    ftk_gguf *file;
-    ftk_str arch, base, name;
-    if (ftk_gguf_open(&file, path, &quiet) != FTK_OK) return false;
-    const bool fits = find_string(file, "general.architecture", &arch) &&
-                      equal(arch, architecture) && find_string(file, PREFIX "base", &base) &&
-                      equal(base, m->fingerprint) && find_string(file, PREFIX "family", &name) &&
-                      name.n < cap && !memchr(name.p, 0, name.n);
-    if (fits) {
-        memcpy(family, name.p, name.n);
-        family[name.n] = 0;
-    }
-    ftk_gguf_free(file);
-    return fits;
-}
-
 /* ---- tensors */
 
 static ftk_err check_tensor(const ftk_drafterfile *d, const ftk_tensor_info *t, const ftk_host *h)
 {
     char shown[96];
     ftk_gguf_show(shown, sizeof shown, t->name);
-    if (t->name.n >= sizeof((ftk_weight *)0)->name || memchr(t->name.p, 0, t->name.n))
-        return ftk_fail(h, FTK_ERR_FORMAT, "%s: tensor %s has a name that no drafter uses", d->path,
-                        shown);
     if (t->dims[2] != 1 || t->dims[3] != 1 || t->dims[0] > 1 << 20 || t->dims[1] > 1 << 20)
         return ftk_fail(h, FTK_ERR_FORMAT,
                         "%s: tensor %s is no vector and no matrix of up to 2^20 a side", d->path,
@@ -121,7 +100,7 @@ static ftk_err find_tensors(ftk_drafterfile *d, const ftk_host *h, size_t *n_flo
         if (err != FTK_OK) return err;
         ftk_weight *w = &d->items[i];
         *w = (ftk_weight){.n_out = (int)t.dims[1], .n_in = (int)t.dims[0]};
-        memcpy(w->name, t.name.p, t.name.n);
+        snprintf(w->name, sizeof w->name, "%.*s", (int)t.name.n, t.name.p); /* 63 bytes at most */
         d->mats[i] = (ftk_mat){(ftk_type)t.type, w->n_out, w->n_in, t.data};
         if (t.n_dims < 2) {
             *n_floats += t.dims[0];
