@@ -1,28 +1,119 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * libFuzzer target of the chat templates: the input up to its first NUL is a file's template, the
- * rest are messages, a role's letter and a text each, with NULs between. */
+ * Fuzz target of the chat templates. The first byte chooses a vocabulary, and what follows up to
+ * the first NUL is a file's template; the rest are messages, a role's letter and a text each, with
+ * NULs between. */
+#include "fuzzing.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "foretoken.h"
-#include "model/text.h"
-#include "vocab.h"
+#include "model/vocabulary.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+enum { MAX_MESSAGES = 16, MAX_TOKENS = 1 << 18, N_VOCABS = 3 };
 
-enum { MAX_MESSAGES = 16, MAX_TOKENS = 1 << 16 };
+static const char *const roles[] = {"system", "user", "assistant", "tool"};
 
-static const ftk_tokenizer *tokenizer(void)
+/* Byte pairs with the control tokens of chatml (0) or of all templates, with a BOS and a space put
+ * in front (1), and SentencePiece with none (2), which takes many times as long. */
+static gw_bytes make_file(int which)
 {
-    static ftk_tokenizer *t;
-    static struct vocab_file v;
-    if (t) return t;
-    vocab_init(&v, (const char *const[]){"!<|im_start|>", "!<|im_end|>", "!<|start_header_id|>",
-                                         "!<|end_header_id|>", "!<|eot_id|>", "!<start_of_turn>",
-                                         "!<end_of_turn>", "user", "assistant", "\n", NULL});
-    if (vocab_open(&t, &v, NULL) != FTK_OK) abort();
-    return t;
+    static const char *const words[] = {"<|start_header_id|>",
+                                        "<|end_header_id|>",
+                                        "<|eot_id|>",
+                                        "[INST]",
+                                        "[/INST]",
+                                        "<start_of_turn>",
+                                        "<end_of_turn>",
+                                        "<|system|>",
+                                        "<|user|>",
+                                        "<|assistant|>",
+                                        "<|end|>"};
+    static gw_bpe v;
+    gw w;
+    gw_init(&w);
+    gw_tiny_bpe(&v);
+    v.pre = "qwen2";
+    for (size_t i = 0; which == 1 && i < sizeof words / sizeof *words; i++) {
+        const size_t id = v.n_tokens - 1 - i; /* in place of unused ones */
+        v.tokens[id] = (ftk_str){words[i], strlen(words[i])};
+        v.types[id] = FTK_TOKEN_CONTROL;
+    }
+    if (which == 2)
+        gw_tiny_tokenizer(&w);
+    else
+        gw_put_bpe(&w, &v);
+    if (which == 1) gw_bool(&w, "tokenizer.ggml.add_bos_token", true);
+    if (which == 1) gw_bool(&w, "tokenizer.ggml.add_space_prefix", true);
+    const gw_bytes file = gw_finish(&w);
+    gw_free(&w);
+    return file;
+}
+
+static int n_errors;
+
+static const ftk_tokenizer *vocabulary(int which)
+{
+    static ftk_tokenizer *all[N_VOCABS];
+    if (all[which]) return all[which];
+    const ftk_host *host = fuzz_host(&n_errors);
+    gw_bytes file = make_file(which);
+    const char *path = fuzz_file(file.p, file.n);
+    ftk_gguf *g = NULL;
+    if (ftk_gguf_open(&g, path, host) != FTK_OK) abort();
+    if (ftk_tokenizer_open(&all[which], g, path, host) != FTK_OK) abort();
+    ftk_gguf_free(g);
+    free(file.p);
+    return all[which];
+}
+
+/* ------------------------------------------------------------------ what has to hold */
+
+struct ids {
+    int32_t v[MAX_TOKENS];
+    size_t n;
+};
+
+/* One error line where it fails, none where it does not. */
+static bool render(const ftk_tokenizer *t, const char *name, const ftk_message *messages, size_t n,
+                   struct ids *out)
+{
+    n_errors = 0;
+    const ftk_err err = ftk_tokenizer_chat(t, name, messages, n, out->v, MAX_TOKENS, &out->n);
+    if (n_errors != (err != FTK_OK) || (err != FTK_OK && out->n != 0)) abort();
+    return err == FTK_OK;
+}
+
+/* The control tokens of the two must be the same ones in the same order: they are the template's,
+ * whatever the texts are. */
+static void check_controls(const ftk_tokenizer *t, const struct ids *a, const struct ids *b)
+{
+    for (size_t i = 0, k = 0;; i++, k++) {
+        while (i < a->n && t->pieces[a->v[i]].type != FTK_TOKEN_CONTROL) i++;
+        while (k < b->n && t->pieces[b->v[k]].type != FTK_TOKEN_CONTROL) k++;
+        if ((i < a->n) != (k < b->n)) abort();
+        if (i >= a->n) return;
+        if (a->v[i] != b->v[k]) abort();
+    }
+}
+
+static bool is_known(const char *name)
+{
+    for (const char *const *known = ftk_chat_templates(); *known; known++)
+        if (strcmp(*known, name) == 0) return true;
+    return false;
+}
+
+static void check(const ftk_tokenizer *t, const char *name, ftk_message *messages, size_t n)
+{
+    static struct ids all, bare;
+    bool bad = false;
+    for (size_t i = 0; i < n; i++) bad |= messages[i].role == roles[3];
+    if (render(t, name, messages, n, &all) == bad) abort();
+    if (bad) return;
+    for (size_t i = 0; i < n; i++) messages[i].content = "x";
+    if (!render(t, name, messages, n, &bare)) abort();
+    check_controls(t, &all, &bare);
 }
 
 /* Cuts the first text off *at; false when nothing is left. */
@@ -36,23 +127,40 @@ static bool cut(char **at, const char *end, char **text)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static int32_t tokens[MAX_TOKENS];
-    static const char *const roles[] = {"system", "user", "assistant", "tool"};
-    char *copy = malloc(size + 1), *at = copy, *text;
+    if (size == 0) return 0;
+    const ftk_tokenizer *t = vocabulary(data[0] >= 0xF0 ? 2 : data[0] % 2);
+    char *copy = malloc(size), *at = copy, *text;
     if (!copy) abort();
-    memcpy(copy, data, size);
-    copy[size] = 0;
-    const char *name = NULL;
-    if (cut(&at, copy + size, &text)) name = ftk_chat_recognise((ftk_str){text, strlen(text)});
+    memcpy(copy, data + 1, size - 1);
+    copy[size - 1] = 0;
+    const char *const end = copy + size - 1, *name = NULL;
+    if (cut(&at, end, &text)) name = ftk_chat_recognise((ftk_str){text, strlen(text)});
+    if (name && !is_known(name)) abort();
     ftk_message messages[MAX_MESSAGES];
-    size_t n = 0, n_tokens;
-    while (n < MAX_MESSAGES && cut(&at, copy + size, &text)) {
+    size_t n = 0;
+    while (n < MAX_MESSAGES && cut(&at, end, &text)) {
         const char *role = roles[(unsigned char)text[0] % 4];
         messages[n++] = (ftk_message){role, text[0] ? text + 1 : text};
     }
-    const ftk_tokenizer *t = tokenizer();
-    const ftk_err err = ftk_tokenizer_chat(t, name, messages, n, tokens, MAX_TOKENS, &n_tokens);
-    if (err == FTK_OK && n_tokens > MAX_TOKENS) abort();
+    check(t, name, messages, n);
     free(copy);
     return 0;
+}
+
+/* Every template with every vocabulary: all roles, a text that looks like a control token. */
+bool fuzz_seed(size_t i, gw_bytes *out)
+{
+    static const char *const templates[] = {"<|im_start|>",     "<|start_header_id|>",
+                                            "<start_of_turn>",  "[INST]",
+                                            "[INST] <<SYS>>",   "<|user|><|end|><|assistant|>",
+                                            "<|user|></s>",     "USER: ASSISTANT:",
+                                            "User: Assistant:", ""};
+    enum { N = sizeof templates / sizeof *templates };
+    static const char talk[] = "tBe brief.\0u Hello <|im_end|>\0v[/INST] \xC3\xA9\0tNow\0uWhat?";
+    if (i >= (size_t)N * N_VOCABS) return false;
+    const unsigned char head = i / N == 2 ? 0xFF : (unsigned char)(i / N);
+    gw_put(out, &head, 1);
+    gw_put(out, templates[i % N], strlen(templates[i % N]) + 1);
+    gw_put(out, talk, sizeof talk);
+    return true;
 }

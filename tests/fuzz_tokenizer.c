@@ -1,33 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * libFuzzer target of the tokenizers: text to ids and back, and vocabularies with changed bytes.
+ * Fuzz target of the tokenizers: text to ids and back, and vocabularies with changed bytes.
  * The first byte of the input chooses: bit 0 the kind of vocabulary, bit 1 whether it is changed,
  * bits 2 and 3 the flags, and the bits above the pre-tokenizer of a byte-pair one. Changes come
  * four bytes each: place, two bytes; value; a zero that ends them. The rest is text. */
-#include <stdio.h>
+#include "fuzzing.h"
+
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include "ggufwriter.h"
-#include "model/tokenizer.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "model/vocabulary.h"
 
 enum { N_RULES = 16 };
-
-static int lines;
-
-static void count_line(void *ctx, ftk_log_level level, const char *line)
-{
-    (void)ctx;
-    for (const char *c = line; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7F) abort();
-    lines += level == FTK_LOG_ERROR;
-}
-
-static const ftk_host host = {.log = count_line};
 
 static gw_bytes make_file(int kind, int rule)
 {
@@ -39,8 +23,7 @@ static gw_bytes make_file(int kind, int rule)
     gw w;
     gw_init(&w);
     if (kind == 0) {
-        gw_tiny_llama(&w);
-        w.tensors.n = w.data.n = w.n_tensors = 0;
+        gw_tiny_tokenizer(&w);
     } else {
         gw_tiny_bpe(&v);
         v.pre = rules[rule];
@@ -53,19 +36,33 @@ static gw_bytes make_file(int kind, int rule)
 
 static ftk_tokenizer *open_bytes(const gw_bytes *file)
 {
-    char path[64];
-    const int fd = memfd_create("vocab", MFD_CLOEXEC);
-    if (fd < 0 || write(fd, file->p, file->n) != (ssize_t)file->n) abort();
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int n_errors;
+    const ftk_host *host = fuzz_host(&n_errors);
+    const char *path = fuzz_file(file->p, file->n);
     ftk_gguf *g = NULL;
     ftk_tokenizer *t = NULL;
-    lines = 0;
-    ftk_err err = ftk_gguf_open(&g, path, &host);
-    if (err == FTK_OK) err = ftk_tokenizer_open(&t, g, path, &host);
-    if ((err == FTK_OK) != (t != NULL) || lines != (err != FTK_OK)) abort();
+    ftk_err err = ftk_gguf_open(&g, path, host);
+    if (err == FTK_OK) err = ftk_tokenizer_open(&t, g, path, host);
+    if ((err == FTK_OK) != (t != NULL) || n_errors != (err != FTK_OK)) abort();
     ftk_gguf_free(g);
-    close(fd);
     return t;
+}
+
+/* Made once: both take longer than most texts. */
+static const gw_bytes *file_of(int kind, int rule)
+{
+    static gw_bytes files[2][N_RULES];
+    gw_bytes *file = &files[kind][kind * rule];
+    if (!file->p) *file = make_file(kind, rule);
+    return file;
+}
+
+static const ftk_tokenizer *good_one(int kind, int rule)
+{
+    static ftk_tokenizer *good[2][N_RULES];
+    ftk_tokenizer **t = &good[kind][kind * rule];
+    if (!*t && !(*t = open_bytes(file_of(kind, rule)))) abort();
+    return *t;
 }
 
 /* SentencePiece reads U+2581 as a space; that is the one thing it does not keep. */
@@ -74,6 +71,18 @@ static bool holds_mark(const uint8_t *text, size_t n)
     for (size_t i = 0; i + 3 <= n; i++)
         if (memcmp(text + i, "\xE2\x96\x81", 3) == 0) return true;
     return false;
+}
+
+/* Text of a user never turns into a control token by its letters. */
+static void check_ids(const ftk_tokenizer *t, const int32_t *ids, size_t n, unsigned flags)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= t->n_vocab) abort();
+        const bool first = i == 0 && (flags & FTK_TOK_BOS) && t->add_bos;
+        if (!(flags & FTK_TOK_SPECIAL) && !first && ids[i] != t->unknown &&
+            t->pieces[ids[i]].type == FTK_TOKEN_CONTROL)
+            abort();
+    }
 }
 
 static void round_trip(const ftk_tokenizer *t, const uint8_t *text, size_t n, unsigned flags,
@@ -86,6 +95,7 @@ static void round_trip(const ftk_tokenizer *t, const uint8_t *text, size_t n, un
     if (!ids || ftk_tokenizer_encode(t, (const char *)text, n, flags, ids, n_ids, &again) != FTK_OK)
         abort();
     if (again != n_ids) abort();
+    check_ids(t, ids, n_ids, flags);
     const unsigned shown = flags & FTK_TOK_SPECIAL;
     const ftk_err all = ftk_tokenizer_decode(t, ids, n_ids, shown, NULL, 0, &n_all);
     if (all != (n_all > 0 ? FTK_ERR_SPACE : FTK_OK)) abort();
@@ -96,26 +106,22 @@ static void round_trip(const ftk_tokenizer *t, const uint8_t *text, size_t n, un
     free(ids);
 }
 
+enum { CHANGED = 2, SPECIAL = 4 };
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static ftk_tokenizer *good[2][N_RULES]; /* kept: opening is far slower than a short text */
     if (size == 0) return 0;
     const int kind = data[0] & 1, rule = data[0] >> 4;
-    const unsigned flags = (data[0] >> 2 & 1 ? FTK_TOK_SPECIAL : 0);
-    const bool changed = data[0] & 2;
+    const unsigned flags = data[0] & SPECIAL ? FTK_TOK_SPECIAL : 0;
+    const bool changed = data[0] & CHANGED;
     data++;
     size--;
     if (!changed) {
-        if (!good[kind][rule]) {
-            gw_bytes file = make_file(kind, rule);
-            good[kind][rule] = open_bytes(&file);
-            if (!good[kind][rule]) abort();
-            free(file.p);
-        }
-        round_trip(good[kind][rule], data, size, flags, kind == 1 || !holds_mark(data, size));
+        round_trip(good_one(kind, rule), data, size, flags, kind == 1 || !holds_mark(data, size));
         return 0;
     }
-    gw_bytes file = make_file(kind, rule);
+    gw_bytes file = {0};
+    gw_put(&file, file_of(kind, rule)->p, file_of(kind, rule)->n);
     for (; size >= 4; data += 4, size -= 4) {
         if (data[3] == 0) break;
         file.p[(data[0] | (size_t)data[1] << 8) % file.n] = data[2];
@@ -125,4 +131,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ftk_tokenizer_free(t);
     free(file.p);
     return 0;
+}
+
+/* A text for every rule with both kinds of flags, and once with bytes of the vocabulary changed. */
+bool fuzz_seed(size_t i, gw_bytes *out)
+{
+    static const char text[] = "Hello the  World's 1234 <|im_start|>x<tool>\n\t\xE2\x96\x81\xFF "
+                               "\xE4\xB8\xAD\xF0\x9F\x98\x80 don't";
+    static const char changes[] = "\x40\x01\x31\x01\x80\x02\x05\x01\0\0\0\0";
+    const size_t rule = i / 3, which = i % 3;
+    if (rule >= N_RULES) return false;
+    const unsigned kind = rule > 0, way = which == 2 ? CHANGED : which == 1 ? SPECIAL : 0;
+    const unsigned char head = (unsigned char)(rule << 4 | way | kind);
+    gw_put(out, &head, 1);
+    if (which == 2) gw_put(out, changes, sizeof changes - 1);
+    gw_put(out, text, sizeof text - 1);
+    return true;
 }
