@@ -11,7 +11,7 @@
 #include "kernels/panel.h"
 #include "kernels/vector.h"
 
-enum { WIDTH = 8, TILE = 4 };
+enum { WIDTH = 8, TILE = 4, PANELS = 1 };
 
 typedef __m256i vi;
 typedef __m256 vf;

@@ -3,7 +3,8 @@
  * A block of packed weights: its codes, its scales, and what it adds to a product. The arithmetic is
  * defined before by the including file.
  *
- * - WIDTH: lanes, which are output rows; TILE: activation rows of a tile, at most 8.
+ * - WIDTH: lanes, which are output rows; TILE: activation rows of a tile, at most 8; PANELS: panels
+ *   of a tile of several rows, 1 or 2.
  * - vi, vf: a vector of integers, of floats. vi_load(p), vi_bits(v, from, to, mask): in each byte
  *   the bits of `mask` come from v moved from bit `from` to bit `to`; vi_or_bits(base, ...): the
  *   same, or base. vi_lookup(v): the values of IQ4 codes, as dots_add() wants them.
@@ -22,7 +23,7 @@
 #include "kernels/blocks.h"
 #include "kernels/panel.h"
 
-/* A panel against `rows` activation rows: y[r][0..n_out). */
+/* Panels against activation rows: y[r][0..n_out). */
 typedef struct tile {
     const unsigned char *panel;
     size_t scale_bytes, panel_bytes;
@@ -35,6 +36,10 @@ typedef struct tile {
     size_t ldy;
     int n_out;
 } tile;
+
+/* Fewer rows leave the weights to the processor's own prefetcher, which is then far enough ahead:
+ * instructions that prefetch would take the place of loads. */
+enum { PREFETCH_ROWS = 4 };
 
 /* n bytes of the weights that come next. A tile alone is in a hurry, and the first-level cache has
  * few places for lines on their way; with more tiles there is time to bring them there. */

@@ -14,8 +14,8 @@
 #include "foretoken.h"
 
 enum {
-    FTK_PAGE = 64,     /* KV slots per page */
-    FTK_ATTN_TILE = 8, /* query rows the attention entry takes at once, at most */
+    FTK_PAGE = 64,      /* KV slots per page */
+    FTK_ATTN_TILE = 16, /* query rows the attention entry takes at once, at most */
     FTK_MAX_HEAD_DIM = 256,
     FTK_QBLOCK = 32, /* elements that share a scale of the activations */
     FTK_QUNIT = 256, /* elements of a block of the K types and IQ4_XS */

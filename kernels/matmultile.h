@@ -13,11 +13,21 @@
 
 enum { MOST_PANELS = 2 };
 
-/* Types of which one row alone goes through two neighbouring panels at once: memory then has more to
- * do at a time. The K types, with more arithmetic for the same bytes, do not gain. */
-INLINE bool in_pairs(ftk_type type)
+/* Neighbouring panels that go through a tile together. Several rows: as many as registers allow,
+ * for each broadcast of activations then serves them all; floats and types with a scale per 16 have
+ * two sums per row and panel. One row alone: two where that gives memory more to do at a time; the K
+ * types, with more arithmetic for the same bytes, do not gain. */
+INLINE int panels_of(ftk_type type, int rows)
 {
-    return ftk_type_form(type).unit == FTK_QBLOCK;
+    const ftk_form f = ftk_type_form(type);
+    if (rows == 1) return f.unit == FTK_QUNIT ? 1 : MOST_PANELS;
+    return f.sub == FTK_QBLOCK || rows <= TILE / 2 ? PANELS : 1;
+}
+
+INLINE void store_sums(const tile *t, int rows, int panels, vf acc[MOST_PANELS][TILE])
+{
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int p = 0; p < panels; p++)
+        vf_store(t->y + (size_t)r * t->ldy + p * WIDTH, panels > 1 ? WIDTH : t->n_out, acc[p][r]);
 }
 
 INLINE void block_tile(const tile *t, ftk_type type, int rows, int panels)
@@ -45,85 +55,95 @@ INLINE void block_tile(const tile *t, ftk_type type, int rows, int panels)
         }
         at += WIDTH * (f.min ? 2 : 1) * sizeof(uint16_t);
         for (int i = 0; i < per_unit; i++, b++, w += bytes, next += step) {
+            dots dot[MOST_PANELS][TILE];
             UNROLL for (int p = 0; p < panels; p++)
             {
                 const size_t off = (size_t)p * t->panel_bytes;
-                const scales s = read_scales(type, d[p], dm[p], at + off);
-                prefetch(t, at + off + (size_t)panels * t->panel_bytes, 1);
-                prefetch(t, next + off, bytes);
-                dots dot[TILE];
-                UNROLL for (int r = 0; r < rows; r++) dots_start(type, x[r] + b, &dot[r]);
-                UNROLL for (int g = 0; g < 4; g++)
-                {
-                    vi v[2];
-                    unpack(type, w + off, g, v);
-                    UNROLL for (int r = 0; r < rows; r++)
-                        dots_add(type, g, v, x[r][b].q + g * FTK_GROUP, &dot[r]);
+                if (rows >= PREFETCH_ROWS) {
+                    prefetch(t, at + off + (size_t)panels * t->panel_bytes, 1);
+                    prefetch(t, next + off, bytes);
                 }
+                UNROLL for (int r = 0; r < rows; r++) dots_start(type, x[r] + b, &dot[p][r]);
+            }
+            UNROLL for (int g = 0; g < 4; g++)
+            {
+                vi v[MOST_PANELS][2];
+                UNROLL for (int p = 0; p < panels; p++)
+                    unpack(type, w + (size_t)p * t->panel_bytes, g, v[p]);
+                UNROLL for (int r = 0; r < rows; r++) UNROLL for (int p = 0; p < panels; p++)
+                    dots_add(type, g, v[p], x[r][b].q + g * FTK_GROUP, &dot[p][r]);
+            }
+            UNROLL for (int p = 0; p < panels; p++)
+            {
+                const scales s = read_scales(type, d[p], dm[p], at + (size_t)p * t->panel_bytes);
                 UNROLL for (int r = 0; r < rows; r++) acc[p][r] =
-                    add_block(type, &s, &dot[r], x[r] + b, acc[p][r]);
+                    add_block(type, &s, &dot[p][r], x[r] + b, acc[p][r]);
             }
             at += WIDTH * ftk_lane_block_scales(f);
         }
     }
+    store_sums(t, rows, panels, acc);
+}
+
+/* acc += element k of the panels by that of each row. */
+INLINE void add_element(const tile *t, ftk_type type, int rows, int panels, size_t k,
+                        const float *const *x, vf acc[MOST_PANELS][TILE])
+{
+    vf w[MOST_PANELS];
+    UNROLL for (int p = 0; p < panels; p++) w[p] =
+        vf_widen(type, t->panel + (size_t)p * t->panel_bytes, k);
     UNROLL for (int r = 0; r < rows; r++)
     {
-        UNROLL for (int p = 0; p < panels; p++) vf_store(t->y + (size_t)r * t->ldy + p * WIDTH,
-                                                         panels > 1 ? WIDTH : t->n_out, acc[p][r]);
+        const vf v = vf_set1(x[r][k]);
+        UNROLL for (int p = 0; p < panels; p++) acc[p][r] = vf_fma(w[p], v, acc[p][r]);
     }
 }
 
 /* Two sums per row, over even and odd elements, hide the latency of the multiply-add. */
-INLINE void float_tile(const tile *t, ftk_type type, int rows)
+INLINE void float_tile(const tile *t, ftk_type type, int rows, int panels)
 {
     const size_t size = WIDTH * (type == FTK_TYPE_F32 ? sizeof(float) : sizeof(uint16_t));
     const char *next = t->next;
     const float *x[TILE];
-    vf even[TILE], odd[TILE];
+    vf even[MOST_PANELS][TILE], odd[MOST_PANELS][TILE];
     UNROLL for (int r = 0; r < rows; r++)
     {
         x[r] = (const void *)(t->act + (size_t)r * t->act_stride);
-        even[r] = odd[r] = vf_zero();
+        UNROLL for (int p = 0; p < panels; p++) even[p][r] = odd[p][r] = vf_zero();
     }
-    const size_t n = (size_t)t->n_in;
-    const size_t step = 2 * size / (size_t)t->share;
+    const size_t n = (size_t)t->n_in, step = 2 * size / (size_t)t->share;
     for (size_t k = 0; k + 1 < n; k += 2, next += step) {
-        const vf w0 = vf_widen(type, t->panel, k), w1 = vf_widen(type, t->panel, k + 1);
-        prefetch(t, next, 2 * size);
-        UNROLL for (int r = 0; r < rows; r++)
-        {
-            even[r] = vf_fma(w0, vf_set1(x[r][k]), even[r]);
-            odd[r] = vf_fma(w1, vf_set1(x[r][k + 1]), odd[r]);
-        }
+        UNROLL for (int p = 0; p < panels && rows >= PREFETCH_ROWS; p++)
+            prefetch(t, next + (size_t)p * t->panel_bytes, 2 * size);
+        add_element(t, type, rows, panels, k, x, even);
+        add_element(t, type, rows, panels, k + 1, x, odd);
     }
-    if (n % 2) {
-        const vf w = vf_widen(type, t->panel, n - 1);
-        UNROLL for (int r = 0; r < rows; r++) even[r] = vf_fma(w, vf_set1(x[r][n - 1]), even[r]);
-    }
-    UNROLL for (int r = 0; r < rows; r++)
-        vf_store(t->y + (size_t)r * t->ldy, t->n_out, vf_add(even[r], odd[r]));
+    if (n % 2) add_element(t, type, rows, panels, n - 1, x, even);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int p = 0; p < panels; p++) even[p][r] =
+        vf_add(even[p][r], odd[p][r]);
+    store_sums(t, rows, panels, even);
 }
 
-/* type and rows are constants where this is called, so that one branch remains. */
-INLINE void any_tile(const tile *t, ftk_type type, int rows)
+/* type, rows and panels are constants where this is called, so that one branch remains. */
+INLINE void any_tile(const tile *t, ftk_type type, int rows, int panels)
 {
     if (ftk_type_form(type).bits)
-        block_tile(t, type, rows, 1);
+        block_tile(t, type, rows, panels);
     else
-        float_tile(t, type, rows);
+        float_tile(t, type, rows, panels);
 }
 
 #define TILE_ROWS(rows)                                                                            \
     case rows:                                                                                     \
-        if (rows <= TILE) any_tile(t, type, rows <= TILE ? rows : TILE);                           \
+        if (rows > TILE) break;                                                                    \
+        if (t->panels > 1 && (rows == 1 || panels_of(type, rows) > 1))                             \
+            any_tile(t, type, rows, MOST_PANELS);                                                  \
+        else                                                                                       \
+            any_tile(t, type, rows, 1);                                                            \
         break;
 
 INLINE void tile_rows(const tile *t, ftk_type type, int rows)
 {
-    if (in_pairs(type) && t->panels == MOST_PANELS) {
-        block_tile(t, type, 1, MOST_PANELS);
-        return;
-    }
     switch (rows) {
         TILE_ROWS(1)
         TILE_ROWS(2)
@@ -167,13 +187,13 @@ static void matmul_tiles(const ftk_mat *w, const void *act, size_t act_stride, i
 {
     const tile_fn run = tile_of(w->type);
     const size_t panel_bytes = ftk_panel_bytes(w->type, WIDTH, w->n_in);
+    const int panels = panels_of(w->type, n_rows);
     const int n_tiles = (n_rows + TILE - 1) / TILE;
     tile t = {.n_in = w->n_in, .act_stride = act_stride, .ldy = ldy, .share = n_tiles};
     t.panel_bytes = panel_bytes;
     t.scale_bytes = ftk_panel_scale_bytes(w->type, WIDTH, w->n_in);
     for (int o = o0; o < o1; o += WIDTH * t.panels) {
-        t.panels =
-            n_rows == 1 && in_pairs(w->type) && o1 - o >= WIDTH * MOST_PANELS ? MOST_PANELS : 1;
+        t.panels = o1 - o >= WIDTH * panels ? panels : 1;
         t.panel = (const unsigned char *)w->data + (size_t)(o / WIDTH) * panel_bytes;
         t.next = (const char *)t.panel + (size_t)t.panels * panel_bytes + t.scale_bytes;
         t.act = act;
