@@ -13,6 +13,10 @@
 
 #include "foretoken.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum {
     FTK_PAGE = 64,     /* KV slots per page */
     FTK_ATTN_TILE = 8, /* query rows the attention entry takes at once, at most */
@@ -106,4 +110,7 @@ size_t ftk_type_bytes(ftk_type type, size_t n);
 /* Elements in a block of the type: 1, FTK_QBLOCK or FTK_QUNIT. */
 size_t ftk_type_block(ftk_type type);
 
+#ifdef __cplusplus
+}
+#endif
 #endif
