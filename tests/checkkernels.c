@@ -684,15 +684,16 @@ static void run_emulated(check *c, const options *o)
 }
 #endif
 
-/* The CUDA level: on a device, or emulated. *ran: something was checked. */
-static void run_cuda(check *c, const options *o, bool *ran)
+/* The CUDA level: on a device, or emulated. *ran: something was checked. False: it was asked for by its
+ * name, and there is no device. */
+static bool run_cuda(check *c, const options *o, bool *ran)
 {
     ftk_kernels k;
     const char *problem = ftk_kernels_cuda(&k, o->device);
-    if (o->level && strcmp(o->level, k.name) != 0) return;
+    if (o->level && strcmp(o->level, k.name) != 0) return true;
     if (problem) {
         printf("%-7s skipped: %s\n", k.name, problem);
-        return;
+        return !o->level;
     }
     c->k = &k;
     c->device = true;
@@ -702,6 +703,7 @@ static void run_cuda(check *c, const options *o, bool *ran)
     c->entry = "guards";
     expect(c, ftk_kernels_cuda_intact(), "device memory beside an output was written", 0, 0);
     ftk_kernels_cuda_close();
+    return true;
 }
 
 static bool parse(options *o, int argc, char **argv)
@@ -753,7 +755,7 @@ int main(int argc, char **argv)
     }
 #endif
     bool cuda = false;
-    run_cuda(&c, &o, &cuda);
+    if (!run_cuda(&c, &o, &cuda)) return 77;
     found |= cuda;
     if (!found) {
         fprintf(stderr, "checkkernels: this machine has no level \"%s\"\n", o.level);

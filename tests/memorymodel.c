@@ -55,6 +55,10 @@ static const float *vector(made *w, int n, float base, float spread)
 static ftk_mat matrix(made *w, ftk_type type, int n_out, int n_in, float spread, bool repeated)
 {
     const size_t block = ftk_type_block(type), row = ftk_type_bytes(type, (size_t)n_in);
+    if (row == 0) {
+        fprintf(stderr, "rows of %d are no whole blocks of %s\n", n_in, ftk_type_name(type));
+        exit(2);
+    }
     unsigned char *data = own(w, (size_t)n_out * row);
     const int n = repeated && n_out > DIFFERENT ? DIFFERENT : n_out;
     float x[FTK_QUNIT];
