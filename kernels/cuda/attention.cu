@@ -67,17 +67,13 @@ template <bool HALF> __device__ __forceinline__ float element(uint32_t word, int
     return HALF ? half_float((uint16_t)(word >> 16 * i)) : bits_float(word);
 }
 
-/* Keys of one step, in shared memory, from where each of them lies. */
-template <int E>
-__device__ __forceinline__ void fetch_keys(const ftk_cuda_kv &kv, size_t head_at, int words,
-                                           int n_keys, const int *slot_of, uint32_t *keys)
+/* Keys of one step to shared memory. row_of: where each key's row lies from `keys_at` on. */
+__device__ __forceinline__ void fetch_keys(const char *keys_at, int words, int n_keys,
+                                           const size_t *row_of, uint32_t *keys)
 {
     const int lane = (int)threadIdx.x % STEP;
     for (int k = (int)threadIdx.x / STEP; k < n_keys; k += WARPS) {
-        const int slot = slot_of[k];
-        const char *page = kv.pool + (size_t)kv.page[slot / FTK_PAGE] * kv.page_bytes + kv.keys;
-        const uint32_t *key = reinterpret_cast<const uint32_t *>(
-            page + head_at + (size_t)(slot % FTK_PAGE) * (size_t)words * 4);
+        const uint32_t *key = reinterpret_cast<const uint32_t *>(keys_at + row_of[k]);
         for (int w = lane; w < words; w += STEP) keys[k * (words | 1) + w] = key[w];
     }
 }
@@ -97,7 +93,7 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
     __shared__ float weight[STEP][PAIRS], shrink[PAIRS];
     __shared__ uint32_t visible[PAIRS], partly[WARPS];
     __shared__ uint8_t ancestor[PAIRS][MOST_NODES]; /* of the rows of this block, by rank */
-    __shared__ int slot_of[STEP];
+    __shared__ size_t row_of[STEP]; /* where the step's rows lie in the cache of this head */
 
     const int lane = (int)threadIdx.x % STEP, warp = (int)threadIdx.x / STEP;
     const int chunk = (int)blockIdx.x, head_kv = (int)blockIdx.y;
@@ -106,7 +102,7 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
     const int row0 = pair0 / j.group, n_rows = (pair0 + n_pairs - 1) / j.group - row0 + 1;
     const int dim = kv.head_dim, words = dim / E;
     const size_t row_bytes = (size_t)words * 4;
-    const size_t head_at = (size_t)head_kv * FTK_PAGE * row_bytes;
+    const char *head_at = kv.pool + (size_t)head_kv * FTK_PAGE * row_bytes;
 
     for (int i = (int)threadIdx.x; i < n_rows * MOST_NODES; i += THREADS) {
         const int r = i / MOST_NODES, node = i % MOST_NODES;
@@ -122,11 +118,12 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
         for (int i = lane; i < dim; i += STEP) queries[p][i] = q[i];
     }
 
-    /* the warp's own pairs; all lanes know the same */
+    /* the warp's own pairs, every fourth one; all lanes know the same */
+    const int n_own = (n_pairs - warp + WARPS - 1) / WARPS;
     seen sees[OWN];
     float top[OWN], sum[OWN];
     for (int o = 0; o < OWN; o++) {
-        const int p = warp * OWN + o;
+        const int p = o * WARPS + warp;
         sees[o] = seen{0, 0};
         if (p < n_pairs)
             sees[o] = keys_of(j.mask, j.row0 + (pair0 + p) / j.group, j.prefix, j.window);
@@ -148,10 +145,12 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
             __syncthreads(); /* what the last round left is no longer read */
             if ((int)threadIdx.x < n_keys) {
                 const int i = i0 + lane;
-                slot_of[lane] = i < j.prefix ? i : j.prefix + ancestor[r][i - j.prefix];
+                const int slot = i < j.prefix ? i : j.prefix + ancestor[r][i - j.prefix];
+                row_of[lane] = (size_t)kv.page[slot / FTK_PAGE] * kv.page_bytes +
+                               (size_t)(slot % FTK_PAGE) * row_bytes;
             }
             __syncthreads();
-            fetch_keys<E>(kv, head_at, words, n_keys, slot_of, keys);
+            fetch_keys(head_at + kv.keys, words, n_keys, row_of, keys);
             __syncthreads();
 
             float s[OWN][2] = {};
@@ -160,7 +159,8 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
                     const uint32_t k = keys[lane * (words | 1) + w];
                     FTK_UNROLL
                     for (int o = 0; o < OWN; o++) {
-                        const float *q = &queries[warp * OWN + o][w * E];
+                        if (o >= n_own) break; /* one row alone has few pairs */
+                        const float *q = &queries[o * WARPS + warp][w * E];
                         if (HALF) {
                             s[o][0] = fmaf(element<HALF>(k, 0), q[0], s[o][0]);
                             s[o][1] = fmaf(element<HALF>(k, 1), q[E - 1], s[o][1]);
@@ -174,8 +174,9 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
             bool hidden = false;
             FTK_UNROLL
             for (int o = 0; o < OWN; o++) {
-                const int p = warp * OWN + o, i = i0 + lane;
-                const bool mine = p < n_pairs && (shared || (pair0 + p) / j.group == row0 + r);
+                if (o >= n_own) break;
+                const int p = o * WARPS + warp, i = i0 + lane;
+                const bool mine = (shared || (pair0 + p) / j.group == row0 + r);
                 const bool sees_it = mine && lane < n_keys && i >= sees[o].first && i < sees[o].n;
                 const float score = (s[o][0] + s[o][1]) * j.scale;
                 const float new_top = fmaxf(top[o], warp_max(sees_it ? score : -INFINITY));
@@ -184,7 +185,7 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
                 sum[o] = sum[o] * less + warp_sum(e);
                 top[o] = new_top;
                 const uint32_t who = lanes_that(sees_it);
-                hidden |= p < n_pairs && who != 0xffffffffu;
+                hidden |= who != 0xffffffffu;
                 weight[lane][p] = e;
                 if (lane == 0) {
                     shrink[p] = less;
@@ -195,17 +196,17 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
             __syncthreads();
 
             FTK_UNROLL
-            for (int c = 0; c < MINE; c++)
+            for (int c = 0; c < MINE; c++) {
+                const int p = c * GROUPS + group;
+                if (p >= n_pairs) break;
                 for (int w = 0; w < ROUNDS; w++)
-                    for (int e = 0; e < E; e++) acc[c][w][e] *= shrink[c * GROUPS + group];
+                    for (int e = 0; e < E; e++) acc[c][w][e] *= shrink[p];
+            }
             const bool all = !(partly[0] | partly[1] | partly[2] | partly[3]);
             FTK_UNROLL_4
             for (int k = 0; k < n_keys; k++) {
-                const int slot = slot_of[k];
-                const char *page =
-                    kv.pool + (size_t)kv.page[slot / FTK_PAGE] * kv.page_bytes + kv.values;
-                const uint32_t *value = reinterpret_cast<const uint32_t *>(
-                    page + head_at + (size_t)(slot % FTK_PAGE) * row_bytes);
+                const uint32_t *value =
+                    reinterpret_cast<const uint32_t *>(head_at + kv.values + row_of[k]);
                 FTK_UNROLL
                 for (int w = 0; w < ROUNDS; w++) {
                     if (word + w * LANES >= words) continue;
@@ -213,6 +214,7 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
                     FTK_UNROLL
                     for (int c = 0; c < MINE; c++) {
                         const int p = c * GROUPS + group;
+                        if (p >= n_pairs) break;
                         if (!all && !(visible[p] >> k & 1)) continue;
                         FTK_UNROLL
                         for (int e = 0; e < E; e++)
@@ -225,7 +227,7 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
 
     FTK_UNROLL
     for (int o = 0; o < OWN; o++) {
-        const int p = warp * OWN + o;
+        const int p = o * WARPS + warp;
         if (p >= n_pairs || lane != 0) continue;
         const size_t at = cell_of(j, head_kv, pair0 + p, chunk);
         j.sums[at * 2] = top[o];

@@ -364,8 +364,8 @@ static void embed_rows(cuda *c, const ftk_pass_seq *seqs, int n_seqs, const inpu
                             (size_t)seqs[s].n_rows * d * sizeof *c->x);
 }
 
-/* y = W x + bias, or y += that. Products of the same x share its conversion while x stays as it is:
- * act_of is cleared where it is written. */
+/* y = W x + bias, or y += that. Products of the same x share its conversion. norm() ends that, and
+ * there is one between any two times at which a buffer that products read is written. */
 static void project(cuda *c, const float *x, const ftk_cuda_mat *w, int n_rows, const float *bias,
                     bool add, float *y, size_t ldy)
 {
@@ -392,7 +392,6 @@ static void add_block(cuda *c, const float *from, const ftk_cuda_mat *w, const f
                       const float *post_norm)
 {
     const size_t d = (size_t)c->m->hp.n_embd;
-    c->act_of = NULL;
     project(c, from, w, c->n_rows, bias, !post_norm, post_norm ? c->out : c->x, d);
     if (!post_norm) return;
     norm(c, c->n_rows, c->out, NULL, post_norm, c->out);
