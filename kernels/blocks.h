@@ -7,26 +7,33 @@
 
 #include "kernels/kernels.h"
 
+#ifdef __cplusplus /* the emulated GPU reads halves, too */
+#define FTK_STATIC_ASSERT static_assert
+#else
+#define FTK_STATIC_ASSERT _Static_assert
+#endif
+
 /* w[i] = d * q[i] */
 typedef struct ftk_q8_0 {
     uint16_t d; /* f16 */
     int8_t q[FTK_QBLOCK];
 } ftk_q8_0;
-_Static_assert(sizeof(ftk_q8_0) == sizeof(uint16_t) + FTK_QBLOCK, "Q8_0 block is packed");
+FTK_STATIC_ASSERT(sizeof(ftk_q8_0) == sizeof(uint16_t) + FTK_QBLOCK, "Q8_0 block is packed");
 
 /* w[i] = d * ((q[i] & 15) - 8), w[i + 16] = d * ((q[i] >> 4) - 8), i < 16 */
 typedef struct ftk_q4_0 {
     uint16_t d; /* f16 */
     uint8_t q[FTK_QBLOCK / 2];
 } ftk_q4_0;
-_Static_assert(sizeof(ftk_q4_0) == sizeof(uint16_t) + FTK_QBLOCK / 2, "Q4_0 block is packed");
+FTK_STATIC_ASSERT(sizeof(ftk_q4_0) == sizeof(uint16_t) + FTK_QBLOCK / 2, "Q4_0 block is packed");
 
 /* w[i] = d * q + m, q as in Q4_0 but without the 8 */
 typedef struct ftk_q4_1 {
     uint16_t d, m; /* f16 */
     uint8_t q[FTK_QBLOCK / 2];
 } ftk_q4_1;
-_Static_assert(sizeof(ftk_q4_1) == 2 * sizeof(uint16_t) + FTK_QBLOCK / 2, "Q4_1 block is packed");
+FTK_STATIC_ASSERT(sizeof(ftk_q4_1) == 2 * sizeof(uint16_t) + FTK_QBLOCK / 2,
+                  "Q4_1 block is packed");
 
 /* w[i] = d * (q - 16): four bits as in Q4_0, the fifth of element i is bit i of h */
 typedef struct ftk_q5_0 {
@@ -34,7 +41,8 @@ typedef struct ftk_q5_0 {
     uint8_t h[FTK_QBLOCK / 8];
     uint8_t q[FTK_QBLOCK / 2];
 } ftk_q5_0;
-_Static_assert(sizeof(ftk_q5_0) == sizeof(uint16_t) + FTK_QBLOCK * 5 / 8, "Q5_0 block is packed");
+FTK_STATIC_ASSERT(sizeof(ftk_q5_0) == sizeof(uint16_t) + FTK_QBLOCK * 5 / 8,
+                  "Q5_0 block is packed");
 
 /* w[i] = d * q + m */
 typedef struct ftk_q5_1 {
@@ -42,15 +50,15 @@ typedef struct ftk_q5_1 {
     uint8_t h[FTK_QBLOCK / 8];
     uint8_t q[FTK_QBLOCK / 2];
 } ftk_q5_1;
-_Static_assert(sizeof(ftk_q5_1) == 2 * sizeof(uint16_t) + FTK_QBLOCK * 5 / 8,
-               "Q5_1 block is packed");
+FTK_STATIC_ASSERT(sizeof(ftk_q5_1) == 2 * sizeof(uint16_t) + FTK_QBLOCK * 5 / 8,
+                  "Q5_1 block is packed");
 
 /* w[i] = d * ftk_iq4_values[q], q as in Q4_0 */
 typedef struct ftk_iq4_nl {
     uint16_t d; /* f16 */
     uint8_t q[FTK_QBLOCK / 2];
 } ftk_iq4_nl;
-_Static_assert(sizeof(ftk_iq4_nl) == sizeof(ftk_q4_0), "IQ4_NL block is packed");
+FTK_STATIC_ASSERT(sizeof(ftk_iq4_nl) == sizeof(ftk_q4_0), "IQ4_NL block is packed");
 
 /* The K types: FTK_QUNIT elements share one or two f16; each 16 or 32 of them have a whole number
  * as their scale, and in some types another one as their minimum. codes.c knows the order of
@@ -63,8 +71,8 @@ typedef struct ftk_q2_k {
     uint8_t q[FTK_QUNIT / 4];
     uint16_t d, dmin; /* f16 */
 } ftk_q2_k;
-_Static_assert(sizeof(ftk_q2_k) == FTK_QSUBS + FTK_QUNIT / 4 + 2 * sizeof(uint16_t),
-               "Q2_K block is packed");
+FTK_STATIC_ASSERT(sizeof(ftk_q2_k) == FTK_QSUBS + FTK_QUNIT / 4 + 2 * sizeof(uint16_t),
+                  "Q2_K block is packed");
 
 /* w = d * (sc - 32) * (q - 4), per 16 elements; sc has 6 bits, q its third in h */
 typedef struct ftk_q3_k {
@@ -73,8 +81,8 @@ typedef struct ftk_q3_k {
     uint8_t sc[FTK_QSUBS * 6 / 8];
     uint16_t d; /* f16 */
 } ftk_q3_k;
-_Static_assert(sizeof(ftk_q3_k) == FTK_QUNIT * 3 / 8 + FTK_QSUBS * 6 / 8 + sizeof(uint16_t),
-               "Q3_K block is packed");
+FTK_STATIC_ASSERT(sizeof(ftk_q3_k) == FTK_QUNIT * 3 / 8 + FTK_QSUBS * 6 / 8 + sizeof(uint16_t),
+                  "Q3_K block is packed");
 
 /* w = d * sc * q - dmin * mn, per 32 elements; sc and mn have 6 bits each */
 typedef struct ftk_q4_k {
@@ -82,8 +90,9 @@ typedef struct ftk_q4_k {
     uint8_t sc[FTK_QUNIT_BLOCKS * 12 / 8];
     uint8_t q[FTK_QUNIT / 2];
 } ftk_q4_k;
-_Static_assert(sizeof(ftk_q4_k) == 2 * sizeof(uint16_t) + FTK_QUNIT_BLOCKS * 12 / 8 + FTK_QUNIT / 2,
-               "Q4_K block is packed");
+FTK_STATIC_ASSERT(sizeof(ftk_q4_k) ==
+                      2 * sizeof(uint16_t) + FTK_QUNIT_BLOCKS * 12 / 8 + FTK_QUNIT / 2,
+                  "Q4_K block is packed");
 
 /* The same; q has its fifth bit in h. */
 typedef struct ftk_q5_k {
@@ -92,7 +101,7 @@ typedef struct ftk_q5_k {
     uint8_t h[FTK_QUNIT / 8];
     uint8_t q[FTK_QUNIT / 2];
 } ftk_q5_k;
-_Static_assert(sizeof(ftk_q5_k) == sizeof(ftk_q4_k) + FTK_QUNIT / 8, "Q5_K block is packed");
+FTK_STATIC_ASSERT(sizeof(ftk_q5_k) == sizeof(ftk_q4_k) + FTK_QUNIT / 8, "Q5_K block is packed");
 
 /* w = d * sc * (q - 32), per 16 elements; q has its two high bits in h */
 typedef struct ftk_q6_k {
@@ -101,8 +110,8 @@ typedef struct ftk_q6_k {
     int8_t sc[FTK_QSUBS];
     uint16_t d; /* f16 */
 } ftk_q6_k;
-_Static_assert(sizeof(ftk_q6_k) == FTK_QUNIT * 6 / 8 + FTK_QSUBS + sizeof(uint16_t),
-               "Q6_K block is packed");
+FTK_STATIC_ASSERT(sizeof(ftk_q6_k) == FTK_QUNIT * 6 / 8 + FTK_QSUBS + sizeof(uint16_t),
+                  "Q6_K block is packed");
 
 /* w = d * (sc - 32) * ftk_iq4_values[q], per 32 elements; sc: 4 bits in sc_lo, 2 in sc_hi */
 typedef struct ftk_iq4_xs {
@@ -111,8 +120,8 @@ typedef struct ftk_iq4_xs {
     uint8_t sc_lo[FTK_QUNIT_BLOCKS / 2];
     uint8_t q[FTK_QUNIT / 2];
 } ftk_iq4_xs;
-_Static_assert(sizeof(ftk_iq4_xs) == 2 * sizeof(uint16_t) + FTK_QUNIT_BLOCKS / 2 + FTK_QUNIT / 2,
-               "IQ4_XS block is packed");
+FTK_STATIC_ASSERT(sizeof(ftk_iq4_xs) == 2 * sizeof(uint16_t) + FTK_QUNIT_BLOCKS / 2 + FTK_QUNIT / 2,
+                  "IQ4_XS block is packed");
 
 /* Activations for the block types; every level reads this form. x[i] = d * q[i], where q is in
  * [-127, 127]. d is NaN when any of the 32 floats was not finite. The sums, with their sign turned,
@@ -122,7 +131,8 @@ typedef struct ftk_qact {
     int32_t minus, minus_half[2]; /* - sums of q: of all, of the first and the last 16 */
     int8_t q[FTK_QBLOCK];
 } ftk_qact;
-_Static_assert(sizeof(ftk_qact) == sizeof(float) + 3 * sizeof(int32_t) + FTK_QBLOCK, "no padding");
+FTK_STATIC_ASSERT(sizeof(ftk_qact) == sizeof(float) + 3 * sizeof(int32_t) + FTK_QBLOCK,
+                  "no padding");
 
 /* A block whose largest magnitude is below this counts as zeros: 127 / amax must not overflow. */
 #define FTK_QACT_TINY 0x1p-119f

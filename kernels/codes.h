@@ -10,6 +10,7 @@
 #ifndef FTK_CODES_H
 #define FTK_CODES_H
 
+#include "kernels/forms.h"
 #include "kernels/kernels.h"
 
 typedef struct ftk_form {
@@ -24,18 +25,10 @@ typedef struct ftk_form {
 static inline ftk_form ftk_type_form(ftk_type type)
 {
     switch (type) {
-    case FTK_TYPE_Q8_0: return (ftk_form){8, 128, FTK_QBLOCK, FTK_QBLOCK, false, false};
-    case FTK_TYPE_Q4_0: return (ftk_form){4, 8, FTK_QBLOCK, FTK_QBLOCK, false, false};
-    case FTK_TYPE_Q4_1: return (ftk_form){4, 0, FTK_QBLOCK, FTK_QBLOCK, true, false};
-    case FTK_TYPE_Q5_0: return (ftk_form){5, 16, FTK_QBLOCK, FTK_QBLOCK, false, false};
-    case FTK_TYPE_Q5_1: return (ftk_form){5, 0, FTK_QBLOCK, FTK_QBLOCK, true, false};
-    case FTK_TYPE_IQ4_NL: return (ftk_form){4, 0, FTK_QBLOCK, FTK_QBLOCK, false, true};
-    case FTK_TYPE_Q2_K: return (ftk_form){2, 0, 16, FTK_QUNIT, true, false};
-    case FTK_TYPE_Q3_K: return (ftk_form){3, 4, 16, FTK_QUNIT, false, false};
-    case FTK_TYPE_Q4_K: return (ftk_form){4, 0, FTK_QBLOCK, FTK_QUNIT, true, false};
-    case FTK_TYPE_Q5_K: return (ftk_form){5, 0, FTK_QBLOCK, FTK_QUNIT, true, false};
-    case FTK_TYPE_Q6_K: return (ftk_form){6, 32, 16, FTK_QUNIT, false, false};
-    case FTK_TYPE_IQ4_XS: return (ftk_form){4, 0, FTK_QBLOCK, FTK_QUNIT, false, true};
+#define FTK_FORM_CASE(name, ...)                                                                   \
+    case FTK_TYPE_##name: return (ftk_form){__VA_ARGS__};
+        FTK_FORMS(FTK_FORM_CASE)
+#undef FTK_FORM_CASE
     case FTK_TYPE_F32:
     case FTK_TYPE_F16:
     case FTK_TYPE_BF16: break;

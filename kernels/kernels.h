@@ -13,6 +13,10 @@
 
 #include "foretoken.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum {
     FTK_PAGE = 64,      /* KV slots per page */
     FTK_ATTN_TILE = 16, /* query rows the attention entry takes at once, at most */
@@ -23,11 +27,11 @@ enum {
 
 /* A weight matrix W [n_out][n_in], row-major; y = W x. data is in the GGUF layout when
  * pack_bytes() is 0 for it, else in the layout pack() wrote (64-byte aligned). n_in is a multiple
- * of ftk_type_block(). */
+ * of ftk_type_block(). file: always the GGUF layout, for devices; NULL in matrices no device runs. */
 typedef struct ftk_mat {
     ftk_type type;
     int n_out, n_in;
-    const void *data;
+    const void *data, *file;
 } ftk_mat;
 
 /* One attention call: the rows of one session. Row r sees committed slots [0, prefix) and, of the
@@ -106,4 +110,7 @@ size_t ftk_type_bytes(ftk_type type, size_t n);
 /* Elements in a block of the type: 1, FTK_QBLOCK or FTK_QUNIT. */
 size_t ftk_type_block(ftk_type type);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -83,7 +83,8 @@ extern "C" {
     X(ERR_INVALID, -5, "an argument is out of its documented range")                               \
     X(ERR_SPACE, -6, "the caller's buffer is too small")                                           \
     X(ERR_CONTEXT, -7, "the context window or the KV cache is full")                               \
-    X(ERR_NUMERIC, -8, "the model produced values that are not finite")
+    X(ERR_NUMERIC, -8, "the model produced values that are not finite")                            \
+    X(ERR_DEVICE, -9, "a GPU is missing or has failed")
 
 typedef enum ftk_err {
 #define FTK_ERR_ENUM(name, value, text) FTK_##name = value,
@@ -334,13 +335,21 @@ typedef struct ftk_engine_config {
     ftk_type kv_type; /* F16 (default), F32, or Q8_0: half the memory, other logits */
     int max_rows;     /* rows of one pass, 128..4096; default 256 */
     bool measure;     /* measure the cost of a pass at open (default); else assume it is flat */
+    /* Who runs the passes. NULL or "cpu" (default); "cuda" or "cuda:N": an NVIDIA GPU, which gets a copy
+     * of the weights; "auto": CUDA's first device, or, where there is none, or the model does not fit,
+     * the CPU, and the log gets a warning that says why. With another device, as with other kernels,
+     * the same weights may say something else: bits are the same within one. */
+    const char *device;
 } ftk_engine_config;
 
 FTK_API void ftk_engine_config_init(ftk_engine_config *cfg);
-/* The model must outlive the engine. Memory for all later passes is taken here. */
+/* The model must outlive the engine. Memory for all later passes is taken here. Errors: NOMEM, INVALID,
+ * DEVICE (none there, or not usable), UNSUPPORTED (a build without CUDA; a cache in Q8_0 on a device). */
 FTK_API ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg);
 FTK_API void ftk_engine_free(ftk_engine *e);
 FTK_API int ftk_engine_threads(const ftk_engine *e);
+/* "cpu", or "cuda:0 " and the device's own name; lives as long as the engine. */
+FTK_API const char *ftk_engine_device(const ftk_engine *e);
 /* Measured seconds of a pass over rows rows (1..128). */
 FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
 
@@ -445,7 +454,8 @@ typedef struct ftk_result {
  * token. results[i] belongs to sessions[i]. A session that has finished may be stepped again: that
  * goes on behind its last token. Returns the first error of any session: INVALID (an empty session,
  * sessions of two engines, one given twice), CONTEXT (KV cache shared by too many sessions),
- * NUMERIC. After an error a session keeps its committed tokens and can be truncated or freed. */
+ * NUMERIC, DEVICE (the GPU has failed: the engine is of no more use). After an error a session keeps
+ * its committed tokens and can be truncated or freed. */
 FTK_API ftk_err ftk_step(ftk_session *const *sessions, size_t n, ftk_result *results);
 
 enum { FTK_MAX_NODES = 128 };

@@ -2,12 +2,13 @@
  *
  * Checks every entry of the kernel table, on every level this machine has.
  *
- *     checkkernels [--seed N] [--level NAME] [--kernel NAME]
+ *     checkkernels [--seed N] [--level NAME] [--kernel NAME] [--device N]
  *
  * Values are compared with a plain computation in double; what is promised to the bit (a row does
  * not depend on its company, a tree row equals its path as a chain) is compared to the bit. Level
  * "ref" is checked in full, of the others the entries that differ from it. Exit: 0 passed, 1
  * failed, 2 usage, 77 no level beyond ref here. */
+#include "cudalevel.h"
 #include "kernelcases.h"
 #include "kernels/levels.h"
 
@@ -142,6 +143,7 @@ static void check_matmul(check *c)
         for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
             if (shapes[s].n_in % (int)ftk_type_block(types[t]) != 0) continue;
             for (int kind = 0; kind < N_KINDS; kind++) {
+                if (c->emulated && (t + (int)s + kind) % N_KINDS != 0) continue;
                 product p = product_new(c, types[t], shapes[s].n_out, shapes[s].n_in, kind);
                 one_by_one(c, &p);
                 check_values(c, &p);
@@ -565,7 +567,7 @@ static void check_scene(check *c, ftk_attn a, int n_nodes, int kind)
             expect(c, row_close(&s, r, h), "value is off (row, head)", r, h);
     float *clean = guarded(s.out_bytes);
     memcpy(clean, s.a.out, s.out_bytes);
-    for (int tile = 1; tile < FTK_ATTN_TILE; tile += 2) {
+    for (int tile = 1; tile < FTK_ATTN_TILE; tile += c->emulated ? 4 : 2) {
         attend(c, &s, tile);
         expect(c, same(s.a.out, clean, s.out_bytes), "rows depend on the tile (size, rows)", tile,
                n_nodes);
@@ -586,12 +588,13 @@ static void check_attention(check *c)
     static const int prefixes[] = {0, 1, 15, 63, 64, 65, 130, 300};
     static const int nodes[] = {1, 2, 7, 17, 64, 65, 128};
     static const int windows[] = {0, 0, 0, 1, 5, 16, 70, 200};
-    for (int i = 0; i < 240; i++) {
+    const int n_types = c->device ? 2 : 3; /* of the cache */
+    for (int i = 0; i < (c->emulated ? 27 : 240); i++) {
         const int h = below(c, 5);
         ftk_attn a = {.head_dim = dims[i % 9], .n_head = heads[h][0], .n_head_kv = heads[h][1]};
         a.scale = (float)(1 / sqrt(a.head_dim));
         static const ftk_type kinds[] = {FTK_TYPE_F16, FTK_TYPE_F32, FTK_TYPE_Q8_0};
-        a.kv_type = kinds[below(c, a.head_dim % FTK_QBLOCK == 0 ? 3 : 2)];
+        a.kv_type = kinds[below(c, a.head_dim % FTK_QBLOCK == 0 ? n_types : 2)];
         a.prefix = prefixes[below(c, 8)];
         const int n_nodes = nodes[below(c, 7)];
         const int kind = below(c, 3) ? NORMAL : below(c, N_KINDS);
@@ -649,6 +652,7 @@ static bool replaced(const ftk_kernels *k, const ftk_kernels *ref, int i)
 typedef struct options {
     uint64_t seed;
     const char *level, *kernel;
+    int device;
 } options;
 
 static void run_level(check *c, const options *o)
@@ -680,6 +684,28 @@ static void run_emulated(check *c, const options *o)
 }
 #endif
 
+/* The CUDA level: on a device, or emulated. *ran: something was checked. False: it was asked for by its
+ * name, and there is no device. */
+static bool run_cuda(check *c, const options *o, bool *ran)
+{
+    ftk_kernels k;
+    const char *problem = ftk_kernels_cuda(&k, o->device);
+    if (o->level && strcmp(o->level, k.name) != 0) return true;
+    if (problem) {
+        printf("%-7s skipped: %s\n", k.name, problem);
+        return !o->level;
+    }
+    c->k = &k;
+    c->device = true;
+    c->emulated = strcmp(k.name, "cuda") != 0;
+    *ran = true;
+    run_level(c, o);
+    c->entry = "guards";
+    expect(c, ftk_kernels_cuda_intact(), "device memory beside an output was written", 0, 0);
+    ftk_kernels_cuda_close();
+    return true;
+}
+
 static bool parse(options *o, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
@@ -692,6 +718,8 @@ static bool parse(options *o, int argc, char **argv)
             o->level = value;
         else if (strcmp(arg, "--kernel") == 0)
             o->kernel = value;
+        else if (strcmp(arg, "--device") == 0)
+            o->device = atoi(value);
         else
             return false;
     }
@@ -702,7 +730,8 @@ int main(int argc, char **argv)
 {
     options o = {.seed = 1};
     if (!parse(&o, argc, argv)) {
-        fprintf(stderr, "usage: checkkernels [--seed N] [--level NAME] [--kernel NAME]\n");
+        fprintf(stderr,
+                "usage: checkkernels [--seed N] [--level NAME] [--kernel NAME] [--device N]\n");
         return 2;
     }
     const char *names[8];
@@ -725,11 +754,14 @@ int main(int argc, char **argv)
         found = true;
     }
 #endif
+    bool cuda = false;
+    if (!run_cuda(&c, &o, &cuda)) return 77;
+    found |= cuda;
     if (!found) {
         fprintf(stderr, "checkkernels: this machine has no level \"%s\"\n", o.level);
         return 2;
     }
-    if (!names[1] && !c.failed) {
+    if (!names[1] && !cuda && !c.failed) {
         printf("skipped: this machine has no level beyond ref\n");
         return 77;
     }

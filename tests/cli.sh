@@ -192,6 +192,19 @@ for drafter in none jacobi lookup auto; do
     prints "generate --drafter $drafter, one thread, reference kernels" "$plain" \
         generate "${m[@]}" -p "Once upon a time" -n 12 --drafter $drafter -t 1 --budget 5
 done
+# Devices: with a GPU it runs there, else one line says why not; auto always runs.
+refused 'foretoken: device "gpu" is not known: give cpu, auto, cuda or cuda:N' \
+    generate "${m[@]}" -p a --device gpu
+run generate "${m[@]}" -p "Once upon a time" -n 12 --device cuda
+if [ "$status" = 0 ]; then
+    ok "--device cuda"
+else
+    [[ $status = 1 && $out = "" && $err =~ ^foretoken:\ device\ cuda:\ [^$'\n']+$ ]] &&
+        ok "--device cuda, refused in one line" || not_ok "--device cuda" "$status" "$out" "$err"
+    run generate "${m[@]}" -p "Once upon a time" -n 12 --device auto
+    [[ $status = 0 && $out = "$plain" && $err =~ "; the CPU is used"$ ]] &&
+        ok "--device auto goes on" || not_ok "--device auto" "$status" "$out" "$err"
+fi
 run generate "${m[@]}" -p "Once upon a time" -n 40 --temp 0.8 --seed 7 --drafter none
 sampled=$out
 prints "sampled text, drafted" "$sampled" generate "${m[@]}" -p "Once upon a time" -n 40 \
@@ -223,7 +236,7 @@ pattern='^\{"text": ".*", "tokens": \[([0-9]+, ){11}[0-9]+\], "prompt_tokens": [
 pattern+=' "steps": [0-9]+, "drafted": [0-9]+, "accepted": [0-9]+, "tokens_per_step": [0-9.]+,'
 pattern+=' "prefill_seconds": [0-9.e-]+, "decode_seconds": [0-9.e-]+,'
 pattern+=' "tokens_per_second": [0-9.e+]+, "drafter": "auto", "verifier": "exact",'
-pattern+=' "lossless": true, "kernels": "[a-z0-9]+", "threads": [0-9]+\}$'
+pattern+=' "lossless": true, "kernels": "[a-z0-9]+", "device": "cpu", "threads": [0-9]+\}$'
 [[ $status = 0 && $err = "" && $out =~ $pattern ]] && ok "generate --json" ||
     not_ok "generate --json" "$out" "$err"
 for verifier in reject traversal; do

@@ -14,6 +14,8 @@ typedef struct check {
     const ftk_kernels *k, *ref;
     uint64_t seed, rng;
     const char *entry; /* being checked */
+    bool device;       /* the CUDA level, or its emulation: no KV cache in Q8_0 */
+    bool emulated;     /* slow: fewer cases */
     int passed, failed;
 } check;
 

@@ -116,17 +116,18 @@ static void say_totals(const chat *c)
     const double steps = s.steps > 0 ? (double)s.steps : 1;
     const double seconds = s.decode_seconds > 0 ? s.decode_seconds : 1;
     fprintf(stderr,
-            "drafter %s, verifier %s%s, kernels %s, %d threads\n"
+            "drafter %s, verifier %s%s, device %s, kernels %s, %d threads\n"
             "prompt    %llu tokens in %.3f s\n"
             "answers   %llu tokens in %.3f s, %llu steps, %.2f tokens per step\n"
             "drafted   %llu, accepted %llu\n"
             "time      %.0f %% drafting, %.0f %% model, %.0f %% verifying\n",
             c->drafter, c->o->verifier, ftk_verifier_lossless(c->o->verifier) ? "" : " (lossy)",
-            c->w.info.kernels, ftk_engine_threads(c->w.engine), (unsigned long long)s.prompt,
-            s.prefill_seconds, (unsigned long long)s.emitted, s.decode_seconds,
-            (unsigned long long)s.steps, (double)s.emitted / steps, (unsigned long long)s.drafted,
-            (unsigned long long)s.accepted, 100 * s.draft_seconds / seconds,
-            100 * s.forward_seconds / seconds, 100 * s.judge_seconds / seconds);
+            ftk_engine_device(c->w.engine), c->w.info.kernels, ftk_engine_threads(c->w.engine),
+            (unsigned long long)s.prompt, s.prefill_seconds, (unsigned long long)s.emitted,
+            s.decode_seconds, (unsigned long long)s.steps, (double)s.emitted / steps,
+            (unsigned long long)s.drafted, (unsigned long long)s.accepted,
+            100 * s.draft_seconds / seconds, 100 * s.forward_seconds / seconds,
+            100 * s.judge_seconds / seconds);
 }
 
 static void command_help(chat *c, const char *arg)

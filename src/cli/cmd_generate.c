@@ -68,6 +68,7 @@ static json_t *report(const cli_world *w, const cli_options *o, const cli_answer
     json_object_set_new(j, "verifier", json_string(o->verifier));
     json_object_set_new(j, "lossless", json_boolean(ftk_verifier_lossless(o->verifier)));
     json_object_set_new(j, "kernels", json_string(w->info.kernels));
+    json_object_set_new(j, "device", json_string(ftk_engine_device(w->engine)));
     json_object_set_new(j, "threads", json_integer(ftk_engine_threads(w->engine)));
     return j;
 }

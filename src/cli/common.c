@@ -209,6 +209,7 @@ int cli_world_open_engine(cli_world *w, const cli_options *o, int kv_slots, bool
     cfg.threads = (int)o->threads;
     cfg.kv_slots = kv_slots;
     cfg.measure = measure;
+    cfg.device = o->device;
     cfg.kv_type = strcmp(o->kv, "q8_0") == 0  ? FTK_TYPE_Q8_0
                   : strcmp(o->kv, "f32") == 0 ? FTK_TYPE_F32
                                               : FTK_TYPE_F16;
@@ -217,7 +218,9 @@ int cli_world_open_engine(cli_world *w, const cli_options *o, int kv_slots, bool
                 "what lies beyond may turn out poor",
                 kv_slots, w->info.n_ctx_train);
     const ftk_err err = ftk_engine_open(&w->engine, w->model, &cfg);
-    return err == FTK_OK ? CLI_DONE : cli_fail(err, "the engine could not be opened");
+    if (err == FTK_OK) return CLI_DONE;
+    cli_fail(err, "the engine could not be opened");
+    return err == FTK_ERR_INVALID && o->device ? CLI_USAGE : CLI_FAILED;
 }
 
 int cli_world_open_session(cli_world *w, const cli_options *o)

@@ -104,6 +104,8 @@ static const spec specs[] = {
      "numbers of the KV cache (default f16)", kv_names},
     {"--kernels", NULL, NAME, C | G | P, AT(kernels), 0, 0, "LEVEL", NULL, NULL,
      "CPU level (default: the best here)", kernel_names},
+    {"--device", NULL, TEXT, C | G | P, AT(device), 0, 0, "DEVICE", "cpu, auto, cuda or cuda:N",
+     "cuda:0", "who runs the model: cpu (default), cuda, cuda:N, or auto: cuda if it can", NULL},
     {"--stats", NULL, FLAG, C | G, AT(stats), 0, 0, NULL, NULL, NULL,
      "speed and acceptance on standard error; chat dims drafted words", NULL},
     {"--special", NULL, FLAG, T, AT(special), 0, 0, NULL, NULL, NULL,

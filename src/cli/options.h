@@ -24,7 +24,7 @@ typedef struct cli_options {
     cli_command command;
     const char *model, *operand;
     const char *prompt, *file, *system, *template_name;
-    const char *drafter, *verifier, *tree, *kernels, *kv;
+    const char *drafter, *verifier, *tree, *kernels, *kv, *device;
     const char *stops[CLI_MAX_STOPS];
     size_t n_stops;
     int64_t threads, ctx;

@@ -4,6 +4,7 @@
 #include <omp.h>
 #endif
 #include <math.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "session.h"
@@ -52,6 +53,26 @@ static ftk_err open_learned(ftk_engine *e)
     return FTK_OK;
 }
 
+/* "auto" ends up with none where there is none. */
+static ftk_err open_device(ftk_engine *e, const ftk_engine_config *cfg, int slots)
+{
+    const char *name = cfg->device;
+    if (!name || strcmp(name, "cpu") == 0) return FTK_OK;
+    const bool any = strcmp(name, "auto") == 0;
+    const int pages = (slots + FTK_PAGE - 1) / FTK_PAGE;
+    const ftk_device_config dc = {.name = any ? "cuda" : name,
+                                  .max_rows = cfg->max_rows,
+                                  .max_slots = pages * FTK_PAGE + FTK_MAX_NODES,
+                                  .kv_type = cfg->kv_type,
+                                  .kv_bytes = ftk_kv_pool_bytes(e->model, slots, cfg->kv_type)};
+    char why[400];
+    const ftk_err err = ftk_device_open(&e->device, e->model, &dc, why, sizeof why);
+    if (err == FTK_OK) return FTK_OK;
+    if (!any) return ftk_fail(&e->host, err, "%s", why);
+    ftk_log(&e->host, FTK_LOG_WARN, "%s; the CPU is used", why);
+    return FTK_OK;
+}
+
 static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
 {
     const int ctx = e->model->hp.n_ctx_train;
@@ -63,14 +84,18 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
                         "a KV cache in Q8_0 needs heads of a multiple of %d; this model's have %d: "
                         "use F16",
                         FTK_QBLOCK, dim);
-    ftk_err err = ftk_kv_pool_open(&e->pool, e->model, slots, cfg->kv_type);
+    ftk_err err = open_device(e, cfg, slots);
+    if (err == FTK_OK)
+        err = ftk_kv_pool_open_on(&e->pool, e->model, slots, cfg->kv_type, e->device);
     if (err == FTK_OK)
         err = ftk_forward_open(&e->forward, e->model, cfg->threads ? cfg->threads : cores(),
                                cfg->max_rows, slots, e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES,
                                cfg->kv_type);
+    e->forward.device = e->device;
     if (err == FTK_OK) err = open_learned(e);
     ftk_cost_flat(&e->cost);
     if (err == FTK_OK && cfg->measure) err = ftk_cost_measure(&e->cost, &e->forward, &e->pool);
+    if (err == FTK_OK) err = ftk_forward_check(&e->forward);
     return err;
 }
 
@@ -112,12 +137,18 @@ void ftk_engine_free(ftk_engine *e)
     }
     ftk_release(&h, e->target_act);
     if (e->pool.host) ftk_kv_pool_close(&e->pool);
+    if (e->device) e->device->ops->free(e->device);
     ftk_release(&h, e);
 }
 
 int ftk_engine_threads(const ftk_engine *e)
 {
     return e->forward.team.threads;
+}
+
+const char *ftk_engine_device(const ftk_engine *e)
+{
+    return e->device ? e->device->ops->name(e->device) : "cpu";
 }
 
 double ftk_engine_cost(const ftk_engine *e, int rows)
@@ -155,6 +186,8 @@ static ftk_err score(ftk_engine *e, ftk_kv_seq *seq, const int32_t *tokens, int 
         if (err != FTK_OK) return err;
         const ftk_pass_seq pass = {.kv = seq, .n_rows = rows, .token = tokens + seq->len};
         ftk_forward_run(&e->forward, &pass, 1);
+        const ftk_err failed = ftk_forward_check(&e->forward);
+        if (failed != FTK_OK) return failed;
         for (int i = 0; i < rows; i++)
             *sum += log_softmax_at(e->forward.logits + (size_t)i * (size_t)n_vocab, n_vocab,
                                    tokens[seq->len + i + 1]);

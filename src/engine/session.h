@@ -5,6 +5,7 @@
 
 #include "cost.h"
 #include "drafters/drafter.h"
+#include "model/device.h"
 #include "model/drafterfile.h"
 #include "model/forward.h"
 #include "verifiers/verifier.h"
@@ -20,6 +21,7 @@ typedef struct ftk_learned {
 struct ftk_engine {
     const ftk_model *model;
     ftk_host host;
+    ftk_device *device; /* NULL: the CPU */
     ftk_kv_pool pool;
     ftk_forward forward;
     ftk_cost cost;

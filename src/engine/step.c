@@ -199,7 +199,9 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
         ftk_team_review(&e->forward.team, forward, ftk_cost_at(&e->cost, rows));
         ftk_cost_update(&e->cost, rows, forward);
     }
-    ftk_err first = FTK_OK;
+    ftk_err first = ftk_forward_check(&e->forward);
+    for (int i = 0; i < n && first != FTK_OK; i++) r[i].err = first;
+    if (first != FTK_OK) return first;
     const ftk_forward *f = &e->forward;
     const size_t n_vocab = (size_t)e->model->hp.n_vocab, n_embd = (size_t)e->model->hp.n_embd;
     size_t row = 0, with_logits = 0;

@@ -71,7 +71,7 @@ static const float *run_above(void *ctx, int layer, int n, const float *x)
     if (ftk_kv_reserve(&s->kv, n) != FTK_OK) return NULL;
     const ftk_pass_seq seq = {.kv = &s->kv, .n_rows = n, .states = x};
     ftk_forward_run_above(f, &seq, 1, layer);
-    return f->logits;
+    return ftk_forward_check(f) == FTK_OK ? f->logits : NULL;
 }
 
 void ftk_target_init(ftk_target *t, ftk_session *s)

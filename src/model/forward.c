@@ -15,6 +15,7 @@
 #endif
 
 #include "base/mem.h"
+#include "device.h"
 
 typedef struct {
     ftk_forward *f;
@@ -295,11 +296,8 @@ static void ffn_block(const worker *w, int i)
     add_rows(w, l->ffn_post_norm);
 }
 
-/* Cosines and sines, in the order the architecture's RoPE reads them. */
-static void turn_row(const worker *w, const float *freq, int pos, float *cs)
+void ftk_turn(const ftk_hparams *hp, bool halves, const float *freq, int pos, float *cs)
 {
-    const ftk_hparams *hp = &w->f->m->hp;
-    const bool halves = arch_has(w, FTK_ARCH_ROPE_HALVES);
     const int half = hp->n_rot / 2;
     for (int j = 0; j < half; j++) {
         const double angle = (double)pos * freq[j];
@@ -329,7 +327,8 @@ static void embed_rows(const worker *w)
         else
             ftk_embed(f->m, f->rows[i].token, x);
         for (int t = 0; t < 1 + (f->cs[1] != f->cs[0]); t++)
-            turn_row(w, f->freq[t], f->rows[i].pos, f->cs[t] + (size_t)i * (size_t)hp->n_rot);
+            ftk_turn(hp, arch_has(w, FTK_ARCH_ROPE_HALVES), f->freq[t], f->rows[i].pos,
+                     f->cs[t] + (size_t)i * (size_t)hp->n_rot);
     }
 }
 
@@ -387,6 +386,10 @@ void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs)
 
 void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first)
 {
+    if (f->device) {
+        f->device->ops->run(f->device, f, seqs, n_seqs, first);
+        return;
+    }
     const size_t d = (size_t)f->m->hp.n_embd;
     worker all = {.f = f, .seqs = seqs, .n_seqs = n_seqs, .nth = 1, .first = first};
     for (int s = 0; s < n_seqs; s++) {
@@ -470,6 +473,12 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     for (int i = 0; i < FTK_MAX_NODES; i++)
         for (int j = 0; j <= i; j++) f->chain[i][j / 64] |= (uint64_t)1 << j % 64;
     return FTK_OK;
+}
+
+ftk_err ftk_forward_check(const ftk_forward *f)
+{
+    const char *trouble = f->device ? f->device->ops->trouble(f->device) : NULL;
+    return trouble ? ftk_fail(&f->m->host, FTK_ERR_DEVICE, "%s", trouble) : FTK_OK;
 }
 
 ftk_err ftk_forward_keep(ftk_forward *f, int layer)

@@ -30,6 +30,7 @@ enum { FTK_OWN_ROWS = 4 }; /* rows that threads prepare each for itself, at most
 /* Work space of passes up to max_rows rows, and the threads that run them. */
 typedef struct ftk_forward {
     const ftk_model *m;
+    ftk_device *device; /* runs the passes; NULL: the CPU does. Set by who opened both */
     int layers; /* a pass runs the first so many: all of them, but while costs are measured */
     int max_rows;
     ftk_type kv_type;
@@ -73,6 +74,10 @@ void ftk_forward_close(ftk_forward *f);
 void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs);
 /* The same for the layers from `first` on, over states in place of tokens. */
 void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
+/* DEVICE, with a line for the log, once the device has failed: then what passes left means nothing. */
+ftk_err ftk_forward_check(const ftk_forward *f);
+/* Cosines and sines of a position, [n_rot], in the order in which RoPE in pairs or halves reads them. */
+void ftk_turn(const ftk_hparams *hp, bool halves, const float *freq, int pos, float *cs);
 /* From now on passes keep the states behind a layer. Errors: NOMEM. */
 ftk_err ftk_forward_keep(ftk_forward *f, int layer);
 

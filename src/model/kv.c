@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "device.h"
 
 static size_t page_bytes(const ftk_kv_pool *p)
 {
@@ -16,9 +17,22 @@ static int pages_for(int slots)
     return (slots + FTK_PAGE - 1) / FTK_PAGE;
 }
 
+size_t ftk_kv_pool_bytes(const ftk_model *m, int slots, ftk_type type)
+{
+    return (size_t)pages_for(slots) * FTK_PAGE * 2 * (size_t)m->hp.n_layer *
+           (size_t)m->hp.n_head_kv * ftk_type_bytes(type, (size_t)m->hp.head_dim);
+}
+
 ftk_err ftk_kv_pool_open(ftk_kv_pool *p, const ftk_model *m, int slots, ftk_type type)
 {
+    return ftk_kv_pool_open_on(p, m, slots, type, NULL);
+}
+
+ftk_err ftk_kv_pool_open_on(ftk_kv_pool *p, const ftk_model *m, int slots, ftk_type type,
+                            ftk_device *device)
+{
     *p = (ftk_kv_pool){.host = &m->host,
+                       .device = device,
                        .n_layer = m->hp.n_layer,
                        .n_head_kv = m->hp.n_head_kv,
                        .head_dim = m->hp.head_dim,
@@ -28,7 +42,8 @@ ftk_err ftk_kv_pool_open(ftk_kv_pool *p, const ftk_model *m, int slots, ftk_type
     p->plane = p->head_bytes * (size_t)p->n_head_kv;
     p->free_list = ftk_alloc(p->host, (size_t)p->n_pages, sizeof *p->free_list);
     p->refs = ftk_alloc(p->host, (size_t)p->n_pages, sizeof *p->refs);
-    p->data = ftk_alloc_raw(p->host, (size_t)p->n_pages, page_bytes(p));
+    p->data = device ? device->ops->kv_alloc(device, (size_t)p->n_pages * page_bytes(p))
+                     : ftk_alloc_raw(p->host, (size_t)p->n_pages, page_bytes(p));
     if (!p->free_list || !p->refs || !p->data)
         return ftk_fail(p->host, FTK_ERR_NOMEM,
                         "the KV cache of %d tokens needs %zu MiB: use a smaller context", slots,
@@ -39,7 +54,10 @@ ftk_err ftk_kv_pool_open(ftk_kv_pool *p, const ftk_model *m, int slots, ftk_type
 
 void ftk_kv_pool_close(ftk_kv_pool *p)
 {
-    ftk_release(p->host, p->data);
+    if (p->device)
+        p->device->ops->kv_free(p->device, p->data);
+    else
+        ftk_release(p->host, p->data);
     ftk_release(p->host, p->refs);
     ftk_release(p->host, p->free_list);
     *p = (ftk_kv_pool){0};
@@ -95,8 +113,12 @@ ftk_err ftk_kv_reserve(ftk_kv_seq *s, int n)
                         p->n_pages * FTK_PAGE);
     if (copy) {
         const int32_t old = s->page[first], page = p->free_list[--p->n_free];
-        memcpy(p->data + (size_t)page * page_bytes(p), p->data + (size_t)old * page_bytes(p),
-               page_bytes(p));
+        char *dst = p->data + (size_t)page * page_bytes(p);
+        const char *src = p->data + (size_t)old * page_bytes(p);
+        if (p->device)
+            p->device->ops->kv_copy(p->device, dst, src, page_bytes(p));
+        else
+            memcpy(dst, src, page_bytes(p));
         p->refs[page] = 1;
         unref(p, old);
         place(s, first, page);
@@ -130,7 +152,12 @@ static void move_slot(const ftk_kv_seq *s, int from, int to)
 
 void ftk_kv_commit(ftk_kv_seq *s, const int16_t *path, int n)
 {
-    for (int i = 0; i < n; i++) /* path[i] >= i and rising: a source is never overwritten early */
+    ftk_device *const device = s->pool->device;
+    int stays = 0; /* slots that are where they should be */
+    while (stays < n && path[stays] == stays) stays++;
+    if (device && stays < n) device->ops->kv_move(device, s, path, n);
+    for (int i = stays; i < n && !device;
+         i++) /* path[i] >= i and rising: a source is never overwritten early */
         if (path[i] != i) move_slot(s, s->len + path[i], s->len + i);
     ftk_kv_truncate(s, s->len + n);
 }

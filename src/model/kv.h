@@ -12,8 +12,11 @@
 
 #include "model.h"
 
+typedef struct ftk_device ftk_device; /* device.h */
+
 typedef struct ftk_kv_pool {
     const ftk_host *host;
+    ftk_device *device; /* whose memory data is; NULL: the host's */
     int n_layer, n_head_kv, head_dim;
     size_t row;        /* bytes of a slot's key or value in one head */
     size_t head_bytes; /* [FTK_PAGE][head_dim] */
@@ -35,6 +38,11 @@ typedef struct ftk_kv_seq {
 
 /* Errors: NOMEM (the line says how much). */
 ftk_err ftk_kv_pool_open(ftk_kv_pool *pool, const ftk_model *m, int slots, ftk_type type);
+/* The same in the memory of a device, if it is not NULL, which outlives the pool. */
+ftk_err ftk_kv_pool_open_on(ftk_kv_pool *pool, const ftk_model *m, int slots, ftk_type type,
+                            ftk_device *device);
+/* Bytes of a cache. */
+size_t ftk_kv_pool_bytes(const ftk_model *m, int slots, ftk_type type);
 void ftk_kv_pool_close(ftk_kv_pool *pool);
 
 ftk_err ftk_kv_seq_open(ftk_kv_seq *seq, ftk_kv_pool *pool, int max_slots);

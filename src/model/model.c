@@ -62,7 +62,7 @@ static ftk_err find_rows(loader *l, const char *name, int n_in, int rows, int fi
     if (err != FTK_OK) return err;
     const size_t row = (size_t)(info.size / (uint64_t)rows);
     const char *data = (const char *)info.data + (size_t)first * row;
-    *mat = (ftk_mat){(ftk_type)info.type, n_out, n_in, data};
+    *mat = (ftk_mat){(ftk_type)info.type, n_out, n_in, data, data};
     l->m->n_params += (uint64_t)n_in * (uint64_t)n_out;
     l->m->weight_bytes += row * (uint64_t)n_out;
     return FTK_OK;

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The CUDA level, as C sees it: kernels as functions of pointers, shapes and a queue, and the little
+ * that is needed of the runtime. Two libraries have these functions: kernels/cuda/ *.cu compiled by
+ * nvcc, and the same files compiled as plain C++ with emulator.cc, for tests.
+ *
+ * Pointers are to device memory unless they say host. Calls return before the work is done; work on
+ * a queue is done in order, and the queue keeps the first error. The bits of an output row depend on
+ * that row's input alone, as everywhere (kernels.h). */
+#ifndef FTK_CUDA_H
+#define FTK_CUDA_H
+
+#include "kernels/cuda/tiles.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------ runtime */
+
+typedef struct ftk_queue {
+    void *stream, *own; /* the runtime's; what else belongs to the queue */
+    int device;
+    int error;    /* the runtime's number; 0: none yet */
+    size_t limit; /* emulated only: bytes that may still be allocated; 0: any */
+} ftk_queue;
+
+typedef struct ftk_cuda_info {
+    char name[128];
+    char problem[192]; /* why the device cannot be used, in words that finish a sentence */
+    int n_devices, major, minor, n_sm;
+    size_t total, free; /* bytes */
+} ftk_cuda_info;
+
+/* True for the library that runs on the CPU. */
+bool ftk_cuda_emulated(void);
+/* True if the device can be used; else info->problem says why not. */
+bool ftk_cuda_probe(int ordinal, ftk_cuda_info *info);
+bool ftk_cuda_open(ftk_queue *q, int ordinal);
+void ftk_cuda_close(ftk_queue *q);
+void *ftk_cuda_alloc(ftk_queue *q, size_t n); /* 256-byte aligned; NULL: not enough, no error */
+void ftk_cuda_free(ftk_queue *q, void *p);    /* accepts NULL */
+/* Host memory that copies need not go round. */
+void *ftk_cuda_alloc_host(ftk_queue *q, size_t n);
+void ftk_cuda_free_host(ftk_queue *q, void *p);
+void ftk_cuda_upload(ftk_queue *q, void *dst, const void *host_src, size_t n);
+void ftk_cuda_download(ftk_queue *q, void *host_dst, const void *src, size_t n);
+void ftk_cuda_copy(ftk_queue *q, void *dst, const void *src, size_t n);
+/* Until all work is done; false once there has been an error. */
+bool ftk_cuda_wait(ftk_queue *q);
+/* Seconds of the queue's work between a call with mark 0 and this one with 1; waits. */
+double ftk_cuda_elapsed(ftk_queue *q, int mark);
+const char *ftk_cuda_error_text(const ftk_queue *q);
+
+/* ------------------------------------------------------------------ products */
+
+/* w: a matrix as ftk_tiles_pack() wrote it. */
+typedef struct ftk_cuda_mat {
+    ftk_type type;
+    int n_out, n_in;
+    const void *data;
+} ftk_cuda_mat;
+
+/* x [n_rows][n_in] floats to the activations that matrices of `form` read; not for F32, which reads the
+ * floats. dst: ftk_tile_act_bytes(). */
+void ftk_cuda_act(ftk_queue *q, ftk_tile_act form, int n_rows, int n_in, const float *x, void *dst);
+
+/* y[r * ldy + o] = W[o] . x[r] + bias[o], bias may be NULL; if `add`, y += that. */
+void ftk_cuda_matmul(ftk_queue *q, const ftk_cuda_mat *w, const void *act, int n_rows,
+                     const float *bias, bool add, float *y, size_t ldy);
+
+/* y[i] = scale * row token[i] of the matrix, n_rows rows of n_in floats. */
+void ftk_cuda_embed(ftk_queue *q, const ftk_cuda_mat *w, int n_rows, const int32_t *token,
+                    float scale, float *y);
+
+/* ------------------------------------------------------------------ rows */
+
+/* Norms `heads` pieces of n floats in each of n_rows rows, ldx apart; row i is row index[i] of x, if
+ * there is an index. y may be x. */
+void ftk_cuda_rms_norm(ftk_queue *q, int n_rows, int heads, int n, const float *x, size_t ldx,
+                       const int32_t *index, const float *w, float eps, float *y, size_t ldy);
+/* Turns n_heads heads of each row, by cs [n_rows][n_rot]: ftk_kernels.rope, or .rope_halves. */
+void ftk_cuda_rope(ftk_queue *q, bool halves, int n_rows, int n_heads, int head_dim, int n_rot,
+                   const float *cs, float *x, size_t ldx);
+/* gate[i] = silu(gate[i]) * up[i], or gelu. */
+void ftk_cuda_gate(ftk_queue *q, bool gelu, size_t n, float *gate, const float *up);
+/* y += x */
+void ftk_cuda_add(ftk_queue *q, size_t n, const float *x, float *y);
+/* The k largest of each row of n, largest first, ties to the lower index: ids [n_rows][k] and their
+ * values. A row with a NaN gets -1 for its first id. k is at most n. */
+void ftk_cuda_top_k(ftk_queue *q, int n_rows, int n, int k, const float *x, int32_t *ids,
+                    float *values);
+
+/* ------------------------------------------------------------------ KV cache, attention */
+
+/* Where the cache of one layer lies: page p begins at pool + p * page_bytes, its keys (values) at
+ * `keys` (`values`) from there: [n_head_kv][FTK_PAGE][head_dim] of type, F16 or F32. */
+typedef struct ftk_cuda_kv {
+    char *pool;
+    size_t page_bytes, keys, values;
+    int n_head_kv, head_dim;
+    ftk_type type;
+    const int32_t *page; /* slot s lies in page[s / FTK_PAGE] */
+} ftk_cuda_kv;
+
+/* Keys and values of n_rows rows, ld floats apart, to slots first, first + 1 ... */
+void ftk_cuda_kv_store(ftk_queue *q, const ftk_cuda_kv *kv, int n_rows, int first,
+                       const float *keys, const float *values, size_t ld);
+
+/* Slots base + path[i] to base + i, for i = 0, 1 ... n - 1, in all layers: `planes` of row bytes
+ * [n_head_kv][FTK_PAGE] one after the other in a page. pages[j] holds slots (base / FTK_PAGE + j) *
+ * FTK_PAGE and on. path and pages are of the host. */
+enum { FTK_CUDA_MOVE_PAGES = 3 };
+void ftk_cuda_kv_move(ftk_queue *q, char *pool, size_t page_bytes, size_t planes, size_t row_bytes,
+                      const int32_t pages[FTK_CUDA_MOVE_PAGES], int base, const int16_t *path,
+                      int n);
+
+enum {
+    FTK_CUDA_CHUNK = 256, /* keys of a row, in its logical order, that are summed by themselves */
+};
+
+/* What ftk_attn says, for all rows and heads of one session. */
+typedef struct ftk_cuda_attn {
+    int n_rows, n_head, window, prefix;
+    int n_slots; /* prefix and provisional ones: no bit of a mask lies behind */
+    float scale;
+    const float *q; /* [n_rows][n_head][head_dim] */
+    float *out;
+    const uint64_t (*mask)[2]; /* [n_rows] */
+    float *partial; /* of partial_bytes; fewer rows are taken at once where it is small */
+    size_t partial_bytes;
+} ftk_cuda_attn;
+
+/* Bytes of partial for n_rows rows over so many slots. One row's worth is the least that will do. */
+size_t ftk_cuda_attn_partial(int n_rows, int n_head, int head_dim, int max_slots);
+void ftk_cuda_attention(ftk_queue *q, const ftk_cuda_attn *a, const ftk_cuda_kv *kv);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

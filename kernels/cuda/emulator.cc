@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * See emulator.h; and the runtime of cuda.h on the host's memory. For tests only: it prints and ends
+ * the program where a kernel is wrong. */
+#include "kernels/cuda/emulator.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "kernels/cuda/cuda.h"
+
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
+dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+/* ------------------------------------------------------------------ fibers */
+
+namespace
+{
+
+enum { MOST = 1024, STACK = 128 << 10, WARP = 32 };
+enum fiber_state { RUNS, AT_WARP, AT_BLOCK, DONE };
+
+struct fiber {
+#if defined(__x86_64__)
+    void *sp;
+#else
+    ucontext_t context;
+#endif
+    fiber_state state;
+    void (*op)(void *const *args);
+    void *arg;
+};
+
+fiber fibers[MOST], scheduler;
+int n_fibers; /* that have a stack */
+int running;
+void (*body)(void *);
+void *body_arg;
+uint32_t disorder = 1; /* decides who runs first */
+
+[[noreturn]] void wrong(const char *what)
+{
+    fprintf(stderr, "emulated GPU: %s (block %u, %u, %u; warp %d)\n", what, blockIdx.x, blockIdx.y,
+            blockIdx.z, running / WARP);
+    abort();
+}
+
+} // namespace
+
+#if defined(__x86_64__)
+/* Saves what a called function has to keep, and goes on on another stack. */
+extern "C" void ftk_emu_switch(void **save, void *to);
+__asm__(".text\n"
+        ".globl ftk_emu_switch\n"
+        ".type ftk_emu_switch,@function\n"
+        "ftk_emu_switch:\n"
+        "    pushq %rbp\n"
+        "    pushq %rbx\n"
+        "    pushq %r12\n"
+        "    pushq %r13\n"
+        "    pushq %r14\n"
+        "    pushq %r15\n"
+        "    movq %rsp, (%rdi)\n"
+        "    movq %rsi, %rsp\n"
+        "    popq %r15\n"
+        "    popq %r14\n"
+        "    popq %r13\n"
+        "    popq %r12\n"
+        "    popq %rbx\n"
+        "    popq %rbp\n"
+        "    ret\n"
+        ".size ftk_emu_switch,.-ftk_emu_switch\n"
+        ".section .note.GNU-stack,\"\",@progbits\n"
+        ".text\n");
+#endif
+
+namespace
+{
+
+void change(fiber *from, fiber *to)
+{
+#if defined(__x86_64__)
+    ftk_emu_switch(&from->sp, to->sp);
+#else
+    swapcontext(&from->context, &to->context);
+#endif
+}
+
+/* A fiber serves one thread of a block after the other. */
+void live()
+{
+    for (;;) {
+        body(body_arg);
+        fibers[running].state = DONE;
+        change(&fibers[running], &scheduler);
+    }
+}
+
+void make_fiber(fiber *f)
+{
+    char *stack = static_cast<char *>(aligned_alloc(64, STACK));
+    if (!stack) wrong("no memory for stacks");
+#if defined(__x86_64__)
+    void **top = reinterpret_cast<void **>(stack + STACK) - 3; /* a multiple of 16, less 8 */
+    *--top = reinterpret_cast<void *>(live);
+    for (int i = 0; i < 6; i++) *--top = nullptr;
+    f->sp = top;
+#else
+    getcontext(&f->context);
+    f->context.uc_stack.ss_sp = stack;
+    f->context.uc_stack.ss_size = STACK;
+    makecontext(&f->context, live, 0);
+#endif
+}
+
+void run_fiber(int t)
+{
+    running = t;
+    threadIdx = dim3((unsigned)t % blockDim.x, (unsigned)t / blockDim.x % blockDim.y,
+                     (unsigned)t / blockDim.x / blockDim.y);
+    change(&scheduler, &fibers[t]);
+}
+
+/* Runs a warp until all of it waits at a block's barrier, or is done. */
+fiber_state run_warp(int first)
+{
+    for (;;) {
+        disorder = disorder * 1664525u + 1013904223u;
+        const int from = (int)(disorder >> 27);
+        for (int i = 0; i < WARP; i++) {
+            const int t = first + (i + from) % WARP;
+            if (fibers[t].state == RUNS) run_fiber(t);
+        }
+        const fiber *f = &fibers[first];
+        void *args[WARP];
+        for (int i = 0; i < WARP; i++) {
+            if (f[i].state != f->state || f[i].op != f->op)
+                wrong("lanes of a warp went different ways to a meeting");
+            args[i] = f[i].arg;
+        }
+        if (f->state != AT_WARP) return f->state;
+        if (f->op) f->op(args);
+        for (int i = 0; i < WARP; i++) fibers[first + i].state = RUNS;
+    }
+}
+
+void run_block(int n)
+{
+    for (int i = 0; i < n; i++) {
+        fibers[i].state = RUNS;
+        fibers[i].op = nullptr;
+    }
+    for (;;) {
+        disorder = disorder * 1664525u + 1013904223u;
+        const int n_warps = n / WARP, from = (int)(disorder >> 20) % n_warps;
+        fiber_state all = RUNS;
+        for (int i = 0; i < n_warps; i++) {
+            const fiber_state s = run_warp((i + from) % n_warps * WARP);
+            if (all != RUNS && s != all) wrong("warps of a block went different ways to a barrier");
+            all = s;
+        }
+        if (all == DONE) return;
+        for (int i = 0; i < n; i++) fibers[i].state = RUNS;
+    }
+}
+
+} // namespace
+
+void ftk_emu_meet(ftk_emu_place place, void (*op)(void *const *args), void *arg)
+{
+    fiber *f = &fibers[running];
+    const dim3 mine = threadIdx;
+    const int me = running;
+    f->state = place == FTK_EMU_WARP ? AT_WARP : AT_BLOCK;
+    f->op = op;
+    f->arg = arg;
+    change(f, &scheduler);
+    threadIdx = mine;
+    running = me;
+}
+
+void ftk_emu_run(dim3 grid, dim3 block, void (*f)(void *), void *arg)
+{
+    const int n = (int)(block.x * block.y * block.z);
+    if (n % WARP != 0 || n > MOST) wrong("a block must be whole warps");
+    while (n_fibers < n) make_fiber(&fibers[n_fibers++]);
+    body = f;
+    body_arg = arg;
+    gridDim = grid;
+    blockDim = block;
+    for (unsigned z = 0; z < grid.z; z++)
+        for (unsigned y = 0; y < grid.y; y++)
+            for (unsigned x = 0; x < grid.x; x++) {
+                blockIdx = dim3(grid.x - 1 - x, y, z);
+                run_block(n);
+            }
+}
+
+/* ------------------------------------------------------------------ tensor cores */
+
+namespace
+{
+
+/* K inputs of 16 rows by 8 columns, gathered from the lanes. */
+template <typename T, int K> struct operands {
+    T a[16][K], b[8][K];
+};
+
+template <typename C> struct mma_lane {
+    C *c;
+    const uint32_t *a, *b;
+};
+
+template <typename T, int K, typename S, typename C>
+void multiply(const operands<T, K> &o, void *const *args)
+{
+    for (int l = 0; l < WARP; l++) {
+        auto *lane = static_cast<mma_lane<C> *>(args[l]);
+        for (int i = 0; i < 4; i++) {
+            const T *a = o.a[l / 4 + i / 2 * 8], *b = o.b[l % 4 * 2 + i % 2];
+            S sum = 0;
+            for (int k = 0; k < K; k++) sum += (S)a[k] * (S)b[k];
+            lane->c[i] = (C)(lane->c[i] + sum);
+        }
+    }
+}
+
+template <int K> void bytes(void *const *args)
+{
+    operands<int16_t, K> o;
+    for (int l = 0; l < WARP; l++) {
+        const auto *lane = static_cast<const mma_lane<int> *>(args[l]);
+        for (int half = 0; half < K / 16; half++)
+            for (int j = 0; j < 4; j++) {
+                const int k = half * 16 + l % 4 * 4 + j;
+                for (int r = 0; r < 2; r++)
+                    o.a[l / 4 + r * 8][k] = (int16_t)(lane->a[half * 2 + r] >> 8 * j & 0xff);
+                o.b[l / 4][k] = (int8_t)(lane->b[half] >> 8 * j & 0xff);
+            }
+    }
+    multiply<int16_t, K, int, int>(o, args);
+}
+
+/* Sums in double: what the hardware rounds, and how, is not known to the last bit. */
+template <float (*widen)(uint16_t)> void halves(void *const *args)
+{
+    operands<float, 16> o;
+    for (int l = 0; l < WARP; l++) {
+        const auto *lane = static_cast<const mma_lane<float> *>(args[l]);
+        for (int half = 0; half < 2; half++)
+            for (int j = 0; j < 2; j++) {
+                const int k = half * 8 + l % 4 * 2 + j;
+                for (int r = 0; r < 2; r++)
+                    o.a[l / 4 + r * 8][k] = widen((uint16_t)(lane->a[half * 2 + r] >> 16 * j));
+                o.b[l / 4][k] = widen((uint16_t)(lane->b[half] >> 16 * j));
+            }
+    }
+    multiply<float, 16, double, float>(o, args);
+}
+
+} // namespace
+
+void mma_bytes_32(int c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    mma_lane<int> lane = {c, a, b};
+    ftk_emu_meet(FTK_EMU_WARP, bytes<32>, &lane);
+}
+
+void mma_bytes_16(int c[4], const uint32_t a[2], uint32_t b)
+{
+    mma_lane<int> lane = {c, a, &b};
+    ftk_emu_meet(FTK_EMU_WARP, bytes<16>, &lane);
+}
+
+void mma_f16(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    mma_lane<float> lane = {c, a, b};
+    ftk_emu_meet(FTK_EMU_WARP, halves<ftk_f16_f32>, &lane);
+}
+
+void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    mma_lane<float> lane = {c, a, b};
+    ftk_emu_meet(FTK_EMU_WARP, halves<ftk_bf16_f32>, &lane);
+}
+
+/* ------------------------------------------------------------------ the runtime */
+
+bool ftk_cuda_emulated(void)
+{
+    return true;
+}
+
+bool ftk_cuda_probe(int ordinal, ftk_cuda_info *info)
+{
+    *info = ftk_cuda_info{};
+    info->n_devices = 1;
+    if (ordinal > 0) {
+        snprintf(info->problem, sizeof info->problem, "there is no device %d, only 0", ordinal);
+        return false;
+    }
+    snprintf(info->name, sizeof info->name, "emulated");
+    info->total = info->free = (size_t)4 << 30;
+    return true;
+}
+
+bool ftk_cuda_open(ftk_queue *q, int ordinal)
+{
+    *q = ftk_queue{};
+    q->device = ordinal;
+    return true;
+}
+
+void ftk_cuda_close(ftk_queue *q)
+{
+    *q = ftk_queue{};
+}
+
+/* Memory of a GPU is not zeroed, and neither is this. */
+void *ftk_cuda_alloc(ftk_queue *q, size_t n)
+{
+    if (q->limit && n > q->limit) return nullptr;
+    void *p = aligned_alloc(256, (n + 255) / 256 * 256);
+    if (p) memset(p, 0xff, n);
+    if (p && q->limit) q->limit -= n;
+    return p;
+}
+
+void ftk_cuda_free(ftk_queue *, void *p)
+{
+    free(p);
+}
+
+void *ftk_cuda_alloc_host(ftk_queue *, size_t n)
+{
+    return aligned_alloc(256, (n + 255) / 256 * 256);
+}
+
+void ftk_cuda_free_host(ftk_queue *, void *p)
+{
+    free(p);
+}
+
+void ftk_cuda_upload(ftk_queue *, void *dst, const void *src, size_t n)
+{
+    if (n) memcpy(dst, src, n);
+}
+
+void ftk_cuda_download(ftk_queue *, void *dst, const void *src, size_t n)
+{
+    if (n) memcpy(dst, src, n);
+}
+
+void ftk_cuda_copy(ftk_queue *, void *dst, const void *src, size_t n)
+{
+    if (n) memcpy(dst, src, n);
+}
+
+bool ftk_cuda_wait(ftk_queue *q)
+{
+    return q->error == 0;
+}
+
+double ftk_cuda_elapsed(ftk_queue *, int)
+{
+    return 0;
+}
+
+const char *ftk_cuda_error_text(const ftk_queue *)
+{
+    return "the emulated GPU failed";
+}

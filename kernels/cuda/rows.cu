@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What is done row by row or number by number, and the choice of the likeliest tokens. */
+#include "kernels/cuda/device.h"
+
+namespace
+{
+
+enum { THREADS = 256, WARPS = THREADS / 32 };
+
+/* 2 sqrt(2/pi), and that times 0.044715: see ftk_kernels.gelu_mul. */
+#define GELU_1 1.5957691216057308f
+#define GELU_3 0.07135481282052458f
+
+/* In double, as in plain C: the square of a float never overflows there. */
+__global__ void __launch_bounds__(THREADS)
+    rms_norm(int heads, int n, const float *x, size_t ldx, const int32_t *index, const float *w,
+             float eps, float *y, size_t ldy)
+{
+    __shared__ double part[WARPS];
+    const int row = (int)blockIdx.x / heads, head = (int)blockIdx.x % heads;
+    const size_t from = index ? (size_t)index[row] : (size_t)row;
+    x += from * ldx + (size_t)head * (size_t)n;
+    y += (size_t)row * ldy + (size_t)head * (size_t)n;
+    double sum = 0;
+    for (int i = (int)threadIdx.x; i < n; i += THREADS) sum += (double)x[i] * (double)x[i];
+    for (int m = 16; m > 0; m /= 2) sum += shuffle_xor(sum, m);
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = sum;
+    __syncthreads();
+    double all = 0;
+    for (int i = 0; i < WARPS; i++) all += part[i];
+    const float scale = (float)(1.0 / sqrt(all / n + (double)eps));
+    for (int i = (int)threadIdx.x; i < n; i += THREADS) y[i] = x[i] * scale * w[i];
+}
+
+__global__ void __launch_bounds__(THREADS)
+    rope(bool halves, int n_heads, int head_dim, int n_rot, const float *cs, float *x, size_t ldx)
+{
+    const int half = n_rot / 2;
+    cs += (size_t)blockIdx.x * (size_t)n_rot;
+    x += (size_t)blockIdx.x * ldx;
+    for (int i = (int)threadIdx.x; i < n_heads * half; i += THREADS) {
+        const int p = i % half, from = i / half * head_dim;
+        float *at = x + from + (halves ? p : 2 * p);
+        float *to = at + (halves ? half : 1);
+        const float c = cs[halves ? p : 2 * p], s = cs[halves ? p + half : 2 * p + 1];
+        const float a = *at, b = *to;
+        *at = a * c - b * s;
+        *to = a * s + b * c;
+    }
+}
+
+__global__ void __launch_bounds__(THREADS) gate(bool gelu, size_t n, float *x, const float *up)
+{
+    const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    if (i >= n) return;
+    const float v = x[i], u = gelu ? v * (GELU_1 + GELU_3 * (v * v)) : v;
+    x[i] = v / (1.0f + expf(-u)) * up[i];
+}
+
+__global__ void __launch_bounds__(THREADS) add(size_t n, const float *x, float *y)
+{
+    const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    if (i < n) y[i] += x[i];
+}
+
+/* A place in the order of the largest: by value, then by index. */
+struct place {
+    float v;
+    int i;
+};
+
+__device__ __forceinline__ bool before(place a, place b)
+{
+    return a.v > b.v || (a.v == b.v && a.i < b.i);
+}
+
+__device__ __forceinline__ place first_of(place a, int mask)
+{
+    const place b = {shuffle_xor(a.v, mask), shuffle_xor(a.i, mask)};
+    return before(b, a) ? b : a;
+}
+
+/* A round for each of the k: the first of those behind the last one. */
+__global__ void __launch_bounds__(THREADS)
+    top_k(int n, int k, const float *x, int32_t *ids, float *values)
+{
+    __shared__ place part[WARPS];
+    __shared__ uint32_t spoilt[WARPS];
+    const int row = (int)blockIdx.x, warp = (int)threadIdx.x / 32;
+    x += (size_t)row * (size_t)n;
+    place last = {INFINITY, -1};
+    for (int round = 0; round < k; round++) {
+        place best = {-INFINITY, n};
+        bool bad = false;
+        for (int i = (int)threadIdx.x; i < n; i += THREADS) {
+            const place p = {x[i], i};
+            bad |= p.v != p.v;
+            if (before(last, p) && before(p, best)) best = p;
+        }
+        for (int m = 16; m > 0; m /= 2) best = first_of(best, m);
+        const uint32_t who = lanes_that(bad);
+        if (threadIdx.x % 32 == 0) {
+            part[warp] = best;
+            spoilt[warp] = who;
+        }
+        __syncthreads();
+        for (int w = 0; w < WARPS; w++) {
+            if (before(part[w], best)) best = part[w];
+            bad |= spoilt[w] != 0;
+        }
+        if (threadIdx.x == 0) {
+            ids[(size_t)row * (size_t)k + (size_t)round] = bad && round == 0 ? -1 : best.i;
+            values[(size_t)row * (size_t)k + (size_t)round] = best.v;
+        }
+        last = best;
+        __syncthreads();
+    }
+}
+
+dim3 blocks_for(size_t n)
+{
+    return dim3((unsigned)((n + THREADS - 1) / THREADS));
+}
+
+} // namespace
+
+extern "C" void ftk_cuda_rms_norm(ftk_queue *q, int n_rows, int heads, int n, const float *x,
+                                  size_t ldx, const int32_t *index, const float *w, float eps,
+                                  float *y, size_t ldy)
+{
+    FTK_LAUNCH(q, rms_norm, dim3((unsigned)(n_rows * heads)), dim3(THREADS), heads, n, x, ldx,
+               index, w, eps, y, ldy);
+}
+
+extern "C" void ftk_cuda_rope(ftk_queue *q, bool halves, int n_rows, int n_heads, int head_dim,
+                              int n_rot, const float *cs, float *x, size_t ldx)
+{
+    FTK_LAUNCH(q, rope, dim3((unsigned)n_rows), dim3(THREADS), halves, n_heads, head_dim, n_rot, cs,
+               x, ldx);
+}
+
+extern "C" void ftk_cuda_gate(ftk_queue *q, bool gelu, size_t n, float *x, const float *up)
+{
+    FTK_LAUNCH(q, gate, blocks_for(n), dim3(THREADS), gelu, n, x, up);
+}
+
+extern "C" void ftk_cuda_add(ftk_queue *q, size_t n, const float *x, float *y)
+{
+    FTK_LAUNCH(q, add, blocks_for(n), dim3(THREADS), n, x, y);
+}
+
+extern "C" void ftk_cuda_top_k(ftk_queue *q, int n_rows, int n, int k, const float *x, int32_t *ids,
+                               float *values)
+{
+    FTK_LAUNCH(q, top_k, dim3((unsigned)n_rows), dim3(THREADS), n, k, x, ids, values);
+}

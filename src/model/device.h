@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A device that runs passes in place of the CPU: weights, KV cache and activations lie in its memory,
+ * and logits, features and kept states come back to where the CPU's pass leaves them. The engine opens
+ * one, if it was asked to; the KV cache and the pass call it through its table of functions. */
+#ifndef FTK_DEVICE_H
+#define FTK_DEVICE_H
+
+#include "forward.h"
+
+struct ftk_device {
+    const struct ftk_device_ops *ops;
+};
+
+typedef struct ftk_device_ops {
+    void (*free)(ftk_device *d);
+    const char *(*name)(const ftk_device *d); /* "cuda:0 NVIDIA H100" */
+    /* What went wrong first, or NULL. From then on passes do nothing. */
+    const char *(*trouble)(const ftk_device *d);
+    void *(*kv_alloc)(ftk_device *d, size_t n); /* NULL: no memory */
+    void (*kv_free)(ftk_device *d, void *p);    /* accepts NULL */
+    void (*kv_copy)(ftk_device *d, void *dst, const void *src, size_t n);
+    /* What ftk_kv_commit() does to the slots. */
+    void (*kv_move)(ftk_device *d, const ftk_kv_seq *s, const int16_t *path, int n);
+    /* ftk_forward_run_above() */
+    void (*run)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
+} ftk_device_ops;
+
+#define FTK_DEVICE_UNKNOWN "device \"%s\" is not known: give cpu, auto, cuda or cuda:N"
+
+/* What an engine will ask for. */
+typedef struct ftk_device_config {
+    const char *name; /* "cuda" or "cuda:N" */
+    int max_rows, max_slots;
+    ftk_type kv_type;
+    size_t kv_bytes; /* of the whole cache */
+} ftk_device_config;
+
+/* A device with m's weights. On an error, why[cap] gets the line that explains it; nothing is logged.
+ * Errors: INVALID (no such name), DEVICE (none, or not usable), NOMEM (what is missing),
+ * UNSUPPORTED. */
+ftk_err ftk_device_open(ftk_device **out, const ftk_model *m, const ftk_device_config *cfg,
+                        char *why, size_t cap);
+/* True for what ftk_device_open() may know: "cuda", "cuda:N". */
+bool ftk_device_known(const char *name, int *ordinal);
+
+#endif

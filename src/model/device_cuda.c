@@ -1,0 +1,638 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The pass on an NVIDIA GPU. Weights go there once, in tiles; a pass sends a few numbers per row, runs
+ * all layers on one queue and waits once, for the logits. The order of the computation is that of
+ * forward.c. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "device.h"
+#include "kernels/cuda/cuda.h"
+
+enum {
+    ALIGN = 256,
+    N_MATS = 7,          /* of a layer */
+    STAGE = 8 << 20,     /* bytes of weights that are rearranged at a time, at least a tile */
+    PARTIAL = 64 << 20,  /* bytes for attention's chunks, unless one row needs more */
+    RESERVE = 256 << 20, /* device memory left to the driver: the kernels, stacks, events */
+};
+
+typedef struct {
+    ftk_cuda_mat q, k, v, o, gate, up, down;
+    const float *attn_norm, *ffn_norm, *attn_post_norm, *ffn_post_norm, *q_norm, *k_norm;
+    const float *q_bias, *k_bias, *v_bias, *o_bias;
+} layer;
+
+/* What a pass needs of each row, in one piece that is sent at once. */
+typedef struct {
+    int32_t *token, *logit_row, *page;
+    uint64_t (*mask)[2];
+    float *cs[2];
+} inputs;
+
+typedef struct {
+    ftk_device base;
+    const ftk_model *m;
+    ftk_host host;
+    ftk_queue q;
+    char name[160];
+    char trouble[256]; /* empty: none yet */
+    int max_rows;
+    int max_pages; /* of a sequence */
+    layer *layers;
+    ftk_cuda_mat embd, output;
+    const float *output_norm;
+    char *arena; /* weights */
+    size_t arena_size, arena_used;
+    char *stage; /* host */
+    size_t stage_size;
+    char *work; /* all of these: */
+    float *x, *norm, *heads, *kv, *attn, *gate, *up, *out, *logits, *features, *states, *partial;
+    char *act;
+    size_t partial_size;
+    char *in, *in_host; /* see inputs */
+    size_t in_size;
+    /* of the running pass */
+    int n_rows;
+    ftk_tile_act act_form;
+    const float *act_of; /* what act holds, NULL: nothing */
+} cuda;
+
+static cuda *of(ftk_device *d)
+{
+    return (cuda *)(void *)d;
+}
+
+static size_t up_to(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* ---- weights */
+
+/* Runs through all matrices and vectors twice: to count bytes, then to send them. */
+typedef struct {
+    cuda *c;
+    size_t bytes;
+    bool send;
+} loading;
+
+static void *reserve(loading *l, size_t bytes)
+{
+    char *at = l->send ? l->c->arena + l->bytes : NULL;
+    l->bytes += up_to(bytes, ALIGN);
+    return at;
+}
+
+/* Tiles [first, first + n) to the host's stage. */
+static void rearrange(const ftk_mat *w, size_t tile, int first, int n, char *to)
+{
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static)
+#endif
+    for (int i = 0; i < n; i++)
+        ftk_tiles_pack(w->type, w->n_out, w->n_in, w->file, first + i, 1, to + (size_t)i * tile);
+}
+
+static void put_matrix(loading *l, const ftk_mat *w, ftk_cuda_mat *to)
+{
+    const size_t bytes = ftk_tiles_bytes(w->type, w->n_out, w->n_in);
+    char *at = reserve(l, bytes);
+    if (!l->send) return;
+    cuda *c = l->c;
+    *to = (ftk_cuda_mat){w->type, w->n_out, w->n_in, at};
+    const size_t tile = ftk_tiles_bytes(w->type, FTK_TILE_OUT, w->n_in);
+    const int n_tiles = (w->n_out + FTK_TILE_OUT - 1) / FTK_TILE_OUT;
+    const int most = (int)(c->stage_size / tile);
+    for (int first = 0; first < n_tiles; first += most) {
+        const int n = n_tiles - first < most ? n_tiles - first : most;
+        rearrange(w, tile, first, n, c->stage);
+        const size_t from = (size_t)first * tile, left = bytes - from;
+        ftk_cuda_upload(&c->q, at + from, c->stage,
+                        left < (size_t)n * tile ? left : (size_t)n * tile);
+        ftk_cuda_wait(&c->q); /* the stage is written again */
+    }
+}
+
+static void put_vector(loading *l, const float *v, int n, const float **to)
+{
+    if (!v) return;
+    float *at = reserve(l, (size_t)n * sizeof *v);
+    if (!l->send) return;
+    ftk_cuda_upload(&l->c->q, at, v, (size_t)n * sizeof *v);
+    *to = at;
+}
+
+static void put_layer(loading *l, int i)
+{
+    const ftk_layer *from = &l->c->m->layers[i];
+    const ftk_hparams *hp = &l->c->m->hp;
+    const int d = hp->n_embd, dq = hp->n_head * hp->head_dim, dkv = hp->n_head_kv * hp->head_dim;
+    layer *to = &l->c->layers[i];
+    put_matrix(l, &from->q, &to->q);
+    put_matrix(l, &from->k, &to->k);
+    put_matrix(l, &from->v, &to->v);
+    put_matrix(l, &from->o, &to->o);
+    put_matrix(l, &from->gate, &to->gate);
+    put_matrix(l, &from->up, &to->up);
+    put_matrix(l, &from->down, &to->down);
+    put_vector(l, from->attn_norm, d, &to->attn_norm);
+    put_vector(l, from->ffn_norm, d, &to->ffn_norm);
+    put_vector(l, from->attn_post_norm, d, &to->attn_post_norm);
+    put_vector(l, from->ffn_post_norm, d, &to->ffn_post_norm);
+    put_vector(l, from->q_norm, hp->head_dim, &to->q_norm);
+    put_vector(l, from->k_norm, hp->head_dim, &to->k_norm);
+    put_vector(l, from->q_bias, dq, &to->q_bias);
+    put_vector(l, from->k_bias, dkv, &to->k_bias);
+    put_vector(l, from->v_bias, dkv, &to->v_bias);
+    put_vector(l, from->o_bias, d, &to->o_bias);
+}
+
+static size_t put_weights(cuda *c, bool send)
+{
+    loading l = {.c = c, .send = send};
+    for (int i = 0; i < c->m->hp.n_layer; i++) put_layer(&l, i);
+    put_vector(&l, c->m->output_norm, c->m->hp.n_embd, &c->output_norm);
+    put_matrix(&l, &c->m->output, &c->output);
+    if (c->m->output.file == c->m->embd.file)
+        c->embd = c->output;
+    else
+        put_matrix(&l, &c->m->embd, &c->embd);
+    return l.bytes;
+}
+
+static size_t widest_tile(const ftk_model *m)
+{
+    const ftk_mat *const ends[2] = {&m->embd, &m->output};
+    size_t most = 0;
+    for (int i = 0; i < 2; i++) {
+        const size_t n = ftk_tiles_bytes(ends[i]->type, FTK_TILE_OUT, ends[i]->n_in);
+        most = n > most ? n : most;
+    }
+    for (int i = 0; i < m->hp.n_layer; i++) {
+        const ftk_layer *l = &m->layers[i];
+        const ftk_mat *const mats[N_MATS] = {&l->q,    &l->k,  &l->v,   &l->o,
+                                             &l->gate, &l->up, &l->down};
+        for (int j = 0; j < N_MATS; j++) {
+            const size_t n = ftk_tiles_bytes(mats[j]->type, FTK_TILE_OUT, mats[j]->n_in);
+            most = n > most ? n : most;
+        }
+    }
+    return most;
+}
+
+/* ---- work space */
+
+static size_t most_of(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Bytes of the widest activations in any form. */
+static size_t act_bytes(const ftk_hparams *hp, int max_rows)
+{
+    const int n = (int)most_of(most_of((size_t)hp->n_embd, (size_t)hp->n_ff),
+                               (size_t)hp->n_head * (size_t)hp->head_dim);
+    size_t most = 0;
+    for (int form = FTK_TILE_I8; form <= FTK_TILE_BF16; form++)
+        most = most_of(most, ftk_tile_act_bytes((ftk_tile_act)form, max_rows, n));
+    return most;
+}
+
+/* Deals out `work`, or, where that is NULL, only counts. */
+static size_t deal_work(cuda *c)
+{
+    const ftk_hparams *hp = &c->m->hp;
+    const size_t rows = (size_t)c->max_rows, f = sizeof(float);
+    const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
+    const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
+    const size_t d = (size_t)hp->n_embd * f * rows, ff = (size_t)hp->n_ff * f * rows;
+    struct {
+        void *at;
+        size_t bytes;
+    } parts[] = {
+        {&c->x, d},
+        {&c->norm, d},
+        {&c->heads, dq * f * rows},
+        {&c->kv, 2 * dkv * f * rows},
+        {&c->attn, dq * f * rows},
+        {&c->gate, ff},
+        {&c->up, ff},
+        {&c->out, d},
+        {&c->logits, (size_t)hp->n_vocab * f * rows},
+        {&c->features, d},
+        {&c->states, d},
+        {&c->partial, c->partial_size},
+        {&c->act, act_bytes(hp, c->max_rows)},
+        {&c->in, c->in_size},
+    };
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        char *at = c->work ? c->work + used : NULL;
+        memcpy(parts[i].at, &at, sizeof at);
+        used += up_to(parts[i].bytes, ALIGN);
+    }
+    return used;
+}
+
+/* Where a pass's inputs begin in a piece at `base`, for as many rows and pages as there may be; returns
+ * the bytes. Sizes of rows come last, so that what is used lies together for the first parts. */
+static size_t lay_out(const cuda *c, char *base, int n_rows, size_t n_pages, inputs *in)
+{
+    const size_t rows = (size_t)n_rows, cs = rows * (size_t)c->m->hp.n_rot * sizeof(float);
+    size_t used = 0;
+    const size_t sizes[] = {rows * sizeof *in->mask,
+                            rows * sizeof *in->token,
+                            rows * sizeof *in->logit_row,
+                            n_pages * sizeof *in->page,
+                            cs,
+                            cs};
+    char *at[6];
+    for (int i = 0; i < 6; i++) {
+        at[i] = base ? base + used : NULL;
+        used += up_to(sizes[i], 16);
+    }
+    *in = (inputs){.mask = (void *)at[0],
+                   .token = (void *)at[1],
+                   .logit_row = (void *)at[2],
+                   .page = (void *)at[3],
+                   .cs = {(void *)at[4], (void *)at[5]}};
+    return used;
+}
+
+/* ---- the KV cache */
+
+static void *kv_alloc(ftk_device *d, size_t n)
+{
+    return ftk_cuda_alloc(&of(d)->q, n);
+}
+
+static void kv_free(ftk_device *d, void *p)
+{
+    ftk_cuda_free(&of(d)->q, p);
+}
+
+static void kv_copy(ftk_device *d, void *dst, const void *src, size_t n)
+{
+    ftk_cuda_copy(&of(d)->q, dst, src, n);
+}
+
+static size_t page_bytes(const ftk_kv_pool *p)
+{
+    return p->plane * 2 * (size_t)p->n_layer;
+}
+
+static void kv_move(ftk_device *d, const ftk_kv_seq *s, const int16_t *path, int n)
+{
+    const ftk_kv_pool *p = s->pool;
+    int32_t pages[FTK_CUDA_MOVE_PAGES] = {0};
+    for (int i = 0; i < FTK_CUDA_MOVE_PAGES && s->len / FTK_PAGE + i < s->n_pages; i++)
+        pages[i] = s->page[s->len / FTK_PAGE + i];
+    ftk_cuda_kv_move(&of(d)->q, p->data, page_bytes(p),
+                     (size_t)p->n_layer * 2 * (size_t)p->n_head_kv, p->row, pages, s->len, path, n);
+}
+
+static ftk_cuda_kv kv_of(const ftk_kv_pool *p, int layer_index, ftk_type type, const int32_t *page)
+{
+    const size_t i = (size_t)layer_index;
+    return (ftk_cuda_kv){.pool = p->data,
+                         .page_bytes = page_bytes(p),
+                         .keys = 2 * i * p->plane,
+                         .values = (2 * i + 1) * p->plane,
+                         .n_head_kv = p->n_head_kv,
+                         .head_dim = p->head_dim,
+                         .type = type,
+                         .page = page};
+}
+
+/* ---- the pass */
+
+static bool arch_has(const cuda *c, unsigned flag)
+{
+    return (c->m->hp.arch->flags & flag) != 0;
+}
+
+/* Pages that hold a sequence's committed slots and its rows. */
+static int pages_of(const ftk_pass_seq *seq)
+{
+    return (seq->kv->len + seq->n_rows + FTK_PAGE - 1) / FTK_PAGE;
+}
+
+/* Fills and sends the inputs; states in place of tokens are copied to x. Returns the rows that get
+ * logits. */
+static int send_inputs(cuda *c, const ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
+                       inputs *on_device)
+{
+    const ftk_hparams *hp = &c->m->hp;
+    const bool halves = arch_has(c, FTK_ARCH_ROPE_HALVES), two = f->cs[1] != f->cs[0];
+    size_t n_pages = 0;
+    for (int s = 0; s < n_seqs; s++) n_pages += (size_t)pages_of(&seqs[s]);
+    inputs in;
+    const size_t bytes = lay_out(c, c->in_host, c->n_rows, n_pages, &in);
+    lay_out(c, c->in, c->n_rows, n_pages, on_device);
+    int row = 0, n_logits = 0;
+    int32_t *page = in.page;
+    for (int s = 0; s < n_seqs; s++) {
+        const ftk_pass_seq *seq = &seqs[s];
+        for (int i = 0; i < seq->n_rows; i++, row++) {
+            in.token[row] = seq->token ? seq->token[i] : 0;
+            memcpy(in.mask[row], seq->mask ? seq->mask[i] : f->chain[i], sizeof in.mask[row]);
+            const int pos = seq->kv->len + (seq->depth ? seq->depth[i] : i);
+            for (int t = 0; t < 1 + two; t++)
+                ftk_turn(hp, halves, f->freq[t], pos, in.cs[t] + (size_t)row * (size_t)hp->n_rot);
+            if (i >= seq->first_logits) in.logit_row[n_logits++] = row;
+        }
+        memcpy(page, seq->kv->page, (size_t)pages_of(seq) * sizeof *page);
+        page += pages_of(seq);
+    }
+    if (!two) on_device->cs[1] = on_device->cs[0];
+    ftk_cuda_upload(&c->q, c->in, c->in_host, bytes);
+    return n_logits;
+}
+
+static void embed_rows(cuda *c, const ftk_pass_seq *seqs, int n_seqs, const inputs *in)
+{
+    const size_t d = (size_t)c->m->hp.n_embd;
+    ftk_cuda_embed(&c->q, &c->embd, c->n_rows, in->token, c->m->hp.embd_scale, c->x);
+    size_t row = 0;
+    for (int s = 0; s < n_seqs; row += (size_t)seqs[s++].n_rows)
+        if (seqs[s].states)
+            ftk_cuda_upload(&c->q, c->x + row * d, seqs[s].states,
+                            (size_t)seqs[s].n_rows * d * sizeof *c->x);
+}
+
+/* y = W x + bias, or y += that. Products of the same x share its conversion. norm() ends that, and
+ * there is one between any two times at which a buffer that products read is written. */
+static void project(cuda *c, const float *x, const ftk_cuda_mat *w, int n_rows, const float *bias,
+                    bool add, float *y, size_t ldy)
+{
+    const ftk_tile_act form = ftk_tile_act_of(w->type);
+    if (form != FTK_TILE_F32 && (c->act_of != x || c->act_form != form)) {
+        ftk_cuda_act(&c->q, form, n_rows, w->n_in, x, c->act);
+        c->act_of = x;
+        c->act_form = form;
+    }
+    const void *act = form == FTK_TILE_F32 ? (const void *)x : c->act;
+    ftk_cuda_matmul(&c->q, w, act, n_rows, bias, add, y, ldy);
+}
+
+static void norm(cuda *c, int n_rows, const float *x, const int32_t *index, const float *w,
+                 float *y)
+{
+    const int d = c->m->hp.n_embd;
+    ftk_cuda_rms_norm(&c->q, n_rows, 1, d, x, (size_t)d, index, w, c->m->hp.norm_eps, y, (size_t)d);
+    c->act_of = NULL;
+}
+
+/* x += W from + bias, or that normed. */
+static void add_block(cuda *c, const float *from, const ftk_cuda_mat *w, const float *bias,
+                      const float *post_norm)
+{
+    const size_t d = (size_t)c->m->hp.n_embd;
+    project(c, from, w, c->n_rows, bias, !post_norm, post_norm ? c->out : c->x, d);
+    if (!post_norm) return;
+    norm(c, c->n_rows, c->out, NULL, post_norm, c->out);
+    ftk_cuda_add(&c->q, (size_t)c->n_rows * d, c->out, c->x);
+}
+
+/* Norms, where the layer has weights for it, and turns n heads of each row. */
+static void place_heads(cuda *c, const float *weight, const float *cs, int n, float *x, size_t ld)
+{
+    const ftk_hparams *hp = &c->m->hp;
+    if (weight)
+        ftk_cuda_rms_norm(&c->q, c->n_rows, n, hp->head_dim, x, ld, NULL, weight, hp->norm_eps, x,
+                          ld);
+    ftk_cuda_rope(&c->q, arch_has(c, FTK_ARCH_ROPE_HALVES), c->n_rows, n, hp->head_dim, hp->n_rot,
+                  cs, x, ld);
+}
+
+static void attention_block(cuda *c, const ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
+                            int i, const inputs *in)
+{
+    const ftk_hparams *hp = &c->m->hp;
+    const layer *l = &c->layers[i];
+    const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
+    const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
+    float *const keys = c->kv, *const values = c->kv + dkv;
+    norm(c, c->n_rows, c->x, NULL, l->attn_norm, c->norm);
+    project(c, c->norm, &l->q, c->n_rows, l->q_bias, false, c->heads, dq);
+    project(c, c->norm, &l->k, c->n_rows, l->k_bias, false, keys, 2 * dkv);
+    project(c, c->norm, &l->v, c->n_rows, l->v_bias, false, values, 2 * dkv);
+    const float *cs = in->cs[hp->windowed[i]];
+    place_heads(c, l->q_norm, cs, hp->n_head, c->heads, dq);
+    place_heads(c, l->k_norm, cs, hp->n_head_kv, keys, 2 * dkv);
+    size_t row = 0;
+    const int32_t *page = in->page;
+    for (int s = 0; s < n_seqs; s++) {
+        const ftk_pass_seq *seq = &seqs[s];
+        const ftk_cuda_kv kv = kv_of(seq->kv->pool, i, f->kv_type, page);
+        ftk_cuda_kv_store(&c->q, &kv, seq->n_rows, seq->kv->len, keys + row * 2 * dkv,
+                          values + row * 2 * dkv, 2 * dkv);
+        const ftk_cuda_attn a = {.n_rows = seq->n_rows,
+                                 .n_head = hp->n_head,
+                                 .window = hp->windowed[i] ? hp->window : 0,
+                                 .prefix = seq->kv->len,
+                                 .n_slots = seq->kv->len + seq->n_rows,
+                                 .scale = hp->attn_scale,
+                                 .q = c->heads + row * dq,
+                                 .out = c->attn + row * dq,
+                                 .mask = (const uint64_t(*)[2])in->mask + row,
+                                 .partial = c->partial,
+                                 .partial_bytes = c->partial_size};
+        ftk_cuda_attention(&c->q, &a, &kv);
+        row += (size_t)seq->n_rows;
+        page += pages_of(seq);
+    }
+    add_block(c, c->attn, &l->o, l->o_bias, l->attn_post_norm);
+}
+
+static void ffn_block(cuda *c, int i)
+{
+    const layer *l = &c->layers[i];
+    const size_t ff = (size_t)c->m->hp.n_ff;
+    norm(c, c->n_rows, c->x, NULL, l->ffn_norm, c->norm);
+    project(c, c->norm, &l->gate, c->n_rows, NULL, false, c->gate, ff);
+    project(c, c->norm, &l->up, c->n_rows, NULL, false, c->up, ff);
+    ftk_cuda_gate(&c->q, arch_has(c, FTK_ARCH_GELU), (size_t)c->n_rows * ff, c->gate, c->up);
+    add_block(c, c->gate, &l->down, NULL, l->ffn_post_norm);
+}
+
+/* Final norm and output matrix of the rows that asked; all three results go back. */
+static void output_rows(cuda *c, const ftk_forward *f, int n_logits, const inputs *in)
+{
+    const size_t d = (size_t)c->m->hp.n_embd, n_vocab = (size_t)c->m->hp.n_vocab;
+    if (n_logits > 0) {
+        norm(c, n_logits, c->x, in->logit_row, c->output_norm, c->features);
+        project(c, c->features, &c->output, n_logits, NULL, false, c->logits, n_vocab);
+        ftk_cuda_download(&c->q, f->logits, c->logits, (size_t)n_logits * n_vocab * sizeof(float));
+        ftk_cuda_download(&c->q, f->features, c->features, (size_t)n_logits * d * sizeof(float));
+    }
+    if (f->keep >= 0)
+        ftk_cuda_download(&c->q, f->states, c->states, (size_t)c->n_rows * d * sizeof(float));
+}
+
+static void note_trouble(cuda *c)
+{
+    if (c->q.error == 0 || c->trouble[0]) return;
+    snprintf(c->trouble, sizeof c->trouble, "%s failed: %s", c->name, ftk_cuda_error_text(&c->q));
+}
+
+static void run(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first)
+{
+    cuda *c = of(d);
+    if (c->trouble[0]) return;
+    c->n_rows = 0;
+    c->act_of = NULL;
+    for (int s = 0; s < n_seqs; s++) c->n_rows += seqs[s].n_rows;
+    inputs in;
+    const int n_logits = send_inputs(c, f, seqs, n_seqs, &in);
+    embed_rows(c, seqs, n_seqs, &in);
+    for (int i = first; i < f->layers; i++) {
+        attention_block(c, f, seqs, n_seqs, i, &in);
+        ffn_block(c, i);
+        if (i == f->keep)
+            ftk_cuda_copy(&c->q, c->states, c->x,
+                          (size_t)c->n_rows * (size_t)c->m->hp.n_embd * sizeof *c->x);
+    }
+    output_rows(c, f, n_logits, &in);
+    ftk_cuda_wait(&c->q);
+    note_trouble(c);
+}
+
+/* ---- life */
+
+static void free_device(ftk_device *d)
+{
+    cuda *c = of(d);
+    if (c->q.own || ftk_cuda_emulated()) {
+        ftk_cuda_free(&c->q, c->arena);
+        ftk_cuda_free(&c->q, c->work);
+        ftk_cuda_free_host(&c->q, c->in_host);
+        ftk_cuda_free_host(&c->q, c->stage);
+        ftk_cuda_close(&c->q);
+    }
+    const ftk_host h = c->host;
+    ftk_release(&h, c->layers);
+    ftk_release(&h, c);
+}
+
+static const char *name(const ftk_device *d)
+{
+    return ((const cuda *)(const void *)d)->name;
+}
+
+static const char *trouble(const ftk_device *d)
+{
+    const cuda *c = (const void *)d;
+    return c->trouble[0] ? c->trouble : NULL;
+}
+
+static const ftk_device_ops ops = {
+    .free = free_device,
+    .name = name,
+    .trouble = trouble,
+    .kv_alloc = kv_alloc,
+    .kv_free = kv_free,
+    .kv_copy = kv_copy,
+    .kv_move = kv_move,
+    .run = run,
+};
+
+static size_t mib(size_t bytes)
+{
+    return bytes >> 20;
+}
+
+/* Sizes of everything; what is missing is said before anything is sent. */
+static ftk_err plan(cuda *c, const ftk_device_config *cfg, const ftk_cuda_info *info, char *why,
+                    size_t cap)
+{
+    const ftk_hparams *hp = &c->m->hp;
+    inputs in;
+    c->max_rows = cfg->max_rows;
+    c->max_pages = (cfg->max_slots + FTK_PAGE - 1) / FTK_PAGE + 1;
+    const size_t one = ftk_cuda_attn_partial(1, hp->n_head, hp->head_dim, cfg->max_slots);
+    const size_t all = one * FTK_MAX_NODES;
+    c->partial_size = all < (size_t)PARTIAL ? all : most_of(one, (size_t)PARTIAL);
+    c->in_size = lay_out(c, NULL, cfg->max_rows, (size_t)cfg->max_rows * (size_t)c->max_pages, &in);
+    c->arena_size = put_weights(c, false);
+    c->stage_size = most_of((size_t)STAGE, widest_tile(c->m));
+    const size_t need = c->arena_size + deal_work(c) + cfg->kv_bytes + (size_t)RESERVE;
+    if (need <= info->free) return FTK_OK;
+    snprintf(
+        why, cap,
+        "%s has %zu MiB free of %zu; weights of %zu MiB, a KV cache of %zu and passes of %zu do "
+        "not fit, %zu MiB are missing: use fewer bits, a smaller context or the CPU",
+        c->name, mib(info->free), mib(info->total), mib(c->arena_size), mib(cfg->kv_bytes),
+        mib(deal_work(c)), mib(need - info->free) + 1);
+    return FTK_ERR_NOMEM;
+}
+
+static ftk_err fill(cuda *c, char *why, size_t cap)
+{
+    c->arena = ftk_cuda_alloc(&c->q, c->arena_size);
+    c->work = ftk_cuda_alloc(&c->q, deal_work(c));
+    c->stage = ftk_cuda_alloc_host(&c->q, c->stage_size);
+    c->in_host = ftk_cuda_alloc_host(&c->q, c->in_size);
+    if (!c->arena || !c->work || !c->stage || !c->in_host) {
+        snprintf(why, cap, "%s: no memory for weights of %zu MiB and passes of %zu MiB", c->name,
+                 mib(c->arena_size), mib(deal_work(c)));
+        return FTK_ERR_NOMEM;
+    }
+    deal_work(c);
+    put_weights(c, true);
+    ftk_cuda_wait(&c->q);
+    note_trouble(c);
+    if (!c->trouble[0]) return FTK_OK;
+    snprintf(why, cap, "%s", c->trouble);
+    return FTK_ERR_DEVICE;
+}
+
+ftk_err ftk_device_open(ftk_device **out, const ftk_model *m, const ftk_device_config *cfg,
+                        char *why, size_t cap)
+{
+    *out = NULL;
+    int ordinal;
+    ftk_cuda_info info;
+    if (!ftk_device_known(cfg->name, &ordinal)) {
+        snprintf(why, cap, FTK_DEVICE_UNKNOWN, cfg->name);
+        return FTK_ERR_INVALID;
+    }
+    if (cfg->kv_type == FTK_TYPE_Q8_0) {
+        snprintf(why, cap, "device %s: a KV cache in Q8_0 is for the CPU only: use F16", cfg->name);
+        return FTK_ERR_UNSUPPORTED;
+    }
+    if (!ftk_cuda_probe(ordinal, &info)) {
+        snprintf(why, cap, "device %s: %s", cfg->name, info.problem);
+        return FTK_ERR_DEVICE;
+    }
+    cuda *c = ftk_alloc(&m->host, 1, sizeof *c);
+    layer *layers = ftk_alloc(&m->host, (size_t)m->hp.n_layer, sizeof *layers);
+    if (!c || !layers) {
+        ftk_release(&m->host, c);
+        ftk_release(&m->host, layers);
+        snprintf(why, cap, "device %s: no memory on the host", cfg->name);
+        return FTK_ERR_NOMEM;
+    }
+    c->layers = layers;
+    c->base.ops = &ops;
+    c->m = m;
+    c->host = m->host;
+    snprintf(c->name, sizeof c->name, "cuda:%d %s", ordinal, info.name);
+    ftk_err err = FTK_OK;
+    if (!ftk_cuda_open(&c->q, ordinal)) {
+        snprintf(why, cap, "%s cannot be used: %s", c->name, ftk_cuda_error_text(&c->q));
+        err = FTK_ERR_DEVICE;
+    }
+    if (err == FTK_OK) err = plan(c, cfg, &info, why, cap);
+    if (err == FTK_OK) err = fill(c, why, cap);
+    if (err != FTK_OK) {
+        free_device(&c->base);
+        return err;
+    }
+    *out = &c->base;
+    return FTK_OK;
+}

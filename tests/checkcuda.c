@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Checks passes on a device: on an NVIDIA GPU, or emulated, with the same program.
+ *
+ *     checkcuda [--device N]
+ *
+ * Logits are compared with those of the CPU's plain C; what is promised to the bit, to the bit: a row
+ * does not depend on its company, a tree row equals its path as a chain, and committed, forked and
+ * batched sequences go on as one that was read alone. Exit: 0 passed, 1 failed, 77 no device. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "kernels/cuda/cuda.h"
+#include "memorymodel.h"
+#include "model/device.h"
+
+enum { SLOTS = 1024, ROWS = 256, MOST_VOCAB = 400, TEXT = 70 };
+
+static int passed, failed;
+static const char *shape_name;
+
+static bool expect(bool ok, const char *what, long a, long b)
+{
+    passed += ok;
+    failed += !ok;
+    if (!ok && failed <= 20) printf("FAIL %s: %s (%ld, %ld)\n", shape_name, what, a, b);
+    return ok;
+}
+
+/* ------------------------------------------------------------------ benches */
+
+/* What a session has, on the CPU or on a device. */
+typedef struct {
+    ftk_device *device;
+    ftk_kv_pool pool;
+    ftk_forward f;
+} bench;
+
+static void must(ftk_err err, const char *what)
+{
+    if (err == FTK_OK) return;
+    fprintf(stderr, "checkcuda: %s: %s\n", what, ftk_strerror(err));
+    exit(2);
+}
+
+static void bench_open(bench *b, const ftk_model *m, int ordinal, ftk_type kv)
+{
+    *b = (bench){0};
+    if (ordinal >= 0) {
+        char name[32], why[400];
+        snprintf(name, sizeof name, "cuda:%d", ordinal);
+        const ftk_device_config c = {.name = name,
+                                     .max_rows = ROWS,
+                                     .max_slots = SLOTS + FTK_MAX_NODES,
+                                     .kv_type = kv,
+                                     .kv_bytes = ftk_kv_pool_bytes(m, SLOTS, kv)};
+        must(ftk_device_open(&b->device, m, &c, why, sizeof why), why);
+    }
+    must(ftk_kv_pool_open_on(&b->pool, m, SLOTS, kv, b->device), "KV cache");
+    must(ftk_forward_open(&b->f, m, 1, ROWS, SLOTS, SLOTS + FTK_MAX_NODES, kv), "pass");
+    b->f.device = b->device;
+}
+
+static void bench_close(bench *b)
+{
+    ftk_forward_close(&b->f);
+    ftk_kv_pool_close(&b->pool);
+    if (b->device) b->device->ops->free(b->device);
+}
+
+static ftk_kv_seq seq_new(bench *b)
+{
+    ftk_kv_seq s;
+    must(ftk_kv_seq_open(&s, &b->pool, SLOTS), "sequence");
+    return s;
+}
+
+static int32_t token_at(const bench *b, int i)
+{
+    return (int32_t)((unsigned)(i * 7919 + 13) % (unsigned)b->f.m->hp.n_vocab);
+}
+
+static int16_t straight[FTK_MAX_NODES];
+
+/* Reads tokens [s->len, n) of the text, `step` rows at a time; logits of the last row stay. */
+static void read_to(bench *b, ftk_kv_seq *s, int n, int step)
+{
+    int32_t tokens[FTK_MAX_NODES];
+    while (s->len < n) {
+        const int rows = n - s->len < step ? n - s->len : step;
+        for (int i = 0; i < rows; i++) tokens[i] = token_at(b, s->len + i);
+        must(ftk_kv_reserve(s, rows), "reserve");
+        const ftk_pass_seq p = {.kv = s, .n_rows = rows, .token = tokens, .first_logits = rows - 1};
+        ftk_forward_run(&b->f, &p, 1);
+        ftk_kv_commit(s, straight, rows);
+    }
+}
+
+static size_t row_bytes(const bench *b)
+{
+    return (size_t)b->f.m->hp.n_vocab * sizeof(float);
+}
+
+/* ------------------------------------------------------------------ trees */
+
+enum { NODES = 21 };
+
+typedef struct {
+    int parent[NODES];
+    int32_t token[NODES];
+    int16_t depth[NODES];
+    uint64_t mask[NODES][2];
+} tree;
+
+static tree grow(const bench *b)
+{
+    tree t = {0};
+    uint32_t r = 7;
+    for (int i = 0; i < NODES; i++) {
+        r = r * 1664525u + 1013904223u;
+        t.parent[i] = i == 0 ? -1 : i - 1 - (int)(r >> 16) % (i < 3 ? i : 3);
+        t.token[i] = token_at(b, 1000 + i);
+        if (i > 0) {
+            t.depth[i] = (int16_t)(t.depth[t.parent[i]] + 1);
+            memcpy(t.mask[i], t.mask[t.parent[i]], sizeof t.mask[i]);
+        }
+        t.mask[i][i / 64] |= (uint64_t)1 << i % 64;
+    }
+    return t;
+}
+
+static void run_tree(bench *b, ftk_kv_seq *s, const tree *t)
+{
+    must(ftk_kv_reserve(s, NODES), "reserve");
+    const ftk_pass_seq p = {.kv = s,
+                            .n_rows = NODES,
+                            .token = t->token,
+                            .depth = t->depth,
+                            .mask = (const uint64_t(*)[2])t->mask};
+    ftk_forward_run(&b->f, &p, 1);
+}
+
+/* The path to a node as a chain; *n gets its length. */
+static void path_to(const tree *t, int node, int16_t *path, int *n)
+{
+    *n = t->depth[node] + 1;
+    for (int i = *n - 1, at = node; i >= 0; i--, at = t->parent[at]) path[i] = (int16_t)at;
+}
+
+/* ------------------------------------------------------------------ checks */
+
+static double worst; /* difference to the CPU, in parts of the largest logit */
+
+static void check_close(const bench *cpu, const bench *dev, int rows, double tol)
+{
+    const int n = cpu->f.m->hp.n_vocab;
+    double top = 0, off = 0;
+    for (int i = 0; i < rows * n; i++) {
+        const double d = fabs((double)cpu->f.logits[i] - (double)dev->f.logits[i]);
+        top = fmax(top, fabs((double)cpu->f.logits[i]));
+        off = d <= off ? off : d; /* NaN stays */
+    }
+    worst = off / top <= worst ? worst : off / top;
+    expect(off <= tol * top, "logits are not the CPU's (rows, parts per million)", rows,
+           (long)(1e6 * off / top));
+}
+
+static void check_against_cpu(bench *cpu, bench *dev, double tol)
+{
+    ftk_kv_seq a = seq_new(cpu), b = seq_new(dev);
+    const tree t = grow(dev);
+    read_to(cpu, &a, TEXT, 40);
+    read_to(dev, &b, TEXT, 40);
+    check_close(cpu, dev, 1, tol);
+    run_tree(cpu, &a, &t);
+    run_tree(dev, &b, &t);
+    check_close(cpu, dev, NODES, tol);
+    ftk_kv_seq_close(&a);
+    ftk_kv_seq_close(&b);
+}
+
+/* However a text is cut into passes, its last row is the same. Longer than a chunk of attention. */
+static void check_company(bench *b, int n)
+{
+    static const int steps[] = {128, 1, 9, 37};
+    float first[MOST_VOCAB];
+    for (int i = 0; i < 4; i++) {
+        ftk_kv_seq s = seq_new(b);
+        if (steps[i] == 1) read_to(b, &s, n - 7, 64);
+        read_to(b, &s, n, steps[i]);
+        if (i == 0) memcpy(first, b->f.logits, row_bytes(b));
+        expect(memcmp(first, b->f.logits, row_bytes(b)) == 0, "a row depends on its company", n,
+               steps[i]);
+        ftk_kv_seq_close(&s);
+    }
+}
+
+/* Every node of a tree, as a chain; and behind a committed path, as behind the same text read. */
+static void check_tree(bench *b, int prefix)
+{
+    const tree t = grow(b);
+    ftk_kv_seq s = seq_new(b);
+    read_to(b, &s, prefix, 50);
+    run_tree(b, &s, &t);
+    float *rows = malloc(NODES * row_bytes(b));
+    memcpy(rows, b->f.logits, NODES * row_bytes(b));
+    const size_t n_vocab = (size_t)b->f.m->hp.n_vocab;
+    int16_t path[NODES];
+    int32_t tokens[NODES + 1];
+    int n;
+    for (int node = 0; node < NODES; node += 5) {
+        path_to(&t, node, path, &n);
+        for (int i = 0; i < n; i++) tokens[i] = t.token[path[i]];
+        ftk_kv_seq chain = seq_new(b);
+        ftk_kv_fork(&chain, &s);
+        must(ftk_kv_reserve(&chain, n), "reserve");
+        const ftk_pass_seq p = {.kv = &chain, .n_rows = n, .token = tokens, .first_logits = n - 1};
+        ftk_forward_run(&b->f, &p, 1);
+        expect(memcmp(rows + (size_t)node * n_vocab, b->f.logits, row_bytes(b)) == 0,
+               "a tree row differs from its chain (prefix, node)", prefix, node);
+        ftk_kv_seq_close(&chain);
+    }
+    free(rows);
+
+    /* The forks above copied pages; s itself has its tree no more: it is run again. */
+    run_tree(b, &s, &t);
+    path_to(&t, NODES - 1, path, &n);
+    for (int i = 0; i < n; i++) tokens[i] = t.token[path[i]];
+    tokens[n] = token_at(b, 5000);
+    ftk_kv_seq read = seq_new(b);
+    read_to(b, &read, prefix, 128);
+    must(ftk_kv_reserve(&read, n + 1), "reserve");
+    ftk_pass_seq p = {.kv = &read, .n_rows = n + 1, .token = tokens, .first_logits = n};
+    ftk_forward_run(&b->f, &p, 1);
+    float want[MOST_VOCAB];
+    memcpy(want, b->f.logits, row_bytes(b));
+    ftk_kv_seq_close(&read);
+    run_tree(b, &s, &t);
+    ftk_kv_commit(&s, path, n);
+    must(ftk_kv_reserve(&s, 1), "reserve");
+    p = (ftk_pass_seq){.kv = &s, .n_rows = 1, .token = tokens + n};
+    ftk_forward_run(&b->f, &p, 1);
+    expect(memcmp(want, b->f.logits, row_bytes(b)) == 0,
+           "a committed path differs from a text read", prefix, n);
+    ftk_kv_seq_close(&s);
+}
+
+/* Two sequences in one pass, one of them a fork that writes to a shared page. */
+static void check_batch(bench *b)
+{
+    const tree t = grow(b);
+    ftk_kv_seq s = seq_new(b), fork = seq_new(b);
+    read_to(b, &s, 70, 70);
+    ftk_kv_fork(&fork, &s);
+    float alone[MOST_VOCAB], chain[MOST_VOCAB];
+    run_tree(b, &s, &t);
+    const size_t n_vocab = (size_t)b->f.m->hp.n_vocab;
+    memcpy(alone, b->f.logits + 12 * n_vocab, row_bytes(b));
+    read_to(b, &fork, 90, 30);
+    memcpy(chain, b->f.logits, row_bytes(b));
+    ftk_kv_truncate(&fork, 70);
+    int32_t tokens[20];
+    for (int i = 0; i < 20; i++) tokens[i] = token_at(b, 70 + i);
+    must(ftk_kv_reserve(&fork, 20), "reserve");
+    const ftk_pass_seq both[2] = {{.kv = &fork, .n_rows = 20, .token = tokens, .first_logits = 19},
+                                  {.kv = &s,
+                                   .n_rows = NODES,
+                                   .token = t.token,
+                                   .depth = t.depth,
+                                   .mask = (const uint64_t(*)[2])t.mask}};
+    ftk_forward_run(&b->f, both, 2);
+    expect(memcmp(chain, b->f.logits, row_bytes(b)) == 0, "a batched chain differs", 0, 0);
+    expect(memcmp(alone, b->f.logits + 13 * n_vocab, row_bytes(b)) == 0, "a batched tree differs",
+           0, 0);
+    ftk_kv_seq_close(&s);
+    ftk_kv_seq_close(&fork);
+}
+
+/* Kept states go in again above their layer; features are what the output matrix reads. */
+static void check_states(bench *b)
+{
+    enum { N = 11 };
+    const size_t d = (size_t)b->f.m->hp.n_embd;
+    must(ftk_forward_keep(&b->f, 0), "states");
+    ftk_kv_seq s = seq_new(b);
+    int32_t tokens[N];
+    for (int i = 0; i < N; i++) tokens[i] = token_at(b, i);
+    must(ftk_kv_reserve(&s, N), "reserve");
+    ftk_pass_seq p = {.kv = &s, .n_rows = N, .token = tokens};
+    ftk_forward_run(&b->f, &p, 1);
+    float *states = malloc(N * d * sizeof *states), *logits = malloc(N * row_bytes(b));
+    float *features = malloc(N * d * sizeof *features);
+    memcpy(states, b->f.states, N * d * sizeof *states);
+    memcpy(features, b->f.features, N * d * sizeof *features);
+    memcpy(logits, b->f.logits, N * row_bytes(b));
+    p.token = NULL;
+    p.states = states;
+    ftk_forward_run_above(&b->f, &p, 1, 1);
+    expect(memcmp(logits, b->f.logits, N * row_bytes(b)) == 0, "upper layers differ", N, 0);
+    expect(memcmp(features, b->f.features, N * d * sizeof *features) == 0, "features differ", N, 0);
+    b->f.keep = -1;
+    free(states);
+    free(features);
+    free(logits);
+    ftk_kv_seq_close(&s);
+}
+
+/* ------------------------------------------------------------------ top-k */
+
+static void check_top_k(int ordinal)
+{
+    enum { N = 1003, K = 9, R = 3 };
+    shape_name = "top_k";
+    ftk_queue q;
+    if (!ftk_cuda_open(&q, ordinal)) exit(2);
+    float x[R][N], values[R][K];
+    int32_t ids[R][K];
+    for (int r = 0; r < R; r++)
+        for (int i = 0; i < N; i++) x[r][i] = (float)((i * 7919 + r * 31) % 97); /* many ties */
+    x[1][500] = NAN;
+    float *dx = ftk_cuda_alloc(&q, sizeof x), *dv = ftk_cuda_alloc(&q, sizeof values);
+    int32_t *di = ftk_cuda_alloc(&q, sizeof ids);
+    ftk_cuda_upload(&q, dx, x, sizeof x);
+    ftk_cuda_top_k(&q, R, N, K, dx, di, dv);
+    ftk_cuda_download(&q, ids, di, sizeof ids);
+    ftk_cuda_download(&q, values, dv, sizeof values);
+    expect(ftk_cuda_wait(&q), "the device failed", 0, 0);
+    expect(ids[1][0] == -1, "NaN was hidden", 1, ids[1][0]);
+    for (int r = 0; r < R; r += 2) {
+        bool used[N] = {false};
+        for (int k = 0; k < K; k++) {
+            int best = -1;
+            for (int i = 0; i < N; i++)
+                if (!used[i] && (best < 0 || x[r][i] > x[r][best])) best = i;
+            used[best] = true;
+            expect(ids[r][k] == best && values[r][k] == x[r][best], "wrong place (row, k)", r, k);
+        }
+    }
+    ftk_cuda_free(&q, dx);
+    ftk_cuda_free(&q, dv);
+    ftk_cuda_free(&q, di);
+    ftk_cuda_close(&q);
+}
+
+/* ------------------------------------------------------------------ refusals */
+
+static void check_refused(const ftk_model *m, const char *device, ftk_type kv, size_t kv_bytes,
+                          ftk_err want, const char *says)
+{
+    ftk_device *d;
+    char why[400] = "";
+    const ftk_device_config c = {
+        .name = device, .max_rows = ROWS, .max_slots = SLOTS, .kv_type = kv, .kv_bytes = kv_bytes};
+    const ftk_err err = ftk_device_open(&d, m, &c, why, sizeof why);
+    if (!expect(err == want && !d && strstr(why, says), "refused otherwise (error, wanted)", err,
+                want))
+        printf("  it said: %s\n", why);
+    if (d) d->ops->free(d);
+}
+
+static void check_refusals(const ftk_model *m)
+{
+    shape_name = "refusals";
+    check_refused(m, "gpu", FTK_TYPE_F16, 0, FTK_ERR_INVALID, "give cpu");
+    check_refused(m, "cuda:x", FTK_TYPE_F16, 0, FTK_ERR_INVALID, "give cpu");
+    check_refused(m, "cuda:99", FTK_TYPE_F16, 0, FTK_ERR_DEVICE, "no device 99");
+    check_refused(m, "cuda", FTK_TYPE_Q8_0, 0, FTK_ERR_UNSUPPORTED, "Q8_0");
+    check_refused(m, "cuda", FTK_TYPE_F16, (size_t)1 << 50, FTK_ERR_NOMEM, "MiB are missing");
+}
+
+/* ------------------------------------------------------------------ main */
+
+#define QWEN  (FTK_ARCH_ROPE_HALVES | FTK_ARCH_BIAS_QKV | FTK_ARCH_NORM_QK)
+#define GEMMA (FTK_ARCH_ROPE_HALVES | FTK_ARCH_NORM_POST | FTK_ARCH_GELU | FTK_ARCH_EMBD_SCALE)
+
+/* tol: rounding alone; where activations are quantised, a last bit may move one by a step. */
+static const struct {
+    mm_shape shape;
+    ftk_type kv;
+    double tol;
+} cases[] = {
+    {{"f32", 2, 96, 160, 6, 2, 16, 133, .attn = FTK_TYPE_F32, .ffn = FTK_TYPE_F32,
+      .ends = FTK_TYPE_F32},
+     FTK_TYPE_F32,
+     1e-5},
+    {{"f16", 2, 96, 160, 6, 2, 16, 133, .attn = FTK_TYPE_F16, .ffn = FTK_TYPE_F16,
+      .ends = FTK_TYPE_F16, .tied = true},
+     FTK_TYPE_F16,
+     1e-3},
+    {{"bf16, biases, head norms", 2, 100, 150, 5, 5, 20, 90, .flags = QWEN, .attn = FTK_TYPE_BF16,
+      .ffn = FTK_TYPE_BF16, .ends = FTK_TYPE_F32},
+     FTK_TYPE_F32,
+     1e-5},
+    {{"q8_0", 2, 128, 192, 4, 1, 32, 200, .attn = FTK_TYPE_Q8_0, .ffn = FTK_TYPE_Q8_0,
+      .ends = FTK_TYPE_Q8_0},
+     FTK_TYPE_F16,
+     0.02},
+    {{"q4_0 and f16, windows, post norms", 3, 128, 160, 4, 2, 40, 130, .n_rot = 24, .window = 23,
+      .flags = GEMMA, .attn = FTK_TYPE_Q4_0, .ffn = FTK_TYPE_F16, .ends = FTK_TYPE_Q8_0,
+      .tied = true},
+     FTK_TYPE_F16,
+     0.02},
+    {{"q4_k and q6_k", 2, 256, 512, 4, 2, 64, 150, .attn = FTK_TYPE_Q4_K, .ffn = FTK_TYPE_Q6_K,
+      .ends = FTK_TYPE_Q6_K},
+     FTK_TYPE_F16,
+     0.02},
+};
+
+static void check_shape(int i, int ordinal)
+{
+    shape_name = cases[i].shape.name;
+    ftk_model *m = mm_open(&cases[i].shape, "ref");
+    bench cpu, dev;
+    bench_open(&cpu, m, -1, cases[i].kv);
+    bench_open(&dev, m, ordinal, cases[i].kv);
+    const int before = failed;
+    worst = 0;
+    check_against_cpu(&cpu, &dev, cases[i].tol);
+    /* past a chunk of attention, and a tree across one; emulated, not every time */
+    const bool all = !ftk_cuda_emulated();
+    check_company(&dev, all || i % 3 == 1 ? 290 : 75);
+    check_tree(&dev, all || i % 3 == 2 ? 251 : 53);
+    check_batch(&dev);
+    check_states(&dev);
+    expect(ftk_forward_check(&dev.f) == FTK_OK, "the device failed", 0, 0);
+    if (i == 0) check_refusals(m);
+    printf("%-34s %s, %.1e of the largest logit from the CPU\n", cases[i].shape.name,
+           failed == before ? "ok" : "FAILED", worst);
+    fflush(stdout);
+    bench_close(&cpu);
+    bench_close(&dev);
+    mm_free(m);
+}
+
+int main(int argc, char **argv)
+{
+    int ordinal = 0;
+    if (argc == 3 && strcmp(argv[1], "--device") == 0)
+        ordinal = atoi(argv[2]);
+    else if (argc != 1) {
+        fprintf(stderr, "usage: checkcuda [--device N]\n");
+        return 2;
+    }
+    ftk_cuda_info info;
+    if (!ftk_cuda_probe(ordinal, &info)) {
+        printf("skipped: %s\n", info.problem);
+        return 77;
+    }
+    printf("%s\n", info.name);
+    for (int i = 0; i < FTK_MAX_NODES; i++) straight[i] = (int16_t)i;
+    for (int i = 0; i < (int)(sizeof cases / sizeof cases[0]); i++) check_shape(i, ordinal);
+    check_top_k(ordinal);
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed ? 1 : 0;
+}

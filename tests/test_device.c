@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * An engine on the emulated GPU: the whole loop, on the demo model. */
+#include "support.h"
+
+#include <math.h>
+
+static char last_line[512];
+
+static void keep_line(void *ctx, ftk_log_level level, const char *line)
+{
+    (void)ctx;
+    if (level <= FTK_LOG_WARN) snprintf(last_line, sizeof last_line, "%s", line);
+}
+
+static ftk_model *load(void)
+{
+    ftk_model_config cfg;
+    ftk_model_config_init(&cfg);
+    cfg.host.log = keep_line;
+    cfg.kernels = "ref";
+    ftk_model *m;
+    assert_int_equal(ftk_model_load(&m, DEMO, &cfg), FTK_OK);
+    return m;
+}
+
+static ftk_err open_on(ftk_engine **e, const ftk_model *m, const char *device, ftk_type kv)
+{
+    ftk_engine_config cfg;
+    ftk_engine_config_init(&cfg);
+    cfg.threads = 1;
+    cfg.kv_slots = 256;
+    cfg.kv_type = kv;
+    cfg.max_rows = 128;
+    cfg.measure = false;
+    cfg.device = device;
+    last_line[0] = 0;
+    return ftk_engine_open(e, m, &cfg);
+}
+
+static const char text[] = "Once upon a time there was a little girl who lived near a forest.";
+
+static double score(ftk_engine *e, const ftk_model *m)
+{
+    int32_t tokens[64];
+    size_t n;
+    double sum;
+    assert_int_equal(ftk_tokenize(m, text, strlen(text), FTK_TOK_BOS, tokens, 64, &n), FTK_OK);
+    assert_int_equal(ftk_score(e, tokens, n, &sum), FTK_OK);
+    return sum / (double)(n - 1);
+}
+
+/* Greedy tokens by a drafter. */
+static void answer(ftk_engine *e, const ftk_model *m, const char *drafter, int32_t *out, size_t n)
+{
+    ftk_session_config cfg;
+    ftk_session_config_init(&cfg);
+    cfg.drafter = drafter;
+    cfg.budget = 12;
+    cfg.ignore_end = true;
+    ftk_session *s;
+    assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
+    int32_t tokens[64];
+    size_t n_text;
+    assert_int_equal(ftk_tokenize(m, text, 24, FTK_TOK_BOS, tokens, 64, &n_text), FTK_OK);
+    assert_int_equal(ftk_session_append(s, tokens, n_text), FTK_OK);
+    assert_int_equal(take(s, n, out), n);
+    ftk_session_free(s);
+}
+
+static void test_loop(void **state)
+{
+    (void)state;
+    enum { N = 20 };
+    NEED(DEMO);
+    ftk_model *m = load();
+    ftk_engine *cpu, *gpu;
+    assert_int_equal(open_on(&cpu, m, "cpu", FTK_TYPE_F16), FTK_OK);
+    assert_int_equal(open_on(&gpu, m, "cuda", FTK_TYPE_F16), FTK_OK);
+    assert_string_equal(ftk_engine_device(cpu), "cpu");
+    assert_string_equal(ftk_engine_device(gpu), "cuda:0 emulated");
+    const double a = score(cpu, m), b = score(gpu, m);
+    if (!(fabs(a - b) < 2e-2)) fail_msg("%.6f nats a token, on the device %.6f", a, b);
+    int32_t plain[N], drafted[N];
+    answer(gpu, m, "none", plain, N);
+    answer(gpu, m, "jacobi", drafted, N);
+    assert_memory_equal(plain, drafted, sizeof plain);
+    ftk_engine_free(cpu);
+    ftk_engine_free(gpu);
+    ftk_model_free(m);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    ftk_model *m = load();
+    ftk_engine *e;
+    assert_int_equal(open_on(&e, m, "cuda:5", FTK_TYPE_F16), FTK_ERR_DEVICE);
+    assert_null(e);
+    assert_string_equal(last_line, "device cuda:5: there is no device 5, only 0");
+    assert_int_equal(open_on(&e, m, "gpu", FTK_TYPE_F16), FTK_ERR_INVALID);
+    assert_int_equal(open_on(&e, m, "cuda", FTK_TYPE_Q8_0), FTK_ERR_UNSUPPORTED);
+    assert_int_equal(open_on(&e, m, "auto", FTK_TYPE_Q8_0), FTK_OK);
+    assert_string_equal(ftk_engine_device(e), "cpu");
+    assert_non_null(strstr(last_line, "the CPU is used"));
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_loop),
+                                       cmocka_unit_test(test_refusals)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
