@@ -37,9 +37,12 @@ typedef struct tile {
     int n_out;
 } tile;
 
-/* Fewer rows leave the weights to the processor's own prefetcher, which is then far enough ahead:
- * instructions that prefetch would take the place of loads. */
-enum { PREFETCH_ROWS = 4 };
+/* Fewer rows of whole bytes leave the weights to the processor's own prefetcher, which is then far
+ * enough ahead: instructions that prefetch would take the place of loads. */
+INLINE bool prefetches(ftk_type type, int rows)
+{
+    return rows >= 4 || ftk_type_form(type).bits != 8;
+}
 
 /* n bytes of the weights that come next. A tile alone is in a hurry, and the first-level cache has
  * few places for lines on their way; with more tiles there is time to bring them there. */

@@ -59,7 +59,7 @@ INLINE void block_tile(const tile *t, ftk_type type, int rows, int panels)
             UNROLL for (int p = 0; p < panels; p++)
             {
                 const size_t off = (size_t)p * t->panel_bytes;
-                if (rows >= PREFETCH_ROWS) {
+                if (prefetches(type, rows)) {
                     prefetch(t, at + off + (size_t)panels * t->panel_bytes, 1);
                     prefetch(t, next + off, bytes);
                 }
@@ -113,7 +113,7 @@ INLINE void float_tile(const tile *t, ftk_type type, int rows, int panels)
     }
     const size_t n = (size_t)t->n_in, step = 2 * size / (size_t)t->share;
     for (size_t k = 0; k + 1 < n; k += 2, next += step) {
-        UNROLL for (int p = 0; p < panels && rows >= PREFETCH_ROWS; p++)
+        UNROLL for (int p = 0; p < panels; p++)
             prefetch(t, next + (size_t)p * t->panel_bytes, 2 * size);
         add_element(t, type, rows, panels, k, x, even);
         add_element(t, type, rows, panels, k + 1, x, odd);

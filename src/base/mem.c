@@ -6,8 +6,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { ALIGN = 64, LINE_MAX_BYTES = 512 };
+
+/* Weights, caches and logits are read and written in long runs, each row on pages of its own: with
+ * pages of 4 KiB most of the time may go into finding them. */
+static void *alloc_pages(size_t bytes)
+{
+    const size_t huge = (size_t)2 << 20;
+    if (bytes < 2 * huge || bytes > SIZE_MAX - huge) return aligned_alloc(ALIGN, bytes);
+    bytes = (bytes + huge - 1) / huge * huge;
+    void *p = aligned_alloc(huge, bytes);
+#ifdef MADV_HUGEPAGE
+    if (p) madvise(p, bytes, MADV_HUGEPAGE); /* a wish: nothing is lost where it is not granted */
+#endif
+    return p;
+}
 
 void *ftk_alloc_raw(const ftk_host *h, size_t n, size_t size)
 {
@@ -16,7 +31,7 @@ void *ftk_alloc_raw(const ftk_host *h, size_t n, size_t size)
     if (bytes == 0) bytes = 1;
     /* aligned_alloc() wants whole multiples, and kernels may read the tail of the last line. */
     bytes = (bytes + ALIGN - 1) / ALIGN * ALIGN;
-    return h && h->alloc ? h->alloc(h->ctx, bytes, ALIGN) : aligned_alloc(ALIGN, bytes);
+    return h && h->alloc ? h->alloc(h->ctx, bytes, ALIGN) : alloc_pages(bytes);
 }
 
 void *ftk_alloc(const ftk_host *h, size_t n, size_t size)
