@@ -105,7 +105,7 @@ static const char *label(const method *m, char *buf, size_t n)
 static size_t check_model(const char *path, const questions *q, size_t n, size_t *passed)
 {
     ftk_model *m = run_model(path);
-    ftk_engine *const engines[2] = {run_engine(m, 1), run_engine(m, 2)};
+    ftk_engine *const engines[2] = {run_engine(m, 1, path), run_engine(m, 2, path)};
     size_t failed = 0;
     for (int setting = 0; setting < 2; setting++) {
         const float temperature = setting ? 0.8f : 0;

@@ -96,7 +96,7 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
     };
     enum { N = sizeof methods / sizeof methods[0] };
     for (int i = 0; i < N; i++) {
-        methods[i].engine = run_engine(m, threads);
+        methods[i].engine = run_engine(m, threads, path);
         methods[i].ratio = calloc(q->n, sizeof(double));
     }
     for (size_t i = 0; i < q->n; i++) {

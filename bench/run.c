@@ -58,13 +58,15 @@ ftk_model *run_model(const char *path)
     return m;
 }
 
-ftk_engine *run_engine(const ftk_model *m, int threads)
+ftk_engine *run_engine(const ftk_model *m, int threads, const char *path)
 {
     ftk_engine_config cfg;
     ftk_engine_config_init(&cfg);
     cfg.threads = threads;
     ftk_engine *e;
+    int found;
     if (ftk_engine_open(&e, m, &cfg) != FTK_OK) exit(1);
+    if (path && ftk_engine_find_drafters(e, path, &found) != FTK_OK) exit(1);
     return e;
 }
 

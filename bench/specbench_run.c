@@ -158,7 +158,10 @@ static ftk_engine *open_engine(const bench *b)
     cfg.threads = b->o.threads;
     cfg.kv_slots = b->o.ctx;
     ftk_engine *e;
-    if (ftk_engine_open(&e, b->w.model, &cfg) != FTK_OK) exit(1);
+    int found;
+    if (ftk_engine_open(&e, b->w.model, &cfg) != FTK_OK ||
+        ftk_engine_find_drafters(e, b->o.model, &found) != FTK_OK)
+        exit(1);
     return e;
 }
 

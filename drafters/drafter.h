@@ -18,7 +18,7 @@ typedef struct ftk_drafter_env {
     int n_ctx; /* most tokens the history can reach */
     ftk_tree_shape shape;
     uint64_t seed; /* for those that draw: ftk_uniform_sub(seed, n, FTK_DRAFT_SUB + i) */
-    void *test;    /* for the drafters of the tests; else NULL */
+    void *test;    /* for the drafters of the tests, and what benchmarks leave out; else NULL */
     const ftk_target *target;
     const ftk_weights
         *weights; /* of a family that is trained, checked; else NULL. Both stay as long
@@ -69,6 +69,7 @@ typedef struct ftk_drafter_ops {
 
 extern const ftk_drafter_ops ftk_drafter_jacobi;
 extern const ftk_drafter_ops ftk_drafter_lookup;
+extern const ftk_drafter_ops ftk_drafter_s4c; /* trained: needs a file */
 
 enum { FTK_MAX_DRAFTERS = 8 };
 

@@ -354,11 +354,14 @@ FTK_API const char *ftk_engine_device(const ftk_engine *e);
 FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
 
 /* Adds the trained weights of a drafter, a GGUF file of the architecture foretoken-drafter: sessions
- * opened from now on may draft with its family. One file of each family. No family that needs one is
- * in this version, so every file is refused, and the line says why. Errors: those of ftk_gguf_open();
- * INVALID (no drafter's file, trained for another model, a second one of its family), FORMAT,
- * UNSUPPORTED, NOMEM. */
+ * opened from now on may draft with its family (s4c). One file of each family. Errors: those of
+ * ftk_gguf_open(); INVALID (no drafter's file, trained for another model, a second one of its family),
+ * FORMAT, UNSUPPORTED, NOMEM. */
 FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
+/* Adds all *.drafter.gguf in the folder of the file `beside` (the model's, say) that were trained for
+ * this model, by name, one of each family that has none yet; *n_found gets their number. Others are
+ * passed over. Errors: as above. */
+FTK_API ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found);
 
 /* Sum of the natural logarithms of the probabilities the model gives tokens[1..n), each after all
  * before it; for perplexity. n is 1 to the engine's KV slots. Errors: INVALID, CONTEXT (the KV
@@ -387,7 +390,7 @@ typedef struct ftk_session ftk_session;
 
 typedef struct ftk_session_config {
     size_t size;
-    const char *drafter;  /* "auto" (default), "none", "jacobi", "lookup" */
+    const char *drafter;  /* "auto" (default), "none", "jacobi", "lookup", "s4c" */
     const char *verifier; /* "exact" (default), "reject", "traversal", "typical" */
     int budget;           /* most drafted nodes a step, 0..127; -1: the cost model decides */
     ftk_tree_shape shape;

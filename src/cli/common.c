@@ -177,14 +177,15 @@ static void show_progress(void *ctx, uint64_t done, uint64_t total)
 
 int cli_world_open_model(cli_world *w, const cli_options *o)
 {
-    char found[8192];
     const char *path = o->model;
-    if (!path) {
-        if (!find_bundled(found, sizeof found)) {
+    if (path) {
+        snprintf(w->path, sizeof w->path, "%s", path);
+    } else {
+        if (!find_bundled(w->path, sizeof w->path)) {
             cli_say("the bundled model %s was not found; name a model with -m MODEL", bundled);
             return CLI_FAILED;
         }
-        path = found;
+        path = w->path;
     }
     ftk_model_config cfg;
     ftk_model_config_init(&cfg);
@@ -223,8 +224,21 @@ int cli_world_open_engine(cli_world *w, const cli_options *o, int kv_slots, bool
     return err == FTK_ERR_INVALID && o->device ? CLI_USAGE : CLI_FAILED;
 }
 
+static ftk_err add_drafters(cli_world *w, const cli_options *o)
+{
+    ftk_err err = FTK_OK;
+    for (size_t i = 0; i < o->n_drafter_files && err == FTK_OK; i++)
+        err = ftk_engine_add_drafter(w->engine, o->drafter_files[i]);
+    int found;
+    return err == FTK_OK ? ftk_engine_find_drafters(w->engine, w->path, &found) : err;
+}
+
 int cli_world_open_session(cli_world *w, const cli_options *o)
 {
+    if (o->command == CLI_CHAT || strcmp(o->drafter, "none") != 0 || o->n_drafter_files > 0) {
+        const ftk_err err = add_drafters(w, o);
+        if (err != FTK_OK) return cli_fail(err, "a drafter could not be opened");
+    }
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
     cfg.drafter = o->drafter;

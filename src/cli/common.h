@@ -41,6 +41,7 @@ int cli_out_status(void);
 /* ---- the library's objects */
 
 typedef struct cli_world {
+    char path[8192]; /* the model's */
     ftk_model *model;
     ftk_model_info info;
     ftk_engine *engine;
@@ -50,6 +51,7 @@ typedef struct cli_world {
 /* Each says what failed and returns an exit status; cli_world_close() is due in any case. */
 int cli_world_open_model(cli_world *w, const cli_options *o);
 int cli_world_open_engine(cli_world *w, const cli_options *o, int kv_slots, bool measure);
+/* Trained drafters first: those named by options, then those beside the model. */
 int cli_world_open_session(cli_world *w, const cli_options *o);
 void cli_world_close(cli_world *w);
 

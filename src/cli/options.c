@@ -11,7 +11,7 @@
 #include "common.h"
 #include "foretoken.h"
 
-typedef enum kind { FLAG, TEXT, WHOLE, SEED, REAL, NAME, STOP } kind;
+typedef enum kind { FLAG, TEXT, WHOLE, SEED, REAL, NAME, STOP, DRAFTER_FILE } kind;
 
 /* Which commands know an option. */
 enum {
@@ -73,6 +73,11 @@ static const spec specs[] = {
      "chat template (default: the model's own)", ftk_chat_templates},
     {"--drafter", NULL, NAME, C | G, AT(drafter), 0, 0, "NAME", NULL, NULL,
      "who guesses the next tokens (default auto)", ftk_drafters},
+    {"--drafter-file", NULL, DRAFTER_FILE, C | G, 0, 0, 0, "FILE", "a drafter's GGUF file",
+     "model-s4c.drafter.gguf",
+     "trained drafter; may be given up to 8 times. Those beside the model (*.drafter.gguf)\n"
+     "                           are found by themselves",
+     NULL},
     {"--verifier", NULL, NAME, C | G, AT(verifier), 0, 0, "NAME", NULL, NULL,
      "who judges the guesses; typical is lossy (default exact)", ftk_verifiers},
     {"--tree", NULL, NAME, C | G, AT(tree), 0, 0, "SHAPE", NULL, NULL,
@@ -224,11 +229,12 @@ static bool set_name(cli_options *o, const spec *s, const char *text, const char
     return refuse(o, s, text, "is unknown");
 }
 
-static bool set_stop(cli_options *o, const spec *s, const char *text)
+static bool add_text(cli_options *o, const spec *s, const char *text, const char **list, size_t *n,
+                     size_t most)
 {
     if (text[0] == 0) return refuse(o, s, text, "is empty");
-    if (o->n_stops == CLI_MAX_STOPS) return refuse(o, s, text, "is one text too many");
-    o->stops[o->n_stops++] = text;
+    if (*n == most) return refuse(o, s, text, "is one too many");
+    list[(*n)++] = text;
     return true;
 }
 
@@ -242,7 +248,9 @@ static bool set(cli_options *o, const spec *s, const char *text)
     case SEED: return set_seed(o, s, text, field);
     case REAL: return set_real(o, s, text, field);
     case NAME: return set_name(o, s, text, field);
-    case STOP: return set_stop(o, s, text);
+    case STOP: return add_text(o, s, text, o->stops, &o->n_stops, CLI_MAX_STOPS);
+    case DRAFTER_FILE:
+        return add_text(o, s, text, o->drafter_files, &o->n_drafter_files, CLI_MAX_DRAFTER_FILES);
     }
     return false;
 }

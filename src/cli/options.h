@@ -17,7 +17,7 @@ typedef enum cli_command {
     CLI_N_COMMANDS
 } cli_command;
 
-enum { CLI_MAX_STOPS = 16 };
+enum { CLI_MAX_STOPS = 16, CLI_MAX_DRAFTER_FILES = 8 };
 
 /* Strings point into argv. NULL and 0 mean: not given, the library's default. */
 typedef struct cli_options {
@@ -27,6 +27,8 @@ typedef struct cli_options {
     const char *drafter, *verifier, *tree, *kernels, *kv, *device;
     const char *stops[CLI_MAX_STOPS];
     size_t n_stops;
+    const char *drafter_files[CLI_MAX_DRAFTER_FILES];
+    size_t n_drafter_files;
     int64_t threads, ctx;
     int64_t n; /* -1: no limit */
     int64_t budget, top_k;

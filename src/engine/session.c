@@ -23,7 +23,7 @@ void ftk_session_config_init(ftk_session_config *cfg)
 
 const char *const *ftk_drafters(void)
 {
-    static const char *const names[] = {"auto", "none", "jacobi", "lookup", NULL};
+    static const char *const names[] = {"auto", "none", "jacobi", "lookup", "s4c", NULL};
     return names;
 }
 
@@ -138,8 +138,8 @@ static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, co
     const ftk_drafterfile *d = s->engine->files[ftk_drafter_index(ops->name, strlen(ops->name))];
     if (!d)
         return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
-                        "drafter %s needs weights trained for this model: add its file, or train "
-                        "one, see drafters/train/README.md",
+                        "drafter %s needs weights trained for this model: give its file "
+                        "(--drafter-file), or train one, see drafters/train/README.md",
                         ops->name);
     *w = &d->weights;
     return FTK_OK;

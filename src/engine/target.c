@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What drafters may use of the model between the passes that verify; and their files. */
+#include <dirent.h>
+#include <stdio.h>
 #include <string.h>
 
 #ifdef _OPENMP
@@ -151,4 +153,51 @@ ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path)
     }
     if (err != FTK_OK) ftk_release(&e->host, d);
     return err;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    const size_t n = strlen(s), m = strlen(end);
+    return n > m && strcmp(s + n - m, end) == 0;
+}
+
+/* Of two files of one family the first by name, not by the folder's order. */
+static bool next_name(const char *folder, const char *after, char *name, size_t cap)
+{
+    DIR *dir = opendir(folder);
+    if (!dir) return false;
+    bool found = false;
+    for (const struct dirent *f; (f = readdir(dir));) {
+        if (!ends_with(f->d_name, ".drafter.gguf") || strlen(f->d_name) >= cap) continue;
+        if (strcmp(f->d_name, after) > 0 && (!found || strcmp(f->d_name, name) < 0)) {
+            strcpy(name, f->d_name);
+            found = true;
+        }
+    }
+    closedir(dir);
+    return found;
+}
+
+ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found)
+{
+    char name[256] = "", after[256] = "", folder[4096], path[4096 + 256];
+    *n_found = 0;
+    const char *slash = beside ? strrchr(beside, '/') : NULL;
+    const size_t n_folder = slash ? (size_t)(slash - beside) : 0;
+    if (n_folder >= sizeof folder) return FTK_OK;
+    if (n_folder > 0) memcpy(folder, beside, n_folder);
+    folder[n_folder] = 0;
+    if (n_folder == 0) strcpy(folder, slash ? "/" : ".");
+    while (next_name(folder, after, name, sizeof name)) {
+        strcpy(after, name);
+        snprintf(path, sizeof path, "%s/%s", folder, name);
+        char family[32];
+        if (!ftk_drafterfile_fits(path, e->model, family, sizeof family)) continue;
+        const int i = ftk_drafter_index(family, strlen(family));
+        if (i < 0 || !ftk_drafter_list[i]->check || e->files[i]) continue;
+        const ftk_err err = ftk_engine_add_drafter(e, path);
+        if (err != FTK_OK) return err;
+        ++*n_found;
+    }
+    return FTK_OK;
 }

@@ -73,6 +73,24 @@ static ftk_err check_identity(const ftk_drafterfile *d, const ftk_model *m, ftk_
     return FTK_OK;
 }
 
+bool ftk_drafterfile_fits(const char *path, const ftk_model *m, char *family, size_t cap)
+{
+    const ftk_host quiet = {.ctx = m->host.ctx, .alloc = m->host.alloc, .free = m->host.free};
+    ftk_gguf *file;
+    ftk_str arch, base, name;
+    if (ftk_gguf_open(&file, path, &quiet) != FTK_OK) return false;
+    const bool fits = find_string(file, "general.architecture", &arch) &&
+                      equal(arch, architecture) && find_string(file, PREFIX "base", &base) &&
+                      equal(base, m->fingerprint) && find_string(file, PREFIX "family", &name) &&
+                      name.n < cap && !memchr(name.p, 0, name.n);
+    if (fits) {
+        memcpy(family, name.p, name.n);
+        family[name.n] = 0;
+    }
+    ftk_gguf_free(file);
+    return fits;
+}
+
 /* ---- tensors */
 
 static ftk_err check_tensor(const ftk_drafterfile *d, const ftk_tensor_info *t, const ftk_host *h)

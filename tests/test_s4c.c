@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * S4C: what its heads compute, on a target of its own that is small enough to compute again; the tree;
+ * what is kept; its file; and the whole on the demo model, whose text it must not change. */
+#include "support.h"
+
+#include <math.h>
+
+#include "base/mem.h"
+#include "drafters/s4c.h"
+#include "engine/session.h"
+#include "onebad.h"
+
+/* ---- a small target: matrices of floats, products in double */
+
+enum { D = 8, V = 24, HEADS = 3, N_CTX = 200 };
+
+static float embeddings[V][D], output[V][D], in[HEADS][D][2 * D], body[HEADS][D][D];
+static ftk_mat mats[2 * HEADS + 1];
+static ftk_weight items[2 * HEADS];
+
+static float noise(uint32_t *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return (float)(*state >> 8) / (1 << 24) - 0.5f;
+}
+
+static void embed(void *ctx, int n, const int32_t *tokens, float *x)
+{
+    (void)ctx;
+    for (int i = 0; i < n; i++) memcpy(x + i * D, embeddings[tokens[i]], sizeof embeddings[0]);
+}
+
+static void multiply(void *ctx, const ftk_mat *w, int n, const float *x, float *y)
+{
+    (void)ctx;
+    const float *m = w->data;
+    for (int r = 0; r < n; r++)
+        for (int o = 0; o < w->n_out; o++) {
+            double sum = 0;
+            for (int i = 0; i < w->n_in; i++)
+                sum += (double)m[o * w->n_in + i] * x[r * w->n_in + i];
+            y[r * w->n_out + o] = (float)sum;
+        }
+}
+
+static const ftk_target target = {
+    .n_vocab = V, .n_embd = D, .n_layer = 1, .embed = embed, .multiply = multiply};
+
+/* Keys are read from a file that holds nothing else. */
+static ftk_weights small_weights(ftk_gguf *file)
+{
+    uint32_t state = 7;
+    for (int i = 0; i < V; i++)
+        for (int j = 0; j < D; j++) {
+            embeddings[i][j] = noise(&state);
+            output[i][j] = 6 * noise(&state);
+        }
+    for (int h = 0; h < HEADS; h++) {
+        for (int i = 0; i < D; i++) {
+            for (int j = 0; j < 2 * D; j++) in[h][i][j] = noise(&state);
+            for (int j = 0; j < D; j++) body[h][i][j] = noise(&state);
+        }
+        ftk_weight *w = &items[2 * h];
+        mats[2 * h] = (ftk_mat){.type = FTK_TYPE_F32, .n_out = D, .n_in = 2 * D, .data = in[h]};
+        mats[2 * h + 1] = (ftk_mat){.type = FTK_TYPE_F32, .n_out = D, .n_in = D, .data = body[h]};
+        w[0] = (ftk_weight){.n_out = D, .n_in = 2 * D, .matrix = &mats[2 * h]};
+        w[1] = (ftk_weight){.n_out = D, .n_in = D, .matrix = &mats[2 * h + 1]};
+        snprintf(w[0].name, sizeof w[0].name, "head.%d.in", h);
+        snprintf(w[1].name, sizeof w[1].name, "head.%d.body", h);
+    }
+    mats[2 * HEADS] = (ftk_mat){.type = FTK_TYPE_F32, .n_out = V, .n_in = D, .data = output};
+    return (ftk_weights){.path = "small",
+                         .file = file,
+                         .n = 2 * HEADS,
+                         .items = items,
+                         .head = &mats[2 * HEADS],
+                         .n_head = V};
+}
+
+static ftk_gguf *keys_only(uint32_t heads)
+{
+    char path[] = "s4c-keys-XXXXXX";
+    gw w;
+    gw_init(&w);
+    gw_u32(&w, "foretoken.drafter.heads", heads);
+    const gw_bytes all = gw_finish(&w);
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, all.p, all.n) == (ssize_t)all.n);
+    close(fd);
+    ftk_gguf *g;
+    assert_int_equal(ftk_gguf_open(&g, path, NULL), FTK_OK);
+    unlink(path);
+    free(all.p);
+    gw_free(&w);
+    return g;
+}
+
+/* The next feature, and the probabilities it gives, in double. */
+static void by_hand(int head, int token, const double *g, double *next, double *p)
+{
+    double z[2 * D], u[D], sum = 0;
+    for (int i = 0; i < D; i++) sum += (double)embeddings[token][i] * embeddings[token][i];
+    for (int i = 0; i < D; i++) {
+        z[i] = embeddings[token][i] / sqrt(sum / D + 1e-6);
+        z[D + i] = g[i];
+    }
+    for (int i = 0; i < D; i++) {
+        u[i] = 0;
+        for (int j = 0; j < 2 * D; j++) u[i] += in[head][i][j] * z[j];
+    }
+    for (int i = 0; i < D; i++) {
+        double v = 0;
+        for (int j = 0; j < D; j++) v += body[head][i][j] * u[j];
+        next[i] = u[i] + v / (1 + exp(-v));
+    }
+    double total = 0;
+    for (int t = 0; t < V; t++) {
+        double l = 0;
+        for (int i = 0; i < D; i++) l += output[t][i] * next[i];
+        total += p[t] = exp(l);
+    }
+    for (int t = 0; t < V; t++) p[t] /= total;
+}
+
+static int likeliest(const double *p)
+{
+    int best = 0;
+    for (int t = 1; t < V; t++)
+        if (p[t] > p[best]) best = t;
+    return best;
+}
+
+static void *open_small(const ftk_weights *w, const unsigned *flags)
+{
+    static const ftk_host none;
+    void *s = ftk_alloc(&none, 1, ftk_drafter_s4c.state_size);
+    const ftk_drafter_env env = {.host = &none,
+                                 .n_vocab = V,
+                                 .n_ctx = N_CTX,
+                                 .test = (void *)flags,
+                                 .target = &target,
+                                 .weights = w};
+    assert_int_equal(ftk_drafter_s4c.init(s, &env), FTK_OK);
+    return s;
+}
+
+static void close_small(void *s)
+{
+    static const ftk_host none;
+    ftk_drafter_s4c.free(s, &none);
+    ftk_release(&none, s);
+}
+
+/* A plain step: the root alone was verified; its feature is g, and `next` came. */
+static void teach(void *s, const int32_t *text, size_t n, int32_t next, const double *g)
+{
+    ftk_tree t;
+    ftk_tree_init(&t, text[n - 1]);
+    float feature[D], logits[V] = {0};
+    for (int i = 0; i < D; i++) feature[i] = (float)g[i];
+    const ftk_verdict v = {.token = {next}};
+    const ftk_rows rows = {.logits = logits, .features = feature};
+    ftk_drafter_s4c.learn(s, text, n, &t, &v, &rows);
+}
+
+static const int32_t text[] = {1, 2, 3, 4, 5, 6, 7};
+enum { N_TEXT = 6 }; /* the seventh is the root of the next tree */
+
+/* The chain follows each head's likeliest token. */
+static void test_heads(void **state)
+{
+    (void)state;
+    ftk_gguf *keys = keys_only(HEADS);
+    const ftk_weights w = small_weights(keys);
+    const unsigned flags = FTK_S4C_CHAIN | FTK_S4C_NO_RETRIEVAL;
+    void *s = open_small(&w, &flags);
+    int deep = 0;
+    for (int trial = 0; trial < 20; trial++) {
+        uint32_t seed = 100 + (uint32_t)trial;
+        double g[D], next[D], p[V];
+        for (int i = 0; i < D; i++) g[i] = (double)(float)(4 * noise(&seed));
+        ftk_drafter_s4c.reset(s, text, N_TEXT);
+        teach(s, text, N_TEXT, text[N_TEXT], g);
+        ftk_tree t;
+        ftk_tree_init(&t, text[N_TEXT]);
+        ftk_drafter_s4c.propose(s, text, N_TEXT + 1, 16, &t);
+        assert_in_range(t.n, 2, 1 + HEADS);
+        for (int i = 1, token = text[N_TEXT]; i < t.n; i++) {
+            by_hand(i - 1, token, g, next, p);
+            assert_int_equal(t.parent[i], i - 1);
+            assert_int_equal(t.token[i], token = likeliest(p));
+            memcpy(g, next, sizeof g);
+        }
+        deep += t.n == 1 + HEADS;
+    }
+    assert_true(deep > 0); /* all heads had their turn */
+    close_small(s);
+    ftk_gguf_free(keys);
+}
+
+/* A tree: children of the root are the first head's likeliest tokens; nothing is worth more than what it
+ * hangs on; the budget holds. */
+static void test_tree(void **state)
+{
+    (void)state;
+    ftk_gguf *keys = keys_only(HEADS);
+    const ftk_weights w = small_weights(keys);
+    const unsigned flags = 0;
+    void *s = open_small(&w, &flags);
+    const double g[D] = {2, -1, 1, 0.5, -2, 1, 0, 1};
+    double next[D], p[V];
+    by_hand(0, text[N_TEXT], g, next, p);
+    for (int budget = 0; budget <= FTK_MAX_NODES - 1; budget += budget < 8 ? 1 : 17) {
+        ftk_drafter_s4c.reset(s, text, N_TEXT);
+        teach(s, text, N_TEXT, text[N_TEXT], g);
+        ftk_tree t;
+        ftk_tree_init(&t, text[N_TEXT]);
+        ftk_drafter_s4c.propose(s, text, N_TEXT + 1, budget, &t);
+        assert_true(t.n <= budget + 1);
+        for (int i = 1; i < t.n; i++) {
+            assert_true(t.prob[i] > 0 && t.prob[i] <= t.prob[t.parent[i]]);
+            assert_true(i == 1 || t.prob[i] <= t.prob[i - 1] || t.parent[i] == i - 1);
+        }
+        if (budget > 0) assert_int_equal(t.token[1], likeliest(p));
+        if (budget == 17) assert_true(t.n > 8);
+    }
+    close_small(s);
+    ftk_gguf_free(keys);
+}
+
+/* What the model said behind a rejected node comes back as a guess for the new root; not without
+ * continuity, and not when the text is another. */
+static void test_kept(void **state)
+{
+    (void)state;
+    ftk_gguf *keys = keys_only(HEADS);
+    const ftk_weights w = small_weights(keys);
+    static float zeros[D][2 * D];
+    items[0].matrix = &(ftk_mat){.type = FTK_TYPE_F32, .n_out = D, .n_in = 2 * D, .data = zeros};
+    for (unsigned flags = 0; flags <= FTK_S4C_NOT_CONTINUOUS; flags += FTK_S4C_NOT_CONTINUOUS) {
+        void *s = open_small(&w, &flags);
+        ftk_drafter_s4c.reset(s, text, N_TEXT);
+        ftk_tree t;
+        ftk_tree_init(&t, text[N_TEXT - 1]);
+        ftk_drafter_s4c.propose(s, text, N_TEXT, 8, &t); /* no feature, no match: nothing */
+        assert_int_equal(t.n, 1);
+        ftk_tree_add(&t, 0, 20, 0.5f); /* as if it had been drafted: rejected, as 7 came */
+        float logits[2][V] = {{0}}, features[2][D] = {{0}};
+        logits[1][13] = 5;
+        const ftk_verdict v = {.token = {text[N_TEXT]}};
+        ftk_drafter_s4c.learn(s, text, N_TEXT, &t, &v,
+                              &(ftk_rows){.logits = logits[0], .features = features[0]});
+        ftk_tree_init(&t, text[N_TEXT]);
+        ftk_drafter_s4c.propose(s, text, N_TEXT + 1, FTK_MAX_NODES - 1, &t);
+        /* The head, fed with nothing, takes all tokens for equal and names the first ten. */
+        assert_true((ftk_tree_child(&t, 0, 13) > 0) == (flags == 0));
+        ftk_drafter_s4c.reset(s, text, N_TEXT + 1);
+        ftk_tree_init(&t, text[N_TEXT]);
+        ftk_drafter_s4c.propose(s, text, N_TEXT + 1, FTK_MAX_NODES - 1, &t);
+        assert_int_equal(t.n, 1);
+        close_small(s);
+    }
+    ftk_gguf_free(keys);
+}
+
+static void test_retrieval(void **state)
+{
+    (void)state;
+    static const int32_t again[] = {3, 4, 5, 6, 7, 8, 3, 4, 5};
+    ftk_gguf *keys = keys_only(HEADS);
+    const ftk_weights w = small_weights(keys);
+    for (unsigned flags = 0; flags <= FTK_S4C_NO_RETRIEVAL; flags++) {
+        void *s = open_small(&w, &flags);
+        ftk_drafter_s4c.reset(s, again, 9);
+        ftk_tree t;
+        ftk_tree_init(&t, 5);
+        ftk_drafter_s4c.propose(s, again, 9, 3, &t);
+        assert_int_equal(t.n, flags ? 1 : 4);
+        for (int i = 1; i < t.n; i++) assert_int_equal(t.token[i], 5 + i);
+        close_small(s);
+    }
+    ftk_gguf_free(keys);
+}
+
+/* ---- its file */
+
+static counting count;
+
+static void test_file(void **state)
+{
+    (void)state;
+    const ftk_host host = {&count, count_alloc, count_free, count_log};
+    const struct {
+        uint32_t heads;
+        int gone; /* an item whose name is changed, -1 */
+        const char *line;
+    } bad[] = {
+        {HEADS, 3, "small: tensor head.1.body is missing"},
+        {HEADS + 1, -1, "small: tensor head.3.in is missing"},
+        {0, -1, "small: key foretoken.drafter.heads is missing, or no whole number from 1 to 8"},
+        {9, -1, "small: key foretoken.drafter.heads is missing, or no whole number from 1 to 8"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        ftk_gguf *keys = keys_only(bad[i].heads);
+        const ftk_weights w = small_weights(keys);
+        if (bad[i].gone >= 0) items[bad[i].gone].name[0] = 'x';
+        assert_int_equal(ftk_drafter_s4c.check(&w, &target, &host), FTK_ERR_FORMAT);
+        assert_string_equal(count.line, bad[i].line);
+        ftk_gguf_free(keys);
+    }
+    ftk_gguf *keys = keys_only(HEADS);
+    ftk_weights w = small_weights(keys);
+    assert_int_equal(ftk_drafter_s4c.check(&w, &target, &host), FTK_OK);
+    items[0].n_in = D;
+    assert_int_equal(ftk_drafter_s4c.check(&w, &target, &host), FTK_ERR_FORMAT);
+    assert_string_equal(count.line, "small: tensor head.0.in has shape [8, 8] instead of [16, 8]");
+    ftk_gguf_free(keys);
+}
+
+static void test_no_memory(void **state)
+{
+    (void)state;
+    ftk_gguf *keys = keys_only(HEADS);
+    const ftk_weights w = small_weights(keys);
+    const ftk_host host = {&count, count_alloc, count_free, count_log};
+    void *s = calloc(1, ftk_drafter_s4c.state_size);
+    count.failing = true;
+    ftk_err err = FTK_ERR_NOMEM;
+    int failed = 0;
+    for (; err == FTK_ERR_NOMEM; failed++) {
+        count.left = failed;
+        const ftk_drafter_env env = {
+            .host = &host, .n_vocab = V, .n_ctx = N_CTX, .target = &target, .weights = &w};
+        err = ftk_drafter_s4c.init(s, &env);
+        ftk_drafter_s4c.free(s, &host);
+        assert_int_equal(count.live, 0);
+    }
+    count.failing = false;
+    assert_int_equal(err, FTK_OK);
+    assert_true(failed > 10);
+    free(s);
+    ftk_gguf_free(keys);
+}
+
+/* ---- the demo model */
+
+/* Heads that pass the feature on: they guess the same token again. */
+static void write_repeating(const char *path, const ftk_model *m, int n_vocab)
+{
+    ftk_model_info info;
+    ftk_model_get_info(m, &info);
+    const size_t d = (size_t)info.n_embd;
+    float *in_m = calloc(2 * d * d, sizeof *in_m), *body_m = calloc(d * d, sizeof *body_m);
+    for (size_t i = 0; i < d; i++) in_m[i * 2 * d + d + i] = 1;
+    gw w;
+    gw_init(&w);
+    gw_str(&w, "general.architecture", "foretoken-drafter");
+    gw_str(&w, "foretoken.drafter.family", "s4c");
+    gw_str(&w, "foretoken.drafter.base", info.fingerprint);
+    gw_u32(&w, "foretoken.drafter.heads", 2);
+    uint32_t *ids = malloc((size_t)n_vocab * sizeof *ids);
+    for (int i = 0; i < n_vocab; i++) ids[i] = 2 * (uint32_t)i;
+    if (n_vocab > 0) gw_array(&w, "foretoken.drafter.vocab", FTK_GGUF_U32, (uint64_t)n_vocab, ids);
+    for (int h = 0; h < 2; h++) {
+        char name[32];
+        snprintf(name, sizeof name, "head.%d.in", h);
+        gw_tensor(&w, name, 2, (uint64_t[]){2 * d, d}, FTK_TYPE_F32, in_m, 2 * d * d * 4);
+        snprintf(name, sizeof name, "head.%d.body", h);
+        gw_tensor(&w, name, 2, (uint64_t[]){d, d}, FTK_TYPE_F32, body_m, d * d * 4);
+    }
+    const gw_bytes all = gw_finish(&w);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(all.p, 1, all.n, f), all.n);
+    fclose(f);
+    free(all.p);
+    gw_free(&w);
+    free(ids);
+    free(in_m);
+    free(body_m);
+}
+
+static void test_text_is_the_models(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    enum { N = 60 };
+    ftk_model *m = load_model(DEMO);
+    for (int round = 0; round < 2; round++) {
+        const int threads = round + 1;
+        char folder[] = "s4c-XXXXXX", path[64], beside[64];
+        assert_non_null(mkdtemp(folder));
+        snprintf(path, sizeof path, "%s/demo-s4c.drafter.gguf", folder);
+        snprintf(beside, sizeof beside, "%s/model.gguf", folder);
+        write_repeating(path, m, round ? 300 : 0);
+        ftk_engine *e = open_engine(m, threads, 1024, FTK_TYPE_F16);
+        ftk_session_config cfg;
+        ftk_session_config_init(&cfg);
+        cfg.drafter = "s4c";
+        ftk_session *s;
+        assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_ERR_INVALID); /* no file yet */
+        int found;
+        assert_int_equal(ftk_engine_find_drafters(e, beside, &found), FTK_OK);
+        assert_int_equal(found, 1);
+        assert_int_equal(ftk_engine_add_drafter(e, path), FTK_ERR_INVALID); /* a second one */
+        for (int hot = 0; hot < 2; hot++)
+            for (int budget = 4; budget <= 36; budget += 32) {
+                int32_t want[N], got[N], prompt[64];
+                size_t n;
+                const char *text_of = "Tell me a story about a king and his dog.";
+                assert_int_equal(
+                    ftk_tokenize(m, text_of, strlen(text_of), FTK_TOK_BOS, prompt, 64, &n), FTK_OK);
+                cfg.sampling.temperature = hot ? 0.8f : 0;
+                cfg.sampling.seed = 3;
+                cfg.ignore_end = true;
+                cfg.budget = budget;
+                for (int which = 0; which < 2; which++) {
+                    cfg.drafter = which ? "s4c" : "none";
+                    assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
+                    assert_int_equal(ftk_session_append(s, prompt, n), FTK_OK);
+                    assert_int_equal(take(s, N, which ? got : want), N);
+                    ftk_stats st;
+                    ftk_session_get_stats(s, &st);
+                    if (which) assert_true(st.drafted > 0);
+                    ftk_session_free(s);
+                }
+                assert_memory_equal(got, want, sizeof want);
+            }
+        ftk_engine_free(e);
+        unlink(path);
+        rmdir(folder);
+    }
+    ftk_model_free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_heads),
+        cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_retrieval),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_text_is_the_models),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
