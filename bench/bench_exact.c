@@ -28,6 +28,9 @@ static const method methods[] = {
      NULL}, /* a fixed size: drafts are verified on every step */
     {"jacobi", NULL, FTK_TREE_PAPER, -1, NULL},
     {"lookup", NULL, FTK_TREE_FITTED, 16, NULL},
+    {"s4c", NULL, FTK_TREE_FITTED, -1, NULL},
+    {"s4c", NULL, FTK_TREE_FITTED, 24, NULL},
+    {"s4c", NULL, FTK_TREE_FITTED, 24, "traversal"},
     {NULL, &ftk_drafter_right, FTK_TREE_FITTED, 15, NULL},
     {NULL, &ftk_drafter_wrong, FTK_TREE_FITTED, 16, NULL},
     {"jacobi", NULL, FTK_TREE_FITTED, 40, "reject"},
@@ -81,6 +84,7 @@ static void compare(ftk_engine *const engines[2], float temperature, uint64_t se
     for (int e = 0; e < 2; e++)
         for (int i = 0; i < N_METHODS; i++) {
             if (methods[i].verifier && temperature > 0) continue;
+            if (methods[i].name && !ftk_engine_has_drafter(engines[e], methods[i].name)) continue;
             s = open_session(engines[e], &methods[i], temperature, seed, &truth);
             if (run_answer(s, prompt, n_prompt, n, &r) != FTK_OK) exit(1);
             ftk_session_free(s);
@@ -102,10 +106,14 @@ static const char *label(const method *m, char *buf, size_t n)
     return buf;
 }
 
+static const char
+    *beside; /* whose folder trained drafters are taken from; NULL: each model's own */
+
 static size_t check_model(const char *path, const questions *q, size_t n, size_t *passed)
 {
     ftk_model *m = run_model(path);
-    ftk_engine *const engines[2] = {run_engine(m, 1, path), run_engine(m, 2, path)};
+    const char *from = beside ? beside : path;
+    ftk_engine *const engines[2] = {run_engine(m, 1, from), run_engine(m, 2, from)};
     size_t failed = 0;
     for (int setting = 0; setting < 2; setting++) {
         const float temperature = setting ? 0.8f : 0;
@@ -147,11 +155,14 @@ int main(int argc, char **argv)
             limit = strtoul(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--tokens") == 0)
             n = strtoul(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--beside") == 0)
+            beside = argv[i + 1];
         else
-            run_die("%s is unknown: there are --prompts, --limit and --tokens", argv[i]);
+            run_die("%s is unknown: there are --prompts, --limit, --tokens and --beside", argv[i]);
     }
     if (i >= argc || !file || n < 1 || n >= MAX_PROMPT)
-        run_die("usage: bench-exact --prompts FILE [--limit N] [--tokens N] MODEL...");
+        run_die(
+            "usage: bench-exact --prompts FILE [--limit N] [--tokens N] [--beside MODEL] MODEL...");
     questions q;
     if (questions_read(&q, file, limit) != 0) return 1;
     for (; i < argc; i++) failed += check_model(argv[i], &q, n, &passed);

@@ -358,6 +358,9 @@ FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
  * ftk_gguf_open(); INVALID (no drafter's file, trained for another model, a second one of its family),
  * FORMAT, UNSUPPORTED, NOMEM. */
 FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
+/* Whether sessions of this engine may draft with it: true for none and what needs no file, and for a
+ * family whose file was added. */
+FTK_API bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter);
 /* Adds all *.drafter.gguf in the folder of the file `beside` (the model's, say) that were trained for
  * this model, by name, one of each family that has none yet; *n_found gets their number. Others are
  * passed over. Errors: as above. */

@@ -155,6 +155,14 @@ ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path)
     return err;
 }
 
+bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter)
+{
+    if (!drafter) return false;
+    if (strcmp(drafter, "none") == 0 || strcmp(drafter, "auto") == 0) return true;
+    const int i = ftk_drafter_index(drafter, strlen(drafter));
+    return i >= 0 && (!ftk_drafter_list[i]->check || e->files[i]);
+}
+
 static bool ends_with(const char *s, const char *end)
 {
     const size_t n = strlen(s), m = strlen(end);

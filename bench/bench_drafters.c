@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench-jacobi: drafters against plain decoding over a file of questions, question by question in
- * turn, so that drift of the machine hits all alike. Prints a Markdown table.
+ * bench-drafters: drafters against plain decoding over a file of questions, question by question in
+ * turn, so that drift of the machine hits all alike. Prints a Markdown table. With --parts s4c it
+ * shows what each part of S4C is worth instead: it looks below the public header for that.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "drafters/s4c.h"
+#include "engine/session.h"
 #include "questions.h"
 #include "run.h"
 
@@ -15,7 +18,8 @@ typedef struct {
     ftk_engine *engine; /* its own: what a drafter learns stays with the engine */
     ftk_tree_shape shape;
     int budget;
-    double *ratio; /* [n questions] plain seconds / its seconds */
+    unsigned without; /* of S4C: FTK_S4C_ */
+    double *ratio;    /* [n questions] plain seconds / its seconds */
     double seconds, draft, forward, judge;
     uint64_t emitted, steps, drafted, accepted_at[8];
     size_t same;
@@ -23,7 +27,7 @@ typedef struct {
 
 static bool ignore_end; /* answers go on to the full number of tokens */
 
-static void answer(const method *m, const int32_t *prompt, size_t n_prompt, size_t n, run *r)
+static void answer(method *m, const int32_t *prompt, size_t n_prompt, size_t n, run *r)
 {
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
@@ -32,9 +36,10 @@ static void answer(const method *m, const int32_t *prompt, size_t n_prompt, size
     cfg.budget = m->budget;
     cfg.ignore_end = ignore_end;
     ftk_session *s;
-    if (ftk_session_open(&s, m->engine, &cfg) != FTK_OK ||
-        run_answer(s, prompt, n_prompt, n, r) != FTK_OK)
-        exit(1);
+    const ftk_err err =
+        m->without ? ftk_session_open_with(&s, m->engine, &cfg, &ftk_drafter_s4c, &m->without)
+                   : ftk_session_open(&s, m->engine, &cfg);
+    if (err != FTK_OK || run_answer(s, prompt, n_prompt, n, r) != FTK_OK) exit(1);
     ftk_session_free(s);
 }
 
@@ -77,39 +82,85 @@ static void shuffle(int *order, int n)
     }
 }
 
-static void bench_model(const char *path, const questions *q, size_t n, int threads)
+/* Methods of which all but the first are compared with it. */
+static const method drafters[] = {
+    {.label = "none", .drafter = "none", .budget = -1},
+    {.label = "none, again", .drafter = "none", .budget = -1},
+    {.label = "jacobi, fitted tree", .drafter = "jacobi", .budget = -1},
+    {.label = "jacobi, 7 nodes", .drafter = "jacobi", .budget = 7},
+    {.label = "lookup", .drafter = "lookup", .budget = -1},
+    {.label = "s4c", .drafter = "s4c", .budget = -1},
+    {.label = "auto", .drafter = "auto", .budget = -1},
+    {.label = "jacobi, paper's 69 rows",
+     .drafter = "jacobi",
+     .shape = FTK_TREE_PAPER,
+     .budget = -1},
+};
+
+static const method parts[] = {
+    {.label = "none", .drafter = "none", .budget = -1},
+    {.label = "none, again", .drafter = "none", .budget = -1},
+    {.label = "s4c", .drafter = "s4c", .budget = -1},
+    {.label = "s4c, not continuous",
+     .drafter = "s4c",
+     .budget = -1,
+     .without = FTK_S4C_NOT_CONTINUOUS},
+    {.label = "s4c, no retrieval", .drafter = "s4c", .budget = -1, .without = FTK_S4C_NO_RETRIEVAL},
+    {.label = "s4c, heads alone",
+     .drafter = "s4c",
+     .budget = -1,
+     .without = FTK_S4C_NO_RETRIEVAL | FTK_S4C_NOT_CONTINUOUS},
+    {.label = "s4c, a chain", .drafter = "s4c", .budget = -1, .without = FTK_S4C_CHAIN},
+    {.label = "s4c, a chain of heads alone",
+     .drafter = "s4c",
+     .budget = -1,
+     .without = FTK_S4C_CHAIN | FTK_S4C_NO_RETRIEVAL | FTK_S4C_NOT_CONTINUOUS},
+    {.label = "lookup", .drafter = "lookup", .budget = -1},
+};
+
+enum { MOST = 16 };
+
+/* Those whose drafter this model has. */
+static int open_methods(method *out, const method *from, int n, const ftk_model *m, int threads,
+                        const char *path, size_t n_questions)
+{
+    int kept = 0;
+    for (int i = 0; i < n; i++) {
+        method *const one = &out[kept];
+        *one = from[i];
+        one->engine = run_engine(m, threads, path);
+        if (strcmp(one->drafter, "s4c") == 0 && !ftk_engine_has_drafter(one->engine, "s4c")) {
+            ftk_engine_free(one->engine);
+            continue;
+        }
+        one->ratio = calloc(n_questions, sizeof(double));
+        kept++;
+    }
+    return kept;
+}
+
+static void bench_model(const char *path, const questions *q, size_t n, int threads, bool s4c_parts)
 {
     ftk_model *m = run_model(path);
     ftk_model_info info;
     ftk_model_get_info(m, &info);
-    method methods[] = {
-        {.label = "none", .drafter = "none", .budget = -1},
-        {.label = "none, again", .drafter = "none", .budget = -1},
-        {.label = "jacobi, fitted tree", .drafter = "jacobi", .budget = -1},
-        {.label = "jacobi, 7 nodes", .drafter = "jacobi", .budget = 7},
-        {.label = "lookup", .drafter = "lookup", .budget = -1},
-        {.label = "auto", .drafter = "auto", .budget = -1},
-        {.label = "jacobi, paper's 69 rows",
-         .drafter = "jacobi",
-         .shape = FTK_TREE_PAPER,
-         .budget = -1},
-    };
-    enum { N = sizeof methods / sizeof methods[0] };
-    for (int i = 0; i < N; i++) {
-        methods[i].engine = run_engine(m, threads, path);
-        methods[i].ratio = calloc(q->n, sizeof(double));
-    }
+    method methods[MOST];
+    const int n_methods =
+        s4c_parts
+            ? open_methods(methods, parts, sizeof parts / sizeof *parts, m, threads, path, q->n)
+            : open_methods(methods, drafters, sizeof drafters / sizeof *drafters, m, threads, path,
+                           q->n);
     for (size_t i = 0; i < q->n; i++) {
         static int32_t prompt[1536];
-        static run r[N];
+        static run r[MOST];
         const size_t n_prompt = run_prompt(m, q->at[i].turns[0], prompt, 1536);
-        int order[N];
-        shuffle(order, N);
-        for (int j = 0; j < N; j++) {
+        int order[MOST];
+        shuffle(order, n_methods);
+        for (int j = 0; j < n_methods; j++) {
             const int k = order[j];
             answer(&methods[k], prompt, n_prompt, n, &r[k]);
         }
-        for (int k = 0; k < N; k++) count(&methods[k], &r[k], &r[0], i);
+        for (int k = 0; k < n_methods; k++) count(&methods[k], &r[k], &r[0], i);
     }
     printf("\n%s (%s), kernels %s, %d threads, %zu questions, at most %zu tokens%s, temperature 0; "
            "%.0f tokens an answer\n\n",
@@ -121,7 +172,7 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
         "(quartiles) | drafted/step | drafting, of the time | equal "
         "to none | accepted at depth "
         "1..6 |\n|---|---|---|---|---|---|---|---|---|\n");
-    for (int i = 0; i < N; i++) {
+    for (int i = 0; i < n_methods; i++) {
         print(&methods[i], &methods[0], q->n);
         free(methods[i].ratio);
         ftk_engine_free(methods[i].engine);
@@ -135,6 +186,7 @@ int main(int argc, char **argv)
     const char *file = NULL;
     size_t limit = 0, n = 256;
     int threads = 0, i = 1;
+    bool s4c_parts = false;
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
         if (strcmp(argv[i], "--questions") == 0)
             file = argv[i + 1];
@@ -146,16 +198,20 @@ int main(int argc, char **argv)
             ignore_end = strcmp(argv[i + 1], "ignore") == 0;
         else if (strcmp(argv[i], "--threads") == 0)
             threads = atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--parts") == 0 && strcmp(argv[i + 1], "s4c") == 0)
+            s4c_parts = true;
         else
-            run_die("%s is unknown: there are --questions, --limit, --tokens, --ends and --threads",
-                    argv[i]);
+            run_die(
+                "%s %s is unknown: there are --questions, --limit, --tokens, --ends, --threads and "
+                "--parts s4c",
+                argv[i], argv[i + 1]);
     }
     if (i >= argc || !file || n < 1 || n > RUN_MAX)
-        run_die("usage: bench-jacobi --questions FILE [--limit N] [--tokens N] [--threads N] "
-                "[--ends keep|ignore] MODEL...");
+        run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
+                "[--ends keep|ignore] [--parts s4c] MODEL...");
     questions q;
     if (questions_read(&q, file, limit) != 0) return 1;
-    for (; i < argc; i++) bench_model(argv[i], &q, n, threads);
+    for (; i < argc; i++) bench_model(argv[i], &q, n, threads, s4c_parts);
     questions_free(&q);
     return 0;
 }
