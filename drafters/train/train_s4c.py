@@ -24,7 +24,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 LENGTH = 1024           # tokens of a row
-ROWS = 4                # rows of a batch
+ROWS = 4                # rows read at once
 WARMUP = 20             # steps
 DECAY = 0.8             # weight of a head against that of the one before it
 EPS = 1e-6
@@ -202,54 +202,64 @@ def answer(model, prompts, most, stops, say=None, batch=128):
 # Learning.
 
 
-class Batch:
-    """Rows, their features and what the loss wants of them."""
+class Pool:
+    """Positions that were read last: their features, and what the loss wants of the model at each,
+    made once and used for several steps."""
 
-    def __init__(self, base, pairs, heads, rest, bos, device):
+    def __init__(self, base, size, heads, device):
+        dim = base.table.shape[1]
+        make = lambda *shape, **kind: torch.zeros(*shape, device=device, **kind)
+        self.base, self.heads, self.size, self.at, self.answers = base, heads, size, 0, 0
+        self.h, self.row = (make(size, dim, dtype=torch.bfloat16) for _ in range(2))
+        self.mass, self.plogp, self.weights = make(size), make(size), make(size, heads)
+        self.tokens, self.starts = make(size, dtype=torch.long), None
+
+    def add(self, pairs, rest, bos, rng):
+        """Reads rows (inputs, labels).  A position inside an answer may start a chain; of the others
+        the share `rest` may.  Returns how many may."""
         x, y = (np.stack(v) for v in zip(*pairs))
         inside = (x != bos) & (x != 0)      # 0, the unknown token, is the padding behind samples
-        wanted = y != -100
-        n, t = x.shape
-        weights, good, mine = np.zeros((heads, n, t), np.float32), np.ones_like(inside), wanted
-        for i in range(heads):
-            step = 1 + i
-            shifted = lambda v: np.pad(v[:, step:], ((0, 0), (0, step)))
-            good, mine = good & shifted(inside), mine & shifted(wanted)
-            weights[i] = good * np.where(mine, 1.0, rest)
-        to = lambda v: torch.from_numpy(np.ascontiguousarray(v)).to(device)
-        self.tokens, self.weights = to(x).flatten(), to(weights).flatten(1)
+        mine = y != -100
+        self.answers += int(mine.sum())
+        good, weights = mine | (rng.random(x.shape) < rest), np.zeros((*x.shape, self.heads), np.float32)
+        target = np.zeros_like(inside)
+        for i in range(self.heads):
+            k = 1 + i
+            good = good & np.pad(inside[:, k:], ((0, 0), (0, k)))
+            mine = mine & np.pad((y != -100)[:, k:], ((0, 0), (0, k)))
+            # A chain that began in an answer ends with it.
+            good = good & (mine | (y == -100))
+            weights[..., i] = good
+            target[:, k:] |= good[:, :-k]
+        place = slice(self.at, self.at + x.size)
+        to = lambda v: torch.from_numpy(np.ascontiguousarray(v)).to(self.h.device)
         with torch.no_grad():
-            self.h = base.quick.hidden(to(x)).flatten(0, 1)      # bfloat16
-        self.answers = int(wanted.sum())
+            h = self.base.quick.hidden(to(x)).flatten(0, 1)
+        self.h[place], self.tokens[place] = h, to(x).flatten()
+        self.weights[place] = to(weights).flatten(0, 1)
+        wanted = to(target).flatten().nonzero()[:, 0]
+        row, mass, plogp = self.base.teach(h[wanted])
+        wanted += self.at
+        self.row[wanted], self.mass[wanted], self.plogp[wanted] = row.bfloat16(), mass, plogp
+        self.starts = (self.weights[:, 0] > 0).nonzero()[:, 0]
+        self.at = (self.at + x.size) % self.size
+        return int(weights[..., 0].sum())
 
 
-def loss_of(base, heads, batch, share, smooth, rng):
-    """The loss, and per head the divergence from the model's distribution.  Logits are taken at a
-    random `share` of the positions that are predicted, the same for all heads."""
-    device = batch.h.device
-    aim = torch.from_numpy(rng.random(len(batch.tokens)) < share).to(device)
-    picked = aim.nonzero()[:, 0]
-    slot = torch.zeros(len(aim), dtype=torch.long, device=device)
-    slot[picked] = torch.arange(len(picked), device=device)
-    rows_, mass, plogp = base.teach(batch.h[picked])
-    at = (batch.weights[0] > 0).nonzero()[:, 0]
-    g = batch.h[at].float()
-    loss, shown = 0.0, []
+def loss_of(pool, heads, count, smooth, rng):
+    """The loss of `count` random chains, and per head the divergence from the model."""
+    base = pool.base
+    at = pool.starts[torch.from_numpy(rng.integers(len(pool.starts), size=count)).to(pool.h.device)]
+    g, loss, shown = pool.h[at].float(), 0.0, []
     for i in range(len(heads)):
-        keep = batch.weights[i][at] > 0
+        keep = pool.weights[at, i] > 0
         at, g = at[keep], g[keep]
         p = at + 1 + i                                   # where the model itself predicts the same
-        g = heads(i, base.scaled[batch.tokens[p]], g)
-        w = batch.weights[i][at]
-        near = F.smooth_l1_loss(g, batch.h[p].float(), reduction="none").mean(-1)
-        part = smooth * (w * near).sum() / w.sum().clamp(min=1)
-        on = aim[p]
-        k, v, won = slot[p[on]], g[on], w[on]
-        ce = mass[k] * LogSumExp.apply(v, base.output16) - (rows_[k] * v).sum(-1)
-        scale = won.sum().clamp(min=1)
-        part = part + (won * ce).sum() / scale
-        shown.append(((won * (ce.detach() + plogp[k])).sum() / scale).item())
-        loss = loss + DECAY ** i * part
+        g = heads(i, base.scaled[pool.tokens[p]], g)
+        near = F.smooth_l1_loss(g, pool.h[p].float())
+        ce = pool.mass[p] * LogSumExp.apply(g, base.output16) - (pool.row[p].float() * g).sum(-1)
+        shown.append((ce.detach() + pool.plogp[p]).mean().item())
+        loss = loss + DECAY ** i * len(at) / count * (ce.mean() + smooth * near)
     return loss, shown
 
 
@@ -375,15 +385,14 @@ def arguments():
     a.add_argument("--texts", type=float, default=0.05,
                    help="share of the documents that an epoch has beside the conversations (0.05)")
     a.add_argument("--rest", type=float, default=0.1,
-                   help="weight of positions outside answers (0.1)")
+                   help="share of the positions outside answers to learn (0.1)")
     a.add_argument("--smooth", type=float, default=0.1,
                    help="weight of the features' distance in the loss (0.1)")
-    a.add_argument("--share", type=float, default=0.5,
-                   help="share of positions with logits in a step (0.5)")
-    a.add_argument("--reuse", type=int, default=2,
-                   help="steps on earlier batches, whose features are kept, per new batch (2)")
+    a.add_argument("--batch", type=int, default=512, help="chains per step (512)")
+    a.add_argument("--reuse", type=float, default=3,
+                   help="how often a position is used before the next are read (3)")
     a.add_argument("--keep", type=int, default=400, metavar="MIB",
-                   help="memory for batches that are kept (400)")
+                   help="memory for positions that are kept (400)")
     a.add_argument("--draft-vocab", type=int, metavar="N",
                    help="draft only the N tokens most frequent in training answers")
     a.add_argument("--lr", type=float, default=0.01, help="of Muon (0.01)")
@@ -396,7 +405,7 @@ def arguments():
 
 def check(args):
     for name, low, high in (("heads", 1, 16), ("own", 0, 10**6), ("texts", 0, 1), ("rest", 0, 1),
-                            ("smooth", 0, 100), ("share", 0.01, 1), ("reuse", 0, 1000),
+                            ("smooth", 0, 100), ("batch", 1, 10**6), ("reuse", 0.01, 1000),
                             ("keep", 1, 10**6), ("threads", 1, 1024), ("lr", 1e-6, 1)):
         if not low <= getattr(args, name) <= high:
             die(f"--{name} has to be from {low} to {high}")
@@ -472,21 +481,18 @@ def train(run, base, heads, muon, splits, tokens):
     for _ in range(run.batches * ROWS):
         next(supply)
     rng = np.random.default_rng(7000 + run.step)
-    most = max(1, args.keep * 2**20 // (ROWS * LENGTH * (2 * base.table.shape[1] + 8 + 4 * args.heads)))
-    kept, losses, answers, shown = [], [], 0, time.time()
+    each = 4 * base.table.shape[1] + 16 + 4 * args.heads      # bytes of a position
+    batch = ROWS * LENGTH
+    pool = Pool(base, max(1, args.keep * 2**20 // each // batch) * batch, args.heads, args.device)
+    losses, shown, due = [], time.time(), 0.0
     while (done := run.done()) < 1:
-        if not kept or run.step % (args.reuse + 1) == 0:
-            batch = Batch(base, [next(supply) for _ in range(ROWS)], args.heads, args.rest,
-                          tokens.bos, args.device)
+        if due < 1:             # steps until the next rows are read
+            fresh = pool.add([next(supply) for _ in range(ROWS)], args.rest, tokens.bos, rng)
+            due += args.reuse * fresh / args.batch
             run.batches += 1
-            answers += batch.answers
-            if len(kept) < most:
-                kept.append(batch)
-            else:
-                kept[rng.integers(most)] = batch
-        else:
-            batch = kept[rng.integers(len(kept))]
-        loss, parts = loss_of(base, heads, batch, args.share, args.smooth, rng)
+            continue
+        due -= 1
+        loss, parts = loss_of(pool, heads, args.batch, args.smooth, rng)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(heads.parameters(), 1.0)
         muon.step(args.lr * min((run.step + 1) / WARMUP, 1.0, 1.25 * (1 - done) + 0.01))
@@ -499,7 +505,7 @@ def train(run, base, heads, muon, splits, tokens):
             left = run.seconds() * (1 / max(run.done(), 1e-9) - 1)
             print(f"step {run.step} divergence " +
                   " ".join(f"{v:.3f}" for v in np.mean(losses, 0)) +
-                  f", {answers / 1e3:.0f} k answer tokens, {run.seconds() / 60:.1f} min, "
+                  f", {pool.answers / 1e3:.0f} k answer tokens, {run.seconds() / 60:.1f} min, "
                   f"{max(left, 0) / 60:.1f} left", flush=True)
             losses, shown = [], time.time()
         if time.time() - run.saved > SAVE_SECONDS:
