@@ -59,7 +59,7 @@ def samples(splits, epoch):
             yield ids, mine
 
 
-def rows(splits, noise, every):
+def rows(splits, noise, every, samples=samples):
     """Endless rows (inputs, labels): conversations side by side, the fullest fit out of a small
     pool; what is left of a row is padding without labels."""
     epoch = 0
