@@ -386,8 +386,8 @@ def arguments():
                    help="share of the documents that an epoch has beside the conversations (0.05)")
     a.add_argument("--rest", type=float, default=0.1,
                    help="share of the positions outside answers to learn (0.1)")
-    a.add_argument("--smooth", type=float, default=0.1,
-                   help="weight of the features' distance in the loss (0.1)")
+    a.add_argument("--smooth", type=float, default=5.0,
+                   help="weight of the features' distance in the loss (5)")
     a.add_argument("--batch", type=int, default=512, help="chains per step (512)")
     a.add_argument("--reuse", type=float, default=3,
                    help="how often a position is used before the next are read (3)")
@@ -395,7 +395,7 @@ def arguments():
                    help="memory for positions that are kept (400)")
     a.add_argument("--draft-vocab", type=int, metavar="N",
                    help="draft only the N tokens most frequent in training answers")
-    a.add_argument("--lr", type=float, default=0.01, help="of Muon (0.01)")
+    a.add_argument("--lr", type=float, default=0.03, help="of Muon (0.03)")
     a.add_argument("--type", choices=TYPES, default="q8_0", help="of the matrices (q8_0)")
     a.add_argument("--name", help="general.name (of the output file)")
     a.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
