@@ -477,6 +477,17 @@ typedef struct ftk_stats {
 
 FTK_API void ftk_session_get_stats(const ftk_session *s, ftk_stats *stats);
 
+/* How a drafter has fared in this session since it was chosen. */
+typedef struct ftk_drafter_stats {
+    const char *name;
+    uint64_t steps, emitted; /* steps whose draft was its own to make, none included */
+    double speed;            /* of late, tokens for the estimated cost of a plain step; 0: unknown */
+} ftk_drafter_stats;
+
+/* One for each drafter at work: several with "auto", which gives each step to the one whose speed is
+ * best and tries the others now and then. Returns how many were written, at most `most`. */
+FTK_API size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, size_t most);
+
 #ifdef __cplusplus
 }
 #endif

@@ -182,7 +182,7 @@ void ftk_cost_update(ftk_cost *c, int rows, double seconds)
 int ftk_cost_best(const ftk_cost *c, const ftk_tree *tree, double overhead)
 {
     int best = 0;
-    double sum = 1, best_rate = 1 / ftk_cost_at(c, 1); /* alone, nothing was drafted */
+    double sum = 1, best_rate = 1 / (ftk_cost_at(c, 1) + overhead);
     for (int n = 1; n < tree->n; n++) {
         sum += tree->prob[n];
         const double rate = sum / (ftk_cost_at(c, n + 1) + overhead);

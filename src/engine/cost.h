@@ -22,7 +22,8 @@ double ftk_cost_at(const ftk_cost *c, int rows);
  * all widths, and the points around it some more; keeps it rising. */
 void ftk_cost_update(ftk_cost *c, int rows, double seconds);
 /* The leading part of a tree (in nodes below the root, 0..tree->n - 1) with the most expected
- * tokens per second: (1 + sum of prob) / (cost(nodes + 1) + overhead). */
+ * tokens per second: (1 + sum of prob) / (cost(nodes + 1) + overhead), where overhead is what the tree has
+ * cost already. */
 int ftk_cost_best(const ftk_cost *c, const ftk_tree *tree, double overhead);
 
 #endif

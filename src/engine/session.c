@@ -46,17 +46,20 @@ bool ftk_verifier_lossless(const char *verifier)
     return v && v->lossless;
 }
 
-/* False for an unknown name; *ops is NULL for "none". */
-static bool find_drafter(const char *name, const ftk_drafter_ops **ops)
+/* The families of a name; returns how many, -1 for an unknown name. */
+static int find_drafters(const ftk_engine *e, const char *name, const ftk_drafter_ops **ops)
 {
-    *ops = NULL;
-    if (strcmp(name, "none") == 0) return true;
-    if (strcmp(name, "auto") ==
-        0) /* TR-Jacobi brings retrieval along, and the cost model its size */
-        name = "jacobi";
+    int n = 0;
+    if (strcmp(name, "none") == 0) return 0;
+    if (strcmp(name, "auto") == 0) {
+        for (int i = 0; ftk_drafter_list[i]; i++)
+            if (!ftk_drafter_list[i]->check || e->files[i]) ops[n++] = ftk_drafter_list[i];
+        return n;
+    }
     const int i = ftk_drafter_index(name, strlen(name));
-    if (i >= 0) *ops = ftk_drafter_list[i];
-    return i >= 0;
+    if (i < 0) return -1;
+    ops[0] = ftk_drafter_list[i];
+    return 1;
 }
 
 /* ---- life */
@@ -106,28 +109,25 @@ static ftk_learned *learned_by(const ftk_session *s, const ftk_drafter_ops *ops)
     return NULL;
 }
 
-static void recall(ftk_session *s)
+static void recall(const ftk_session *s, ftk_family *f)
 {
-    const ftk_drafter_ops *ops = s->drafter;
-    const ftk_learned *l = learned_by(s, ops);
-    const bool known = l && l->known;
-    s->idle = known ? l->idle : 0;
-    s->draft_seconds = known ? l->draft_seconds : 0;
-    s->credit = known ? l->credit : FTK_CREDIT;
-    if (known && l->rates)
-        memcpy((char *)s->drafter_state + ops->rates_at, l->rates, ops->rates_size);
+    const ftk_learned *l = learned_by(s, f->ops);
+    f->reach = FTK_REACH;
+    f->measured = (ftk_measured){.credit = FTK_CREDIT};
+    if (!l || !l->known) return;
+    f->measured = l->measured;
+    f->due = f->measured.pause;
+    if (l->rates) memcpy((char *)f->state + f->ops->rates_at, l->rates, f->ops->rates_size);
 }
 
-static void remember(const ftk_session *s)
+static void remember(const ftk_session *s, const ftk_family *f)
 {
-    const ftk_drafter_ops *ops = s->drafter;
-    ftk_learned *l = learned_by(s, ops);
-    if (!l || s->stats.steps == 0) return;
+    ftk_learned *l = learned_by(s, f->ops);
+    if (!l || f->steps == 0) return;
     l->known = true;
-    l->idle = s->idle;
-    l->draft_seconds = s->draft_seconds;
-    l->credit = s->credit < FTK_CREDIT ? s->credit : FTK_CREDIT;
-    if (l->rates) memcpy(l->rates, (const char *)s->drafter_state + ops->rates_at, ops->rates_size);
+    l->measured = f->measured;
+    if (l->measured.credit > FTK_CREDIT) l->measured.credit = FTK_CREDIT;
+    if (l->rates) memcpy(l->rates, (const char *)f->state + f->ops->rates_at, f->ops->rates_size);
 }
 
 /* The file of a family that is trained. */
@@ -145,11 +145,10 @@ static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, co
     return FTK_OK;
 }
 
-static ftk_err open_drafter(const ftk_session *s, const ftk_drafter_ops *ops, void **state)
+static ftk_err open_family(const ftk_session *s, const ftk_drafter_ops *ops, ftk_family *f)
 {
-    *state = NULL;
-    if (!ops) return FTK_OK;
     const ftk_host *h = &s->engine->host;
+    *f = (ftk_family){.ops = ops};
     const ftk_weights *weights;
     ftk_err err = find_weights(s, ops, &weights);
     if (err != FTK_OK) return err;
@@ -171,22 +170,34 @@ static ftk_err open_drafter(const ftk_session *s, const ftk_drafter_ops *ops, vo
         return ftk_fail(h, err, "no memory for drafter %s", ops->name);
     }
     ops->reset(p, s->tokens, s->n_tokens);
-    *state = p;
+    f->state = p;
     return FTK_OK;
 }
 
-static void close_drafter(ftk_session *s)
+static void close_families(const ftk_session *s, ftk_family *f, int n)
 {
-    if (s->drafter_state) {
-        remember(s);
-        s->drafter->free(s->drafter_state, &s->engine->host);
+    for (int i = 0; i < n; i++) {
+        remember(s, &f[i]);
+        f[i].ops->free(f[i].state, &s->engine->host);
+        ftk_release(&s->engine->host, f[i].state);
     }
-    ftk_release(&s->engine->host, s->drafter_state);
-    s->drafter_state = NULL;
-    s->drafter = NULL;
 }
 
-static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *drafter)
+/* On error none is open. */
+static ftk_err open_families(const ftk_session *s, const ftk_drafter_ops *const *ops, int n,
+                             ftk_family *f)
+{
+    for (int i = 0; i < n; i++) {
+        const ftk_err err = open_family(s, ops[i], &f[i]);
+        if (err != FTK_OK) {
+            close_families(s, f, i);
+            return err;
+        }
+    }
+    return FTK_OK;
+}
+
+static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *const *drafters, int n)
 {
     const ftk_host *h = &s->engine->host;
     const int n_vocab = s->engine->model->hp.n_vocab;
@@ -197,22 +208,16 @@ static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *drafter)
     if (!s->tokens || !s->sampler.logits || !s->sampler.order)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for a session of %d tokens", s->n_ctx);
     ftk_err err = ftk_kv_seq_open(&s->kv, &s->engine->pool, s->n_ctx);
-    if (err == FTK_OK) err = open_drafter(s, drafter, &s->drafter_state);
-    if (err == FTK_OK) {
-        s->drafter = drafter;
-        recall(s);
-    }
-    return err;
+    if (err == FTK_OK) err = open_families(s, drafters, n, s->family);
+    if (err != FTK_OK) return err;
+    s->n_families = n;
+    for (int i = 0; i < n; i++) recall(s, &s->family[i]);
+    return FTK_OK;
 }
 
-ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e, const ftk_session_config *cfg,
-                              const ftk_drafter_ops *drafter, void *test)
+static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_config *cfg,
+                            const ftk_drafter_ops *const *drafters, int n, void *test)
 {
-    *out = NULL;
-    if (!e) return FTK_ERR_INVALID;
-    if (!cfg || cfg->size != sizeof *cfg)
-        return ftk_fail(&e->host, FTK_ERR_INVALID,
-                        "session config was not made by ftk_session_config_init()");
     ftk_err err = check(cfg, e);
     if (err != FTK_OK) return err;
     ftk_session *s = ftk_alloc(&e->host, 1, sizeof *s);
@@ -221,17 +226,38 @@ ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e, const ftk_sessio
     s->cfg = *cfg;
     s->n_ctx = cfg->n_ctx ? cfg->n_ctx : e->kv_slots;
     s->limit = SIZE_MAX;
-    s->reach = FTK_REACH;
     s->test = test;
     ftk_target_init(&s->target, s);
     s->verifier = find_verifier(cfg->verifier);
-    err = open_parts(s, drafter);
+    err = open_parts(s, drafters, n);
     if (err != FTK_OK) {
         ftk_session_free(s);
         return err;
     }
     *out = s;
     return FTK_OK;
+}
+
+static ftk_err check_config(const ftk_engine *e, const ftk_session_config *cfg)
+{
+    if (cfg && cfg->size == sizeof *cfg) return FTK_OK;
+    return ftk_fail(&e->host, FTK_ERR_INVALID,
+                    "session config was not made by ftk_session_config_init()");
+}
+
+ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e, const ftk_session_config *cfg,
+                              const ftk_drafter_ops *drafter, void *test)
+{
+    *out = NULL;
+    if (!e) return FTK_ERR_INVALID;
+    const ftk_err err = check_config(e, cfg);
+    return err == FTK_OK ? open_session(out, e, cfg, &drafter, drafter ? 1 : 0, test) : err;
+}
+
+static void reset_families(ftk_session *s)
+{
+    for (int i = 0; i < s->n_families; i++)
+        s->family[i].ops->reset(s->family[i].state, s->tokens, s->n_tokens);
 }
 
 static ftk_err unknown_drafter(const ftk_engine *e, const char *name)
@@ -250,24 +276,30 @@ static ftk_err unknown_drafter(const ftk_engine *e, const char *name)
 ftk_err ftk_session_open(ftk_session **out, ftk_engine *e, const ftk_session_config *cfg)
 {
     *out = NULL;
-    if (!e || !cfg || cfg->size != sizeof *cfg)
-        return ftk_session_open_with(out, e, cfg, NULL, NULL); /* says what is wrong */
-    const ftk_drafter_ops *ops;
-    if (!cfg->drafter || !find_drafter(cfg->drafter, &ops)) return unknown_drafter(e, cfg->drafter);
-    return ftk_session_open_with(out, e, cfg, ops, NULL);
+    if (!e) return FTK_ERR_INVALID;
+    const ftk_err err = check_config(e, cfg);
+    if (err != FTK_OK) return err;
+    const ftk_drafter_ops *ops[FTK_MAX_DRAFTERS];
+    const int n = cfg->drafter ? find_drafters(e, cfg->drafter, ops) : -1;
+    return n >= 0 ? open_session(out, e, cfg, ops, n, NULL) : unknown_drafter(e, cfg->drafter);
 }
 
 ftk_err ftk_session_fork(ftk_session **out, ftk_session *s)
 {
-    if (s->drafter_state) remember(s); /* the copy begins with it */
-    ftk_err err = ftk_session_open_with(out, s->engine, &s->cfg, s->drafter, s->test);
+    *out = NULL;
+    const ftk_drafter_ops *ops[FTK_MAX_DRAFTERS];
+    for (int i = 0; i < s->n_families; i++) {
+        remember(s, &s->family[i]); /* the copy begins with it */
+        ops[i] = s->family[i].ops;
+    }
+    ftk_err err = open_session(out, s->engine, &s->cfg, ops, s->n_families, s->test);
     if (err != FTK_OK) return err;
     ftk_session *copy = *out;
     memcpy(copy->tokens, s->tokens, s->n_tokens * sizeof *s->tokens);
     copy->n_tokens = s->n_tokens;
     copy->limit = s->limit;
     ftk_kv_fork(&copy->kv, &s->kv);
-    if (copy->drafter) copy->drafter->reset(copy->drafter_state, copy->tokens, copy->n_tokens);
+    reset_families(copy);
     return FTK_OK;
 }
 
@@ -275,7 +307,7 @@ void ftk_session_free(ftk_session *s)
 {
     if (!s) return;
     const ftk_host h = s->engine->host;
-    close_drafter(s);
+    close_families(s, s->family, s->n_families);
     ftk_kv_seq_close(&s->kv);
     ftk_release(&h, s->sampler.order);
     ftk_release(&h, s->sampler.logits);
@@ -311,7 +343,7 @@ ftk_err ftk_session_truncate(ftk_session *s, size_t n)
     if (n > 0 && (size_t)s->kv.len >= n) /* the last token is never cached: it is the next root */
         ftk_kv_truncate(&s->kv, (int)n - 1);
     if (n == 0) ftk_kv_truncate(&s->kv, 0);
-    if (s->drafter) s->drafter->reset(s->drafter_state, s->tokens, n);
+    reset_families(s);
     return FTK_OK;
 }
 
@@ -333,16 +365,31 @@ void ftk_session_limit(ftk_session *s, size_t n)
 
 ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
 {
-    const ftk_drafter_ops *ops;
-    if (!drafter || !find_drafter(drafter, &ops)) return unknown_drafter(s->engine, drafter);
-    void *state;
-    const ftk_err err = open_drafter(s, ops, &state);
+    const ftk_drafter_ops *ops[FTK_MAX_DRAFTERS];
+    const int n = drafter ? find_drafters(s->engine, drafter, ops) : -1;
+    if (n < 0) return unknown_drafter(s->engine, drafter);
+    ftk_family opened[FTK_MAX_DRAFTERS];
+    const ftk_err err = open_families(s, ops, n, opened);
     if (err != FTK_OK) return err;
-    close_drafter(s);
-    s->drafter = ops;
-    s->drafter_state = state;
-    recall(s);
+    close_families(s, s->family, s->n_families);
+    s->n_families = n;
+    s->turn = s->favourite = s->stay = 0;
+    for (int i = 0; i < n; i++) {
+        s->family[i] = opened[i];
+        recall(s, &s->family[i]);
+    }
     return FTK_OK;
+}
+
+size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, size_t most)
+{
+    size_t n = 0;
+    for (; n < (size_t)s->n_families && n < most; n++) {
+        const ftk_family *f = &s->family[n];
+        out[n] = (ftk_drafter_stats){.name = f->ops->name, .steps = f->steps, .emitted = f->emitted};
+        if (f->measured.spent > 0) out[n].speed = f->measured.tokens / f->measured.spent;
+    }
+    return n;
 }
 
 void ftk_session_get_stats(const ftk_session *s, ftk_stats *stats)

@@ -10,13 +10,33 @@
 #include "model/forward.h"
 #include "verifiers/verifier.h"
 
-/* Where a drafter's next session begins: what the last one that ended had measured. */
+/* What is measured of a drafter while it drafts. */
+typedef struct ftk_measured {
+    double seconds;       /* what proposing costs, smoothed */
+    double credit;        /* what its drafts may still lose, in plain steps: see settle() */
+    double tokens, spent; /* emitted in its steps, and their cost in plain steps; the past fades */
+    int idle;             /* steps since drafting last paid, while it does not */
+    int pause;            /* `auto`: turns until it is tried again, should another be better */
+} ftk_measured;
+
+/* Where a drafter's next session begins: with what the last one that ended had measured. */
 typedef struct ftk_learned {
-    void *rates; /* [rates_size of its ops]; NULL when that is 0 */
     bool known;
-    double draft_seconds, credit;
-    int idle;
+    ftk_measured measured;
+    void *rates; /* [rates_size of its ops]; NULL when that is 0 */
 } ftk_learned;
+
+/* A drafter at work in a session. */
+typedef struct ftk_family {
+    const ftk_drafter_ops *ops;
+    void *state;
+    ftk_measured measured;
+    bool begun;    /* it has drafted once */
+    double saving; /* credit without which a draft is not tried again */
+    int reach; /* nodes asked for, while the cost model decides: some more than paid lately */
+    int due;   /* `auto`: turns until it is tried again */
+    uint64_t steps, emitted;
+} ftk_family;
 
 struct ftk_engine {
     const ftk_model *model;
@@ -46,17 +66,17 @@ struct ftk_session {
     ftk_kv_seq kv;
     ftk_sampler sampler;
     const ftk_verifier_ops *verifier;
-    const ftk_drafter_ops *drafter; /* NULL: none */
-    void *drafter_state;
+    ftk_family family[FTK_MAX_DRAFTERS]; /* one, unless the drafter is `auto` */
+    int n_families;                      /* 0: none */
+    int turn;                            /* whose it is to draft */
+    int favourite;                       /* whose it is but for trials of others */
+    int stay;                            /* steps before another may have it */
     ftk_target target;
     void *test; /* for drafters of the tests */
-    int reach;  /* nodes asked for, while the cost model decides: some more than paid lately */
-    int idle;   /* steps since drafting last paid, while it does not */
     ftk_tree tree;
     ftk_verdict verdict;
-    double draft_seconds; /* what proposing costs, smoothed */
-    double credit;        /* what drafts may still lose, in plain steps: see settle_credit() */
-    bool stepping;        /* taken by the running ftk_step(), to find doubles */
+    double drafting; /* seconds that this step's draft has cost */
+    bool stepping;   /* taken by the running ftk_step(), to find doubles */
     ftk_stats stats;
 };
 
@@ -64,6 +84,8 @@ struct ftk_session {
 void ftk_target_init(ftk_target *t, ftk_session *s);
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);
+/* Gives the turn to the family that drafts this step. */
+void ftk_choose(ftk_session *s);
 /* The index of a family in ftk_drafter_list, or -1. */
 int ftk_drafter_index(const char *name, size_t n);
 

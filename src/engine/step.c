@@ -11,6 +11,8 @@
 
 static const double ALLOWANCE = 0.02; /* of a plain step */
 static const double MOST_CREDIT = 16; /* plain steps */
+static const double MOST_DEBT = 2;    /* plain steps: a program that takes the core away is no draft's fault */
+static const double MEMORY = 0.985;   /* of what steps gave and cost, a step later */
 
 enum {
     PASS_SEQS = 64,  /* sessions in one pass, at most */
@@ -37,62 +39,119 @@ static bool sizes_itself(const ftk_session *s)
     return s->cfg.budget < 0 && s->cfg.shape == FTK_TREE_FITTED;
 }
 
+static ftk_family *turn(ftk_session *s)
+{
+    return s->n_families > 0 ? &s->family[s->turn] : NULL;
+}
+
 /* How many nodes may be drafted at all: by the caller, by the tokens still wanted, by the room. */
-static int ceiling(const ftk_session *s)
+static int ceiling(const ftk_session *s, const ftk_family *f)
 {
     int most = s->cfg.budget < 0 ? FTK_MAX_NODES - 1 : s->cfg.budget;
-    if (sizes_itself(s) && most > s->reach) most = s->reach;
+    if (sizes_itself(s) && most > f->reach) most = f->reach;
     const int room = s->n_ctx - (int)s->n_tokens;
     if (most > room) most = room;
     return s->limit > 1 ? most : 0;
 }
 
-/* What a step with so many drafted nodes costs more than a plain one, in plain steps. */
-static double stake(const ftk_session *s, int nodes)
+/* What a step with so many drafted nodes costs, in plain steps. */
+static double price(const ftk_session *s, int nodes)
 {
     const ftk_cost *c = &s->engine->cost;
-    return (ftk_cost_at(c, nodes + 1) + s->draft_seconds) / ftk_cost_at(c, 1) - 1;
+    return (ftk_cost_at(c, nodes + 1) + s->drafting) / ftk_cost_at(c, 1);
 }
 
-/* However wrong the estimates are, drafts lose no more than a few steps and ALLOWANCE of the time:
- * plain steps earn a little credit, drafts what they gained, and a draft must be covered by it. */
-static void settle_credit(ftk_session *s, int nodes, int emitted)
+/* What a step cost and gave. However wrong the estimates are, drafts lose no more than a few steps
+ * and ALLOWANCE of the time: plain steps earn a little credit, drafts what they gained, and a draft, be
+ * it verified or not, must be covered by it. */
+static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
 {
-    s->credit += nodes > 0 ? emitted - 1 - stake(s, nodes) : ALLOWANCE;
-    if (s->credit > MOST_CREDIT) s->credit = MOST_CREDIT;
+    ftk_measured *const m = &f->measured;
+    const double spent = price(s, nodes);
+    const bool plain = nodes == 0 && s->drafting == 0;
+    m->tokens = m->tokens * MEMORY + emitted;
+    m->spent = m->spent * MEMORY + spent;
+    m->credit += plain ? ALLOWANCE : emitted - spent;
+    if (m->credit > MOST_CREDIT) m->credit = MOST_CREDIT;
+    if (m->credit < -MOST_DEBT) m->credit = -MOST_DEBT;
+    f->steps++;
+    f->emitted += (uint64_t)emitted;
 }
 
 /* Sizes the draft: the part of the tree that pays, now and then a small probe, or nothing. */
-static void size_draft(ftk_session *s)
+static void size_draft(ftk_session *s, ftk_family *f)
 {
-    if (!sizes_itself(s)) return;
-    int n = ftk_cost_best(&s->engine->cost, &s->tree, s->draft_seconds);
-    if (4 * n > 3 * s->reach && s->reach < FTK_MAX_NODES)
-        s->reach *= 2;
-    else if (4 * n < s->reach && s->reach > FTK_REACH)
-        s->reach /= 2;
-    s->idle = n > 0 ? 0 : s->idle + 1;
-    if (n == 0 && s->idle % PROBE == 0 && s->idle > 0)
+    int n = ftk_cost_best(&s->engine->cost, &s->tree, s->drafting);
+    if (4 * n > 3 * f->reach && f->reach < FTK_MAX_NODES)
+        f->reach *= 2;
+    else if (4 * n < f->reach && f->reach > FTK_REACH)
+        f->reach /= 2;
+    int *const idle = &f->measured.idle;
+    *idle = n > 0 ? 0 : *idle + 1;
+    if (n == 0 && *idle % PROBE == 0 && *idle > 0)
         n = PROBE_NODES < s->tree.n - 1 ? PROBE_NODES : s->tree.n - 1;
-    while (n > 0 && stake(s, n) > s->credit) n--;
+    const int wanted = n < PROBE_NODES ? n : PROBE_NODES;
+    while (n > 0 && price(s, n) - 1 > f->measured.credit) n--;
+    f->saving = wanted > 0 && n == 0 ? price(s, wanted) - 1 : 0;
     ftk_tree_cut(&s->tree, n + 1);
+}
+
+/* Steps without a draft, since drafts have not paid lately or cost more than they may lose. */
+static bool rests(ftk_family *f)
+{
+    ftk_measured *const m = &f->measured;
+    if (m->idle >= REST_AFTER && m->idle % REST != 0) {
+        m->idle++;
+        return true;
+    }
+    return m->credit < f->saving;
+}
+
+/* The time of a draft. The first one of a session, which reads the prompt and touches its memory for the
+ * first time, says nothing of the others; one that took far longer than those was interrupted by
+ * another program. */
+static void time_draft(ftk_session *s, ftk_family *f, double seconds)
+{
+    double *const usual = &f->measured.seconds;
+    s->stats.draft_seconds += seconds;
+    if (!f->begun) {
+        f->begun = true;
+        return;
+    }
+    if (*usual == 0) *usual = seconds;
+    if (seconds > 4 * *usual) seconds = 4 * *usual;
+    *usual += 0.1 * (seconds - *usual);
+    s->drafting += seconds;
 }
 
 static void propose(ftk_session *s)
 {
     ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
-    const int most = s->drafter ? ceiling(s) : 0;
-    if (most == 0) return;
-    if (sizes_itself(s) && s->idle >= REST_AFTER && s->idle % REST != 0) {
-        s->idle++;
-        return;
-    }
+    s->drafting = 0;
+    ftk_choose(s);
+    ftk_family *const f = turn(s);
+    const int most = f ? ceiling(s, f) : 0;
+    if (most == 0 || (sizes_itself(s) && rests(f))) return;
     const double start = ftk_now();
-    s->drafter->propose(s->drafter_state, s->tokens, s->n_tokens, most, &s->tree);
-    const double t = ftk_now() - start;
-    s->draft_seconds += 0.1 * (t - s->draft_seconds);
-    s->stats.draft_seconds += t;
-    size_draft(s);
+    f->ops->propose(f->state, s->tokens, s->n_tokens, most, &s->tree);
+    time_draft(s, f, ftk_now() - start);
+    if (sizes_itself(s)) size_draft(s, f);
+}
+
+/* Every family that wants to see all passes sees this one, and the one whose tree it was. */
+static void learn(ftk_session *s, const ftk_rows *rows, bool prompt)
+{
+    for (int i = 0; i < s->n_families; i++) {
+        const ftk_family *f = &s->family[i];
+        const bool own = i == s->turn && s->tree.n > 1;
+        if (!own && !f->ops->wants) continue;
+        const double start = ftk_now();
+        f->ops->learn(f->state, s->tokens, s->n_tokens, &s->tree, &s->verdict, rows);
+        const double seconds = ftk_now() - start;
+        if (prompt) continue;
+        s->stats.draft_seconds += seconds;
+        if (own) s->drafting += seconds;
+    }
 }
 
 /* The rows of this session in the next pass: a piece of its prompt, or a tree. */
@@ -153,7 +212,7 @@ static void emit(ftk_session *s, int n_read, ftk_result *r)
     s->n_tokens += (size_t)n;
     if (s->limit != SIZE_MAX) s->limit -= (size_t)n;
 
-    if (n_read == 0 && sizes_itself(s)) settle_credit(s, r->drafted, n);
+    if (n_read == 0 && turn(s)) settle(s, turn(s), r->drafted, n);
     s->stats.steps++;
     s->stats.emitted += (uint64_t)n;
     s->stats.drafted += (uint64_t)r->drafted;
@@ -178,11 +237,7 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
     if (err != FTK_OK)
         return ftk_fail(&s->engine->host, err,
                         "the model gave logits that are not finite: its weights are damaged");
-    if (s->drafter && (s->tree.n > 1 || s->drafter->wants)) {
-        const double learn = ftk_now();
-        s->drafter->learn(s->drafter_state, s->tokens, s->n_tokens, &s->tree, &s->verdict, rows);
-        s->stats.draft_seconds += prompt ? 0 : ftk_now() - learn;
-    }
+    learn(s, rows, prompt);
     emit(s, prompt ? seq->n_rows : 0, r);
     return FTK_OK;
 }
