@@ -150,7 +150,7 @@ int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
 
 float ftk_likely_prior(int bin)
 {
-    static const float prior[FTK_LIKELY_BINS] = {0.93f, 0.75f, 0.55f, 0.37f,
+    static const float prior[FTK_LIKELY_BINS] = {0.93f, 0.75f, 0.55f,  0.37f,
                                                  0.2f,  0.1f,  0.045f, 0.01f};
     return prior[bin];
 }

@@ -22,16 +22,16 @@ enum {
 
 typedef struct ftk_guess {
     int32_t token;
-    int16_t parent; /* guess; that of the root is -1 */
-    int16_t depth;  /* of the root 0 */
-    int16_t row;    /* the family's own, -1 at first */
+    int16_t parent;            /* guess; that of the root is -1 */
+    int16_t depth;             /* of the root 0 */
+    int16_t row;               /* the family's own, -1 at first */
     int16_t rate[FTK_SOURCES]; /* -1: that source did not name it */
     float worth;
 } ftk_guess;
 
 typedef struct ftk_guesses {
     int n, cap;
-    ftk_guess *all; /* [cap] all[0] is the root; parents come before their children */
+    ftk_guess *all;      /* [cap] all[0] is the root; parents come before their children */
     ftk_candidate *heap; /* [cap] */
     int n_rates;
     ftk_rate *rates; /* [n_rates] the family's */

@@ -233,8 +233,7 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     s->u = ftk_alloc(h, WIDTH * d, sizeof(float));
     s->v = ftk_alloc(h, WIDTH * d, sizeof(float));
     s->logits = ftk_alloc(h, WIDTH * (size_t)s->weights->n_head, sizeof(float));
-    if (!s->feature || !s->g[0] || !s->g[1] || !s->z || !s->e || !s->u ||
-        !s->v || !s->logits)
+    if (!s->feature || !s->g[0] || !s->g[1] || !s->z || !s->e || !s->u || !s->v || !s->logits)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
     return ftk_suffix_init(&s->suffix, h, env->n_ctx);
 }

@@ -7,8 +7,8 @@ state h behind the first LAYER layers at position t, the maps make the pseudo st
 
 which run through the layers above as the model's own states would: z_i attends to the text up to t,
 to z_1..z_i, and to nothing else.  The model's own output makes of it the distribution of token
-t+i+1.  e is the embedding of token t+1, scaled to root mean square 1, where the drafter knows that
-token, and 0 where it does not: both are learned.  W_i begins as 1, E_i as 0.  The loss is the
+t+i+1.  e is the embedding of token t+1, scaled to the root mean square of h, where the drafter knows
+that token, and 0 where it does not: both are learned.  W_i begins as 1, E_i as 0.  The loss is the
 divergence from the model's own distribution, on conversations, some documents, and (--own) on what
 the model itself answers, greedily.
 """
@@ -35,9 +35,13 @@ class Maps(nn.Module):
         return len(self.weight)
 
     def forward(self, h, e):
-        """Pseudo states [n][offsets][dim] of states and scaled embeddings, [n][dim] each."""
+        """Pseudo states [n][offsets][dim] of states and of embeddings with root mean square 1 (or 0),
+        [n][dim] each."""
         z = torch.stack([F.linear(h, w) for w in self.weight], 1)
-        return z + torch.stack([F.linear(e, w) for w in self.token], 1) if len(self.token) else z
+        if len(self.token):
+            e = e * h.pow(2).mean(-1, keepdim=True).sqrt()
+            z = z + torch.stack([F.linear(e, w) for w in self.token], 1)
+        return z
 
     def matrices(self):
         for i, w in enumerate(self.weight):
@@ -68,37 +72,37 @@ def read(model, ids, layer):
     return kept, above, model.output_norm(x)[0]
 
 
-def attend(q, k, v, keys, values, at):
+def attend(q, k, v, keys, values, hidden):
     """Of pseudo rows q [n][heads][offsets][head_dim], their own keys and values [n][kv_heads]
-    [offsets][head_dim], and the text's; at [n]: the last place of the text that each group sees."""
+    [offsets][head_dim], and the text's [kv_heads][tokens][head_dim]; hidden [n][offsets][tokens +
+    offsets]: what a row does not see."""
     n, heads, o, d = q.shape
-    kv = k.shape[1]
-    q = q.view(n, kv, heads // kv, o, d)
+    kv, t = keys.shape[:2]
+    q = q.reshape(n, kv, heads // kv, o, d) * d ** -0.5
     flat = q.permute(1, 0, 2, 3, 4).reshape(kv, -1, d)
-    text = (flat @ keys.mT).view(kv, n, -1, o, keys.shape[1]).permute(1, 0, 2, 3, 4).float()
-    hidden = torch.arange(keys.shape[1], device=q.device) > at[:, None]
-    text = text.masked_fill(hidden[:, None, None, None], float("-inf"))
-    own = (q @ k[:, :, None].mT).float()
-    own = own.masked_fill(torch.ones(o, o, dtype=torch.bool, device=q.device).triu(1), float("-inf"))
-    p = (torch.cat((text, own), -1) * d ** -0.5).softmax(-1).to(q.dtype)
-    of_text = p[..., :keys.shape[1]].permute(1, 0, 2, 3, 4).reshape(kv, -1, keys.shape[1]) @ values
-    y = of_text.view(kv, n, -1, o, d).permute(1, 0, 2, 3, 4) + \
-        p[..., keys.shape[1]:] @ v[:, :, None]
+    text = (flat @ keys.mT).view(kv, n, -1, o, t)
+    own = (q @ k[:, :, None].mT).permute(1, 0, 2, 3, 4)
+    p = torch.cat((text, own), -1).masked_fill(hidden[:, None], float("-inf")).softmax(-1)
+    y = (p[..., :t].reshape(kv, -1, t) @ values).view(kv, n, -1, o, d)
+    y = y.permute(1, 0, 2, 3, 4) + p[..., t:].permute(1, 0, 2, 3, 4) @ v[:, :, None]
     return y.reshape(n, heads, o, d).transpose(1, 2).reshape(n, o, heads * d)
 
 
 def run_above(model, layer, above, z, at):
     """Features [n][offsets][dim] of the pseudo states z of the positions `at` [n] of one text."""
-    c, (n, o, _) = model.c, z.shape
+    c, (n, o, _), t = model.c, z.shape, above[0][0].shape[1]
     place = at[:, None] + 1 + torch.arange(o, device=z.device)
     place = place.clamp(max=c.context - 1)
     cos, sin = model.cos[place].to(z.dtype), model.sin[place].to(z.dtype)
+    later = torch.arange(t, device=z.device) > at[:, None]
+    later_own = torch.ones(o, o, dtype=torch.bool, device=z.device).triu(1)
+    hidden = torch.cat((later[:, None].expand(n, o, t), later_own.expand(n, o, o)), -1)
     for block, (keys, values) in zip(model.blk[layer:], above):
         h = block.attn_norm(z)
         q = block.rotated(h, block.attn_q, c.heads, cos, sin)
         k = block.rotated(h, block.attn_k, c.kv_heads, cos, sin)
         v = block.attn_v(h).view(n, o, c.kv_heads, c.head_dim).transpose(1, 2)
-        z = z + block.attn_output(attend(q, k, v, keys, values, at))
+        z = z + block.attn_output(attend(q, k, v, keys, values, hidden))
         h = block.ffn_norm(z)
         z = z + block.ffn_down(F.silu(block.ffn_gate(h)) * block.ffn_up(h))
     return model.output_norm(z)

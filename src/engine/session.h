@@ -53,6 +53,9 @@ struct ftk_session {
     int reach;  /* nodes asked for, while the cost model decides: some more than paid lately */
     int idle;   /* steps since drafting last paid, while it does not */
     ftk_tree tree;
+    int n_joined; /* rows of the drafter that join the tree's pass, and their nodes */
+    int16_t joined[FTK_MAX_NODES];
+    double join_seconds; /* what those of the last pass cost: part of the next draft's price */
     ftk_verdict verdict;
     double draft_seconds; /* what proposing costs, smoothed */
     double credit;        /* what drafts may still lose, in plain steps: see settle_credit() */
@@ -62,6 +65,8 @@ struct ftk_session {
 
 /* What drafters may use of the model; s outlives it. */
 void ftk_target_init(ftk_target *t, ftk_session *s);
+/* Which part of all weights that a pass reads is read from this layer on. */
+double ftk_target_share(const ftk_model *m, int layer);
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);
 /* The index of a family in ftk_drafter_list, or -1. */
