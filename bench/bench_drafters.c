@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * bench-drafters: drafters against plain decoding over a file of questions, question by question in
- * turn, so that drift of the machine hits all alike. Prints a Markdown table. With --parts s4c it
- * shows what each part of S4C is worth instead: it looks below the public header for that.
+ * turn, so that drift of the machine hits all alike. Prints a Markdown table. With --parts s4c or firp
+ * it shows what each part of that family is worth instead: it looks below the public header for that.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "drafters/firp.h"
 #include "drafters/s4c.h"
 #include "engine/session.h"
 #include "questions.h"
@@ -18,8 +19,9 @@ typedef struct {
     ftk_engine *engine; /* its own: what a drafter learns stays with the engine */
     ftk_tree_shape shape;
     int budget;
-    unsigned without; /* of S4C: FTK_S4C_ */
-    double *ratio;    /* [n questions] plain seconds / its seconds */
+    const ftk_drafter_ops *ops; /* with `how`: FTK_S4C_, FTK_FIRP_ */
+    unsigned how;
+    double *ratio; /* [n questions] plain seconds / its seconds */
     double seconds, draft, forward, judge;
     uint64_t emitted, steps, drafted, accepted_at[8];
     size_t same;
@@ -36,9 +38,8 @@ static void answer(method *m, const int32_t *prompt, size_t n_prompt, size_t n, 
     cfg.budget = m->budget;
     cfg.ignore_end = ignore_end;
     ftk_session *s;
-    const ftk_err err =
-        m->without ? ftk_session_open_with(&s, m->engine, &cfg, &ftk_drafter_s4c, &m->without)
-                   : ftk_session_open(&s, m->engine, &cfg);
+    const ftk_err err = m->ops ? ftk_session_open_with(&s, m->engine, &cfg, m->ops, &m->how)
+                               : ftk_session_open(&s, m->engine, &cfg);
     if (err != FTK_OK || run_answer(s, prompt, n_prompt, n, r) != FTK_OK) exit(1);
     ftk_session_free(s);
 }
@@ -90,6 +91,7 @@ static const method drafters[] = {
     {.label = "jacobi, 7 nodes", .drafter = "jacobi", .budget = 7},
     {.label = "lookup", .drafter = "lookup", .budget = -1},
     {.label = "s4c", .drafter = "s4c", .budget = -1},
+    {.label = "firp", .drafter = "firp", .budget = -1},
     {.label = "auto", .drafter = "auto", .budget = -1},
     {.label = "jacobi, paper's 69 rows",
      .drafter = "jacobi",
@@ -97,39 +99,64 @@ static const method drafters[] = {
      .budget = -1},
 };
 
-static const method parts[] = {
+#define S4C(text, what)                                                                            \
+    {                                                                                              \
+        .label = text, .drafter = "s4c", .budget = -1, .ops = &ftk_drafter_s4c, .how = what        \
+    }
+#define FIRP(text, what)                                                                           \
+    {                                                                                              \
+        .label = text, .drafter = "firp", .budget = -1, .ops = &ftk_drafter_firp, .how = what      \
+    }
+
+static const method s4c_parts[] = {
     {.label = "none", .drafter = "none", .budget = -1},
     {.label = "none, again", .drafter = "none", .budget = -1},
-    {.label = "s4c", .drafter = "s4c", .budget = -1},
-    {.label = "s4c, not continuous",
-     .drafter = "s4c",
-     .budget = -1,
-     .without = FTK_S4C_NOT_CONTINUOUS},
-    {.label = "s4c, no retrieval", .drafter = "s4c", .budget = -1, .without = FTK_S4C_NO_RETRIEVAL},
-    {.label = "s4c, heads alone",
-     .drafter = "s4c",
-     .budget = -1,
-     .without = FTK_S4C_NO_RETRIEVAL | FTK_S4C_NOT_CONTINUOUS},
-    {.label = "s4c, a chain", .drafter = "s4c", .budget = -1, .without = FTK_S4C_CHAIN},
-    {.label = "s4c, a chain of heads alone",
-     .drafter = "s4c",
-     .budget = -1,
-     .without = FTK_S4C_CHAIN | FTK_S4C_NO_RETRIEVAL | FTK_S4C_NOT_CONTINUOUS},
+    S4C("s4c", 0),
+    S4C("s4c, not continuous", FTK_S4C_NOT_CONTINUOUS),
+    S4C("s4c, no retrieval", FTK_S4C_NO_RETRIEVAL),
+    S4C("s4c, heads alone", FTK_S4C_NO_RETRIEVAL | FTK_S4C_NOT_CONTINUOUS),
+    S4C("s4c, a chain", FTK_S4C_CHAIN),
+    S4C("s4c, a chain of heads alone",
+        FTK_S4C_CHAIN | FTK_S4C_NO_RETRIEVAL | FTK_S4C_NOT_CONTINUOUS),
     {.label = "lookup", .drafter = "lookup", .budget = -1},
+};
+
+static const method firp_parts[] = {
+    {.label = "none", .drafter = "none", .budget = -1},
+    {.label = "none, again", .drafter = "none", .budget = -1},
+    FIRP("firp", 0),
+    FIRP("firp, split", FTK_FIRP_SPLIT),
+    FIRP("firp, fused", FTK_FIRP_FUSED),
+    FIRP("firp, no retrieval", FTK_FIRP_NO_RETRIEVAL),
+    FIRP("firp, split, no retrieval", FTK_FIRP_SPLIT | FTK_FIRP_NO_RETRIEVAL),
+    FIRP("firp, fused, no retrieval", FTK_FIRP_FUSED | FTK_FIRP_NO_RETRIEVAL),
+    {.label = "lookup", .drafter = "lookup", .budget = -1},
+};
+
+typedef struct {
+    const method *methods;
+    int n;
+} table;
+
+/* Of --parts: none, s4c, firp. */
+static const table tables[] = {
+    {drafters, sizeof drafters / sizeof *drafters},
+    {s4c_parts, sizeof s4c_parts / sizeof *s4c_parts},
+    {firp_parts, sizeof firp_parts / sizeof *firp_parts},
 };
 
 enum { MOST = 16 };
 
 /* Those whose drafter this model has. */
-static int open_methods(method *out, const method *from, int n, const ftk_model *m, int threads,
+static int open_methods(method *out, const table *from, const ftk_model *m, int threads,
                         const char *path, size_t n_questions)
 {
     int kept = 0;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < from->n; i++) {
         method *const one = &out[kept];
-        *one = from[i];
+        *one = from->methods[i];
         one->engine = run_engine(m, threads, path);
-        if (strcmp(one->drafter, "s4c") == 0 && !ftk_engine_has_drafter(one->engine, "s4c")) {
+        if (!ftk_engine_has_drafter(one->engine, one->drafter)) {
             ftk_engine_free(one->engine);
             continue;
         }
@@ -139,17 +166,14 @@ static int open_methods(method *out, const method *from, int n, const ftk_model 
     return kept;
 }
 
-static void bench_model(const char *path, const questions *q, size_t n, int threads, bool s4c_parts)
+static void bench_model(const char *path, const questions *q, size_t n, int threads,
+                        const table *what)
 {
     ftk_model *m = run_model(path);
     ftk_model_info info;
     ftk_model_get_info(m, &info);
     method methods[MOST];
-    const int n_methods =
-        s4c_parts
-            ? open_methods(methods, parts, sizeof parts / sizeof *parts, m, threads, path, q->n)
-            : open_methods(methods, drafters, sizeof drafters / sizeof *drafters, m, threads, path,
-                           q->n);
+    const int n_methods = open_methods(methods, what, m, threads, path, q->n);
     for (size_t i = 0; i < q->n; i++) {
         static int32_t prompt[1536];
         static run r[MOST];
@@ -186,7 +210,7 @@ int main(int argc, char **argv)
     const char *file = NULL;
     size_t limit = 0, n = 256;
     int threads = 0, i = 1;
-    bool s4c_parts = false;
+    const table *what = &tables[0];
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
         if (strcmp(argv[i], "--questions") == 0)
             file = argv[i + 1];
@@ -199,19 +223,21 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--threads") == 0)
             threads = atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--parts") == 0 && strcmp(argv[i + 1], "s4c") == 0)
-            s4c_parts = true;
+            what = &tables[1];
+        else if (strcmp(argv[i], "--parts") == 0 && strcmp(argv[i + 1], "firp") == 0)
+            what = &tables[2];
         else
             run_die(
                 "%s %s is unknown: there are --questions, --limit, --tokens, --ends, --threads and "
-                "--parts s4c",
+                "--parts s4c|firp",
                 argv[i], argv[i + 1]);
     }
     if (i >= argc || !file || n < 1 || n > RUN_MAX)
         run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
-                "[--ends keep|ignore] [--parts s4c] MODEL...");
+                "[--ends keep|ignore] [--parts s4c|firp] MODEL...");
     questions q;
     if (questions_read(&q, file, limit) != 0) return 1;
-    for (; i < argc; i++) bench_model(argv[i], &q, n, threads, s4c_parts);
+    for (; i < argc; i++) bench_model(argv[i], &q, n, threads, what);
     questions_free(&q);
     return 0;
 }

@@ -38,6 +38,7 @@ typedef struct ftk_rows {
     const float *logits;   /* [tree->n][n_vocab] */
     const float *features; /* [tree->n][n_embd]: states after the last norm */
     const float *states;   /* [tree->n][n_embd]; NULL unless wanted */
+    const float *appended; /* [rows that joined][n_vocab] their logits; NULL: none joined */
 } ftk_rows;
 
 typedef struct ftk_drafter_ops {
@@ -58,6 +59,15 @@ typedef struct ftk_drafter_ops {
      * prob estimated. history[0..n): all committed tokens, the root last. The history only grew
      * by appending since the last propose or learn, or reset() was called in between. */
     void (*propose)(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree);
+    /* Rows that join the pass which verifies `tree`, behind the layer of state_layer(); NULL: none
+     * ever do. Asked of sessions that have a pass to themselves, once the tree has its size. Returns how
+     * many, at most `most`, rows of one node side by side: row i belongs to node[i]. It sees what
+     * its node sees, the node, and the node's rows before it, and stands at the next place behind the
+     * last of these. Nothing else sees it, and its keys are forgotten. */
+    int (*append)(void *state, const ftk_tree *tree, int most, int16_t *node);
+    /* With append, in the middle of the pass: x[rows][n_embd], the states of those rows, from the
+     * states[tree->n][n_embd] of the tree's behind that layer. */
+    void (*appended)(void *state, const float *states, float *x);
     /* What became of the tree that was verified (possibly cut shorter than proposed). history as of
      * before this step. */
     void (*learn)(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
@@ -69,7 +79,9 @@ typedef struct ftk_drafter_ops {
 
 extern const ftk_drafter_ops ftk_drafter_jacobi;
 extern const ftk_drafter_ops ftk_drafter_lookup;
-extern const ftk_drafter_ops ftk_drafter_s4c; /* trained: needs a file */
+/* Trained: they need a file. */
+extern const ftk_drafter_ops ftk_drafter_s4c;
+extern const ftk_drafter_ops ftk_drafter_firp;
 
 enum { FTK_MAX_DRAFTERS = 8 };
 

@@ -354,7 +354,7 @@ FTK_API const char *ftk_engine_device(const ftk_engine *e);
 FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
 
 /* Adds the trained weights of a drafter, a GGUF file of the architecture foretoken-drafter: sessions
- * opened from now on may draft with its family (s4c). One file of each family. Errors: those of
+ * opened from now on may draft with its family (s4c, firp). One file of each family. Errors: those of
  * ftk_gguf_open(); INVALID (no drafter's file, trained for another model, a second one of its family),
  * FORMAT, UNSUPPORTED, NOMEM. */
 FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
@@ -393,7 +393,7 @@ typedef struct ftk_session ftk_session;
 
 typedef struct ftk_session_config {
     size_t size;
-    const char *drafter;  /* "auto" (default), "none", "jacobi", "lookup", "s4c" */
+    const char *drafter;  /* "auto" (default), "none", "jacobi", "lookup", "s4c", "firp" */
     const char *verifier; /* "exact" (default), "reject", "traversal", "typical" */
     int budget;           /* most drafted nodes a step, 0..127; -1: the cost model decides */
     ftk_tree_shape shape;

@@ -1,47 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  * S4C: what its heads compute, on a target of its own that is small enough to compute again; the tree;
  * what is kept; its file; and the whole on the demo model, whose text it must not change. */
-#include "support.h"
+#include "smalltarget.h"
 
 #include <math.h>
 
-#include "base/mem.h"
 #include "drafters/s4c.h"
-#include "engine/session.h"
-#include "onebad.h"
 
-/* ---- a small target: matrices of floats, products in double */
+enum { HEADS = 3 };
 
-enum { D = 8, V = 24, HEADS = 3, N_CTX = 200 };
-
-static float embeddings[V][D], output[V][D], in[HEADS][D][2 * D], body[HEADS][D][D];
+static float output[V][D], in[HEADS][D][2 * D], body[HEADS][D][D];
 static ftk_mat mats[2 * HEADS + 1];
 static ftk_weight items[2 * HEADS];
-
-static float noise(uint32_t *state)
-{
-    *state = *state * 1664525u + 1013904223u;
-    return (float)(*state >> 8) / (1 << 24) - 0.5f;
-}
-
-static void embed(void *ctx, int n, const int32_t *tokens, float *x)
-{
-    (void)ctx;
-    for (int i = 0; i < n; i++) memcpy(x + i * D, embeddings[tokens[i]], sizeof embeddings[0]);
-}
-
-static void multiply(void *ctx, const ftk_mat *w, int n, const float *x, float *y)
-{
-    (void)ctx;
-    const float *m = w->data;
-    for (int r = 0; r < n; r++)
-        for (int o = 0; o < w->n_out; o++) {
-            double sum = 0;
-            for (int i = 0; i < w->n_in; i++)
-                sum += (double)m[o * w->n_in + i] * x[r * w->n_in + i];
-            y[r * w->n_out + o] = (float)sum;
-        }
-}
 
 static const ftk_target target = {
     .n_vocab = V, .n_embd = D, .n_layer = 1, .embed = embed, .multiply = multiply};
@@ -77,22 +47,9 @@ static ftk_weights small_weights(ftk_gguf *file)
                          .n_head = V};
 }
 
-static ftk_gguf *keys_only(uint32_t heads)
+static ftk_gguf *heads_only(uint32_t heads)
 {
-    char path[] = "s4c-keys-XXXXXX";
-    gw w;
-    gw_init(&w);
-    gw_u32(&w, "foretoken.drafter.heads", heads);
-    const gw_bytes all = gw_finish(&w);
-    const int fd = mkstemp(path);
-    assert_true(fd >= 0 && write(fd, all.p, all.n) == (ssize_t)all.n);
-    close(fd);
-    ftk_gguf *g;
-    assert_int_equal(ftk_gguf_open(&g, path, NULL), FTK_OK);
-    unlink(path);
-    free(all.p);
-    gw_free(&w);
-    return g;
+    return keys_only(1, (const char *const[]){"foretoken.drafter.heads"}, &heads);
 }
 
 /* The next feature, and the probabilities it gives, in double. */
@@ -130,27 +87,6 @@ static int likeliest(const double *p)
     return best;
 }
 
-static void *open_small(const ftk_weights *w, const unsigned *flags)
-{
-    static const ftk_host none;
-    void *s = ftk_alloc(&none, 1, ftk_drafter_s4c.state_size);
-    const ftk_drafter_env env = {.host = &none,
-                                 .n_vocab = V,
-                                 .n_ctx = N_CTX,
-                                 .test = (void *)flags,
-                                 .target = &target,
-                                 .weights = w};
-    assert_int_equal(ftk_drafter_s4c.init(s, &env), FTK_OK);
-    return s;
-}
-
-static void close_small(void *s)
-{
-    static const ftk_host none;
-    ftk_drafter_s4c.free(s, &none);
-    ftk_release(&none, s);
-}
-
 /* A plain step: the root alone was verified; its feature is g, and `next` came. */
 static void teach(void *s, const int32_t *text, size_t n, int32_t next, const double *g)
 {
@@ -170,10 +106,10 @@ enum { N_TEXT = 6 }; /* the seventh is the root of the next tree */
 static void test_heads(void **state)
 {
     (void)state;
-    ftk_gguf *keys = keys_only(HEADS);
+    ftk_gguf *keys = heads_only(HEADS);
     const ftk_weights w = small_weights(keys);
     const unsigned flags = FTK_S4C_CHAIN | FTK_S4C_NO_RETRIEVAL;
-    void *s = open_small(&w, &flags);
+    void *s = open_small(&ftk_drafter_s4c, &target, &w, &flags);
     int deep = 0;
     for (int trial = 0; trial < 20; trial++) {
         uint32_t seed = 100 + (uint32_t)trial;
@@ -194,7 +130,7 @@ static void test_heads(void **state)
         deep += t.n == 1 + HEADS;
     }
     assert_true(deep > 0); /* all heads had their turn */
-    close_small(s);
+    close_small(&ftk_drafter_s4c, s);
     ftk_gguf_free(keys);
 }
 
@@ -203,10 +139,10 @@ static void test_heads(void **state)
 static void test_tree(void **state)
 {
     (void)state;
-    ftk_gguf *keys = keys_only(HEADS);
+    ftk_gguf *keys = heads_only(HEADS);
     const ftk_weights w = small_weights(keys);
     const unsigned flags = 0;
-    void *s = open_small(&w, &flags);
+    void *s = open_small(&ftk_drafter_s4c, &target, &w, &flags);
     const double g[D] = {2, -1, 1, 0.5, -2, 1, 0, 1};
     double next[D], p[V];
     by_hand(0, text[N_TEXT], g, next, p);
@@ -224,7 +160,7 @@ static void test_tree(void **state)
         if (budget > 0) assert_int_equal(t.token[1], likeliest(p));
         if (budget == 17) assert_true(t.n > 8);
     }
-    close_small(s);
+    close_small(&ftk_drafter_s4c, s);
     ftk_gguf_free(keys);
 }
 
@@ -233,12 +169,12 @@ static void test_tree(void **state)
 static void test_kept(void **state)
 {
     (void)state;
-    ftk_gguf *keys = keys_only(HEADS);
+    ftk_gguf *keys = heads_only(HEADS);
     const ftk_weights w = small_weights(keys);
     static float zeros[D][2 * D];
     items[0].matrix = &(ftk_mat){.type = FTK_TYPE_F32, .n_out = D, .n_in = 2 * D, .data = zeros};
     for (unsigned flags = 0; flags <= FTK_S4C_NOT_CONTINUOUS; flags += FTK_S4C_NOT_CONTINUOUS) {
-        void *s = open_small(&w, &flags);
+        void *s = open_small(&ftk_drafter_s4c, &target, &w, &flags);
         ftk_drafter_s4c.reset(s, text, N_TEXT);
         ftk_tree t;
         ftk_tree_init(&t, text[N_TEXT - 1]);
@@ -258,7 +194,7 @@ static void test_kept(void **state)
         ftk_tree_init(&t, text[N_TEXT]);
         ftk_drafter_s4c.propose(s, text, N_TEXT + 1, FTK_MAX_NODES - 1, &t);
         assert_int_equal(t.n, 1);
-        close_small(s);
+        close_small(&ftk_drafter_s4c, s);
     }
     ftk_gguf_free(keys);
 }
@@ -267,17 +203,17 @@ static void test_retrieval(void **state)
 {
     (void)state;
     static const int32_t again[] = {3, 4, 5, 6, 7, 8, 3, 4, 5};
-    ftk_gguf *keys = keys_only(HEADS);
+    ftk_gguf *keys = heads_only(HEADS);
     const ftk_weights w = small_weights(keys);
     for (unsigned flags = 0; flags <= FTK_S4C_NO_RETRIEVAL; flags++) {
-        void *s = open_small(&w, &flags);
+        void *s = open_small(&ftk_drafter_s4c, &target, &w, &flags);
         ftk_drafter_s4c.reset(s, again, 9);
         ftk_tree t;
         ftk_tree_init(&t, 5);
         ftk_drafter_s4c.propose(s, again, 9, 3, &t);
         assert_int_equal(t.n, flags ? 1 : 4);
         for (int i = 1; i < t.n; i++) assert_int_equal(t.token[i], 5 + i);
-        close_small(s);
+        close_small(&ftk_drafter_s4c, s);
     }
     ftk_gguf_free(keys);
 }
@@ -301,14 +237,14 @@ static void test_file(void **state)
         {9, -1, "small: key foretoken.drafter.heads is missing, or no whole number from 1 to 8"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        ftk_gguf *keys = keys_only(bad[i].heads);
+        ftk_gguf *keys = heads_only(bad[i].heads);
         const ftk_weights w = small_weights(keys);
         if (bad[i].gone >= 0) items[bad[i].gone].name[0] = 'x';
         assert_int_equal(ftk_drafter_s4c.check(&w, &target, &host), FTK_ERR_FORMAT);
         assert_string_equal(count.line, bad[i].line);
         ftk_gguf_free(keys);
     }
-    ftk_gguf *keys = keys_only(HEADS);
+    ftk_gguf *keys = heads_only(HEADS);
     ftk_weights w = small_weights(keys);
     assert_int_equal(ftk_drafter_s4c.check(&w, &target, &host), FTK_OK);
     items[0].n_in = D;
@@ -320,25 +256,9 @@ static void test_file(void **state)
 static void test_no_memory(void **state)
 {
     (void)state;
-    ftk_gguf *keys = keys_only(HEADS);
+    ftk_gguf *keys = heads_only(HEADS);
     const ftk_weights w = small_weights(keys);
-    const ftk_host host = {&count, count_alloc, count_free, count_log};
-    void *s = calloc(1, ftk_drafter_s4c.state_size);
-    count.failing = true;
-    ftk_err err = FTK_ERR_NOMEM;
-    int failed = 0;
-    for (; err == FTK_ERR_NOMEM; failed++) {
-        count.left = failed;
-        const ftk_drafter_env env = {
-            .host = &host, .n_vocab = V, .n_ctx = N_CTX, .target = &target, .weights = &w};
-        err = ftk_drafter_s4c.init(s, &env);
-        ftk_drafter_s4c.free(s, &host);
-        assert_int_equal(count.live, 0);
-    }
-    count.failing = false;
-    assert_int_equal(err, FTK_OK);
-    assert_true(failed > 10);
-    free(s);
+    assert_true(fail_each_allocation(&ftk_drafter_s4c, &target, &w) > 10);
     ftk_gguf_free(keys);
 }
 
@@ -368,13 +288,7 @@ static void write_repeating(const char *path, const ftk_model *m, int n_vocab)
         snprintf(name, sizeof name, "head.%d.body", h);
         gw_tensor(&w, name, 2, (uint64_t[]){d, d}, FTK_TYPE_F32, body_m, d * d * 4);
     }
-    const gw_bytes all = gw_finish(&w);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(all.p, 1, all.n, f), all.n);
-    fclose(f);
-    free(all.p);
-    gw_free(&w);
+    write_file(&w, path);
     free(ids);
     free(in_m);
     free(body_m);
@@ -384,15 +298,13 @@ static void test_text_is_the_models(void **state)
 {
     (void)state;
     NEED(DEMO);
-    enum { N = 60 };
     ftk_model *m = load_model(DEMO);
-    for (int round = 0; round < 2; round++) {
-        const int threads = round + 1;
+    for (int threads = 1; threads <= 2; threads++) {
         char folder[] = "s4c-XXXXXX", path[64], beside[64];
         assert_non_null(mkdtemp(folder));
         snprintf(path, sizeof path, "%s/demo-s4c.drafter.gguf", folder);
         snprintf(beside, sizeof beside, "%s/model.gguf", folder);
-        write_repeating(path, m, round ? 300 : 0);
+        write_repeating(path, m, threads == 2 ? 300 : 0);
         ftk_engine *e = open_engine(m, threads, 1024, FTK_TYPE_F16);
         ftk_session_config cfg;
         ftk_session_config_init(&cfg);
@@ -403,29 +315,7 @@ static void test_text_is_the_models(void **state)
         assert_int_equal(ftk_engine_find_drafters(e, beside, &found), FTK_OK);
         assert_int_equal(found, 1);
         assert_int_equal(ftk_engine_add_drafter(e, path), FTK_ERR_INVALID); /* a second one */
-        for (int hot = 0; hot < 2; hot++)
-            for (int budget = 4; budget <= 36; budget += 32) {
-                int32_t want[N], got[N], prompt[64];
-                size_t n;
-                const char *text_of = "Tell me a story about a king and his dog.";
-                assert_int_equal(
-                    ftk_tokenize(m, text_of, strlen(text_of), FTK_TOK_BOS, prompt, 64, &n), FTK_OK);
-                cfg.sampling.temperature = hot ? 0.8f : 0;
-                cfg.sampling.seed = 3;
-                cfg.ignore_end = true;
-                cfg.budget = budget;
-                for (int which = 0; which < 2; which++) {
-                    cfg.drafter = which ? "s4c" : "none";
-                    assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
-                    assert_int_equal(ftk_session_append(s, prompt, n), FTK_OK);
-                    assert_int_equal(take(s, N, which ? got : want), N);
-                    ftk_stats st;
-                    ftk_session_get_stats(s, &st);
-                    if (which) assert_true(st.drafted > 0);
-                    ftk_session_free(s);
-                }
-                assert_memory_equal(got, want, sizeof want);
-            }
+        check_text(e, &ftk_drafter_s4c, 0);
         ftk_engine_free(e);
         unlink(path);
         rmdir(folder);

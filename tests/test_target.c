@@ -175,6 +175,76 @@ static void test_run_above(void **state)
     free(want);
 }
 
+/* ---- rows that join a pass */
+
+typedef struct pseudo {
+    int n_rows, n; /* rows of the pass, rows that join */
+    float *given;  /* [n][n_embd] */
+    bool seen;
+} pseudo;
+
+static void give_states(void *ctx, const float *states, float *x)
+{
+    pseudo *const p = ctx;
+    const size_t d = (size_t)model->hp.n_embd;
+    assert_ptr_equal(x, states + (size_t)p->n_rows * d);
+    memcpy(x, p->given, (size_t)p->n * d * sizeof *x);
+    p->seen = true;
+}
+
+/* A tree's rows have the same logits with and without rows that join, and those the logits that
+ * they have as a chain behind their node's path, all to the bit. */
+static void test_joining(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    enum { TEXT = 70, ROWS = 5, JOIN = 5, LAYER = 7 };
+    static const int16_t depth[ROWS] = {0, 1, 1, 2, 2}, node[JOIN] = {4, 4, 4, 0, 2};
+    static const int16_t path[3] = {0, 1, 4};
+    const uint64_t mask[ROWS][2] = {{1}, {1 + 2}, {1 + 4}, {1 + 2 + 8}, {1 + 2 + 16}};
+    const size_t d = (size_t)model->hp.n_embd, row = (size_t)model->hp.n_vocab;
+    int32_t text[TEXT + ROWS];
+    for (int i = 0; i < TEXT + ROWS; i++) text[i] = 50 + 37 * i % 1000;
+    float *const want = malloc(ROWS * row * sizeof *want), *const given = malloc(JOIN * d * 4),
+                 *const joined = malloc(JOIN * row * sizeof *want);
+    for (size_t i = 0; i < JOIN * d; i++) given[i] = (float)(i * 7919 % 101) - 50;
+    for (int threads = 1; threads <= 2; threads++) {
+        ftk_engine *e = open_engine(model, threads, 512, FTK_TYPE_F16);
+        ftk_forward *const f = &e->forward;
+        assert_int_equal(ftk_forward_keep(f, LAYER - 1), FTK_OK);
+        ftk_kv_seq kv;
+        assert_int_equal(ftk_kv_seq_open(&kv, &e->pool, 256), FTK_OK);
+        assert_int_equal(ftk_kv_reserve(&kv, TEXT), FTK_OK);
+        ftk_forward_run(f, &(ftk_pass_seq){.kv = &kv, .n_rows = TEXT, .token = text}, 1);
+        int16_t all[TEXT];
+        for (int i = 0; i < TEXT; i++) all[i] = (int16_t)i;
+        ftk_kv_commit(&kv, all, TEXT);
+        assert_int_equal(ftk_kv_reserve(&kv, ROWS + JOIN), FTK_OK);
+        const ftk_pass_seq seq = {
+            .kv = &kv, .n_rows = ROWS, .token = text + TEXT, .depth = depth, .mask = mask};
+        ftk_forward_run(f, &seq, 1);
+        memcpy(want, f->logits, ROWS * row * sizeof *want);
+        pseudo p = {.n_rows = ROWS, .n = JOIN, .given = given};
+        ftk_forward_run_appending(
+            f, &seq,
+            &(ftk_pass_append){
+                .n = JOIN, .layer = LAYER, .node = node, .states = give_states, .ctx = &p});
+        assert_true(p.seen);
+        assert_memory_equal(f->logits, want, ROWS * row * sizeof *want);
+        memcpy(joined, f->logits + ROWS * row, JOIN * row * sizeof *want);
+        ftk_kv_commit(&kv, path, 3);
+        assert_int_equal(ftk_kv_reserve(&kv, 3), FTK_OK);
+        ftk_forward_run_above(f, &(ftk_pass_seq){.kv = &kv, .n_rows = 3, .states = given}, 1,
+                              LAYER);
+        assert_memory_equal(joined, f->logits, 3 * row * sizeof *want);
+        ftk_kv_seq_close(&kv);
+        ftk_engine_free(e);
+    }
+    free(want);
+    free(given);
+    free(joined);
+}
+
 static void test_last_norm(void **state)
 {
     (void)state;
@@ -384,8 +454,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_features),  cmocka_unit_test(test_run_above),
-        cmocka_unit_test(test_last_norm), cmocka_unit_test(test_good_file),
-        cmocka_unit_test(test_bad_files), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_joining),   cmocka_unit_test(test_last_norm),
+        cmocka_unit_test(test_good_file), cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }

@@ -25,6 +25,8 @@ typedef struct ftk_target {
      * logits[n][n_vocab], which stay valid until the next pass. The cache forgets the rows. NULL, if
      * it has no room for them. */
     const float *(*run_above)(void *ctx, int layer, int n, const float *x);
+    /* What a pass over so many rows takes from `layer` on, in seconds, as measured so far. */
+    double (*seconds)(void *ctx, int layer, int rows);
 } ftk_target;
 
 /* A tensor of a drafter's file: a matrix [n_out][n_in], or a vector of n_in floats (n_out is 1). */

@@ -163,6 +163,11 @@ double ftk_cost_at(const ftk_cost *c, int rows)
     return c->seconds[i] + part * (c->seconds[i + 1] - c->seconds[i]);
 }
 
+double ftk_cost_joined(const ftk_cost *c, int rows, int all_rows, double share)
+{
+    return (1 - share) * ftk_cost_at(c, rows) + share * ftk_cost_at(c, all_rows);
+}
+
 void ftk_cost_update(ftk_cost *c, int rows, double seconds)
 {
     const double all = 0.03, near = 0.05;

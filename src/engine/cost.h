@@ -18,6 +18,8 @@ void ftk_cost_flat(ftk_cost *c);
 ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool);
 /* Seconds of a pass over rows (1..128) rows, interpolated. */
 double ftk_cost_at(const ftk_cost *c, int rows);
+/* The same of a pass that rows join behind some of its layers: `share` of what it reads is above them. */
+double ftk_cost_joined(const ftk_cost *c, int rows, int all_rows, double share);
 /* A pass over rows took so long: moves the whole curve a little, as the machine's speed changes for
  * all widths, and the points around it some more; keeps it rising. */
 void ftk_cost_update(ftk_cost *c, int rows, double seconds);

@@ -74,6 +74,8 @@ struct ftk_session {
     ftk_target target;
     void *test; /* for drafters of the tests */
     ftk_tree tree;
+    int n_joined; /* rows of the drafter that join the tree's pass, and their nodes */
+    int16_t joined[FTK_MAX_NODES];
     ftk_verdict verdict;
     double drafting; /* seconds that this step's draft has cost */
     bool stepping;   /* taken by the running ftk_step(), to find doubles */
@@ -82,6 +84,8 @@ struct ftk_session {
 
 /* What drafters may use of the model; s outlives it. */
 void ftk_target_init(ftk_target *t, ftk_session *s);
+/* Which part of all weights that a pass reads is read from this layer on. */
+double ftk_target_share(const ftk_model *m, int layer);
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);
 /* Gives the turn to the family that drafts this step. */

@@ -124,7 +124,30 @@ static void time_draft(ftk_session *s, ftk_family *f, double seconds)
     s->drafting += seconds;
 }
 
-static void propose(ftk_session *s)
+/* What the rows that join the pass cost more than the pass without them. */
+static double cost_of_joining(const ftk_session *s)
+{
+    const ftk_engine *e = s->engine;
+    const int rows = s->tree.n;
+    return ftk_cost_joined(&e->cost, rows, rows + s->n_joined,
+                           ftk_target_share(e->model, e->forward.keep + 1)) -
+           ftk_cost_at(&e->cost, rows);
+}
+
+/* Asks the drafter which rows are to join the pass. */
+static void append(ftk_session *s, const ftk_family *f)
+{
+    if (!f->ops->append) return;
+    const int room = ftk_kv_room(&s->kv), max_rows = s->engine->forward.max_rows;
+    int most = FTK_MAX_NODES < max_rows ? FTK_MAX_NODES : max_rows;
+    if (most > room) most = room;
+    most -= s->tree.n;
+    if (most <= 0) return;
+    s->n_joined = f->ops->append(f->state, &s->tree, most, s->joined);
+    if (s->n_joined > 0) s->drafting += cost_of_joining(s);
+}
+
+static void propose(ftk_session *s, bool alone)
 {
     ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
     s->drafting = 0;
@@ -136,6 +159,7 @@ static void propose(ftk_session *s)
     f->ops->propose(f->state, s->tokens, s->n_tokens, most, &s->tree);
     time_draft(s, f, ftk_now() - start);
     if (sizes_itself(s)) size_draft(s, f);
+    if (alone) append(s, f);
 }
 
 /* Every family that wants to see all passes sees this one, and the one whose tree it was. */
@@ -154,9 +178,11 @@ static void learn(ftk_session *s, const ftk_rows *rows, bool prompt)
     }
 }
 
-/* The rows of this session in the next pass: a piece of its prompt, or a tree. */
-static ftk_err plan(ftk_session *s, ftk_pass_seq *seq)
+/* The rows of this session in the next pass, which it may have alone: a piece of its prompt, or a
+ * tree. */
+static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
 {
+    s->n_joined = 0;
     if (reading(s)) {
         const size_t left = s->n_tokens - (size_t)s->kv.len;
         const int rows = left < FTK_MAX_NODES ? (int)left : FTK_MAX_NODES;
@@ -167,14 +193,14 @@ static ftk_err plan(ftk_session *s, ftk_pass_seq *seq)
                               .token = s->tokens + s->kv.len,
                               .first_logits = last ? rows - 1 : rows};
     } else {
-        propose(s);
+        propose(s, alone);
         *seq = (ftk_pass_seq){.kv = &s->kv,
                               .n_rows = s->tree.n,
                               .token = s->tree.token,
                               .depth = s->tree.depth,
                               .mask = (const uint64_t(*)[2])s->tree.mask};
     }
-    return ftk_kv_reserve(&s->kv, seq->n_rows);
+    return ftk_kv_reserve(&s->kv, seq->n_rows + s->n_joined);
 }
 
 /* How many of the verdict's tokens are emitted: up to an end token, the limit, the context. */
@@ -242,18 +268,43 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
     return FTK_OK;
 }
 
+static void run_forward(ftk_session *const *s, const ftk_pass_seq *seqs, int n)
+{
+    ftk_forward *f = &s[0]->engine->forward;
+    if (n > 1 || s[0]->n_joined == 0) {
+        ftk_forward_run(f, seqs, n);
+        return;
+    }
+    ftk_forward_run_appending(f, seqs,
+                              &(ftk_pass_append){.n = s[0]->n_joined,
+                                                 .layer = f->keep + 1,
+                                                 .node = s[0]->joined,
+                                                 .states = turn(s[0])->ops->appended,
+                                                 .ctx = turn(s[0])->state});
+}
+
+/* What a session's pass took goes into the cost model, as if all rows had gone through all layers. */
+static void see_cost(const ftk_session *s, int rows, double seconds)
+{
+    ftk_engine *e = s->engine;
+    const int all = rows + s->n_joined;
+    const double whole = ftk_cost_at(&e->cost, all);
+    const double expected =
+        s->n_joined
+            ? ftk_cost_joined(&e->cost, rows, all, ftk_target_share(e->model, e->forward.keep + 1))
+            : whole;
+    ftk_team_review(&e->forward.team, seconds, expected);
+    ftk_cost_update(&e->cost, all, seconds * whole / expected);
+}
+
 /* One pass for sessions [0, n), all planned. */
 static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, ftk_result *r)
 {
     ftk_engine *e = s[0]->engine;
     const double start = ftk_now();
-    ftk_forward_run(&e->forward, seqs, n);
+    run_forward(s, seqs, n);
     const double forward = ftk_now() - start;
-    if (n == 1 && !reading(s[0])) {
-        const int rows = seqs[0].n_rows;
-        ftk_team_review(&e->forward.team, forward, ftk_cost_at(&e->cost, rows));
-        ftk_cost_update(&e->cost, rows, forward);
-    }
+    if (n == 1 && !reading(s[0])) see_cost(s[0], seqs[0].n_rows, forward);
     ftk_err first = ftk_forward_check(&e->forward);
     for (int i = 0; i < n && first != FTK_OK; i++) r[i].err = first;
     if (first != FTK_OK) return first;
@@ -263,9 +314,11 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
     for (int i = 0; i < n; i++) {
         if (!reading(s[i])) s[i]->stats.forward_seconds += forward;
         const size_t first_row = row + (size_t)seqs[i].first_logits;
-        const ftk_rows rows = {.logits = f->logits + with_logits * n_vocab,
-                               .features = f->features + with_logits * n_embd,
-                               .states = f->keep < 0 ? NULL : f->states + first_row * n_embd};
+        const ftk_rows rows = {
+            .logits = f->logits + with_logits * n_vocab,
+            .features = f->features + with_logits * n_embd,
+            .states = f->keep < 0 ? NULL : f->states + first_row * n_embd,
+            .appended = s[i]->n_joined ? f->logits + (size_t)s[i]->tree.n * n_vocab : NULL};
         r[i].err = conclude(s[i], &seqs[i], &rows, &r[i]);
         if (first == FTK_OK) first = r[i].err;
         row += (size_t)seqs[i].n_rows;
@@ -312,7 +365,7 @@ static size_t gather(ftk_session *const *s, size_t n, ftk_result *r, ftk_session
     *n_seqs = 0;
     for (; i < n && *n_seqs < PASS_SEQS && rows + FTK_MAX_NODES <= max_rows; i++) {
         if (!has_room(s[i], &r[i])) continue;
-        r[i].err = plan(s[i], &seqs[*n_seqs]);
+        r[i].err = plan(s[i], n == 1, &seqs[*n_seqs]);
         if (r[i].err != FTK_OK) {
             if (*first == FTK_OK) *first = r[i].err;
             continue;

@@ -70,10 +70,26 @@ static const float *run_above(void *ctx, int layer, int n, const float *x)
 {
     ftk_session *s = ctx;
     ftk_forward *f = &s->engine->forward;
-    if (ftk_kv_reserve(&s->kv, n) != FTK_OK) return NULL;
+    if (ftk_kv_room(&s->kv) < n || ftk_kv_reserve(&s->kv, n) != FTK_OK) return NULL;
     const ftk_pass_seq seq = {.kv = &s->kv, .n_rows = n, .states = x};
     ftk_forward_run_above(f, &seq, 1, layer);
     return ftk_forward_check(f) == FTK_OK ? f->logits : NULL;
+}
+
+double ftk_target_share(const ftk_model *m, int layer)
+{
+    const ftk_layer *l = &m->layers[0]; /* all are of one shape */
+    const ftk_mat *const of_layer[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+    double each = 0;
+    for (int i = 0; i < 7; i++) each += (double)of_layer[i]->n_out * of_layer[i]->n_in;
+    const double output = (double)m->output.n_out * m->output.n_in;
+    return (each * (m->hp.n_layer - layer) + output) / (each * m->hp.n_layer + output);
+}
+
+static double seconds(void *ctx, int layer, int rows)
+{
+    const ftk_engine *e = ((const ftk_session *)ctx)->engine;
+    return ftk_target_share(e->model, layer) * ftk_cost_at(&e->cost, rows);
 }
 
 void ftk_target_init(ftk_target *t, ftk_session *s)
@@ -88,6 +104,7 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .multiply = multiply,
         .last_norm = last_norm,
         .run_above = run_above,
+        .seconds = seconds,
     };
 }
 

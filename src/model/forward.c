@@ -419,6 +419,39 @@ void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
 #endif
 }
 
+/* Masks, depths of all rows: the sequence's, then those that join. */
+static void join(ftk_forward *f, const ftk_pass_seq *seq, const ftk_pass_append *a)
+{
+    const uint64_t(*mask)[2] = seq->mask ? seq->mask : (const uint64_t(*)[2])f->chain;
+    const int n = seq->n_rows;
+    memcpy(f->joined, mask, (size_t)n * sizeof *f->joined);
+    for (int i = 0; i < n; i++) f->joined_depth[i] = (int16_t)(seq->depth ? seq->depth[i] : i);
+    for (int i = 0; i < a->n; i++) {
+        const int before = i > 0 && a->node[i] == a->node[i - 1] ? n + i - 1 : a->node[i];
+        memcpy(f->joined[n + i], f->joined[before], sizeof *f->joined);
+        f->joined[n + i][(n + i) / 64] |= (uint64_t)1 << (n + i) % 64;
+        f->joined_depth[n + i] = (int16_t)(f->joined_depth[before] + 1);
+    }
+}
+
+void ftk_forward_run_appending(ftk_forward *f, const ftk_pass_seq *seq, const ftk_pass_append *a)
+{
+    const int layers = f->layers, n = seq->n_rows;
+    ftk_pass_seq below = *seq;
+    below.first_logits = n;
+    f->layers = a->layer;
+    ftk_forward_run(f, &below, 1);
+    f->layers = layers;
+    a->states(a->ctx, f->states, f->states + (size_t)n * (size_t)f->m->hp.n_embd);
+    join(f, seq, a);
+    const ftk_pass_seq all = {.kv = seq->kv,
+                              .n_rows = n + a->n,
+                              .depth = f->joined_depth,
+                              .mask = (const uint64_t(*)[2])f->joined,
+                              .states = f->states};
+    ftk_forward_run_above(f, &all, 1, a->layer);
+}
+
 /* ---- life */
 
 static size_t widest_act(const ftk_model *m)
@@ -462,12 +495,14 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     f->cs[1] = f->freq[1] ? ftk_alloc_raw(h, rows, (size_t)hp->n_rot * sizeof(float)) : f->cs[0];
     f->scratch = ftk_alloc_raw(h, (size_t)threads, f->scratch_stride * sizeof(float));
     f->chain = ftk_alloc(h, FTK_MAX_NODES, sizeof *f->chain);
+    f->joined = ftk_alloc_raw(h, FTK_MAX_NODES, sizeof *f->joined);
+    f->joined_depth = ftk_alloc_raw(h, FTK_MAX_NODES, sizeof *f->joined_depth);
     f->rows = ftk_alloc_raw(h, rows, sizeof *f->rows);
     f->logits = ftk_alloc_raw(h, rows, (size_t)hp->n_vocab * sizeof(float));
     f->features = ftk_alloc_raw(h, rows, d * sizeof(float));
     if (!f->x || !f->norm || !f->q || !f->kv || !f->attn || !f->gate || !f->up || !f->out ||
         !f->act || !f->own_act || !f->own_norm || !f->cs[0] || !f->cs[1] || !f->scratch ||
-        !f->chain || !f->rows || !f->logits || !f->features)
+        !f->chain || !f->joined || !f->joined_depth || !f->rows || !f->logits || !f->features)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for passes of %d rows: use a smaller max_rows",
                         max_rows);
     for (int i = 0; i < FTK_MAX_NODES; i++)
@@ -495,9 +530,10 @@ void ftk_forward_close(ftk_forward *f)
     if (!f->m) return;
     const ftk_host *h = &f->m->host;
     if (f->cs[1] != f->cs[0]) ftk_release(h, f->cs[1]);
-    void *const all[] = {f->x,    f->norm,   f->q,       f->kv,       f->attn,     f->gate,
-                         f->up,   f->out,    f->act,     f->cs[0],    f->scratch,  f->chain,
-                         f->rows, f->logits, f->own_act, f->own_norm, f->features, f->states};
+    void *const all[] = {f->x,        f->norm,     f->q,      f->kv,     f->attn,
+                         f->gate,     f->up,       f->out,    f->act,    f->cs[0],
+                         f->scratch,  f->chain,    f->rows,   f->logits, f->own_act,
+                         f->own_norm, f->features, f->states, f->joined, f->joined_depth};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ftk_release(h, all[i]);
     *f = (ftk_forward){0};
 }

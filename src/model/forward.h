@@ -22,6 +22,17 @@ typedef struct ftk_pass_seq {
     const float *states; /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then */
 } ftk_pass_seq;
 
+/* Rows that join a pass of one sequence behind its first `layer` layers (0 < layer < layers). Row i
+ * belongs to row node[i] of the sequence, and the rows of a node lie side by side: it sees what the node
+ * sees, the node, and the node's rows before it, and stands at the next place. Nothing else sees it. */
+typedef struct ftk_pass_append {
+    int n, layer;
+    const int16_t *node; /* [n] */
+    /* Makes their states x[n][n_embd] of the sequence's rows' states[n_rows][n_embd]. */
+    void (*states)(void *ctx, const float *states, float *x);
+    void *ctx;
+} ftk_pass_append;
+
 /* What the first layer reads for a token: x[n_embd]. */
 void ftk_embed(const ftk_model *m, int32_t token, float *x);
 
@@ -50,7 +61,9 @@ typedef struct ftk_forward {
                        the second is the first where they turn alike */
     float *scratch; /* [threads][scratch_stride] attention */
     size_t scratch_stride;
-    uint64_t (*chain)[2]; /* [FTK_MAX_NODES] masks of a chain */
+    uint64_t (*chain)[2];  /* [FTK_MAX_NODES] masks of a chain */
+    uint64_t (*joined)[2]; /* [FTK_MAX_NODES] masks and depths of a pass that rows join */
+    int16_t *joined_depth;
     struct ftk_row {
         int32_t token;
         const float *state; /* NULL: the token's embedding */
@@ -74,6 +87,10 @@ void ftk_forward_close(ftk_forward *f);
 void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs);
 /* The same for the layers from `first` on, over states in place of tokens. */
 void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
+/* The pass of one sequence, with rows that join it: n_rows + a->n is at most FTK_MAX_NODES and max_rows,
+ * and kv is reserved for them. All rows get logits, the joining ones last. The logits of the
+ * sequence's rows have the bits that they have without. Behind layer - 1, ftk_forward_keep() is on. */
+void ftk_forward_run_appending(ftk_forward *f, const ftk_pass_seq *seq, const ftk_pass_append *a);
 /* DEVICE, with a line for the log, once the device has failed: then what passes left means nothing. */
 ftk_err ftk_forward_check(const ftk_forward *f);
 /* Cosines and sines of a position, [n_rot], in the order in which RoPE in pairs or halves reads them. */

@@ -97,6 +97,15 @@ static void unref(ftk_kv_pool *p, int32_t page)
     if (--p->refs[page] == 0) p->free_list[p->n_free++] = page;
 }
 
+int ftk_kv_room(const ftk_kv_seq *s)
+{
+    const int first = s->len / FTK_PAGE;
+    const bool copy = first < s->n_pages && s->pool->refs[s->page[first]] > 1;
+    int pages = s->n_pages + s->pool->n_free - copy;
+    if (pages > s->max_pages) pages = s->max_pages;
+    return pages * FTK_PAGE - s->len;
+}
+
 ftk_err ftk_kv_reserve(ftk_kv_seq *s, int n)
 {
     ftk_kv_pool *p = s->pool;

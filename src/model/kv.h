@@ -49,6 +49,8 @@ ftk_err ftk_kv_seq_open(ftk_kv_seq *seq, ftk_kv_pool *pool, int max_slots);
 void ftk_kv_seq_close(ftk_kv_seq *seq);
 /* Makes slots [len, len + n) writable. Errors: CONTEXT (no page is free; nothing is lost). */
 ftk_err ftk_kv_reserve(ftk_kv_seq *seq, int n);
+/* The largest n that ftk_kv_reserve() takes now; below 1: none. */
+int ftk_kv_room(const ftk_kv_seq *seq);
 /* Keeps n provisional slots: path[i], counted from len and rising, becomes slot len + i. Then
  * pages past the new end are given back. */
 void ftk_kv_commit(ftk_kv_seq *seq, const int16_t *path, int n);

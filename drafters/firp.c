@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * FIRP, "Faster LLM inference via future intermediate representation prediction" (arXiv 2410.20488). From
+ * the paper's abstract: linear maps in an intermediate layer make pseudo states of tokens that are
+ * not decoded yet; these go through all layers above, where they come closer to the real ones, and
+ * the model's own output names the tokens. All else is OUR READING.
+ *
+ * With h the state behind the first `layer` layers at the last accepted node, which stands at
+ * position n, map i makes
+ *
+ *     z_i = W_i h + E_i e,   i = 1..k, at position n+i;   z_i sees the text up to n, and z_1..z_i
+ *
+ * and the row of z_i gives the distribution of token n+i+1. Token n+1 is the root of the next draft: the
+ * model itself has said it. So z_1 stands where the root stands, and row i-1 is a guess for depth i.
+ * e is the root's embedding, scaled to the root mean square of h. It is known between the passes (split), and not
+ * known during the pass that decides it (fused): there e is 0. Maps were trained for both; a file without
+ * E_i has the paper's maps of the state alone.
+ *
+ * Two schedules:
+ *  split  when a draft is wanted, the k rows go through the upper layers by themselves.
+ *  fused  the pass that verifies a tree carries k rows each for those nodes that are likeliest to
+ *         be its last accepted ones. If one of them is, its rows are the next draft.
+ * A node's rows are fused if what they add to the pass is less than what they save: the probability
+ * that the node is the last, times the cost of a split draft less what a token more or fewer,
+ * measured for both schedules, is worth in time.
+ *
+ * Guesses for a depth do not depend on the branch: all nodes of a depth have the same candidates. The
+ * tree is made of them best first, with the chain of what followed the same words earlier (guesses.h). */
+#include "drafters/firp.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "drafters/drafter.h"
+#include "drafters/guesses.h"
+
+enum {
+    MOST_OFFSETS = 8,
+    WIDTH = 10,
+    MOST = 1 + 16 + MOST_OFFSETS * WIDTH * FTK_LIKELY, /* candidates, with the root */
+    ALWAYS = 4,                                        /* nodes, with FTK_FIRP_FUSED */
+};
+
+static const float floor_worth = 0.05f; /* of a node that gets children */
+static const float norm_eps = 1e-6f;
+
+typedef enum source { AHEAD, MATCH } source;
+typedef enum schedule { SPLIT, FUSED, SCHEDULES } schedule;
+
+enum {
+    AHEAD_AT = 0, /* [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS] */
+    MATCH_AT = AHEAD_AT + SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS,
+    RATES = MATCH_AT + FTK_MATCH_CLASSES,
+};
+
+typedef struct measured {
+    ftk_rate rates[RATES];
+    float yield[SCHEDULES]; /* tokens accepted of a draft that it made, on average */
+} measured;
+
+typedef struct likely {
+    int n;
+    int32_t token[FTK_LIKELY];
+    int8_t bin[FTK_LIKELY];
+} likely;
+
+typedef struct firp {
+    const ftk_target *target;
+    unsigned flags;
+    int layer, n_offsets;
+    bool knows_token; /* there are E_i */
+    const struct ftk_mat *map[MOST_OFFSETS], *of_token[MOST_OFFSETS];
+    ftk_suffix suffix;
+    ftk_guesses guesses;
+    measured measured;
+    size_t asked;    /* the guesses are an open prediction of what follows text[0..asked) */
+    size_t state_of; /* length of the text before whose root `state` stands; 0: none */
+    size_t ahead_of; /* length of the text that `ahead` follows; 0: none */
+    schedule made_by;
+    likely ahead[MOST_OFFSETS];
+    int n_nodes; /* whose rows were fused */
+    int16_t node[FTK_MAX_NODES];
+    float *state; /* [n_embd] */
+    float *e;     /* [n_embd] */
+    float *z, *y; /* [FTK_MAX_NODES][n_embd] each */
+} firp;
+
+/* ------------------------------------------------------------------ the file */
+
+static const ftk_weight *map_weight(const ftk_weights *w, int offset, const char *part, int n_embd,
+                                    const ftk_host *host)
+{
+    char name[32];
+    snprintf(name, sizeof name, "offset.%d.%s", offset, part);
+    return ftk_weights_get(w, name, n_embd, n_embd, host);
+}
+
+static bool has_token_maps(const ftk_weights *w)
+{
+    for (int i = 0; i < w->n; i++)
+        if (strcmp(w->items[i].name, "offset.0.token") == 0) return true;
+    return false;
+}
+
+static ftk_err firp_check(const ftk_weights *w, const ftk_target *t, const ftk_host *host)
+{
+    int layer, offsets;
+    if (!ftk_weights_int(w, "layer", 1, t->n_layer - 1, &layer, host) ||
+        !ftk_weights_int(w, "offsets", 1, MOST_OFFSETS, &offsets, host))
+        return FTK_ERR_FORMAT;
+    const bool token = has_token_maps(w);
+    for (int i = 0; i < offsets; i++)
+        if (!map_weight(w, i, "weight", t->n_embd, host) ||
+            (token && !map_weight(w, i, "token", t->n_embd, host)))
+            return FTK_ERR_FORMAT;
+    return FTK_OK;
+}
+
+static int firp_state_layer(const ftk_weights *w)
+{
+    int layer = 1;
+    ftk_weights_int(w, "layer", 1, INT32_MAX, &layer, NULL);
+    return layer - 1;
+}
+
+/* ------------------------------------------------------------------ guesses */
+
+static ftk_rate *init_measured(measured *m)
+{
+    for (int i = 0; i < SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS; i++)
+        ftk_rate_init(&m->rates[AHEAD_AT + i], ftk_likely_prior(i % FTK_LIKELY_BINS) * 0.9f);
+    for (int c = 0; c < FTK_MATCH_CLASSES; c++)
+        ftk_rate_init(&m->rates[MATCH_AT + c], ftk_match_prior(c));
+    m->yield[SPLIT] = m->yield[FUSED] = 1;
+    return m->rates;
+}
+
+/* Rows of logits [n_offsets][n_vocab] for what follows text[0..n). */
+static void look_at(firp *s, const float *logits, schedule made_by, size_t n)
+{
+    for (int i = 0; i < s->n_offsets; i++) {
+        likely *const l = &s->ahead[i];
+        l->n = ftk_likely(logits + (size_t)i * (size_t)s->target->n_vocab, s->target->n_vocab,
+                          FTK_LIKELY, l->token, l->bin);
+    }
+    s->made_by = made_by;
+    s->ahead_of = n;
+}
+
+static void add_ahead(firp *s)
+{
+    for (int i = 0; i < s->n_offsets; i++) {
+        const int rates = AHEAD_AT + (s->made_by * MOST_OFFSETS + i) * FTK_LIKELY_BINS;
+        int chosen[WIDTH];
+        const int n = ftk_guesses_best(&s->guesses, i, floor_worth, false, WIDTH, chosen);
+        for (int j = 0; j < n; j++)
+            for (int k = 0; k < s->ahead[i].n; k++)
+                ftk_guesses_add(&s->guesses, chosen[j], s->ahead[i].token[k], AHEAD,
+                                rates + s->ahead[i].bin[k]);
+    }
+}
+
+/* ------------------------------------------------------------------ pseudo states */
+
+/* s->e, of a token. */
+static void scale_embedding(firp *s, int32_t token)
+{
+    const size_t d = (size_t)s->target->n_embd;
+    s->target->embed(s->target->ctx, 1, &token, s->e);
+    float sum = 0, of_state = 0;
+    for (size_t j = 0; j < d; j++) {
+        sum += s->e[j] * s->e[j];
+        of_state += s->state[j] * s->state[j];
+    }
+    const float scale = sqrtf(of_state / (float)d) / sqrtf(sum / (float)d + norm_eps);
+    for (size_t j = 0; j < d; j++) s->e[j] *= scale;
+}
+
+/* The split schedule: the pseudo states of `state` and the root, through the upper layers. */
+static void run_split(firp *s, int32_t root, size_t n)
+{
+    const ftk_target *const t = s->target;
+    const size_t d = (size_t)t->n_embd;
+    if (s->knows_token) scale_embedding(s, root);
+    for (int i = 0; i < s->n_offsets; i++) {
+        float *const z = s->z + (size_t)i * d;
+        t->multiply(t->ctx, s->map[i], 1, s->state, z);
+        if (!s->knows_token) continue;
+        t->multiply(t->ctx, s->of_token[i], 1, s->e, s->y);
+        for (size_t j = 0; j < d; j++) z[j] += s->y[j];
+    }
+    const float *const logits = t->run_above(t->ctx, s->layer, s->n_offsets, s->z);
+    if (logits) look_at(s, logits, SPLIT, n);
+}
+
+/* The fused schedule: x[nodes][offsets][n_embd], of the states of the tree's rows. */
+static void firp_appended(void *state, const float *states, float *x)
+{
+    firp *const s = state;
+    const ftk_target *const t = s->target;
+    const size_t d = (size_t)t->n_embd, k = (size_t)s->n_offsets, n = (size_t)s->n_nodes;
+    for (size_t j = 0; j < n; j++)
+        memcpy(s->z + j * d, states + (size_t)s->node[j] * d, d * sizeof *x);
+    for (size_t i = 0; i < k; i++) {
+        t->multiply(t->ctx, s->map[i], s->n_nodes, s->z, s->y);
+        for (size_t j = 0; j < n; j++) memcpy(x + (j * k + i) * d, s->y + j * d, d * sizeof *x);
+    }
+}
+
+/* last[i]: the probability that node i is the last that is accepted. Returns the highest. */
+static int likeliest_last(const float *last, int n)
+{
+    int best = 0;
+    for (int i = 1; i < n; i++)
+        if (last[i] > last[best]) best = i;
+    return best;
+}
+
+/* The seconds that a fused draft of the last node saves on average. */
+static double saved(const firp *s, int rows)
+{
+    const ftk_target *const t = s->target;
+    const float *const yield = s->measured.yield;
+    const double token = t->seconds(t->ctx, 0, rows) / (1 + (double)yield[s->made_by]);
+    return t->seconds(t->ctx, s->layer, s->n_offsets) -
+           token * (double)(yield[SPLIT] - yield[FUSED]);
+}
+
+static int firp_append(void *state, const ftk_tree *tree, int most, int16_t *node)
+{
+    firp *const s = state;
+    const ftk_target *const t = s->target;
+    const int k = s->n_offsets;
+    s->n_nodes = 0;
+    if (s->flags & FTK_FIRP_SPLIT) return 0;
+    float last[FTK_MAX_NODES];
+    for (int i = 0; i < tree->n; i++) last[i] = tree->prob[i];
+    for (int i = 1; i < tree->n; i++) last[tree->parent[i]] -= tree->prob[i];
+    const double saves = saved(s, tree->n);
+    for (int rows = tree->n; rows + k <= tree->n + most && s->n_nodes < tree->n; rows += k) {
+        const int i = likeliest_last(last, tree->n);
+        const bool always = s->flags & FTK_FIRP_FUSED && s->n_nodes < ALWAYS;
+        const double adds =
+            t->seconds(t->ctx, s->layer, rows + k) - t->seconds(t->ctx, s->layer, rows);
+        if (!always && (double)last[i] * saves <= adds) break;
+        for (int j = 0; j < k; j++) node[s->n_nodes * k + j] = (int16_t)i;
+        s->node[s->n_nodes++] = (int16_t)i;
+        last[i] = -1;
+    }
+    return s->n_nodes * k;
+}
+
+/* ------------------------------------------------------------------ the drafter */
+
+static ftk_err firp_init(void *state, const ftk_drafter_env *env)
+{
+    firp *const s = state;
+    const ftk_host *const h = env->host;
+    const ftk_weights *const w = env->weights;
+    s->target = env->target;
+    if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
+    const int n_embd = s->target->n_embd;
+    s->layer = firp_state_layer(w) + 1;
+    ftk_weights_int(w, "offsets", 1, MOST_OFFSETS, &s->n_offsets, h);
+    s->knows_token = has_token_maps(w);
+    for (int i = 0; i < s->n_offsets; i++) {
+        s->map[i] = map_weight(w, i, "weight", n_embd, h)->matrix;
+        if (s->knows_token) s->of_token[i] = map_weight(w, i, "token", n_embd, h)->matrix;
+    }
+    ftk_err err = ftk_guesses_init(&s->guesses, h, MOST, init_measured(&s->measured), RATES);
+    if (err != FTK_OK) return err;
+    const size_t d = (size_t)n_embd;
+    s->state = ftk_alloc(h, d, sizeof(float));
+    s->e = ftk_alloc(h, d, sizeof(float));
+    s->z = ftk_alloc(h, FTK_MAX_NODES * d, sizeof(float));
+    s->y = ftk_alloc(h, FTK_MAX_NODES * d, sizeof(float));
+    if (!s->state || !s->e || !s->z || !s->y)
+        return ftk_fail(h, FTK_ERR_NOMEM, "no memory for pseudo states");
+    return ftk_suffix_init(&s->suffix, h, env->n_ctx);
+}
+
+static void firp_free(void *state, const ftk_host *host)
+{
+    firp *const s = state;
+    ftk_suffix_free(&s->suffix, host);
+    ftk_guesses_free(&s->guesses, host);
+    void *const all[] = {s->state, s->e, s->z, s->y};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) ftk_release(host, all[i]);
+    *s = (firp){0};
+}
+
+static void firp_reset(void *state, const int32_t *history, size_t n)
+{
+    firp *const s = state;
+    s->asked = s->state_of = s->ahead_of = 0;
+    ftk_suffix_reset(&s->suffix);
+    ftk_suffix_sync(&s->suffix, history, n);
+}
+
+static void firp_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
+{
+    firp *const s = state;
+    ftk_suffix_sync(&s->suffix, history, n);
+    ftk_guesses_begin(&s->guesses, history[n - 1]);
+    if (!(s->flags & FTK_FIRP_NO_RETRIEVAL))
+        ftk_guesses_add_match(&s->guesses, &s->suffix, history, n, MATCH, MATCH_AT);
+    if (s->ahead_of != n && s->state_of == n) run_split(s, history[n - 1], n);
+    if (s->ahead_of == n) add_ahead(s);
+    s->asked = n;
+    ftk_guesses_plant(&s->guesses, budget, tree);
+}
+
+/* The unused schedule's yield comes slowly nearer, so that it gets another chance. */
+static void see_yield(firp *s, int accepted)
+{
+    float *const yield = s->measured.yield, *const now = &yield[s->made_by];
+    *now += 0.02f * ((float)accepted - *now);
+    yield[!s->made_by] += 0.001f * (*now - yield[!s->made_by]);
+}
+
+static void firp_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
+                       const ftk_verdict *verdict, const ftk_rows *rows)
+{
+    (void)history;
+    firp *const s = state;
+    const int last = verdict->path[verdict->n_path];
+    const size_t next = n + (size_t)verdict->n_path + 1;
+    if (s->asked == n) {
+        ftk_guesses_settle(&s->guesses, verdict->token, (size_t)verdict->n_path + 1);
+        if (s->ahead_of == n && tree->n > 1) see_yield(s, verdict->n_path);
+        s->asked = 0;
+    }
+    const size_t d = (size_t)s->target->n_embd, n_vocab = (size_t)s->target->n_vocab;
+    memcpy(s->state, rows->states + (size_t)last * d, d * sizeof *s->state);
+    s->state_of = next;
+    for (int j = 0; rows->appended && j < s->n_nodes; j++)
+        if (s->node[j] == last)
+            look_at(s, rows->appended + (size_t)(j * s->n_offsets) * n_vocab, FUSED, next);
+}
+
+const ftk_drafter_ops ftk_drafter_firp = {
+    .name = "firp",
+    .state_size = sizeof(firp),
+    .rates_at = offsetof(firp, measured),
+    .rates_size = sizeof(measured),
+    .wants = FTK_WANT_STATES,
+    .check = firp_check,
+    .state_layer = firp_state_layer,
+    .init = firp_init,
+    .propose = firp_propose,
+    .append = firp_append,
+    .appended = firp_appended,
+    .learn = firp_learn,
+    .reset = firp_reset,
+    .free = firp_free,
+};

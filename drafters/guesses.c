@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Guesses of several sources, and the tree that is made of them. */
+#include "drafters/guesses.h"
+
+#include "base/mem.h"
+#include "base/sampler.h"
+
+enum { CHAIN = 16 };
+
+ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate *rates,
+                         int n_rates)
+{
+    *g = (ftk_guesses){.cap = cap, .rates = rates, .n_rates = n_rates};
+    g->all = ftk_alloc(host, (size_t)cap, sizeof *g->all);
+    g->heap = ftk_alloc(host, (size_t)cap, sizeof *g->heap);
+    if (!g->all || !g->heap)
+        return ftk_fail(host, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
+    return FTK_OK;
+}
+
+void ftk_guesses_free(ftk_guesses *g, const ftk_host *host)
+{
+    ftk_release(host, g->heap);
+    ftk_release(host, g->all);
+    *g = (ftk_guesses){0};
+}
+
+void ftk_guesses_begin(ftk_guesses *g, int32_t root)
+{
+    g->n = 1;
+    g->all[0] = (ftk_guess){.token = root, .parent = -1, .row = -1, .worth = 1};
+}
+
+int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token)
+{
+    for (int i = parent + 1; i < g->n; i++)
+        if (g->all[i].parent == parent && g->all[i].token == token) return i;
+    return -1;
+}
+
+int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int source, int rate)
+{
+    int i = ftk_guesses_child(g, parent, token);
+    if (i < 0) {
+        if (g->n == g->cap) return -1;
+        i = g->n++;
+        g->all[i] = (ftk_guess){.token = token,
+                                .parent = (int16_t)parent,
+                                .depth = (int16_t)(g->all[parent].depth + 1),
+                                .row = -1,
+                                .rate = {-1, -1, -1, -1}};
+    }
+    ftk_guess *const c = &g->all[i];
+    c->rate[source] = (int16_t)rate;
+    const float worth = g->all[parent].worth * ftk_rate_get(&g->rates[rate]);
+    if (worth > c->worth) c->worth = worth;
+    return i;
+}
+
+void ftk_guesses_add_match(ftk_guesses *g, const ftk_suffix *s, const int32_t *history, size_t n,
+                           int source, int rate)
+{
+    int32_t chain[CHAIN];
+    const ftk_match m = ftk_suffix_longest(s);
+    if (m.length == 0) return;
+    const int most = ftk_suffix_follow(history, n, m.recent, chain, CHAIN);
+    int at = 0;
+    for (int i = 0; i < most && at >= 0; i++)
+        at = ftk_guesses_add(g, at, chain[i], source, rate + ftk_match_class(m.length + i));
+}
+
+int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, int most,
+                     int *chosen)
+{
+    int n = 0;
+    for (int i = 0; i < g->n; i++) {
+        if (g->all[i].depth != depth || g->all[i].worth < least) continue;
+        if (linked && depth > 0 && g->all[g->all[i].parent].row < 0) continue;
+        int at = n < most ? n++ : most;
+        while (at > 0 && g->all[chosen[at - 1]].worth < g->all[i].worth) {
+            if (at < most) chosen[at] = chosen[at - 1];
+            at--;
+        }
+        if (at < most) chosen[at] = i;
+    }
+    return n;
+}
+
+void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)
+{
+    ftk_rates_fade(g->rates, (size_t)g->n_rates);
+    int at = 0;
+    for (size_t d = 0; d < n && at >= 0; d++) {
+        for (int i = at + 1; i < g->n; i++) {
+            const ftk_guess *c = &g->all[i];
+            if (c->parent != at) continue;
+            for (int from = 0; from < FTK_SOURCES; from++)
+                if (c->rate[from] >= 0)
+                    ftk_rate_see(&g->rates[c->rate[from]], c->token == truth[d]);
+        }
+        at = ftk_guesses_child(g, at, truth[d]);
+    }
+}
+
+/* ---- the tree */
+
+static void push_children(const ftk_guesses *g, ftk_heap *heap, int parent, int node)
+{
+    for (int i = parent + 1; i < g->n; i++)
+        if (g->all[i].parent == parent)
+            ftk_heap_push(heap, (ftk_candidate){.value = g->all[i].worth,
+                                                .token = g->all[i].token,
+                                                .parent = (int16_t)node,
+                                                .slot = (int16_t)i});
+}
+
+/* A node that two sources made worth more than its parent's share is no better than its parent. */
+void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree)
+{
+    ftk_heap heap = {.cap = g->cap, .items = g->heap};
+    push_children(g, &heap, 0, 0);
+    for (ftk_candidate c;
+         tree->n <= budget && tree->n < FTK_MAX_NODES && ftk_heap_pop(&heap, &c);) {
+        const float above = tree->prob[c.parent];
+        const int node = ftk_tree_add(tree, c.parent, c.token, c.value < above ? c.value : above);
+        push_children(g, &heap, c.slot, node);
+    }
+}
+
+/* ---- logits */
+
+static int8_t bin_of(float p)
+{
+    static const float from[FTK_LIKELY_BINS - 1] = {0.9f, 0.7f, 0.5f, 0.3f, 0.15f, 0.07f, 0.03f};
+    int8_t bin = 0;
+    while (bin < FTK_LIKELY_BINS - 1 && p < from[bin]) bin++;
+    return bin;
+}
+
+int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
+{
+    const int n_best = ftk_top_k(logits, n, most, best);
+    const float top = logits[best[0]];
+    float sum = 0;
+    for (int i = 0; i < n; i++) sum += ftk_exp_below(logits[i] - top);
+    if (!(sum > 0)) return 0;
+    for (int i = 0; i < n_best; i++) bin[i] = bin_of(ftk_exp_below(logits[best[i]] - top) / sum);
+    return n_best;
+}
+
+float ftk_likely_prior(int bin)
+{
+    static const float prior[FTK_LIKELY_BINS] = {0.93f, 0.75f, 0.55f,  0.37f,
+                                                 0.2f,  0.1f,  0.045f, 0.01f};
+    return prior[bin];
+}

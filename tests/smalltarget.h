@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What tests of trained drafters share: a target that is small enough to compute again, with matrices of
+ * floats and products in double; keys of a file; and the whole on the demo model. */
+#ifndef FTK_TESTS_SMALLTARGET_H
+#define FTK_TESTS_SMALLTARGET_H
+
+#include "support.h"
+
+#include "base/mem.h"
+#include "drafters/drafter.h"
+#include "engine/session.h"
+#include "onebad.h"
+
+enum { D = 8, V = 24, N_CTX = 200 };
+
+static float embeddings[V][D];
+
+static inline float noise(uint32_t *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return (float)(*state >> 8) / (1 << 24) - 0.5f;
+}
+
+static inline void embed(void *ctx, int n, const int32_t *tokens, float *x)
+{
+    (void)ctx;
+    for (int i = 0; i < n; i++) memcpy(x + i * D, embeddings[tokens[i]], sizeof embeddings[0]);
+}
+
+static inline void multiply(void *ctx, const ftk_mat *w, int n, const float *x, float *y)
+{
+    (void)ctx;
+    const float *m = w->data;
+    for (int r = 0; r < n; r++)
+        for (int o = 0; o < w->n_out; o++) {
+            double sum = 0;
+            for (int i = 0; i < w->n_in; i++)
+                sum += (double)m[o * w->n_in + i] * x[r * w->n_in + i];
+            y[r * w->n_out + o] = (float)sum;
+        }
+}
+
+/* A file that holds nothing but whole numbers. */
+static inline ftk_gguf *keys_only(int n, const char *const *keys, const uint32_t *values)
+{
+    char path[] = "drafter-keys-XXXXXX";
+    gw w;
+    gw_init(&w);
+    for (int i = 0; i < n; i++) gw_u32(&w, keys[i], values[i]);
+    const gw_bytes all = gw_finish(&w);
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, all.p, all.n) == (ssize_t)all.n);
+    close(fd);
+    ftk_gguf *g;
+    assert_int_equal(ftk_gguf_open(&g, path, NULL), FTK_OK);
+    unlink(path);
+    free(all.p);
+    gw_free(&w);
+    return g;
+}
+
+static inline void *open_small(const ftk_drafter_ops *ops, const ftk_target *target,
+                               const ftk_weights *w, const unsigned *flags)
+{
+    static const ftk_host none;
+    void *s = ftk_alloc(&none, 1, ops->state_size);
+    const ftk_drafter_env env = {.host = &none,
+                                 .n_vocab = V,
+                                 .n_ctx = N_CTX,
+                                 .test = (void *)flags,
+                                 .target = target,
+                                 .weights = w};
+    assert_int_equal(ops->init(s, &env), FTK_OK);
+    return s;
+}
+
+static inline void close_small(const ftk_drafter_ops *ops, void *s)
+{
+    static const ftk_host none;
+    ops->free(s, &none);
+    ftk_release(&none, s);
+}
+
+/* init() with each allocation failing once. */
+static inline int fail_each_allocation(const ftk_drafter_ops *ops, const ftk_target *target,
+                                       const ftk_weights *w)
+{
+    counting count = {.failing = true};
+    const ftk_host host = {&count, count_alloc, count_free, count_log};
+    void *s = calloc(1, ops->state_size);
+    ftk_err err = FTK_ERR_NOMEM;
+    int failed = 0;
+    for (; err == FTK_ERR_NOMEM; failed++) {
+        count.left = failed;
+        const ftk_drafter_env env = {
+            .host = &host, .n_vocab = V, .n_ctx = N_CTX, .target = target, .weights = w};
+        err = ops->init(s, &env);
+        ops->free(s, &host);
+        assert_int_equal(count.live, 0);
+    }
+    assert_int_equal(err, FTK_OK);
+    free(s);
+    return failed;
+}
+
+/* Writes what gw holds; then it is empty. */
+static inline void write_file(gw *w, const char *path)
+{
+    const gw_bytes all = gw_finish(w);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(all.p, 1, all.n, f), all.n);
+    fclose(f);
+    free(all.p);
+    gw_free(w);
+}
+
+/* With the drafter the text is that of plain decoding, hot and cold, with small and large drafts. */
+static inline void check_text(ftk_engine *e, const ftk_drafter_ops *ops, unsigned flags)
+{
+    enum { N = 60 };
+    ftk_session_config cfg;
+    ftk_session_config_init(&cfg);
+    cfg.sampling.seed = 3;
+    cfg.ignore_end = true;
+    for (int hot = 0; hot < 2; hot++)
+        for (cfg.budget = 4; cfg.budget <= 36; cfg.budget += 32) {
+            int32_t want[N], got[N], prompt[64];
+            size_t n;
+            const char *text = "Tell me a story about a king and his dog.";
+            assert_int_equal(
+                ftk_tokenize(e->model, text, strlen(text), FTK_TOK_BOS, prompt, 64, &n), FTK_OK);
+            cfg.sampling.temperature = hot ? 0.8f : 0;
+            for (int which = 0; which < 2; which++) {
+                ftk_session *s;
+                assert_int_equal(
+                    ftk_session_open_with(&s, e, &cfg, which ? ops : NULL, which ? &flags : NULL),
+                    FTK_OK);
+                assert_int_equal(ftk_session_append(s, prompt, n), FTK_OK);
+                assert_int_equal(take(s, N, which ? got : want), N);
+                ftk_stats st;
+                ftk_session_get_stats(s, &st);
+                if (which) assert_true(st.drafted > 0);
+                ftk_session_free(s);
+            }
+            assert_memory_equal(got, want, sizeof want);
+        }
+}
+
+#endif
