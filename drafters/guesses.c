@@ -33,9 +33,9 @@ void ftk_guesses_begin(ftk_guesses *g, int32_t root)
 
 int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token)
 {
-    for (int i = parent + 1; i < g->n; i++)
-        if (g->all[i].parent == parent && g->all[i].token == token) return i;
-    return -1;
+    int i = g->all[parent].first;
+    while (i && g->all[i].token != token) i = g->all[i].next;
+    return i ? i : -1;
 }
 
 int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int source, int rate)
@@ -49,6 +49,12 @@ int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int source, int r
                                 .depth = (int16_t)(g->all[parent].depth + 1),
                                 .row = -1,
                                 .rate = {-1, -1, -1, -1}};
+        ftk_guess *const above = &g->all[parent];
+        if (above->first)
+            g->all[above->last].next = (int16_t)i;
+        else
+            above->first = (int16_t)i;
+        above->last = (int16_t)i;
     }
     ftk_guess *const c = &g->all[i];
     c->rate[source] = (int16_t)rate;
@@ -91,9 +97,8 @@ void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)
     ftk_rates_fade(g->rates, (size_t)g->n_rates);
     int at = 0;
     for (size_t d = 0; d < n && at >= 0; d++) {
-        for (int i = at + 1; i < g->n; i++) {
+        for (int i = g->all[at].first; i; i = g->all[i].next) {
             const ftk_guess *c = &g->all[i];
-            if (c->parent != at) continue;
             for (int from = 0; from < FTK_SOURCES; from++)
                 if (c->rate[from] >= 0)
                     ftk_rate_see(&g->rates[c->rate[from]], c->token == truth[d]);
@@ -106,12 +111,11 @@ void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)
 
 static void push_children(const ftk_guesses *g, ftk_heap *heap, int parent, int node)
 {
-    for (int i = parent + 1; i < g->n; i++)
-        if (g->all[i].parent == parent)
-            ftk_heap_push(heap, (ftk_candidate){.value = g->all[i].worth,
-                                                .token = g->all[i].token,
-                                                .parent = (int16_t)node,
-                                                .slot = (int16_t)i});
+    for (int i = g->all[parent].first; i; i = g->all[i].next)
+        ftk_heap_push(heap, (ftk_candidate){.value = g->all[i].worth,
+                                            .token = g->all[i].token,
+                                            .parent = (int16_t)node,
+                                            .slot = (int16_t)i});
 }
 
 /* A node that two sources made worth more than its parent's share is no better than its parent. */

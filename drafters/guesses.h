@@ -23,6 +23,7 @@ enum {
 typedef struct ftk_guess {
     int32_t token;
     int16_t parent;            /* guess; that of the root is -1 */
+    int16_t first, last, next; /* child, child, sibling in the order they were added; 0: none */
     int16_t depth;             /* of the root 0 */
     int16_t row;               /* the family's own, -1 at first */
     int16_t rate[FTK_SOURCES]; /* -1: that source did not name it */

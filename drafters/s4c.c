@@ -13,9 +13,10 @@
  *
  * for the node's children. All nodes of a depth go through one product.
  *
- * The tree: a node is worth the product of its path's probabilities. Of each depth the best WIDTH nodes
- * get children, CHOICES each, as long as a path is worth FLOOR; of all candidates the best are drafted.
- * A head's probability counts as what guesses of its size were worth so far (guesses.h).
+ * The tree: a node is worth the product of its path's probabilities. Of each depth the best nodes, at
+ * most WIDTH, get children, CHOICES each; of all candidates the best are drafted. A head's probability
+ * counts as what guesses of its size were worth so far (guesses.h). A head runs for as many nodes as it
+ * is worth running for: the tokens expected of it must take longer to say without it than it runs.
  *
  * Continuous: the accepted path's last feature is the next g_0, nothing is computed again. What the model
  * said behind the best rejected node, which stood where the new root stands, and what was drafted below
@@ -29,6 +30,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/sampler.h"
 #include "drafters/drafter.h"
@@ -42,7 +44,8 @@ enum {
     MOST = 1 + 16 + 2 * KEPT + MOST_HEADS * WIDTH * CHOICES, /* candidates, with the root */
 };
 
-static const float floor_worth = 0.1f; /* FLOOR */
+static const float floor_worth = 0.02f;  /* of a node that gets children */
+static const double token_worth = 0.75; /* of a plain step: drafted tokens are cheaper than that */
 static const float norm_eps = 1e-6f;
 
 typedef enum source { HEAD, MATCH, REJECTED, UNVERIFIED } source;
@@ -52,7 +55,8 @@ enum {
     HEAD_AT = 0, /* [MOST_HEADS][FTK_LIKELY_BINS] */
     MATCH_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS,
     KEPT_AT = MATCH_AT + FTK_MATCH_CLASSES, /* [REJECTED, UNVERIFIED][KEPT] */
-    RATES = KEPT_AT + 2 * KEPT,
+    BEST_AT = KEPT_AT + 2 * KEPT,           /* [MOST_HEADS] how often a head's best choice is right */
+    RATES = BEST_AT + MOST_HEADS,
 };
 
 typedef struct kept {
@@ -71,7 +75,9 @@ typedef struct s4c {
     size_t asked;      /* the candidates are an open prediction of what follows text[0..asked) */
     kept kept[2];      /* as of feature_of */
     ftk_rate rates[RATES];
+    double took[WIDTH]; /* seconds of a head for so many nodes and one, smoothed; 0: not known */
     ftk_guesses guesses;
+    int32_t best[MOST_HEADS][WIDTH]; /* a head's best choice for each node it ran for */
     float *feature;       /* [n_embd] */
     float *g[2];          /* [WIDTH][n_embd] of a depth and of the one before */
     float *z, *e, *u, *v; /* [WIDTH][2 n_embd], [WIDTH][n_embd] each */
@@ -109,6 +115,7 @@ static void init_rates(ftk_rate *r)
     for (int c = 0; c < FTK_MATCH_CLASSES; c++) ftk_rate_init(&r[MATCH_AT + c], ftk_match_prior(c));
     for (int i = 0; i < 2 * KEPT; i++)
         ftk_rate_init(&r[KEPT_AT + i], 0.15f / (float)(i % KEPT + 1));
+    for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[BEST_AT + i], 0.5f);
 }
 
 static void suggest_kept(s4c *s)
@@ -155,9 +162,56 @@ static void suggest_children(s4c *s, int node, int head, const float *logits)
     int8_t bin[CHOICES];
     const int most = s->flags & FTK_S4C_CHAIN ? 1 : CHOICES;
     const int n = ftk_likely(logits, s->weights->n_head, most, best, bin);
-    for (int i = 0; i < n; i++)
-        ftk_guesses_add(&s->guesses, node, s->weights->vocab ? s->weights->vocab[best[i]] : best[i],
-                        HEAD, HEAD_AT + head * FTK_LIKELY_BINS + bin[i]);
+    s->best[head][s->guesses.all[node].row] = -1;
+    for (int i = 0; i < n; i++) {
+        const int32_t token = s->weights->vocab ? s->weights->vocab[best[i]] : best[i];
+        ftk_guesses_add(&s->guesses, node, token, HEAD, HEAD_AT + head * FTK_LIKELY_BINS + bin[i]);
+        if (i == 0) s->best[head][s->guesses.all[node].row] = token;
+    }
+}
+
+/* Seconds of a head for n nodes: of a number not seen yet, as of the next smaller one that was. */
+static double head_seconds(const s4c *s, int n)
+{
+    int known = n;
+    while (known > 1 && s->took[known - 1] == 0) known--;
+    return s->took[known - 1] * (n + 2) / (known + 2);
+}
+
+/* The probability that a node is right and none of its candidates is. */
+static float open_worth(const s4c *s, int node)
+{
+    const ftk_guess *const all = s->guesses.all;
+    float most = 0;
+    for (int i = all[node].first; i; i = all[i].next)
+        if (all[i].worth > most) most = all[i].worth;
+    return all[node].worth - most;
+}
+
+/* For how many of the chosen nodes, the best first, the head is worth running. */
+static int worth_running(const s4c *s, int head, int n, const int *chosen)
+{
+    const double right = ftk_rate_get(&s->rates[BEST_AT + head]);
+    const double token = token_worth * s->target->seconds(s->target->ctx, 0, 1);
+    double tokens = 0, most = 0;
+    int best = 0;
+    for (int i = 0; i < n; i++) {
+        tokens += right * open_worth(s, chosen[i]);
+        const double gain = tokens * token - head_seconds(s, i + 1);
+        if (gain > most) {
+            most = gain;
+            best = i + 1;
+        }
+    }
+    return best;
+}
+
+static void time_head(s4c *s, int n, double seconds)
+{
+    double *const took = &s->took[n - 1];
+    if (*took == 0) *took = seconds;
+    if (seconds > 4 * *took) seconds = 4 * *took; /* another program had the core */
+    *took += 0.2 * (seconds - *took);
 }
 
 static void run_heads(s4c *s)
@@ -166,13 +220,16 @@ static void run_heads(s4c *s)
     const int most = s->flags & FTK_S4C_CHAIN ? 1 : WIDTH;
     for (int head = 0; head < s->n_heads; head++) {
         int chosen[WIDTH];
-        const int n = ftk_guesses_best(&s->guesses, head, floor_worth, true, most, chosen);
+        int n = ftk_guesses_best(&s->guesses, head, floor_worth, true, most, chosen);
+        n = worth_running(s, head, n, chosen);
         if (n == 0) return;
+        const double start = ftk_now();
         run_head(s, head, n, chosen);
         for (int i = 0; i < n; i++) {
             s->guesses.all[chosen[i]].row = (int16_t)i;
             suggest_children(s, chosen[i], head, s->logits + (size_t)i * n_head);
         }
+        time_head(s, n, ftk_now() - start);
         float *const before = s->g[0];
         s->g[0] = s->g[1];
         s->g[1] = before;
@@ -202,9 +259,21 @@ static void keep_unverified(s4c *s, const int32_t *truth, int n)
     int at = 0;
     for (int i = 0; i < n && at >= 0; i++) at = ftk_guesses_child(&s->guesses, at, truth[i]);
     if (at <= 0) return;
-    for (int i = at + 1; i < s->guesses.n && s->kept[1].n < KEPT; i++)
-        if (s->guesses.all[i].parent == at)
-            s->kept[1].token[s->kept[1].n++] = s->guesses.all[i].token;
+    const ftk_guess *const all = s->guesses.all;
+    for (int i = all[at].first; i && s->kept[1].n < KEPT; i = all[i].next)
+        s->kept[1].token[s->kept[1].n++] = all[i].token;
+}
+
+/* Of each head that ran for a node of the true path, whether its best choice came. */
+static void see_heads(s4c *s, const int32_t *truth, int n)
+{
+    int at = 0;
+    for (int i = 0; i < n && i < s->n_heads && at >= 0; i++) {
+        const int row = s->guesses.all[at].row;
+        if (row < 0) return;
+        ftk_rate_see(&s->rates[BEST_AT + i], s->best[i][row] == truth[i]);
+        at = ftk_guesses_child(&s->guesses, at, truth[i]);
+    }
 }
 
 /* ------------------------------------------------------------------ the drafter */
@@ -281,6 +350,7 @@ static void s4c_learn(void *state, const int32_t *history, size_t n, const ftk_t
     if (s->asked == n) {
         keep_rejected(s, tree, verdict, rows);
         keep_unverified(s, verdict->token, emitted);
+        see_heads(s, verdict->token, emitted);
         ftk_guesses_settle(&s->guesses, verdict->token, (size_t)emitted);
         s->asked = 0;
     }

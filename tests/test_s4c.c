@@ -13,7 +13,15 @@ static float output[V][D], in[HEADS][D][2 * D], body[HEADS][D][D];
 static ftk_mat mats[2 * HEADS + 1];
 static ftk_weight items[2 * HEADS];
 
+/* Passes so slow that every head is worth running. */
+static double seconds(void *ctx, int layer, int rows)
+{
+    (void)ctx, (void)layer, (void)rows;
+    return 1e6;
+}
+
 static const ftk_target target = {
+    .seconds = seconds,
     .n_vocab = V, .n_embd = D, .n_layer = 1, .embed = embed, .multiply = multiply};
 
 /* Keys are read from a file that holds nothing else. */
