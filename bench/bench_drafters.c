@@ -90,6 +90,7 @@ static const method drafters[] = {
     {.label = "jacobi, fitted tree", .drafter = "jacobi", .budget = -1},
     {.label = "jacobi, 7 nodes", .drafter = "jacobi", .budget = 7},
     {.label = "lookup", .drafter = "lookup", .budget = -1},
+    {.label = "recycle", .drafter = "recycle", .budget = -1},
     {.label = "s4c", .drafter = "s4c", .budget = -1},
     {.label = "firp", .drafter = "firp", .budget = -1},
     {.label = "auto", .drafter = "auto", .budget = -1},

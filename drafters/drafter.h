@@ -25,12 +25,13 @@ typedef struct ftk_drafter_env {
                                    as the drafter */
 } ftk_drafter_env;
 
-/* What a drafter wants to see of every pass that gives logits, and a pass does not give for nothing.
- * With one of these learn() is called after plain steps too, and when a prompt has been read, with
+/* What a drafter wants to see of every pass that gives logits, not of those alone that verified its own
+ * tree. With one of these learn() is called after plain steps too, and when a prompt has been read, with
  * a tree that is the root alone. */
 enum {
     FTK_WANT_FEATURES = 1,
     FTK_WANT_STATES = 2, /* behind the layer that state_layer() names */
+    FTK_WANT_LOGITS = 4,
 };
 
 /* Rows of the pass that verified a tree: row i at node i. */
@@ -79,6 +80,7 @@ typedef struct ftk_drafter_ops {
 
 extern const ftk_drafter_ops ftk_drafter_jacobi;
 extern const ftk_drafter_ops ftk_drafter_lookup;
+extern const ftk_drafter_ops ftk_drafter_recycle;
 /* Trained: they need a file. */
 extern const ftk_drafter_ops ftk_drafter_s4c;
 extern const ftk_drafter_ops ftk_drafter_firp;

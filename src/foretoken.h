@@ -393,7 +393,7 @@ typedef struct ftk_session ftk_session;
 
 typedef struct ftk_session_config {
     size_t size;
-    const char *drafter;  /* "auto" (default), "none", "jacobi", "lookup", "s4c", "firp" */
+    const char *drafter;  /* "auto" (default), "none", "jacobi", "lookup", "recycle", "s4c", "firp" */
     const char *verifier; /* "exact" (default), "reject", "traversal", "typical" */
     int budget;           /* most drafted nodes a step, 0..127; -1: the cost model decides */
     ftk_tree_shape shape;

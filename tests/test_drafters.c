@@ -446,9 +446,10 @@ static void test_list(void **state)
     (void)state;
     assert_ptr_equal(ftk_drafter_list[0], &ftk_drafter_jacobi);
     assert_ptr_equal(ftk_drafter_list[1], &ftk_drafter_lookup);
-    assert_ptr_equal(ftk_drafter_list[2], &ftk_drafter_s4c);
-    assert_ptr_equal(ftk_drafter_list[3], &ftk_drafter_firp);
-    assert_null(ftk_drafter_list[4]);
+    assert_ptr_equal(ftk_drafter_list[2], &ftk_drafter_recycle);
+    assert_ptr_equal(ftk_drafter_list[3], &ftk_drafter_s4c);
+    assert_ptr_equal(ftk_drafter_list[4], &ftk_drafter_firp);
+    assert_null(ftk_drafter_list[5]);
     assert_string_equal(ftk_drafter_jacobi.name, "jacobi");
     assert_string_equal(ftk_drafter_lookup.name, "lookup");
 }

@@ -46,7 +46,7 @@ const char *cli_command_name(cli_command command);
  * error and returns false. */
 bool cli_options_parse(cli_options *o, cli_command command, int argc, char **argv);
 
-/* "auto, none, jacobi, lookup, s4c or firp", in buf. */
+/* "auto, none, jacobi, lookup, recycle, s4c or firp", in buf. */
 const char *cli_name_list(const char *const *names, char *buf, size_t cap);
 
 /* The list of commands, and the options of one. */

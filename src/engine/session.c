@@ -23,7 +23,8 @@ void ftk_session_config_init(ftk_session_config *cfg)
 
 const char *const *ftk_drafters(void)
 {
-    static const char *const names[] = {"auto", "none", "jacobi", "lookup", "s4c", "firp", NULL};
+    static const char *const names[] = {"auto", "none",    "jacobi", "lookup",
+                                        "recycle", "s4c", "firp", NULL};
     return names;
 }
 
