@@ -109,6 +109,19 @@ static ftk_err turn(chat *c, const char *text)
 
 /* ---- commands */
 
+/* With `auto`: who had the turn how often, and what it came to. */
+static void say_drafters(const chat *c)
+{
+    enum { MOST = 16 };
+    ftk_drafter_stats d[MOST];
+    const size_t n = ftk_session_drafter_stats(c->w.session, d, MOST);
+    for (size_t i = 0; n > 1 && i < n; i++)
+        if (d[i].steps > 0)
+            fprintf(stderr, "%-9s %llu steps, %llu tokens; of late %.2f times as fast as plain\n",
+                    d[i].name, (unsigned long long)d[i].steps, (unsigned long long)d[i].emitted,
+                    d[i].speed);
+}
+
 static void say_totals(const chat *c)
 {
     ftk_stats s;
@@ -128,6 +141,7 @@ static void say_totals(const chat *c)
             (unsigned long long)s.drafted, (unsigned long long)s.accepted,
             100 * s.draft_seconds / seconds, 100 * s.forward_seconds / seconds,
             100 * s.judge_seconds / seconds);
+    say_drafters(c);
 }
 
 static void command_help(chat *c, const char *arg)
