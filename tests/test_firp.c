@@ -209,6 +209,49 @@ static void test_retrieval(void **state)
     ftk_gguf_free(file);
 }
 
+/* Upper layers are not run for drafts that never bring anything in, but now and then, nor where the text
+ * that repeats promises more. */
+static void test_worth(void **state)
+{
+    (void)state;
+    enum { STEPS = 150 };
+    ftk_gguf *file = keys(LAYER, OFFSETS);
+    const ftk_weights w = small_weights(file, true);
+    void *s = start(&w, FTK_FIRP_NO_RETRIEVAL);
+    int32_t all[N_CTX];
+    float states[1][D];
+    fill_states(states, 1);
+    for (int i = 0; i < N_CTX; i++) all[i] = i % 9;
+    for (int again = 0; again < 2; again++) {
+        asked.runs = 0;
+        ftk_drafter_firp.reset(s, all, 1);
+        for (size_t n = 1; n <= STEPS; n++) {
+            ftk_tree t;
+            ftk_tree_init(&t, all[n - 1]);
+            ftk_drafter_firp.propose(s, all, n, 0, &t);
+            const ftk_verdict v = {.token = {all[n]}};
+            ftk_drafter_firp.learn(s, all, n, &t, &v, &(ftk_rows){.states = states[0]});
+        }
+        if (again)
+            assert_in_range(asked.runs, 1, STEPS / 5);
+        else
+            assert_in_range(asked.runs, 50, STEPS - 20);
+    }
+    close_small(&ftk_drafter_firp, s);
+    s = start(&w, 0);
+    asked.runs = 0;
+    for (size_t n = 1; n <= 40; n++) {
+        ftk_tree t;
+        ftk_tree_init(&t, all[n - 1]);
+        ftk_drafter_firp.propose(s, all, n, 16, &t);
+        const ftk_verdict v = {.token = {all[n]}};
+        ftk_drafter_firp.learn(s, all, n, &t, &v, &(ftk_rows){.states = states[0]});
+    }
+    assert_in_range(asked.runs, 5, 15); /* until the text came round */
+    close_small(&ftk_drafter_firp, s);
+    ftk_gguf_free(file);
+}
+
 /* ---- the fused schedule */
 
 /* The root, its children 7 (0.6) and 8 (0.1), 7's child 9 (0.5): 0.5 that 9 is the last, 0.3 that the
@@ -463,10 +506,15 @@ static void test_room(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_states),    cmocka_unit_test(test_tree),
-        cmocka_unit_test(test_retrieval), cmocka_unit_test(test_which_join),
-        cmocka_unit_test(test_fused),     cmocka_unit_test(test_file),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_text_is_the_models),
+        cmocka_unit_test(test_states),
+        cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_retrieval),
+        cmocka_unit_test(test_worth),
+        cmocka_unit_test(test_which_join),
+        cmocka_unit_test(test_fused),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_text_is_the_models),
         cmocka_unit_test(test_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
