@@ -389,8 +389,8 @@ static void check_known(const ftk_model *small)
 
 /* ---- a drafter's file */
 
-/* Maps from states to states, as FIRP's are. */
-static const matrix map = {"", STREAM_IN, STREAM_OUT, NOISE, ZEROS};
+/* Maps from states to states, as FIRP's are. What they read was not normed: copies are not 0 there. */
+static const matrix map = {"", STREAM_IN, STREAM_OUT, ZEROS, ZEROS};
 
 /* The large model's layer behind which the state is the one behind the small one's layer. */
 static int large_layer(const job *j, int small)

@@ -44,7 +44,7 @@ enum {
     MOST_OFFSETS = 8,
     WIDTH = 10,
     MOST = 1 + 16 + MOST_OFFSETS * WIDTH * FTK_LIKELY, /* candidates, with the root */
-    ALWAYS = 4,                                        /* nodes, with FTK_FIRP_FUSED */
+    FOUR = 4,
 };
 
 static const float floor_worth = 0.05f; /* of a node that gets children */
@@ -209,6 +209,13 @@ static float expected(const ftk_guesses *g)
     return sum;
 }
 
+static bool split_pays(const firp *s)
+{
+    const ftk_target *const t = s->target;
+    return !(s->flags & FTK_FIRP_NO_SPLIT) && worth_of_split(s, expected(&s->guesses)) > 0 &&
+           t->seconds(t->ctx, s->layer, s->n_offsets) <= t->allowance(t->ctx);
+}
+
 static void see(double *average, double now)
 {
     *average += 0.05 * (now - *average);
@@ -283,17 +290,18 @@ static int firp_append(void *state, const ftk_tree *tree, int most, int16_t *nod
     const ftk_target *const t = s->target;
     const int k = s->n_offsets;
     s->n_nodes = 0;
-    if (s->flags & FTK_FIRP_SPLIT) return 0;
+    if (s->flags & FTK_FIRP_NO_FUSED) return 0;
     float last[FTK_MAX_NODES];
     for (int i = 0; i < tree->n; i++) last[i] = tree->prob[i];
     for (int i = 1; i < tree->n; i++) last[tree->parent[i]] -= tree->prob[i];
-    const double worth = worth_of_fused(s);
+    const double worth = worth_of_fused(s), before = t->seconds(t->ctx, s->layer, tree->n);
+    const double allowed = t->allowance(t->ctx);
     for (int rows = tree->n; rows + k <= tree->n + most && s->n_nodes < tree->n; rows += k) {
         const int i = likeliest_last(last, tree->n);
-        const bool always = s->flags & FTK_FIRP_FUSED && s->n_nodes < ALWAYS;
-        const double adds =
-            t->seconds(t->ctx, s->layer, rows + k) - t->seconds(t->ctx, s->layer, rows);
-        if (!always && (double)last[i] * worth <= adds) break;
+        const bool joins = s->flags & FTK_FIRP_FOUR_JOIN && s->n_nodes < FOUR;
+        const double with = t->seconds(t->ctx, s->layer, rows + k);
+        const double adds = with - t->seconds(t->ctx, s->layer, rows);
+        if (!joins && ((double)last[i] * worth <= adds || with - before > allowed)) break;
         for (int j = 0; j < k; j++) node[s->n_nodes * k + j] = (int16_t)i;
         s->node[s->n_nodes++] = (int16_t)i;
         last[i] = -1;
@@ -355,8 +363,7 @@ static void firp_propose(void *state, const int32_t *history, size_t n, int budg
     ftk_guesses_begin(&s->guesses, history[n - 1]);
     if (!(s->flags & FTK_FIRP_NO_RETRIEVAL))
         ftk_guesses_add_match(&s->guesses, &s->suffix, history, n, MATCH, MATCH_AT);
-    if (s->ahead_of != n && s->state_of == n && worth_of_split(s, expected(&s->guesses)) > 0)
-        run_split(s, history[n - 1], n);
+    if (s->ahead_of != n && s->state_of == n && split_pays(s)) run_split(s, history[n - 1], n);
     if (s->ahead_of == n) add_ahead(s);
     s->asked = n;
     ftk_guesses_plant(&s->guesses, budget, tree);

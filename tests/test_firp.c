@@ -20,6 +20,7 @@ static struct {
     float x[SEEN][D];
     float logits[SEEN][V];
     double base, row; /* seconds of a pass: base + row * rows */
+    double allowed;
 } asked;
 
 static const float *run_above(void *ctx, int layer, int n, const float *x)
@@ -38,13 +39,20 @@ static double seconds(void *ctx, int layer, int rows)
     return (asked.base + asked.row * rows) * (LAYERS - layer) / LAYERS;
 }
 
+static double allowance(void *ctx)
+{
+    (void)ctx;
+    return asked.allowed;
+}
+
 static const ftk_target target = {.n_vocab = V,
                                   .n_embd = D,
                                   .n_layer = LAYERS,
                                   .embed = embed,
                                   .multiply = multiply,
                                   .run_above = run_above,
-                                  .seconds = seconds};
+                                  .seconds = seconds,
+                                  .allowance = allowance};
 
 static ftk_gguf *keys(uint32_t layer, uint32_t offsets)
 {
@@ -76,6 +84,7 @@ static ftk_weights small_weights(const ftk_gguf *file, bool tokens)
     }
     memset(&asked, 0, sizeof asked);
     asked.base = 1;
+    asked.allowed = 100;
     return (ftk_weights){
         .path = "small", .file = file, .n = tokens ? 2 * OFFSETS : OFFSETS, .items = items};
 }
@@ -278,7 +287,7 @@ static void test_which_join(void **state)
         int n;
     } cases[] = {
         {0, 100, 0, 4},
-        {0, 100, FTK_FIRP_SPLIT, 0},
+        {0, 100, FTK_FIRP_NO_FUSED, 0},
         {0, 3 * OFFSETS + 2, 0, 3},
         {0, 2, 0, 0},
         {0.2, 100, 0, 1},
@@ -286,7 +295,7 @@ static void test_which_join(void **state)
         {0.04, 100, 0, 2},
         {0.03, 100, 0, 4},
         {1, 100, 0, 0},
-        {9, 100, FTK_FIRP_FUSED, 4},
+        {9, 100, FTK_FIRP_FOUR_JOIN, 4},
     };
     static const int16_t order[] = {2, 0, 1, 3};
     ftk_gguf *file = keys(LAYER, OFFSETS);
@@ -448,8 +457,8 @@ static void test_text_is_the_models(void **state)
         assert_int_equal(ftk_engine_add_drafter(e, path), FTK_OK);
         assert_true(ftk_engine_has_drafter(e, "firp"));
         check_text(e, &ftk_drafter_firp, 0);
-        check_text(e, &ftk_drafter_firp, FTK_FIRP_SPLIT);
-        check_text(e, &ftk_drafter_firp, FTK_FIRP_FUSED);
+        check_text(e, &ftk_drafter_firp, FTK_FIRP_NO_FUSED);
+        check_text(e, &ftk_drafter_firp, FTK_FIRP_NO_SPLIT | FTK_FIRP_FOUR_JOIN);
         ftk_engine_free(e);
         unlink(path);
     }
@@ -468,7 +477,7 @@ static void test_room(void **state)
     write_repeating(path, m, true);
     ftk_engine *e = open_engine(m, 1, 128, FTK_TYPE_F16);
     assert_int_equal(ftk_engine_add_drafter(e, path), FTK_OK);
-    unsigned flags = FTK_FIRP_FUSED;
+    unsigned flags = FTK_FIRP_FOUR_JOIN;
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
     cfg.budget = 8;

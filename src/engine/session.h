@@ -56,6 +56,7 @@ struct ftk_session {
     int n_joined; /* rows of the drafter that join the tree's pass, and their nodes */
     int16_t joined[FTK_MAX_NODES];
     double join_seconds; /* what those of the last pass cost: part of the next draft's price */
+    double spent;        /* seconds that the present draft took */
     ftk_verdict verdict;
     double draft_seconds; /* what proposing costs, smoothed */
     double credit;        /* what drafts may still lose, in plain steps: see settle_credit() */
@@ -63,6 +64,8 @@ struct ftk_session {
     ftk_stats stats;
 };
 
+/* The cost model decides how many nodes are drafted. */
+bool ftk_session_sizes_itself(const ftk_session *s);
 /* What drafters may use of the model; s outlives it. */
 void ftk_target_init(ftk_target *t, ftk_session *s);
 /* Which part of all weights that a pass reads is read from this layer on. */

@@ -32,7 +32,7 @@ static bool reading(const ftk_session *s)
     return s->n_tokens - (size_t)s->kv.len > 1;
 }
 
-static bool sizes_itself(const ftk_session *s)
+bool ftk_session_sizes_itself(const ftk_session *s)
 {
     return s->cfg.budget < 0 && s->cfg.shape == FTK_TREE_FITTED;
 }
@@ -41,7 +41,7 @@ static bool sizes_itself(const ftk_session *s)
 static int ceiling(const ftk_session *s)
 {
     int most = s->cfg.budget < 0 ? FTK_MAX_NODES - 1 : s->cfg.budget;
-    if (sizes_itself(s) && most > s->reach) most = s->reach;
+    if (ftk_session_sizes_itself(s) && most > s->reach) most = s->reach;
     const int room = s->n_ctx - (int)s->n_tokens;
     if (most > room) most = room;
     return s->limit > 1 ? most : 0;
@@ -51,21 +51,21 @@ static int ceiling(const ftk_session *s)
 static double stake(const ftk_session *s, int nodes)
 {
     const ftk_cost *c = &s->engine->cost;
-    return (ftk_cost_at(c, nodes + 1) + s->draft_seconds) / ftk_cost_at(c, 1) - 1;
+    return (ftk_cost_at(c, nodes + 1) + s->spent) / ftk_cost_at(c, 1) - 1;
 }
 
 /* However wrong the estimates are, drafts lose no more than a few steps and ALLOWANCE of the time:
  * plain steps earn a little credit, drafts what they gained, and a draft must be covered by it. */
 static void settle_credit(ftk_session *s, int nodes, int emitted)
 {
-    s->credit += nodes > 0 ? emitted - 1 - stake(s, nodes) : ALLOWANCE;
+    s->credit += (nodes > 0 ? emitted - 1 : ALLOWANCE) - stake(s, nodes);
     if (s->credit > MOST_CREDIT) s->credit = MOST_CREDIT;
 }
 
 /* Sizes the draft: the part of the tree that pays, now and then a small probe, or nothing. */
 static void size_draft(ftk_session *s)
 {
-    if (!sizes_itself(s)) return;
+    if (!ftk_session_sizes_itself(s)) return;
     int n = ftk_cost_best(&s->engine->cost, &s->tree, s->draft_seconds);
     if (4 * n > 3 * s->reach && s->reach < FTK_MAX_NODES)
         s->reach *= 2;
@@ -104,19 +104,22 @@ static void append(ftk_session *s)
 static void propose(ftk_session *s, bool alone)
 {
     ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
-    const double joined = s->join_seconds;
+    s->spent = s->join_seconds;
     s->n_joined = 0;
     s->join_seconds = 0;
     const int most = s->drafter ? ceiling(s) : 0;
     if (most == 0) return;
-    if (sizes_itself(s) && s->idle >= REST_AFTER && s->idle % REST != 0) {
+    if (ftk_session_sizes_itself(s) && s->idle >= REST_AFTER && s->idle % REST != 0) {
         s->idle++;
         return;
     }
+    const double dear = ALLOWANCE * ftk_cost_at(&s->engine->cost, 1);
+    if (ftk_session_sizes_itself(s) && s->credit < 0 && s->draft_seconds > dear) return;
     const double start = ftk_now();
     s->drafter->propose(s->drafter_state, s->tokens, s->n_tokens, most, &s->tree);
     const double t = ftk_now() - start;
-    s->draft_seconds += 0.1 * (t + joined - s->draft_seconds);
+    s->spent += t;
+    s->draft_seconds += 0.1 * (s->spent - s->draft_seconds);
     s->stats.draft_seconds += t;
     size_draft(s);
     if (alone) append(s);
@@ -182,7 +185,7 @@ static void emit(ftk_session *s, int n_read, ftk_result *r)
     s->n_tokens += (size_t)n;
     if (s->limit != SIZE_MAX) s->limit -= (size_t)n;
 
-    if (n_read == 0 && sizes_itself(s)) settle_credit(s, r->drafted, n);
+    if (n_read == 0 && ftk_session_sizes_itself(s)) settle_credit(s, r->drafted, n);
     s->stats.steps++;
     s->stats.emitted += (uint64_t)n;
     s->stats.drafted += (uint64_t)r->drafted;
