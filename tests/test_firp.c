@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "drafters/firp.h"
+#include "firpfile.h"
 
 enum { LAYERS = 4, LAYER = 3, OFFSETS = 3, SEEN = 8 };
 
@@ -419,30 +420,6 @@ static void test_no_memory(void **state)
 
 /* ---- the demo model */
 
-/* Pseudo states that are the state itself, and the root's embedding where `tokens`. */
-static void write_repeating(const char *path, const ftk_model *m, bool tokens)
-{
-    ftk_model_info info;
-    ftk_model_get_info(m, &info);
-    const size_t d = (size_t)info.n_embd;
-    float *one = calloc(d * d, sizeof *one);
-    for (size_t i = 0; i < d; i++) one[i * d + i] = 1;
-    gw w;
-    gw_init(&w);
-    gw_str(&w, "general.architecture", "foretoken-drafter");
-    gw_str(&w, "foretoken.drafter.family", "firp");
-    gw_str(&w, "foretoken.drafter.base", info.fingerprint);
-    gw_u32(&w, "foretoken.drafter.layer", 8);
-    gw_u32(&w, "foretoken.drafter.offsets", 2);
-    for (int i = 0; i < 2 + 2 * tokens; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "offset.%d.%s", i % 2, i < 2 ? "weight" : "token");
-        gw_tensor(&w, name, 2, (uint64_t[]){d, d}, FTK_TYPE_F32, one, d * d * 4);
-    }
-    write_file(&w, path);
-    free(one);
-}
-
 static void test_text_is_the_models(void **state)
 {
     (void)state;
@@ -451,7 +428,7 @@ static void test_text_is_the_models(void **state)
     for (int threads = 1; threads <= 2; threads++) {
         char path[] = "firp-XXXXXX";
         close(mkstemp(path));
-        write_repeating(path, m, threads == 2);
+        write_firp(path, m, threads == 2);
         ftk_engine *e = open_engine(m, threads, 1024, FTK_TYPE_F16);
         assert_false(ftk_engine_has_drafter(e, "firp"));
         assert_int_equal(ftk_engine_add_drafter(e, path), FTK_OK);
@@ -474,7 +451,7 @@ static void test_room(void **state)
     ftk_model *m = load_model(DEMO);
     char path[] = "firp-XXXXXX";
     close(mkstemp(path));
-    write_repeating(path, m, true);
+    write_firp(path, m, true);
     ftk_engine *e = open_engine(m, 1, 128, FTK_TYPE_F16);
     assert_int_equal(ftk_engine_add_drafter(e, path), FTK_OK);
     unsigned flags = FTK_FIRP_FOUR_JOIN;
