@@ -12,9 +12,9 @@
  *
  * and the row of z_i gives the distribution of token n+i+1. Token n+1 is the root of the next draft: the
  * model itself has said it. So z_1 stands where the root stands, and row i-1 is a guess for depth i.
- * e is the root's embedding, scaled to the root mean square of h. It is known between the passes (split), and not
- * known during the pass that decides it (fused): there e is 0. Maps were trained for both; a file without
- * E_i has the paper's maps of the state alone.
+ * e is the root's embedding, scaled to the root mean square of h. It is known between the passes
+ * (split), and not known during the pass that decides it (fused): there e is 0. Maps were trained for
+ * both; a file without E_i has maps of the state alone, as the abstract has.
  *
  * Two schedules:
  *  split  when a draft is wanted, the k rows go through the upper layers by themselves.
@@ -43,8 +43,8 @@
 enum {
     MOST_OFFSETS = 8,
     WIDTH = 10,
-    MOST = 1 + 16 + MOST_OFFSETS * WIDTH * FTK_LIKELY, /* candidates, with the root */
-    FOUR = 4,
+    MOST = 1 + FTK_CHAIN + MOST_OFFSETS * WIDTH * FTK_LIKELY, /* candidates, with the root */
+    FORCED = 4,                                               /* nodes, with FTK_FIRP_FOUR_JOIN */
 };
 
 static const float floor_worth = 0.05f; /* of a node that gets children */
@@ -298,7 +298,7 @@ static int firp_append(void *state, const ftk_tree *tree, int most, int16_t *nod
     const double allowed = t->allowance(t->ctx);
     for (int rows = tree->n; rows + k <= tree->n + most && s->n_nodes < tree->n; rows += k) {
         const int i = likeliest_last(last, tree->n);
-        const bool joins = s->flags & FTK_FIRP_FOUR_JOIN && s->n_nodes < FOUR;
+        const bool joins = s->flags & FTK_FIRP_FOUR_JOIN && s->n_nodes < FORCED;
         const double with = t->seconds(t->ctx, s->layer, rows + k);
         const double adds = with - t->seconds(t->ctx, s->layer, rows);
         if (!joins && ((double)last[i] * worth <= adds || with - before > allowed)) break;
