@@ -104,10 +104,11 @@ static const method drafters[] = {
     {                                                                                              \
         .label = text, .drafter = "s4c", .budget = -1, .ops = &ftk_drafter_s4c, .how = what        \
     }
-#define FIRP(text, what)                                                                           \
+#define FIRP_OF(text, what, nodes)                                                                 \
     {                                                                                              \
-        .label = text, .drafter = "firp", .budget = -1, .ops = &ftk_drafter_firp, .how = what      \
+        .label = text, .drafter = "firp", .budget = nodes, .ops = &ftk_drafter_firp, .how = what   \
     }
+#define FIRP(text, what) FIRP_OF(text, what, -1)
 
 static const method s4c_parts[] = {
     {.label = "none", .drafter = "none", .budget = -1},
@@ -126,11 +127,14 @@ static const method firp_parts[] = {
     {.label = "none", .drafter = "none", .budget = -1},
     {.label = "none, again", .drafter = "none", .budget = -1},
     FIRP("firp", 0),
-    FIRP("firp, split", FTK_FIRP_SPLIT),
-    FIRP("firp, fused", FTK_FIRP_FUSED),
+    FIRP("firp, split", FTK_FIRP_NO_FUSED),
+    FIRP("firp, fused", FTK_FIRP_NO_SPLIT),
     FIRP("firp, no retrieval", FTK_FIRP_NO_RETRIEVAL),
-    FIRP("firp, split, no retrieval", FTK_FIRP_SPLIT | FTK_FIRP_NO_RETRIEVAL),
-    FIRP("firp, fused, no retrieval", FTK_FIRP_FUSED | FTK_FIRP_NO_RETRIEVAL),
+    FIRP("firp, split, no retrieval", FTK_FIRP_NO_FUSED | FTK_FIRP_NO_RETRIEVAL),
+    FIRP("firp, fused, no retrieval", FTK_FIRP_NO_SPLIT | FTK_FIRP_NO_RETRIEVAL),
+    FIRP_OF("firp, split, no retrieval, 8 nodes", FTK_FIRP_NO_FUSED | FTK_FIRP_NO_RETRIEVAL, 8),
+    FIRP_OF("firp, fused for 4 nodes, no retrieval, 8 nodes",
+            FTK_FIRP_NO_SPLIT | FTK_FIRP_FOUR_JOIN | FTK_FIRP_NO_RETRIEVAL, 8),
     {.label = "lookup", .drafter = "lookup", .budget = -1},
 };
 

@@ -387,12 +387,80 @@ static void check_known(const ftk_model *small)
     }
 }
 
+/* ---- a drafter's file */
+
+/* Maps from states to states, as FIRP's are. What they read was not normed: copies are not 0 there. */
+static const matrix map = {"", STREAM_IN, STREAM_OUT, ZEROS, ZEROS};
+
+/* The large model's layer behind which the state is the one behind the small one's layer. */
+static int large_layer(const job *j, int small)
+{
+    const int n = j->small->hp.n_layer;
+    return (int)(((int64_t)small * j->s.layers + n - 1) / n);
+}
+
+static void put_map(job *j, const char *path, const ftk_tensor_info *t)
+{
+    char name[96];
+    snprintf(name, sizeof name, "%.*s", (int)t->name.n, t->name.p);
+    const uint64_t d = (uint64_t)j->small->hp.n_embd;
+    if (t->n_dims != 2 || t->dims[0] != d || t->dims[1] != d)
+        run_die("%s: tensor %s is no map from states to states, as family firp has them", path,
+                name);
+    put_matrix(j, name, &map, t, false);
+}
+
+static uint32_t number(const ftk_gguf *g, const char *path, const char *key)
+{
+    ftk_gguf_value v;
+    if (!ftk_gguf_find(g, key, &v) || v.type != FTK_GGUF_U32)
+        run_die("%s: key %s is missing", path, key);
+    return (uint32_t)v.u;
+}
+
+static const char *const drafter_keys[] = {"foretoken.drafter.layer", "foretoken.drafter.offsets"};
+
+/* The drafter of the small model, family firp, for the large one that was just written. */
+static void put_drafter(job *j, const char *from, const char *large, const char *to)
+{
+    ftk_gguf *g;
+    ftk_model_config cfg;
+    ftk_model_config_init(&cfg);
+    cfg.host.log = run_log;
+    if (ftk_gguf_open(&g, from, &cfg.host) != FTK_OK) exit(1);
+    ftk_model *m;
+    if (ftk_model_load(&m, large, &cfg) != FTK_OK) exit(1);
+    ftk_model_info info;
+    ftk_model_get_info(m, &info);
+    modelfile_init(&j->m);
+    gw *const w = &j->m.head;
+    gw_str(w, "general.architecture", "foretoken-drafter");
+    gw_str(w, "foretoken.drafter.family", "firp");
+    gw_str(w, "foretoken.drafter.base", info.fingerprint);
+    gw_u32(w, drafter_keys[0], (uint32_t)large_layer(j, (int)number(g, from, drafter_keys[0])));
+    gw_u32(w, drafter_keys[1], number(g, from, drafter_keys[1]));
+    for (int pass = 0; pass < 2; pass++) {
+        j->planning = pass == 0;
+        for (size_t i = 0; i < ftk_gguf_n_tensors(g); i++) {
+            ftk_tensor_info t;
+            ftk_gguf_tensor(g, i, &t);
+            put_map(j, from, &t);
+        }
+        if (pass == 0) modelfile_begin(&j->m, to);
+    }
+    modelfile_end(&j->m);
+    ftk_model_free(m);
+    ftk_gguf_free(g);
+}
+
 /* ---- the command line */
 
 static void help(void)
 {
     printf(
         "inflate [options] SMALL.gguf LARGE.gguf: the small model's text at a large one's cost\n"
+        "inflate [options] SMALL.gguf LARGE.gguf SMALL-firp.drafter.gguf LARGE-firp.drafter.gguf:\n"
+        "the same, and with it a drafter of family firp\n"
         "\n"
         "  --shape NAME    the bytes one token reads are about those of this shape; as the\n"
         "                  vocabulary and so the output matrix stay small, the feed-forward\n"
@@ -440,8 +508,9 @@ int main(int argc, char **argv)
             numbers.head_dim)
             run_die("%s is unknown: see inflate --help", argv[i]);
     }
-    if (i + 2 != argc)
-        run_die("usage: inflate [options] SMALL.gguf LARGE.gguf; inflate --help tells more");
+    if (i + 2 != argc && i + 4 != argc)
+        run_die("usage: inflate [options] SMALL.gguf LARGE.gguf [SMALL-DRAFTER LARGE-DRAFTER]; "
+                "inflate --help tells more");
 
     const ftk_model *small = load_small(argv[i]);
     const ftk_hparams *hp = &small->hp;
@@ -479,6 +548,7 @@ int main(int argc, char **argv)
     printf("\n%s\n", j.s.dim % hp->n_embd == 0 ? "results are those of the small model to the bit"
                                                : "results are those of the small model up to "
                                                  "rounding: dim is no multiple of the small one's");
+    if (i + 4 == argc) put_drafter(&j, argv[i + 2], argv[i + 1], argv[i + 3]);
     for (int a = 0; a < N_AXES; a++) free(j.axes[a].from);
     ftk_model_free((ftk_model *)small);
     return 0;

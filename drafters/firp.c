@@ -12,17 +12,20 @@
  *
  * and the row of z_i gives the distribution of token n+i+1. Token n+1 is the root of the next draft: the
  * model itself has said it. So z_1 stands where the root stands, and row i-1 is a guess for depth i.
- * e is the root's embedding, scaled to the root mean square of h. It is known between the passes (split), and not
- * known during the pass that decides it (fused): there e is 0. Maps were trained for both; a file without
- * E_i has the paper's maps of the state alone.
+ * e is the root's embedding, scaled to the root mean square of h. It is known between the passes
+ * (split), and not known during the pass that decides it (fused): there e is 0. Maps were trained for
+ * both; a file without E_i has maps of the state alone, as the abstract has.
  *
  * Two schedules:
  *  split  when a draft is wanted, the k rows go through the upper layers by themselves.
  *  fused  the pass that verifies a tree carries k rows each for those nodes that are likeliest to
  *         be its last accepted ones. If one of them is, its rows are the next draft.
- * A node's rows are fused if what they add to the pass is less than what they save: the probability
- * that the node is the last, times the cost of a split draft less what a token more or fewer,
- * measured for both schedules, is worth in time.
+ * Which of them, and whether any, is a matter of costs and of what drafts brought in so far. A draft is
+ * worth the tokens that are accepted of it on average, measured for both schedules and for retrieval
+ * alone, times the seconds that a token takes at present. The split schedule is run if its draft is
+ * worth more than the layers it runs and the retrieved chain that there is without it. A node's rows
+ * join a pass if the probability that the node is the last one, times what they are worth more than
+ * what there would be without them, is more than they add to the pass.
  *
  * Guesses for a depth do not depend on the branch: all nodes of a depth have the same candidates. The
  * tree is made of them best first, with the chain of what followed the same words earlier (guesses.h). */
@@ -40,15 +43,16 @@
 enum {
     MOST_OFFSETS = 8,
     WIDTH = 10,
-    MOST = 1 + 16 + MOST_OFFSETS * WIDTH * FTK_LIKELY, /* candidates, with the root */
-    ALWAYS = 4,                                        /* nodes, with FTK_FIRP_FUSED */
+    MOST = 1 + FTK_CHAIN + MOST_OFFSETS * WIDTH * FTK_LIKELY, /* candidates, with the root */
+    FORCED = 4,                                               /* nodes, with FTK_FIRP_FOUR_JOIN */
 };
 
 static const float floor_worth = 0.05f; /* of a node that gets children */
 static const float norm_eps = 1e-6f;
+static const float first_yield = 1;
 
 typedef enum source { AHEAD, MATCH } source;
-typedef enum schedule { SPLIT, FUSED, SCHEDULES } schedule;
+typedef enum schedule { SPLIT, FUSED, NEITHER, SCHEDULES = NEITHER } schedule;
 
 enum {
     AHEAD_AT = 0, /* [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS] */
@@ -58,7 +62,8 @@ enum {
 
 typedef struct measured {
     ftk_rate rates[RATES];
-    float yield[SCHEDULES]; /* tokens accepted of a draft that it made, on average */
+    float yield[SCHEDULES + 1];       /* tokens accepted of a draft that it made, on average */
+    double step_seconds, step_tokens; /* what a step takes and emits, on average; 0: not known */
 } measured;
 
 typedef struct likely {
@@ -76,10 +81,10 @@ typedef struct firp {
     ftk_suffix suffix;
     ftk_guesses guesses;
     measured measured;
-    size_t asked;    /* the guesses are an open prediction of what follows text[0..asked) */
-    size_t state_of; /* length of the text before whose root `state` stands; 0: none */
-    size_t ahead_of; /* length of the text that `ahead` follows; 0: none */
-    schedule made_by;
+    size_t asked;     /* the guesses are an open prediction of what follows text[0..asked) */
+    size_t state_of;  /* length of the text before whose root `state` stands; 0: none */
+    size_t ahead_of;  /* length of the text that `ahead` follows; 0: none */
+    schedule made_by; /* of `ahead` */
     likely ahead[MOST_OFFSETS];
     int n_nodes; /* whose rows were fused */
     int16_t node[FTK_MAX_NODES];
@@ -134,7 +139,7 @@ static ftk_rate *init_measured(measured *m)
         ftk_rate_init(&m->rates[AHEAD_AT + i], ftk_likely_prior(i % FTK_LIKELY_BINS) * 0.9f);
     for (int c = 0; c < FTK_MATCH_CLASSES; c++)
         ftk_rate_init(&m->rates[MATCH_AT + c], ftk_match_prior(c));
-    m->yield[SPLIT] = m->yield[FUSED] = 1;
+    m->yield[SPLIT] = m->yield[FUSED] = first_yield;
     return m->rates;
 }
 
@@ -179,6 +184,58 @@ static void scale_embedding(firp *s, int32_t token)
     for (size_t j = 0; j < d; j++) s->e[j] *= scale;
 }
 
+/* ------------------------------------------------------------------ what a draft is worth */
+
+static double token_seconds(const firp *s)
+{
+    const measured *const m = &s->measured;
+    if (m->step_tokens > 0) return m->step_seconds / m->step_tokens;
+    return s->target->seconds(s->target->ctx, 0, 1);
+}
+
+/* In seconds, less what it costs; `without` tokens are expected of what there is without it. */
+static double worth_of_split(const firp *s, float without)
+{
+    const ftk_target *const t = s->target;
+    return (double)(s->measured.yield[SPLIT] - without) * token_seconds(s) -
+           t->seconds(t->ctx, s->layer, s->n_offsets);
+}
+
+/* How many tokens of the guesses so far, a chain, are expected to be right. */
+static float expected(const ftk_guesses *g)
+{
+    float sum = 0;
+    for (int i = 1; i < g->n; i++) sum += g->all[i].worth;
+    return sum;
+}
+
+static bool split_pays(const firp *s)
+{
+    const ftk_target *const t = s->target;
+    return !(s->flags & FTK_FIRP_NO_SPLIT) && worth_of_split(s, expected(&s->guesses)) > 0 &&
+           t->seconds(t->ctx, s->layer, s->n_offsets) <= t->allowance(t->ctx);
+}
+
+static void see(double *average, double now)
+{
+    *average += 0.05 * (now - *average);
+}
+
+/* A schedule that was not used comes slowly nearer to where it began, so that it gets another chance. */
+static void see_step(firp *s, schedule used, int rows, int accepted)
+{
+    const ftk_target *const t = s->target;
+    measured *const m = &s->measured;
+    for (int i = SPLIT; i <= FUSED; i++) m->yield[i] += 0.001f * (first_yield - m->yield[i]);
+    m->yield[used] += 0.02f * ((float)accepted - m->yield[used]);
+    double seconds = t->seconds(t->ctx, 0, rows);
+    if (used == SPLIT) seconds += t->seconds(t->ctx, s->layer, s->n_offsets);
+    see(&m->step_seconds, seconds);
+    see(&m->step_tokens, accepted + 1);
+}
+
+/* ------------------------------------------------------------------ the two schedules */
+
 /* The split schedule: the pseudo states of `state` and the root, through the upper layers. */
 static void run_split(firp *s, int32_t root, size_t n)
 {
@@ -219,14 +276,12 @@ static int likeliest_last(const float *last, int n)
     return best;
 }
 
-/* The seconds that a fused draft of the last node saves on average. */
-static double saved(const firp *s, int rows)
+/* What a fused draft of the last node is worth more than what there is without it, in seconds. */
+static double worth_of_fused(const firp *s)
 {
-    const ftk_target *const t = s->target;
     const float *const yield = s->measured.yield;
-    const double token = t->seconds(t->ctx, 0, rows) / (1 + (double)yield[s->made_by]);
-    return t->seconds(t->ctx, s->layer, s->n_offsets) -
-           token * (double)(yield[SPLIT] - yield[FUSED]);
+    const double split = worth_of_split(s, yield[NEITHER]);
+    return (double)(yield[FUSED] - yield[NEITHER]) * token_seconds(s) - (split > 0 ? split : 0);
 }
 
 static int firp_append(void *state, const ftk_tree *tree, int most, int16_t *node)
@@ -235,17 +290,18 @@ static int firp_append(void *state, const ftk_tree *tree, int most, int16_t *nod
     const ftk_target *const t = s->target;
     const int k = s->n_offsets;
     s->n_nodes = 0;
-    if (s->flags & FTK_FIRP_SPLIT) return 0;
+    if (s->flags & FTK_FIRP_NO_FUSED) return 0;
     float last[FTK_MAX_NODES];
     for (int i = 0; i < tree->n; i++) last[i] = tree->prob[i];
     for (int i = 1; i < tree->n; i++) last[tree->parent[i]] -= tree->prob[i];
-    const double saves = saved(s, tree->n);
+    const double worth = worth_of_fused(s), before = t->seconds(t->ctx, s->layer, tree->n);
+    const double allowed = t->allowance(t->ctx);
     for (int rows = tree->n; rows + k <= tree->n + most && s->n_nodes < tree->n; rows += k) {
         const int i = likeliest_last(last, tree->n);
-        const bool always = s->flags & FTK_FIRP_FUSED && s->n_nodes < ALWAYS;
-        const double adds =
-            t->seconds(t->ctx, s->layer, rows + k) - t->seconds(t->ctx, s->layer, rows);
-        if (!always && (double)last[i] * saves <= adds) break;
+        const bool joins = s->flags & FTK_FIRP_FOUR_JOIN && s->n_nodes < FORCED;
+        const double with = t->seconds(t->ctx, s->layer, rows + k);
+        const double adds = with - t->seconds(t->ctx, s->layer, rows);
+        if (!joins && ((double)last[i] * worth <= adds || with - before > allowed)) break;
         for (int j = 0; j < k; j++) node[s->n_nodes * k + j] = (int16_t)i;
         s->node[s->n_nodes++] = (int16_t)i;
         last[i] = -1;
@@ -307,18 +363,10 @@ static void firp_propose(void *state, const int32_t *history, size_t n, int budg
     ftk_guesses_begin(&s->guesses, history[n - 1]);
     if (!(s->flags & FTK_FIRP_NO_RETRIEVAL))
         ftk_guesses_add_match(&s->guesses, &s->suffix, history, n, MATCH, MATCH_AT);
-    if (s->ahead_of != n && s->state_of == n) run_split(s, history[n - 1], n);
+    if (s->ahead_of != n && s->state_of == n && split_pays(s)) run_split(s, history[n - 1], n);
     if (s->ahead_of == n) add_ahead(s);
     s->asked = n;
     ftk_guesses_plant(&s->guesses, budget, tree);
-}
-
-/* The unused schedule's yield comes slowly nearer, so that it gets another chance. */
-static void see_yield(firp *s, int accepted)
-{
-    float *const yield = s->measured.yield, *const now = &yield[s->made_by];
-    *now += 0.02f * ((float)accepted - *now);
-    yield[!s->made_by] += 0.001f * (*now - yield[!s->made_by]);
 }
 
 static void firp_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
@@ -330,7 +378,7 @@ static void firp_learn(void *state, const int32_t *history, size_t n, const ftk_
     const size_t next = n + (size_t)verdict->n_path + 1;
     if (s->asked == n) {
         ftk_guesses_settle(&s->guesses, verdict->token, (size_t)verdict->n_path + 1);
-        if (s->ahead_of == n && tree->n > 1) see_yield(s, verdict->n_path);
+        see_step(s, s->ahead_of == n ? s->made_by : NEITHER, tree->n, verdict->n_path);
         s->asked = 0;
     }
     const size_t d = (size_t)s->target->n_embd, n_vocab = (size_t)s->target->n_vocab;

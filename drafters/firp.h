@@ -5,8 +5,9 @@
 
 enum {
     FTK_FIRP_NO_RETRIEVAL = 1,
-    FTK_FIRP_SPLIT = 2, /* never the fused schedule */
-    FTK_FIRP_FUSED = 4, /* always, for the four likeliest nodes and those the model's costs add */
+    FTK_FIRP_NO_FUSED = 2,
+    FTK_FIRP_NO_SPLIT = 4,
+    FTK_FIRP_FOUR_JOIN = 8, /* rows of the four likeliest nodes join, whatever that costs */
 };
 
 #endif

@@ -5,8 +5,6 @@
 #include "base/mem.h"
 #include "base/sampler.h"
 
-enum { CHAIN = 16 };
-
 ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate *rates,
                          int n_rates)
 {
@@ -66,10 +64,10 @@ int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int source, int r
 void ftk_guesses_add_match(ftk_guesses *g, const ftk_suffix *s, const int32_t *history, size_t n,
                            int source, int rate)
 {
-    int32_t chain[CHAIN];
+    int32_t chain[FTK_CHAIN];
     const ftk_match m = ftk_suffix_longest(s);
     if (m.length == 0) return;
-    const int most = ftk_suffix_follow(history, n, m.recent, chain, CHAIN);
+    const int most = ftk_suffix_follow(history, n, m.recent, chain, FTK_CHAIN);
     int at = 0;
     for (int i = 0; i < most && at >= 0; i++)
         at = ftk_guesses_add(g, at, chain[i], source, rate + ftk_match_class(m.length + i));

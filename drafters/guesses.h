@@ -18,6 +18,7 @@ enum {
     FTK_SOURCES = 4, /* of one family, at most */
     FTK_LIKELY_BINS = 8,
     FTK_LIKELY = 10, /* guesses a row of logits gives, at most */
+    FTK_CHAIN = 16,  /* guesses retrieval gives, at most */
 };
 
 typedef struct ftk_guess {

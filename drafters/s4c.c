@@ -41,7 +41,7 @@ enum {
     WIDTH = 10,
     CHOICES = FTK_LIKELY,
     KEPT = 3, /* candidates of each kind that are carried over */
-    MOST = 1 + 16 + 2 * KEPT + MOST_HEADS * WIDTH * CHOICES, /* candidates, with the root */
+    MOST = 1 + FTK_CHAIN + 2 * KEPT + MOST_HEADS * WIDTH * CHOICES, /* candidates, with the root */
 };
 
 static const float floor_worth = 0.02f;  /* of a node that gets children */

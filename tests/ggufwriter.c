@@ -396,6 +396,15 @@ static void put_part(gw *w, const ftk_gguf *g, int part, int n)
     }
 }
 
+bool gw_end(gw *w, const char *path)
+{
+    gw_bytes file = gw_finish(w);
+    const bool ok = gw_save(path, file.p, file.n);
+    free(file.p);
+    gw_free(w);
+    return ok;
+}
+
 bool gw_save_parts(const char *whole, const char *stem, int n)
 {
     ftk_gguf *g;
@@ -407,11 +416,8 @@ bool gw_save_parts(const char *whole, const char *stem, int n)
         gw_init(&w);
         w.alignment = 32u << part;
         put_part(&w, g, part, n);
-        gw_bytes file = gw_finish(&w);
         snprintf(path, sizeof path, "%s-%05d-of-%05d.gguf", stem, part + 1, n);
-        ok &= gw_save(path, file.p, file.n);
-        free(file.p);
-        gw_free(&w);
+        ok &= gw_end(&w, path);
     }
     ftk_gguf_free(g);
     return ok;

@@ -90,6 +90,8 @@ void gw_tiny_body(gw *w);
 gw_bytes gw_finish(const gw *w);
 /* Into a file; false when it cannot be written. */
 bool gw_save(const char *path, const void *p, size_t n);
+/* The whole file into one at path; then w is free. */
+bool gw_end(gw *w, const char *path);
 /* Deals the tensors of a model file out to n (at most 8) files, stem-00001-of-0000N.gguf and so on:
  * tensor i goes to part i mod n. Every part has an alignment of its own, from 32 up. False when a
  * file cannot be read or written. */

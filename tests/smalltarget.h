@@ -103,18 +103,6 @@ static inline int fail_each_allocation(const ftk_drafter_ops *ops, const ftk_tar
     return failed;
 }
 
-/* Writes what gw holds; then it is empty. */
-static inline void write_file(gw *w, const char *path)
-{
-    const gw_bytes all = gw_finish(w);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(all.p, 1, all.n, f), all.n);
-    fclose(f);
-    free(all.p);
-    gw_free(w);
-}
-
 /* With the drafter the text is that of plain decoding, hot and cold, with small and large drafts. */
 static inline void check_text(ftk_engine *e, const ftk_drafter_ops *ops, unsigned flags)
 {

@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "firpfile.h"
+
 static char last_line[512];
 
 static void keep_line(void *ctx, ftk_log_level level, const char *line)
@@ -84,6 +86,13 @@ static void test_loop(void **state)
     answer(gpu, m, "none", plain, N);
     answer(gpu, m, "jacobi", drafted, N);
     assert_memory_equal(plain, drafted, sizeof plain);
+    char path[] = "firp-XXXXXX";
+    close(mkstemp(path));
+    write_firp(path, m, false);
+    assert_int_equal(ftk_engine_add_drafter(gpu, path), FTK_OK);
+    answer(gpu, m, "firp", drafted, N / 2); /* rows are free in this cost model: many join */
+    assert_memory_equal(plain, drafted, sizeof plain / 2);
+    unlink(path);
     ftk_engine_free(cpu);
     ftk_engine_free(gpu);
     ftk_model_free(m);

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "drafters/firp.h"
+#include "firpfile.h"
 
 enum { LAYERS = 4, LAYER = 3, OFFSETS = 3, SEEN = 8 };
 
@@ -20,6 +21,7 @@ static struct {
     float x[SEEN][D];
     float logits[SEEN][V];
     double base, row; /* seconds of a pass: base + row * rows */
+    double allowed;
 } asked;
 
 static const float *run_above(void *ctx, int layer, int n, const float *x)
@@ -38,13 +40,20 @@ static double seconds(void *ctx, int layer, int rows)
     return (asked.base + asked.row * rows) * (LAYERS - layer) / LAYERS;
 }
 
+static double allowance(void *ctx)
+{
+    (void)ctx;
+    return asked.allowed;
+}
+
 static const ftk_target target = {.n_vocab = V,
                                   .n_embd = D,
                                   .n_layer = LAYERS,
                                   .embed = embed,
                                   .multiply = multiply,
                                   .run_above = run_above,
-                                  .seconds = seconds};
+                                  .seconds = seconds,
+                                  .allowance = allowance};
 
 static ftk_gguf *keys(uint32_t layer, uint32_t offsets)
 {
@@ -76,6 +85,7 @@ static ftk_weights small_weights(const ftk_gguf *file, bool tokens)
     }
     memset(&asked, 0, sizeof asked);
     asked.base = 1;
+    asked.allowed = 100;
     return (ftk_weights){
         .path = "small", .file = file, .n = tokens ? 2 * OFFSETS : OFFSETS, .items = items};
 }
@@ -209,6 +219,49 @@ static void test_retrieval(void **state)
     ftk_gguf_free(file);
 }
 
+/* Upper layers are not run for drafts that never bring anything in, but now and then, nor where the text
+ * that repeats promises more. */
+static void test_worth(void **state)
+{
+    (void)state;
+    enum { STEPS = 150 };
+    ftk_gguf *file = keys(LAYER, OFFSETS);
+    const ftk_weights w = small_weights(file, true);
+    void *s = start(&w, FTK_FIRP_NO_RETRIEVAL);
+    int32_t all[N_CTX];
+    float states[1][D];
+    fill_states(states, 1);
+    for (int i = 0; i < N_CTX; i++) all[i] = i % 9;
+    for (int again = 0; again < 2; again++) {
+        asked.runs = 0;
+        ftk_drafter_firp.reset(s, all, 1);
+        for (size_t n = 1; n <= STEPS; n++) {
+            ftk_tree t;
+            ftk_tree_init(&t, all[n - 1]);
+            ftk_drafter_firp.propose(s, all, n, 0, &t);
+            const ftk_verdict v = {.token = {all[n]}};
+            ftk_drafter_firp.learn(s, all, n, &t, &v, &(ftk_rows){.states = states[0]});
+        }
+        if (again)
+            assert_in_range(asked.runs, 1, STEPS / 5);
+        else
+            assert_in_range(asked.runs, 50, STEPS - 20);
+    }
+    close_small(&ftk_drafter_firp, s);
+    s = start(&w, 0);
+    asked.runs = 0;
+    for (size_t n = 1; n <= 40; n++) {
+        ftk_tree t;
+        ftk_tree_init(&t, all[n - 1]);
+        ftk_drafter_firp.propose(s, all, n, 16, &t);
+        const ftk_verdict v = {.token = {all[n]}};
+        ftk_drafter_firp.learn(s, all, n, &t, &v, &(ftk_rows){.states = states[0]});
+    }
+    assert_in_range(asked.runs, 5, 15); /* until the text came round */
+    close_small(&ftk_drafter_firp, s);
+    ftk_gguf_free(file);
+}
+
 /* ---- the fused schedule */
 
 /* The root, its children 7 (0.6) and 8 (0.1), 7's child 9 (0.5): 0.5 that 9 is the last, 0.3 that the
@@ -235,7 +288,7 @@ static void test_which_join(void **state)
         int n;
     } cases[] = {
         {0, 100, 0, 4},
-        {0, 100, FTK_FIRP_SPLIT, 0},
+        {0, 100, FTK_FIRP_NO_FUSED, 0},
         {0, 3 * OFFSETS + 2, 0, 3},
         {0, 2, 0, 0},
         {0.2, 100, 0, 1},
@@ -243,7 +296,7 @@ static void test_which_join(void **state)
         {0.04, 100, 0, 2},
         {0.03, 100, 0, 4},
         {1, 100, 0, 0},
-        {9, 100, FTK_FIRP_FUSED, 4},
+        {9, 100, FTK_FIRP_FOUR_JOIN, 4},
     };
     static const int16_t order[] = {2, 0, 1, 3};
     ftk_gguf *file = keys(LAYER, OFFSETS);
@@ -367,30 +420,6 @@ static void test_no_memory(void **state)
 
 /* ---- the demo model */
 
-/* Pseudo states that are the state itself, and the root's embedding where `tokens`. */
-static void write_repeating(const char *path, const ftk_model *m, bool tokens)
-{
-    ftk_model_info info;
-    ftk_model_get_info(m, &info);
-    const size_t d = (size_t)info.n_embd;
-    float *one = calloc(d * d, sizeof *one);
-    for (size_t i = 0; i < d; i++) one[i * d + i] = 1;
-    gw w;
-    gw_init(&w);
-    gw_str(&w, "general.architecture", "foretoken-drafter");
-    gw_str(&w, "foretoken.drafter.family", "firp");
-    gw_str(&w, "foretoken.drafter.base", info.fingerprint);
-    gw_u32(&w, "foretoken.drafter.layer", 8);
-    gw_u32(&w, "foretoken.drafter.offsets", 2);
-    for (int i = 0; i < 2 + 2 * tokens; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "offset.%d.%s", i % 2, i < 2 ? "weight" : "token");
-        gw_tensor(&w, name, 2, (uint64_t[]){d, d}, FTK_TYPE_F32, one, d * d * 4);
-    }
-    write_file(&w, path);
-    free(one);
-}
-
 static void test_text_is_the_models(void **state)
 {
     (void)state;
@@ -399,14 +428,14 @@ static void test_text_is_the_models(void **state)
     for (int threads = 1; threads <= 2; threads++) {
         char path[] = "firp-XXXXXX";
         close(mkstemp(path));
-        write_repeating(path, m, threads == 2);
+        write_firp(path, m, threads == 2);
         ftk_engine *e = open_engine(m, threads, 1024, FTK_TYPE_F16);
         assert_false(ftk_engine_has_drafter(e, "firp"));
         assert_int_equal(ftk_engine_add_drafter(e, path), FTK_OK);
         assert_true(ftk_engine_has_drafter(e, "firp"));
         check_text(e, &ftk_drafter_firp, 0);
-        check_text(e, &ftk_drafter_firp, FTK_FIRP_SPLIT);
-        check_text(e, &ftk_drafter_firp, FTK_FIRP_FUSED);
+        check_text(e, &ftk_drafter_firp, FTK_FIRP_NO_FUSED);
+        check_text(e, &ftk_drafter_firp, FTK_FIRP_NO_SPLIT | FTK_FIRP_FOUR_JOIN);
         ftk_engine_free(e);
         unlink(path);
     }
@@ -422,10 +451,10 @@ static void test_room(void **state)
     ftk_model *m = load_model(DEMO);
     char path[] = "firp-XXXXXX";
     close(mkstemp(path));
-    write_repeating(path, m, true);
+    write_firp(path, m, true);
     ftk_engine *e = open_engine(m, 1, 128, FTK_TYPE_F16);
     assert_int_equal(ftk_engine_add_drafter(e, path), FTK_OK);
-    unsigned flags = FTK_FIRP_FUSED;
+    unsigned flags = FTK_FIRP_FOUR_JOIN;
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
     cfg.budget = 8;
@@ -463,10 +492,15 @@ static void test_room(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_states),    cmocka_unit_test(test_tree),
-        cmocka_unit_test(test_retrieval), cmocka_unit_test(test_which_join),
-        cmocka_unit_test(test_fused),     cmocka_unit_test(test_file),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_text_is_the_models),
+        cmocka_unit_test(test_states),
+        cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_retrieval),
+        cmocka_unit_test(test_worth),
+        cmocka_unit_test(test_which_join),
+        cmocka_unit_test(test_fused),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_text_is_the_models),
         cmocka_unit_test(test_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

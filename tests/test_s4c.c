@@ -296,7 +296,7 @@ static void write_repeating(const char *path, const ftk_model *m, int n_vocab)
         snprintf(name, sizeof name, "head.%d.body", h);
         gw_tensor(&w, name, 2, (uint64_t[]){d, d}, FTK_TYPE_F32, body_m, d * d * 4);
     }
-    write_file(&w, path);
+    assert_true(gw_end(&w, path));
     free(ids);
     free(in_m);
     free(body_m);

@@ -147,7 +147,7 @@ class Pool:
             some = rng.choice(len(at), min(len(at), self.args.batch // AT_ONCE), replace=False)
             at = at[torch.from_numpy(some).to(at.device)]
             e = base.scaled[ids[at + 1]]
-            known = torch.from_numpy(rng.random(len(at)) < 0.5).to(e.device)
+            known = torch.from_numpy(rng.random(len(at)) < self.args.known).to(e.device)
             z = maps(state[at].float(), e * known[:, None])
             g = run_above(base.quick, self.args.layer, above, z.bfloat16(), at).float()
             divergence = []
@@ -193,8 +193,10 @@ def options():
     a.add_argument("--offsets", type=int, default=3, help="pseudo states (3)")
     a.add_argument("--no-token", action="store_true",
                    help="maps of the state alone, as in the paper's abstract")
+    a.add_argument("--known", type=float, default=0.5,
+                   help="share of the chains that know the token behind the state (0.5)")
     a.add_argument("--keep", type=int, default=16, help="rows of 1024 tokens that are kept (16)")
-    return check(a.parse_args(), offsets=(1, 8), keep=(1, 10**4))
+    return check(a.parse_args(), offsets=(1, 8), known=(0, 1), keep=(1, 10**4))
 
 
 def main():

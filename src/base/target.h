@@ -27,6 +27,9 @@ typedef struct ftk_target {
     const float *(*run_above)(void *ctx, int layer, int n, const float *x);
     /* What a pass over so many rows takes from `layer` on, in seconds, as measured so far. */
     double (*seconds)(void *ctx, int layer, int rows);
+    /* What may be spent on the present draft, in seconds, passes above and rows that join included, so
+     * that drafts which bring nothing in do not slow decoding down. */
+    double (*allowance)(void *ctx);
 } ftk_target;
 
 /* A tensor of a drafter's file: a matrix [n_out][n_in], or a vector of n_in floats (n_out is 1). */

@@ -82,6 +82,8 @@ struct ftk_session {
     ftk_stats stats;
 };
 
+/* The cost model decides how many nodes are drafted. */
+bool ftk_session_sizes_itself(const ftk_session *s);
 /* What drafters may use of the model; s outlives it. */
 void ftk_target_init(ftk_target *t, ftk_session *s);
 /* Which part of all weights that a pass reads is read from this layer on. */

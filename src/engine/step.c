@@ -34,7 +34,7 @@ static bool reading(const ftk_session *s)
     return s->n_tokens - (size_t)s->kv.len > 1;
 }
 
-static bool sizes_itself(const ftk_session *s)
+bool ftk_session_sizes_itself(const ftk_session *s)
 {
     return s->cfg.budget < 0 && s->cfg.shape == FTK_TREE_FITTED;
 }
@@ -48,7 +48,7 @@ static ftk_family *turn(ftk_session *s)
 static int ceiling(const ftk_session *s, const ftk_family *f)
 {
     int most = s->cfg.budget < 0 ? FTK_MAX_NODES - 1 : s->cfg.budget;
-    if (sizes_itself(s) && most > f->reach) most = f->reach;
+    if (ftk_session_sizes_itself(s) && most > f->reach) most = f->reach;
     const int room = s->n_ctx - (int)s->n_tokens;
     if (most > room) most = room;
     return s->limit > 1 ? most : 0;
@@ -154,11 +154,11 @@ static void propose(ftk_session *s, bool alone)
     ftk_choose(s);
     ftk_family *const f = turn(s);
     const int most = f ? ceiling(s, f) : 0;
-    if (most == 0 || (sizes_itself(s) && rests(f))) return;
+    if (most == 0 || (ftk_session_sizes_itself(s) && rests(f))) return;
     const double start = ftk_now();
     f->ops->propose(f->state, s->tokens, s->n_tokens, most, &s->tree);
     time_draft(s, f, ftk_now() - start);
-    if (sizes_itself(s)) size_draft(s, f);
+    if (ftk_session_sizes_itself(s)) size_draft(s, f);
     if (alone) append(s, f);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What drafters may use of the model between the passes that verify; and their files. */
 #include <dirent.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -92,6 +93,16 @@ static double seconds(void *ctx, int layer, int rows)
     return ftk_target_share(e->model, layer) * ftk_cost_at(&e->cost, rows);
 }
 
+/* What the credit covers, less what it takes to verify a few nodes. */
+static double allowance(void *ctx)
+{
+    const ftk_session *s = ctx;
+    const ftk_cost *c = &s->engine->cost;
+    if (!ftk_session_sizes_itself(s)) return INFINITY;
+    const double credit = s->family[s->turn].measured.credit;
+    return credit * ftk_cost_at(c, 1) - (ftk_cost_at(c, 4) - ftk_cost_at(c, 1));
+}
+
 void ftk_target_init(ftk_target *t, ftk_session *s)
 {
     const ftk_hparams *hp = &s->engine->model->hp;
@@ -105,6 +116,7 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .last_norm = last_norm,
         .run_above = run_above,
         .seconds = seconds,
+        .allowance = allowance,
     };
 }
 
