@@ -188,8 +188,9 @@ static float open_worth(const s4c *s, int node)
     return all[node].worth - most;
 }
 
-/* For how many of the chosen nodes, the best first, the head is worth running. */
-static int worth_running(const s4c *s, int head, int n, const int *chosen)
+/* For how many of the chosen nodes, the best first, the head is worth running. Times that keep a head
+ * from running are not measured again: they are believed a little less each time. */
+static int worth_running(s4c *s, int head, int n, const int *chosen)
 {
     const double right = ftk_rate_get(&s->rates[BEST_AT + head]);
     const double token = token_worth * s->target->seconds(s->target->ctx, 0, 1);
@@ -203,6 +204,7 @@ static int worth_running(const s4c *s, int head, int n, const int *chosen)
             best = i + 1;
         }
     }
+    for (int i = 0; best == 0 && i < WIDTH; i++) s->took[i] *= 0.99;
     return best;
 }
 
