@@ -18,7 +18,7 @@ static void help(void)
 {
     printf("specbench -m MODEL --questions FILE --out DIR [options]: Spec-Bench's protocol\n"
            "specbench --report DIR: sums up what is there, without a model\n\n"
-           "  --drafters LIST   names with commas between them (default none,jacobi,lookup,auto);\n"
+           "  --drafters LIST   names with commas between them (default none,jacobi,lookup,recycle,auto);\n"
            "                    none, the baseline, is always measured\n"
            "  --verifiers LIST  each with each drafter but none (default exact)\n"
            "  --max-new N       tokens of an answer at most (default 1024)\n"
@@ -145,7 +145,7 @@ static void limit_families(questions *q, size_t limit)
 
 int main(int argc, char **argv)
 {
-    spec_options o = {.drafters = "none,jacobi,lookup,auto",
+    spec_options o = {.drafters = "none,jacobi,lookup,recycle,auto",
                       .verifiers = "exact",
                       .max_new = 1024,
                       .repeat = 3,
