@@ -34,6 +34,7 @@ SKIP_DELTA, PARTIAL_DELTA, FULL_DELTA = 0.1, 0.16, 0.2
 FULL, PARTIAL, SKIP = range(3)      # the numbers of the file's readers
 DELTA = torch.tensor([FULL_DELTA, PARTIAL_DELTA, SKIP_DELTA])
 EPS = 1e-6
+BOUND = 3.0             # of what is sampled from: no action ever becomes impossible
 SAVE_SECONDS = 60
 
 
@@ -199,10 +200,11 @@ def walk(base, policy, x, at, past, ahead, sample=False, seen=None):
             given = torch.cat((before[1], before[0], (spent / c.layers)[:, None]), 1)
             state = earlier * base.scale[l - 1] if ahead else x
             logits = policy(l, state, given)
+            if sample:
+                logits = torch.where(logits.isinf(), logits, BOUND * torch.tanh(logits / BOUND))
+                logs.append((l, logits.log_softmax(-1)))
             actions[l] = torch.distributions.Categorical(logits=logits).sample() if sample \
                 else logits.argmax(-1)
-            if sample:
-                logs.append((l, logits.log_softmax(-1)))
         earlier = x
         x = base.step(l, x, at, actions[l], past and past[l])
         spent = spent + base.cost[actions[l]]
@@ -226,7 +228,8 @@ def loss_of(base, policy, ids, mine, args, weight, rng):
     reward = DELTA[actions] * near - weight * base.cost[actions] / base.c.layers
     to_go = reward.flip(0).cumsum(0).flip(0) + same - kl.clamp(max=4)
     to_go = to_go.view(base.c.layers, r, n)
-    gain = ((to_go - to_go.mean(1, keepdim=True)) * r / (r - 1)).flatten(1)
+    gain = (to_go - to_go.mean(1, keepdim=True)).flatten(1)
+    gain = gain / (gain.std() + 1e-6)
     loss = 0.0
     for l, log in logs:
         taken = log.gather(1, actions[l][:, None])[:, 0]
@@ -365,8 +368,8 @@ def arguments():
     a.add_argument("--rollouts", type=int, default=4, help="episodes of a position (4)")
     a.add_argument("--own", type=int, default=256, metavar="N",
                    help="learn on the model's own greedy answers to N prompts too (256)")
-    a.add_argument("--entropy", type=float, default=0.002, help="weight of the entropy (0.002)")
-    a.add_argument("--lr", type=float, default=0.01, help="of Adam (0.01)")
+    a.add_argument("--entropy", type=float, default=0.02, help="weight of the entropy (0.02)")
+    a.add_argument("--lr", type=float, default=0.03, help="of Adam (0.03)")
     a.add_argument("--name", help="general.name (of the output file)")
     a.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
     args = a.parse_args()
@@ -393,7 +396,7 @@ class Run:
         self.made = {"base": named, "hidden": args.hidden, "first": args.first, "last": args.last,
                      "partial": args.partial, "own": args.own, "share": args.share,
                      "costs": [args.partial_cost, args.skip_cost]}
-        self.step, self.spent, self.weight, self.own, self.harm = 0, 0.0, 1.0, None, None
+        self.step, self.spent, self.weight, self.own, self.harm = 0, 0.0, 5.0, None, None
         self.began = self.saved = time.time()
         if self.path.exists():
             self.load()
@@ -472,7 +475,7 @@ def train(run, splits):
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         run.adam.step()
         run.step += 1
-        run.weight = max(0.0, run.weight + 0.5 * (parts[0] - args.share))
+        run.weight = max(0.0, run.weight + 0.2 * (parts[0] - args.share))
         seen.append(parts)
         if time.time() - shown > 10:
             cost, same, kl = np.mean(seen, 0)

@@ -2,6 +2,7 @@
  * Sessions: opening, prompts, truncation, forks. The loop itself is in step.c. */
 #include "session.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,7 +24,8 @@ void ftk_session_config_init(ftk_session_config *cfg)
 
 const char *const *ftk_drafters(void)
 {
-    static const char *const names[] = {"auto", "none", "jacobi", "lookup", "s4c", NULL};
+    static const char *const names[] = {
+        "auto", "none", "jacobi", "lookup", "s4c", "dash", "dash-direct", NULL};
     return names;
 }
 
@@ -44,6 +46,13 @@ bool ftk_verifier_lossless(const char *verifier)
 {
     const ftk_verifier_ops *v = verifier ? find_verifier(verifier) : NULL;
     return v && v->lossless;
+}
+
+bool ftk_drafter_lossless(const char *drafter)
+{
+    const int i = drafter ? ftk_drafter_index(drafter, strlen(drafter)) : -1;
+    const bool other = drafter && (!strcmp(drafter, "none") || !strcmp(drafter, "auto"));
+    return other || (i >= 0 && !ftk_drafter_list[i]->decode);
 }
 
 /* False for an unknown name; *ops is NULL for "none". */
@@ -135,13 +144,17 @@ static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, co
 {
     *w = NULL;
     if (!ops->check) return FTK_OK;
-    const ftk_drafterfile *d = s->engine->files[ftk_drafter_index(ops->name, strlen(ops->name))];
-    if (!d)
+    if (ops->wants & FTK_WANT_LAYERS && s->engine->device)
+        return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
+                        "drafter %s runs layers one by one, which this device does not: give "
+                        "another drafter, or --device cpu",
+                        ops->name);
+    *w = ftk_target_weights(s->engine, ops);
+    if (!*w)
         return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
                         "drafter %s needs weights trained for this model: give its file "
                         "(--drafter-file), or train one, see drafters/train/README.md",
                         ops->name);
-    *w = &d->weights;
     return FTK_OK;
 }
 
@@ -221,6 +234,7 @@ ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e, const ftk_sessio
     s->cfg = *cfg;
     s->n_ctx = cfg->n_ctx ? cfg->n_ctx : e->kv_slots;
     s->limit = SIZE_MAX;
+    s->exact_kv = INT_MAX;
     s->reach = FTK_REACH;
     s->test = test;
     ftk_target_init(&s->target, s);
@@ -266,6 +280,7 @@ ftk_err ftk_session_fork(ftk_session **out, ftk_session *s)
     memcpy(copy->tokens, s->tokens, s->n_tokens * sizeof *s->tokens);
     copy->n_tokens = s->n_tokens;
     copy->limit = s->limit;
+    copy->exact_kv = s->exact_kv;
     ftk_kv_fork(&copy->kv, &s->kv);
     if (copy->drafter) copy->drafter->reset(copy->drafter_state, copy->tokens, copy->n_tokens);
     return FTK_OK;
@@ -311,6 +326,7 @@ ftk_err ftk_session_truncate(ftk_session *s, size_t n)
     if (n > 0 && (size_t)s->kv.len >= n) /* the last token is never cached: it is the next root */
         ftk_kv_truncate(&s->kv, (int)n - 1);
     if (n == 0) ftk_kv_truncate(&s->kv, 0);
+    if (s->kv.len <= s->exact_kv) s->exact_kv = INT_MAX;
     if (s->drafter) s->drafter->reset(s->drafter_state, s->tokens, n);
     return FTK_OK;
 }
@@ -341,6 +357,8 @@ ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
     close_drafter(s);
     s->drafter = ops;
     s->drafter_state = state;
+    if (s->kv.len > s->exact_kv) ftk_kv_truncate(&s->kv, s->exact_kv); /* it is read again */
+    s->exact_kv = INT_MAX;
     recall(s);
     return FTK_OK;
 }

@@ -8,6 +8,7 @@
 #include "model/device.h"
 #include "model/drafterfile.h"
 #include "model/forward.h"
+#include "model/lowbit.h"
 #include "verifiers/verifier.h"
 
 /* Where a drafter's next session begins: what the last one that ended had measured. */
@@ -28,6 +29,7 @@ struct ftk_engine {
     /* in the order of ftk_drafter_list: */
     ftk_learned learned[FTK_MAX_DRAFTERS];
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
+    ftk_lowbit low; /* where a drafter's file asked for it */
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
     int kv_slots;
@@ -44,6 +46,7 @@ struct ftk_session {
     size_t n_tokens;
     size_t limit; /* tokens that may still be emitted */
     ftk_kv_seq kv;
+    int exact_kv; /* slots below it hold what the model's own passes leave; INT_MAX: all do */
     ftk_sampler sampler;
     const ftk_verifier_ops *verifier;
     const ftk_drafter_ops *drafter; /* NULL: none */
@@ -62,6 +65,8 @@ struct ftk_session {
 
 /* What drafters may use of the model; s outlives it. */
 void ftk_target_init(ftk_target *t, ftk_session *s);
+/* The weights of a trained drafter; NULL: no file of its family was added. */
+const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops *ops);
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);
 /* The index of a family in ftk_drafter_list, or -1. */

@@ -187,14 +187,44 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
     return FTK_OK;
 }
 
+/* The drafter's own way to the next token, LOSSY. What its rows leave in the cache is not exact. */
+static bool direct(const ftk_session *s)
+{
+    return s->drafter && s->drafter->decode && !reading(s);
+}
+
+static void decode(ftk_session *s)
+{
+    s->drafter->decode(s->drafter_state, s->tokens, s->n_tokens);
+    if (s->kv.len < s->exact_kv) s->exact_kv = s->kv.len;
+}
+
+/* The rest of a pass that drafting has begun, if it has. */
+static bool resume(ftk_session *s, const ftk_pass_seq *seq)
+{
+    if (reading(s) || !s->drafter || !s->drafter->resume) return false;
+    float *states;
+    int n_ready;
+    const int first = s->drafter->resume(s->drafter_state, &s->tree, &n_ready, &states);
+    if (first == 0) return false;
+    ftk_forward_resume(&s->engine->forward, seq, first, n_ready, states);
+    s->stats.layers_saved += (uint64_t)first * (uint64_t)n_ready;
+    return true;
+}
+
 /* One pass for sessions [0, n), all planned. */
 static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, ftk_result *r)
 {
     ftk_engine *e = s[0]->engine;
     const double start = ftk_now();
-    ftk_forward_run(&e->forward, seqs, n);
+    bool whole = false;
+    if (direct(s[0]))
+        decode(s[0]);
+    else if (n > 1 || !resume(s[0], seqs))
+        whole = true;
+    if (whole) ftk_forward_run(&e->forward, seqs, n);
     const double forward = ftk_now() - start;
-    if (n == 1 && !reading(s[0])) {
+    if (whole && n == 1 && !reading(s[0])) {
         const int rows = seqs[0].n_rows;
         ftk_team_review(&e->forward.team, forward, ftk_cost_at(&e->cost, rows));
         ftk_cost_update(&e->cost, rows, forward);
@@ -247,7 +277,8 @@ static bool has_room(const ftk_session *s, ftk_result *r)
     return r->finish == FTK_FINISH_NONE;
 }
 
-/* Plans sessions from `from` on until a pass is full; returns the number of sessions taken. */
+/* Plans sessions from `from` on until a pass is full; returns the number of sessions taken. One that is
+ * decoded directly is alone in its pass. */
 static size_t gather(ftk_session *const *s, size_t n, ftk_result *r, ftk_session **in_pass,
                      ftk_pass_seq *seqs, size_t *at, int *n_seqs, ftk_err *first)
 {
@@ -257,6 +288,7 @@ static size_t gather(ftk_session *const *s, size_t n, ftk_result *r, ftk_session
     *n_seqs = 0;
     for (; i < n && *n_seqs < PASS_SEQS && rows + FTK_MAX_NODES <= max_rows; i++) {
         if (!has_room(s[i], &r[i])) continue;
+        if (*n_seqs > 0 && (direct(s[i]) || direct(in_pass[0]))) break;
         r[i].err = plan(s[i], &seqs[*n_seqs]);
         if (r[i].err != FTK_OK) {
             if (*first == FTK_OK) *first = r[i].err;
