@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * bench-drafters: drafters against plain decoding over a file of questions, question by question in
- * turn, so that drift of the machine hits all alike. Prints a Markdown table. With --parts s4c it
- * shows what each part of S4C is worth instead: it looks below the public header for that.
+ * turn, so that drift of the machine hits all alike. Prints a Markdown table. With --parts s4c or dash
+ * it shows what each part of one drafter is worth instead: it looks below the public header for that.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "dashparts.h"
 #include "drafters/s4c.h"
 #include "engine/session.h"
 #include "questions.h"
@@ -18,7 +19,8 @@ typedef struct {
     ftk_engine *engine; /* its own: what a drafter learns stays with the engine */
     ftk_tree_shape shape;
     int budget;
-    unsigned without; /* of S4C: FTK_S4C_ */
+    unsigned without;   /* of S4C: FTK_S4C_ */
+    dash_variant dash;  /* of DASH; its label NULL: whole */
     double *ratio;    /* [n questions] plain seconds / its seconds */
     double seconds, draft, forward, judge;
     uint64_t emitted, steps, drafted, accepted_at[8];
@@ -35,10 +37,13 @@ static void answer(method *m, const int32_t *prompt, size_t n_prompt, size_t n, 
     cfg.shape = m->shape;
     cfg.budget = m->budget;
     cfg.ignore_end = ignore_end;
+    static uint8_t actions[FTK_MAX_LAYERS];
+    ftk_dash_parts dash = dash_parts_make(&m->dash, m->engine->model->hp.n_layer, actions);
     ftk_session *s;
     const ftk_err err =
-        m->without ? ftk_session_open_with(&s, m->engine, &cfg, &ftk_drafter_s4c, &m->without)
-                   : ftk_session_open(&s, m->engine, &cfg);
+        m->without      ? ftk_session_open_with(&s, m->engine, &cfg, &ftk_drafter_s4c, &m->without)
+        : m->dash.label ? ftk_session_open_with(&s, m->engine, &cfg, &ftk_drafter_dash, &dash)
+                        : ftk_session_open(&s, m->engine, &cfg);
     if (err != FTK_OK || run_answer(s, prompt, n_prompt, n, r) != FTK_OK) exit(1);
     ftk_session_free(s);
 }
@@ -90,6 +95,7 @@ static const method drafters[] = {
     {.label = "jacobi, 7 nodes", .drafter = "jacobi", .budget = 7},
     {.label = "lookup", .drafter = "lookup", .budget = -1},
     {.label = "s4c", .drafter = "s4c", .budget = -1},
+    {.label = "dash", .drafter = "dash", .budget = -1},
     {.label = "auto", .drafter = "auto", .budget = -1},
     {.label = "jacobi, paper's 69 rows",
      .drafter = "jacobi",
@@ -97,7 +103,7 @@ static const method drafters[] = {
      .budget = -1},
 };
 
-static const method parts[] = {
+static const method s4c_parts[] = {
     {.label = "none", .drafter = "none", .budget = -1},
     {.label = "none, again", .drafter = "none", .budget = -1},
     {.label = "s4c", .drafter = "s4c", .budget = -1},
@@ -118,7 +124,37 @@ static const method parts[] = {
     {.label = "lookup", .drafter = "lookup", .budget = -1},
 };
 
-enum { MOST = 16 };
+#define DASH(what, how, less)                                                                      \
+    {.label = what, .drafter = "dash", .budget = -1, .dash = {what, how, less}}
+
+static const method dash_parts[] = {
+    {.label = "none", .drafter = "none", .budget = -1},
+    {.label = "none, again", .drafter = "none", .budget = -1},
+    {.label = "dash", .drafter = "dash", .budget = -1},
+    DASH("dash, asked in time", DASH_POLICY, FTK_DASH_IN_TIME),
+    DASH("dash, no compensation", DASH_POLICY, FTK_DASH_NO_SCALE),
+    DASH("dash, all rows from the first layer", DASH_POLICY, FTK_DASH_NO_RESUME),
+    DASH("dash, no retrieval", DASH_POLICY, FTK_DASH_NO_RETRIEVAL),
+    DASH("dash, a chain alone", DASH_POLICY, FTK_DASH_CHAIN | FTK_DASH_NO_RETRIEVAL),
+    DASH("every 4th layer skipped", DASH_EVERY_4TH, 0),
+    DASH("every 3rd layer skipped", DASH_EVERY_3RD, 0),
+    DASH("every 3rd, no compensation", DASH_EVERY_3RD, FTK_DASH_NO_SCALE),
+    DASH("every 2nd layer skipped", DASH_EVERY_2ND, 0),
+    DASH("all layers in few bits", DASH_ALL_PARTIAL, 0),
+    {.label = "lookup", .drafter = "lookup", .budget = -1},
+};
+
+static const struct {
+    const char *parts; /* as given on the command line */
+    const method *methods;
+    int n;
+} tables[] = {
+    {"none", drafters, sizeof drafters / sizeof *drafters},
+    {"s4c", s4c_parts, sizeof s4c_parts / sizeof *s4c_parts},
+    {"dash", dash_parts, sizeof dash_parts / sizeof *dash_parts},
+};
+
+enum { MOST = 16, TABLES = sizeof tables / sizeof *tables };
 
 /* Those whose drafter this model has. */
 static int open_methods(method *out, const method *from, int n, const ftk_model *m, int threads,
@@ -129,7 +165,7 @@ static int open_methods(method *out, const method *from, int n, const ftk_model 
         method *const one = &out[kept];
         *one = from[i];
         one->engine = run_engine(m, threads, path);
-        if (strcmp(one->drafter, "s4c") == 0 && !ftk_engine_has_drafter(one->engine, "s4c")) {
+        if (!ftk_engine_has_drafter(one->engine, one->drafter)) {
             ftk_engine_free(one->engine);
             continue;
         }
@@ -139,17 +175,14 @@ static int open_methods(method *out, const method *from, int n, const ftk_model 
     return kept;
 }
 
-static void bench_model(const char *path, const questions *q, size_t n, int threads, bool s4c_parts)
+static void bench_model(const char *path, const questions *q, size_t n, int threads, int table)
 {
     ftk_model *m = run_model(path);
     ftk_model_info info;
     ftk_model_get_info(m, &info);
     method methods[MOST];
-    const int n_methods =
-        s4c_parts
-            ? open_methods(methods, parts, sizeof parts / sizeof *parts, m, threads, path, q->n)
-            : open_methods(methods, drafters, sizeof drafters / sizeof *drafters, m, threads, path,
-                           q->n);
+    const int n_methods = open_methods(methods, tables[table].methods, tables[table].n, m, threads,
+                                       path, q->n);
     for (size_t i = 0; i < q->n; i++) {
         static int32_t prompt[1536];
         static run r[MOST];
@@ -181,12 +214,20 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
     ftk_model_free(m);
 }
 
+static int find_table(const char *parts)
+{
+    for (int i = 1; i < TABLES; i++)
+        if (strcmp(tables[i].parts, parts) == 0) return i;
+    run_die("--parts %s is unknown: there are s4c and dash", parts);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *file = NULL;
     size_t limit = 0, n = 256;
     int threads = 0, i = 1;
-    bool s4c_parts = false;
+    int table = 0;
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
         if (strcmp(argv[i], "--questions") == 0)
             file = argv[i + 1];
@@ -198,20 +239,19 @@ int main(int argc, char **argv)
             ignore_end = strcmp(argv[i + 1], "ignore") == 0;
         else if (strcmp(argv[i], "--threads") == 0)
             threads = atoi(argv[i + 1]);
-        else if (strcmp(argv[i], "--parts") == 0 && strcmp(argv[i + 1], "s4c") == 0)
-            s4c_parts = true;
+        else if (strcmp(argv[i], "--parts") == 0)
+            table = find_table(argv[i + 1]);
         else
-            run_die(
-                "%s %s is unknown: there are --questions, --limit, --tokens, --ends, --threads and "
-                "--parts s4c",
-                argv[i], argv[i + 1]);
+            run_die("%s is unknown: there are --questions, --limit, --tokens, --ends, --threads "
+                    "and --parts",
+                    argv[i]);
     }
     if (i >= argc || !file || n < 1 || n > RUN_MAX)
         run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
-                "[--ends keep|ignore] [--parts s4c] MODEL...");
+                "[--ends keep|ignore] [--parts s4c|dash] MODEL...");
     questions q;
     if (questions_read(&q, file, limit) != 0) return 1;
-    for (; i < argc; i++) bench_model(argv[i], &q, n, threads, s4c_parts);
+    for (; i < argc; i++) bench_model(argv[i], &q, n, threads, table);
     questions_free(&q);
     return 0;
 }

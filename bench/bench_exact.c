@@ -31,6 +31,8 @@ static const method methods[] = {
     {"s4c", NULL, FTK_TREE_FITTED, -1, NULL},
     {"s4c", NULL, FTK_TREE_FITTED, 24, NULL},
     {"s4c", NULL, FTK_TREE_FITTED, 24, "traversal"},
+    {"dash", NULL, FTK_TREE_FITTED, -1, NULL},
+    {"dash", NULL, FTK_TREE_FITTED, 12, NULL},
     {NULL, &ftk_drafter_right, FTK_TREE_FITTED, 15, NULL},
     {NULL, &ftk_drafter_wrong, FTK_TREE_FITTED, 16, NULL},
     {"jacobi", NULL, FTK_TREE_FITTED, 40, "reject"},

@@ -207,6 +207,14 @@ static float share_spent(const dash *s)
     return spent / (float)s->policy.n_layer;
 }
 
+static const float *run_row(dash *s, int depth, int32_t token)
+{
+    const float *logits = s->target->run_route(s->target->ctx, depth, token, &s->route);
+    for (int l = 0; s->parts.taken && logits && l < s->policy.n_layer; l++)
+        s->parts.taken[s->actions[l]]++;
+    return logits;
+}
+
 static int layers_exact(const dash *s)
 {
     int n = 0;
@@ -322,8 +330,7 @@ static void run_chain(dash *s, int budget)
     const size_t each = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
     for (int at = 0; s->n_rows < ROWS && s->n_rows < budget;) {
         s->route.states = s->states + (size_t)s->n_rows * each;
-        const float *logits =
-            s->target->run_route(s->target->ctx, s->n_rows, s->all[at].token, &s->route);
+        const float *logits = run_row(s, s->n_rows, s->all[at].token);
         if (!logits) return;
         s->exact[s->n_rows++] = layers_exact(s);
         at = suggest_choices(s, at, logits);
@@ -479,7 +486,7 @@ const ftk_drafter_ops ftk_drafter_dash = {
 static void direct_decode(void *state, const int32_t *history, size_t n)
 {
     dash *const s = state;
-    s->target->run_route(s->target->ctx, 0, history[n - 1], &s->route);
+    run_row(s, 0, history[n - 1]);
 }
 
 static void direct_propose(void *state, const int32_t *history, size_t n, int budget,

@@ -16,6 +16,7 @@ enum {
 typedef struct ftk_dash_parts {
     unsigned without;
     const uint8_t *fixed; /* [n_layer] the same ftk_action for every token; NULL: the policy's */
+    uint64_t *taken;      /* [FTK_ACTIONS] counts the layers of all rows by action; NULL: nobody asks */
 } ftk_dash_parts;
 
 #endif

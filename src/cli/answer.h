@@ -8,6 +8,7 @@
 #include "common.h"
 
 typedef struct cli_answer_config {
+    const char *drafter; /* the session's */
     bool continues; /* the text goes on from the prompt: a leading space is kept */
     bool show;      /* on standard output */
     bool dim;       /* drafted words in faint letters */
