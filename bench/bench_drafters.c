@@ -125,12 +125,14 @@ static const method s4c_parts[] = {
 };
 
 #define DASH(what, how, less)                                                                      \
-    {.label = what, .drafter = "dash", .budget = -1, .dash = {what, how, less}}
+    {.label = what, .drafter = "dash", .budget = 6, .dash = {what, how, less}}
 
+/* With a budget they draft at every step, whether that pays or not. */
 static const method dash_parts[] = {
     {.label = "none", .drafter = "none", .budget = -1},
     {.label = "none, again", .drafter = "none", .budget = -1},
     {.label = "dash", .drafter = "dash", .budget = -1},
+    DASH("dash, always 6 nodes", DASH_POLICY, 0),
     DASH("dash, asked in time", DASH_POLICY, FTK_DASH_IN_TIME),
     DASH("dash, no compensation", DASH_POLICY, FTK_DASH_NO_SCALE),
     DASH("dash, all rows from the first layer", DASH_POLICY, FTK_DASH_NO_RESUME),

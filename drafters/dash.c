@@ -14,9 +14,10 @@
  * Asynchronous: the action at a layer is asked for while the layer before runs, of the state before that
  * one times its factor.
  *
- * As a drafter the model's own reduced stack says a chain, token by token, as long as the chain is worth
- * more than the share of a pass that its next row costs. Second and third choices hang on it, and what
- * followed the same words earlier (suffix.h) joins as another source. How much a guess is worth is
+ * As a drafter the model's own reduced stack says a chain, token by token. What followed the same words
+ * earlier (suffix.h) joins as another source, which costs nothing: a row is run where the chain is worth
+ * more, by the share of a pass that the row costs, than what is known to follow already. Second and third
+ * choices hang on the chain. How much a guess is worth is
  * measured as it goes (acceptance.h), by its rank, depth and probability. Layers below the first action
  * that is not full are exact: the pass that verifies starts above them (resume).
  *
@@ -46,6 +47,7 @@ enum {
 };
 
 static const float norm_eps = 1e-6f;
+static const float smooth = 0.2f, fade = 0.99f; /* of the share that rows cost */
 
 typedef struct policy {
     int n_layer, n_embd, hidden, first, last, partial;
@@ -82,6 +84,7 @@ typedef struct dash {
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     rates rates;
     int n, n_rows;       /* candidates; rows of the chain that were run */
+    float share;         /* of the layers' cost that rows take, smoothed */
     int exact[ROWS];     /* layers of a row that were full, up to the first that was not */
     candidate *all;      /* [MOST] all[0] is the root */
     ftk_candidate *heap; /* [MOST] */
@@ -324,11 +327,20 @@ static int suggest_choices(dash *s, int node, const float *logits)
     return first;
 }
 
+/* What a row at this node may add, in tokens. */
+static float promise(const dash *s, int node)
+{
+    float known = 0;
+    for (int i = node + 1; i < s->n; i++)
+        if (s->all[i].parent == node && s->all[i].worth > known) known = s->all[i].worth;
+    return s->all[node].worth - known;
+}
+
 /* Runs the reduced stack along its own first choices. */
 static void run_chain(dash *s, int budget)
 {
     const size_t each = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
-    for (int at = 0; s->n_rows < ROWS && s->n_rows < budget;) {
+    for (int at = 0; s->n_rows < ROWS && s->n_rows < budget && promise(s, at) > s->share;) {
         s->route.states = s->states + (size_t)s->n_rows * each;
         const float *logits = run_row(s, s->n_rows, s->all[at].token);
         if (!logits) return;
@@ -336,7 +348,7 @@ static void run_chain(dash *s, int budget)
         at = suggest_choices(s, at, logits);
         if (at < 0) return;
         s->all[at].on_chain = true;
-        if (s->all[at].worth < share_spent(s)) return;
+        s->share += smooth * (share_spent(s) - s->share);
     }
 }
 
@@ -436,6 +448,7 @@ static void dash_propose(void *state, const int32_t *history, size_t n, int budg
     s->all[0] = (candidate){.token = history[n - 1], .parent = -1, .worth = 1};
     if (!(s->parts.without & FTK_DASH_NO_RETRIEVAL)) suggest_match(s, history, n);
     run_chain(s, budget);
+    if (s->n_rows == 0) s->share *= fade; /* it is tried again some time */
     s->asked = n;
     plant(s, budget, tree);
 }

@@ -54,6 +54,7 @@ struct ftk_session {
     ftk_target target;
     void *test; /* for drafters of the tests */
     int reach;  /* nodes asked for, while the cost model decides: some more than paid lately */
+    bool proposed; /* the drafter was asked in this step */
     int idle;   /* steps since drafting last paid, while it does not */
     ftk_tree tree;
     ftk_verdict verdict;
