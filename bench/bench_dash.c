@@ -102,8 +102,7 @@ static void measure(ftk_engine *e, const int32_t *text, int windows, tally *t)
         shuffle(order);
         for (int i = 0; i < N; i++) {
             const int v = order[i];
-            seconds[v] =
-                read_window(e, &variants[v], text + w * WINDOW, WINDOW, &t[v], best[v]);
+            seconds[v] = read_window(e, &variants[v], text + w * WINDOW, WINDOW, &t[v], best[v]);
         }
         for (int v = 0; v < N; v++) {
             t[v].seconds += seconds[v];

@@ -19,9 +19,9 @@ typedef struct {
     ftk_engine *engine; /* its own: what a drafter learns stays with the engine */
     ftk_tree_shape shape;
     int budget;
-    unsigned without;   /* of S4C: FTK_S4C_ */
-    dash_variant dash;  /* of DASH; its label NULL: whole */
-    double *ratio;    /* [n questions] plain seconds / its seconds */
+    unsigned without;  /* of S4C: FTK_S4C_ */
+    dash_variant dash; /* of DASH; its label NULL: whole */
+    double *ratio;     /* [n questions] plain seconds / its seconds */
     double seconds, draft, forward, judge;
     uint64_t emitted, steps, drafted, accepted_at[8];
     size_t same;
@@ -125,7 +125,9 @@ static const method s4c_parts[] = {
 };
 
 #define DASH(what, how, less)                                                                      \
-    {.label = what, .drafter = "dash", .budget = 6, .dash = {what, how, less}}
+    {                                                                                              \
+        .label = what, .drafter = "dash", .budget = 6, .dash = { what, how, less }                 \
+    }
 
 /* With a budget they draft at every step, whether that pays or not. */
 static const method dash_parts[] = {
@@ -183,8 +185,8 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
     ftk_model_info info;
     ftk_model_get_info(m, &info);
     method methods[MOST];
-    const int n_methods = open_methods(methods, tables[table].methods, tables[table].n, m, threads,
-                                       path, q->n);
+    const int n_methods =
+        open_methods(methods, tables[table].methods, tables[table].n, m, threads, path, q->n);
     for (size_t i = 0; i < q->n; i++) {
         static int32_t prompt[1536];
         static run r[MOST];

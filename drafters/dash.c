@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * DASH: layer skipping as a Markov decision process ("DASH: Input-Aware Dynamic Layer Skipping for
- * Efficient LLM Inference with Markov Decision Policies", arXiv 2505.17420). Of the paper no more than
- * the abstract and a review were at hand: what follows is OUR READING of it.
+ * Efficient LLM Inference with Markov Decision Policies", arXiv 2505.17420). Of the paper no more
+ * than the abstract and a review were at hand: what follows is OUR READING of it.
  *
- * At each layer but the first and the last ones a policy chooses for the token at hand: the layer, its
- * copy in few bits, or none of it; then the state is multiplied by a factor per channel, fitted to what
- * the layer makes of states on average (compensation). With x the state, its policy is
+ * At each layer but the first and the last ones a policy chooses for the token at hand: the layer,
+ * its copy in few bits, or none of it; then the state is multiplied by a factor per channel, fitted
+ * to what the layer makes of states on average (compensation). With x the state,
  *
- *     h = relu(W_in x / rms(x) + W_past [action before; the one before that; share spent] + bias[layer])
+ *     h = relu(W_in x / rms(x) + W_past [action before; the one before that; share of the cost spent]
+ *              + bias[layer])
  *     action = argmax of W_out[layer] h + b_out[layer]
  *
- * Asynchronous: the action at a layer is asked for while the layer before runs, of the state before that
- * one times its factor.
+ * Asynchronous: the action at a layer is asked for while the layer before runs, of the state before
+ * that one times its factor.
  *
- * As a drafter the model's own reduced stack says a chain, token by token. What followed the same words
- * earlier (suffix.h) joins as another source, which costs nothing: a row is run where the chain is worth
- * more, by the share of a pass that the row costs, than what is known to follow already. Second and third
- * choices hang on the chain. How much a guess is worth is
- * measured as it goes (acceptance.h), by its rank, depth and probability. Layers below the first action
- * that is not full are exact: the pass that verifies starts above them (resume).
+ * As a drafter the model's own reduced stack says a chain, token by token. What followed the same
+ * words earlier (suffix.h) joins as another source, which costs nothing: a row is run where the chain
+ * is worth more, by the share of a pass that the row costs, than what is known to follow already.
+ * Second and third choices hang on the chain. How much a guess is worth is measured as it goes
+ * (acceptance.h), by its rank, depth and probability. Layers below the first action that is not full
+ * are exact: the pass that verifies starts above them (resume).
  *
  * dash-direct is the paper's own use: what the reduced stack says is emitted. LOSSY. */
 #include "drafters/dash.h"
@@ -42,7 +43,7 @@ enum {
     CHOICES = 3,
     DEPTHS = 4, /* that have rates of their own */
     BINS = 8,
-    CHAIN = 16,                           /* retrieved */
+    CHAIN = 16,                        /* retrieved */
     MOST = 1 + CHAIN + ROWS * CHOICES, /* candidates, with the root */
 };
 
@@ -51,17 +52,18 @@ static const float smooth = 0.2f, fade = 0.99f; /* of the share that rows cost *
 
 typedef struct policy {
     int n_layer, n_embd, hidden, first, last, partial;
-    const float *in;                    /* [n_embd][hidden] */
-    const float *past;                  /* [PAST][hidden] */
-    const float *bias, *out, *out_bias; /* [n_layer] [hidden], [FTK_ACTIONS][hidden], [FTK_ACTIONS] */
-    const float *scale;                 /* [n_layer][n_embd] */
-    float cost[FTK_ACTIONS];            /* of a layer, a full one 1 */
+    const float *in;   /* [n_embd][hidden] */
+    const float *past; /* [PAST][hidden] */
+    const float *bias, *out,
+        *out_bias;           /* [n_layer] [hidden], [FTK_ACTIONS][hidden], [FTK_ACTIONS] */
+    const float *scale;      /* [n_layer][n_embd] */
+    float cost[FTK_ACTIONS]; /* of a layer, a full one 1 */
     const uint8_t *fixed;
 } policy;
 
 typedef enum source { STACK, MATCH, SOURCES } source;
 
-/* A node that may be drafted. class: which rate of a source speaks for it, -1: that source does not. */
+/* A node that may be drafted. class: which rate of a source speaks for it, -1: none does. */
 typedef struct candidate {
     int32_t token;
     int16_t parent, depth; /* of the root -1 and 0 */

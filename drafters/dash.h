@@ -7,8 +7,9 @@
 
 enum {
     FTK_DASH_NO_RETRIEVAL = 1,
-    FTK_DASH_CHAIN = 2,    /* no second choices */
-    FTK_DASH_IN_TIME = 4,  /* the policy is asked when the layer's state is there, not one layer ahead */
+    FTK_DASH_CHAIN = 2, /* no second choices */
+    FTK_DASH_IN_TIME =
+        4, /* the policy is asked when the layer's state is there, not one layer ahead */
     FTK_DASH_NO_SCALE = 8, /* skipped layers leave the state as it is */
     FTK_DASH_NO_RESUME = 16,
 };
@@ -16,7 +17,7 @@ enum {
 typedef struct ftk_dash_parts {
     unsigned without;
     const uint8_t *fixed; /* [n_layer] the same ftk_action for every token; NULL: the policy's */
-    uint64_t *taken;      /* [FTK_ACTIONS] counts the layers of all rows by action; NULL: nobody asks */
+    uint64_t *taken; /* [FTK_ACTIONS] counts the layers of all rows by action; NULL: nobody asks */
 } ftk_dash_parts;
 
 #endif

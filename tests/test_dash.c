@@ -31,7 +31,8 @@ enum {
     N_ITEMS = 6,
 };
 
-static float in[D * H], past_in[PAST * H], bias[L * H], out[L * 3 * H], out_bias[L * 3], factor[L * D];
+static float in[D * H], past_in[PAST * H], bias[L * H], out[L * 3 * H], out_bias[L * 3],
+    factor[L * D];
 static ftk_weight items[N_ITEMS];
 static float small_logits[V], sure; /* how much the likeliest token stands out */
 static uint32_t salt;
@@ -63,8 +64,7 @@ static const float *run_route(void *ctx, int depth, int32_t token, const ftk_rou
     return small_logits;
 }
 
-static const ftk_target target = {
-    .n_vocab = V, .n_embd = D, .n_layer = L, .run_route = run_route};
+static const ftk_target target = {.n_vocab = V, .n_embd = D, .n_layer = L, .run_route = run_route};
 
 static void fill(float *v, int n, uint32_t *seed)
 {
@@ -416,8 +416,8 @@ static ftk_session *start(ftk_engine *e, const char *drafter, int budget, float 
     assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
     int32_t prompt[64];
     size_t n;
-    assert_int_equal(
-        ftk_tokenize(e->model, story, strlen(story), FTK_TOK_BOS, prompt, 64, &n), FTK_OK);
+    assert_int_equal(ftk_tokenize(e->model, story, strlen(story), FTK_TOK_BOS, prompt, 64, &n),
+                     FTK_OK);
     assert_int_equal(ftk_session_append(s, prompt, n), FTK_OK);
     return s;
 }
@@ -493,7 +493,8 @@ static void test_resume(void **state)
             if (at < first) first = at;
         }
         for (size_t row = 0; row < ROWS; row++)
-            memcpy(ready + row * d, states + (row * n_layer + (size_t)first) * d, d * sizeof *ready);
+            memcpy(ready + row * d, states + (row * n_layer + (size_t)first) * d,
+                   d * sizeof *ready);
         ftk_forward_resume(f, &seq, first, ROWS, ready);
         assert_memory_equal(f->logits, want, bytes);
         ftk_session_free(s);
@@ -526,11 +527,8 @@ static void test_skip(void **state)
         uint8_t actions[FTK_MAX_LAYERS];
         pattern p = {{0}};
         p.action[AT] = FTK_SKIP;
-        const ftk_route route = {.choose = by_pattern,
-                                 .ctx = &p,
-                                 .scale = scale,
-                                 .actions = actions,
-                                 .states = states};
+        const ftk_route route = {
+            .choose = by_pattern, .ctx = &p, .scale = scale, .actions = actions, .states = states};
         const int32_t root = s->tokens[s->n_tokens - 1];
         memcpy(got, s->target.run_route(s->target.ctx, 0, root, &route), bytes);
         float *x = states + AT * d;
@@ -577,10 +575,9 @@ static void test_low_bits(void **state)
     float *a = malloc((size_t)w->n_in * sizeof *a), *b = malloc((size_t)w->n_in * sizeof *b);
     for (int r = 0; r < w->n_out; r++) {
         const ftk_q4_0 *blocks = (const ftk_q4_0 *)c->data + r * (w->n_in / FTK_QBLOCK);
-        m->kernels.dequant_row(w->type, w->n_in,
-                               (const char *)w->file +
-                                   (size_t)r * ftk_type_bytes(w->type, (size_t)w->n_in),
-                               a);
+        m->kernels.dequant_row(
+            w->type, w->n_in,
+            (const char *)w->file + (size_t)r * ftk_type_bytes(w->type, (size_t)w->n_in), a);
         m->kernels.dequant_row(FTK_TYPE_Q4_0, w->n_in, blocks, b);
         for (int i = 0; i < w->n_in; i++) {
             const float step = fabsf(ftk_f16_f32(blocks[i / FTK_QBLOCK].d));

@@ -74,8 +74,8 @@ def fingerprint(model):
 
 def write_drafter(path, family, name, base, numbers, matrices, kind, vocab=None):
     """numbers: {key: whole number}; matrices: {name: tensor [n_out][n_in], or a vector, which is
-    written in f32}; kind: of TYPES, of which q8_0 becomes f16 where rows are no multiple of 32; vocab: the rising ids of the tokens it drafts,
-    None for all."""
+    written in f32}; kind: of TYPES, of which q8_0 becomes f16 where rows are no multiple of 32;
+    vocab: the rising ids of the tokens it drafts, None for all."""
     part = f"{path}.part"
     try:
         w = gguf.GGUFWriter(part, "foretoken-drafter")

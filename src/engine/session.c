@@ -24,8 +24,8 @@ void ftk_session_config_init(ftk_session_config *cfg)
 
 const char *const *ftk_drafters(void)
 {
-    static const char *const names[] = {
-        "auto", "none", "jacobi", "lookup", "s4c", "dash", "dash-direct", NULL};
+    static const char *const names[] = {"auto", "none", "jacobi",      "lookup",
+                                        "s4c",  "dash", "dash-direct", NULL};
     return names;
 }
 

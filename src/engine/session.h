@@ -29,7 +29,7 @@ struct ftk_engine {
     /* in the order of ftk_drafter_list: */
     ftk_learned learned[FTK_MAX_DRAFTERS];
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
-    ftk_lowbit low; /* where a drafter's file asked for it */
+    ftk_lowbit low;                           /* where a drafter's file asked for it */
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
     int kv_slots;
@@ -52,10 +52,10 @@ struct ftk_session {
     const ftk_drafter_ops *drafter; /* NULL: none */
     void *drafter_state;
     ftk_target target;
-    void *test; /* for drafters of the tests */
-    int reach;  /* nodes asked for, while the cost model decides: some more than paid lately */
+    void *test;    /* for drafters of the tests */
+    int reach;     /* nodes asked for, while the cost model decides: some more than paid lately */
     bool proposed; /* the drafter was asked in this step */
-    int idle;   /* steps since drafting last paid, while it does not */
+    int idle;      /* steps since drafting last paid, while it does not */
     ftk_tree tree;
     ftk_verdict verdict;
     double draft_seconds; /* what proposing costs, smoothed */

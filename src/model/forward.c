@@ -21,7 +21,7 @@ typedef struct {
     ftk_forward *f;
     const ftk_pass_seq *seqs;
     int n_seqs, n_rows, n_logits;
-    int first;    /* layer */
+    int first; /* layer */
     const ftk_route *route;
     int ith, nth; /* this thread, of how many */
     char *act;    /* [FTK_OWN_ROWS][act_stride], [FTK_OWN_ROWS][n_embd]: this thread's own */

@@ -14,14 +14,14 @@
 
 /* The rows of one sequence: provisional slots len + slot .. len + slot + n_rows. */
 typedef struct ftk_pass_seq {
-    const ftk_kv_seq *kv;      /* reserved for n_rows */
-    int n_rows;                /* 1..FTK_MAX_NODES */
-    int slot;                  /* of the first row; what stands in lower ones is seen as masks say */
-    const int32_t *token;      /* [n_rows] */
-    const int16_t *depth;      /* [n_rows] row i stands at len + depth[i]; NULL: at len + slot + i */
+    const ftk_kv_seq *kv; /* reserved for n_rows */
+    int n_rows;           /* 1..FTK_MAX_NODES */
+    int slot;             /* of the first row; what stands in lower ones is seen as masks say */
+    const int32_t *token; /* [n_rows] */
+    const int16_t *depth; /* [n_rows] row i stands at len + depth[i]; NULL: at len + slot + i */
     const uint64_t (*mask)[2]; /* [n_rows] slots of ancestors and self; NULL: a chain from len on */
     int first_logits;          /* rows from here on get logits; n_rows: none */
-    const float *states; /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then */
+    const float *states;    /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then */
     const ftk_route *route; /* of the only row of a pass; NULL: all layers are run */
 } ftk_pass_seq;
 
@@ -34,7 +34,7 @@ enum { FTK_OWN_ROWS = 4 }; /* rows that threads prepare each for itself, at most
 typedef struct ftk_forward {
     const ftk_model *m;
     const ftk_layer *low; /* [n_layer] the layers in few bits; NULL: none. Set by who made them */
-    ftk_device *device; /* runs the passes; NULL: the CPU does. Set by who opened both */
+    ftk_device *device;   /* runs the passes; NULL: the CPU does. Set by who opened both */
     int layers; /* a pass runs the first so many: all of them, but while costs are measured */
     int max_rows;
     ftk_type kv_type;
