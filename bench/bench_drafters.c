@@ -125,27 +125,32 @@ static const method s4c_parts[] = {
 };
 
 #define DASH(what, how, less)                                                                      \
-    {                                                                                              \
-        .label = what, .drafter = "dash", .budget = 6, .dash = { what, how, less }                 \
-    }
+    {.label = what,                                                                                \
+     .drafter = "dash",                                                                            \
+     .budget = 6,                                                                                  \
+     .dash = {what, how, FTK_DASH_ALWAYS | FTK_DASH_NO_RETRIEVAL | (less)}}
 
-/* With a budget they draft at every step, whether that pays or not. */
+/* Those that are called alone have 6 nodes drafted at every step, whether that pays or not. */
 static const method dash_parts[] = {
     {.label = "none", .drafter = "none", .budget = -1},
     {.label = "none, again", .drafter = "none", .budget = -1},
-    {.label = "dash", .drafter = "dash", .budget = -1},
-    DASH("dash, always 6 nodes", DASH_POLICY, 0),
-    DASH("dash, asked in time", DASH_POLICY, FTK_DASH_IN_TIME),
-    DASH("dash, no compensation", DASH_POLICY, FTK_DASH_NO_SCALE),
-    DASH("dash, all rows from the first layer", DASH_POLICY, FTK_DASH_NO_RESUME),
-    DASH("dash, no retrieval", DASH_POLICY, FTK_DASH_NO_RETRIEVAL),
-    DASH("dash, a chain alone", DASH_POLICY, FTK_DASH_CHAIN | FTK_DASH_NO_RETRIEVAL),
-    DASH("every 4th layer skipped", DASH_EVERY_4TH, 0),
-    DASH("every 3rd layer skipped", DASH_EVERY_3RD, 0),
-    DASH("every 3rd, no compensation", DASH_EVERY_3RD, FTK_DASH_NO_SCALE),
-    DASH("every 2nd layer skipped", DASH_EVERY_2ND, 0),
-    DASH("all layers in few bits", DASH_ALL_PARTIAL, 0),
     {.label = "lookup", .drafter = "lookup", .budget = -1},
+    {.label = "dash", .drafter = "dash", .budget = -1},
+    {.label = "dash, no retrieval",
+     .drafter = "dash",
+     .budget = -1,
+     .dash = {"", DASH_POLICY, FTK_DASH_NO_RETRIEVAL}},
+    DASH("policy alone", DASH_POLICY, 0),
+    DASH("policy alone, asked in time", DASH_POLICY, FTK_DASH_IN_TIME),
+    DASH("policy alone, no compensation", DASH_POLICY, FTK_DASH_NO_SCALE),
+    DASH("policy alone, all rows from the first layer", DASH_POLICY, FTK_DASH_NO_RESUME),
+    DASH("policy alone, a chain", DASH_POLICY, FTK_DASH_CHAIN),
+    DASH("every 4th layer skipped, alone", DASH_EVERY_4TH, 0),
+    DASH("every 3rd layer skipped, alone", DASH_EVERY_3RD, 0),
+    DASH("every 3rd, no compensation, alone", DASH_EVERY_3RD, FTK_DASH_NO_SCALE),
+    DASH("every 2nd layer skipped, alone", DASH_EVERY_2ND, 0),
+    DASH("all layers in few bits, alone", DASH_ALL_PARTIAL, 0),
+    DASH("the whole model, alone", DASH_ALL_FULL, 0),
 };
 
 static const struct {

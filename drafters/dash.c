@@ -16,9 +16,9 @@
  * that one times its factor.
  *
  * As a drafter the model's own reduced stack says a chain, token by token. What followed the same
- * words earlier (suffix.h) joins as another source, which costs nothing: a row is run where the chain
- * is worth more, by the share of a pass that the row costs, than what is known to follow already.
- * Second and third choices hang on the chain. How much a guess is worth is measured as it goes
+ * words earlier (suffix.h) joins as another source, which costs nothing. So a row is run where it
+ * promises more than it costs, and while rows have paid so far: tokens that came thanks to them alone
+ * are weighed against the plain steps that they took. Second and third choices hang on the chain. How much a guess is worth is measured as it goes
  * (acceptance.h), by its rank, depth and probability. Layers below the first action that is not full
  * are exact: the pass that verifies starts above them (resume).
  *
@@ -49,6 +49,8 @@ enum {
 
 static const float norm_eps = 1e-6f;
 static const float smooth = 0.2f, fade = 0.99f; /* of the share that rows cost */
+/* In plain steps: what rows may lose at first, earn by each step without them, and have at most. */
+static const float balance_first = 2, balance_step = 0.01f, balance_most = 8;
 
 typedef struct policy {
     int n_layer, n_embd, hidden, first, last, partial;
@@ -77,6 +79,13 @@ typedef struct rates {
     ftk_rate match[FTK_MATCH_CLASSES];
 } rates;
 
+/* What outlives a session. */
+typedef struct known {
+    rates rates;
+    float share;   /* of the layers' cost that rows take, smoothed */
+    float balance; /* what rows have brought more than they took */
+} known;
+
 typedef struct dash {
     const ftk_target *target;
     ftk_dash_parts parts;
@@ -84,9 +93,8 @@ typedef struct dash {
     ftk_route route;
     ftk_suffix suffix;
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
-    rates rates;
+    known known;
     int n, n_rows;       /* candidates; rows of the chain that were run */
-    float share;         /* of the layers' cost that rows take, smoothed */
     int exact[ROWS];     /* layers of a row that were full, up to the first that was not */
     candidate *all;      /* [MOST] all[0] is the root */
     ftk_candidate *heap; /* [MOST] */
@@ -250,8 +258,8 @@ static void init_rates(rates *r)
 static ftk_rate *rate_of(dash *s, const candidate *c, source from)
 {
     const int class = c->class[from], depth = c->depth < DEPTHS ? c->depth - 1 : DEPTHS - 1;
-    return from == STACK ? &s->rates.stack[depth][class / BINS][class % BINS]
-                         : &s->rates.match[class];
+    return from == STACK ? &s->known.rates.stack[depth][class / BINS][class % BINS]
+                         : &s->known.rates.match[class];
 }
 
 /* The child of `parent` that carries `token`, or -1. Children come after their parent. */
@@ -262,11 +270,17 @@ static int find_child(const dash *s, int parent, int32_t token)
     return -1;
 }
 
+static void add_balance(dash *s, float steps)
+{
+    const float sum = s->known.balance + steps;
+    s->known.balance = sum < balance_most ? sum : balance_most;
+}
+
 /* The tokens that came after the open prediction: every candidate below the true path was right or
  * not. */
 static void settle(dash *s, const int32_t *truth, int n)
 {
-    ftk_rates_fade((ftk_rate *)&s->rates, sizeof s->rates / sizeof(ftk_rate));
+    ftk_rates_fade((ftk_rate *)&s->known.rates, sizeof s->known.rates / sizeof(ftk_rate));
     int at = 0;
     for (int d = 0; d < n && at >= 0; d++) {
         for (int i = at + 1; i < s->n; i++) {
@@ -276,7 +290,9 @@ static void settle(dash *s, const int32_t *truth, int n)
                     ftk_rate_see(rate_of(s, c, (source)from), c->token == truth[d]);
         }
         at = find_child(s, at, truth[d]);
+        if (at > 0 && d + 1 < n && s->all[at].class[MATCH] < 0) add_balance(s, 1);
     }
+    if (s->n_rows == 0) add_balance(s, balance_step);
 }
 
 /* ------------------------------------------------------------------ candidates */
@@ -332,17 +348,31 @@ static int suggest_choices(dash *s, int node, const float *logits)
 /* What a row at this node may add, in tokens. */
 static float promise(const dash *s, int node)
 {
-    float known = 0;
+    float there = 0;
     for (int i = node + 1; i < s->n; i++)
-        if (s->all[i].parent == node && s->all[i].worth > known) known = s->all[i].worth;
-    return s->all[node].worth - known;
+        if (s->all[i].parent == node && s->all[i].worth > there) there = s->all[i].worth;
+    return s->all[node].worth - there;
+}
+
+/* What one more row costs, in plain steps: running it, and verifying what it says. */
+static float price(const dash *s)
+{
+    const ftk_target *t = s->target;
+    const double more = t->seconds(t->ctx, s->n_rows + 2) - t->seconds(t->ctx, s->n_rows + 1);
+    return s->known.share + (float)(more / t->seconds(t->ctx, 1));
+}
+
+static bool pays(const dash *s, int node)
+{
+    if (s->parts.without & FTK_DASH_ALWAYS) return s->all[node].worth > s->known.share;
+    return s->known.balance > 0 && promise(s, node) > price(s);
 }
 
 /* Runs the reduced stack along its own first choices. */
 static void run_chain(dash *s, int budget)
 {
     const size_t each = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
-    for (int at = 0; s->n_rows < ROWS && s->n_rows < budget && promise(s, at) > s->share;) {
+    for (int at = 0; s->n_rows < ROWS && s->n_rows < budget && pays(s, at);) {
         s->route.states = s->states + (size_t)s->n_rows * each;
         const float *logits = run_row(s, s->n_rows, s->all[at].token);
         if (!logits) return;
@@ -350,7 +380,9 @@ static void run_chain(dash *s, int budget)
         at = suggest_choices(s, at, logits);
         if (at < 0) return;
         s->all[at].on_chain = true;
-        s->share += smooth * (share_spent(s) - s->share);
+        const float share = share_spent(s);
+        s->known.share += smooth * (share - s->known.share);
+        add_balance(s, -share);
     }
 }
 
@@ -408,7 +440,8 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
     if (env->test) memcpy(&s->parts, env->test, sizeof s->parts);
     read_policy(&s->policy, env->weights, env->target, env->host);
     s->policy.fixed = s->parts.fixed;
-    init_rates(&s->rates);
+    init_rates(&s->known.rates);
+    s->known.balance = balance_first;
     const ftk_err err = take_memory(s, env->host);
     if (err != FTK_OK) return err;
     const size_t n = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
@@ -450,7 +483,7 @@ static void dash_propose(void *state, const int32_t *history, size_t n, int budg
     s->all[0] = (candidate){.token = history[n - 1], .parent = -1, .worth = 1};
     if (!(s->parts.without & FTK_DASH_NO_RETRIEVAL)) suggest_match(s, history, n);
     run_chain(s, budget);
-    if (s->n_rows == 0) s->share *= fade; /* it is tried again some time */
+    if (s->n_rows == 0) s->known.share *= fade; /* it is tried again some time */
     s->asked = n;
     plant(s, budget, tree);
 }
@@ -483,8 +516,8 @@ static void dash_learn(void *state, const int32_t *history, size_t n, const ftk_
 const ftk_drafter_ops ftk_drafter_dash = {
     .name = "dash",
     .state_size = sizeof(dash),
-    .rates_at = offsetof(dash, rates),
-    .rates_size = sizeof(rates),
+    .rates_at = offsetof(dash, known),
+    .rates_size = sizeof(known),
     .wants = FTK_WANT_LAYERS,
     .check = dash_check,
     .low_bits = dash_low_bits,

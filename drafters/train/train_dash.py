@@ -34,7 +34,8 @@ SKIP_DELTA, PARTIAL_DELTA, FULL_DELTA = 0.1, 0.16, 0.2
 FULL, PARTIAL, SKIP = range(3)      # the numbers of the file's readers
 DELTA = torch.tensor([FULL_DELTA, PARTIAL_DELTA, SKIP_DELTA])
 EPS = 1e-6
-BOUND = 3.0             # of what is sampled from: no action ever becomes impossible
+EXPLORE = 0.05          # share of the choices that are made at random
+DECAY = 0.003           # weight of the logits' squares
 SAVE_SECONDS = 60
 
 
@@ -160,7 +161,8 @@ class Policy(nn.Module):
         self.past = nn.Parameter(torch.randn(PAST, hidden) * 0.3)
         self.bias = nn.Parameter(torch.zeros(layers, hidden))
         self.out = nn.Parameter(torch.zeros(layers, 3, hidden))
-        self.out_bias = nn.Parameter(torch.tensor([1.0, 0.0, 0.0]).repeat(layers, 1))
+        start = [0.0, 1.5, 0.0] if partial else [1.5, 0.0, 0.0]
+        self.out_bias = nn.Parameter(torch.tensor(start).repeat(layers, 1))
         self.partial = partial
 
     def forward(self, l, x, past):
@@ -189,22 +191,23 @@ class Fixed:
 def walk(base, policy, x, at, past, ahead, sample=False, seen=None):
     """Runs rows through all layers.  past: keys and values by layer, None: their own.  ahead: the
     policy sees the scaled state before the layer that comes first.  Returns the last states, the
-    actions [layers][n], the log probabilities of those that were chosen, and cosines with `seen`."""
+    actions [layers][n], (layer, log probabilities, logits) where they were sampled, and cosines with
+    `seen`."""
     c, n = base.c, len(x)
     actions = torch.zeros(c.layers, n, dtype=torch.long)
-    logp, near = torch.zeros(c.layers, n), torch.ones(c.layers, n)
-    chosen, spent, logs = [], torch.zeros(n), []
+    near, spent, logs = torch.ones(c.layers, n), torch.zeros(n), []
     for l in range(c.layers):
         if base.decides(l):
             before = F.one_hot(actions[l - 2:l] if l > 1 else actions[[l - 1, l - 1]], 3).float()
             given = torch.cat((before[1], before[0], (spent / c.layers)[:, None]), 1)
             state = earlier * base.scale[l - 1] if ahead else x
             logits = policy(l, state, given)
+            actions[l] = logits.argmax(-1)
             if sample:
-                logits = torch.where(logits.isinf(), logits, BOUND * torch.tanh(logits / BOUND))
-                logs.append((l, logits.log_softmax(-1)))
-            actions[l] = torch.distributions.Categorical(logits=logits).sample() if sample \
-                else logits.argmax(-1)
+                allowed = (~logits.isinf()).float()
+                p = (1 - EXPLORE) * logits.softmax(-1) + EXPLORE * allowed / allowed.sum(-1, keepdim=True)
+                actions[l] = torch.multinomial(p, 1)[:, 0]
+                logs.append((l, p.clamp(min=1e-9).log(), logits.nan_to_num(neginf=0.0)))
         earlier = x
         x = base.step(l, x, at, actions[l], past and past[l])
         spent = spent + base.cost[actions[l]]
@@ -231,10 +234,11 @@ def loss_of(base, policy, ids, mine, args, weight, rng):
     gain = (to_go - to_go.mean(1, keepdim=True)).flatten(1)
     gain = gain / (gain.std() + 1e-6)
     loss = 0.0
-    for l, log in logs:
+    for l, log, logits in logs:
         taken = log.gather(1, actions[l][:, None])[:, 0]
         entropy = -(log.exp() * log.clamp(min=-30)).sum(-1)
-        loss = loss - (gain[l] * taken + args.entropy * entropy).mean()
+        loss = loss - (gain[l] * taken + args.entropy * entropy).mean() \
+            + DECAY * logits.pow(2).mean()
     cost = base.cost[actions].mean().item()
     return loss, (cost, same.mean().item(), kl.mean().item())
 
@@ -368,8 +372,8 @@ def arguments():
     a.add_argument("--rollouts", type=int, default=4, help="episodes of a position (4)")
     a.add_argument("--own", type=int, default=256, metavar="N",
                    help="learn on the model's own greedy answers to N prompts too (256)")
-    a.add_argument("--entropy", type=float, default=0.02, help="weight of the entropy (0.02)")
-    a.add_argument("--lr", type=float, default=0.03, help="of Adam (0.03)")
+    a.add_argument("--entropy", type=float, default=0.01, help="weight of the entropy (0.01)")
+    a.add_argument("--lr", type=float, default=0.02, help="of Adam (0.02)")
     a.add_argument("--name", help="general.name (of the output file)")
     a.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
     args = a.parse_args()
@@ -396,7 +400,7 @@ class Run:
         self.made = {"base": named, "hidden": args.hidden, "first": args.first, "last": args.last,
                      "partial": args.partial, "own": args.own, "share": args.share,
                      "costs": [args.partial_cost, args.skip_cost]}
-        self.step, self.spent, self.weight, self.own, self.harm = 0, 0.0, 5.0, None, None
+        self.step, self.spent, self.weight, self.own, self.harm = 0, 0.0, 2.0, None, None
         self.began = self.saved = time.time()
         if self.path.exists():
             self.load()
@@ -475,7 +479,7 @@ def train(run, splits):
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         run.adam.step()
         run.step += 1
-        run.weight = max(0.0, run.weight + 0.2 * (parts[0] - args.share))
+        run.weight = max(0.0, run.weight + 0.3 * (parts[0] - args.share))
         seen.append(parts)
         if time.time() - shown > 10:
             cost, same, kl = np.mean(seen, 0)

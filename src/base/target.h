@@ -50,6 +50,8 @@ typedef struct ftk_target {
      * until a pass takes that; below the first layer that is not full they have the bits that a pass
      * gives. logits[n_vocab], valid until the next pass; NULL, if the cache has no room. */
     const float *(*run_route)(void *ctx, int depth, int32_t token, const ftk_route *route);
+    /* What a pass over so many rows takes, as measured so far. */
+    double (*seconds)(void *ctx, int rows);
 } ftk_target;
 
 /* A tensor of a drafter's file: a matrix [n_out][n_in], or a vector of n_in floats (n_out is 1). */

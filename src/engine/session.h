@@ -54,11 +54,11 @@ struct ftk_session {
     ftk_target target;
     void *test;    /* for drafters of the tests */
     int reach;     /* nodes asked for, while the cost model decides: some more than paid lately */
-    bool proposed; /* the drafter was asked in this step */
     int idle;      /* steps since drafting last paid, while it does not */
     ftk_tree tree;
     ftk_verdict verdict;
-    double draft_seconds; /* what proposing costs, smoothed */
+    double draft_seconds; /* what proposing costs, smoothed, without rows run by routes */
+    double route_seconds; /* spent on those in this step: drafters account for them themselves */
     double credit;        /* what drafts may still lose, in plain steps: see settle_credit() */
     bool stepping;        /* taken by the running ftk_step(), to find doubles */
     ftk_stats stats;

@@ -47,12 +47,6 @@ static int ceiling(const ftk_session *s)
     return s->limit > 1 ? most : 0;
 }
 
-/* A drafter that runs the model itself: its drafts cost as much as passes, verified or not. */
-static bool costly(const ftk_session *s)
-{
-    return s->drafter && s->drafter->wants & FTK_WANT_LAYERS;
-}
-
 /* What a step with so many drafted nodes costs more than a plain one, in plain steps. */
 static double stake(const ftk_session *s, int nodes)
 {
@@ -61,12 +55,10 @@ static double stake(const ftk_session *s, int nodes)
 }
 
 /* However wrong the estimates are, drafts lose no more than a few steps and ALLOWANCE of the time:
- * plain steps earn a little credit, drafts what they gained, and a draft must be covered by it. A
- * costly one is begun while there is any. */
+ * plain steps earn a little credit, drafts what they gained, and a draft must be covered by it. */
 static void settle_credit(ftk_session *s, int nodes, int emitted)
 {
-    const bool paid = nodes > 0 || (costly(s) && s->proposed);
-    s->credit += paid ? emitted - 1 - stake(s, nodes) : ALLOWANCE;
+    s->credit += nodes > 0 ? emitted - 1 - stake(s, nodes) : ALLOWANCE;
     if (s->credit > MOST_CREDIT) s->credit = MOST_CREDIT;
 }
 
@@ -74,8 +66,7 @@ static void settle_credit(ftk_session *s, int nodes, int emitted)
 static void size_draft(ftk_session *s)
 {
     if (!sizes_itself(s)) return;
-    const bool spent = costly(s); /* what the draft took is lost in any case */
-    int n = ftk_cost_best(&s->engine->cost, &s->tree, spent ? 0 : s->draft_seconds);
+    int n = ftk_cost_best(&s->engine->cost, &s->tree, s->draft_seconds);
     if (4 * n > 3 * s->reach && s->reach < FTK_MAX_NODES)
         s->reach *= 2;
     else if (4 * n < s->reach && s->reach > FTK_REACH)
@@ -83,7 +74,7 @@ static void size_draft(ftk_session *s)
     s->idle = n > 0 ? 0 : s->idle + 1;
     if (n == 0 && s->idle % PROBE == 0 && s->idle > 0)
         n = PROBE_NODES < s->tree.n - 1 ? PROBE_NODES : s->tree.n - 1;
-    while (n > 0 && !spent && stake(s, n) > s->credit) n--;
+    while (n > 0 && stake(s, n) > s->credit) n--;
     ftk_tree_cut(&s->tree, n + 1);
 }
 
@@ -91,19 +82,16 @@ static void propose(ftk_session *s)
 {
     ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
     const int most = s->drafter ? ceiling(s) : 0;
-    s->proposed = false;
     if (most == 0) return;
     if (sizes_itself(s) && s->idle >= REST_AFTER && s->idle % REST != 0) {
         s->idle++;
         return;
     }
-    if (sizes_itself(s) && costly(s) && s->credit <= 0) return;
-    s->proposed = true;
+    s->route_seconds = 0;
     const double start = ftk_now();
     s->drafter->propose(s->drafter_state, s->tokens, s->n_tokens, most, &s->tree);
     const double t = ftk_now() - start;
-    const bool first = costly(s) && s->draft_seconds == 0;
-    s->draft_seconds += (first ? 1 : 0.1) * (t - s->draft_seconds);
+    s->draft_seconds += 0.1 * (t - s->route_seconds - s->draft_seconds);
     s->stats.draft_seconds += t;
     size_draft(s);
 }

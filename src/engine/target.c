@@ -8,6 +8,7 @@
 #include <omp.h>
 #endif
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "session.h"
 
@@ -83,8 +84,15 @@ static const float *run_route(void *ctx, int depth, int32_t token, const ftk_rou
     if (ftk_kv_reserve(&s->kv, depth + 1) != FTK_OK) return NULL;
     const ftk_pass_seq seq = {
         .kv = &s->kv, .n_rows = 1, .slot = depth, .token = &token, .route = route};
+    const double start = ftk_now();
     ftk_forward_run(f, &seq, 1);
+    s->route_seconds += ftk_now() - start;
     return f->logits;
+}
+
+static double seconds(void *ctx, int rows)
+{
+    return ftk_cost_at(&((const ftk_session *)ctx)->engine->cost, rows);
 }
 
 void ftk_target_init(ftk_target *t, ftk_session *s)
@@ -100,6 +108,7 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .last_norm = last_norm,
         .run_above = run_above,
         .run_route = run_route,
+        .seconds = seconds,
     };
 }
 
