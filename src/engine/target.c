@@ -148,9 +148,9 @@ const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops
     return d ? &d->weights : NULL;
 }
 
-static ftk_err make_low_bits(ftk_engine *e)
+ftk_err ftk_target_low_bits(ftk_engine *e)
 {
-    if (e->low.layers || e->device) return FTK_OK;
+    if (e->low.layers) return FTK_OK;
     const ftk_err err = ftk_lowbit_open(&e->low, e->model);
     e->forward.low = e->low.layers;
     return err;
@@ -178,7 +178,6 @@ static ftk_err add_opened(ftk_engine *e, ftk_drafterfile *d, ftk_str family)
     if (err == FTK_OK) err = ftk_target_room(e, d->widest);
     if (err == FTK_OK && ops->wants & FTK_WANT_STATES)
         err = ftk_forward_keep(&e->forward, ops->state_layer(&d->weights));
-    if (err == FTK_OK && ops->low_bits && ops->low_bits(&d->weights)) err = make_low_bits(e);
     if (err == FTK_OK) e->files[i] = d;
     return err;
 }
