@@ -560,6 +560,7 @@ const ftk_drafter_ops ftk_drafter_dash_direct = {
     .state_size = sizeof(dash),
     .wants = FTK_WANT_LAYERS,
     .check = dash_check,
+    .low_bits = dash_low_bits,
     .init = dash_init,
     .propose = direct_propose,
     .decode = direct_decode,

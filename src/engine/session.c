@@ -165,6 +165,8 @@ static ftk_err open_drafter(const ftk_session *s, const ftk_drafter_ops *ops, vo
     const ftk_host *h = &s->engine->host;
     const ftk_weights *weights;
     ftk_err err = find_weights(s, ops, &weights);
+    if (err == FTK_OK && ops->low_bits && ops->low_bits(weights))
+        err = ftk_target_low_bits(s->engine);
     if (err != FTK_OK) return err;
     const ftk_drafter_env env = {
         .host = h,

@@ -29,7 +29,7 @@ struct ftk_engine {
     /* in the order of ftk_drafter_list: */
     ftk_learned learned[FTK_MAX_DRAFTERS];
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
-    ftk_lowbit low;                           /* where a drafter's file asked for it */
+    ftk_lowbit low;                           /* from the first session on whose drafter wants it */
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
     int kv_slots;
@@ -68,6 +68,8 @@ struct ftk_session {
 void ftk_target_init(ftk_target *t, ftk_session *s);
 /* The weights of a trained drafter; NULL: no file of its family was added. */
 const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops *ops);
+/* Makes the copy of the layers in few bits, if it is not there. Errors: NOMEM. */
+ftk_err ftk_target_low_bits(ftk_engine *e);
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);
 /* The index of a family in ftk_drafter_list, or -1. */
