@@ -38,6 +38,8 @@ static const method methods[] = {
     {"firp", NULL, FTK_TREE_FITTED, -1, NULL},
     {"firp", NULL, FTK_TREE_FITTED, 24, NULL},
     {"firp", NULL, FTK_TREE_FITTED, 24, "traversal"},
+    {"dash", NULL, FTK_TREE_FITTED, -1, NULL},
+    {"dash", NULL, FTK_TREE_FITTED, 12, NULL},
     {NULL, &ftk_drafter_right, FTK_TREE_FITTED, 15, NULL},
     {NULL, &ftk_drafter_wrong, FTK_TREE_FITTED, 16, NULL},
     {"jacobi", NULL, FTK_TREE_FITTED, 40, "reject"},

@@ -92,7 +92,8 @@ static json_t *methods_json(const spec_options *o)
         json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:b}", "name", o->methods[i].name,
                                              "drafter", o->methods[i].drafter, "verifier",
                                              o->methods[i].verifier, "lossless",
-                                             (int)ftk_verifier_lossless(o->methods[i].verifier)));
+                                             ftk_drafter_lossless(o->methods[i].drafter) &&
+                                                 ftk_verifier_lossless(o->methods[i].verifier)));
     return all;
 }
 

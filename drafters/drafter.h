@@ -32,6 +32,7 @@ enum {
     FTK_WANT_FEATURES = 1,
     FTK_WANT_STATES = 2, /* behind the layer that state_layer() names */
     FTK_WANT_LOGITS = 4,
+    FTK_WANT_LAYERS = 8, /* none of that, but run_route() of the target: the CPU's alone */
 };
 
 /* Rows of the pass that verified a tree: row i at node i. */
@@ -44,6 +45,7 @@ typedef struct ftk_rows {
 
 typedef struct ftk_drafter_ops {
     const char *name;
+    const char *family; /* whose files it reads, where they are another's; else NULL */
     size_t state_size;
     /* The part of the state, plain data, that says how well the drafter's guesses do with this
      * model: it outlives a session and is where the next one begins. Size 0: none. */
@@ -53,6 +55,7 @@ typedef struct ftk_drafter_ops {
      * FORMAT, with a message. */
     ftk_err (*check)(const ftk_weights *weights, const ftk_target *target, const ftk_host *host);
     int (*state_layer)(const ftk_weights *weights); /* with FTK_WANT_STATES; weights are checked */
+    bool (*low_bits)(const ftk_weights *weights); /* or NULL: whether its routes use FTK_PARTIAL */
     /* Takes all memory the drafter will ever need. state is zeroed. Errors: NOMEM. On error,
      * free() is called by the caller. */
     ftk_err (*init)(void *state, const ftk_drafter_env *env);
@@ -69,6 +72,13 @@ typedef struct ftk_drafter_ops {
     /* With append, in the middle of the pass: x[rows][n_embd], the states of those rows, from the
      * states[tree->n][n_embd] of the tree's behind that layer. */
     void (*appended)(void *state, const float *states, float *x);
+    /* Or NULL. What drafting has computed of the tree, possibly cut since, that propose() gave last in
+     * this step: rows [0, *n_ready) need no more than the layers from the one returned on, 0: nothing is
+     * known. Their states are left in *states [tree->n][n_embd], which gets those of the others. */
+    int (*resume)(void *state, const ftk_tree *tree, int *n_ready, float **states);
+    /* Or NULL. LOSSY: runs the root by run_route(), in place of the pass, so that what is emitted is
+     * not what the model says. */
+    void (*decode)(void *state, const int32_t *history, size_t n);
     /* What became of the tree that was verified (possibly cut shorter than proposed). history as of
      * before this step. */
     void (*learn)(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
@@ -78,6 +88,8 @@ typedef struct ftk_drafter_ops {
     void (*free)(void *state, const ftk_host *host);
 } ftk_drafter_ops;
 
+extern const ftk_drafter_ops ftk_drafter_dash;        /* trained: needs a file */
+extern const ftk_drafter_ops ftk_drafter_dash_direct; /* the same, LOSSY */
 extern const ftk_drafter_ops ftk_drafter_jacobi;
 extern const ftk_drafter_ops ftk_drafter_lookup;
 extern const ftk_drafter_ops ftk_drafter_recycle;

@@ -116,9 +116,31 @@ static void test_refusals(void **state)
     ftk_model_free(m);
 }
 
+/* A drafter that runs layers one by one is the CPU's; its file is no error. */
+static void test_layers(void **state)
+{
+    (void)state;
+    static const char file[] = FTK_MODELS_DIR "/foretoken-demo-dash.drafter.gguf";
+    NEED(file);
+    ftk_model *m = load();
+    ftk_engine *e;
+    assert_int_equal(open_on(&e, m, "cuda", FTK_TYPE_F16), FTK_OK);
+    assert_int_equal(ftk_engine_add_drafter(e, file), FTK_OK);
+    assert_false(ftk_engine_has_drafter(e, "dash"));
+    ftk_session_config cfg;
+    ftk_session_config_init(&cfg);
+    cfg.drafter = "dash";
+    ftk_session *s;
+    assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_ERR_INVALID);
+    assert_string_equal(last_line, "drafter dash runs layers one by one, which this device does "
+                                   "not: give another drafter, or --device cpu");
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_loop),
-                                       cmocka_unit_test(test_refusals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_loop), cmocka_unit_test(test_refusals),
+                                       cmocka_unit_test(test_layers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -256,7 +256,20 @@ int cli_world_open_session(cli_world *w, const cli_options *o)
     if (err == FTK_OK && !ftk_verifier_lossless(o->verifier))
         cli_say("verifier %s is lossy: above temperature 0 drafts change what the model says",
                 o->verifier);
+    if (err == FTK_OK) cli_warn_of_drafter(o->drafter);
     return err == FTK_OK ? CLI_DONE : cli_fail(err, "the session could not be opened");
+}
+
+void cli_warn_of_drafter(const char *drafter)
+{
+    if (!ftk_drafter_lossless(drafter))
+        cli_say("drafter %s is lossy: it leaves out layers, which changes what the model says",
+                drafter);
+}
+
+bool cli_lossless(const char *drafter, const char *verifier)
+{
+    return ftk_drafter_lossless(drafter) && ftk_verifier_lossless(verifier);
 }
 
 void cli_world_close(cli_world *w)

@@ -72,7 +72,7 @@ static const spec specs[] = {
     {"--template", NULL, NAME, C | G, AT(template_name), 0, 0, "NAME", NULL, NULL,
      "chat template (default: the model's own)", ftk_chat_templates},
     {"--drafter", NULL, NAME, C | G, AT(drafter), 0, 0, "NAME", NULL, NULL,
-     "who guesses the next tokens (default auto)", ftk_drafters},
+     "who guesses the next tokens; dash-direct is lossy (default auto)", ftk_drafters},
     {"--drafter-file", NULL, DRAFTER_FILE, C | G, 0, 0, 0, "FILE", "a drafter's GGUF file",
      "model-s4c.drafter.gguf",
      "trained drafter; may be given up to 8 times. Those beside the model (*.drafter.gguf)\n"

@@ -135,6 +135,7 @@ void ftk_engine_free(ftk_engine *e)
         if (e->files[i]) ftk_drafterfile_close(e->files[i], &h);
         ftk_release(&h, e->files[i]);
     }
+    ftk_lowbit_close(&e->low, &h);
     ftk_release(&h, e->target_act);
     if (e->pool.host) ftk_kv_pool_close(&e->pool);
     if (e->device) e->device->ops->free(e->device);

@@ -8,6 +8,7 @@
 #include "model/device.h"
 #include "model/drafterfile.h"
 #include "model/forward.h"
+#include "model/lowbit.h"
 #include "verifiers/verifier.h"
 
 /* What is measured of a drafter while it drafts. */
@@ -48,6 +49,7 @@ struct ftk_engine {
     /* in the order of ftk_drafter_list: */
     ftk_learned learned[FTK_MAX_DRAFTERS];
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
+    ftk_lowbit low;                           /* from the first session on whose drafter wants it */
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
     int kv_slots;
@@ -64,6 +66,7 @@ struct ftk_session {
     size_t n_tokens;
     size_t limit; /* tokens that may still be emitted */
     ftk_kv_seq kv;
+    int exact_kv; /* slots below it hold what the model's own passes leave; INT_MAX: all do */
     ftk_sampler sampler;
     const ftk_verifier_ops *verifier;
     ftk_family family[FTK_MAX_DRAFTERS]; /* one, unless the drafter is `auto` */
@@ -88,6 +91,10 @@ bool ftk_session_sizes_itself(const ftk_session *s);
 void ftk_target_init(ftk_target *t, ftk_session *s);
 /* Which part of all weights that a pass reads is read from this layer on. */
 double ftk_target_share(const ftk_model *m, int layer);
+/* The weights of a trained drafter; NULL: no file of its family was added. */
+const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops *ops);
+/* Makes the copy of the layers in few bits, if it is not there. Errors: NOMEM. */
+ftk_err ftk_target_low_bits(ftk_engine *e);
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);
 /* Gives the turn to the family that drafts this step. */

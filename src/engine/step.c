@@ -268,6 +268,39 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
     return FTK_OK;
 }
 
+/* The drafter's own way to the next token, LOSSY. What its rows leave in the cache is not exact. */
+static bool direct(ftk_session *s)
+{
+    return turn(s) && turn(s)->ops->decode && !reading(s);
+}
+
+static void decode(ftk_session *s)
+{
+    turn(s)->ops->decode(turn(s)->state, s->tokens, s->n_tokens);
+    if (s->kv.len < s->exact_kv) s->exact_kv = s->kv.len;
+}
+
+static bool wants_states(const ftk_session *s)
+{
+    for (int i = 0; i < s->n_families; i++)
+        if (s->family[i].ops->wants & FTK_WANT_STATES) return true;
+    return false;
+}
+
+/* The rest of a pass that drafting has begun, if it has, and if nobody wants what was left behind. */
+static bool resume(ftk_session *s, const ftk_pass_seq *seq)
+{
+    const ftk_family *f = turn(s);
+    if (reading(s) || !f || !f->ops->resume || wants_states(s)) return false;
+    float *states;
+    int n_ready;
+    const int first = f->ops->resume(f->state, &s->tree, &n_ready, &states);
+    if (first == 0) return false;
+    ftk_forward_resume(&s->engine->forward, seq, first, n_ready, states);
+    s->stats.layers_saved += (uint64_t)first * (uint64_t)n_ready;
+    return true;
+}
+
 static void run_forward(ftk_session *const *s, const ftk_pass_seq *seqs, int n)
 {
     ftk_forward *f = &s[0]->engine->forward;
@@ -302,9 +335,16 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
 {
     ftk_engine *e = s[0]->engine;
     const double start = ftk_now();
-    run_forward(s, seqs, n);
+    bool whole = false;
+    if (direct(s[0]))
+        decode(s[0]);
+    else if (n == 1 && resume(s[0], seqs))
+        s[0]->drafting += ftk_now() - start - ftk_cost_at(&e->cost, seqs[0].n_rows);
+    else
+        whole = true;
+    if (whole) run_forward(s, seqs, n);
     const double forward = ftk_now() - start;
-    if (n == 1 && !reading(s[0])) see_cost(s[0], seqs[0].n_rows, forward);
+    if (whole && n == 1 && !reading(s[0])) see_cost(s[0], seqs[0].n_rows, forward);
     ftk_err first = ftk_forward_check(&e->forward);
     for (int i = 0; i < n && first != FTK_OK; i++) r[i].err = first;
     if (first != FTK_OK) return first;
@@ -355,7 +395,8 @@ static bool has_room(const ftk_session *s, ftk_result *r)
     return r->finish == FTK_FINISH_NONE;
 }
 
-/* Plans sessions from `from` on until a pass is full; returns the number of sessions taken. */
+/* Plans sessions from `from` on until a pass is full; returns the number of sessions taken. One that is
+ * decoded directly is alone in its pass. */
 static size_t gather(ftk_session *const *s, size_t n, ftk_result *r, ftk_session **in_pass,
                      ftk_pass_seq *seqs, size_t *at, int *n_seqs, ftk_err *first)
 {
@@ -365,6 +406,7 @@ static size_t gather(ftk_session *const *s, size_t n, ftk_result *r, ftk_session
     *n_seqs = 0;
     for (; i < n && *n_seqs < PASS_SEQS && rows + FTK_MAX_NODES <= max_rows; i++) {
         if (!has_room(s[i], &r[i])) continue;
+        if (*n_seqs > 0 && (direct(s[i]) || direct(in_pass[0]))) break;
         r[i].err = plan(s[i], n == 1, &seqs[*n_seqs]);
         if (r[i].err != FTK_OK) {
             if (*first == FTK_OK) *first = r[i].err;

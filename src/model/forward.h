@@ -7,19 +7,22 @@
 #ifndef FTK_FORWARD_H
 #define FTK_FORWARD_H
 
+#include "base/target.h"
 #include "base/team.h"
 #include "base/tree.h"
 #include "kv.h"
 
-/* The rows of one sequence: provisional slots len .. len + n_rows. */
+/* The rows of one sequence: provisional slots len + slot .. len + slot + n_rows. */
 typedef struct ftk_pass_seq {
-    const ftk_kv_seq *kv;      /* reserved for n_rows */
-    int n_rows;                /* 1..FTK_MAX_NODES */
-    const int32_t *token;      /* [n_rows] */
-    const int16_t *depth;      /* [n_rows] row i stands at position len + depth[i]; NULL: depth i */
-    const uint64_t (*mask)[2]; /* [n_rows] ancestors and self; NULL: a chain */
+    const ftk_kv_seq *kv; /* reserved for n_rows */
+    int n_rows;           /* 1..FTK_MAX_NODES */
+    int slot;             /* of the first row; what stands in lower ones is seen as masks say */
+    const int32_t *token; /* [n_rows] */
+    const int16_t *depth; /* [n_rows] row i stands at len + depth[i]; NULL: at len + slot + i */
+    const uint64_t (*mask)[2]; /* [n_rows] slots of ancestors and self; NULL: a chain from len on */
     int first_logits;          /* rows from here on get logits; n_rows: none */
-    const float *states; /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then */
+    const float *states;    /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then */
+    const ftk_route *route; /* of the only row of a pass; NULL: all layers are run */
 } ftk_pass_seq;
 
 /* Rows that join a pass of one sequence behind its first `layer` layers (0 < layer < layers). Row i
@@ -41,7 +44,8 @@ enum { FTK_OWN_ROWS = 4 }; /* rows that threads prepare each for itself, at most
 /* Work space of passes up to max_rows rows, and the threads that run them. */
 typedef struct ftk_forward {
     const ftk_model *m;
-    ftk_device *device; /* runs the passes; NULL: the CPU does. Set by who opened both */
+    const ftk_layer *low; /* [n_layer] the layers in few bits; NULL: none. Set by who made them */
+    ftk_device *device;   /* runs the passes; NULL: the CPU does. Set by who opened both */
     int layers; /* a pass runs the first so many: all of them, but while costs are measured */
     int max_rows;
     ftk_type kv_type;
@@ -91,6 +95,11 @@ void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
  * and kv is reserved for them. All rows get logits, the joining ones last. The logits of the
  * sequence's rows have the bits that they have without. Behind layer - 1, ftk_forward_keep() is on. */
 void ftk_forward_run_appending(ftk_forward *f, const ftk_pass_seq *seq, const ftk_pass_append *a);
+/* The same for a tree whose first n_ready rows (one at least) need no more than the layers from `first`
+ * on: states[n_rows][n_embd] holds theirs before it, and their slots the keys and values below. The
+ * other rows run up to there first, which fills in their states. The CPU's alone. */
+void ftk_forward_resume(ftk_forward *f, const ftk_pass_seq *seq, int first, int n_ready,
+                        float *states);
 /* DEVICE, with a line for the log, once the device has failed: then what passes left means nothing. */
 ftk_err ftk_forward_check(const ftk_forward *f);
 /* Cosines and sines of a position, [n_rot], in the order in which RoPE in pairs or halves reads them. */
