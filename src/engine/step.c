@@ -316,18 +316,18 @@ static void run_forward(ftk_session *const *s, const ftk_pass_seq *seqs, int n)
                                                  .ctx = turn(s[0])->state});
 }
 
-/* What a session's pass took goes into the cost model, as if all rows had gone through all layers. */
 static void see_cost(const ftk_session *s, int rows, double seconds)
 {
     ftk_engine *e = s->engine;
+    if (s->n_joined == 0) {
+        ftk_team_review(&e->forward.team, seconds, ftk_cost_at(&e->cost, rows));
+        ftk_cost_update(&e->cost, rows, seconds);
+        return;
+    }
+    const double share = ftk_target_share(e->model, e->forward.keep + 1);
     const int all = rows + s->n_joined;
-    const double whole = ftk_cost_at(&e->cost, all);
-    const double expected =
-        s->n_joined
-            ? ftk_cost_joined(&e->cost, rows, all, ftk_target_share(e->model, e->forward.keep + 1))
-            : whole;
-    ftk_team_review(&e->forward.team, seconds, expected);
-    ftk_cost_update(&e->cost, all, seconds * whole / expected);
+    ftk_team_review(&e->forward.team, seconds, ftk_cost_joined(&e->cost, rows, all, share));
+    ftk_cost_update_joined(&e->cost, rows, all, share, seconds);
 }
 
 /* One pass for sessions [0, n), all planned. */
