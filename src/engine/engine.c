@@ -116,6 +116,7 @@ ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_c
     if (!e) return ftk_fail(h, FTK_ERR_NOMEM, "no memory for an engine");
     e->model = m;
     e->host = *h;
+    e->credit = FTK_CREDIT;
     err = open_parts(e, cfg);
     if (err != FTK_OK) {
         ftk_engine_free(e);

@@ -124,11 +124,20 @@ static void recall(const ftk_session *s, ftk_family *f)
 {
     const ftk_learned *l = learned_by(s, f->ops);
     f->reach = FTK_REACH;
-    f->measured = (ftk_measured){.credit = FTK_CREDIT};
+    f->measured = (ftk_measured){0};
     if (!l || !l->known) return;
     f->measured = l->measured;
-    f->due = f->measured.pause;
     if (l->rates) memcpy((char *)f->state + f->ops->rates_at, l->rates, f->ops->rates_size);
+}
+
+/* What was never tried is tried in the order of the list, with time in between. */
+static void recall_all(ftk_session *s)
+{
+    for (int i = 0; i < s->n_families; i++) {
+        ftk_family *const f = &s->family[i];
+        recall(s, f);
+        f->due = f->measured.pause > 0 ? f->measured.pause : i * FTK_FIRST_PAUSE;
+    }
 }
 
 static void remember(const ftk_session *s, const ftk_family *f)
@@ -137,7 +146,6 @@ static void remember(const ftk_session *s, const ftk_family *f)
     if (!l || f->steps == 0) return;
     l->known = true;
     l->measured = f->measured;
-    if (l->measured.credit > FTK_CREDIT) l->measured.credit = FTK_CREDIT;
     if (l->rates) memcpy(l->rates, (const char *)f->state + f->ops->rates_at, f->ops->rates_size);
 }
 
@@ -193,6 +201,7 @@ static ftk_err open_family(const ftk_session *s, const ftk_drafter_ops *ops, ftk
 
 static void close_families(const ftk_session *s, ftk_family *f, int n)
 {
+    if (n > 0) s->engine->credit = s->credit < FTK_CARRIED ? s->credit : FTK_CARRIED;
     for (int i = 0; i < n; i++) {
         remember(s, &f[i]);
         f[i].ops->free(f[i].state, &s->engine->host);
@@ -228,7 +237,7 @@ static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *const *drafters
     if (err == FTK_OK) err = open_families(s, drafters, n, s->family);
     if (err != FTK_OK) return err;
     s->n_families = n;
-    for (int i = 0; i < n; i++) recall(s, &s->family[i]);
+    recall_all(s);
     return FTK_OK;
 }
 
@@ -392,14 +401,12 @@ ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
     const ftk_err err = open_families(s, ops, n, opened);
     if (err != FTK_OK) return err;
     close_families(s, s->family, s->n_families);
-    s->n_families = n;
     s->turn = s->favourite = s->stay = 0;
+    memcpy(s->family, opened, (size_t)n * sizeof *opened);
+    s->n_families = n;
     if (s->kv.len > s->exact_kv) ftk_kv_truncate(&s->kv, s->exact_kv); /* it is read again */
     s->exact_kv = INT_MAX;
-    for (int i = 0; i < n; i++) {
-        s->family[i] = opened[i];
-        recall(s, &s->family[i]);
-    }
+    recall_all(s);
     return FTK_OK;
 }
 

@@ -14,7 +14,6 @@
 /* What is measured of a drafter while it drafts. */
 typedef struct ftk_measured {
     double seconds;       /* what proposing costs, smoothed */
-    double credit;        /* what its drafts may still lose, in plain steps: see settle() */
     double tokens, spent; /* emitted in its steps, and their cost in plain steps; the past fades */
     int idle;             /* steps since drafting last paid, while it does not */
     int pause;            /* `auto`: turns until it is tried again, should another be better */
@@ -53,10 +52,15 @@ struct ftk_engine {
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
     int kv_slots;
+    double credit; /* what the drafts of the next session may lose */
 };
 
-#define FTK_CREDIT 0.5   /* plain steps that the first drafts of a session may lose */
-enum { FTK_REACH = 16 }; /* nodes asked of a drafter at least, when the cost model decides */
+#define FTK_CREDIT 0.5   /* plain steps that the first drafts of an engine may lose */
+#define FTK_CARRIED 2.0  /* the same of a later session, at most, if drafts have gained as much */
+enum {
+    FTK_REACH = 16,       /* nodes asked of a drafter at least, when the cost model decides */
+    FTK_FIRST_PAUSE = 24, /* turns of `auto` before a family is tried again, at first */
+};
 
 struct ftk_session {
     ftk_engine *engine;
@@ -81,6 +85,7 @@ struct ftk_session {
     int16_t joined[FTK_MAX_NODES];
     ftk_verdict verdict;
     double drafting; /* seconds that this step's draft has cost */
+    double credit;   /* what drafts may still lose, in plain steps: see settle() */
     bool stepping;   /* taken by the running ftk_step(), to find doubles */
     ftk_stats stats;
 };

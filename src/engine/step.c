@@ -71,9 +71,9 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
     const bool plain = nodes == 0 && s->drafting == 0;
     m->tokens = m->tokens * MEMORY + emitted;
     m->spent = m->spent * MEMORY + spent;
-    m->credit += plain ? ALLOWANCE : emitted - spent;
-    if (m->credit > MOST_CREDIT) m->credit = MOST_CREDIT;
-    if (m->credit < -MOST_DEBT) m->credit = -MOST_DEBT;
+    s->credit += plain ? ALLOWANCE : emitted - spent;
+    if (s->credit > MOST_CREDIT) s->credit = MOST_CREDIT;
+    if (s->credit < -MOST_DEBT) s->credit = -MOST_DEBT;
     f->steps++;
     f->emitted += (uint64_t)emitted;
 }
@@ -91,20 +91,20 @@ static void size_draft(ftk_session *s, ftk_family *f)
     if (n == 0 && *idle % PROBE == 0 && *idle > 0)
         n = PROBE_NODES < s->tree.n - 1 ? PROBE_NODES : s->tree.n - 1;
     const int wanted = n < PROBE_NODES ? n : PROBE_NODES;
-    while (n > 0 && price(s, n) - 1 > f->measured.credit) n--;
+    while (n > 0 && price(s, n) - 1 > s->credit) n--;
     f->saving = wanted > 0 && n == 0 ? price(s, wanted) - 1 : 0;
     ftk_tree_cut(&s->tree, n + 1);
 }
 
 /* Steps without a draft, since drafts have not paid lately or cost more than they may lose. */
-static bool rests(ftk_family *f)
+static bool rests(const ftk_session *s, ftk_family *f)
 {
     ftk_measured *const m = &f->measured;
     if (m->idle >= REST_AFTER && m->idle % REST != 0) {
         m->idle++;
         return true;
     }
-    return m->credit < f->saving;
+    return s->credit < f->saving;
 }
 
 /* The time of a draft. The first one of a session, which reads the prompt and touches its memory for the
@@ -154,7 +154,7 @@ static void propose(ftk_session *s, bool alone)
     ftk_choose(s);
     ftk_family *const f = turn(s);
     const int most = f ? ceiling(s, f) : 0;
-    if (most == 0 || (ftk_session_sizes_itself(s) && rests(f))) return;
+    if (most == 0 || (ftk_session_sizes_itself(s) && rests(s, f))) return;
     const double start = ftk_now();
     f->ops->propose(f->state, s->tokens, s->n_tokens, most, &s->tree);
     time_draft(s, f, ftk_now() - start);

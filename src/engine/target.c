@@ -99,8 +99,7 @@ static double allowance(void *ctx)
     const ftk_session *s = ctx;
     const ftk_cost *c = &s->engine->cost;
     if (!ftk_session_sizes_itself(s)) return INFINITY;
-    const double credit = s->family[s->turn].measured.credit;
-    return credit * ftk_cost_at(c, 1) - (ftk_cost_at(c, 4) - ftk_cost_at(c, 1));
+    return s->credit * ftk_cost_at(c, 1) - (ftk_cost_at(c, 4) - ftk_cost_at(c, 1));
 }
 
 static const float *run_route(void *ctx, int depth, int32_t token, const ftk_route *route)
