@@ -97,17 +97,21 @@ static double attention_time(const options *o, int heads, int heads_kv, int dim,
                             .page = ftk_cuda_alloc(&q, (size_t)n_pages * sizeof *pages)};
     float *query = ftk_cuda_alloc(&q, n_q * sizeof *query);
     uint64_t(*masks)[2] = ftk_cuda_alloc(&q, (size_t)rows * sizeof *masks);
+    const ftk_cuda_span span = {depth, rows, depth + rows};
+    ftk_cuda_span *spans = ftk_cuda_alloc(&q, sizeof *spans);
     const ftk_cuda_attn a = {.n_rows = rows,
-                             .n_head = heads,
-                             .prefix = depth,
                              .n_slots = depth + rows,
+                             .span = spans,
+                             .n_head = heads,
                              .scale = 0.1f,
                              .q = query,
                              .out = ftk_cuda_alloc(&q, n_q * sizeof *query),
                              .mask = (const uint64_t(*)[2])masks,
                              .partial = ftk_cuda_alloc(&q, partial),
                              .partial_bytes = partial};
-    if (!kv.pool || !kv.page || !query || !masks || !a.out || !a.partial) die("no device memory");
+    if (!kv.pool || !kv.page || !query || !masks || !spans || !a.out || !a.partial)
+        die("no device memory");
+    ftk_cuda_upload(&q, spans, &span, sizeof span);
     ftk_cuda_upload(&q, kv.pool, empty, (size_t)n_pages * 2 * plane);
     ftk_cuda_upload(&q, (void *)kv.page, pages, (size_t)n_pages * sizeof *pages);
     ftk_cuda_upload(&q, query, zeros, n_q * sizeof *query);
@@ -123,8 +127,8 @@ static double attention_time(const options *o, int heads, int heads_kv, int dim,
         if (i >= 0) t[i] = seconds;
     }
     if (!ftk_cuda_wait(&q)) die(ftk_cuda_error_text(&q));
-    void *const device[] = {kv.pool, (void *)kv.page, query, masks, a.out, a.partial};
-    for (int i = 0; i < 6; i++) ftk_cuda_free(&q, device[i]);
+    void *const device[] = {kv.pool, (void *)kv.page, query, masks, spans, a.out, a.partial};
+    for (size_t i = 0; i < sizeof device / sizeof *device; i++) ftk_cuda_free(&q, device[i]);
     ftk_cuda_close(&q);
     free(zeros);
     free(pages);

@@ -7,6 +7,7 @@
 #ifndef FTK_DRAFTER_H
 #define FTK_DRAFTER_H
 
+#include "base/sampler.h"
 #include "base/target.h"
 #include "base/tree.h"
 
@@ -35,10 +36,14 @@ enum {
 
 /* Rows of the pass that verified a tree: row i at node i. */
 typedef struct ftk_rows {
-    const float *logits;   /* [tree->n][n_vocab] */
+    const float *logits;   /* [tree->n][n_vocab]; NULL where `best` says enough */
+    const int32_t *best;   /* [tree->n][FTK_BEST], or NULL: then there are logits */
     const float *features; /* [tree->n][n_embd]: states after the last norm */
     const float *states;   /* [tree->n][n_embd]; NULL unless wanted */
 } ftk_rows;
+
+/* The k <= FTK_BEST likeliest tokens of a row, as ftk_top_k() gives them; returns their number. */
+int ftk_rows_best(const ftk_rows *rows, int row, int n_vocab, int k, int32_t *ids);
 
 typedef struct ftk_drafter_ops {
     const char *name;

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/sampler.h"
 #include "kernels/cuda/cuda.h"
 #include "memorymodel.h"
 #include "model/device.h"
@@ -308,40 +309,106 @@ static void check_states(bench *b)
     ftk_kv_seq_close(&s);
 }
 
+/* The same tree run once as it stands, once to be kept, and again and again from what was kept, while
+ * the text before it grows: always what a chain of its own says. */
+static void check_kept(bench *b)
+{
+    const tree t = grow(b);
+    const size_t n_vocab = (size_t)b->f.m->hp.n_vocab;
+    ftk_kv_seq s = seq_new(b), chain = seq_new(b);
+    int16_t path[NODES];
+    int32_t tokens[NODES];
+    int n;
+    path_to(&t, NODES - 1, path, &n);
+    for (int i = 0; i < n; i++) tokens[i] = t.token[path[i]];
+    for (int prefix = 200; prefix < 300; prefix += 19) {
+        read_to(b, &s, prefix, 64);
+        read_to(b, &chain, prefix, 64);
+        must(ftk_kv_reserve(&chain, n), "reserve");
+        const ftk_pass_seq p = {
+            .kv = &chain, .n_rows = n, .token = tokens, .first_logits = n - 1};
+        ftk_forward_run(&b->f, &p, 1);
+        float want[MOST_VOCAB];
+        memcpy(want, b->f.logits, row_bytes(b));
+        for (int i = 0; i < 3; i++) {
+            memset(b->f.logits, 0, NODES * row_bytes(b));
+            run_tree(b, &s, &t);
+            expect(memcmp(want, b->f.logits + (NODES - 1) * n_vocab, row_bytes(b)) == 0,
+                   "a kept pass differs (prefix, run)", prefix, i);
+        }
+    }
+    expect(b->device->ops->kept(b->device) > 0, "no pass was kept", 0, 0);
+    ftk_kv_seq_close(&s);
+    ftk_kv_seq_close(&chain);
+}
+
+/* A pass that spares its logits leaves what they rank highest, beside one that does not. */
+static void check_best(bench *b)
+{
+    enum { N = 7 };
+    const int n_vocab = b->f.m->hp.n_vocab;
+    int32_t tokens[N];
+    for (int i = 0; i < N; i++) tokens[i] = token_at(b, i);
+    ftk_kv_seq s[2] = {seq_new(b), seq_new(b)};
+    ftk_pass_seq p[2];
+    for (int i = 0; i < 2; i++) {
+        must(ftk_kv_reserve(&s[i], N), "reserve");
+        p[i] = (ftk_pass_seq){.kv = &s[i], .n_rows = N, .token = tokens, .first_logits = i};
+    }
+    p[0].spare = FTK_SPARE_LOGITS | FTK_SPARE_FEATURES;
+    b->f.logits[0] = 77;
+    ftk_forward_run(&b->f, p, 2);
+    expect(b->f.logits[0] == 77, "spared logits came", 0, 0);
+    for (int i = 1; i < N; i++) {
+        int32_t want[FTK_BEST];
+        ftk_top_k(b->f.logits + (size_t)(N + i - 1) * (size_t)n_vocab, n_vocab, FTK_BEST, want);
+        for (int k = 0; k < 2; k++)
+            expect(memcmp(want, b->f.best + (k ? N + i - 1 : i) * FTK_BEST, sizeof want) == 0,
+                   "the likeliest tokens are others (row, which)", i, k);
+    }
+    for (int i = 0; i < 2; i++) ftk_kv_seq_close(&s[i]);
+}
+
 /* ------------------------------------------------------------------ top-k */
 
 static void check_top_k(int ordinal)
 {
-    enum { N = 1003, K = 9, R = 3 };
+    enum { K = FTK_BEST, R = 6, MOST = 500000 };
+    static const int lengths[] = {3, 1003, 2048, 2049, 40001, MOST}; /* one, two, three levels */
+    static float x[R][MOST];
     shape_name = "top_k";
     ftk_queue q;
     if (!ftk_cuda_open(&q, ordinal)) exit(2);
-    float x[R][N], values[R][K];
-    int32_t ids[R][K];
-    for (int r = 0; r < R; r++)
-        for (int i = 0; i < N; i++) x[r][i] = (float)((i * 7919 + r * 31) % 97); /* many ties */
-    x[1][500] = NAN;
-    float *dx = ftk_cuda_alloc(&q, sizeof x), *dv = ftk_cuda_alloc(&q, sizeof values);
+    int32_t ids[R][K], want[K];
+    float *dx = ftk_cuda_alloc(&q, sizeof x);
     int32_t *di = ftk_cuda_alloc(&q, sizeof ids);
-    ftk_cuda_upload(&q, dx, x, sizeof x);
-    ftk_cuda_top_k(&q, R, N, K, dx, di, dv);
-    ftk_cuda_download(&q, ids, di, sizeof ids);
-    ftk_cuda_download(&q, values, dv, sizeof values);
-    expect(ftk_cuda_wait(&q), "the device failed", 0, 0);
-    expect(ids[1][0] == -1, "NaN was hidden", 1, ids[1][0]);
-    for (int r = 0; r < R; r += 2) {
-        bool used[N] = {false};
-        for (int k = 0; k < K; k++) {
-            int best = -1;
-            for (int i = 0; i < N; i++)
-                if (!used[i] && (best < 0 || x[r][i] > x[r][best])) best = i;
-            used[best] = true;
-            expect(ids[r][k] == best && values[r][k] == x[r][best], "wrong place (row, k)", r, k);
+    void *room = ftk_cuda_alloc(&q, ftk_cuda_top_k_bytes(R, MOST, K));
+    for (int l = 0; l < (int)(sizeof lengths / sizeof *lengths); l++) {
+        const int n = lengths[l];
+        float *rows = x[0];
+        for (int r = 0; r < R; r++)
+            for (int i = 0; i < n; i++) /* many ties, and -Inf, which is a logit */
+                rows[r * n + i] = i % 5 ? (float)((i * 7919 + r * 31) % 97) : -INFINITY;
+        rows[n - 1] = 98; /* of row 0, in the last piece */
+        rows[n + n / 2] = NAN;
+        rows[2 * n + n - 1] = INFINITY;
+        for (int i = 0; i < n; i++) rows[3 * n + i] = -INFINITY;
+        ftk_cuda_upload(&q, dx, rows, (size_t)(R * n) * sizeof *rows);
+        ftk_cuda_top_k(&q, R, n, K, dx, room, di);
+        ftk_cuda_download(&q, ids, di, sizeof ids);
+        expect(ftk_cuda_wait(&q), "the device failed", 0, 0);
+        for (int r = 0; r < R; r++) {
+            for (int k = 0; k < K; k++) want[k] = -1;
+            ftk_top_k(rows + r * n, n, K, want);
+            if (r >= 1 && r <= 3) /* NaN, Inf, nothing finite */
+                expect(ids[r][0] == -1, "what is no logit was hidden (row, n)", r, n);
+            else
+                expect(memcmp(ids[r], want, sizeof want) == 0, "wrong tokens (row, n)", r, n);
         }
     }
     ftk_cuda_free(&q, dx);
-    ftk_cuda_free(&q, dv);
     ftk_cuda_free(&q, di);
+    ftk_cuda_free(&q, room);
     ftk_cuda_close(&q);
 }
 
@@ -424,6 +491,8 @@ static void check_shape(int i, int ordinal)
     check_company(&dev, all || i % 3 == 1 ? 290 : 75);
     check_tree(&dev, all || i % 3 == 2 ? 251 : 53);
     check_batch(&dev);
+    check_best(&dev);
+    if (all || i % 3 == 0) check_kept(&dev);
     check_states(&dev);
     expect(ftk_forward_check(&dev.f) == FTK_OK, "the device failed", 0, 0);
     if (i == 0) check_refusals(m);

@@ -38,7 +38,8 @@ __device__ __forceinline__ seen keys_of(const uint64_t (*mask)[2], int row, int 
 }
 
 struct job {
-    int row0, n_rows, n_head, group, window, prefix, n_chunks;
+    const ftk_cuda_span *span;
+    int row0, n_rows, n_head, group, window, n_chunks;
     float scale;
     const float *q;
     float *out;
@@ -51,6 +52,13 @@ struct job {
 __host__ __device__ constexpr int pairs_of(bool half, int dim)
 {
     return !half && dim > 128 ? 8 : 16;
+}
+
+/* Rows of this launch that are there. */
+__device__ __forceinline__ int rows_of(const job &j)
+{
+    const int left = j.span->n_rows - j.row0;
+    return left < j.n_rows ? left : j.n_rows;
 }
 
 /* Where a pair of the launch leaves what it found in a chunk. */
@@ -97,7 +105,9 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
 
     const int lane = (int)threadIdx.x % STEP, warp = (int)threadIdx.x / STEP;
     const int chunk = (int)blockIdx.x, head_kv = (int)blockIdx.y;
-    const int pair0 = (int)blockIdx.z * PAIRS, all_pairs = j.n_rows * j.group;
+    const int prefix = j.span->prefix;
+    const int pair0 = (int)blockIdx.z * PAIRS, all_pairs = rows_of(j) * j.group;
+    if (pair0 >= all_pairs || chunk * FTK_CUDA_CHUNK >= j.span->n_slots) return;
     const int n_pairs = all_pairs - pair0 < PAIRS ? all_pairs - pair0 : PAIRS;
     const int row0 = pair0 / j.group, n_rows = (pair0 + n_pairs - 1) / j.group - row0 + 1;
     const int dim = kv.head_dim, words = dim / E;
@@ -126,7 +136,7 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
         const int p = o * WARPS + warp;
         sees[o] = seen{0, 0};
         if (p < n_pairs)
-            sees[o] = keys_of(j.mask, j.row0 + (pair0 + p) / j.group, j.prefix, j.window);
+            sees[o] = keys_of(j.mask, j.row0 + (pair0 + p) / j.group, prefix, j.window);
         top[o] = -INFINITY;
         sum[o] = 0;
     }
@@ -134,18 +144,18 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
     float acc[MINE][ROUNDS][E] = {};
 
     for (int i0 = chunk * FTK_CUDA_CHUNK; i0 < (chunk + 1) * FTK_CUDA_CHUNK; i0 += STEP) {
-        const bool shared = i0 + STEP <= j.prefix;
+        const bool shared = i0 + STEP <= prefix;
         for (int r = 0; r < (shared ? 1 : n_rows); r++) {
             int n_keys = STEP;
             if (!shared) {
-                const int n = keys_of(j.mask, j.row0 + row0 + r, j.prefix, 0).n;
+                const int n = keys_of(j.mask, j.row0 + row0 + r, prefix, 0).n;
                 n_keys = n - i0 < STEP ? n - i0 : STEP;
                 if (n_keys <= 0) continue; /* all threads agree */
             }
             __syncthreads(); /* what the last round left is no longer read */
             if ((int)threadIdx.x < n_keys) {
                 const int i = i0 + lane;
-                const int slot = i < j.prefix ? i : j.prefix + ancestor[r][i - j.prefix];
+                const int slot = i < prefix ? i : prefix + ancestor[r][i - prefix];
                 row_of[lane] = (size_t)kv.page[slot / FTK_PAGE] * kv.page_bytes +
                                (size_t)(slot % FTK_PAGE) * row_bytes;
             }
@@ -249,7 +259,8 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
 __global__ void __launch_bounds__(MERGE_THREADS) merge_chunks(job j, int dim)
 {
     const int row = (int)blockIdx.x / j.n_head;
-    const seen s = keys_of(j.mask, j.row0 + row, j.prefix, j.window);
+    if (row >= rows_of(j)) return;
+    const seen s = keys_of(j.mask, j.row0 + row, j.span->prefix, j.window);
     const int begin = s.first / FTK_CUDA_CHUNK, end = (s.n + FTK_CUDA_CHUNK - 1) / FTK_CUDA_CHUNK;
     const float *sums = j.sums + (size_t)blockIdx.x * (size_t)j.n_chunks * 2;
     const float *acc = j.acc + (size_t)blockIdx.x * (size_t)j.n_chunks * (size_t)dim;
@@ -270,9 +281,11 @@ __global__ void __launch_bounds__(MERGE_THREADS) merge_chunks(job j, int dim)
 /* ------------------------------------------------------------------ the cache */
 
 __global__ void __launch_bounds__(THREADS)
-    store_kv(ftk_cuda_kv kv, int first, const float *keys, const float *values, size_t ld)
+    store_kv(ftk_cuda_kv kv, const ftk_cuda_span *span, const float *keys, const float *values,
+             size_t ld)
 {
-    const int row = (int)blockIdx.x, head = (int)blockIdx.y, slot = first + row;
+    const int row = (int)blockIdx.x, head = (int)blockIdx.y, slot = span->prefix + row;
+    if (row >= span->n_rows) return;
     const size_t size = kv.type == FTK_TYPE_F16 ? 2 : 4, dim = (size_t)kv.head_dim;
     char *page = kv.pool + (size_t)kv.page[slot / FTK_PAGE] * kv.page_bytes;
     const size_t at = ((size_t)head * FTK_PAGE + (size_t)(slot % FTK_PAGE)) * dim * size;
@@ -344,7 +357,7 @@ extern "C" void ftk_cuda_attention(ftk_queue *q, const ftk_cuda_attn *a, const f
     j.n_head = a->n_head;
     j.group = a->n_head / kv->n_head_kv;
     j.window = a->window;
-    j.prefix = a->prefix;
+    j.span = a->span;
     j.n_chunks = (a->n_slots + FTK_CUDA_CHUNK - 1) / FTK_CUDA_CHUNK;
     j.scale = a->scale;
     j.q = a->q;
@@ -366,11 +379,12 @@ extern "C" void ftk_cuda_attention(ftk_queue *q, const ftk_cuda_attn *a, const f
     }
 }
 
-extern "C" void ftk_cuda_kv_store(ftk_queue *q, const ftk_cuda_kv *kv, int n_rows, int first,
-                                  const float *keys, const float *values, size_t ld)
+extern "C" void ftk_cuda_kv_store(ftk_queue *q, const ftk_cuda_kv *kv, int n_rows,
+                                  const ftk_cuda_span *span, const float *keys,
+                                  const float *values, size_t ld)
 {
     const dim3 grid((unsigned)n_rows, (unsigned)kv->n_head_kv);
-    FTK_LAUNCH(q, store_kv, grid, dim3(THREADS), *kv, first, keys, values, ld);
+    FTK_LAUNCH(q, store_kv, grid, dim3(THREADS), *kv, span, keys, values, ld);
 }
 
 extern "C" void ftk_cuda_kv_move(ftk_queue *q, char *pool, size_t page_bytes, size_t planes,

@@ -95,6 +95,16 @@ static void propose(ftk_session *s)
     size_draft(s);
 }
 
+/* What neither the verdict nor the drafter reads of a pass. */
+static unsigned spare(const ftk_session *s)
+{
+    const ftk_sampling *p = &s->cfg.sampling;
+    const bool greedy = p->temperature <= 0 && p->repeat_penalty == 1;
+    const unsigned wants = s->drafter ? s->drafter->wants : 0;
+    return (greedy && s->verifier->judge_best ? FTK_SPARE_LOGITS : 0) |
+           (wants & FTK_WANT_FEATURES ? 0 : FTK_SPARE_FEATURES);
+}
+
 /* The rows of this session in the next pass: a piece of its prompt, or a tree. */
 static ftk_err plan(ftk_session *s, ftk_pass_seq *seq)
 {
@@ -115,6 +125,7 @@ static ftk_err plan(ftk_session *s, ftk_pass_seq *seq)
                               .depth = s->tree.depth,
                               .mask = (const uint64_t(*)[2])s->tree.mask};
     }
+    seq->spare = spare(s);
     return ftk_kv_reserve(&s->kv, seq->n_rows);
 }
 
@@ -172,8 +183,10 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
         return FTK_OK;
     }
     const double start = ftk_now();
-    const ftk_err err = s->verifier->judge(&s->tree, rows->logits, &s->sampler, s->tokens,
-                                           s->n_tokens, &s->verdict);
+    const ftk_err err = rows->best
+                            ? s->verifier->judge_best(&s->tree, rows->best, &s->verdict)
+                            : s->verifier->judge(&s->tree, rows->logits, &s->sampler, s->tokens,
+                                                 s->n_tokens, &s->verdict);
     s->stats.judge_seconds += prompt ? 0 : ftk_now() - start;
     if (err != FTK_OK)
         return ftk_fail(&s->engine->host, err,
@@ -208,7 +221,9 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
     for (int i = 0; i < n; i++) {
         if (!reading(s[i])) s[i]->stats.forward_seconds += forward;
         const size_t first_row = row + (size_t)seqs[i].first_logits;
-        const ftk_rows rows = {.logits = f->logits + with_logits * n_vocab,
+        const bool ranked = f->best && seqs[i].spare & FTK_SPARE_LOGITS;
+        const ftk_rows rows = {.logits = ranked ? NULL : f->logits + with_logits * n_vocab,
+                               .best = ranked ? f->best + with_logits * FTK_BEST : NULL,
                                .features = f->features + with_logits * n_embd,
                                .states = f->keep < 0 ? NULL : f->states + first_row * n_embd};
         r[i].err = conclude(s[i], &seqs[i], &rows, &r[i]);

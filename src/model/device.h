@@ -24,6 +24,8 @@ typedef struct ftk_device_ops {
     void (*kv_move)(ftk_device *d, const ftk_kv_seq *s, const int16_t *path, int n);
     /* ftk_forward_run_above() */
     void (*run)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
+    /* How many kinds of passes are kept whole, to be run by one call; -1: that was refused. */
+    int (*kept)(const ftk_device *d);
 } ftk_device_ops;
 
 #define FTK_DEVICE_UNKNOWN "device \"%s\" is not known: give cpu, auto, cuda or cuda:N"

@@ -7,9 +7,16 @@
 #ifndef FTK_FORWARD_H
 #define FTK_FORWARD_H
 
+#include "base/sampler.h"
 #include "base/team.h"
 #include "base/tree.h"
 #include "kv.h"
+
+/* What the caller will not read of a pass, so that a device need not send it. */
+enum {
+    FTK_SPARE_LOGITS = 1, /* ftk_forward.best will do, where there is one */
+    FTK_SPARE_FEATURES = 2,
+};
 
 /* The rows of one sequence: provisional slots len .. len + n_rows. */
 typedef struct ftk_pass_seq {
@@ -19,6 +26,7 @@ typedef struct ftk_pass_seq {
     const int16_t *depth;      /* [n_rows] row i stands at position len + depth[i]; NULL: depth i */
     const uint64_t (*mask)[2]; /* [n_rows] ancestors and self; NULL: a chain */
     int first_logits;          /* rows from here on get logits; n_rows: none */
+    unsigned spare;            /* FTK_SPARE_ */
     const float *states; /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then */
 } ftk_pass_seq;
 
@@ -60,6 +68,8 @@ typedef struct ftk_forward {
     ftk_team team;
     float *logits;   /* [max_rows][n_vocab] rows that asked for them, in order */
     float *features; /* [max_rows][n_embd] of the same rows: states after the last norm */
+    const int32_t *best; /* [max_rows][FTK_BEST] of the same rows: a device's, of sequences that spare
+                            their logits; NULL on the CPU, which leaves those to all */
     int keep;        /* passes leave the states behind this layer in states; -1: none */
     float *states;   /* [max_rows][n_embd] of all rows; NULL until ftk_forward_keep() */
 } ftk_forward;
