@@ -5,10 +5,12 @@
  *     bench-gpu [--device N] [--shape NAME] [--type NAME] [--depth N] [--quick]
  *
  * Weights are random and lie in memory alone (tests/memorymodel.h): no file, no library is needed. A
- * time is the median of the wall times of whole passes, from the host's tokens to the host's logits of
- * the last row; `all` is a pass over 64 rows with the logits of all of them. GB/s counts the bytes of
- * weights, and share is that over the speed of a copy on the same device, which counts what it reads
- * and what it writes. Exit: 0 done, 2 usage or failed, 77 no device. */
+ * time is the median of the wall times of whole passes as greedy steps make them, from the host's
+ * tokens to the likeliest tokens of every row on the host; `logits` is a pass over 64 rows that gets
+ * all logits, as one does when tokens are drawn. GB/s counts the bytes of weights, and share is that
+ * over the speed of a copy on the same device, which counts what it reads and what it writes. kept:
+ * how many kinds of passes ran as one call (CUDA graphs). Exit: 0 done, 2 usage or failed, 77 no
+ * device. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,24 +206,27 @@ static void bench_close(bench *b)
     b->device->ops->free(b->device);
 }
 
-static void pass(bench *b, int rows, int first_logits)
+static void pass(bench *b, int rows, int first_logits, unsigned spare)
 {
     if (ftk_kv_reserve(&b->seq, rows) != FTK_OK) die("the KV cache is full");
-    const ftk_pass_seq p = {
-        .kv = &b->seq, .n_rows = rows, .token = b->token, .first_logits = first_logits};
+    const ftk_pass_seq p = {.kv = &b->seq,
+                            .n_rows = rows,
+                            .token = b->token,
+                            .first_logits = first_logits,
+                            .spare = spare | FTK_SPARE_FEATURES};
     ftk_forward_run(&b->f, &p, 1);
     const char *trouble = b->device->ops->trouble(b->device);
     if (trouble) die(trouble);
 }
 
-static double pass_time(const options *o, bench *b, int rows, int first_logits)
+static double pass_time(const options *o, bench *b, int rows, unsigned spare)
 {
     double t[MOST_REPEATS], total = 0;
     int n = 0;
-    for (int i = 0; i < (o->quick ? 0 : 2); i++) pass(b, rows, first_logits);
+    for (int i = 0; i < (o->quick ? 0 : 3); i++) pass(b, rows, 0, spare);
     while (n < (o->quick ? 1 : MOST_REPEATS) && (n < 5 || total < 0.5)) {
         const double start = ftk_now();
-        pass(b, rows, first_logits);
+        pass(b, rows, 0, spare);
         total += t[n++] = ftk_now() - start;
     }
     return median(t, n);
@@ -234,7 +239,7 @@ static void fill_cache(bench *b, int depth)
     for (int i = 0; i < FTK_MAX_NODES; i++) straight[i] = (int16_t)i;
     while (b->seq.len < depth) {
         const int left = depth - b->seq.len, rows = left < FTK_MAX_NODES ? left : FTK_MAX_NODES;
-        pass(b, rows, rows);
+        pass(b, rows, rows, FTK_SPARE_LOGITS);
         ftk_kv_commit(&b->seq, straight, rows);
     }
 }
@@ -248,12 +253,12 @@ static void bench_shape(const options *o, mm_shape shape, ftk_type type, double 
     if (bench_open(&b, o, m)) {
         double t[POINTS];
         fill_cache(&b, o->depth);
-        for (int i = 0; i < POINTS; i++) t[i] = pass_time(o, &b, 1 << i, (1 << i) - 1);
+        for (int i = 0; i < POINTS; i++) t[i] = pass_time(o, &b, 1 << i, FTK_SPARE_LOGITS);
         const double all = pass_time(o, &b, 64, 0), bytes = (double)mm_bytes(m);
         printf("%-5s %-5s %6.2f", shape.name, ftk_type_name(type), bytes / 0x1p30);
         for (int i = 0; i < POINTS; i++) printf(" %7.3f", t[i] * 1e3);
-        printf(" %7.3f  %5.2f  %6.0f  %4.0f%%\n", all * 1e3, t[6] / t[0], bytes / t[0] * 1e-9,
-               100 * bytes / t[0] / copy);
+        printf(" %7.3f  %5.2f  %6.0f  %4.0f%%  %4d\n", all * 1e3, t[6] / t[0], bytes / t[0] * 1e-9,
+               100 * bytes / t[0] / copy, b.device->ops->kept(b.device));
         fflush(stdout);
         bench_close(&b);
     }
@@ -310,8 +315,8 @@ static void bench_passes(const options *o, double copy)
     static const ftk_type types[] = {FTK_TYPE_F16, FTK_TYPE_Q8_0, FTK_TYPE_Q4_0, FTK_TYPE_Q4_K};
     printf(
         "\npasses at depth %d, ms by rows\n"
-        "shape type     GiB       1       2       4       8      16      32      64     128  64 all"
-        "   64/1    GB/s  share\n",
+        "shape type     GiB       1       2       4       8      16      32      64     128  logits"
+        "   64/1    GB/s  share  kept\n",
         o->depth);
     const int n = o->quick ? 1 : (int)(sizeof shapes / sizeof shapes[0]);
     for (int s = 0; s < n; s++)

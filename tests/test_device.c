@@ -89,6 +89,43 @@ static void test_loop(void **state)
     ftk_model_free(m);
 }
 
+/* A session that draws its tokens gets its logits beside one that does without. */
+static void test_together(void **state)
+{
+    (void)state;
+    enum { N = 5 };
+    NEED(DEMO);
+    ftk_model *m = load();
+    ftk_engine *e;
+    assert_int_equal(open_on(&e, m, "cuda", FTK_TYPE_F16), FTK_OK);
+    int32_t tokens[64], alone[2][N], got[2][N];
+    size_t n_text;
+    assert_int_equal(ftk_tokenize(m, text, 24, FTK_TOK_BOS, tokens, 64, &n_text), FTK_OK);
+    for (int together = 0; together < 2; together++) {
+        ftk_session *s[2];
+        for (int i = 0; i < 2; i++) {
+            ftk_session_config cfg;
+            ftk_session_config_init(&cfg);
+            cfg.drafter = "none";
+            cfg.ignore_end = true;
+            cfg.sampling.temperature = i ? 1.0f : 0;
+            cfg.sampling.seed = 5;
+            assert_int_equal(ftk_session_open(&s[i], e, &cfg), FTK_OK);
+            assert_int_equal(ftk_session_append(s[i], tokens, n_text), FTK_OK);
+            if (!together) assert_int_equal(take(s[i], N, alone[i]), N);
+        }
+        for (size_t n = 0; together && n < N; n++) {
+            ftk_result r[2];
+            assert_int_equal(ftk_step(s, 2, r), FTK_OK);
+            for (int i = 0; i < 2; i++) got[i][n] = r[i].tokens[0];
+        }
+        for (int i = 0; i < 2; i++) ftk_session_free(s[i]);
+    }
+    assert_memory_equal(alone, got, sizeof got);
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -110,6 +147,7 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_loop),
+                                       cmocka_unit_test(test_together),
                                        cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
