@@ -126,6 +126,50 @@ static void test_together(void **state)
     ftk_model_free(m);
 }
 
+/* A long prompt read in a wide piece: drafts change nothing, and neither does a session beside it. */
+static void test_wide(void **state)
+{
+    (void)state;
+    enum { PROMPT = 530, N = 4 };
+    NEED(DEMO);
+    ftk_model *m = load();
+    ftk_engine *e;
+    ftk_engine_config cfg;
+    ftk_engine_config_init(&cfg);
+    cfg.threads = 1;
+    cfg.kv_slots = 2048;
+    cfg.measure = false;
+    cfg.device = "cuda";
+    cfg.wide_prefill = true;
+    assert_int_equal(ftk_engine_open(&e, m, &cfg), FTK_OK);
+    int32_t prompt[PROMPT], got[2][N];
+    for (int i = 0; i < PROMPT; i++) prompt[i] = 300 + i * 7 % 40;
+    ftk_session *s[2];
+    for (int i = 0; i < 2; i++) {
+        ftk_session_config sc;
+        ftk_session_config_init(&sc);
+        sc.drafter = i ? "lookup" : "none";
+        sc.budget = 12;
+        sc.ignore_end = true;
+        assert_int_equal(ftk_session_open(&s[i], e, &sc), FTK_OK);
+        assert_int_equal(ftk_session_append(s[i], prompt, PROMPT), FTK_OK);
+    }
+    assert_int_equal(take(s[0], N, got[0]), N);
+    assert_int_equal(ftk_session_truncate(s[0], 20), FTK_OK);
+    ftk_result r[2];
+    for (size_t n = 0; n < N;) {
+        assert_int_equal(ftk_step(s, 2, r), FTK_OK);
+        for (size_t i = 0; i < r[1].n_tokens && n < N; i++) got[1][n++] = r[1].tokens[i];
+    }
+    ftk_stats stats;
+    ftk_session_get_stats(s[1], &stats);
+    assert_int_equal(stats.prompt, PROMPT);
+    assert_memory_equal(got[0], got[1], sizeof got[0]);
+    for (int i = 0; i < 2; i++) ftk_session_free(s[i]);
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -148,6 +192,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_loop),
                                        cmocka_unit_test(test_together),
+                                       cmocka_unit_test(test_wide),
                                        cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

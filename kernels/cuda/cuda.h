@@ -20,6 +20,7 @@ extern "C" {
 
 typedef struct ftk_queue {
     void *stream, *own; /* the runtime's; what else belongs to the queue */
+    void *blas;         /* ftk_cuda_wide_open() */
     int device;
     int error;    /* the runtime's number; 0: none yet */
     size_t limit; /* emulated only: bytes that may still be allocated; 0: any */
@@ -82,6 +83,36 @@ void ftk_cuda_matmul(ftk_queue *q, const ftk_cuda_mat *w, const void *act, int n
 /* y[i] = scale * row token[i] of the matrix, n_rows rows of n_in floats. */
 void ftk_cuda_embed(ftk_queue *q, const ftk_cuda_mat *w, int n_rows, const int32_t *token,
                     float scale, float *y);
+
+/* ------------------------------------------------------------------ wide products */
+
+/* Products of many rows through cuBLAS, with the weights as 16-bit floats. Which of a call's rows a
+ * row is may show in its last bits, and how many there are does: calls that are to agree must have the
+ * same n_rows, and the row the same place. */
+
+/* Loads cuBLAS; false: it is not installed, or not to be used. ftk_cuda_close() closes it. */
+bool ftk_cuda_wide_open(ftk_queue *q);
+void ftk_cuda_wide_close(ftk_queue *q);
+/* Block types and F16, in rows of whole blocks. */
+bool ftk_cuda_wide_fits(const ftk_cuda_mat *w);
+
+/* Work space: for the largest matrix, n_rows of the longest input, their scales, n_rows of the longest
+ * output. */
+typedef struct ftk_cuda_wide {
+    uint16_t *w, *x;
+    float *scale, *y;
+} ftk_cuda_wide;
+
+/* x [n_rows][n_in] to room->x, for any number of products. */
+void ftk_cuda_wide_act(ftk_queue *q, int n_rows, int n_in, const float *x,
+                       const ftk_cuda_wide *room);
+/* As ftk_cuda_matmul(). */
+void ftk_cuda_wide_matmul(ftk_queue *q, const ftk_cuda_mat *w, int n_rows,
+                          const ftk_cuda_wide *room, const float *bias, bool add, float *y,
+                          size_t ldy);
+/* y[r][o] = sum over k of w[o][k] x[r][k], all of them without gaps. */
+void ftk_cuda_gemm(ftk_queue *q, int n_rows, int n_out, int n_in, const uint16_t *x,
+                   const uint16_t *w, float *y);
 
 /* ------------------------------------------------------------------ rows */
 

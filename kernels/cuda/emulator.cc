@@ -367,6 +367,33 @@ bool ftk_cuda_wait(ftk_queue *q)
     return q->error == 0;
 }
 
+bool ftk_cuda_wide_open(ftk_queue *)
+{
+    return true;
+}
+
+void ftk_cuda_wide_close(ftk_queue *)
+{
+}
+
+void ftk_cuda_gemm(ftk_queue *q, int n_rows, int n_out, int n_in, const uint16_t *x,
+                   const uint16_t *w, float *y)
+{
+    const size_t n = (size_t)n_in, rows = (size_t)n_rows, outs = (size_t)n_out;
+    ftk_emu_submit(q, [=] {
+        std::vector<float> a(rows * n), b(n);
+        for (size_t i = 0; i < rows * n; i++) a[i] = ftk_f16_f32(x[i]);
+        for (size_t o = 0; o < outs; o++) {
+            for (size_t k = 0; k < n; k++) b[k] = ftk_f16_f32(w[o * n + k]);
+            for (size_t r = 0; r < rows; r++) {
+                float sum = 0;
+                for (size_t k = 0; k < n; k++) sum += a[r * n + k] * b[k];
+                y[r * outs + o] = sum;
+            }
+        }
+    });
+}
+
 /* q->own is the graph that keeps what is submitted, if any. */
 struct ftk_cuda_graph {
     std::vector<std::function<void()>> work;

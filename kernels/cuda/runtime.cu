@@ -102,6 +102,7 @@ extern "C" void ftk_cuda_close(ftk_queue *q)
     lane *l = lane_of(q);
     if (!l) return;
     cudaSetDevice(q->device);
+    ftk_cuda_wide_close(q);
     for (int i = 0; i < 2; i++)
         if (l->mark[i]) cudaEventDestroy(l->mark[i]);
     if (l->stream) cudaStreamDestroy(l->stream);

@@ -31,6 +31,7 @@ struct ftk_engine {
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
     int kv_slots;
+    int wide; /* rows of the pieces in which a device reads long prompts; 0: as all others */
 };
 
 #define FTK_CREDIT 0.5   /* plain steps that the first drafts of a session may lose */

@@ -32,6 +32,14 @@ static bool reading(const ftk_session *s)
     return s->n_tokens - (size_t)s->kv.len > 1;
 }
 
+/* More of a prompt is unread than the device takes at once in its wide way: such a piece has a pass of
+ * its own. The last piece, which gets logits, is never one. */
+static bool reading_wide(const ftk_session *s)
+{
+    const int wide = s->engine->wide;
+    return wide > 0 && s->n_tokens - (size_t)s->kv.len > (size_t)wide;
+}
+
 static bool sizes_itself(const ftk_session *s)
 {
     return s->cfg.budget < 0 && s->cfg.shape == FTK_TREE_FITTED;
@@ -110,7 +118,8 @@ static ftk_err plan(ftk_session *s, ftk_pass_seq *seq)
 {
     if (reading(s)) {
         const size_t left = s->n_tokens - (size_t)s->kv.len;
-        const int rows = left < FTK_MAX_NODES ? (int)left : FTK_MAX_NODES;
+        const int most = reading_wide(s) ? s->engine->wide : FTK_MAX_NODES;
+        const int rows = left < (size_t)most ? (int)left : most;
         const bool last = (size_t)rows == left;
         ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
         *seq = (ftk_pass_seq){.kv = &s->kv,
@@ -179,7 +188,7 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
     r->tokens = s->tokens + s->n_tokens;
     if (prompt) s->stats.prompt += (uint64_t)seq->n_rows;
     if (seq->first_logits == seq->n_rows) { /* more of the prompt is still unread */
-        ftk_kv_commit(&s->kv, straight, seq->n_rows);
+        ftk_kv_truncate(&s->kv, s->kv.len + seq->n_rows);
         return FTK_OK;
     }
     const double start = ftk_now();
@@ -270,14 +279,15 @@ static size_t gather(ftk_session *const *s, size_t n, ftk_result *r, ftk_session
     size_t i = 0;
     int rows = 0;
     *n_seqs = 0;
-    for (; i < n && *n_seqs < PASS_SEQS && rows + FTK_MAX_NODES <= max_rows; i++) {
+    for (; i < n && *n_seqs < PASS_SEQS; i++) {
+        if (rows + (reading_wide(s[i]) ? max_rows : FTK_MAX_NODES) > max_rows) break;
         if (!has_room(s[i], &r[i])) continue;
         r[i].err = plan(s[i], &seqs[*n_seqs]);
         if (r[i].err != FTK_OK) {
             if (*first == FTK_OK) *first = r[i].err;
             continue;
         }
-        rows += seqs[*n_seqs].n_rows;
+        rows += seqs[*n_seqs].n_rows > FTK_MAX_NODES ? max_rows : seqs[*n_seqs].n_rows;
         in_pass[*n_seqs] = s[i];
         at[(*n_seqs)++] = i;
     }

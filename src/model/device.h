@@ -36,7 +36,11 @@ typedef struct ftk_device_config {
     int max_rows, max_slots;
     ftk_type kv_type;
     size_t kv_bytes; /* of the whole cache */
+    bool wide;       /* passes of one chain of FTK_WIDE_ROWS, without logits, are run too */
 } ftk_device_config;
+
+/* Rows of a piece of a prompt whose products a library for large ones computes: see docs/cuda.md. */
+enum { FTK_WIDE_ROWS = 512 };
 
 /* A device with m's weights. On an error, why[cap] gets the line that explains it; nothing is logged.
  * Errors: INVALID (no such name), DEVICE (none, or not usable), NOMEM (what is missing),

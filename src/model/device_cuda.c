@@ -38,7 +38,7 @@ typedef struct {
 typedef struct {
     uint64_t (*mask)[2];
     int32_t *token, *pos, *logit_row;
-    ftk_cuda_span *span; /* of each sequence */
+    ftk_cuda_span *span; /* of each sequence's parts: n_parts() */
     int32_t *page;       /* of all of them, one after the other */
 } inputs;
 
@@ -78,10 +78,26 @@ typedef struct {
     const char *kept_pool; /* kept passes are of these pages, and leave states of that layer */
     int kept_keep;
     bool keeps_none; /* the runtime would not */
+    bool wide; /* there is room for wide passes */
+    ftk_cuda_wide wide_room;
     /* of the running pass */
+    bool runs_wide;
+    const float *wide_of; /* what wide_room.x holds, NULL: nothing */
     ftk_tile_act act_form;
     const float *act_of; /* what act holds, NULL: nothing */
 } cuda;
+
+/* Rows of a sequence that attention takes at a time: as many as a mask has bits for. */
+static int n_parts(const ftk_pass_seq *seq)
+{
+    return (seq->n_rows + FTK_MAX_NODES - 1) / FTK_MAX_NODES;
+}
+
+static int rows_of_part(const ftk_pass_seq *seq, int i)
+{
+    const int left = seq->n_rows - i * FTK_MAX_NODES;
+    return left < FTK_MAX_NODES ? left : FTK_MAX_NODES;
+}
 
 /* A pass, as it is laid out: more rows and slots than there are, if it is to be kept. */
 typedef struct {
@@ -234,6 +250,15 @@ static size_t act_bytes(const ftk_hparams *hp, int max_rows)
     return most;
 }
 
+/* Of all matrices that a layer multiplies by: the most weights, the longest input, the longest output. */
+static void largest(const ftk_hparams *hp, size_t *weights, size_t *in, size_t *out)
+{
+    const size_t d = (size_t)hp->n_embd, ff = (size_t)hp->n_ff;
+    const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
+    *weights = d * most_of(dq, ff);
+    *in = *out = most_of(d, most_of(dq, ff));
+}
+
 /* Deals out `work`, or, where that is NULL, only counts. */
 static size_t deal_work(cuda *c)
 {
@@ -243,6 +268,9 @@ static size_t deal_work(cuda *c)
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
     const size_t d = (size_t)hp->n_embd * f * rows, ff = (size_t)hp->n_ff * f * rows;
     const size_t turns = (size_t)c->max_slots * (size_t)hp->n_rot * f;
+    const size_t wide = c->wide ? FTK_WIDE_ROWS : 0;
+    size_t most_weights, most_in, most_out;
+    largest(hp, &most_weights, &most_in, &most_out);
     struct {
         void *at;
         size_t bytes;
@@ -265,6 +293,10 @@ static size_t deal_work(cuda *c)
         {&c->partial, c->partial_size},
         {&c->act, act_bytes(hp, c->max_rows)},
         {&c->in, c->in_size},
+        {&c->wide_room.w, wide ? most_weights * sizeof *c->wide_room.w : 0},
+        {&c->wide_room.x, wide * most_in * sizeof *c->wide_room.x},
+        {&c->wide_room.scale, wide * f},
+        {&c->wide_room.y, wide * most_out * f},
     };
     size_t used = 0;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
@@ -277,14 +309,14 @@ static size_t deal_work(cuda *c)
 
 /* Where a pass's inputs begin in a piece at `base`; returns the bytes. Pages come last: those that are
  * not there are not sent. */
-static size_t lay_out(char *base, int n_rows, int n_seqs, size_t n_pages, inputs *in)
+static size_t lay_out(char *base, int n_rows, int n_spans, size_t n_pages, inputs *in)
 {
     const size_t rows = (size_t)n_rows;
     const size_t sizes[] = {rows * sizeof *in->mask,
                             rows * sizeof *in->token,
                             rows * sizeof *in->pos,
                             rows * sizeof *in->logit_row,
-                            (size_t)n_seqs * sizeof *in->span,
+                            (size_t)n_spans * sizeof *in->span,
                             n_pages * sizeof *in->page};
     enum { N = sizeof sizes / sizeof *sizes };
     size_t used = 0;
@@ -387,22 +419,31 @@ static int pages_of(const ftk_pass_seq *seq)
 static void send_inputs(cuda *c, pass *p)
 {
     size_t n_pages = 0;
-    for (int s = 0; s < p->n_seqs; s++) n_pages += (size_t)pages_of(&p->seqs[s]);
+    int n_spans = 0;
+    for (int s = 0; s < p->n_seqs; s++) {
+        n_pages += (size_t)pages_of(&p->seqs[s]);
+        n_spans += n_parts(&p->seqs[s]);
+    }
     inputs in;
-    const size_t bytes = lay_out(c->in_host, p->n_rows, p->n_seqs, n_pages, &in);
-    lay_out(c->in, p->n_rows, p->n_seqs, n_pages, &p->in);
+    const size_t bytes = lay_out(c->in_host, p->n_rows, n_spans, n_pages, &in);
+    lay_out(c->in, p->n_rows, n_spans, n_pages, &p->in);
     memset(c->in_host, 0, bytes); /* rows that are not there see nothing */
     int row = 0, n_logits = 0;
+    ftk_cuda_span *span = in.span;
     int32_t *page = in.page;
     for (int s = 0; s < p->n_seqs; s++) {
         const ftk_pass_seq *seq = &p->seqs[s];
         for (int i = 0; i < seq->n_rows; i++, row++) {
             in.token[row] = seq->token ? seq->token[i] : 0;
-            memcpy(in.mask[row], seq->mask ? seq->mask[i] : p->f->chain[i], sizeof in.mask[row]);
+            memcpy(in.mask[row], seq->mask ? seq->mask[i] : p->f->chain[i % FTK_MAX_NODES],
+                   sizeof in.mask[row]);
             in.pos[row] = seq->kv->len + (seq->depth ? seq->depth[i] : i);
             if (i >= seq->first_logits) in.logit_row[n_logits++] = row;
         }
-        in.span[s] = (ftk_cuda_span){seq->kv->len, seq->n_rows, seq->kv->len + seq->n_rows};
+        for (int i = 0; i < n_parts(seq); i++) {
+            const int prefix = seq->kv->len + i * FTK_MAX_NODES, n = rows_of_part(seq, i);
+            *span++ = (ftk_cuda_span){prefix, n, prefix + n};
+        }
         memcpy(page, seq->kv->page, (size_t)pages_of(seq) * sizeof *page);
         page += pages_of(seq);
     }
@@ -425,6 +466,12 @@ static void embed_rows(cuda *c, const pass *p)
 static void project(cuda *c, const float *x, const ftk_cuda_mat *w, int n_rows, const float *bias,
                     bool add, float *y, size_t ldy)
 {
+    if (c->runs_wide && ftk_cuda_wide_fits(w)) {
+        if (c->wide_of != x) ftk_cuda_wide_act(&c->q, n_rows, w->n_in, x, &c->wide_room);
+        c->wide_of = x;
+        ftk_cuda_wide_matmul(&c->q, w, n_rows, &c->wide_room, bias, add, y, ldy);
+        return;
+    }
     const ftk_tile_act form = ftk_tile_act_of(w->type);
     if (form != FTK_TILE_F32 && (c->act_of != x || c->act_form != form)) {
         ftk_cuda_act(&c->q, form, n_rows, w->n_in, x, c->act);
@@ -440,7 +487,7 @@ static void norm(cuda *c, int n_rows, const float *x, const int32_t *index, cons
 {
     const int d = c->m->hp.n_embd;
     ftk_cuda_rms_norm(&c->q, n_rows, 1, d, x, (size_t)d, index, w, c->m->hp.norm_eps, y, (size_t)d);
-    c->act_of = NULL;
+    c->act_of = c->wide_of = NULL;
 }
 
 /* x += W from + bias, or that normed. */
@@ -466,33 +513,37 @@ static void place_heads(cuda *c, const pass *p, int windowed, const float *weigh
                   c->turns[windowed], p->in.pos, x, ld);
 }
 
-static void attend(cuda *c, const pass *p, int i)
+/* Keys and values of each part to the cache, then its attention, which reads them. */
+static void attend(cuda *c, const pass *p, int layer_index)
 {
     const ftk_hparams *hp = &c->m->hp;
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
     size_t row = 0;
+    const ftk_cuda_span *span = p->in.span;
     const int32_t *page = p->in.page;
     for (int s = 0; s < p->n_seqs; s++) {
         const ftk_pass_seq *seq = &p->seqs[s];
-        const ftk_cuda_span *span = p->in.span + s;
-        const int n_rows = p->n_slots ? p->n_rows : seq->n_rows;
-        const ftk_cuda_kv kv = kv_of(seq->kv->pool, i, p->f->kv_type, page);
-        ftk_cuda_kv_store(&c->q, &kv, n_rows, span, c->kv + row * 2 * dkv,
-                          c->kv + row * 2 * dkv + dkv, 2 * dkv);
-        const ftk_cuda_attn a = {.n_rows = n_rows,
-                                 .n_slots = p->n_slots ? p->n_slots : seq->kv->len + seq->n_rows,
-                                 .span = span,
-                                 .n_head = hp->n_head,
-                                 .window = hp->windowed[i] ? hp->window : 0,
-                                 .scale = hp->attn_scale,
-                                 .q = c->heads + row * dq,
-                                 .out = c->attn + row * dq,
-                                 .mask = (const uint64_t(*)[2])p->in.mask + row,
-                                 .partial = c->partial,
-                                 .partial_bytes = c->partial_size};
-        ftk_cuda_attention(&c->q, &a, &kv);
-        row += (size_t)seq->n_rows;
+        const ftk_cuda_kv kv = kv_of(seq->kv->pool, layer_index, p->f->kv_type, page);
+        for (int i = 0; i < n_parts(seq); i++, span++) {
+            const int n_rows = rows_of_part(seq, i), laid_out = p->n_slots ? p->n_rows : n_rows;
+            const int n_slots = seq->kv->len + i * FTK_MAX_NODES + n_rows;
+            ftk_cuda_kv_store(&c->q, &kv, laid_out, span, c->kv + row * 2 * dkv,
+                              c->kv + row * 2 * dkv + dkv, 2 * dkv);
+            const ftk_cuda_attn a = {.n_rows = laid_out,
+                                     .n_slots = p->n_slots ? p->n_slots : n_slots,
+                                     .span = span,
+                                     .n_head = hp->n_head,
+                                     .window = hp->windowed[layer_index] ? hp->window : 0,
+                                     .scale = hp->attn_scale,
+                                     .q = c->heads + row * dq,
+                                     .out = c->attn + row * dq,
+                                     .mask = (const uint64_t(*)[2])p->in.mask + row,
+                                     .partial = c->partial,
+                                     .partial_bytes = c->partial_size};
+            ftk_cuda_attention(&c->q, &a, &kv);
+            row += (size_t)n_rows;
+        }
         page += pages_of(seq);
     }
 }
@@ -529,7 +580,7 @@ static void ffn_block(cuda *c, int n_rows, int i)
 static void compute(cuda *c, const pass *p)
 {
     const size_t d = (size_t)c->m->hp.n_embd;
-    c->act_of = NULL;
+    c->act_of = c->wide_of = NULL;
     embed_rows(c, p);
     for (int i = p->first; i < p->f->layers; i++) {
         attention_block(c, p, i);
@@ -651,6 +702,7 @@ static void run(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_s
               .first = first,
               .n_rows = n_rows,
               .n_logits = n_logits};
+    c->runs_wide = n_seqs == 1 && n_rows > FTK_MAX_NODES;
     kept *k = kind_of(c, &p);
     send_inputs(c, &p);
     if (k)
@@ -716,14 +768,15 @@ static ftk_err plan(cuda *c, const ftk_device_config *cfg, const ftk_cuda_info *
 {
     const ftk_hparams *hp = &c->m->hp;
     inputs in;
-    c->max_rows = cfg->max_rows;
+    c->wide = cfg->wide;
+    c->max_rows = c->wide && cfg->max_rows < FTK_WIDE_ROWS ? FTK_WIDE_ROWS : cfg->max_rows;
     c->max_slots = cfg->max_slots;
     c->max_pages = (cfg->max_slots + FTK_PAGE - 1) / FTK_PAGE + 1;
     const size_t one = ftk_cuda_attn_partial(1, hp->n_head, hp->head_dim, cfg->max_slots);
     const size_t all = one * FTK_MAX_NODES;
     c->partial_size = all < (size_t)PARTIAL ? all : most_of(one, (size_t)PARTIAL);
-    c->in_size = lay_out(NULL, cfg->max_rows, cfg->max_rows,
-                         (size_t)cfg->max_rows * (size_t)c->max_pages, &in);
+    c->in_size = lay_out(NULL, c->max_rows, c->max_rows,
+                         (size_t)c->max_rows * (size_t)c->max_pages, &in);
     c->arena_size = put_weights(c, false);
     c->stage_size = most_of((size_t)STAGE, widest_tile(c->m));
     const size_t need = c->arena_size + deal_work(c) + cfg->kv_bytes + (size_t)RESERVE;
@@ -793,6 +846,11 @@ ftk_err ftk_device_open(ftk_device **out, const ftk_model *m, const ftk_device_c
     ftk_err err = FTK_OK;
     if (!ftk_cuda_open(&c->q, ordinal)) {
         snprintf(why, cap, "%s cannot be used: %s", c->name, ftk_cuda_error_text(&c->q));
+        err = FTK_ERR_DEVICE;
+    }
+    if (err == FTK_OK && cfg->wide && !ftk_cuda_wide_open(&c->q)) {
+        snprintf(why, cap, "%s: wide prefill needs cuBLAS, which is not installed or does not work",
+                 c->name);
         err = FTK_ERR_DEVICE;
     }
     if (err == FTK_OK) err = plan(c, cfg, &info, why, cap);

@@ -21,7 +21,8 @@ enum {
 /* The rows of one sequence: provisional slots len .. len + n_rows. */
 typedef struct ftk_pass_seq {
     const ftk_kv_seq *kv;      /* reserved for n_rows */
-    int n_rows;                /* 1..FTK_MAX_NODES */
+    int n_rows;                /* 1..FTK_MAX_NODES; on a device that is opened for it a chain alone in
+                                  its pass may have FTK_WIDE_ROWS (device.h) */
     const int32_t *token;      /* [n_rows] */
     const int16_t *depth;      /* [n_rows] row i stands at position len + depth[i]; NULL: depth i */
     const uint64_t (*mask)[2]; /* [n_rows] ancestors and self; NULL: a chain */
