@@ -170,20 +170,21 @@ typedef struct {
     int32_t token[FTK_MAX_NODES];
 } bench;
 
-/* False when the model does not fit. */
-static bool bench_open(bench *b, const options *o, const ftk_model *m)
+/* False when the model does not fit, or, for wide prefill, cuBLAS is not there. */
+static bool bench_open(bench *b, const options *o, const ftk_model *m, bool wide)
 {
     char name[32], why[400];
-    const int slots = o->depth + FTK_MAX_NODES + SPARE;
+    const int slots = o->depth + (wide ? FTK_WIDE_ROWS : FTK_MAX_NODES) + SPARE;
     snprintf(name, sizeof name, "cuda:%d", o->device);
     const ftk_device_config c = {.name = name,
                                  .max_rows = FTK_MAX_NODES,
                                  .max_slots = slots + FTK_MAX_NODES,
                                  .kv_type = FTK_TYPE_F16,
-                                 .kv_bytes = ftk_kv_pool_bytes(m, slots, FTK_TYPE_F16)};
+                                 .kv_bytes = ftk_kv_pool_bytes(m, slots, FTK_TYPE_F16),
+                                 .wide = wide};
     *b = (bench){0};
     const ftk_err err = ftk_device_open(&b->device, m, &c, why, sizeof why);
-    if (err == FTK_ERR_NOMEM) {
+    if (err == FTK_ERR_NOMEM || (wide && err == FTK_ERR_DEVICE)) {
         printf("%-5s skipped: %s\n", m->hp.arch->name, why);
         return false;
     }
@@ -250,7 +251,7 @@ static void bench_shape(const options *o, mm_shape shape, ftk_type type, double 
     shape.repeated = true;
     ftk_model *m = mm_open(&shape, "ref");
     bench b;
-    if (bench_open(&b, o, m)) {
+    if (bench_open(&b, o, m, false)) {
         double t[POINTS];
         fill_cache(&b, o->depth);
         for (int i = 0; i < POINTS; i++) t[i] = pass_time(o, &b, 1 << i, FTK_SPARE_LOGITS);
@@ -262,6 +263,42 @@ static void bench_shape(const options *o, mm_shape shape, ftk_type type, double 
         fflush(stdout);
         bench_close(&b);
     }
+    mm_free(m);
+}
+
+/* Rows of a prompt a second, narrowly and through cuBLAS. */
+static void bench_prefill(const options *o, mm_shape shape, ftk_type type)
+{
+    static int32_t tokens[FTK_WIDE_ROWS];
+    shape.attn = shape.ffn = shape.ends = type;
+    shape.repeated = true;
+    ftk_model *m = mm_open(&shape, "ref");
+    bench b;
+    if (!bench_open(&b, o, m, true)) {
+        mm_free(m);
+        return;
+    }
+    double t[2][3];
+    for (int i = -1; i < 2 * (o->quick ? 1 : 3); i++) {
+        const bool wide = i < 0 || i % 2;
+        const int rows = wide ? FTK_WIDE_ROWS : FTK_MAX_NODES;
+        const double start = ftk_now();
+        for (int done = 0; done < FTK_WIDE_ROWS; done += rows) {
+            if (ftk_kv_reserve(&b.seq, rows) != FTK_OK) die("the KV cache is full");
+            const ftk_pass_seq p = {
+                .kv = &b.seq, .n_rows = rows, .token = tokens, .first_logits = rows};
+            ftk_forward_run(&b.f, &p, 1);
+            ftk_kv_truncate(&b.seq, b.seq.len + rows);
+        }
+        if (i >= 0) t[wide][i / 2] = ftk_now() - start;
+        ftk_kv_truncate(&b.seq, 0);
+    }
+    const char *trouble = b.device->ops->trouble(b.device);
+    if (trouble) die(trouble);
+    const int n = o->quick ? 1 : 3;
+    printf("%-5s %-5s  %8.0f  %8.0f\n", shape.name, ftk_type_name(type),
+           FTK_WIDE_ROWS / median(t[0], n), FTK_WIDE_ROWS / median(t[1], n));
+    bench_close(&b);
     mm_free(m);
 }
 
@@ -328,6 +365,14 @@ static void bench_passes(const options *o, double copy)
         }
 }
 
+static void bench_prefills(const options *o)
+{
+    enum { SHAPE_7B = 2 };
+    printf("\nprompts, tokens/s at depth 0\nshape type     narrow      wide\n");
+    bench_prefill(o, o->quick ? tiny : shapes[SHAPE_7B], FTK_TYPE_F16);
+    bench_prefill(o, o->quick ? tiny : shapes[SHAPE_7B], FTK_TYPE_Q4_0);
+}
+
 /* ------------------------------------------------------------------ main */
 
 static options parse(int argc, char **argv)
@@ -372,5 +417,6 @@ int main(int argc, char **argv)
     fflush(stdout);
     bench_attention(&o, copy);
     bench_passes(&o, copy);
+    if (!o.shape && !o.type) bench_prefills(&o);
     return 0;
 }
