@@ -349,7 +349,8 @@ typedef struct ftk_engine_config {
 
 FTK_API void ftk_engine_config_init(ftk_engine_config *cfg);
 /* The model must outlive the engine. Memory for all later passes is taken here. Errors: NOMEM, INVALID,
- * DEVICE (none there, or not usable), UNSUPPORTED (a build without CUDA; a cache in Q8_0 on a device). */
+ * DEVICE (none there, or not usable), UNSUPPORTED (a build without CUDA; a cache in Q8_0 for heads that
+ * are no multiple of 32). */
 FTK_API ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg);
 FTK_API void ftk_engine_free(ftk_engine *e);
 FTK_API int ftk_engine_threads(const ftk_engine *e);

@@ -546,7 +546,6 @@ static void check_refusals(const ftk_model *m)
     check_refused(m, "gpu", FTK_TYPE_F16, 0, FTK_ERR_INVALID, "give cpu");
     check_refused(m, "cuda:x", FTK_TYPE_F16, 0, FTK_ERR_INVALID, "give cpu");
     check_refused(m, "cuda:99", FTK_TYPE_F16, 0, FTK_ERR_DEVICE, "no device 99");
-    check_refused(m, "cuda", FTK_TYPE_Q8_0, 0, FTK_ERR_UNSUPPORTED, "Q8_0");
     check_refused(m, "cuda", FTK_TYPE_F16, (size_t)1 << 50, FTK_ERR_NOMEM, "MiB are missing");
 }
 
@@ -573,9 +572,9 @@ static const struct {
       .ffn = FTK_TYPE_BF16, .ends = FTK_TYPE_F32},
      FTK_TYPE_F32,
      1e-5},
-    {{"q8_0", 2, 128, 192, 4, 1, 32, 200, .attn = FTK_TYPE_Q8_0, .ffn = FTK_TYPE_Q8_0,
-      .ends = FTK_TYPE_Q8_0},
-     FTK_TYPE_F16,
+    {{"q8_0, its cache too", 2, 128, 192, 4, 1, 32, 200, .attn = FTK_TYPE_Q8_0,
+      .ffn = FTK_TYPE_Q8_0, .ends = FTK_TYPE_Q8_0},
+     FTK_TYPE_Q8_0,
      0.02},
     {{"q4_0 and f16, windows, post norms", 3, 128, 160, 4, 2, 40, 130, .n_rot = 24, .window = 23,
       .flags = GEMMA, .attn = FTK_TYPE_Q4_0, .ffn = FTK_TYPE_F16, .ends = FTK_TYPE_Q8_0,

@@ -240,7 +240,7 @@ static void add(int n, const float *x, float *y)
 /* Into the second of three slots of a page: the others, and what lies around, must stay. */
 static void kv_store(ftk_type type, int n, const float *x, void *dst)
 {
-    const size_t row = (size_t)n * (type == FTK_TYPE_F16 ? 2 : 4), plane = FTK_PAGE * row;
+    const size_t row = ftk_type_bytes(type, (size_t)n), plane = FTK_PAGE * row;
     const int32_t page = 0;
     char *before = malloc(2 * plane), *after = malloc(2 * plane);
     memset(before, CANARY, 2 * plane);

@@ -67,15 +67,14 @@ static void answer(ftk_engine *e, const ftk_model *m, const char *drafter, int32
     ftk_session_free(s);
 }
 
-static void test_loop(void **state)
+static void check_loop(ftk_type kv)
 {
-    (void)state;
     enum { N = 20 };
     NEED(DEMO);
     ftk_model *m = load();
     ftk_engine *cpu, *gpu;
-    assert_int_equal(open_on(&cpu, m, "cpu", FTK_TYPE_F16), FTK_OK);
-    assert_int_equal(open_on(&gpu, m, "cuda", FTK_TYPE_F16), FTK_OK);
+    assert_int_equal(open_on(&cpu, m, "cpu", kv), FTK_OK);
+    assert_int_equal(open_on(&gpu, m, "cuda", kv), FTK_OK);
     assert_string_equal(ftk_engine_device(cpu), "cpu");
     assert_string_equal(ftk_engine_device(gpu), "cuda:0 emulated");
     const double a = score(cpu, m), b = score(gpu, m);
@@ -87,6 +86,18 @@ static void test_loop(void **state)
     ftk_engine_free(cpu);
     ftk_engine_free(gpu);
     ftk_model_free(m);
+}
+
+static void test_loop(void **state)
+{
+    (void)state;
+    check_loop(FTK_TYPE_F16);
+}
+
+static void test_small_cache(void **state)
+{
+    (void)state;
+    check_loop(FTK_TYPE_Q8_0);
 }
 
 /* A session that draws its tokens gets its logits beside one that does without. */
@@ -180,8 +191,16 @@ static void test_refusals(void **state)
     assert_null(e);
     assert_string_equal(last_line, "device cuda:5: there is no device 5, only 0");
     assert_int_equal(open_on(&e, m, "gpu", FTK_TYPE_F16), FTK_ERR_INVALID);
-    assert_int_equal(open_on(&e, m, "cuda", FTK_TYPE_Q8_0), FTK_ERR_UNSUPPORTED);
-    assert_int_equal(open_on(&e, m, "auto", FTK_TYPE_Q8_0), FTK_OK);
+    ftk_engine_config cfg;
+    ftk_engine_config_init(&cfg);
+    cfg.kv_slots = 1 << 19; /* more than the emulated device has memory for */
+    cfg.kv_type = FTK_TYPE_F32;
+    cfg.measure = false;
+    cfg.device = "cuda";
+    assert_int_equal(ftk_engine_open(&e, m, &cfg), FTK_ERR_NOMEM);
+    assert_non_null(strstr(last_line, "MiB are missing"));
+    cfg.device = "auto";
+    assert_int_equal(ftk_engine_open(&e, m, &cfg), FTK_OK);
     assert_string_equal(ftk_engine_device(e), "cpu");
     assert_non_null(strstr(last_line, "the CPU is used"));
     ftk_engine_free(e);
@@ -191,6 +210,7 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_loop),
+                                       cmocka_unit_test(test_small_cache),
                                        cmocka_unit_test(test_together),
                                        cmocka_unit_test(test_wide),
                                        cmocka_unit_test(test_refusals)};

@@ -137,7 +137,8 @@ size_t ftk_cuda_top_k_bytes(int n_rows, int n, int k);
 /* ------------------------------------------------------------------ KV cache, attention */
 
 /* Where the cache of one layer lies: page p begins at pool + p * page_bytes, its keys (values) at
- * `keys` (`values`) from there: [n_head_kv][FTK_PAGE][head_dim] of type, F16 or F32. */
+ * `keys` (`values`) from there: [n_head_kv][FTK_PAGE][head_dim] of type: F16, F32, or Q8_0 where
+ * head_dim is a multiple of 32. */
 typedef struct ftk_cuda_kv {
     char *pool;
     size_t page_bytes, keys, values;

@@ -822,10 +822,6 @@ ftk_err ftk_device_open(ftk_device **out, const ftk_model *m, const ftk_device_c
         snprintf(why, cap, FTK_DEVICE_UNKNOWN, cfg->name);
         return FTK_ERR_INVALID;
     }
-    if (cfg->kv_type == FTK_TYPE_Q8_0) {
-        snprintf(why, cap, "device %s: a KV cache in Q8_0 is for the CPU only: use F16", cfg->name);
-        return FTK_ERR_UNSUPPORTED;
-    }
     if (!ftk_cuda_probe(ordinal, &info)) {
         snprintf(why, cap, "device %s: %s", cfg->name, info.problem);
         return FTK_ERR_DEVICE;
