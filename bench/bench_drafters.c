@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench-drafters: drafters against plain decoding over a file of questions, question by question in
- * turn, so that drift of the machine hits all alike. Prints a Markdown table. With --parts s4c, firp or
+ * bench-drafters: drafters against plain decoding over a file of prompts (prompts.h), prompt by prompt
+ * in turn, so that drift of the machine hits all alike. Prints a Markdown table. With --parts s4c, firp or
  * dash it shows what each part of that family is worth instead: it looks below the public header for that.
  */
 #include <stdio.h>
@@ -12,7 +12,7 @@
 #include "drafters/firp.h"
 #include "drafters/s4c.h"
 #include "engine/session.h"
-#include "questions.h"
+#include "prompts.h"
 #include "run.h"
 
 typedef struct {
@@ -29,7 +29,8 @@ typedef struct {
     size_t same;
 } method;
 
-static bool ignore_end; /* answers go on to the full number of tokens */
+static bool ignore_end;    /* answers go on to the full number of tokens */
+static const char *device; /* NULL: the CPU */
 
 static void answer(method *m, const int32_t *prompt, size_t n_prompt, size_t n, run *r)
 {
@@ -191,59 +192,69 @@ enum { MOST = 16, TABLES = sizeof tables / sizeof *tables };
 
 /* Those whose drafter this model has. */
 static int open_methods(method *out, const table *from, const ftk_model *m, int threads,
-                        const char *path, size_t n_questions)
+                        const char *path, size_t n_prompts)
 {
     int kept = 0;
     for (int i = 0; i < from->n; i++) {
         method *const one = &out[kept];
         *one = from->methods[i];
-        one->engine = run_engine(m, threads, path);
+        one->engine = run_engine(m, threads, device, path);
         if (!ftk_engine_has_drafter(one->engine, one->drafter)) {
             ftk_engine_free(one->engine);
             continue;
         }
-        one->ratio = calloc(n_questions, sizeof(double));
+        one->ratio = calloc(n_prompts, sizeof(double));
         kept++;
     }
     return kept;
 }
 
-static void bench_model(const char *path, const questions *q, size_t n, int threads,
-                        const table *what)
+typedef struct {
+    const char *file;
+    size_t limit, n; /* prompts, tokens of an answer */
+    int threads;
+    const table *what;
+} options;
+
+enum { MAX_PROMPT = 1536 };
+
+static void bench_model(const char *path, const options *o)
 {
     ftk_model *m = run_model(path);
+    prompts p;
+    prompts_read(&p, o->file, o->limit, MAX_PROMPT, m);
     ftk_model_info info;
     ftk_model_get_info(m, &info);
     method methods[MOST];
-    const int n_methods = open_methods(methods, what, m, threads, path, q->n);
-    for (size_t i = 0; i < q->n; i++) {
-        static int32_t prompt[1536];
+    const int n_methods = open_methods(methods, o->what, m, o->threads, path, p.n);
+    for (size_t i = 0; i < p.n; i++) {
         static run r[MOST];
-        const size_t n_prompt = run_prompt(m, q->at[i].turns[0], prompt, 1536);
         int order[MOST];
         shuffle(order, n_methods);
         for (int j = 0; j < n_methods; j++) {
             const int k = order[j];
-            answer(&methods[k], prompt, n_prompt, n, &r[k]);
+            answer(&methods[k], p.at[i].tokens, p.at[i].n, o->n, &r[k]);
         }
         for (int k = 0; k < n_methods; k++) count(&methods[k], &r[k], &r[0], i);
     }
-    printf("\n%s (%s), kernels %s, %d threads, %zu questions, at most %zu tokens%s, temperature 0; "
-           "%.0f tokens an answer\n\n",
-           info.name, strrchr(path, '/') ? strrchr(path, '/') + 1 : path, info.kernels,
-           ftk_engine_threads(methods[0].engine), q->n, n, ignore_end ? ", end tokens ignored" : "",
-           (double)methods[0].emitted / (double)q->n);
+    printf("\n%s (%s), on %s, kernels %s, %d threads, %zu questions, at most %zu tokens%s, "
+           "temperature 0; %.0f tokens an answer\n\n",
+           info.name, strrchr(path, '/') ? strrchr(path, '/') + 1 : path,
+           ftk_engine_device(methods[0].engine), info.kernels,
+           ftk_engine_threads(methods[0].engine), p.n, o->n,
+           ignore_end ? ", end tokens ignored" : "", (double)methods[0].emitted / (double)p.n);
     printf(
         "| drafter | tokens/step | tokens/s | speed-up, total time | speed-up a question, median "
         "(quartiles) | drafted/step | drafting, of the time | equal "
         "to none | accepted at depth "
         "1..6 |\n|---|---|---|---|---|---|---|---|---|\n");
     for (int i = 0; i < n_methods; i++) {
-        print(&methods[i], &methods[0], q->n);
+        print(&methods[i], &methods[0], p.n);
         free(methods[i].ratio);
         ftk_engine_free(methods[i].engine);
     }
     fflush(stdout);
+    prompts_free(&p);
     ftk_model_free(m);
 }
 
@@ -257,34 +268,31 @@ static const table *find_table(const char *parts)
 
 int main(int argc, char **argv)
 {
-    const char *file = NULL;
-    size_t limit = 0, n = 256;
-    int threads = 0, i = 1;
-    const table *what = &tables[0];
+    options o = {.n = 256, .what = &tables[0]};
+    int i = 1;
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
         if (strcmp(argv[i], "--questions") == 0)
-            file = argv[i + 1];
+            o.file = argv[i + 1];
         else if (strcmp(argv[i], "--limit") == 0)
-            limit = strtoul(argv[i + 1], NULL, 10);
+            o.limit = strtoul(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--tokens") == 0)
-            n = strtoul(argv[i + 1], NULL, 10);
+            o.n = strtoul(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--ends") == 0)
             ignore_end = strcmp(argv[i + 1], "ignore") == 0;
         else if (strcmp(argv[i], "--threads") == 0)
-            threads = atoi(argv[i + 1]);
+            o.threads = atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--device") == 0)
+            device = argv[i + 1];
         else if (strcmp(argv[i], "--parts") == 0)
-            what = find_table(argv[i + 1]);
+            o.what = find_table(argv[i + 1]);
         else
-            run_die("%s is unknown: there are --questions, --limit, --tokens, --ends, --threads "
-                    "and --parts",
+            run_die("%s is unknown: there are --questions, --limit, --tokens, --ends, --threads, "
+                    "--device and --parts",
                     argv[i]);
     }
-    if (i >= argc || !file || n < 1 || n > RUN_MAX)
+    if (i >= argc || !o.file || o.n < 1 || o.n > RUN_MAX)
         run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
-                "[--ends keep|ignore] [--parts s4c|firp|dash] MODEL...");
-    questions q;
-    if (questions_read(&q, file, limit) != 0) return 1;
-    for (; i < argc; i++) bench_model(argv[i], &q, n, threads, what);
-    questions_free(&q);
+                "[--ends keep|ignore] [--device NAME] [--parts s4c|firp|dash] MODEL...");
+    for (; i < argc; i++) bench_model(argv[i], &o);
     return 0;
 }

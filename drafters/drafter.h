@@ -7,6 +7,7 @@
 #ifndef FTK_DRAFTER_H
 #define FTK_DRAFTER_H
 
+#include "base/sampler.h"
 #include "base/target.h"
 #include "base/tree.h"
 
@@ -31,17 +32,21 @@ typedef struct ftk_drafter_env {
 enum {
     FTK_WANT_FEATURES = 1,
     FTK_WANT_STATES = 2, /* behind the layer that state_layer() names */
-    FTK_WANT_LOGITS = 4,
+    FTK_WANT_PASSES = 4, /* no more than the rows' likeliest tokens */
     FTK_WANT_LAYERS = 8, /* none of that, but run_route() of the target: the CPU's alone */
 };
 
 /* Rows of the pass that verified a tree: row i at node i. */
 typedef struct ftk_rows {
-    const float *logits;   /* [tree->n][n_vocab] */
+    const float *logits;   /* [tree->n][n_vocab]; NULL where `best` says enough */
+    const int32_t *best;   /* [tree->n][FTK_BEST], or NULL: then there are logits */
     const float *features; /* [tree->n][n_embd]: states after the last norm */
     const float *states;   /* [tree->n][n_embd]; NULL unless wanted */
     const float *appended; /* [rows that joined][n_vocab] their logits; NULL: none joined */
 } ftk_rows;
+
+/* The k <= FTK_BEST likeliest tokens of a row, as ftk_top_k() gives them; returns their number. */
+int ftk_rows_best(const ftk_rows *rows, int row, int n_vocab, int k, int32_t *ids);
 
 typedef struct ftk_drafter_ops {
     const char *name;

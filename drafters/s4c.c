@@ -249,9 +249,7 @@ static void keep_rejected(s4c *s, const ftk_tree *tree, const ftk_verdict *v, co
     for (int i = ftk_tree_next(tree, last, last + 1); i >= 0; i = ftk_tree_next(tree, last, i + 1))
         if (best < 0 || tree->prob[i] > tree->prob[best]) best = i;
     if (best < 0) return;
-    const size_t n_vocab = (size_t)s->target->n_vocab;
-    s->kept[0].n =
-        ftk_top_k(rows->logits + (size_t)best * n_vocab, (int)n_vocab, KEPT, s->kept[0].token);
+    s->kept[0].n = ftk_rows_best(rows, best, s->target->n_vocab, KEPT, s->kept[0].token);
 }
 
 /* What was drafted below the new root's token, if that was a candidate the tree had no room for. */

@@ -341,11 +341,17 @@ typedef struct ftk_engine_config {
      * the CPU, and the log gets a warning that says why. With another device, as with other kernels,
      * the same weights may say something else: bits are the same within one. */
     const char *device;
+    /* On a device: the most of long prompts is read in pieces of 512 tokens, with products by cuBLAS, which
+     * may be faster. What is read so has other last bits than the same text read narrowly or decoded;
+     * where the pieces begin depends on the session's own tokens alone, so drafts still change nothing.
+     * Takes device memory for the largest matrix in 16 bits. The CPU does not look at it. */
+    bool wide_prefill;
 } ftk_engine_config;
 
 FTK_API void ftk_engine_config_init(ftk_engine_config *cfg);
 /* The model must outlive the engine. Memory for all later passes is taken here. Errors: NOMEM, INVALID,
- * DEVICE (none there, or not usable), UNSUPPORTED (a build without CUDA; a cache in Q8_0 on a device). */
+ * DEVICE (none there, or not usable), UNSUPPORTED (a build without CUDA; a cache in Q8_0 for heads that
+ * are no multiple of 32). */
 FTK_API ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg);
 FTK_API void ftk_engine_free(ftk_engine *e);
 FTK_API int ftk_engine_threads(const ftk_engine *e);

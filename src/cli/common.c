@@ -211,6 +211,7 @@ int cli_world_open_engine(cli_world *w, const cli_options *o, int kv_slots, bool
     cfg.kv_slots = kv_slots;
     cfg.measure = measure;
     cfg.device = o->device;
+    cfg.wide_prefill = o->wide_prefill;
     cfg.kv_type = strcmp(o->kv, "q8_0") == 0  ? FTK_TYPE_Q8_0
                   : strcmp(o->kv, "f32") == 0 ? FTK_TYPE_F32
                                               : FTK_TYPE_F16;

@@ -53,6 +53,7 @@ struct ftk_engine {
     size_t target_stride;
     int kv_slots;
     double credit; /* what the drafts of the next session may lose */
+    int wide; /* rows of the pieces in which a device reads long prompts; 0: as all others */
 };
 
 #define FTK_CREDIT 0.5   /* plain steps that the first drafts of an engine may lose */

@@ -34,6 +34,14 @@ static bool reading(const ftk_session *s)
     return s->n_tokens - (size_t)s->kv.len > 1;
 }
 
+/* More of a prompt is unread than the device takes at once in its wide way: such a piece has a pass of
+ * its own. The last piece, which gets logits, is never one. */
+static bool reading_wide(const ftk_session *s)
+{
+    const int wide = s->engine->wide;
+    return wide > 0 && s->n_tokens - (size_t)s->kv.len > (size_t)wide;
+}
+
 bool ftk_session_sizes_itself(const ftk_session *s)
 {
     return s->cfg.budget < 0 && s->cfg.shape == FTK_TREE_FITTED;
@@ -178,6 +186,22 @@ static void learn(ftk_session *s, const ftk_rows *rows, bool prompt)
     }
 }
 
+static bool wants(const ftk_session *s, unsigned what)
+{
+    for (int i = 0; i < s->n_families; i++)
+        if (s->family[i].ops->wants & what) return true;
+    return false;
+}
+
+/* What neither the verdict nor a drafter reads of a pass. */
+static unsigned spare(const ftk_session *s)
+{
+    const ftk_sampling *p = &s->cfg.sampling;
+    const bool greedy = p->temperature <= 0 && p->repeat_penalty == 1;
+    return (greedy && s->verifier->judge_best && s->n_joined == 0 ? FTK_SPARE_LOGITS : 0) |
+           (wants(s, FTK_WANT_FEATURES) ? 0 : FTK_SPARE_FEATURES);
+}
+
 /* The rows of this session in the next pass, which it may have alone: a piece of its prompt, or a
  * tree. */
 static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
@@ -185,7 +209,8 @@ static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
     s->n_joined = 0;
     if (reading(s)) {
         const size_t left = s->n_tokens - (size_t)s->kv.len;
-        const int rows = left < FTK_MAX_NODES ? (int)left : FTK_MAX_NODES;
+        const int most = reading_wide(s) ? s->engine->wide : FTK_MAX_NODES;
+        const int rows = left < (size_t)most ? (int)left : most;
         const bool last = (size_t)rows == left;
         ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
         *seq = (ftk_pass_seq){.kv = &s->kv,
@@ -200,6 +225,7 @@ static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
                               .depth = s->tree.depth,
                               .mask = (const uint64_t(*)[2])s->tree.mask};
     }
+    seq->spare = spare(s);
     return ftk_kv_reserve(&s->kv, seq->n_rows + s->n_joined);
 }
 
@@ -253,12 +279,14 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
     r->tokens = s->tokens + s->n_tokens;
     if (prompt) s->stats.prompt += (uint64_t)seq->n_rows;
     if (seq->first_logits == seq->n_rows) { /* more of the prompt is still unread */
-        ftk_kv_commit(&s->kv, straight, seq->n_rows);
+        ftk_kv_truncate(&s->kv, s->kv.len + seq->n_rows);
         return FTK_OK;
     }
     const double start = ftk_now();
-    const ftk_err err = s->verifier->judge(&s->tree, rows->logits, &s->sampler, s->tokens,
-                                           s->n_tokens, &s->verdict);
+    const ftk_err err = rows->best
+                            ? s->verifier->judge_best(&s->tree, rows->best, &s->verdict)
+                            : s->verifier->judge(&s->tree, rows->logits, &s->sampler, s->tokens,
+                                                 s->n_tokens, &s->verdict);
     s->stats.judge_seconds += prompt ? 0 : ftk_now() - start;
     if (err != FTK_OK)
         return ftk_fail(&s->engine->host, err,
@@ -280,18 +308,11 @@ static void decode(ftk_session *s)
     if (s->kv.len < s->exact_kv) s->exact_kv = s->kv.len;
 }
 
-static bool wants_states(const ftk_session *s)
-{
-    for (int i = 0; i < s->n_families; i++)
-        if (s->family[i].ops->wants & FTK_WANT_STATES) return true;
-    return false;
-}
-
 /* The rest of a pass that drafting has begun, if it has, and if nobody wants what was left behind. */
 static bool resume(ftk_session *s, const ftk_pass_seq *seq)
 {
     const ftk_family *f = turn(s);
-    if (reading(s) || !f || !f->ops->resume || wants_states(s)) return false;
+    if (reading(s) || !f || !f->ops->resume || wants(s, FTK_WANT_STATES)) return false;
     float *states;
     int n_ready;
     const int first = f->ops->resume(f->state, &s->tree, &n_ready, &states);
@@ -354,8 +375,10 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
     for (int i = 0; i < n; i++) {
         if (!reading(s[i])) s[i]->stats.forward_seconds += forward;
         const size_t first_row = row + (size_t)seqs[i].first_logits;
+        const bool ranked = f->best && seqs[i].spare & FTK_SPARE_LOGITS;
         const ftk_rows rows = {
-            .logits = f->logits + with_logits * n_vocab,
+            .logits = ranked ? NULL : f->logits + with_logits * n_vocab,
+            .best = ranked ? f->best + with_logits * FTK_BEST : NULL,
             .features = f->features + with_logits * n_embd,
             .states = f->keep < 0 ? NULL : f->states + first_row * n_embd,
             .appended = s[i]->n_joined ? f->logits + (size_t)s[i]->tree.n * n_vocab : NULL};
@@ -404,7 +427,8 @@ static size_t gather(ftk_session *const *s, size_t n, ftk_result *r, ftk_session
     size_t i = 0;
     int rows = 0;
     *n_seqs = 0;
-    for (; i < n && *n_seqs < PASS_SEQS && rows + FTK_MAX_NODES <= max_rows; i++) {
+    for (; i < n && *n_seqs < PASS_SEQS; i++) {
+        if (rows + (reading_wide(s[i]) ? max_rows : FTK_MAX_NODES) > max_rows) break;
         if (!has_room(s[i], &r[i])) continue;
         if (*n_seqs > 0 && (direct(s[i]) || direct(in_pass[0]))) break;
         r[i].err = plan(s[i], n == 1, &seqs[*n_seqs]);
@@ -412,7 +436,7 @@ static size_t gather(ftk_session *const *s, size_t n, ftk_result *r, ftk_session
             if (*first == FTK_OK) *first = r[i].err;
             continue;
         }
-        rows += seqs[*n_seqs].n_rows;
+        rows += seqs[*n_seqs].n_rows > FTK_MAX_NODES ? max_rows : seqs[*n_seqs].n_rows;
         in_pass[*n_seqs] = s[i];
         at[(*n_seqs)++] = i;
     }

@@ -7,20 +7,29 @@
 #ifndef FTK_FORWARD_H
 #define FTK_FORWARD_H
 
+#include "base/sampler.h"
 #include "base/target.h"
 #include "base/team.h"
 #include "base/tree.h"
 #include "kv.h"
 
+/* What the caller will not read of a pass, so that a device need not send it. */
+enum {
+    FTK_SPARE_LOGITS = 1, /* ftk_forward.best will do, where there is one */
+    FTK_SPARE_FEATURES = 2,
+};
+
 /* The rows of one sequence: provisional slots len + slot .. len + slot + n_rows. */
 typedef struct ftk_pass_seq {
     const ftk_kv_seq *kv; /* reserved for n_rows */
-    int n_rows;           /* 1..FTK_MAX_NODES */
+    int n_rows;           /* 1..FTK_MAX_NODES; on a device that is opened for it a chain alone in its pass
+                             may have FTK_WIDE_ROWS (device.h) */
     int slot;             /* of the first row; what stands in lower ones is seen as masks say */
     const int32_t *token; /* [n_rows] */
     const int16_t *depth; /* [n_rows] row i stands at len + depth[i]; NULL: at len + slot + i */
     const uint64_t (*mask)[2]; /* [n_rows] slots of ancestors and self; NULL: a chain from len on */
     int first_logits;          /* rows from here on get logits; n_rows: none */
+    unsigned spare;            /* FTK_SPARE_ */
     const float *states;    /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then */
     const ftk_route *route; /* of the only row of a pass; NULL: all layers are run */
 } ftk_pass_seq;
@@ -77,6 +86,8 @@ typedef struct ftk_forward {
     ftk_team team;
     float *logits;   /* [max_rows][n_vocab] rows that asked for them, in order */
     float *features; /* [max_rows][n_embd] of the same rows: states after the last norm */
+    const int32_t *best; /* [max_rows][FTK_BEST] of the same rows: a device's, of sequences that spare
+                            their logits; NULL on the CPU, which leaves those to all */
     int keep;        /* passes leave the states behind this layer in states; -1: none */
     float *states;   /* [max_rows][n_embd] of all rows; NULL until ftk_forward_keep() */
 } ftk_forward;
