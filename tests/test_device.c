@@ -211,8 +211,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_loop),
                                        cmocka_unit_test(test_small_cache),
-                                       cmocka_unit_test(test_together),
-                                       cmocka_unit_test(test_wide),
+                                       cmocka_unit_test(test_together), cmocka_unit_test(test_wide),
                                        cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
