@@ -183,9 +183,8 @@ int main(int argc, char **argv)
                     argv[i]);
     }
     if (i >= argc || !file || n < 1 || n >= MAX_PROMPT)
-        run_die(
-            "usage: bench-exact --prompts FILE [--limit N] [--tokens N] [--beside MODEL] "
-            "[--device NAME] MODEL...");
+        run_die("usage: bench-exact --prompts FILE [--limit N] [--tokens N] [--beside MODEL] "
+                "[--device NAME] MODEL...");
     for (; i < argc; i++) failed += check_model(argv[i], file, limit, n, &passed);
     printf("%zu passed, %zu failed\n", passed, failed);
     return failed != 0;

@@ -328,8 +328,7 @@ static void check_kept(bench *b)
         read_to(b, &s, prefix, 64);
         read_to(b, &chain, prefix, 64);
         must(ftk_kv_reserve(&chain, n), "reserve");
-        const ftk_pass_seq p = {
-            .kv = &chain, .n_rows = n, .token = tokens, .first_logits = n - 1};
+        const ftk_pass_seq p = {.kv = &chain, .n_rows = n, .token = tokens, .first_logits = n - 1};
         ftk_forward_run(&b->f, &p, 1);
         float want[MOST_VOCAB];
         memcpy(want, b->f.logits, row_bytes(b));
@@ -370,10 +369,8 @@ static void check_wide(bench *cpu, const ftk_model *m, int ordinal, ftk_type kv,
         if (round == 1) read_to(&dev, &a, 130, 64);
         ftk_kv_truncate(&a, 0);
         must(ftk_kv_reserve(&a, FTK_WIDE_ROWS), "reserve");
-        const ftk_pass_seq p = {.kv = &a,
-                                .n_rows = FTK_WIDE_ROWS,
-                                .token = tokens,
-                                .first_logits = FTK_WIDE_ROWS};
+        const ftk_pass_seq p = {
+            .kv = &a, .n_rows = FTK_WIDE_ROWS, .token = tokens, .first_logits = FTK_WIDE_ROWS};
         ftk_forward_run(&dev.f, &p, 1);
         ftk_kv_truncate(&a, FTK_WIDE_ROWS);
         read_to(&dev, &a, N, 30);
@@ -510,10 +507,10 @@ static void check_widened(ftk_queue *q, ftk_type type)
 
 static void check_wide_products(int ordinal)
 {
-    static const ftk_type types[] = {
-        FTK_TYPE_F16,  FTK_TYPE_Q8_0, FTK_TYPE_Q4_0, FTK_TYPE_Q4_1,   FTK_TYPE_Q5_0,
-        FTK_TYPE_Q5_1, FTK_TYPE_Q2_K, FTK_TYPE_Q3_K, FTK_TYPE_Q4_K,   FTK_TYPE_Q5_K,
-        FTK_TYPE_Q6_K, FTK_TYPE_IQ4_NL, FTK_TYPE_IQ4_XS};
+    static const ftk_type types[] = {FTK_TYPE_F16,   FTK_TYPE_Q8_0, FTK_TYPE_Q4_0, FTK_TYPE_Q4_1,
+                                     FTK_TYPE_Q5_0,  FTK_TYPE_Q5_1, FTK_TYPE_Q2_K, FTK_TYPE_Q3_K,
+                                     FTK_TYPE_Q4_K,  FTK_TYPE_Q5_K, FTK_TYPE_Q6_K, FTK_TYPE_IQ4_NL,
+                                     FTK_TYPE_IQ4_XS};
     shape_name = "wide products";
     ftk_queue q;
     if (!ftk_cuda_open(&q, ordinal)) exit(2);

@@ -305,8 +305,7 @@ static void attention(const ftk_attn *a, int head_kv, int row0, int row1, float 
                             .type = a->kv_type,
                             .page = give(page, (size_t)n_pages * sizeof *page)};
     /* room for three rows at a time, to see that taken apart */
-    const size_t partial =
-        ftk_cuda_attn_partial(3, group, a->head_dim, last + 1 + FTK_CUDA_CHUNK);
+    const size_t partial = ftk_cuda_attn_partial(3, group, a->head_dim, last + 1 + FTK_CUDA_CHUNK);
     /* laid out for more rows and slots than there are, as a pass that is kept is */
     const ftk_cuda_span span = {.prefix = a->prefix, .n_rows = n_rows, .n_slots = last + 1};
     const ftk_cuda_attn job = {.n_rows = n_rows + 2,

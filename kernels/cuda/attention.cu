@@ -106,7 +106,8 @@ __device__ __forceinline__ void fetch_keys(const char *keys_at, int words, int n
     const int lane = (int)threadIdx.x % STEP;
     for (int k = (int)threadIdx.x / STEP; k < n_keys; k += WARPS) {
         const char *key = keys_at + row_of[k];
-        for (int w = lane; w < words; w += STEP) keys[k * (words | 1) + w] = load_word<TYPE>(key, w);
+        for (int w = lane; w < words; w += STEP)
+            keys[k * (words | 1) + w] = load_word<TYPE>(key, w);
     }
 }
 
@@ -419,8 +420,8 @@ extern "C" void ftk_cuda_attention(ftk_queue *q, const ftk_cuda_attn *a, const f
 }
 
 extern "C" void ftk_cuda_kv_store(ftk_queue *q, const ftk_cuda_kv *kv, int n_rows,
-                                  const ftk_cuda_span *span, const float *keys,
-                                  const float *values, size_t ld)
+                                  const ftk_cuda_span *span, const float *keys, const float *values,
+                                  size_t ld)
 {
     const dim3 grid((unsigned)n_rows, (unsigned)kv->n_head_kv);
     FTK_LAUNCH(q, store_kv, grid, dim3(THREADS), *kv, span, keys, values, ld);

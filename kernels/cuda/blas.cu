@@ -74,10 +74,9 @@ extern "C" void ftk_cuda_gemm(ftk_queue *q, int n_rows, int n_out, int n_in, con
 {
     const float one = 1, zero = 0;
     const blas *b = static_cast<const blas *>(q->blas);
-    const cublasStatus_t s =
-        b->gemm(b->handle, CUBLAS_OP_T, CUBLAS_OP_N, n_out, n_rows, n_in, &one, w, CUDA_R_16F, n_in,
-                x, CUDA_R_16F, n_in, &zero, y, CUDA_R_32F, n_out, CUBLAS_COMPUTE_32F,
-                CUBLAS_GEMM_DEFAULT);
+    const cublasStatus_t s = b->gemm(b->handle, CUBLAS_OP_T, CUBLAS_OP_N, n_out, n_rows, n_in, &one,
+                                     w, CUDA_R_16F, n_in, x, CUDA_R_16F, n_in, &zero, y, CUDA_R_32F,
+                                     n_out, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
     if (s != CUBLAS_STATUS_SUCCESS && q->error == 0) q->error = (int)cudaErrorUnknown;
 }
 

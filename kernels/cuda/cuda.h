@@ -131,7 +131,8 @@ void ftk_cuda_add(ftk_queue *q, size_t n, const float *x, float *y);
 /* The k largest of each row of n, largest first, ties to the lower index: ids [n_rows][k], -1 behind
  * the n-th. A row whose numbers are not logits - one is NaN or +infinite, or all are -infinite - has -1
  * for its first id. room: ftk_cuda_top_k_bytes(). */
-void ftk_cuda_top_k(ftk_queue *q, int n_rows, int n, int k, const float *x, void *room, int32_t *ids);
+void ftk_cuda_top_k(ftk_queue *q, int n_rows, int n, int k, const float *x, void *room,
+                    int32_t *ids);
 size_t ftk_cuda_top_k_bytes(int n_rows, int n, int k);
 
 /* ------------------------------------------------------------------ KV cache, attention */

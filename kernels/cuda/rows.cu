@@ -86,9 +86,8 @@ enum { EACH = 8, PIECE = THREADS * EACH }; /* numbers of a thread, of a block */
 /* The k first of a piece of a row, a round for each: every thread holds EACH numbers, and the first of
  * those behind the last one found is looked for. ids NULL: x is the row itself, an id is a place in it.
  * Leaves -1 where a piece has fewer, and, for its first, -2 where the piece holds what is no logit. */
-__global__ void __launch_bounds__(THREADS)
-    top_k(int n, int k, const float *x, const int32_t *ids, int n_pieces, float *values,
-          int32_t *found)
+__global__ void __launch_bounds__(THREADS) top_k(int n, int k, const float *x, const int32_t *ids,
+                                                 int n_pieces, float *values, int32_t *found)
 {
     __shared__ place part[WARPS];
     __shared__ uint32_t spoilt[WARPS];
@@ -132,7 +131,8 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 /* What is left of rows that are no rows of logits: -1. */
-__global__ void __launch_bounds__(THREADS) refuse(int n_rows, int k, const float *values, int32_t *ids)
+__global__ void __launch_bounds__(THREADS)
+    refuse(int n_rows, int k, const float *values, int32_t *ids)
 {
     const int row = (int)(blockIdx.x * THREADS + threadIdx.x);
     if (row >= n_rows) return;
@@ -161,8 +161,7 @@ extern "C" void ftk_cuda_rms_norm(ftk_queue *q, int n_rows, int heads, int n, co
 }
 
 extern "C" void ftk_cuda_rope(ftk_queue *q, bool halves, int n_rows, int n_heads, int head_dim,
-                              int n_rot, const float *cs, const int32_t *pos, float *x,
-                              size_t ldx)
+                              int n_rot, const float *cs, const int32_t *pos, float *x, size_t ldx)
 {
     FTK_LAUNCH(q, rope, dim3((unsigned)n_rows), dim3(THREADS), halves, n_heads, head_dim, n_rot, cs,
                pos, x, ldx);
@@ -181,7 +180,8 @@ extern "C" void ftk_cuda_add(ftk_queue *q, size_t n, const float *x, float *y)
 /* Two lists of k for each piece of each row, as one level of the search reads what the other wrote. */
 extern "C" size_t ftk_cuda_top_k_bytes(int n_rows, int n, int k)
 {
-    return (size_t)n_rows * (size_t)pieces_of(n) * (size_t)k * 2 * (sizeof(float) + sizeof(int32_t));
+    return (size_t)n_rows * (size_t)pieces_of(n) * (size_t)k * 2 *
+           (sizeof(float) + sizeof(int32_t));
 }
 
 extern "C" void ftk_cuda_top_k(ftk_queue *q, int n_rows, int n, int k, const float *x, void *room,

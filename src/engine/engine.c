@@ -94,8 +94,7 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
     const int rows = cfg->max_rows > e->wide ? cfg->max_rows : e->wide;
     if (err == FTK_OK)
         err = ftk_forward_open(&e->forward, e->model, cfg->threads ? cfg->threads : cores(), rows,
-                               slots, e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES,
-                               cfg->kv_type);
+                               slots, e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES, cfg->kv_type);
     e->forward.device = e->device;
     if (err == FTK_OK) err = open_learned(e);
     ftk_cost_flat(&e->cost);

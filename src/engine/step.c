@@ -283,10 +283,9 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
         return FTK_OK;
     }
     const double start = ftk_now();
-    const ftk_err err = rows->best
-                            ? s->verifier->judge_best(&s->tree, rows->best, &s->verdict)
-                            : s->verifier->judge(&s->tree, rows->logits, &s->sampler, s->tokens,
-                                                 s->n_tokens, &s->verdict);
+    const ftk_err err = rows->best ? s->verifier->judge_best(&s->tree, rows->best, &s->verdict)
+                                   : s->verifier->judge(&s->tree, rows->logits, &s->sampler,
+                                                        s->tokens, s->n_tokens, &s->verdict);
     s->stats.judge_seconds += prompt ? 0 : ftk_now() - start;
     if (err != FTK_OK)
         return ftk_fail(&s->engine->host, err,

@@ -78,7 +78,7 @@ typedef struct {
     const char *kept_pool; /* kept passes are of these pages, and leave states of that layer */
     int kept_keep;
     bool keeps_none; /* the runtime would not */
-    bool wide; /* there is room for wide passes */
+    bool wide;       /* there is room for wide passes */
     ftk_cuda_wide wide_room;
     /* of the running pass */
     bool runs_wide;
@@ -775,8 +775,8 @@ static ftk_err plan(cuda *c, const ftk_device_config *cfg, const ftk_cuda_info *
     const size_t one = ftk_cuda_attn_partial(1, hp->n_head, hp->head_dim, cfg->max_slots);
     const size_t all = one * FTK_MAX_NODES;
     c->partial_size = all < (size_t)PARTIAL ? all : most_of(one, (size_t)PARTIAL);
-    c->in_size = lay_out(NULL, c->max_rows, c->max_rows,
-                         (size_t)c->max_rows * (size_t)c->max_pages, &in);
+    c->in_size =
+        lay_out(NULL, c->max_rows, c->max_rows, (size_t)c->max_rows * (size_t)c->max_pages, &in);
     c->arena_size = put_weights(c, false);
     c->stage_size = most_of((size_t)STAGE, widest_tile(c->m));
     const size_t need = c->arena_size + deal_work(c) + cfg->kv_bytes + (size_t)RESERVE;
