@@ -126,7 +126,7 @@ static void remember(const ftk_session *s)
     l->known = true;
     l->idle = s->idle;
     l->draft_seconds = s->draft_seconds;
-    l->credit = s->credit < FTK_CREDIT ? s->credit : FTK_CREDIT;
+    l->credit = s->credit < FTK_CREDIT_KEPT ? s->credit : FTK_CREDIT_KEPT;
     if (l->rates) memcpy(l->rates, (const char *)s->drafter_state + ops->rates_at, ops->rates_size);
 }
 

@@ -33,8 +33,9 @@ struct ftk_engine {
     int kv_slots;
 };
 
-#define FTK_CREDIT 0.5   /* plain steps that the first drafts of a session may lose */
-enum { FTK_REACH = 16 }; /* nodes asked of a drafter at least, when the cost model decides */
+#define FTK_CREDIT      0.5 /* plain steps that the first drafts of a session may lose */
+#define FTK_CREDIT_KEPT 2   /* the same, where drafts gained that much in the session before */
+enum { FTK_REACH = 16 };    /* nodes asked of a drafter at least, when the cost model decides */
 
 struct ftk_session {
     ftk_engine *engine;

@@ -101,6 +101,17 @@ static void append(ftk_session *s)
     if (s->n_joined > 0) s->join_seconds = cost_of_joining(s);
 }
 
+/* No draft is made in this step: lately none paid, or what they took is not earned yet. */
+static bool rests(ftk_session *s)
+{
+    if (!ftk_session_sizes_itself(s) || s->spent > 0) return false; /* rows joined for this draft */
+    if (s->idle >= REST_AFTER && s->idle % REST != 0) {
+        s->idle++;
+        return true;
+    }
+    return s->credit < 0 && s->draft_seconds > ALLOWANCE * ftk_cost_at(&s->engine->cost, 1);
+}
+
 static void propose(ftk_session *s, bool alone)
 {
     ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
@@ -108,13 +119,7 @@ static void propose(ftk_session *s, bool alone)
     s->n_joined = 0;
     s->join_seconds = 0;
     const int most = s->drafter ? ceiling(s) : 0;
-    if (most == 0) return;
-    if (ftk_session_sizes_itself(s) && s->idle >= REST_AFTER && s->idle % REST != 0) {
-        s->idle++;
-        return;
-    }
-    const double dear = ALLOWANCE * ftk_cost_at(&s->engine->cost, 1);
-    if (ftk_session_sizes_itself(s) && s->credit < 0 && s->draft_seconds > dear) return;
+    if (most == 0 || rests(s)) return;
     const double start = ftk_now();
     s->drafter->propose(s->drafter_state, s->tokens, s->n_tokens, most, &s->tree);
     const double t = ftk_now() - start;
