@@ -155,14 +155,15 @@ static void append(ftk_session *s, const ftk_family *f)
     if (s->n_joined > 0) s->drafting += cost_of_joining(s);
 }
 
-static void propose(ftk_session *s, bool alone)
+/* joined: rows joined the last pass for the sake of this draft. */
+static void propose(ftk_session *s, bool alone, bool joined)
 {
     ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
     s->drafting = 0;
     ftk_choose(s);
     ftk_family *const f = turn(s);
     const int most = f ? ceiling(s, f) : 0;
-    if (most == 0 || (ftk_session_sizes_itself(s) && rests(s, f))) return;
+    if (most == 0 || (ftk_session_sizes_itself(s) && !joined && rests(s, f))) return;
     const double start = ftk_now();
     f->ops->propose(f->state, s->tokens, s->n_tokens, most, &s->tree);
     time_draft(s, f, ftk_now() - start);
@@ -206,6 +207,7 @@ static unsigned spare(const ftk_session *s)
  * tree. */
 static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
 {
+    const bool joined = s->n_joined > 0;
     s->n_joined = 0;
     if (reading(s)) {
         const size_t left = s->n_tokens - (size_t)s->kv.len;
@@ -218,7 +220,7 @@ static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
                               .token = s->tokens + s->kv.len,
                               .first_logits = last ? rows - 1 : rows};
     } else {
-        propose(s, alone);
+        propose(s, alone, joined);
         *seq = (ftk_pass_seq){.kv = &s->kv,
                               .n_rows = s->tree.n,
                               .token = s->tree.token,
