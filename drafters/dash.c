@@ -53,7 +53,7 @@ static const float smooth = 0.2f, fade = 0.99f; /* of what rows cost */
 static const float always_worth = 0.5f;         /* of a chain that FTK_DASH_ALWAYS goes on with */
 static const float most_cost = 2; /* plain steps of a row: more was a page that was not there yet */
 /* In plain steps: what rows may lose at first, earn by each step without them, and have at most. */
-static const float balance_first = 2, balance_step = 0.01f, balance_most = 8;
+static const float balance_first = 2, balance_step = 0.01f, balance_most = 4;
 
 typedef struct policy {
     int n_layer, n_embd, hidden, first, last, partial;
