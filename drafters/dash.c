@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/sampler.h"
 #include "drafters/acceptance.h"
@@ -48,9 +49,11 @@ enum {
 };
 
 static const float norm_eps = 1e-6f;
-static const float smooth = 0.2f, fade = 0.99f; /* of the share that rows cost */
+static const float smooth = 0.2f, fade = 0.99f; /* of what rows cost */
+static const float always_worth = 0.5f;         /* of a chain that FTK_DASH_ALWAYS goes on with */
+static const float most_cost = 2; /* plain steps of a row: more was a page that was not there yet */
 /* In plain steps: what rows may lose at first, earn by each step without them, and have at most. */
-static const float balance_first = 2, balance_step = 0.01f, balance_most = 8;
+static const float balance_first = 2, balance_step = 0.01f, balance_most = 4;
 
 typedef struct policy {
     int n_layer, n_embd, hidden, first, last, partial;
@@ -82,7 +85,7 @@ typedef struct rates {
 /* What outlives a session. */
 typedef struct known {
     rates rates;
-    float share;   /* of the layers' cost that rows take, smoothed */
+    float row;     /* plain steps that a row takes, smoothed */
     float balance; /* what rows have brought more than they took */
 } known;
 
@@ -212,14 +215,6 @@ static uint8_t choose(const void *ctx, int layer, const float *x, const uint8_t 
     return action;
 }
 
-/* The share of the layers' cost that the last row took. */
-static float share_spent(const dash *s)
-{
-    float spent = 0;
-    for (int l = 0; l < s->policy.n_layer; l++) spent += s->policy.cost[s->actions[l]];
-    return spent / (float)s->policy.n_layer;
-}
-
 static const float *run_row(dash *s, int depth, int32_t token)
 {
     const float *logits = s->target->run_route(s->target->ctx, depth, token, &s->route);
@@ -276,9 +271,16 @@ static void add_balance(dash *s, float steps)
     s->known.balance = sum < balance_most ? sum : balance_most;
 }
 
+/* What a pass over so many rows takes more than a plain step, in plain steps. */
+static float wider(const dash *s, int rows)
+{
+    const ftk_target *t = s->target;
+    return (float)(t->seconds(t->ctx, 0, rows) / t->seconds(t->ctx, 0, 1)) - 1;
+}
+
 /* The tokens that came after the open prediction: every candidate below the true path was right or
- * not. */
-static void settle(dash *s, const int32_t *truth, int n)
+ * not. Rows of the chain answer for the tree that was verified with them. */
+static void settle(dash *s, const int32_t *truth, int n, int verified)
 {
     ftk_rates_fade((ftk_rate *)&s->known.rates, sizeof s->known.rates / sizeof(ftk_rate));
     int at = 0;
@@ -292,7 +294,7 @@ static void settle(dash *s, const int32_t *truth, int n)
         at = find_child(s, at, truth[d]);
         if (at > 0 && d + 1 < n && s->all[at].class[MATCH] < 0) add_balance(s, 1);
     }
-    if (s->n_rows == 0) add_balance(s, balance_step);
+    add_balance(s, s->n_rows == 0 ? balance_step : -wider(s, verified));
 }
 
 /* ------------------------------------------------------------------ candidates */
@@ -354,35 +356,37 @@ static float promise(const dash *s, int node)
     return s->all[node].worth - there;
 }
 
-/* What one more row costs, in plain steps: running it, and verifying what it says. */
-static float price(const dash *s)
-{
-    const ftk_target *t = s->target;
-    const double more = t->seconds(t->ctx, 0, s->n_rows + 2) - t->seconds(t->ctx, 0, s->n_rows + 1);
-    return s->known.share + (float)(more / t->seconds(t->ctx, 0, 1));
-}
-
+/* A row costs its own time, and what it says has to be verified. */
 static bool pays(const dash *s, int node)
 {
-    if (s->parts.without & FTK_DASH_ALWAYS) return s->all[node].worth > s->known.share;
-    return s->known.balance > 0 && promise(s, node) > price(s);
+    if (s->parts.without & FTK_DASH_ALWAYS) return s->all[node].worth > always_worth;
+    const float more = wider(s, s->n_rows + 2) - wider(s, s->n_rows + 1);
+    return s->known.balance > 0 && promise(s, node) > s->known.row + more;
+}
+
+/* The row of a node at the end of the chain; false: there is no room. */
+static bool run_node(dash *s, int node, const float **logits)
+{
+    const size_t each = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
+    s->route.states = s->states + (size_t)s->n_rows * each;
+    const double start = ftk_now();
+    *logits = run_row(s, s->n_rows, s->all[node].token);
+    if (!*logits) return false;
+    const float steps = (float)((ftk_now() - start) / s->target->seconds(s->target->ctx, 0, 1));
+    const float cost = steps < most_cost ? steps : most_cost;
+    s->known.row += smooth * (cost - s->known.row);
+    add_balance(s, -cost);
+    s->exact[s->n_rows++] = layers_exact(s);
+    return true;
 }
 
 /* Runs the reduced stack along its own first choices. */
 static void run_chain(dash *s, int budget)
 {
-    const size_t each = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
+    const float *logits;
     for (int at = 0; s->n_rows < ROWS && s->n_rows < budget && pays(s, at);) {
-        s->route.states = s->states + (size_t)s->n_rows * each;
-        const float *logits = run_row(s, s->n_rows, s->all[at].token);
-        if (!logits) return;
-        s->exact[s->n_rows++] = layers_exact(s);
-        at = suggest_choices(s, at, logits);
-        if (at < 0) return;
+        if (!run_node(s, at, &logits) || (at = suggest_choices(s, at, logits)) < 0) return;
         s->all[at].on_chain = true;
-        const float share = share_spent(s);
-        s->known.share += smooth * (share - s->known.share);
-        add_balance(s, -share);
     }
 }
 
@@ -483,7 +487,7 @@ static void dash_propose(void *state, const int32_t *history, size_t n, int budg
     s->all[0] = (candidate){.token = history[n - 1], .parent = -1, .worth = 1};
     if (!(s->parts.without & FTK_DASH_NO_RETRIEVAL)) suggest_match(s, history, n);
     run_chain(s, budget);
-    if (s->n_rows == 0) s->known.share *= fade; /* it is tried again some time */
+    if (s->n_rows == 0) s->known.row *= fade; /* it is tried again some time */
     s->asked = n;
     plant(s, budget, tree);
 }
@@ -506,9 +510,9 @@ static int dash_resume(void *state, const ftk_tree *tree, int *n_ready, float **
 static void dash_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
                        const ftk_verdict *verdict, const ftk_rows *rows)
 {
-    (void)history, (void)tree, (void)rows;
+    (void)history, (void)rows;
     dash *const s = state;
-    if (s->asked == n) settle(s, verdict->token, verdict->n_path + 1);
+    if (s->asked == n) settle(s, verdict->token, verdict->n_path + 1, tree->n);
     s->asked = 0;
     s->n_rows = 0; /* the cache has moved on */
 }

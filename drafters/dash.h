@@ -12,7 +12,7 @@ enum {
         4, /* the policy is asked when the layer's state is there, not one layer ahead */
     FTK_DASH_NO_SCALE = 8, /* skipped layers leave the state as it is */
     FTK_DASH_NO_RESUME = 16,
-    FTK_DASH_ALWAYS = 32, /* rows are run as long as they are worth their share of the layers */
+    FTK_DASH_ALWAYS = 32, /* rows are run as long as the chain is likely, paid or not */
 };
 
 typedef struct ftk_dash_parts {

@@ -20,13 +20,14 @@ typedef struct ftk_route {
      * asked by several threads at once, which must be told the same. */
     uint8_t (*choose)(const void *ctx, int layer, const float *x, const uint8_t *past);
     const void *ctx;
-    bool
-        ahead; /* one thread asks for a layer while the one before it runs; x is then the state before
-                   that one, scaled as if it were left out */
+    /* One thread asks for a layer while the one before it runs; x is then the state before that one,
+     * scaled as if it were left out. */
+    bool ahead;
     const float *scale; /* [n_layer][n_embd] */
     uint8_t *actions;   /* [n_layer] gets what was chosen */
-    float *states; /* [n_layer][n_embd] gets the state before each layer, up to the first one that
-                           is not full; NULL: it is not wanted */
+    /* [n_layer][n_embd] gets the state before each layer, up to the first one that is not full; NULL:
+     * it is not wanted. */
+    float *states;
 } ftk_route;
 
 /* Functions run on the engine's threads and fail never: what they need was taken before. Rows are
