@@ -316,10 +316,14 @@ class Config:
     context: int = 2048
     eps: float = 1e-5
     rope_base: float = 10000.0
+    head_size: int = 0          # 0: dim / heads
+    frequencies: tuple = ()     # of a head's pairs, radians per token; (): those of rope_base
+    tied: bool = True           # the embeddings are the output matrix too
+    biased: tuple = ()          # the matrices of the attention that have a bias
 
     @property
     def head_dim(self):
-        return self.dim // self.heads
+        return self.head_size or self.dim // self.heads
 
 
 class Norm(nn.Module):
@@ -354,12 +358,12 @@ class Block(nn.Module):
     def __init__(self, c):
         super().__init__()
         self.c = c
-        linear = lambda i, o: nn.Linear(i, o, bias=False)
+        linear = lambda i, o, name=None: nn.Linear(i, o, bias=name in c.biased)
         self.attn_norm = Norm(c.dim, c.eps)
-        self.attn_q = linear(c.dim, c.heads * c.head_dim)
-        self.attn_k = linear(c.dim, c.kv_heads * c.head_dim)
-        self.attn_v = linear(c.dim, c.kv_heads * c.head_dim)
-        self.attn_output = linear(c.heads * c.head_dim, c.dim)
+        self.attn_q = linear(c.dim, c.heads * c.head_dim, "attn_q")
+        self.attn_k = linear(c.dim, c.kv_heads * c.head_dim, "attn_k")
+        self.attn_v = linear(c.dim, c.kv_heads * c.head_dim, "attn_v")
+        self.attn_output = linear(c.heads * c.head_dim, c.dim, "attn_output")
         self.ffn_norm = Norm(c.dim, c.eps)
         self.ffn_gate = linear(c.dim, c.ffn)
         self.ffn_up = linear(c.dim, c.ffn)
@@ -370,8 +374,10 @@ class Block(nn.Module):
         (2i, 2i+1); computing with the even rows first and the odd ones behind them turns the
         pairs into two halves, which is the same product of q and k and vectorises better."""
         h = self.c.head_dim
-        w = layer.weight.view(n, h // 2, 2, -1).transpose(1, 2).reshape(n * h, -1)
-        y = F.linear(x, w).view(x.shape[0], x.shape[1], n, h)
+        evens_first = lambda w: w.view(n, h // 2, 2, -1).transpose(1, 2)
+        w = evens_first(layer.weight).reshape(n * h, -1)
+        b = None if layer.bias is None else evens_first(layer.bias).reshape(-1)
+        y = F.linear(x, w, b).view(x.shape[0], x.shape[1], n, h)
         a, b = y[..., : h // 2], y[..., h // 2:]
         y = torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
         return y.to(x.dtype).transpose(1, 2)
@@ -398,16 +404,27 @@ class Llama(nn.Module):
         self.token_embd = nn.Embedding(c.vocab, c.dim)
         self.blk = nn.ModuleList(Block(c) for _ in range(c.layers))
         self.output_norm = Norm(c.dim, c.eps)
-        half = c.head_dim // 2
-        angle = torch.outer(torch.arange(c.context).float(),
-                            c.rope_base ** (-torch.arange(half).float() / half))
-        self.register_buffer("cos", angle.cos()[:, None, :], persistent=False)
-        self.register_buffer("sin", angle.sin()[:, None, :], persistent=False)
+        if not c.tied:
+            self.output = nn.Linear(c.dim, c.vocab, bias=False)
+        self.make_rotary()
         for name, p in self.named_parameters():
             if p.dim() == 2:
                 out = name.endswith(("attn_output.weight", "ffn_down.weight"))
                 std = 0.02 if "embd" in name else (0.6 / p.shape[1] ** 0.5)
                 nn.init.normal_(p, std=std / (2 * c.layers) ** 0.5 if out else std)
+
+    def make_rotary(self):
+        c, half = self.c, self.c.head_dim // 2
+        frequencies = torch.tensor(c.frequencies) if c.frequencies else \
+            c.rope_base ** (-torch.arange(half).float() / half)
+        angle = torch.outer(torch.arange(c.context).float(), frequencies)
+        self.register_buffer("cos", angle.cos()[:, None, :], persistent=False)
+        self.register_buffer("sin", angle.sin()[:, None, :], persistent=False)
+
+    @property
+    def head(self):
+        """The output matrix [vocab][dim]."""
+        return self.token_embd.weight if self.c.tied else self.output.weight
 
     def hidden(self, ids):
         t = ids.shape[1]
@@ -420,7 +437,7 @@ class Llama(nn.Module):
         return self.output_norm(x)
 
     def logits(self, ids):
-        return F.linear(self.hidden(ids), self.token_embd.weight).float()
+        return F.linear(self.hidden(ids), self.head).float()
 
     def forward(self, ids, labels):
         """Mean cross-entropy over the labels that are not -100."""
@@ -438,39 +455,16 @@ def save_checkpoint(path, model, **more):
 
 def load_checkpoint(path):
     """(model, the other entries) of a .pt file; of a .gguf file the model, dequantised."""
+    if str(path).endswith(".gguf"):
+        from llamafile import load_gguf
+        return load_gguf(path), {}
     try:
-        if str(path).endswith(".gguf"):
-            return load_gguf(path), {}
         state = torch.load(path, map_location="cpu", weights_only=True)
         model = Llama(Config(**state["config"]))
         model.load_state_dict(state["model"])
-    except (OSError, KeyError, ValueError, RuntimeError) as e:
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError, EOFError) as e:
         die(f"cannot load the checkpoint {path}: {e}")
     return model, state
-
-
-def load_gguf(path):
-    import gguf
-    reader = gguf.GGUFReader(path)
-
-    def setting(name):
-        if name not in reader.fields:
-            raise KeyError(f"{name} is missing")
-        return reader.fields[name].contents()
-
-    model = Llama(Config(
-        vocab=len(setting("tokenizer.ggml.tokens")), layers=setting("llama.block_count"),
-        dim=setting("llama.embedding_length"), heads=setting("llama.attention.head_count"),
-        kv_heads=setting("llama.attention.head_count_kv"),
-        ffn=setting("llama.feed_forward_length"), context=setting("llama.context_length"),
-        eps=setting("llama.attention.layer_norm_rms_epsilon"),
-        rope_base=setting("llama.rope.freq_base")))
-    model.load_state_dict({t.name: torch.tensor(gguf.quants.dequantize(t.data, t.tensor_type))
-                           for t in reader.tensors}, strict=False)
-    missing = {n for n, _ in model.named_parameters()} - {t.name for t in reader.tensors}
-    if missing or len(reader.tensors) != len(list(model.parameters())):
-        raise ValueError("its tensors are not those of a Llama with tied embeddings")
-    return model
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,75 +1,49 @@
 """Files of trained drafters: GGUF of architecture "foretoken-drafter", as src/model/drafterfile.c
-reads them, and the base models that drafters can be trained for here."""
+reads them."""
 from pathlib import Path
 
-from common import die, load_checkpoint
+from common import die
+from llamafile import norms_of
 
 import gguf
 import numpy as np
+import torch
 from gguf import GGMLQuantizationType as Q
 from gguf import GGUFValueType
 
 PREFIX = "foretoken.drafter."
 TYPES = {"q8_0": Q.Q8_0, "f16": Q.F16, "f32": Q.F32}
-SUPPORTED = "supported are checkpoints of pretrain.py and finetune.py, and GGUF files of " \
-            "architecture llama with tied embeddings and no rope scaling"
 
 
-def load_base(path, tokens):
-    """The frozen model, checked: what is not supported ends the program."""
-    path = str(path)
-    if not Path(path).is_file():
-        die(f"cannot read the model {path}: there is no such file")
-    if not path.endswith((".pt", ".gguf")):
-        die(f"{path} is neither a .pt nor a .gguf file; {SUPPORTED}")
-    if path.endswith(".gguf"):
-        check_gguf(path, tokens)
-    try:
-        model, _ = load_checkpoint(path)
-    except (TypeError, IndexError, EOFError, AttributeError) as e:
-        die(f"cannot load the model {path}: {e}; {SUPPORTED}")
-    if tokens.sp.get_piece_size() != model.c.vocab:
-        die(f"{path} has {model.c.vocab} tokens, tokenizer.model {tokens.sp.get_piece_size()}: "
-            "WORK has to hold the model's own tokenizer")
-    return model.eval().requires_grad_(False)
+def identity(model):
+    """(layers, dim, vocab) and the norms: what tells a base model from another."""
+    c = model.c
+    norms = [w for b in model.blk for w in (b.attn_norm.weight, b.ffn_norm.weight)]
+    return (c.layers, c.dim, c.vocab), norms + [model.output_norm.weight]
 
 
-def check_gguf(path, tokens):
-    try:
-        fields = gguf.GGUFReader(path).fields
-        value = lambda key: fields[key].contents() if key in fields else None
-        arch, scaling = value("general.architecture"), value("llama.rope.scaling.type")
-        width, heads = value("llama.embedding_length"), value("llama.attention.head_count")
-        turned, pieces = value("llama.rope.dimension_count"), value("tokenizer.ggml.tokens")
-    except (OSError, ValueError, IndexError, KeyError) as e:
-        die(f"cannot read the model {path}: {e}")
-    if arch != "llama":
-        die(f"{path} has the architecture {arch}; {SUPPORTED}")
-    if scaling not in (None, "none"):
-        die(f"{path} scales its rotary positions ({scaling}); {SUPPORTED}")
-    if width and heads and turned not in (None, width // heads):
-        die(f"{path} turns {turned} of {width // heads} values of a head; {SUPPORTED}")
-    sp = tokens.sp
-    if pieces != [sp.id_to_piece(i) for i in range(sp.get_piece_size())]:
-        die(f"{path} has another tokenizer than tokenizer.model in WORK: WORK has to hold the "
-            "model's own")
-
-
-def fingerprint(model):
+def fingerprint(sizes, norms):
     """What a drafter's file names its base model by, as in src/model/model.c: FNV-1a over the sizes
     and the norms, which are the same in every quantisation."""
-    c = model.c
-    parts = [np.array([c.layers, c.dim, c.vocab], "<u4")]
-    for block in model.blk:
-        parts += [block.attn_norm.weight, block.ffn_norm.weight]
-    parts.append(model.output_norm.weight)
+    parts = [np.array(sizes, "<u4")] + [v.detach().float().cpu().numpy().astype("<f4") for v in norms]
     h = 0xCBF29CE484222325
     for part in parts:
-        data = part if isinstance(part, np.ndarray) else \
-            part.detach().float().cpu().numpy().astype("<f4")
-        for byte in data.tobytes():
+        for byte in part.tobytes():
             h = (h ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
     return f"{h:016x}"
+
+
+def fingerprint_for(model, path):
+    """The fingerprint of the GGUF file `path`, which has to be of the same weights as `model`; of the
+    model itself without a path."""
+    sizes, norms = identity(model)
+    if path is None:
+        return fingerprint(sizes, norms)
+    other, others = norms_of(path)
+    if sizes[:2] != other[:2] or not all(torch.allclose(a.cpu().float(), b, rtol=0.01, atol=1e-3)
+                                         for a, b in zip(norms, others)):
+        die(f"{path} is no conversion of this model: its sizes or its norms are others")
+    return fingerprint(other, others)
 
 
 def write_drafter(path, family, name, base, numbers, matrices, kind, vocab=None):

@@ -1,48 +1,74 @@
 """What the trainers of drafters share: the frozen model they learn from, its texts and its own
 answers, progress that can be taken up again, and how guesses are measured."""
 import argparse
+import copy
 import time
 from pathlib import Path
 
-from common import SOURCES, Muon, Tokens, die, load_tokens
-from drafterfile import TYPES, fingerprint, load_base, write_drafter
+from common import Muon, die
+from drafterfile import TYPES, fingerprint_for, write_drafter
 from finetune import rows
+from llamafile import load_base
+from texts import Corpora, TextFile
 
 import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-LENGTH = 1024           # tokens of a row
+LENGTH = 1024           # tokens of a row, where the model has room for as many
 WARMUP = 20             # steps
 EPS = 1e-6
 SAVE_SECONDS = 60
-OWN_PROMPT, OWN_ANSWER = 96, 128    # tokens at most
+OWN_ANSWER = 128        # tokens at most
+OWN_HELD = 64           # answers of a report
+LOGITS = 1 << 24        # that are made at once
+CACHE = 1 << 28         # numbers of keys and values that are kept for answers
+VOCAB_PART = 8192       # rows of the output matrix that are widened at once
+
+
+def parts_for(h, vocab):
+    """Features [n][dim] in parts whose logits are not too many."""
+    return h.split(max(16, LOGITS // vocab))
+
 
 class Base:
-    """The frozen model: in bfloat16 with float32 norms for features, in float32 for measuring."""
+    """The frozen model: in bfloat16 with float32 norms for features, in float32 for measuring. Of a
+    large model there is the former only."""
 
     def __init__(self, model, device, vocab):
-        self.exact = model.to(device)
+        self.exact = self.quick = model.to(device)
+        if model.head.dtype != torch.bfloat16:
+            self.quick = copy.deepcopy(model)
+            for module in self.quick.modules():
+                if isinstance(module, (nn.Linear, nn.Embedding)):
+                    module.bfloat16()
         self.table = model.token_embd.weight                       # [vocab][dim]
-        self.scaled = self.table * torch.rsqrt(self.table.pow(2).mean(-1, keepdim=True) + EPS)
-        self.quick = type(model)(model.c).to(device).requires_grad_(False)
-        self.quick.load_state_dict(model.state_dict())
-        for module in self.quick.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)):
-                module.bfloat16()
         self.kept = None if vocab is None else torch.as_tensor(vocab, device=device)
-        self.output = self.table if vocab is None else self.table[self.kept]
+        self.output = model.head if vocab is None else model.head[self.kept]
         self.output16 = self.output.bfloat16()
+
+    def embedded(self, ids):
+        """The tokens' embeddings, scaled to root mean square 1."""
+        e = self.table[ids].float()
+        return e * torch.rsqrt(e.pow(2).mean(-1, keepdim=True) + EPS)
+
+    def logits(self, h, kept=True):
+        """In float32, of features [n][dim]; kept: of the tokens that may be drafted only."""
+        output = self.output if kept else self.exact.head
+        return torch.cat([F.linear(h.float(), w.float()) for w in output.split(VOCAB_PART)], -1)
 
     @torch.no_grad()
     def teach(self, h):
         """Of features [n][dim]: the expected row of the output matrix, the probability of all that
         may be drafted, and the sum of p log p."""
-        logs = F.log_softmax(F.linear(h, self.quick.token_embd.weight).float(), -1)
-        logs = logs if self.kept is None else logs[:, self.kept]
-        p = logs.exp()
-        return (p.bfloat16() @ self.output16).float(), p.sum(-1), (p * logs).sum(-1)
+        out = []
+        for part in parts_for(h, len(self.table)):
+            logs = F.log_softmax(F.linear(part, self.quick.head).float(), -1)
+            logs = logs if self.kept is None else logs[:, self.kept]
+            p = logs.exp()
+            out.append(((p.bfloat16() @ self.output16).float(), p.sum(-1), (p * logs).sum(-1)))
+        return tuple(torch.cat(v) for v in zip(*out))
 
 
 class LogSumExp(torch.autograd.Function):
@@ -51,11 +77,14 @@ class LogSumExp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, g, w):
-        logits = F.linear(g.bfloat16(), w).float()
-        logs = F.log_softmax(logits, -1)
-        value = logits[:, 0] - logs[:, 0]
-        ctx.save_for_backward(logs.exp_().bfloat16() @ w)
-        return value
+        values, rows = [], []
+        for part in parts_for(g.bfloat16(), len(w)):
+            logits = F.linear(part, w).float()
+            logs = F.log_softmax(logits, -1)
+            values.append(logits[:, 0] - logs[:, 0])
+            rows.append(logs.exp_().bfloat16() @ w)
+        ctx.save_for_backward(torch.cat(rows))
+        return torch.cat(values)
 
     @staticmethod
     def backward(ctx, grad):
@@ -66,59 +95,15 @@ class LogSumExp(torch.autograd.Function):
 # Texts.
 
 
-def make_samples(texts, own):
-    """What finetune.rows() packs: the conversations of an epoch, each source at its rate, with
-    `texts` of all pieces of documents and every answer of the model's own."""
-    def samples(splits, epoch):
-        rng = np.random.default_rng(5000 + epoch)
-        items = []
-        for source in SOURCES:
-            split = splits[source.name][0]
-            for i in range(len(split)):
-                if source.kind in ("text", "stories"):
-                    for at in range(0, len(split.doc(i)[0]), LENGTH + 1):
-                        if rng.random() < texts:
-                            items.append((split, i, at))
-                elif source.sft and rng.random() < source.sft:
-                    items.append((split, i, 0))
-        items += [(None, i, 0) for i in range(len(own))]
-        rng.shuffle(items)
-        for split, i, at in items:
-            ids, mine = own[i] if split is None else \
-                (v[at:at + LENGTH + 1] for v in split.doc(i))
-            if mine[1:].any():
-                yield ids, mine
-    return samples
-
-
-def starts_of_answers(split, i):
-    ids, mine = split.doc(i)
-    return ids, np.flatnonzero(np.diff(mine.astype(np.int8)) == 1) + 1
-
-
-def own_prompts(splits, side, count, rng, groups=None):
-    """Prompts: a conversation up to one of its answers, or the beginning of a document."""
-    pool = [(s, i) for s in SOURCES for i in range(len(splits[s.name][side]))
-            if (s.group in groups if groups else rng.random() < max(s.sft, 0.3 * (s.group == "books")))]
-    rng.shuffle(pool)
-    prompts = []
-    for source, i in pool:
-        ids, starts = starts_of_answers(splits[source.name][side], i)
-        if source.kind in ("text", "stories"):
-            starts = np.array([rng.integers(8, 48)])
-        starts = starts[(starts <= OWN_PROMPT) & (starts < len(ids))]
-        if len(starts) and len(prompts) < count:
-            prompts.append(ids[:rng.choice(starts)].astype(np.int64))
-    return prompts
-
-
 @torch.no_grad()
-def answer(model, prompts, most, stops, say=None, batch=128):
+def answer(model, prompts, most, stops, say=None):
     """The model's greedy continuations of up to `most` tokens, as (ids, mine).  Rows of a batch
     stand at the same position, and those with longer prompts still read while others write."""
     device, c, done = model.token_embd.weight.device, model.c, []
     group = c.heads // c.kv_heads
     prompts = sorted(prompts, key=len)
+    longest = max((len(p) for p in prompts), default=0) + most
+    batch = max(1, min(128, CACHE // (2 * c.layers * c.kv_heads * c.head_dim * longest)))
     for first in range(0, len(prompts), batch):
         part = prompts[first:first + batch]
         ends = torch.tensor([len(p) for p in part], device=device)
@@ -149,25 +134,25 @@ def answer(model, prompts, most, stops, say=None, batch=128):
                 if (t + 1 >= ends).all():
                     break
                 continue
-            logits = F.linear(model.output_norm(x[:, 0]), model.token_embd.weight)
+            logits = F.linear(model.output_norm(x[:, 0]), model.head)
             new = logits.argmax(-1)
             ids[:, t + 1] = torch.where(writes, new, ids[:, t + 1])
             stopped = writes & torch.isin(new, stops)
             lengths = torch.where(stopped, torch.full_like(lengths, t + 2), lengths)
         for row, p, n in zip(ids.cpu().numpy(), part, lengths.tolist()):
-            done.append((row[:n].astype(np.uint16), (np.arange(n) >= len(p)).astype(np.uint8)))
+            done.append((row[:n].astype(np.int32), (np.arange(n) >= len(p)).astype(np.uint8)))
         if say:
             say(len(done), len(prompts))
     return done
 
 
-def chains(pairs, rest, count, bos, rng):
-    """Of rows (inputs, labels): the inputs [rows][LENGTH]; how many belong to answers; and per position
-    and offset 1..count whether a chain that starts there has that token to learn, [rows][LENGTH]
+def chains(pairs, rest, count, edges, rng):
+    """Of rows (inputs, labels): the inputs [rows][length]; how many belong to answers; and per position
+    and offset 1..count whether a chain that starts there has that token to learn, [rows][length]
     [count].  A position inside an answer may start a chain, which ends with the answer; of the others
-    the share `rest` may."""
+    the share `rest` may.  edges: the tokens before and behind samples."""
     x, y = (np.stack(v) for v in zip(*pairs))
-    inside = (x != bos) & (x != 0)      # 0, the unknown token, is the padding behind samples
+    inside = ~np.isin(x, edges)
     mine = y != -100
     answers = int(mine.sum())
     good, out = mine | (rng.random(x.shape) < rest), np.zeros((*x.shape, count), bool)
@@ -190,7 +175,7 @@ def follow(base, ids, mine):
     and which tokens may be drafted."""
     x = torch.from_numpy(ids.astype(np.int64)).to(base.table.device)
     h = base.exact.hidden(x[None])[0]
-    return x, h, F.linear(h, base.table).argmax(-1), torch.from_numpy(mine.astype(bool)).to(x.device)
+    return x, h, base.logits(h, kept=False).argmax(-1), torch.from_numpy(mine.astype(bool)).to(x.device)
 
 
 def rank_of(base, logits, best):
@@ -219,7 +204,7 @@ def measure(every, items):
         good = on & (r[:, i] == 0)
     produced = passes = 0
     for (rank, _), (ids, mine) in zip(every, items):
-        t, end = int(np.flatnonzero(mine)[0]), min(len(ids), LENGTH) - 1
+        t, end = int(np.flatnonzero(mine)[0]), min(len(ids), len(rank)) - 1
         while t < end:          # token t is known and drafts start behind it
             n = 0
             while n < rank.shape[1] and rank[t - 1, n] == 0:
@@ -230,34 +215,27 @@ def measure(every, items):
 
 
 def held_out_texts(run):
-    """Conversations of the assistant sources as written, and the model's own greedy answers to their
-    prompts."""
-    written = []
-    for source in SOURCES:
-        if source.group == "assistant":
-            split = run.splits[source.name][1]
-            written += [split.doc(i) for i in range(len(split))]
-    written = [(ids, mine) for ids, mine in written if mine[1:LENGTH].any()]
-    own = answer(run.base.exact, own_prompts(run.splits, 1, 64, np.random.default_rng(8000),
-                                             ("assistant",)), OWN_ANSWER, run.stops)
-    return written, [(ids, mine) for ids, mine in own if mine.sum() > 1]
+    """(what is held out as written, the model's own greedy answers to its prompts), in rows."""
+    cut = lambda texts: [(ids[:run.length], mine[:run.length]) for ids, mine in texts]
+    prompts = run.texts.prompts(True, OWN_HELD, np.random.default_rng(8000))
+    own = answer(run.base.exact, prompts, OWN_ANSWER, run.stops)
+    return cut(run.texts.written(run.length)), cut((i, m) for i, m in own if m.sum() > 1)
 
 
 def report(texts, count, part, ranks):
     """A table for the two held-out texts; ranks(ids, mine) gives what measure() wants."""
-    print("held-out conversations of the assistant sources; right is what the model itself holds "
-          "most likely")
+    print("on held-out text; right is what the model itself holds most likely")
     print("| text | positions | " + " | ".join(
         f"{part} {i} top-1 / top-5" for i in range(count)) + " |")
     print("|---" * (count + 2) + "|")
     results = []
     for name, items in zip(("as written", "the model's own greedy answers"), texts):
-        every = [ranks(ids[:LENGTH], mine[:LENGTH]) for ids, mine in items]
+        every = [ranks(ids, mine) for ids, mine in items]
         top1, top5, along, walked, n = measure(every, items)
         results.append((along, walked))
         print(f"| {name} | {n} | " + " | ".join(
             f"{a:.3f} / {b:.3f}" for a, b in zip(top1, top5)) + " |")
-    print(f"greedy chains of {count} tokens: {results[1][1]:.3f} tokens per pass, counted pass by "
+    print(f"expected tokens per step, of chains of {count} tokens: {results[1][1]:.3f}, counted pass by "
           "pass along the model's own greedy answers;")
     print(f"{results[0][0]:.3f} by the text as written: 1 + the sum over depths of the product of "
           "top-1 rates, each among the positions where the text's tokens so far were the model's "
@@ -272,11 +250,22 @@ def arguments(description, family):
     """The options that every trainer has."""
     a = argparse.ArgumentParser(description=description,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument("model", help="the frozen model: a .pt checkpoint or a .gguf file")
+    a.add_argument("model", help="the frozen model: a .gguf file, a folder with config.json and "
+                                 "*.safetensors, or a .pt checkpoint")
     a.add_argument("output",
                    help=f"the drafter's file to write, MODEL-{family}.drafter.gguf by custom")
-    a.add_argument("--data", required=True, help="folder with the corpora")
-    a.add_argument("--work", required=True, help="folder with tokenizer.model")
+    a.add_argument("--text", metavar="FILE",
+                   help="what to learn on: plain text, or JSON lines of {messages} or of {prompt, "
+                        "response}; .xz and .gz are read too")
+    a.add_argument("--tokens", type=float, default=5, metavar="M",
+                   help="million tokens of the text that are read at most (5)")
+    a.add_argument("--foretoken", metavar="PATH",
+                   help="the program that makes tokens of the text (build/release/foretoken)")
+    a.add_argument("--for", dest="gguf", metavar="MODEL.gguf",
+                   help="where the model is a folder: the GGUF file of it that the drafter is for, if "
+                        "it has other tokens or norms than the folder")
+    a.add_argument("--data", help="in place of --text: folder with the demo's corpora")
+    a.add_argument("--work", help="with --data: folder with tokenizer.model")
     length = a.add_mutually_exclusive_group(required=True)
     length.add_argument("--minutes", type=float, help="as long as this, all but the report")
     length.add_argument("--steps", type=int, help="this many steps")
@@ -299,7 +288,9 @@ def arguments(description, family):
 
 def check(args, **ranges):
     """Ends the program with one line where an option is out of range."""
-    ranges |= {"own": (0, 10**6), "texts": (0, 1), "rest": (0, 1), "batch": (1, 10**6),
+    if (args.data is None) != (args.work is None) or (args.text is None) == (args.data is None):
+        die("give --text FILE, or --data and --work for the demo's corpora")
+    ranges |= {"own": (0, 10**6), "tokens": (0.02, 1000), "texts": (0, 1), "rest": (0, 1), "batch": (1, 10**6),
                "reuse": (0.01, 1000), "threads": (1, 1024), "lr": (1e-6, 1)}
     for name, (low, high) in ranges.items():
         if not low <= getattr(args, name) <= high:
@@ -321,17 +312,23 @@ class Run:
     def __init__(self, args):
         torch.set_num_threads(args.threads)
         torch.manual_seed(1)
-        self.args, self.tokens = args, Tokens(Path(args.work) / "tokenizer.model")
-        self.model = load_base(args.model, self.tokens)
-        self.splits, self.print = load_tokens(args.data, args.work), fingerprint(self.model)
-        self.stops = torch.tensor([self.tokens.im_end, self.tokens.eos], device=args.device)
+        self.args, self.model = args, load_base(args.model)
+        self.length = min(LENGTH, self.model.c.context)
+        self.texts = Corpora(args.data, args.work) if args.text is None else \
+            TextFile(args.text, int(args.tokens * 1e6), self.length, args.model, args.foretoken)
+        self.texts.check(args.model, self.model)
+        self.edges = [self.texts.padding if v is None else v
+                      for v in (self.texts.bos, self.texts.padding)]
+        self.print = fingerprint_for(self.model, args.gguf)
+        self.stops = torch.tensor(self.texts.ends, device=args.device)
         self.path = Path(f"{args.output}.resume.pt")
 
     def begin(self, base, learned, made):
         """`made`: the options that a run which goes on must share."""
         self.base, self.learned = base, learned.to(self.args.device)
         self.muon = Muon(list(learned.parameters()))
-        self.made = {"base": self.print, "own": self.args.own, "texts": self.args.texts} | made
+        self.made = {"base": self.print, "own": self.args.own, "texts": self.args.texts} | \
+            self.texts.words | made
         self.step, self.batches, self.spent, self.own = 0, 0, 0.0, None
         self.began = self.saved = time.time()
         if self.path.exists():
@@ -349,13 +346,13 @@ class Run:
             self.muon.load_state_dict(s["muon"])
             self.step, self.batches, self.spent = s["step"], s["batches"], s["spent"]
             if s["own"] is not None:
-                self.own = [(i.numpy().astype(np.uint16), m.numpy()) for i, m in s["own"]]
+                self.own = [(i.numpy(), m.numpy()) for i, m in s["own"]]
         except (OSError, KeyError, ValueError, RuntimeError, TypeError) as e:
             die(f"cannot load {self.path}: {e}; delete it to start afresh")
         print(f"going on at step {self.step}, after {self.spent / 60:.1f} minutes", flush=True)
 
     def save(self):
-        own = self.own and [(torch.from_numpy(i.astype(np.int32)), torch.from_numpy(m))
+        own = self.own and [(torch.from_numpy(i), torch.from_numpy(m))
                             for i, m in self.own]
         part = self.path.with_name(self.path.name + ".part")
         torch.save({"made": self.made, "learned": self.learned.state_dict(), "own": own,
@@ -376,7 +373,7 @@ class Run:
         def say(done, all_):
             print(f"{done} of {all_} prompts answered, {self.seconds() / 60:.1f} min", flush=True)
 
-        prompts = own_prompts(self.splits, 0, self.args.own, np.random.default_rng(6000))
+        prompts = self.texts.prompts(False, self.args.own, np.random.default_rng(6000))
         self.own = answer(self.base.quick, prompts, OWN_ANSWER, self.stops, say)
         self.save()
 
@@ -384,7 +381,8 @@ class Run:
         """pool.add(rows) reads `at_once` rows and returns how many chains may start in them,
         pool.loss(rng) is the loss of random chains, with the divergence from the model per offset."""
         args = self.args
-        supply = rows(self.splits, "none", 0, make_samples(args.texts, self.own or []))
+        samples = self.texts.samples(args.texts, self.own or [], self.length)
+        supply = rows(None, "none", 0, samples, self.length, self.texts.padding)
         for _ in range(self.batches * at_once):
             next(supply)
         rng = np.random.default_rng(7000 + self.step)

@@ -59,7 +59,7 @@ def samples(splits, epoch):
             yield ids, mine
 
 
-def rows(splits, noise, every, samples=samples):
+def rows(splits, noise, every, samples=samples, length=LENGTH, padding=0):
     """Endless rows (inputs, labels): conversations side by side, the fullest fit out of a small
     pool; what is left of a row is padding without labels."""
     epoch = 0
@@ -67,14 +67,14 @@ def rows(splits, noise, every, samples=samples):
         rng = np.random.default_rng(3000 + epoch)
         pool, source = [], samples(splits, epoch)
         while True:
-            x = np.zeros(LENGTH, np.int64)
-            y = np.full(LENGTH, -100, np.int64)
+            x = np.full(length, padding, np.int64)
+            y = np.full(length, -100, np.int64)
             used = 0
             while True:
                 while len(pool) < 64 and (item := next(source, None)) is not None:
                     pool.append(item)
                 fits = [(len(p[0]), k) for k, p in enumerate(pool)
-                        if len(p[0]) - 1 <= LENGTH - used]
+                        if len(p[0]) - 1 <= length - used]
                 # The first sample is the oldest of the pool, so that none waits for ever.
                 if not fits:
                     break

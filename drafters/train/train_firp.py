@@ -12,8 +12,8 @@ that token, and 0 where it does not: both are learned.  W_i begins as 1, E_i as 
 divergence from the model's own distribution, on conversations, some documents, and (--own) on what
 the model itself answers, greedily.
 """
-from drafting import (LENGTH, Base, LogSumExp, Run, arguments, chains, check, die, follow,
-                      held_out_texts, rank_of, report)
+from drafting import (Base, LogSumExp, Run, arguments, chains, check, die, follow, held_out_texts,
+                      rank_of, report)
 
 import numpy as np
 import torch
@@ -116,12 +116,12 @@ class Pool:
     """The rows that were read last, with what the loss wants of the model at each position."""
 
     def __init__(self, run, maps):
-        self.base, self.maps, self.args, self.bos = run.base, maps, run.args, run.tokens.bos
+        self.base, self.maps, self.args, self.edges = run.base, maps, run.args, run.edges
         self.rows, self.next, self.answers = [], 0, 0
 
     def add(self, pairs, rng):
         """Reads rows (inputs, labels); returns at how many positions chains may start."""
-        x, answers, good = chains(pairs, self.args.rest, len(self.maps), self.bos, rng)
+        x, answers, good = chains(pairs, self.args.rest, len(self.maps), self.edges, rng)
         self.answers += answers
         for ids, g in zip(x, good):
             if not g.any():
@@ -146,7 +146,7 @@ class Pool:
             at = good[:, 0].nonzero()[:, 0]
             some = rng.choice(len(at), min(len(at), self.args.batch // AT_ONCE), replace=False)
             at = at[torch.from_numpy(some).to(at.device)]
-            e = base.scaled[ids[at + 1]]
+            e = base.embedded(ids[at + 1])
             known = torch.from_numpy(rng.random(len(at)) < self.args.known).to(e.device)
             z = maps(state[at].float(), e * known[:, None])
             g = run_above(base.quick, self.args.layer, above, z.bfloat16(), at).float()
@@ -171,8 +171,9 @@ def ranks(base, maps, layer, ids, mine, token):
     own = torch.zeros(n, len(maps), dtype=torch.bool)
     if not len(at):
         return out.numpy(), own.numpy()
-    e = base.scaled[x[at + 1]] * float(token)
-    g = run_above(base.exact, layer, above, maps(state[at], e), at)
+    e = base.embedded(x[at + 1]) * float(token)
+    z = maps(state[at].float(), e).to(state.dtype)
+    g = run_above(base.exact, layer, above, z, at)
     same = torch.ones(len(at), dtype=torch.bool, device=x.device)
     keep = same.clone()
     for i in range(len(maps)):
@@ -182,7 +183,7 @@ def ranks(base, maps, layer, ids, mine, token):
         if not len(at):
             break
         same = same & (x[p] == best[p - 1])
-        out[at, i] = rank_of(base, F.linear(g[:, i], base.output), best[p]).cpu()
+        out[at, i] = rank_of(base, base.logits(g[:, i]), best[p]).cpu()
         own[at, i] = same.cpu()
     return out.numpy(), own.numpy()
 

@@ -10,9 +10,9 @@ state behind its last norm at t.  W_in begins as [0 | 1] and W_body as 0: each h
 feature.  The heads learn from the model's own distributions and features, on conversations, some
 documents, and (--own) on what the model itself answers, greedily.
 """
-from common import SOURCES, die
-from drafting import (LENGTH, Base, LogSumExp, Run, arguments, chains, check, follow,
-                      held_out_texts, rank_of, report)
+from common import die
+from drafting import (Base, LogSumExp, Run, arguments, chains, check, follow, held_out_texts, rank_of,
+                      report)
 
 import numpy as np
 import torch
@@ -56,11 +56,11 @@ class Pool:
     made once and used for several steps."""
 
     def __init__(self, run, heads):
-        args, dim, batch = run.args, run.model.c.dim, ROWS * LENGTH
+        args, dim, batch = run.args, run.model.c.dim, ROWS * run.length
         each = 4 * dim + 16 + 4 * args.heads      # bytes of a position
         size = max(1, args.keep * 2**20 // each // batch) * batch
         make = lambda *shape, **kind: torch.zeros(*shape, device=args.device, **kind)
-        self.base, self.heads, self.args, self.bos = run.base, heads, args, run.tokens.bos
+        self.base, self.heads, self.args, self.edges = run.base, heads, args, run.edges
         self.size, self.at, self.answers = size, 0, 0
         self.h, self.row = (make(size, dim, dtype=torch.bfloat16) for _ in range(2))
         self.mass, self.plogp, self.weights = make(size), make(size), make(size, args.heads)
@@ -68,7 +68,7 @@ class Pool:
 
     def add(self, pairs, rng):
         """Reads rows (inputs, labels); returns at how many positions chains may start."""
-        x, answers, good = chains(pairs, self.args.rest, self.args.heads, self.bos, rng)
+        x, answers, good = chains(pairs, self.args.rest, self.args.heads, self.edges, rng)
         self.answers += answers
         target = np.zeros_like(good[..., 0])
         for i in range(self.args.heads):
@@ -97,7 +97,7 @@ class Pool:
             keep = self.weights[at, i] > 0
             at, g = at[keep], g[keep]
             p = at + 1 + i                                # where the model itself predicts the same
-            g = self.heads(i, base.scaled[self.tokens[p]], g)
+            g = self.heads(i, base.embedded(self.tokens[p]), g)
             near = F.smooth_l1_loss(g, self.h[p].float())
             ce = self.mass[p] * LogSumExp.apply(g, base.output16) - \
                 (self.row[p].float() * g).sum(-1)
@@ -118,7 +118,7 @@ def ranks(base, heads, ids, mine):
     out = torch.full((n, len(heads)), -1, dtype=torch.long)
     own = torch.zeros(n, len(heads), dtype=torch.bool)
     at = (usable[1:]).nonzero()[:, 0]
-    g, same = h[at], torch.ones(len(at), dtype=torch.bool, device=x.device)
+    g, same = h[at].float(), torch.ones(len(at), dtype=torch.bool, device=x.device)
     for i in range(len(heads)):
         p = at + 1 + i
         keep = (p + 1 < n) & usable[(p + 1).clamp(max=n - 1)]
@@ -126,8 +126,8 @@ def ranks(base, heads, ids, mine):
         if not len(at):
             break
         same = same & (x[p] == best[p - 1])
-        g = heads(i, base.scaled[x[p]], g)
-        out[at, i] = rank_of(base, F.linear(g, base.output), best[p]).cpu()
+        g = heads(i, base.embedded(x[p]), g)
+        out[at, i] = rank_of(base, base.logits(g), best[p]).cpu()
         own[at, i] = same.cpu()
     return out.numpy(), own.numpy()
 
@@ -135,17 +135,12 @@ def ranks(base, heads, ids, mine):
 # ---------------------------------------------------------------------------------------------
 
 
-def frequent(splits, count, tokens, size):
+def frequent(texts, count, size):
     """The `count` tokens most frequent in training answers, rising, with the end tokens."""
     if not 8 <= count <= size:
         die(f"--draft-vocab {count}: this model has {size} tokens; give a number from 8 to that")
-    seen = np.zeros(size, np.int64)
-    for source in SOURCES:
-        if source.sft:
-            split = splits[source.name][0]
-            seen += np.bincount(split.ids[split.mine == 1], minlength=size)
-    always = [tokens.im_end, tokens.eos]
-    seen[always] = np.iinfo(np.int64).max
+    seen = texts.counts(size)
+    seen[texts.ends] = np.iinfo(np.int64).max
     return np.sort(np.argsort(-seen, kind="stable")[:count])
 
 
@@ -166,7 +161,7 @@ def main():
     run = Run(args)
     size = run.model.c.vocab
     vocab = None if args.draft_vocab is None else \
-        frequent(run.splits, args.draft_vocab, run.tokens, size)
+        frequent(run.texts, args.draft_vocab, size)
     base = Base(run.model, args.device, vocab)
     heads = Heads(run.model.c.dim, args.heads)
     run.begin(base, heads, {"heads": args.heads, "draft_vocab": args.draft_vocab})
