@@ -114,12 +114,18 @@ step exact 60 "$build/bench-exact" --device cuda --prompts "$prompts" "${exact[@
 step passes 150 "$bin/bench-gpu" "${quick[@]}"
 step drafters 60 "$build/bench-drafters" --device cuda --questions "$prompts" "${asked[@]}" "$demo"
 large=$(readlink -f "$out")/demo-q4_0-as-7b.gguf
+drafters=()
+for family in s4c firp; do
+    small=models/foretoken-demo-$family.drafter.gguf
+    [ ! -e "$small" ] || drafters+=("$small" "${large%.gguf}-$family.drafter.gguf")
+done
 if step requantize 20 "$build/tests/requantize" "$demo" "$out/demo-q4_0.gguf" Q4_0 &&
-    step inflate 60 "$build/inflate" "${shape[@]}" "$out/demo-q4_0.gguf" "$large"; then
+    step inflate 60 "$build/inflate" "${shape[@]}" "$out/demo-q4_0.gguf" "$large" \
+        "${drafters[@]}"; then
     step drafters-7b 120 "$build/bench-drafters" --device cuda --questions "$prompts" \
         "${asked[@]}" "$large"
 fi
-rm -f "$large" "$out/demo-q4_0.gguf"
+rm -f "$large" "${large%.gguf}"-*.drafter.gguf "$out/demo-q4_0.gguf"
 
 # ---- races and barriers, which the emulation cannot show; a few cases, as all is many times slower
 

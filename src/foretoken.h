@@ -357,7 +357,7 @@ FTK_API void ftk_engine_free(ftk_engine *e);
 FTK_API int ftk_engine_threads(const ftk_engine *e);
 /* "cpu", or "cuda:0 " and the device's own name; lives as long as the engine. */
 FTK_API const char *ftk_engine_device(const ftk_engine *e);
-/* Measured seconds of a pass over rows rows (1..128). */
+/* Measured seconds of a pass over rows rows (1..128) on an empty sequence. */
 FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
 
 /* Adds the trained weights of a drafter, a GGUF file of the architecture foretoken-drafter: sessions

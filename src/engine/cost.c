@@ -7,6 +7,8 @@
 static const double budget = 0.06; /* seconds of measuring, about */
 static const double quick = 0.006; /* a pass that is timed as it is */
 
+enum { DEEP = 512, MANY = 16 }; /* tokens before the rows, rows: to see what depth costs */
+
 void ftk_cost_flat(ftk_cost *c)
 {
     for (int i = 0; i < FTK_COST_POINTS; i++) c->seconds[i] = 1.0;
@@ -126,14 +128,39 @@ static void draw(ftk_cost *c, const timing *t)
     }
 }
 
+/* The rows of t's pass with and without DEEP tokens before them, over the same layers: what one of those
+ * tokens adds in all layers. What the cache holds there does not matter. */
+static double slot_seconds(timing *t, ftk_kv_seq *seq, int rows)
+{
+    double deep = 0, flat = 0;
+    t->pass.n_rows = rows;
+    for (int i = 0; i < 3; i++) {
+        seq->len = DEEP;
+        keep_least(&deep, time_pass(t, t->some));
+        seq->len = 0;
+        keep_least(&flat, time_pass(t, t->some));
+    }
+    const double seconds = (deep - flat) / DEEP * t->f->layers / t->some;
+    return seconds > 0 ? seconds : 0;
+}
+
+static void measure_depth(ftk_cost *c, timing *t, ftk_kv_seq *seq)
+{
+    const double one = slot_seconds(t, seq, 1), many = slot_seconds(t, seq, MANY);
+    c->slot_row = many > one ? (many - one) / (MANY - 1) : 0;
+    c->slot = one > c->slot_row ? one - c->slot_row : 0;
+}
+
 ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool)
 {
     static const int32_t tokens[FTK_MAX_NODES]; /* any tokens will do: all are id 0 */
-    const int most =
-        pool->n_pages * FTK_PAGE < FTK_MAX_NODES ? pool->n_pages * FTK_PAGE : FTK_MAX_NODES;
+    const int slots = pool->n_pages * FTK_PAGE;
+    const int most = slots < FTK_MAX_NODES ? slots : FTK_MAX_NODES;
+    const bool deep = slots >= DEEP + MANY;
+    const int taken = deep ? DEEP + MANY : most;
     ftk_kv_seq seq;
-    ftk_err err = ftk_kv_seq_open(&seq, pool, most);
-    if (err == FTK_OK) err = ftk_kv_reserve(&seq, most);
+    ftk_err err = ftk_kv_seq_open(&seq, pool, taken);
+    if (err == FTK_OK) err = ftk_kv_reserve(&seq, taken);
     if (err != FTK_OK) {
         ftk_kv_seq_close(&seq);
         return err;
@@ -142,6 +169,7 @@ ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool)
     warm_up(&t);
     time_widths(&t, most);
     draw(c, &t);
+    if (deep) measure_depth(c, &t, &seq);
     ftk_kv_seq_close(&seq);
     return FTK_OK;
 }
@@ -155,32 +183,35 @@ static int locate(int rows, double *part)
     return i;
 }
 
-double ftk_cost_at(const ftk_cost *c, int rows)
+double ftk_cost_at(const ftk_cost *c, int rows, int depth)
 {
     double part;
     const int i = locate(rows < 1 ? 1 : rows, &part);
-    if (i == FTK_COST_POINTS - 1) return c->seconds[i];
-    return c->seconds[i] + part * (c->seconds[i + 1] - c->seconds[i]);
+    const double deep = depth * (c->slot + rows * c->slot_row);
+    if (i == FTK_COST_POINTS - 1) return c->seconds[i] + deep;
+    return c->seconds[i] + part * (c->seconds[i + 1] - c->seconds[i]) + deep;
 }
 
-double ftk_cost_joined(const ftk_cost *c, int rows, int all_rows, double share)
+double ftk_cost_joined(const ftk_cost *c, int rows, int all_rows, int depth, double share)
 {
-    return (1 - share) * ftk_cost_at(c, rows) + share * ftk_cost_at(c, all_rows) + c->join;
+    return (1 - share) * ftk_cost_at(c, rows, depth) + share * ftk_cost_at(c, all_rows, depth) +
+           c->join;
 }
 
-void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, double share, double seconds)
+void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, double share,
+                            double seconds)
 {
-    const double most = ftk_cost_at(c, 1); /* a core was taken away for a moment, see below */
-    double more = seconds - ftk_cost_joined(c, rows, all_rows, share);
+    const double most = ftk_cost_at(c, 1, depth); /* a core was taken away for a moment, see below */
+    double more = seconds - ftk_cost_joined(c, rows, all_rows, depth, share);
     if (more > most) more = most;
     c->join += 0.05 * more;
     if (c->join < 0) c->join = 0;
 }
 
-void ftk_cost_update(ftk_cost *c, int rows, double seconds)
+void ftk_cost_update(ftk_cost *c, int rows, int depth, double seconds)
 {
     const double all = 0.03, near = 0.05;
-    double ratio = seconds / ftk_cost_at(c, rows);
+    double ratio = seconds / ftk_cost_at(c, rows, depth);
     if (!(ratio > 0.25)) ratio = 0.25;
     if (ratio > 2) /* a core was taken away for a moment: not the machine's cost */
         ratio = 2;
@@ -190,16 +221,18 @@ void ftk_cost_update(ftk_cost *c, int rows, double seconds)
         const double here = j == i ? 1 - part : j == i + 1 ? part : 0;
         c->seconds[j] *= 1 + (all + near * here) * (ratio - 1);
     }
+    c->slot *= 1 + all * (ratio - 1);
+    c->slot_row *= 1 + all * (ratio - 1);
     keep_rising(c);
 }
 
-int ftk_cost_best(const ftk_cost *c, const ftk_tree *tree, double overhead)
+int ftk_cost_best(const ftk_cost *c, const ftk_tree *tree, int depth, double overhead)
 {
     int best = 0;
-    double sum = 1, best_rate = 1 / (ftk_cost_at(c, 1) + overhead);
+    double sum = 1, best_rate = 1 / (ftk_cost_at(c, 1, depth) + overhead);
     for (int n = 1; n < tree->n; n++) {
         sum += tree->prob[n];
-        const double rate = sum / (ftk_cost_at(c, n + 1) + overhead);
+        const double rate = sum / (ftk_cost_at(c, n + 1, depth) + overhead);
         if (rate > best_rate) {
             best_rate = rate;
             best = n;

@@ -8,27 +8,30 @@
 enum { FTK_COST_POINTS = 8 }; /* 1, 2, 4 ... 128 rows */
 
 typedef struct ftk_cost {
-    double seconds[FTK_COST_POINTS];
+    double seconds[FTK_COST_POINTS]; /* on an empty sequence */
+    double slot, slot_row; /* what each token before the rows adds, by itself and for each row */
     double join; /* what a pass that rows join takes more than its rows say */
 } ftk_cost;
 
 /* A flat curve: all widths cost the same. */
 void ftk_cost_flat(ftk_cost *c);
 /* Times passes of 1, 2, 4 ... rows on an empty sequence, the fastest of several each, for ~60 ms;
- * wider ones than fit are extrapolated, and of a large model only some layers are run. Errors: those of ftk_kv_reserve(). */
+ * wider ones than fit are extrapolated, and of a large model only some layers are run. Then what a long
+ * text before the rows adds, where the cache has room for one. Errors: those of ftk_kv_reserve(). */
 ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool);
-/* Seconds of a pass over rows (1..128) rows, interpolated. */
-double ftk_cost_at(const ftk_cost *c, int rows);
+/* Seconds of a pass over rows (1..128) rows behind `depth` tokens, interpolated. */
+double ftk_cost_at(const ftk_cost *c, int rows, int depth);
 /* The same of a pass that rows join behind some of its layers: `share` of what it reads is above them. */
-double ftk_cost_joined(const ftk_cost *c, int rows, int all_rows, double share);
+double ftk_cost_joined(const ftk_cost *c, int rows, int all_rows, int depth, double share);
 /* Such a pass took so long: it says nothing of the curve. */
-void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, double share, double seconds);
+void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, double share,
+                            double seconds);
 /* A pass over rows took so long: moves the whole curve a little, as the machine's speed changes for
  * all widths, and the points around it some more; keeps it rising. */
-void ftk_cost_update(ftk_cost *c, int rows, double seconds);
+void ftk_cost_update(ftk_cost *c, int rows, int depth, double seconds);
 /* The leading part of a tree (in nodes below the root, 0..tree->n - 1) with the most expected
  * tokens per second: (1 + sum of prob) / (cost(nodes + 1) + overhead), where overhead is what the tree has
  * cost already. */
-int ftk_cost_best(const ftk_cost *c, const ftk_tree *tree, double overhead);
+int ftk_cost_best(const ftk_cost *c, const ftk_tree *tree, int depth, double overhead);
 
 #endif

@@ -159,7 +159,7 @@ const char *ftk_engine_device(const ftk_engine *e)
 
 double ftk_engine_cost(const ftk_engine *e, int rows)
 {
-    return ftk_cost_at(&e->cost, rows > FTK_MAX_NODES ? FTK_MAX_NODES : rows);
+    return ftk_cost_at(&e->cost, rows > FTK_MAX_NODES ? FTK_MAX_NODES : rows, 0);
 }
 
 /* ---- scoring */

@@ -66,7 +66,8 @@ static int ceiling(const ftk_session *s, const ftk_family *f)
 static double price(const ftk_session *s, int nodes)
 {
     const ftk_cost *c = &s->engine->cost;
-    return (ftk_cost_at(c, nodes + 1) + s->drafting) / ftk_cost_at(c, 1);
+    const int depth = s->kv.len;
+    return (ftk_cost_at(c, nodes + 1, depth) + s->drafting) / ftk_cost_at(c, 1, depth);
 }
 
 /* What a step cost and gave. However wrong the estimates are, drafts lose no more than a few steps
@@ -89,7 +90,7 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
 /* Sizes the draft: the part of the tree that pays, now and then a small probe, or nothing. */
 static void size_draft(ftk_session *s, ftk_family *f)
 {
-    int n = ftk_cost_best(&s->engine->cost, &s->tree, s->drafting);
+    int n = ftk_cost_best(&s->engine->cost, &s->tree, s->kv.len, s->drafting);
     if (4 * n > 3 * f->reach && f->reach < FTK_MAX_NODES)
         f->reach *= 2;
     else if (4 * n < f->reach && f->reach > FTK_REACH)
@@ -137,9 +138,9 @@ static double cost_of_joining(const ftk_session *s)
 {
     const ftk_engine *e = s->engine;
     const int rows = s->tree.n;
-    return ftk_cost_joined(&e->cost, rows, rows + s->n_joined,
+    return ftk_cost_joined(&e->cost, rows, rows + s->n_joined, s->kv.len,
                            ftk_target_share(e->model, e->forward.keep + 1)) -
-           ftk_cost_at(&e->cost, rows);
+           ftk_cost_at(&e->cost, rows, s->kv.len);
 }
 
 /* Asks the drafter which rows are to join the pass. */
@@ -341,15 +342,17 @@ static void run_forward(ftk_session *const *s, const ftk_pass_seq *seqs, int n)
 static void see_cost(const ftk_session *s, int rows, double seconds)
 {
     ftk_engine *e = s->engine;
+    const int depth = s->kv.len;
     if (s->n_joined == 0) {
-        ftk_team_review(&e->forward.team, seconds, ftk_cost_at(&e->cost, rows));
-        ftk_cost_update(&e->cost, rows, seconds);
+        ftk_team_review(&e->forward.team, seconds, ftk_cost_at(&e->cost, rows, depth));
+        ftk_cost_update(&e->cost, rows, depth, seconds);
         return;
     }
     const double share = ftk_target_share(e->model, e->forward.keep + 1);
     const int all = rows + s->n_joined;
-    ftk_team_review(&e->forward.team, seconds, ftk_cost_joined(&e->cost, rows, all, share));
-    ftk_cost_update_joined(&e->cost, rows, all, share, seconds);
+    ftk_team_review(&e->forward.team, seconds,
+                    ftk_cost_joined(&e->cost, rows, all, depth, share));
+    ftk_cost_update_joined(&e->cost, rows, all, depth, share, seconds);
 }
 
 /* One pass for sessions [0, n), all planned. */
@@ -361,7 +364,7 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
     if (direct(s[0]))
         decode(s[0]);
     else if (n == 1 && resume(s[0], seqs))
-        s[0]->drafting += ftk_now() - start - ftk_cost_at(&e->cost, seqs[0].n_rows);
+        s[0]->drafting += ftk_now() - start - ftk_cost_at(&e->cost, seqs[0].n_rows, s[0]->kv.len);
     else
         whole = true;
     if (whole) run_forward(s, seqs, n);

@@ -89,8 +89,9 @@ double ftk_target_share(const ftk_model *m, int layer)
 
 static double seconds(void *ctx, int layer, int rows)
 {
-    const ftk_engine *e = ((const ftk_session *)ctx)->engine;
-    return ftk_target_share(e->model, layer) * ftk_cost_at(&e->cost, rows);
+    const ftk_session *s = ctx;
+    const ftk_engine *e = s->engine;
+    return ftk_target_share(e->model, layer) * ftk_cost_at(&e->cost, rows, s->kv.len);
 }
 
 /* What the credit covers, less what it takes to verify a few nodes. */
@@ -99,7 +100,9 @@ static double allowance(void *ctx)
     const ftk_session *s = ctx;
     const ftk_cost *c = &s->engine->cost;
     if (!ftk_session_sizes_itself(s)) return INFINITY;
-    return s->credit * ftk_cost_at(c, 1) - (ftk_cost_at(c, 4) - ftk_cost_at(c, 1));
+    const int depth = s->kv.len;
+    const double plain = ftk_cost_at(c, 1, depth);
+    return s->credit * plain - (ftk_cost_at(c, 4, depth) - plain);
 }
 
 static const float *run_route(void *ctx, int depth, int32_t token, const ftk_route *route)

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The cost model: interpolation, what depth adds, what pays, and what a measured pass changes. */
+#include "support.h"
+
+#include <math.h>
+
+#include "engine/session.h"
+
+/* 1 second, and a tenth for each row more. */
+static ftk_cost rising(void)
+{
+    ftk_cost c = {.slot = 0.001, .slot_row = 0.0005};
+    for (int i = 0; i < FTK_COST_POINTS; i++) c.seconds[i] = 1 + 0.1 * ((1 << i) - 1);
+    return c;
+}
+
+static bool about(double a, double b)
+{
+    return fabs(a - b) < 1e-9;
+}
+
+static void test_at(void **state)
+{
+    (void)state;
+    const ftk_cost c = rising();
+    for (int rows = 1; rows <= FTK_MAX_NODES; rows++)
+        for (int depth = 0; depth <= 2000; depth += 500)
+            assert_true(about(ftk_cost_at(&c, rows, depth),
+                              1 + 0.1 * (rows - 1) + depth * (0.001 + rows * 0.0005)));
+    assert_true(about(ftk_cost_joined(&c, 4, 12, 100, 0.25),
+                      0.75 * ftk_cost_at(&c, 4, 100) + 0.25 * ftk_cost_at(&c, 12, 100)));
+}
+
+/* Rows that cost more, deep in a text, are fewer. */
+static void test_best(void **state)
+{
+    (void)state;
+    ftk_cost c = rising();
+    ftk_tree t;
+    ftk_tree_init(&t, 0);
+    float p = 1;
+    for (int i = 0; i < 40; i++) ftk_tree_add(&t, i, 1, p *= 0.8f);
+    const int flat = ftk_cost_best(&c, &t, 0, 0);
+    c.slot = 0;
+    c.slot_row = 0.01;
+    const int deep = ftk_cost_best(&c, &t, 1000, 0);
+    assert_true(flat > 3 && deep < flat);
+    assert_int_equal(ftk_cost_best(&c, &t, 100000, 0), 0);
+    assert_true(ftk_cost_best(&c, &t, 0, 5) > flat); /* what a draft has cost is spent: use it */
+}
+
+/* A pass that took twice as long moves all the curve up, its own width the most; never down a row. */
+static void test_update(void **state)
+{
+    (void)state;
+    ftk_cost c = rising();
+    const ftk_cost before = c;
+    ftk_cost_update(&c, 8, 100, 2 * ftk_cost_at(&c, 8, 100));
+    for (int i = 0; i < FTK_COST_POINTS; i++) {
+        assert_true(c.seconds[i] > before.seconds[i]);
+        assert_true(c.seconds[i] / before.seconds[i] <= c.seconds[3] / before.seconds[3] + 1e-9);
+        assert_true(i == 0 || c.seconds[i] >= c.seconds[i - 1]);
+    }
+    assert_true(c.slot > before.slot && c.slot_row > before.slot_row);
+    for (int i = 0; i < 500; i++) ftk_cost_update(&c, 8, 0, 0.5);
+    assert_true(fabs(ftk_cost_at(&c, 8, 0) - 0.5) < 0.05);
+}
+
+static void test_measure(void **state)
+{
+    (void)state;
+    static const char path[] = FTK_MODELS_DIR "/foretoken-demo-q8_0.gguf";
+    NEED(path);
+    ftk_model_config mc;
+    ftk_model_config_init(&mc);
+    ftk_model *m;
+    assert_int_equal(ftk_model_load(&m, path, &mc), FTK_OK);
+    for (int slots = 64; slots <= 2048; slots *= 4) {
+        ftk_engine_config ec;
+        ftk_engine_config_init(&ec);
+        ec.threads = 1;
+        ec.kv_slots = slots;
+        ftk_engine *e;
+        assert_int_equal(ftk_engine_open(&e, m, &ec), FTK_OK);
+        const ftk_cost *c = &e->cost;
+        assert_true(c->seconds[0] > 0 && c->seconds[FTK_COST_POINTS - 1] >= c->seconds[0]);
+        assert_true(c->slot >= 0 && c->slot_row >= 0 && isfinite(c->slot + c->slot_row));
+        if (slots < 512) assert_true(c->slot == 0 && c->slot_row == 0); /* no room to see it */
+        assert_int_equal(e->pool.n_free, e->pool.n_pages);
+        ftk_engine_free(e);
+    }
+    ftk_model_free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_at),
+        cmocka_unit_test(test_best),
+        cmocka_unit_test(test_update),
+        cmocka_unit_test(test_measure),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
