@@ -18,9 +18,10 @@
  * As a drafter the model's own reduced stack says a chain, token by token. What followed the same
  * words earlier (suffix.h) joins as another source, which costs nothing. So a row is run where it
  * promises more than it costs, and while rows have paid so far: tokens that came thanks to them alone
- * are weighed against the plain steps that they took. Second and third choices hang on the chain. How much a guess is worth is measured as it goes
- * (acceptance.h), by its rank, depth and probability. Layers below the first action that is not full
- * are exact: the pass that verifies starts above them (resume).
+ * are weighed against the plain steps that they took. Second and third choices hang on the chain.
+ * How much a guess is worth is measured as it goes (guesses.h), by its rank, depth and probability.
+ * The chain's rows lie in the slots of the tree's first nodes, so its nodes are these. Layers below
+ * the first action that is not full are exact: the pass that verifies starts above them (resume).
  *
  * dash-direct is the paper's own use: what the reduced stack says is emitted. LOSSY. */
 #include "drafters/dash.h"
@@ -32,10 +33,8 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/sampler.h"
-#include "drafters/acceptance.h"
 #include "drafters/drafter.h"
-#include "drafters/suffix.h"
+#include "drafters/guesses.h"
 
 enum {
     MOST_HIDDEN = 64,
@@ -44,8 +43,7 @@ enum {
     CHOICES = 3,
     DEPTHS = 4, /* that have rates of their own */
     BINS = 8,
-    CHAIN = 16,                        /* retrieved */
-    MOST = 1 + CHAIN + ROWS * CHOICES, /* candidates, with the root */
+    MOST = 1 + FTK_CHAIN + ROWS * CHOICES, /* candidates, with the root */
 };
 
 static const float norm_eps = 1e-6f;
@@ -66,25 +64,18 @@ typedef struct policy {
     const uint8_t *fixed;
 } policy;
 
-typedef enum source { STACK, MATCH, SOURCES } source;
+typedef enum source { STACK, MATCH } source;
 
-/* A node that may be drafted. class: which rate of a source speaks for it, -1: none does. */
-typedef struct candidate {
-    int32_t token;
-    int16_t parent, depth; /* of the root -1 and 0 */
-    int8_t class[SOURCES];
-    bool on_chain; /* the stack's first choice, all along */
-    float worth;
-} candidate;
-
-typedef struct rates {
-    ftk_rate stack[DEPTHS][CHOICES][BINS];
-    ftk_rate match[FTK_MATCH_CLASSES];
-} rates;
+/* Rates, by source and class. */
+enum {
+    STACK_AT = 0, /* [DEPTHS][CHOICES][BINS] */
+    MATCH_AT = STACK_AT + DEPTHS * CHOICES * BINS,
+    RATES = MATCH_AT + FTK_MATCH_CLASSES,
+};
 
 /* What outlives a session. */
 typedef struct known {
-    rates rates;
+    ftk_rate rates[RATES];
     float row;     /* plain steps that a row takes, smoothed */
     float balance; /* what rows have brought more than they took */
 } known;
@@ -97,14 +88,13 @@ typedef struct dash {
     ftk_suffix suffix;
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     known known;
-    int n, n_rows;       /* candidates; rows of the chain that were run */
-    int exact[ROWS];     /* layers of a row that were full, up to the first that was not */
-    candidate *all;      /* [MOST] all[0] is the root */
-    ftk_candidate *heap; /* [MOST] */
-    float *ones;         /* [n_layer][n_embd], where there is no compensation */
-    uint8_t *actions;    /* [n_layer] */
-    float *states;       /* [ROWS][n_layer][n_embd] */
-    float *ready;        /* [FTK_MAX_NODES][n_embd] */
+    ftk_guesses guesses;
+    int n_rows;       /* of the chain that were run */
+    int exact[ROWS];  /* layers of a row that were full, up to the first that was not */
+    float *ones;      /* [n_layer][n_embd], where there is no compensation */
+    uint8_t *actions; /* [n_layer] */
+    float *states;    /* [ROWS][n_layer][n_embd] */
+    float *ready;     /* [FTK_MAX_NODES][n_embd] */
 } dash;
 
 /* ------------------------------------------------------------------ the file */
@@ -240,29 +230,18 @@ static int bin_of(float p)
     return bin;
 }
 
-static void init_rates(rates *r)
+static void init_rates(ftk_rate *r)
 {
     static const float prior[BINS] = {0.97f, 0.9f, 0.8f, 0.65f, 0.45f, 0.25f, 0.1f, 0.02f};
-    for (int d = 0; d < DEPTHS; d++)
-        for (int c = 0; c < CHOICES; c++)
-            for (int b = 0; b < BINS; b++) ftk_rate_init(&r->stack[d][c][b], prior[b]);
-    for (int c = 0; c < FTK_MATCH_CLASSES; c++) ftk_rate_init(&r->match[c], ftk_match_prior(c));
+    for (int i = STACK_AT; i < MATCH_AT; i++) ftk_rate_init(&r[i], prior[(i - STACK_AT) % BINS]);
+    for (int c = 0; c < FTK_MATCH_CLASSES; c++) ftk_rate_init(&r[MATCH_AT + c], ftk_match_prior(c));
 }
 
-/* class of STACK: rank * BINS + bin */
-static ftk_rate *rate_of(dash *s, const candidate *c, source from)
+/* depth: of the guess, from 1 on */
+static int stack_rate(int depth, int rank, float p)
 {
-    const int class = c->class[from], depth = c->depth < DEPTHS ? c->depth - 1 : DEPTHS - 1;
-    return from == STACK ? &s->known.rates.stack[depth][class / BINS][class % BINS]
-                         : &s->known.rates.match[class];
-}
-
-/* The child of `parent` that carries `token`, or -1. Children come after their parent. */
-static int find_child(const dash *s, int parent, int32_t token)
-{
-    for (int i = parent + 1; i < s->n; i++)
-        if (s->all[i].parent == parent && s->all[i].token == token) return i;
-    return -1;
+    const int at = depth < DEPTHS ? depth - 1 : DEPTHS - 1;
+    return STACK_AT + (at * CHOICES + rank) * BINS + bin_of(p);
 }
 
 static void add_balance(dash *s, float steps)
@@ -278,90 +257,40 @@ static float wider(const dash *s, int rows)
     return (float)(t->seconds(t->ctx, 0, rows) / t->seconds(t->ctx, 0, 1)) - 1;
 }
 
-/* The tokens that came after the open prediction: every candidate below the true path was right or
- * not. Rows of the chain answer for the tree that was verified with them. */
+/* The tokens that came after the open prediction: those that came thanks to the stack alone are
+ * what rows have brought. Rows of the chain answer for the tree that was verified with them. */
 static void settle(dash *s, const int32_t *truth, int n, int verified)
 {
-    ftk_rates_fade((ftk_rate *)&s->known.rates, sizeof s->known.rates / sizeof(ftk_rate));
-    int at = 0;
-    for (int d = 0; d < n && at >= 0; d++) {
-        for (int i = at + 1; i < s->n; i++) {
-            const candidate *c = &s->all[i];
-            for (int from = 0; from < SOURCES && c->parent == at; from++)
-                if (c->class[from] >= 0)
-                    ftk_rate_see(rate_of(s, c, (source)from), c->token == truth[d]);
-        }
-        at = find_child(s, at, truth[d]);
-        if (at > 0 && d + 1 < n && s->all[at].class[MATCH] < 0) add_balance(s, 1);
+    ftk_guesses_settle(&s->guesses, truth, (size_t)n);
+    for (int d = 0, at = 0; d + 1 < n; d++) {
+        at = ftk_guesses_child(&s->guesses, at, truth[d]);
+        if (at < 0) break;
+        if (s->guesses.all[at].rate[MATCH] < 0) add_balance(s, 1);
     }
     add_balance(s, s->n_rows == 0 ? balance_step : -wider(s, verified));
 }
 
 /* ------------------------------------------------------------------ candidates */
 
-/* A guess of one source for a child of `parent`; one that is there already takes the better of its
- * sources. There is room for all. */
-static int suggest(dash *s, int parent, int32_t token, source from, int class)
-{
-    int i = find_child(s, parent, token);
-    if (i < 0) {
-        i = s->n++;
-        s->all[i] = (candidate){.token = token,
-                                .parent = (int16_t)parent,
-                                .depth = (int16_t)(s->all[parent].depth + 1),
-                                .class = {-1, -1}};
-    }
-    candidate *const c = &s->all[i];
-    c->class[from] = (int8_t) class;
-    const float worth = s->all[parent].worth * ftk_rate_get(rate_of(s, c, from));
-    if (worth > c->worth) c->worth = worth;
-    return i;
-}
-
-static void suggest_match(dash *s, const int32_t *history, size_t n)
-{
-    int32_t chain[CHAIN];
-    const ftk_match m = ftk_suffix_longest(&s->suffix);
-    if (m.length == 0) return;
-    const int most = ftk_suffix_follow(history, n, m.recent, chain, CHAIN);
-    for (int i = 0, at = 0; i < most; i++)
-        at = suggest(s, at, chain[i], MATCH, ftk_match_class(m.length + i));
-}
-
 /* The children of `node` by the stack; the first of them, or -1 for logits that are not finite. */
 static int suggest_choices(dash *s, int node, const float *logits)
 {
-    const int n = s->target->n_vocab;
     int32_t best[CHOICES];
+    float p[CHOICES];
     const int most = s->parts.without & FTK_DASH_CHAIN ? 1 : CHOICES;
-    const int n_best = ftk_top_k(logits, n, most, best);
-    float sum = 0;
-    for (int i = 0; i < n; i++) sum += expf(logits[i] - logits[best[0]]);
-    if (!(sum > 0)) return -1;
-    int first = -1;
-    for (int i = 0; i < n_best; i++) {
-        const int bin = bin_of(expf(logits[best[i]] - logits[best[0]]) / sum);
-        const int at = suggest(s, node, best[i], STACK, i * BINS + bin);
-        if (i == 0) first = at;
-    }
-    return first;
-}
-
-/* What a row at this node may add, in tokens. */
-static float promise(const dash *s, int node)
-{
-    float there = 0;
-    for (int i = node + 1; i < s->n; i++)
-        if (s->all[i].parent == node && s->all[i].worth > there) there = s->all[i].worth;
-    return s->all[node].worth - there;
+    const int n = ftk_likely_prob(logits, s->target->n_vocab, most, best, p);
+    const int depth = s->guesses.all[node].depth + 1;
+    for (int i = 0; i < n; i++)
+        ftk_guesses_add(&s->guesses, node, best[i], STACK, stack_rate(depth, i, p[i]));
+    return n > 0 ? ftk_guesses_child(&s->guesses, node, best[0]) : -1;
 }
 
 /* A row costs its own time, and what it says has to be verified. */
 static bool pays(const dash *s, int node)
 {
-    if (s->parts.without & FTK_DASH_ALWAYS) return s->all[node].worth > always_worth;
+    if (s->parts.without & FTK_DASH_ALWAYS) return s->guesses.all[node].worth > always_worth;
     const float more = wider(s, s->n_rows + 2) - wider(s, s->n_rows + 1);
-    return s->known.balance > 0 && promise(s, node) > s->known.row + more;
+    return s->known.balance > 0 && ftk_guesses_open(&s->guesses, node) > s->known.row + more;
 }
 
 /* The row of a node at the end of the chain; false: there is no room. */
@@ -370,7 +299,7 @@ static bool run_node(dash *s, int node, const float **logits)
     const size_t each = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
     s->route.states = s->states + (size_t)s->n_rows * each;
     const double start = ftk_now();
-    *logits = run_row(s, s->n_rows, s->all[node].token);
+    *logits = run_row(s, s->n_rows, s->guesses.all[node].token);
     if (!*logits) return false;
     const float steps = (float)((ftk_now() - start) / s->target->seconds(s->target->ctx, 0, 1));
     const float cost = steps < most_cost ? steps : most_cost;
@@ -380,46 +309,17 @@ static bool run_node(dash *s, int node, const float **logits)
     return true;
 }
 
-/* Runs the reduced stack along its own first choices. */
-static void run_chain(dash *s, int budget)
+/* Runs the reduced stack along its own first choices; where the chain of them ends. */
+static int run_chain(dash *s, int budget)
 {
     const float *logits;
-    for (int at = 0; s->n_rows < ROWS && s->n_rows < budget && pays(s, at);) {
-        if (!run_node(s, at, &logits) || (at = suggest_choices(s, at, logits)) < 0) return;
-        s->all[at].on_chain = true;
+    int at = 0;
+    while (s->n_rows < ROWS && s->n_rows < budget && pays(s, at)) {
+        const int next = run_node(s, at, &logits) ? suggest_choices(s, at, logits) : -1;
+        if (next < 0) break;
+        at = next;
     }
-}
-
-/* ------------------------------------------------------------------ the tree */
-
-static int add_node(const dash *s, ftk_tree *tree, int parent, int c)
-{
-    const float above = tree->prob[parent], worth = s->all[c].worth;
-    return ftk_tree_add(tree, parent, s->all[c].token, worth < above ? worth : above);
-}
-
-static void push_children(const dash *s, ftk_heap *heap, int parent, int node)
-{
-    for (int i = parent + 1; i < s->n; i++)
-        if (s->all[i].parent == parent && !s->all[i].on_chain)
-            ftk_heap_push(heap, (ftk_candidate){.value = s->all[i].worth,
-                                                .token = s->all[i].token,
-                                                .parent = (int16_t)node,
-                                                .slot = (int16_t)i});
-}
-
-/* The chain, whose rows lie in the slots of the first nodes, then the rest, best first. */
-static void plant(dash *s, int budget, ftk_tree *tree)
-{
-    ftk_heap heap = {.cap = MOST, .items = s->heap};
-    push_children(s, &heap, 0, 0);
-    for (int i = 1, node = 0; i < s->n && tree->n <= budget; i++) {
-        if (!s->all[i].on_chain) continue;
-        node = add_node(s, tree, node, i);
-        push_children(s, &heap, i, node);
-    }
-    for (ftk_candidate c; tree->n <= budget && ftk_heap_pop(&heap, &c);)
-        push_children(s, &heap, c.slot, add_node(s, tree, c.parent, c.slot));
+    return at;
 }
 
 /* ------------------------------------------------------------------ the drafter */
@@ -427,13 +327,13 @@ static void plant(dash *s, int budget, ftk_tree *tree)
 static ftk_err take_memory(dash *s, const ftk_host *h)
 {
     const size_t d = (size_t)s->policy.n_embd, layers = (size_t)s->policy.n_layer;
-    s->all = ftk_alloc(h, MOST, sizeof *s->all);
-    s->heap = ftk_alloc(h, MOST, sizeof *s->heap);
+    if (ftk_guesses_init(&s->guesses, h, MOST, s->known.rates, RATES) != FTK_OK)
+        return FTK_ERR_NOMEM;
     s->actions = ftk_alloc(h, layers, sizeof *s->actions);
     s->ones = ftk_alloc(h, layers * d, sizeof(float));
     s->states = ftk_alloc_raw(h, ROWS * layers * d, sizeof(float));
     s->ready = ftk_alloc_raw(h, FTK_MAX_NODES * d, sizeof(float));
-    if (s->all && s->heap && s->actions && s->ones && s->states && s->ready) return FTK_OK;
+    if (s->actions && s->ones && s->states && s->ready) return FTK_OK;
     return ftk_fail(h, FTK_ERR_NOMEM, "no memory for the states of a draft");
 }
 
@@ -444,7 +344,7 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
     if (env->test) memcpy(&s->parts, env->test, sizeof s->parts);
     read_policy(&s->policy, env->weights, env->target, env->host);
     s->policy.fixed = s->parts.fixed;
-    init_rates(&s->known.rates);
+    init_rates(s->known.rates);
     s->known.balance = balance_first;
     const ftk_err err = take_memory(s, env->host);
     if (err != FTK_OK) return err;
@@ -464,7 +364,8 @@ static void dash_free(void *state, const ftk_host *host)
 {
     dash *const s = state;
     ftk_suffix_free(&s->suffix, host);
-    void *const all[] = {s->all, s->heap, s->actions, s->ones, s->states, s->ready};
+    ftk_guesses_free(&s->guesses, host);
+    void *const all[] = {s->actions, s->ones, s->states, s->ready};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) ftk_release(host, all[i]);
     *s = (dash){0};
 }
@@ -482,14 +383,14 @@ static void dash_propose(void *state, const int32_t *history, size_t n, int budg
 {
     dash *const s = state;
     ftk_suffix_sync(&s->suffix, history, n);
-    s->n = 1;
+    ftk_guesses_begin(&s->guesses, history[n - 1]);
     s->n_rows = 0;
-    s->all[0] = (candidate){.token = history[n - 1], .parent = -1, .worth = 1};
-    if (!(s->parts.without & FTK_DASH_NO_RETRIEVAL)) suggest_match(s, history, n);
-    run_chain(s, budget);
+    if (!(s->parts.without & FTK_DASH_NO_RETRIEVAL))
+        ftk_guesses_add_match(&s->guesses, &s->suffix, history, n, MATCH, MATCH_AT);
+    const int end = run_chain(s, budget);
     if (s->n_rows == 0) s->known.row *= fade; /* it is tried again some time */
     s->asked = n;
-    plant(s, budget, tree);
+    ftk_guesses_plant_path(&s->guesses, end, budget, tree);
 }
 
 static int dash_resume(void *state, const ftk_tree *tree, int *n_ready, float **states)

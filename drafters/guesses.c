@@ -105,28 +105,63 @@ void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)
     }
 }
 
+float ftk_guesses_open(const ftk_guesses *g, int guess)
+{
+    float most = 0;
+    for (int i = g->all[guess].first; i; i = g->all[i].next)
+        if (g->all[i].worth > most) most = g->all[i].worth;
+    return g->all[guess].worth - most;
+}
+
 /* ---- the tree */
 
-static void push_children(const ftk_guesses *g, ftk_heap *heap, int parent, int node)
+/* All but the guess `except`. */
+static void push_children(const ftk_guesses *g, ftk_heap *heap, int parent, int node, int except)
 {
     for (int i = g->all[parent].first; i; i = g->all[i].next)
-        ftk_heap_push(heap, (ftk_candidate){.value = g->all[i].worth,
-                                            .token = g->all[i].token,
-                                            .parent = (int16_t)node,
-                                            .slot = (int16_t)i});
+        if (i != except)
+            ftk_heap_push(heap, (ftk_candidate){.value = g->all[i].worth,
+                                                .token = g->all[i].token,
+                                                .parent = (int16_t)node,
+                                                .slot = (int16_t)i});
+}
+
+static bool has_room(const ftk_tree *tree, int budget)
+{
+    return tree->n <= budget && tree->n < FTK_MAX_NODES;
 }
 
 /* A node that two sources made worth more than its parent's share is no better than its parent. */
-void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree)
+static int add_node(const ftk_guesses *g, ftk_tree *tree, int parent, int guess)
+{
+    const float above = tree->prob[parent], worth = g->all[guess].worth;
+    return ftk_tree_add(tree, parent, g->all[guess].token, worth < above ? worth : above);
+}
+
+/* The guess below `at` on the path to `leaf`; 0: that is `at`. */
+static int towards(const ftk_guesses *g, int at, int leaf)
+{
+    int i = leaf;
+    while (i != at && g->all[i].parent != at) i = g->all[i].parent;
+    return i != at ? i : 0;
+}
+
+void ftk_guesses_plant_path(ftk_guesses *g, int leaf, int budget, ftk_tree *tree)
 {
     ftk_heap heap = {.cap = g->cap, .items = g->heap};
-    push_children(g, &heap, 0, 0);
-    for (ftk_candidate c;
-         tree->n <= budget && tree->n < FTK_MAX_NODES && ftk_heap_pop(&heap, &c);) {
-        const float above = tree->prob[c.parent];
-        const int node = ftk_tree_add(tree, c.parent, c.token, c.value < above ? c.value : above);
-        push_children(g, &heap, c.slot, node);
+    int at = 0, node = 0;
+    for (int next; has_room(tree, budget) && (next = towards(g, at, leaf)) > 0; at = next) {
+        push_children(g, &heap, at, node, next);
+        node = add_node(g, tree, node, next);
     }
+    push_children(g, &heap, at, node, 0);
+    for (ftk_candidate c; has_room(tree, budget) && ftk_heap_pop(&heap, &c);)
+        push_children(g, &heap, c.slot, add_node(g, tree, c.parent, c.slot), 0);
+}
+
+void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree)
+{
+    ftk_guesses_plant_path(g, 0, budget, tree);
 }
 
 /* ---- logits */
@@ -139,14 +174,27 @@ static int8_t bin_of(float p)
     return bin;
 }
 
-int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
+int ftk_likely_prob(const float *logits, int n, int most, int32_t *best, float *prob)
 {
     const int n_best = ftk_top_k(logits, n, most, best);
     const float top = logits[best[0]];
     float sum = 0;
-    for (int i = 0; i < n; i++) sum += ftk_exp_below(logits[i] - top);
-    if (!(sum > 0)) return 0;
-    for (int i = 0; i < n_best; i++) bin[i] = bin_of(ftk_exp_below(logits[best[i]] - top) / sum);
+    int bad = 0;
+    for (int i = 0; i < n; i++) {
+        const float x = logits[i] - top;
+        bad |= !(x <= 0);
+        sum += ftk_exp_below(x);
+    }
+    if (bad) return 0;
+    for (int i = 0; i < n_best; i++) prob[i] = ftk_exp_below(logits[best[i]] - top) / sum;
+    return n_best;
+}
+
+int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
+{
+    float prob[FTK_LIKELY];
+    const int n_best = ftk_likely_prob(logits, n, most, best, prob);
+    for (int i = 0; i < n_best; i++) bin[i] = bin_of(prob[i]);
     return n_best;
 }
 

@@ -178,16 +178,6 @@ static double head_seconds(const s4c *s, int n)
     return s->took[known - 1] * (n + 2) / (known + 2);
 }
 
-/* The probability that a node is right and none of its candidates is. */
-static float open_worth(const s4c *s, int node)
-{
-    const ftk_guess *const all = s->guesses.all;
-    float most = 0;
-    for (int i = all[node].first; i; i = all[i].next)
-        if (all[i].worth > most) most = all[i].worth;
-    return all[node].worth - most;
-}
-
 /* For how many of the chosen nodes, the best first, the head is worth running. Times that keep a head
  * from running are not measured again: they are believed a little less each time. */
 static int worth_running(s4c *s, int head, int n, const int *chosen)
@@ -197,7 +187,7 @@ static int worth_running(s4c *s, int head, int n, const int *chosen)
     double tokens = 0, most = 0;
     int best = 0;
     for (int i = 0; i < n; i++) {
-        tokens += right * open_worth(s, chosen[i]);
+        tokens += right * ftk_guesses_open(&s->guesses, chosen[i]);
         const double gain = tokens * token - head_seconds(s, i + 1);
         if (gain > most) {
             most = gain;

@@ -35,6 +35,7 @@ static float in[D * H], past_in[PAST * H], bias[L * H], out[L * 3 * H], out_bias
     factor[L * D];
 static ftk_weight items[N_ITEMS];
 static float small_logits[V], sure; /* how much the likeliest token stands out */
+static float last_logit;
 static uint32_t salt;
 static int n_run;
 static uint8_t seen[16][L];
@@ -61,6 +62,7 @@ static const float *run_route(void *ctx, int depth, int32_t token, const ftk_rou
     memset(small_logits, 0, sizeof small_logits);
     small_logits[(token + 1) % V] = sure;
     small_logits[(token + 2) % V] = 1;
+    small_logits[V - 1] = last_logit;
     return small_logits;
 }
 
@@ -259,6 +261,26 @@ static void test_tree(void **state)
         assert_int_equal(n_run, 1);
         close_small(s);
     }
+    ftk_gguf_free(file);
+}
+
+/* What is no number is no guess. */
+static void test_not_finite(void **state)
+{
+    (void)state;
+    ftk_gguf *file = keys_only(good);
+    const ftk_weights w = small_weights(file);
+    void *s = open_small(&w, &(ftk_dash_parts){.without = FTK_DASH_ALWAYS});
+    for (int i = 0; i < 3; i++) {
+        last_logit = i == 0 ? NAN : i == 1 ? INFINITY : -INFINITY;
+        sure = 30;
+        ftk_tree t;
+        propose(s, 40, &t);
+        if (i < 2) assert_true(n_run == 1 && t.n == 1);
+        if (i == 2) assert_true(n_run > 1 && t.n > n_run + 1);
+    }
+    last_logit = 0;
+    close_small(s);
     ftk_gguf_free(file);
 }
 
@@ -718,6 +740,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_policy),
         cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_fixed),
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_no_memory),
