@@ -120,7 +120,8 @@ rm -f x.gguf x.gguf.part
 
 # ---- inflate
 
-refused "usage: inflate [options] SMALL.gguf LARGE.gguf; inflate --help tells more" \
+refused "usage: inflate [options] SMALL.gguf LARGE.gguf [SMALL-DRAFTER LARGE-DRAFTER]; inflate --help \
+tells more" \
     inflate --dim 512 "$demo"
 refused "--vocab is unknown: see inflate --help" inflate --vocab 8000 "$demo" x.gguf
 refused "--type is unknown: see inflate --help" inflate --type F16 "$demo" x.gguf
@@ -147,6 +148,15 @@ does "^inflate " inflate --help
 does "one token reads" inflate --dim 512 --layers 3 --heads 8 t.gguf x.gguf
 does "dim 512, layers 3, heads 8 on 2" inflate --dim 512 --layers 3 --heads 8 t.gguf big.gguf
 rm -f x.gguf
+run inflate --dim 512 t.gguf big.gguf t.gguf d.gguf
+check "inflate: no drafter" [ $status = 1 -a ! -e d.gguf -a ! -e d.gguf.part -a \
+    "$(cat err)" = "t.gguf: key foretoken.drafter.layer is missing" ]
+drafter=$(dirname "$demo")/foretoken-demo-firp.drafter.gguf
+if [ -e "$drafter" ]; then
+    does "one token reads" inflate --dim 512 "$demo" big.gguf "$drafter" d.gguf
+    check "inflate: a drafter" [ -s d.gguf ]
+fi
+rm -f big.gguf d.gguf
 
 # ---- bench-rows
 
