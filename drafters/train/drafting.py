@@ -272,7 +272,8 @@ def arguments(description, family):
     a.add_argument("--own", type=int, default=0, metavar="N",
                    help="learn on the model's own greedy answers to N prompts too (0)")
     a.add_argument("--texts", type=float, default=0.05,
-                   help="share of the documents that an epoch has beside the conversations (0.05)")
+                   help="with --data: share of the documents that an epoch has beside the "
+                        "conversations (0.05)")
     a.add_argument("--rest", type=float, default=0.1,
                    help="share of the positions outside answers to learn (0.1)")
     a.add_argument("--batch", type=int, default=512, help="chains per step (512)")
@@ -313,13 +314,13 @@ class Run:
         torch.set_num_threads(args.threads)
         torch.manual_seed(1)
         self.args, self.model = args, load_base(args.model)
+        self.print = fingerprint_for(self.model, args.gguf)
         self.length = min(LENGTH, self.model.c.context)
         self.texts = Corpora(args.data, args.work) if args.text is None else \
             TextFile(args.text, int(args.tokens * 1e6), self.length, args.model, args.foretoken)
         self.texts.check(args.model, self.model)
         self.edges = [self.texts.padding if v is None else v
                       for v in (self.texts.bos, self.texts.padding)]
-        self.print = fingerprint_for(self.model, args.gguf)
         self.stops = torch.tensor(self.texts.ends, device=args.device)
         self.path = Path(f"{args.output}.resume.pt")
 

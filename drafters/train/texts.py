@@ -146,10 +146,10 @@ class TextFile:
     def read(self):
         opened = {".xz": lzma.open, ".gz": gzip.open}.get(Path(self.path).suffix, open)
         try:
-            with opened(self.path, "rt", encoding="utf-8", errors="replace") as f:
-                first = f.readline()
+            with opened(self.path, "rt", encoding="utf-8-sig", errors="replace") as f:
+                first = f.readline(BLOCK)
                 while first and not first.strip():
-                    first = f.readline()
+                    first = f.readline(BLOCK)
                 self.plain = not first.lstrip().startswith('{"')
                 return self.pieces(blocks(first, f)) if self.plain else \
                     self.conversations(blocks(first, f))
