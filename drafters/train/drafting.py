@@ -92,7 +92,7 @@ class LogSumExp(torch.autograd.Function):
 
 
 # ---------------------------------------------------------------------------------------------
-# Texts.
+# Answers, and chains in texts.
 
 
 @torch.no_grad()
@@ -216,10 +216,11 @@ def measure(every, items):
 
 def held_out_texts(run):
     """(what is held out as written, the model's own greedy answers to its prompts), in rows."""
-    cut = lambda texts: [(ids[:run.length], mine[:run.length]) for ids, mine in texts]
+    cut = lambda texts: [(ids[:run.length], mine[:run.length]) for ids, mine in texts
+                         if mine[1:run.length].any()]
     prompts = run.texts.prompts(True, OWN_HELD, np.random.default_rng(8000))
     own = answer(run.base.exact, prompts, OWN_ANSWER, run.stops)
-    return cut(run.texts.written(run.length)), cut((i, m) for i, m in own if m.sum() > 1)
+    return cut(run.texts.written()), cut((i, m) for i, m in own if m.sum() > 1)
 
 
 def report(texts, count, part, ranks):
@@ -291,8 +292,8 @@ def check(args, **ranges):
     """Ends the program with one line where an option is out of range."""
     if (args.data is None) != (args.work is None) or (args.text is None) == (args.data is None):
         die("give --text FILE, or --data and --work for the demo's corpora")
-    ranges |= {"own": (0, 10**6), "tokens": (0.02, 1000), "texts": (0, 1), "rest": (0, 1), "batch": (1, 10**6),
-               "reuse": (0.01, 1000), "threads": (1, 1024), "lr": (1e-6, 1)}
+    ranges |= {"own": (0, 10**6), "tokens": (0.02, 1000), "texts": (0, 1), "rest": (0, 1),
+               "batch": (1, 10**6), "reuse": (0.01, 1000), "threads": (1, 1024), "lr": (1e-6, 1)}
     for name, (low, high) in ranges.items():
         if not low <= getattr(args, name) <= high:
             die(f"--{name} has to be from {low} to {high}")
@@ -353,8 +354,7 @@ class Run:
         print(f"going on at step {self.step}, after {self.spent / 60:.1f} minutes", flush=True)
 
     def save(self):
-        own = self.own and [(torch.from_numpy(i), torch.from_numpy(m))
-                            for i, m in self.own]
+        own = self.own and [(torch.from_numpy(i), torch.from_numpy(m)) for i, m in self.own]
         part = self.path.with_name(self.path.name + ".part")
         torch.save({"made": self.made, "learned": self.learned.state_dict(), "own": own,
                     "muon": self.muon.state_dict(), "step": self.step, "batches": self.batches,
