@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench-drafters: drafters against plain decoding over a file of questions, question by question in
- * turn, so that drift of the machine hits all alike. Prints a Markdown table. With --parts s4c or firp
- * it shows what each part of that family is worth instead: it looks below the public header for that.
+ * bench-drafters: drafters against plain decoding over a file of prompts (prompts.h), prompt by prompt
+ * in turn, so that drift of the machine hits all alike. Prints a Markdown table. With --parts s4c, firp or
+ * dash it shows what each part of that family is worth instead: it looks below the public header for that.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "dashparts.h"
 #include "drafters/firp.h"
 #include "drafters/s4c.h"
 #include "engine/session.h"
-#include "questions.h"
+#include "prompts.h"
 #include "run.h"
 
 typedef struct {
@@ -21,13 +22,15 @@ typedef struct {
     int budget;
     const ftk_drafter_ops *ops; /* with `how`: FTK_S4C_, FTK_FIRP_ */
     unsigned how;
-    double *ratio; /* [n questions] plain seconds / its seconds */
+    dash_variant dash; /* of DASH; its label NULL: whole */
+    double *ratio;     /* [n questions] plain seconds / its seconds */
     double seconds, draft, forward, judge;
     uint64_t emitted, steps, drafted, accepted_at[8];
     size_t same;
 } method;
 
-static bool ignore_end; /* answers go on to the full number of tokens */
+static bool ignore_end;    /* answers go on to the full number of tokens */
+static const char *device; /* NULL: the CPU */
 
 static void answer(method *m, const int32_t *prompt, size_t n_prompt, size_t n, run *r)
 {
@@ -37,9 +40,13 @@ static void answer(method *m, const int32_t *prompt, size_t n_prompt, size_t n, 
     cfg.shape = m->shape;
     cfg.budget = m->budget;
     cfg.ignore_end = ignore_end;
+    static uint8_t actions[FTK_MAX_LAYERS];
+    ftk_dash_parts dash = dash_parts_make(&m->dash, m->engine->model->hp.n_layer, actions);
     ftk_session *s;
-    const ftk_err err = m->ops ? ftk_session_open_with(&s, m->engine, &cfg, m->ops, &m->how)
-                               : ftk_session_open(&s, m->engine, &cfg);
+    const ftk_err err =
+        m->ops          ? ftk_session_open_with(&s, m->engine, &cfg, m->ops, &m->how)
+        : m->dash.label ? ftk_session_open_with(&s, m->engine, &cfg, &ftk_drafter_dash, &dash)
+                        : ftk_session_open(&s, m->engine, &cfg);
     if (err != FTK_OK || run_answer(s, prompt, n_prompt, n, r) != FTK_OK) exit(1);
     ftk_session_free(s);
 }
@@ -93,6 +100,7 @@ static const method drafters[] = {
     {.label = "recycle", .drafter = "recycle", .budget = -1},
     {.label = "s4c", .drafter = "s4c", .budget = -1},
     {.label = "firp", .drafter = "firp", .budget = -1},
+    {.label = "dash", .drafter = "dash", .budget = -1},
     {.label = "auto", .drafter = "auto", .budget = -1},
     {.label = "jacobi, paper's 69 rows",
      .drafter = "jacobi",
@@ -138,111 +146,153 @@ static const method firp_parts[] = {
     {.label = "lookup", .drafter = "lookup", .budget = -1},
 };
 
+#define DASH(what, how, less)                                                                      \
+    {.label = what,                                                                                \
+     .drafter = "dash",                                                                            \
+     .budget = 6,                                                                                  \
+     .dash = {what, how, FTK_DASH_ALWAYS | FTK_DASH_NO_RETRIEVAL | (less)}}
+
+/* Those that are called alone have 6 nodes drafted at every step, whether that pays or not. */
+static const method dash_parts[] = {
+    {.label = "none", .drafter = "none", .budget = -1},
+    {.label = "none, again", .drafter = "none", .budget = -1},
+    {.label = "lookup", .drafter = "lookup", .budget = -1},
+    {.label = "dash", .drafter = "dash", .budget = -1},
+    {.label = "dash, no retrieval",
+     .drafter = "dash",
+     .budget = -1,
+     .dash = {"", DASH_POLICY, FTK_DASH_NO_RETRIEVAL}},
+    DASH("policy alone", DASH_POLICY, 0),
+    DASH("policy alone, asked in time", DASH_POLICY, FTK_DASH_IN_TIME),
+    DASH("policy alone, no compensation", DASH_POLICY, FTK_DASH_NO_SCALE),
+    DASH("policy alone, all rows from the first layer", DASH_POLICY, FTK_DASH_NO_RESUME),
+    DASH("policy alone, a chain", DASH_POLICY, FTK_DASH_CHAIN),
+    DASH("every 4th layer skipped, alone", DASH_EVERY_4TH, 0),
+    DASH("every 3rd layer skipped, alone", DASH_EVERY_3RD, 0),
+    DASH("every 3rd, no compensation, alone", DASH_EVERY_3RD, FTK_DASH_NO_SCALE),
+    DASH("every 2nd layer skipped, alone", DASH_EVERY_2ND, 0),
+    DASH("all layers in few bits, alone", DASH_ALL_PARTIAL, 0),
+    DASH("the whole model, alone", DASH_ALL_FULL, 0),
+};
+
 typedef struct {
+    const char *parts; /* as given on the command line */
     const method *methods;
     int n;
 } table;
 
-/* Of --parts: none, s4c, firp. */
 static const table tables[] = {
-    {drafters, sizeof drafters / sizeof *drafters},
-    {s4c_parts, sizeof s4c_parts / sizeof *s4c_parts},
-    {firp_parts, sizeof firp_parts / sizeof *firp_parts},
+    {"none", drafters, sizeof drafters / sizeof *drafters},
+    {"s4c", s4c_parts, sizeof s4c_parts / sizeof *s4c_parts},
+    {"firp", firp_parts, sizeof firp_parts / sizeof *firp_parts},
+    {"dash", dash_parts, sizeof dash_parts / sizeof *dash_parts},
 };
 
-enum { MOST = 16 };
+enum { MOST = 16, TABLES = sizeof tables / sizeof *tables };
 
 /* Those whose drafter this model has. */
 static int open_methods(method *out, const table *from, const ftk_model *m, int threads,
-                        const char *path, size_t n_questions)
+                        const char *path, size_t n_prompts)
 {
     int kept = 0;
     for (int i = 0; i < from->n; i++) {
         method *const one = &out[kept];
         *one = from->methods[i];
-        one->engine = run_engine(m, threads, path);
+        one->engine = run_engine(m, threads, device, path);
         if (!ftk_engine_has_drafter(one->engine, one->drafter)) {
             ftk_engine_free(one->engine);
             continue;
         }
-        one->ratio = calloc(n_questions, sizeof(double));
+        one->ratio = calloc(n_prompts, sizeof(double));
         kept++;
     }
     return kept;
 }
 
-static void bench_model(const char *path, const questions *q, size_t n, int threads,
-                        const table *what)
+typedef struct {
+    const char *file;
+    size_t limit, n; /* prompts, tokens of an answer */
+    int threads;
+    const table *what;
+} options;
+
+enum { MAX_PROMPT = 1536 };
+
+static void bench_model(const char *path, const options *o)
 {
     ftk_model *m = run_model(path);
+    prompts p;
+    prompts_read(&p, o->file, o->limit, MAX_PROMPT, m);
     ftk_model_info info;
     ftk_model_get_info(m, &info);
     method methods[MOST];
-    const int n_methods = open_methods(methods, what, m, threads, path, q->n);
-    for (size_t i = 0; i < q->n; i++) {
-        static int32_t prompt[1536];
+    const int n_methods = open_methods(methods, o->what, m, o->threads, path, p.n);
+    for (size_t i = 0; i < p.n; i++) {
         static run r[MOST];
-        const size_t n_prompt = run_prompt(m, q->at[i].turns[0], prompt, 1536);
         int order[MOST];
         shuffle(order, n_methods);
         for (int j = 0; j < n_methods; j++) {
             const int k = order[j];
-            answer(&methods[k], prompt, n_prompt, n, &r[k]);
+            answer(&methods[k], p.at[i].tokens, p.at[i].n, o->n, &r[k]);
         }
         for (int k = 0; k < n_methods; k++) count(&methods[k], &r[k], &r[0], i);
     }
-    printf("\n%s (%s), kernels %s, %d threads, %zu questions, at most %zu tokens%s, temperature 0; "
-           "%.0f tokens an answer\n\n",
-           info.name, strrchr(path, '/') ? strrchr(path, '/') + 1 : path, info.kernels,
-           ftk_engine_threads(methods[0].engine), q->n, n, ignore_end ? ", end tokens ignored" : "",
-           (double)methods[0].emitted / (double)q->n);
+    printf("\n%s (%s), on %s, kernels %s, %d threads, %zu questions, at most %zu tokens%s, "
+           "temperature 0; %.0f tokens an answer\n\n",
+           info.name, strrchr(path, '/') ? strrchr(path, '/') + 1 : path,
+           ftk_engine_device(methods[0].engine), info.kernels,
+           ftk_engine_threads(methods[0].engine), p.n, o->n,
+           ignore_end ? ", end tokens ignored" : "", (double)methods[0].emitted / (double)p.n);
     printf(
         "| drafter | tokens/step | tokens/s | speed-up, total time | speed-up a question, median "
         "(quartiles) | drafted/step | drafting, of the time | equal "
         "to none | accepted at depth "
         "1..6 |\n|---|---|---|---|---|---|---|---|---|\n");
     for (int i = 0; i < n_methods; i++) {
-        print(&methods[i], &methods[0], q->n);
+        print(&methods[i], &methods[0], p.n);
         free(methods[i].ratio);
         ftk_engine_free(methods[i].engine);
     }
     fflush(stdout);
+    prompts_free(&p);
     ftk_model_free(m);
+}
+
+static const table *find_table(const char *parts)
+{
+    for (int i = 1; i < TABLES; i++)
+        if (strcmp(tables[i].parts, parts) == 0) return &tables[i];
+    run_die("--parts %s is unknown: there are s4c, firp and dash", parts);
+    return NULL;
 }
 
 int main(int argc, char **argv)
 {
-    const char *file = NULL;
-    size_t limit = 0, n = 256;
-    int threads = 0, i = 1;
-    const table *what = &tables[0];
+    options o = {.n = 256, .what = &tables[0]};
+    int i = 1;
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
         if (strcmp(argv[i], "--questions") == 0)
-            file = argv[i + 1];
+            o.file = argv[i + 1];
         else if (strcmp(argv[i], "--limit") == 0)
-            limit = strtoul(argv[i + 1], NULL, 10);
+            o.limit = strtoul(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--tokens") == 0)
-            n = strtoul(argv[i + 1], NULL, 10);
+            o.n = strtoul(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--ends") == 0)
             ignore_end = strcmp(argv[i + 1], "ignore") == 0;
         else if (strcmp(argv[i], "--threads") == 0)
-            threads = atoi(argv[i + 1]);
-        else if (strcmp(argv[i], "--parts") == 0 && strcmp(argv[i + 1], "s4c") == 0)
-            what = &tables[1];
-        else if (strcmp(argv[i], "--parts") == 0 && strcmp(argv[i + 1], "firp") == 0)
-            what = &tables[2];
+            o.threads = atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--device") == 0)
+            device = argv[i + 1];
+        else if (strcmp(argv[i], "--parts") == 0)
+            o.what = find_table(argv[i + 1]);
         else
-            run_die(
-                "%s %s is unknown: there are --questions, --limit, --tokens, --ends, --threads and "
-                "--parts s4c|firp",
-                argv[i], argv[i + 1]);
+            run_die("%s is unknown: there are --questions, --limit, --tokens, --ends, --threads, "
+                    "--device and --parts",
+                    argv[i]);
     }
-    if (i >= argc || !file || n < 1 || n > RUN_MAX)
+    if (i >= argc || !o.file || o.n < 1 || o.n > RUN_MAX)
         run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
-                "[--ends keep|ignore] [--parts s4c|firp] MODEL...");
-    questions q;
-    if (questions_read(&q, file, limit) != 0) return 1;
-    for (; i < argc; i++) bench_model(argv[i], &q, n, threads, what);
-    questions_free(&q);
+                "[--ends keep|ignore] [--device NAME] [--parts s4c|firp|dash] MODEL...");
+    for (; i < argc; i++) bench_model(argv[i], &o);
     return 0;
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * bench-exact: for every model file given, every drafter (always-right and always-wrong among
- * them), 1 and 2 threads, greedy and seeded sampling: are the tokens those of plain decoding? The
- * other lossless verifiers promise that for greedy decoding alone.
+ * them), 1 and 2 threads (or once, on a device), greedy and seeded sampling: are the tokens those of
+ * plain decoding? The other lossless verifiers promise that for greedy decoding alone.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/session.h"
-#include "questions.h"
+#include "prompts.h"
 #include "run.h"
 #include "tests/test_drafters_ops.h"
 
@@ -38,6 +38,8 @@ static const method methods[] = {
     {"firp", NULL, FTK_TREE_FITTED, -1, NULL},
     {"firp", NULL, FTK_TREE_FITTED, 24, NULL},
     {"firp", NULL, FTK_TREE_FITTED, 24, "traversal"},
+    {"dash", NULL, FTK_TREE_FITTED, -1, NULL},
+    {"dash", NULL, FTK_TREE_FITTED, 12, NULL},
     {NULL, &ftk_drafter_right, FTK_TREE_FITTED, 15, NULL},
     {NULL, &ftk_drafter_wrong, FTK_TREE_FITTED, 16, NULL},
     {"jacobi", NULL, FTK_TREE_FITTED, 40, "reject"},
@@ -76,7 +78,7 @@ typedef struct {
     uint64_t emitted, steps;
 } tally;
 
-/* One prompt, one setting: plain decoding on one thread is the reference for all. */
+/* One prompt, one setting: plain decoding on the first engine is the reference for all. */
 static void compare(ftk_engine *const engines[2], float temperature, uint64_t seed,
                     const int32_t *prompt, size_t n_prompt, size_t n, tally t[2][N_METHODS])
 {
@@ -88,7 +90,7 @@ static void compare(ftk_engine *const engines[2], float temperature, uint64_t se
     memcpy(whole, prompt, n_prompt * sizeof *whole);
     memcpy(whole + n_prompt, reference.tokens, reference.n * sizeof *whole);
     ftk_test_reference truth = {whole, n_prompt + reference.n};
-    for (int e = 0; e < 2; e++)
+    for (int e = 0; e < 2 && engines[e]; e++)
         for (int i = 0; i < N_METHODS; i++) {
             if (methods[i].verifier && temperature > 0) continue;
             if (methods[i].name && !ftk_engine_has_drafter(engines[e], methods[i].name)) continue;
@@ -113,37 +115,47 @@ static const char *label(const method *m, char *buf, size_t n)
     return buf;
 }
 
+static const char *device; /* NULL: the CPU */
 static const char
     *beside; /* whose folder trained drafters are taken from; NULL: each model's own */
 
-static size_t check_model(const char *path, const questions *q, size_t n, size_t *passed)
+static void print(const char *path, float temperature, int threads, const char *name,
+                  const tally *t, size_t n)
+{
+    const char *slash = strrchr(path, '/');
+    printf("%s temperature %.1f threads %d %-16s %zu of %zu equal, %.2f tokens/step\n",
+           slash ? slash + 1 : path, temperature, threads, name, t->same, n,
+           (double)t->emitted / (double)t->steps);
+}
+
+static size_t check_model(const char *path, const char *file, size_t limit, size_t n,
+                          size_t *passed)
 {
     ftk_model *m = run_model(path);
     const char *from = beside ? beside : path;
-    ftk_engine *const engines[2] = {run_engine(m, 1, from), run_engine(m, 2, from)};
+    ftk_engine *const engines[2] = {run_engine(m, 1, device, from),
+                                    device ? NULL : run_engine(m, 2, NULL, from)};
     size_t failed = 0;
+    prompts p;
+    prompts_read(&p, file, limit, MAX_PROMPT - n, m);
     for (int setting = 0; setting < 2; setting++) {
         const float temperature = setting ? 0.8f : 0;
         static tally t[2][N_METHODS];
         memset(t, 0, sizeof t);
-        for (size_t i = 0; i < q->n; i++) {
-            int32_t prompt[MAX_PROMPT];
-            const size_t n_prompt = run_prompt(m, q->at[i].turns[0], prompt, MAX_PROMPT - n);
-            compare(engines, temperature, 1000 + i, prompt, n_prompt, n, t);
-        }
+        for (size_t i = 0; i < p.n; i++)
+            compare(engines, temperature, 1000 + i, p.at[i].tokens, p.at[i].n, n, t);
         for (int e = 0; e < 2; e++)
             for (int i = 0; i < N_METHODS; i++) {
                 char name[64];
                 if (t[e][i].steps == 0) continue;
-                printf("%s temperature %.1f threads %d %-16s %zu of %zu equal, %.2f tokens/step\n",
-                       strrchr(path, '/') ? strrchr(path, '/') + 1 : path, temperature, e + 1,
-                       label(&methods[i], name, sizeof name), t[e][i].same, q->n,
-                       (double)t[e][i].emitted / (double)t[e][i].steps);
+                print(path, temperature, e + 1, label(&methods[i], name, sizeof name), &t[e][i],
+                      p.n);
                 *passed += t[e][i].same;
                 failed += t[e][i].differ;
             }
         fflush(stdout);
     }
+    prompts_free(&p);
     ftk_engine_free(engines[1]);
     ftk_engine_free(engines[0]);
     ftk_model_free(m);
@@ -164,16 +176,16 @@ int main(int argc, char **argv)
             n = strtoul(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--beside") == 0)
             beside = argv[i + 1];
+        else if (strcmp(argv[i], "--device") == 0)
+            device = argv[i + 1];
         else
-            run_die("%s is unknown: there are --prompts, --limit, --tokens and --beside", argv[i]);
+            run_die("%s is unknown: there are --prompts, --limit, --tokens, --beside and --device",
+                    argv[i]);
     }
     if (i >= argc || !file || n < 1 || n >= MAX_PROMPT)
-        run_die(
-            "usage: bench-exact --prompts FILE [--limit N] [--tokens N] [--beside MODEL] MODEL...");
-    questions q;
-    if (questions_read(&q, file, limit) != 0) return 1;
-    for (; i < argc; i++) failed += check_model(argv[i], &q, n, &passed);
-    questions_free(&q);
+        run_die("usage: bench-exact --prompts FILE [--limit N] [--tokens N] [--beside MODEL] "
+                "[--device NAME] MODEL...");
+    for (; i < argc; i++) failed += check_model(argv[i], file, limit, n, &passed);
     printf("%zu passed, %zu failed\n", passed, failed);
     return failed != 0;
 }

@@ -5,10 +5,12 @@
  *     bench-gpu [--device N] [--shape NAME] [--type NAME] [--depth N] [--quick]
  *
  * Weights are random and lie in memory alone (tests/memorymodel.h): no file, no library is needed. A
- * time is the median of the wall times of whole passes, from the host's tokens to the host's logits of
- * the last row; `all` is a pass over 64 rows with the logits of all of them. GB/s counts the bytes of
- * weights, and share is that over the speed of a copy on the same device, which counts what it reads
- * and what it writes. Exit: 0 done, 2 usage or failed, 77 no device. */
+ * time is the median of the wall times of whole passes as greedy steps make them, from the host's
+ * tokens to the likeliest tokens of every row on the host; `logits` is a pass over 64 rows that gets
+ * all logits, as one does when tokens are drawn. GB/s counts the bytes of weights, and share is that
+ * over the speed of a copy on the same device, which counts what it reads and what it writes. kept:
+ * how many kinds of passes ran as one call (CUDA graphs). Exit: 0 done, 2 usage or failed, 77 no
+ * device. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,17 +99,21 @@ static double attention_time(const options *o, int heads, int heads_kv, int dim,
                             .page = ftk_cuda_alloc(&q, (size_t)n_pages * sizeof *pages)};
     float *query = ftk_cuda_alloc(&q, n_q * sizeof *query);
     uint64_t(*masks)[2] = ftk_cuda_alloc(&q, (size_t)rows * sizeof *masks);
+    const ftk_cuda_span span = {depth, rows, depth + rows};
+    ftk_cuda_span *spans = ftk_cuda_alloc(&q, sizeof *spans);
     const ftk_cuda_attn a = {.n_rows = rows,
-                             .n_head = heads,
-                             .prefix = depth,
                              .n_slots = depth + rows,
+                             .span = spans,
+                             .n_head = heads,
                              .scale = 0.1f,
                              .q = query,
                              .out = ftk_cuda_alloc(&q, n_q * sizeof *query),
                              .mask = (const uint64_t(*)[2])masks,
                              .partial = ftk_cuda_alloc(&q, partial),
                              .partial_bytes = partial};
-    if (!kv.pool || !kv.page || !query || !masks || !a.out || !a.partial) die("no device memory");
+    if (!kv.pool || !kv.page || !query || !masks || !spans || !a.out || !a.partial)
+        die("no device memory");
+    ftk_cuda_upload(&q, spans, &span, sizeof span);
     ftk_cuda_upload(&q, kv.pool, empty, (size_t)n_pages * 2 * plane);
     ftk_cuda_upload(&q, (void *)kv.page, pages, (size_t)n_pages * sizeof *pages);
     ftk_cuda_upload(&q, query, zeros, n_q * sizeof *query);
@@ -123,8 +129,8 @@ static double attention_time(const options *o, int heads, int heads_kv, int dim,
         if (i >= 0) t[i] = seconds;
     }
     if (!ftk_cuda_wait(&q)) die(ftk_cuda_error_text(&q));
-    void *const device[] = {kv.pool, (void *)kv.page, query, masks, a.out, a.partial};
-    for (int i = 0; i < 6; i++) ftk_cuda_free(&q, device[i]);
+    void *const device[] = {kv.pool, (void *)kv.page, query, masks, spans, a.out, a.partial};
+    for (size_t i = 0; i < sizeof device / sizeof *device; i++) ftk_cuda_free(&q, device[i]);
     ftk_cuda_close(&q);
     free(zeros);
     free(pages);
@@ -164,20 +170,21 @@ typedef struct {
     int32_t token[FTK_MAX_NODES];
 } bench;
 
-/* False when the model does not fit. */
-static bool bench_open(bench *b, const options *o, const ftk_model *m)
+/* False when the model does not fit, or, for wide prefill, cuBLAS is not there. */
+static bool bench_open(bench *b, const options *o, const ftk_model *m, bool wide)
 {
     char name[32], why[400];
-    const int slots = o->depth + FTK_MAX_NODES + SPARE;
+    const int slots = o->depth + (wide ? FTK_WIDE_ROWS : FTK_MAX_NODES) + SPARE;
     snprintf(name, sizeof name, "cuda:%d", o->device);
     const ftk_device_config c = {.name = name,
                                  .max_rows = FTK_MAX_NODES,
                                  .max_slots = slots + FTK_MAX_NODES,
                                  .kv_type = FTK_TYPE_F16,
-                                 .kv_bytes = ftk_kv_pool_bytes(m, slots, FTK_TYPE_F16)};
+                                 .kv_bytes = ftk_kv_pool_bytes(m, slots, FTK_TYPE_F16),
+                                 .wide = wide};
     *b = (bench){0};
     const ftk_err err = ftk_device_open(&b->device, m, &c, why, sizeof why);
-    if (err == FTK_ERR_NOMEM) {
+    if (err == FTK_ERR_NOMEM || (wide && err == FTK_ERR_DEVICE)) {
         printf("%-5s skipped: %s\n", m->hp.arch->name, why);
         return false;
     }
@@ -200,24 +207,27 @@ static void bench_close(bench *b)
     b->device->ops->free(b->device);
 }
 
-static void pass(bench *b, int rows, int first_logits)
+static void pass(bench *b, int rows, int first_logits, unsigned spare)
 {
     if (ftk_kv_reserve(&b->seq, rows) != FTK_OK) die("the KV cache is full");
-    const ftk_pass_seq p = {
-        .kv = &b->seq, .n_rows = rows, .token = b->token, .first_logits = first_logits};
+    const ftk_pass_seq p = {.kv = &b->seq,
+                            .n_rows = rows,
+                            .token = b->token,
+                            .first_logits = first_logits,
+                            .spare = spare | FTK_SPARE_FEATURES};
     ftk_forward_run(&b->f, &p, 1);
     const char *trouble = b->device->ops->trouble(b->device);
     if (trouble) die(trouble);
 }
 
-static double pass_time(const options *o, bench *b, int rows, int first_logits)
+static double pass_time(const options *o, bench *b, int rows, unsigned spare)
 {
     double t[MOST_REPEATS], total = 0;
     int n = 0;
-    for (int i = 0; i < (o->quick ? 0 : 2); i++) pass(b, rows, first_logits);
+    for (int i = 0; i < (o->quick ? 0 : 3); i++) pass(b, rows, 0, spare);
     while (n < (o->quick ? 1 : MOST_REPEATS) && (n < 5 || total < 0.5)) {
         const double start = ftk_now();
-        pass(b, rows, first_logits);
+        pass(b, rows, 0, spare);
         total += t[n++] = ftk_now() - start;
     }
     return median(t, n);
@@ -230,7 +240,7 @@ static void fill_cache(bench *b, int depth)
     for (int i = 0; i < FTK_MAX_NODES; i++) straight[i] = (int16_t)i;
     while (b->seq.len < depth) {
         const int left = depth - b->seq.len, rows = left < FTK_MAX_NODES ? left : FTK_MAX_NODES;
-        pass(b, rows, rows);
+        pass(b, rows, rows, FTK_SPARE_LOGITS);
         ftk_kv_commit(&b->seq, straight, rows);
     }
 }
@@ -241,18 +251,54 @@ static void bench_shape(const options *o, mm_shape shape, ftk_type type, double 
     shape.repeated = true;
     ftk_model *m = mm_open(&shape, "ref");
     bench b;
-    if (bench_open(&b, o, m)) {
+    if (bench_open(&b, o, m, false)) {
         double t[POINTS];
         fill_cache(&b, o->depth);
-        for (int i = 0; i < POINTS; i++) t[i] = pass_time(o, &b, 1 << i, (1 << i) - 1);
+        for (int i = 0; i < POINTS; i++) t[i] = pass_time(o, &b, 1 << i, FTK_SPARE_LOGITS);
         const double all = pass_time(o, &b, 64, 0), bytes = (double)mm_bytes(m);
         printf("%-5s %-5s %6.2f", shape.name, ftk_type_name(type), bytes / 0x1p30);
         for (int i = 0; i < POINTS; i++) printf(" %7.3f", t[i] * 1e3);
-        printf(" %7.3f  %5.2f  %6.0f  %4.0f%%\n", all * 1e3, t[6] / t[0], bytes / t[0] * 1e-9,
-               100 * bytes / t[0] / copy);
+        printf(" %7.3f  %5.2f  %6.0f  %4.0f%%  %4d\n", all * 1e3, t[6] / t[0], bytes / t[0] * 1e-9,
+               100 * bytes / t[0] / copy, b.device->ops->kept(b.device));
         fflush(stdout);
         bench_close(&b);
     }
+    mm_free(m);
+}
+
+/* Rows of a prompt a second, narrowly and through cuBLAS. */
+static void bench_prefill(const options *o, mm_shape shape, ftk_type type)
+{
+    static int32_t tokens[FTK_WIDE_ROWS];
+    shape.attn = shape.ffn = shape.ends = type;
+    shape.repeated = true;
+    ftk_model *m = mm_open(&shape, "ref");
+    bench b;
+    if (!bench_open(&b, o, m, true)) {
+        mm_free(m);
+        return;
+    }
+    double t[2][3];
+    for (int i = -1; i < 2 * (o->quick ? 1 : 3); i++) {
+        const bool wide = i < 0 || i % 2;
+        const int rows = wide ? FTK_WIDE_ROWS : FTK_MAX_NODES;
+        const double start = ftk_now();
+        for (int done = 0; done < FTK_WIDE_ROWS; done += rows) {
+            if (ftk_kv_reserve(&b.seq, rows) != FTK_OK) die("the KV cache is full");
+            const ftk_pass_seq p = {
+                .kv = &b.seq, .n_rows = rows, .token = tokens, .first_logits = rows};
+            ftk_forward_run(&b.f, &p, 1);
+            ftk_kv_truncate(&b.seq, b.seq.len + rows);
+        }
+        if (i >= 0) t[wide][i / 2] = ftk_now() - start;
+        ftk_kv_truncate(&b.seq, 0);
+    }
+    const char *trouble = b.device->ops->trouble(b.device);
+    if (trouble) die(trouble);
+    const int n = o->quick ? 1 : 3;
+    printf("%-5s %-5s  %8.0f  %8.0f\n", shape.name, ftk_type_name(type),
+           FTK_WIDE_ROWS / median(t[0], n), FTK_WIDE_ROWS / median(t[1], n));
+    bench_close(&b);
     mm_free(m);
 }
 
@@ -306,8 +352,8 @@ static void bench_passes(const options *o, double copy)
     static const ftk_type types[] = {FTK_TYPE_F16, FTK_TYPE_Q8_0, FTK_TYPE_Q4_0, FTK_TYPE_Q4_K};
     printf(
         "\npasses at depth %d, ms by rows\n"
-        "shape type     GiB       1       2       4       8      16      32      64     128  64 all"
-        "   64/1    GB/s  share\n",
+        "shape type     GiB       1       2       4       8      16      32      64     128  logits"
+        "   64/1    GB/s  share  kept\n",
         o->depth);
     const int n = o->quick ? 1 : (int)(sizeof shapes / sizeof shapes[0]);
     for (int s = 0; s < n; s++)
@@ -317,6 +363,14 @@ static void bench_passes(const options *o, double copy)
             if (o->type && strcmp(o->type, ftk_type_name(types[t])) != 0) continue;
             bench_shape(o, shape, types[t], copy);
         }
+}
+
+static void bench_prefills(const options *o)
+{
+    enum { SHAPE_7B = 2 };
+    printf("\nprompts, tokens/s at depth 0\nshape type     narrow      wide\n");
+    bench_prefill(o, o->quick ? tiny : shapes[SHAPE_7B], FTK_TYPE_F16);
+    bench_prefill(o, o->quick ? tiny : shapes[SHAPE_7B], FTK_TYPE_Q4_0);
 }
 
 /* ------------------------------------------------------------------ main */
@@ -363,5 +417,6 @@ int main(int argc, char **argv)
     fflush(stdout);
     bench_attention(&o, copy);
     bench_passes(&o, copy);
+    if (!o.shape && !o.type) bench_prefills(&o);
     return 0;
 }

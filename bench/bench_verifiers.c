@@ -227,7 +227,7 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
     ftk_engine *engines[2 * VERIFIERS];
     tally t[2 * VERIFIERS];
     memset(t, 0, sizeof t);
-    for (int i = 0; i < 2 * VERIFIERS; i++) engines[i] = run_engine(m, threads, NULL);
+    for (int i = 0; i < 2 * VERIFIERS; i++) engines[i] = run_engine(m, threads, NULL, NULL);
     for (size_t k = 0; k < q->n * seeds; k++) {
         static int32_t prompt[1536];
         const size_t n_prompt = run_prompt(m, q->at[k % q->n].turns[0], prompt, 1536);

@@ -19,39 +19,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/model.h"
-#include "modelfile.h"
+#include "inflate.h"
 #include "run.h"
-#include "shape.h"
 #include "weights.h"
-
-/* Indices along one side of a matrix: where each of the large one comes from. */
-typedef struct {
-    int n;
-    int *from; /* [n] index in the small one, or NEW, or LIVE */
-} axis;
-
-enum {
-    NEW = -1,  /* always 0 where a matrix reads it */
-    LIVE = -2, /* new, but not 0: no matrix may read it */
-};
-
-enum { STREAM_IN, STREAM_OUT, QUERY, KV, FFN, VOCAB, N_AXES };
-
-typedef struct {
-    const ftk_model *small;
-    shape s;       /* of the large one; heads are of the small one's size */
-    int copies;    /* of the stream */
-    double factor; /* mean of squares, large over small */
-    axis axes[N_AXES];
-    uint64_t noise;
-    bool planning;
-    modelfile m;
-} job;
 
 /* ---- how the small model lies in the large one */
 
-static void make_axis(axis *a, int n)
+void inflate_axis(axis *a, int n)
 {
     a->n = n;
     a->from = malloc((size_t)n * sizeof *a->from);
@@ -59,7 +33,7 @@ static void make_axis(axis *a, int n)
     for (int i = 0; i < n; i++) a->from[i] = NEW;
 }
 
-static void place(axis *a, int at, int from, int n)
+void inflate_place(axis *a, int at, int from, int n)
 {
     for (int i = 0; i < n; i++) a->from[at + i] = from + i;
 }
@@ -68,10 +42,10 @@ static void place(axis *a, int at, int from, int n)
 static void place_stream(job *j)
 {
     const int d = j->small->hp.n_embd;
-    make_axis(&j->axes[STREAM_IN], j->s.dim);
-    make_axis(&j->axes[STREAM_OUT], j->s.dim);
-    place(&j->axes[STREAM_IN], 0, 0, d);
-    for (int i = 0; i < j->copies; i++) place(&j->axes[STREAM_OUT], i * d, 0, d);
+    inflate_axis(&j->axes[STREAM_IN], j->s.dim);
+    inflate_axis(&j->axes[STREAM_OUT], j->s.dim);
+    inflate_place(&j->axes[STREAM_IN], 0, 0, d);
+    for (int i = 0; i < j->copies; i++) inflate_place(&j->axes[STREAM_OUT], i * d, 0, d);
 }
 
 /* Every query head keeps its own keys and values. Where a KV head serves fewer query heads than in
@@ -86,20 +60,19 @@ static void place_heads(job *j)
         run_die("%d heads on %d kv heads cannot hold the small model's %d on %d: it needs %d kv "
                 "heads",
                 j->s.heads, j->s.heads_kv, hp->n_head, hp->n_head_kv, hp->n_head_kv * repeat);
-    make_axis(&j->axes[QUERY], j->s.heads * hd);
-    make_axis(&j->axes[KV], j->s.heads_kv * hd);
+    inflate_axis(&j->axes[QUERY], j->s.heads * hd);
+    inflate_axis(&j->axes[KV], j->s.heads_kv * hd);
     for (int h = 0; h < hp->n_head_kv * repeat; h++)
-        place(&j->axes[KV], h * hd, h / repeat * hd, hd);
+        inflate_place(&j->axes[KV], h * hd, h / repeat * hd, hd);
     for (int i = 0; i < hp->n_head_kv * repeat * group * hd; i++) j->axes[QUERY].from[i] = LIVE;
     for (int h = 0; h < hp->n_head; h++) {
         const int kv = h / old_group, i = h % old_group;
-        place(&j->axes[QUERY], ((kv * repeat + i / group) * group + i % group) * hd, h * hd, hd);
+        inflate_place(&j->axes[QUERY], ((kv * repeat + i / group) * group + i % group) * hd, h * hd,
+                      hd);
     }
 }
 
-/* The layer of the small model that layer i of the large one is, or -1; spread evenly. *near is
- * the last that came before. */
-static int small_layer(const job *j, int i, int *near)
+int inflate_small_layer(const job *j, int i, int *near)
 {
     const int n = j->small->hp.n_layer;
     const int before = (int)((int64_t)i * n / j->s.layers);
@@ -109,17 +82,6 @@ static int small_layer(const job *j, int i, int *near)
 }
 
 /* ---- tensors */
-
-/* What the weights are that are not the small model's. AT_NEW: noise for new inputs, which are 0,
- * and zeros for all others. */
-typedef enum { ZEROS, NOISE, AT_NEW } fill;
-
-typedef struct {
-    const char *name;
-    int in, out; /* axes */
-    fill beside; /* of an old output, for new inputs: ZEROS or NOISE */
-    fill below;  /* of a new output */
-} matrix;
 
 /* New query heads look somewhere, and find values of 0. A new feed-forward unit is silu(0) * up. */
 static const matrix layer_parts[] = {
@@ -173,9 +135,8 @@ static void check_blocks(const job *j, const char *name, const matrix *p, ftk_ty
                     name, block, ftk_type_name(type));
 }
 
-/* A matrix of the large model, from one of the small one or, for a new layer, of its type. */
-static void put_matrix(job *j, const char *name, const matrix *p, const ftk_tensor_info *old,
-                       bool is_new)
+void inflate_matrix(job *j, const char *name, const matrix *p, const ftk_tensor_info *old,
+                    bool is_new)
 {
     const axis *in = &j->axes[p->in], *out = &j->axes[p->out];
     const ftk_type type = (ftk_type)old->type;
@@ -233,7 +194,7 @@ static ftk_tensor_info find(const job *j, const char *name)
 static void put_layer(job *j, int i)
 {
     int near;
-    const bool is_new = small_layer(j, i, &near) < 0;
+    const bool is_new = inflate_small_layer(j, i, &near) < 0;
     const ftk_layer *old = &j->small->layers[near];
     char name[64], old_name[64];
     snprintf(name, sizeof name, "blk.%d.attn_norm.weight", i);
@@ -244,7 +205,7 @@ static void put_layer(job *j, int i)
         snprintf(old_name, sizeof old_name, "blk.%d.%s.weight", near, layer_parts[p].name);
         snprintf(name, sizeof name, "blk.%d.%s.weight", i, layer_parts[p].name);
         const ftk_tensor_info info = find(j, old_name);
-        put_matrix(j, name, &layer_parts[p], &info, is_new);
+        inflate_matrix(j, name, &layer_parts[p], &info, is_new);
     }
 }
 
@@ -264,11 +225,11 @@ static void put_tensors(job *j, bool planning)
     j->planning = planning;
     j->noise = 1;
     ftk_tensor_info info = find(j, embeddings.name);
-    put_matrix(j, embeddings.name, &embeddings, &info, false);
+    inflate_matrix(j, embeddings.name, &embeddings, &info, false);
     for (int i = 0; i < j->s.layers; i++) put_layer(j, i);
     put_norm(j, "output_norm.weight", j->small->output_norm, false);
     if (ftk_gguf_find_tensor(j->small->file, output.name, &info))
-        put_matrix(j, output.name, &output, &info, false);
+        inflate_matrix(j, output.name, &output, &info, false);
     if (ftk_gguf_find_tensor(j->small->file, "rope_freqs.weight", &info)) put_rope(j, &info);
 }
 
@@ -387,80 +348,15 @@ static void check_known(const ftk_model *small)
     }
 }
 
-/* ---- a drafter's file */
-
-/* Maps from states to states, as FIRP's are. What they read was not normed: copies are not 0 there. */
-static const matrix map = {"", STREAM_IN, STREAM_OUT, ZEROS, ZEROS};
-
-/* The large model's layer behind which the state is the one behind the small one's layer. */
-static int large_layer(const job *j, int small)
-{
-    const int n = j->small->hp.n_layer;
-    return (int)(((int64_t)small * j->s.layers + n - 1) / n);
-}
-
-static void put_map(job *j, const char *path, const ftk_tensor_info *t)
-{
-    char name[96];
-    snprintf(name, sizeof name, "%.*s", (int)t->name.n, t->name.p);
-    const uint64_t d = (uint64_t)j->small->hp.n_embd;
-    if (t->n_dims != 2 || t->dims[0] != d || t->dims[1] != d)
-        run_die("%s: tensor %s is no map from states to states, as family firp has them", path,
-                name);
-    put_matrix(j, name, &map, t, false);
-}
-
-static uint32_t number(const ftk_gguf *g, const char *path, const char *key)
-{
-    ftk_gguf_value v;
-    if (!ftk_gguf_find(g, key, &v) || v.type != FTK_GGUF_U32)
-        run_die("%s: key %s is missing", path, key);
-    return (uint32_t)v.u;
-}
-
-static const char *const drafter_keys[] = {"foretoken.drafter.layer", "foretoken.drafter.offsets"};
-
-/* The drafter of the small model, family firp, for the large one that was just written. */
-static void put_drafter(job *j, const char *from, const char *large, const char *to)
-{
-    ftk_gguf *g;
-    ftk_model_config cfg;
-    ftk_model_config_init(&cfg);
-    cfg.host.log = run_log;
-    if (ftk_gguf_open(&g, from, &cfg.host) != FTK_OK) exit(1);
-    ftk_model *m;
-    if (ftk_model_load(&m, large, &cfg) != FTK_OK) exit(1);
-    ftk_model_info info;
-    ftk_model_get_info(m, &info);
-    modelfile_init(&j->m);
-    gw *const w = &j->m.head;
-    gw_str(w, "general.architecture", "foretoken-drafter");
-    gw_str(w, "foretoken.drafter.family", "firp");
-    gw_str(w, "foretoken.drafter.base", info.fingerprint);
-    gw_u32(w, drafter_keys[0], (uint32_t)large_layer(j, (int)number(g, from, drafter_keys[0])));
-    gw_u32(w, drafter_keys[1], number(g, from, drafter_keys[1]));
-    for (int pass = 0; pass < 2; pass++) {
-        j->planning = pass == 0;
-        for (size_t i = 0; i < ftk_gguf_n_tensors(g); i++) {
-            ftk_tensor_info t;
-            ftk_gguf_tensor(g, i, &t);
-            put_map(j, from, &t);
-        }
-        if (pass == 0) modelfile_begin(&j->m, to);
-    }
-    modelfile_end(&j->m);
-    ftk_model_free(m);
-    ftk_gguf_free(g);
-}
-
 /* ---- the command line */
 
 static void help(void)
 {
     printf(
-        "inflate [options] SMALL.gguf LARGE.gguf: the small model's text at a large one's cost\n"
-        "inflate [options] SMALL.gguf LARGE.gguf SMALL-firp.drafter.gguf LARGE-firp.drafter.gguf:\n"
-        "the same, and with it a drafter of family firp\n"
+        "inflate [options] SMALL.gguf LARGE.gguf [SMALL.drafter.gguf LARGE.drafter.gguf]...\n"
+        "\n"
+        "The small model's text at a large one's cost; and what its trained drafters, s4c and\n"
+        "firp, draft, at the cost of drafters of the large one.\n"
         "\n"
         "  --shape NAME    the bytes one token reads are about those of this shape; as the\n"
         "                  vocabulary and so the output matrix stay small, the feed-forward\n"
@@ -468,20 +364,26 @@ static void help(void)
         "  --dim N --layers N --heads N --kv-heads N --ffn N\n"
         "                  numbers of one's own; otherwise those of the small model. Heads keep\n"
         "                  the small model's size\n\n"
-        "Vocabulary and weight types stay those of the small model; tests/requantize changes\n"
+        "Vocabulary and weight types stay those of the small files; tests/requantize changes\n"
         "types before. Where dim is a whole multiple of the small model's the results are the\n"
-        "same to the bit, otherwise up to rounding.\n\n");
+        "same to the bit, otherwise up to rounding. Drafts are the same up to rounding.\n\n");
     shape_print_names(stdout);
 }
 
-static ftk_model *load_small(const char *path)
+ftk_model *inflate_load(const char *path)
 {
     ftk_model_config cfg;
     ftk_model_config_init(&cfg);
     cfg.host.log = run_log;
-    cfg.kernels = "ref"; /* weights as they stand in the file */
+    cfg.kernels = "ref";
     ftk_model *m;
     if (ftk_model_load(&m, path, &cfg) != FTK_OK) exit(1);
+    return m;
+}
+
+static ftk_model *load_small(const char *path)
+{
+    ftk_model *m = inflate_load(path);
     ftk_gguf_value v;
     if (!ftk_gguf_find(m->file, "general.architecture", &v) || v.s.n != strlen("llama") ||
         memcmp(v.s.p, "llama", v.s.n) != 0)
@@ -508,9 +410,12 @@ int main(int argc, char **argv)
             numbers.head_dim)
             run_die("%s is unknown: see inflate --help", argv[i]);
     }
-    if (i + 2 != argc && i + 4 != argc)
-        run_die("usage: inflate [options] SMALL.gguf LARGE.gguf [SMALL-DRAFTER LARGE-DRAFTER]; "
-                "inflate --help tells more");
+    if (argc - i < 2)
+        run_die("usage: inflate [options] SMALL.gguf LARGE.gguf [SMALL.drafter.gguf "
+                "LARGE.drafter.gguf]...; inflate --help tells more");
+    if ((argc - i) % 2 != 0) run_die("%s: give the name of its large copy too", argv[argc - 1]);
+    const int n_drafters = (argc - i) / 2 - 1;
+    char *const *const drafters = argv + i + 2;
 
     const ftk_model *small = load_small(argv[i]);
     const ftk_hparams *hp = &small->hp;
@@ -527,11 +432,12 @@ int main(int argc, char **argv)
     choose_copies(&j);
     place_stream(&j);
     place_heads(&j);
-    make_axis(&j.axes[FFN], j.s.ffn);
-    place(&j.axes[FFN], 0, 0, hp->n_ff);
-    make_axis(&j.axes[VOCAB], hp->n_vocab);
-    place(&j.axes[VOCAB], 0, 0, hp->n_vocab);
+    inflate_axis(&j.axes[FFN], j.s.ffn);
+    inflate_place(&j.axes[FFN], 0, 0, hp->n_ff);
+    inflate_axis(&j.axes[VOCAB], hp->n_vocab);
+    inflate_place(&j.axes[VOCAB], 0, 0, hp->n_vocab);
 
+    inflate_check_drafters(&j, n_drafters, drafters);
     modelfile_init(&j.m);
     put_keys(&j);
     put_tensors(&j, true);
@@ -548,7 +454,7 @@ int main(int argc, char **argv)
     printf("\n%s\n", j.s.dim % hp->n_embd == 0 ? "results are those of the small model to the bit"
                                                : "results are those of the small model up to "
                                                  "rounding: dim is no multiple of the small one's");
-    if (i + 4 == argc) put_drafter(&j, argv[i + 2], argv[i + 1], argv[i + 3]);
+    inflate_write_drafters(&j, argv[i + 1], n_drafters, drafters);
     for (int a = 0; a < N_AXES; a++) free(j.axes[a].from);
     ftk_model_free((ftk_model *)small);
     return 0;

@@ -58,11 +58,12 @@ ftk_model *run_model(const char *path)
     return m;
 }
 
-ftk_engine *run_engine(const ftk_model *m, int threads, const char *path)
+ftk_engine *run_engine(const ftk_model *m, int threads, const char *device, const char *path)
 {
     ftk_engine_config cfg;
     ftk_engine_config_init(&cfg);
     cfg.threads = threads;
+    cfg.device = device;
     ftk_engine *e;
     int found;
     if (ftk_engine_open(&e, m, &cfg) != FTK_OK) exit(1);

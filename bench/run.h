@@ -30,7 +30,7 @@ long long run_number(const char *option, const char *text, long long lowest, lon
 void run_cpu_name(char *out, size_t n);
 /* Opens or exits. threads 0: all cores. */
 ftk_model *run_model(const char *path);
-/* With the trained drafters beside the model's file, if a path is given. */
-ftk_engine *run_engine(const ftk_model *m, int threads, const char *path);
+/* With the trained drafters beside the model's file, if a path is given. device NULL: the CPU. */
+ftk_engine *run_engine(const ftk_model *m, int threads, const char *device, const char *path);
 
 #endif

@@ -18,7 +18,7 @@ static void help(void)
 {
     printf("specbench -m MODEL --questions FILE --out DIR [options]: Spec-Bench's protocol\n"
            "specbench --report DIR: sums up what is there, without a model\n\n"
-           "  --drafters LIST   names with commas between them (default none,jacobi,lookup,auto);\n"
+           "  --drafters LIST   names with commas between them (default none,jacobi,lookup,recycle,auto);\n"
            "                    none, the baseline, is always measured\n"
            "  --verifiers LIST  each with each drafter but none (default exact)\n"
            "  --max-new N       tokens of an answer at most (default 1024)\n"
@@ -27,6 +27,7 @@ static void help(void)
            "  --temp X          temperature (default 0: the likeliest token)\n"
            "  --seed N          of the random numbers above that (default 0)\n"
            "  -t N              threads (default: all cores)\n"
+           "  --device NAME     who runs the passes: cpu (default), cuda, cuda:N or auto\n"
            "  --ctx N           context in tokens (default: the model's, at most 4096)\n"
            "  --template NAME   chat template (default: the model's own)\n"
            "  --warmup N        answers of each method before it counts (default 3)\n"
@@ -59,6 +60,7 @@ static void take_option(spec_options *o, const char *option, const char *value)
         {"--drafters", &o->drafters, NULL, 0, 0},
         {"--verifiers", &o->verifiers, NULL, 0, 0},
         {"--template", &o->tmpl, NULL, 0, 0},
+        {"--device", &o->device, NULL, 0, 0},
         {"--max-new", NULL, &o->max_new, 1, 1 << 20},
         {"--repeat", NULL, &o->repeat, 1, SPEC_MAX_REPEAT},
         {"--limit", NULL, &o->limit, 1, 1 << 20},
@@ -145,8 +147,9 @@ static void limit_families(questions *q, size_t limit)
 
 int main(int argc, char **argv)
 {
-    spec_options o = {.drafters = "none,jacobi,lookup,auto",
+    spec_options o = {.drafters = "none,jacobi,lookup,recycle,auto",
                       .verifiers = "exact",
+                      .device = "cpu",
                       .max_new = 1024,
                       .repeat = 3,
                       .warmup = 3};

@@ -29,6 +29,7 @@ typedef struct spec_options {
     const char *model, *questions, *out, *peers, *report;
     const char *drafters, *verifiers; /* names with commas between them */
     const char *tmpl;                 /* chat template; NULL: the model's own */
+    const char *device;
     int max_new, repeat, limit, threads, ctx, warmup;
     double temperature;
     long long seed;

@@ -92,7 +92,8 @@ static json_t *methods_json(const spec_options *o)
         json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:b}", "name", o->methods[i].name,
                                              "drafter", o->methods[i].drafter, "verifier",
                                              o->methods[i].verifier, "lossless",
-                                             (int)ftk_verifier_lossless(o->methods[i].verifier)));
+                                             ftk_drafter_lossless(o->methods[i].drafter) &&
+                                                 ftk_verifier_lossless(o->methods[i].verifier)));
     return all;
 }
 
@@ -120,14 +121,15 @@ json_t *spec_settings(const spec_options *o, const questions *q, const ftk_model
     run_cpu_name(cpu, sizeof cpu);
     const time_t now = time(NULL);
     strftime(date, sizeof date, "%Y-%m-%d %H:%M", localtime(&now));
-    json_t *settings = json_pack(
-        "{s:s, s:o, s:s, s:o, s:o, s:i, s:i, s:i, s:f, s:I, s:i, s:i, s:i, s:s, s:s, s:s, s:s}",
-        "model", base_name(o->model), "model contents", hex(contents), "questions",
-        base_name(o->questions), "questions contents", hex(hash_questions(q)), "methods",
-        names_json(o), "max-new", o->max_new, "repeat", o->repeat, "limit", o->limit, "temperature",
-        o->temperature, "seed", (json_int_t)o->seed, "threads", threads, "context", o->ctx,
-        "warm-up", o->warmup, "template", o->tmpl, "kernels", info.kernels, "CPU", cpu, "commit",
-        FTK_COMMIT);
+    json_t *settings =
+        json_pack("{s:s, s:o, s:s, s:o, s:o, s:i, s:i, s:i, s:f, s:I, s:i, s:i, s:i, s:s, s:s, "
+                  "s:s, s:s, s:s}",
+                  "model", base_name(o->model), "model contents", hex(contents), "questions",
+                  base_name(o->questions), "questions contents", hex(hash_questions(q)), "methods",
+                  names_json(o), "max-new", o->max_new, "repeat", o->repeat, "limit", o->limit,
+                  "temperature", o->temperature, "seed", (json_int_t)o->seed, "threads", threads,
+                  "context", o->ctx, "warm-up", o->warmup, "template", o->tmpl, "kernels",
+                  info.kernels, "CPU", cpu, "device", o->device, "commit", FTK_COMMIT);
     json_t *about =
         json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:I, s:I, s:I, s:o}", "name", info.name,
                   "architecture", info.architecture, "weights", types, "parameters",

@@ -157,6 +157,7 @@ static ftk_engine *open_engine(const bench *b)
     ftk_engine_config_init(&cfg);
     cfg.threads = b->o.threads;
     cfg.kv_slots = b->o.ctx;
+    cfg.device = b->o.device;
     ftk_engine *e;
     int found;
     if (ftk_engine_open(&e, b->w.model, &cfg) != FTK_OK ||

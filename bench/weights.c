@@ -135,3 +135,41 @@ void weights_random(const weight_type *t, uint64_t *state, double deviation, siz
         n -= now;
     }
 }
+
+static void scale_f16(char *at, double factor)
+{
+    uint16_t h;
+    memcpy(&h, at, sizeof h);
+    h = ftk_f32_f16((float)(ftk_f16_f32(h) * factor));
+    memcpy(at, &h, sizeof h);
+}
+
+static void scale_bf16(char *at, double factor)
+{
+    uint16_t h;
+    memcpy(&h, at, sizeof h);
+    h = ftk_f32_bf16((float)(ftk_bf16_f32(h) * factor));
+    memcpy(at, &h, sizeof h);
+}
+
+static void scale_f32(char *at, double factor)
+{
+    float x;
+    memcpy(&x, at, sizeof x);
+    x = (float)(x * factor);
+    memcpy(at, &x, sizeof x);
+}
+
+void weights_scale(const weight_type *t, double factor, size_t n, void *weights)
+{
+    const size_t block = ftk_type_block(t->type), bytes = ftk_type_bytes(t->type, block);
+    for (char *b = weights; n > 0; n -= block, b += bytes) {
+        if (t->type == FTK_TYPE_F32)
+            scale_f32(b, factor);
+        else if (t->type == FTK_TYPE_BF16)
+            scale_bf16(b, factor);
+        else
+            scale_f16(b + t->scale, factor); /* of a block; or F16, which begins with itself */
+        if (t->offset) scale_f16(b + t->offset, factor);
+    }
+}

@@ -7,6 +7,7 @@
 #ifndef FTK_DRAFTER_H
 #define FTK_DRAFTER_H
 
+#include "base/sampler.h"
 #include "base/target.h"
 #include "base/tree.h"
 
@@ -31,19 +32,25 @@ typedef struct ftk_drafter_env {
 enum {
     FTK_WANT_FEATURES = 1,
     FTK_WANT_STATES = 2, /* behind the layer that state_layer() names */
-    FTK_WANT_LOGITS = 4,
+    FTK_WANT_PASSES = 4, /* no more than the rows' likeliest tokens */
+    FTK_WANT_LAYERS = 8, /* none of that, but run_route() of the target: the CPU's alone */
 };
 
 /* Rows of the pass that verified a tree: row i at node i. */
 typedef struct ftk_rows {
-    const float *logits;   /* [tree->n][n_vocab] */
+    const float *logits;   /* [tree->n][n_vocab]; NULL where `best` says enough */
+    const int32_t *best;   /* [tree->n][FTK_BEST], or NULL: then there are logits */
     const float *features; /* [tree->n][n_embd]: states after the last norm */
     const float *states;   /* [tree->n][n_embd]; NULL unless wanted */
     const float *appended; /* [rows that joined][n_vocab] their logits; NULL: none joined */
 } ftk_rows;
 
+/* The k <= FTK_BEST likeliest tokens of a row, as ftk_top_k() gives them; returns their number. */
+int ftk_rows_best(const ftk_rows *rows, int row, int n_vocab, int k, int32_t *ids);
+
 typedef struct ftk_drafter_ops {
     const char *name;
+    const char *family; /* whose files it reads, where they are another's; else NULL */
     size_t state_size;
     /* The part of the state, plain data, that says how well the drafter's guesses do with this
      * model: it outlives a session and is where the next one begins. Size 0: none. */
@@ -53,6 +60,7 @@ typedef struct ftk_drafter_ops {
      * FORMAT, with a message. */
     ftk_err (*check)(const ftk_weights *weights, const ftk_target *target, const ftk_host *host);
     int (*state_layer)(const ftk_weights *weights); /* with FTK_WANT_STATES; weights are checked */
+    bool (*low_bits)(const ftk_weights *weights); /* or NULL: whether its routes use FTK_PARTIAL */
     /* Takes all memory the drafter will ever need. state is zeroed. Errors: NOMEM. On error,
      * free() is called by the caller. */
     ftk_err (*init)(void *state, const ftk_drafter_env *env);
@@ -69,6 +77,13 @@ typedef struct ftk_drafter_ops {
     /* With append, in the middle of the pass: x[rows][n_embd], the states of those rows, from the
      * states[tree->n][n_embd] of the tree's behind that layer. */
     void (*appended)(void *state, const float *states, float *x);
+    /* Or NULL. What drafting has computed of the tree, possibly cut since, that propose() gave last in
+     * this step: rows [0, *n_ready) need no more than the layers from the one returned on, 0: nothing is
+     * known. Their states are left in *states [tree->n][n_embd], which gets those of the others. */
+    int (*resume)(void *state, const ftk_tree *tree, int *n_ready, float **states);
+    /* Or NULL. LOSSY: runs the root by run_route(), in place of the pass, so that what is emitted is
+     * not what the model says. */
+    void (*decode)(void *state, const int32_t *history, size_t n);
     /* What became of the tree that was verified (possibly cut shorter than proposed). history as of
      * before this step. */
     void (*learn)(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
@@ -78,6 +93,8 @@ typedef struct ftk_drafter_ops {
     void (*free)(void *state, const ftk_host *host);
 } ftk_drafter_ops;
 
+extern const ftk_drafter_ops ftk_drafter_dash;        /* trained: needs a file */
+extern const ftk_drafter_ops ftk_drafter_dash_direct; /* the same, LOSSY */
 extern const ftk_drafter_ops ftk_drafter_jacobi;
 extern const ftk_drafter_ops ftk_drafter_lookup;
 extern const ftk_drafter_ops ftk_drafter_recycle;

@@ -37,7 +37,7 @@
 
 enum {
     DEPTH = 8, /* the paper's 5 follow from its tree */
-    TOP_K = 10,
+    TOP_K = FTK_BEST,
     PAPER_CHAIN = 5,
     PAPER_KEY = 3,
     CHAIN = 16,
@@ -237,7 +237,8 @@ static void shift(jacobi *s, int by)
     }
 }
 
-static void refill(jacobi *s, const ftk_tree *tree, const ftk_verdict *verdict, const float *logits)
+static void refill(jacobi *s, const ftk_tree *tree, const ftk_verdict *verdict,
+                   const ftk_rows *rows)
 {
     const int accepted = verdict->n_path;
     int rest[DEPTH];
@@ -252,8 +253,7 @@ static void refill(jacobi *s, const ftk_tree *tree, const ftk_verdict *verdict, 
     shift(s, accepted + 1);
     for (int i = 0; i < n; i++) {
         row *const r = &s->table[i];
-        r->n =
-            ftk_top_k(logits + (size_t)rest[i] * (size_t)s->n_vocab, s->n_vocab, TOP_K, r->token);
+        r->n = ftk_rows_best(rows, rest[i], s->n_vocab, TOP_K, r->token);
         r->origin = from[i];
     }
 }
@@ -447,7 +447,7 @@ static void jacobi_learn(void *state, const int32_t *history, size_t n, const ft
     jacobi *const s = state;
     if (s->asked != n) return;
     settle(s, verdict->token, (size_t)verdict->n_path + 1);
-    refill(s, tree, verdict, rows->logits);
+    refill(s, tree, verdict, rows);
     s->expected = n + (size_t)verdict->n_path + 1;
 }
 

@@ -113,10 +113,18 @@ static void recycle_propose(void *state, const int32_t *history, size_t n, int b
     ftk_guesses_plant(&s->guesses, budget, tree);
 }
 
-static void read_row(recycle *s, int32_t token, const float *logits)
+/* A device may send no probabilities: then a rank stands for them. */
+static void read_row(recycle *s, int32_t token, const ftk_rows *rows, int row)
 {
     successors *const next = &s->table[token];
-    next->n = (int8_t)ftk_likely(logits, s->target->n_vocab, SUCCESSORS, next->token, next->bin);
+    const int n_vocab = s->target->n_vocab;
+    if (rows->logits) {
+        next->n = (int8_t)ftk_likely(rows->logits + (size_t)row * (size_t)n_vocab, n_vocab,
+                                     SUCCESSORS, next->token, next->bin);
+        return;
+    }
+    next->n = (int8_t)ftk_rows_best(rows, row, n_vocab, SUCCESSORS, next->token);
+    for (int i = 0; i < next->n; i++) next->bin[i] = (int8_t)i;
 }
 
 static void recycle_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
@@ -129,8 +137,7 @@ static void recycle_learn(void *state, const int32_t *history, size_t n, const f
     s->asked = 0;
     if (!own && s->took > next_to_nothing * s->target->seconds(s->target->ctx, 0, 1)) return;
     const double start = ftk_now();
-    for (int i = 0; i < tree->n; i++)
-        read_row(s, tree->token[i], rows->logits + (size_t)i * (size_t)s->target->n_vocab);
+    for (int i = 0; i < tree->n; i++) read_row(s, tree->token[i], rows, i);
     const double took = (ftk_now() - start) / tree->n;
     s->took = s->took == 0 || took < s->took ? took : s->took + 0.05 * (took - s->took);
 }
@@ -140,7 +147,7 @@ const ftk_drafter_ops ftk_drafter_recycle = {
     .state_size = sizeof(recycle),
     .rates_at = offsetof(recycle, rates),
     .rates_size = RATES * sizeof(ftk_rate),
-    .wants = FTK_WANT_LOGITS,
+    .wants = FTK_WANT_PASSES,
     .init = recycle_init,
     .propose = recycle_propose,
     .learn = recycle_learn,

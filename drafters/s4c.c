@@ -188,8 +188,9 @@ static float open_worth(const s4c *s, int node)
     return all[node].worth - most;
 }
 
-/* For how many of the chosen nodes, the best first, the head is worth running. */
-static int worth_running(const s4c *s, int head, int n, const int *chosen)
+/* For how many of the chosen nodes, the best first, the head is worth running. Times that keep a head
+ * from running are not measured again: they are believed a little less each time. */
+static int worth_running(s4c *s, int head, int n, const int *chosen)
 {
     const double right = ftk_rate_get(&s->rates[BEST_AT + head]);
     const double token = token_worth * s->target->seconds(s->target->ctx, 0, 1);
@@ -203,6 +204,7 @@ static int worth_running(const s4c *s, int head, int n, const int *chosen)
             best = i + 1;
         }
     }
+    for (int i = 0; best == 0 && i < WIDTH; i++) s->took[i] *= 0.99;
     return best;
 }
 
@@ -247,9 +249,7 @@ static void keep_rejected(s4c *s, const ftk_tree *tree, const ftk_verdict *v, co
     for (int i = ftk_tree_next(tree, last, last + 1); i >= 0; i = ftk_tree_next(tree, last, i + 1))
         if (best < 0 || tree->prob[i] > tree->prob[best]) best = i;
     if (best < 0) return;
-    const size_t n_vocab = (size_t)s->target->n_vocab;
-    s->kept[0].n =
-        ftk_top_k(rows->logits + (size_t)best * n_vocab, (int)n_vocab, KEPT, s->kept[0].token);
+    s->kept[0].n = ftk_rows_best(rows, best, s->target->n_vocab, KEPT, s->kept[0].token);
 }
 
 /* What was drafted below the new root's token, if that was a candidate the tree had no room for. */

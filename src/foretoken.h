@@ -51,8 +51,9 @@
  *  - Threads: an ftk_gguf and an ftk_model are read-only after loading and may be shared. An
  *    engine and all of its sessions belong to one thread at a time.
  *  - With the verifier "exact", and at temperature 0 with every lossless one, the tokens a session
- *    emits are those of drafter "none", whatever the drafter, its budget, the number of threads and
- *    the other sessions in the batch.
+ *    emits are those of drafter "none", whatever the drafter (but for "dash-direct", which is no
+ *    drafter in that sense, and lossy), its budget, the number of threads and the other sessions in
+ *    the batch.
  */
 #ifndef FORETOKEN_H
 #define FORETOKEN_H
@@ -340,11 +341,17 @@ typedef struct ftk_engine_config {
      * the CPU, and the log gets a warning that says why. With another device, as with other kernels,
      * the same weights may say something else: bits are the same within one. */
     const char *device;
+    /* On a device: the most of long prompts is read in pieces of 512 tokens, with products by cuBLAS, which
+     * may be faster. What is read so has other last bits than the same text read narrowly or decoded;
+     * where the pieces begin depends on the session's own tokens alone, so drafts still change nothing.
+     * Takes device memory for the largest matrix in 16 bits. The CPU does not look at it. */
+    bool wide_prefill;
 } ftk_engine_config;
 
 FTK_API void ftk_engine_config_init(ftk_engine_config *cfg);
 /* The model must outlive the engine. Memory for all later passes is taken here. Errors: NOMEM, INVALID,
- * DEVICE (none there, or not usable), UNSUPPORTED (a build without CUDA; a cache in Q8_0 on a device). */
+ * DEVICE (none there, or not usable), UNSUPPORTED (a build without CUDA; a cache in Q8_0 for heads that
+ * are no multiple of 32). */
 FTK_API ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg);
 FTK_API void ftk_engine_free(ftk_engine *e);
 FTK_API int ftk_engine_threads(const ftk_engine *e);
@@ -354,7 +361,7 @@ FTK_API const char *ftk_engine_device(const ftk_engine *e);
 FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
 
 /* Adds the trained weights of a drafter, a GGUF file of the architecture foretoken-drafter: sessions
- * opened from now on may draft with its family (s4c, firp). One file of each family. Errors: those of
+ * opened from now on may draft with its family (s4c, firp, dash). One file of each family. Errors: those of
  * ftk_gguf_open(); INVALID (no drafter's file, trained for another model, a second one of its family),
  * FORMAT, UNSUPPORTED, NOMEM. */
 FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
@@ -393,7 +400,7 @@ typedef struct ftk_session ftk_session;
 
 typedef struct ftk_session_config {
     size_t size;
-    const char *drafter;  /* "auto" (default), "none", "jacobi", "lookup", "recycle", "s4c", "firp" */
+    const char *drafter;  /* "auto" (default), or another of ftk_drafters() */
     const char *verifier; /* "exact" (default), "reject", "traversal", "typical" */
     int budget;           /* most drafted nodes a step, 0..127; -1: the cost model decides */
     ftk_tree_shape shape;
@@ -404,7 +411,9 @@ typedef struct ftk_session_config {
 
 FTK_API void ftk_session_config_init(ftk_session_config *cfg);
 
-/* NULL-terminated names. Verifiers:
+/* NULL-terminated names. Of the drafters, "dash-direct" is LOSSY: it drafts nothing, but skips layers of
+ * the model where its policy finds that they matter little, and emits what comes of it. Changing from it
+ * to another one has what it emitted read again, by the whole model. Verifiers:
  *  - "exact" (lossless): each token is sampled as in plain decoding, and drafts are kept as far as
  *    they agree. The only one whose seeded output is plain decoding's, token for token.
  *  - "reject", "traversal" (lossless): rejection sampling from the root down, or from the leaves
@@ -420,6 +429,7 @@ FTK_API const char *const *ftk_drafters(void);
 FTK_API const char *const *ftk_verifiers(void);
 /* False for lossy and for unknown ones. Show it wherever results are shown. */
 FTK_API bool ftk_verifier_lossless(const char *verifier);
+FTK_API bool ftk_drafter_lossless(const char *drafter);
 
 /* Opens a session; everything its steps need is taken here. Errors: INVALID, NOMEM. */
 FTK_API ftk_err ftk_session_open(ftk_session **out, ftk_engine *e, const ftk_session_config *cfg);
@@ -469,7 +479,8 @@ enum { FTK_MAX_NODES = 128 };
 typedef struct ftk_stats {
     uint64_t steps; /* decoding steps; those that only read a prompt do not count */
     uint64_t emitted, drafted, accepted;
-    uint64_t prompt; /* prompt tokens read */
+    uint64_t prompt;       /* prompt tokens read */
+    uint64_t layers_saved; /* of rows in passes, as drafting had run them already (dash) */
     double prefill_seconds, decode_seconds;
     double draft_seconds, forward_seconds, judge_seconds; /* parts of decode_seconds */
     uint64_t accepted_at[FTK_MAX_NODES]; /* [d]: steps whose accepted path reached depth d + 1 */

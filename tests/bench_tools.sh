@@ -120,8 +120,14 @@ rm -f x.gguf x.gguf.part
 
 # ---- inflate
 
-refused "usage: inflate [options] SMALL.gguf LARGE.gguf; inflate --help tells more" \
-    inflate --dim 512 "$demo"
+line="usage: inflate [options] SMALL.gguf LARGE.gguf [SMALL.drafter.gguf LARGE.drafter.gguf]...; \
+inflate --help tells more"
+refused "$line" inflate --dim 512 "$demo"
+refused "s4c.gguf: give the name of its large copy too" inflate --dim 512 "$demo" x.gguf s4c.gguf
+refused "none.gguf: cannot be opened: No such file or directory" \
+    inflate --dim 512 "$demo" x.gguf none.gguf y.gguf
+line="$demo: is no drafter: its general.architecture is not foretoken-drafter; a model is named with -m"
+refused "$line" inflate --dim 512 "$demo" x.gguf "$demo" y.gguf
 refused "--vocab is unknown: see inflate --help" inflate --vocab 8000 "$demo" x.gguf
 refused "--type is unknown: see inflate --help" inflate --type F16 "$demo" x.gguf
 refused "none.gguf: cannot be opened: No such file or directory" inflate --dim 512 none.gguf x.gguf
@@ -147,6 +153,23 @@ does "^inflate " inflate --help
 does "one token reads" inflate --dim 512 --layers 3 --heads 8 t.gguf x.gguf
 does "dim 512, layers 3, heads 8 on 2" inflate --dim 512 --layers 3 --heads 8 t.gguf big.gguf
 rm -f x.gguf
+
+s4c=$(dirname "$demo")/foretoken-demo-s4c.drafter.gguf
+if [ -e "$s4c" ]; then
+    run inflate --dim 512 t.gguf x.gguf "$s4c" y.gguf
+    check "inflate: a drafter of another model" eval '[ $status = 1 -a "$(wc -l < err)" = 1 ] &&
+        grep -q "was trained for another model" err && [ ! -e x.gguf -a ! -e y.gguf ]'
+    LC_ALL=C sed 's/\(drafter.family.\{12\}\)s4c/\1xyz/' "$s4c" > xyz.gguf # the key's type and its length
+    refused "xyz.gguf: drafters of the family xyz cannot be inflated: only s4c and firp can" \
+        inflate --dim 512 "$demo" x.gguf xyz.gguf y.gguf
+    LC_ALL=C sed 's/head\.1\.body/head.1.bodx/' "$s4c" > damaged.gguf
+    refused "damaged.gguf: tensor head.1.body is missing" \
+        inflate --dim 512 "$demo" x.gguf damaged.gguf y.gguf
+    does "big.drafter.gguf: s4c, 10 matrices" \
+        inflate --dim 512 "$demo" big.gguf "$s4c" big.drafter.gguf
+else
+    echo "SKIPPED inflating drafters: $s4c is not there"
+fi
 
 # ---- bench-rows
 

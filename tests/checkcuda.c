@@ -13,8 +13,11 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/sampler.h"
+#include "kernels/blocks.h"
 #include "kernels/cuda/cuda.h"
 #include "memorymodel.h"
+#include "quantise.h"
 #include "model/device.h"
 
 enum { SLOTS = 1024, ROWS = 256, MOST_VOCAB = 400, TEXT = 70 };
@@ -46,7 +49,7 @@ static void must(ftk_err err, const char *what)
     exit(2);
 }
 
-static void bench_open(bench *b, const ftk_model *m, int ordinal, ftk_type kv)
+static void bench_open(bench *b, const ftk_model *m, int ordinal, ftk_type kv, bool wide)
 {
     *b = (bench){0};
     if (ordinal >= 0) {
@@ -56,7 +59,8 @@ static void bench_open(bench *b, const ftk_model *m, int ordinal, ftk_type kv)
                                      .max_rows = ROWS,
                                      .max_slots = SLOTS + FTK_MAX_NODES,
                                      .kv_type = kv,
-                                     .kv_bytes = ftk_kv_pool_bytes(m, SLOTS, kv)};
+                                     .kv_bytes = ftk_kv_pool_bytes(m, SLOTS, kv),
+                                     .wide = wide};
         must(ftk_device_open(&b->device, m, &c, why, sizeof why), why);
     }
     must(ftk_kv_pool_open_on(&b->pool, m, SLOTS, kv, b->device), "KV cache");
@@ -308,40 +312,212 @@ static void check_states(bench *b)
     ftk_kv_seq_close(&s);
 }
 
+/* The same tree run once as it stands, once to be kept, and again and again from what was kept, while
+ * the text before it grows: always what a chain of its own says. */
+static void check_kept(bench *b)
+{
+    const tree t = grow(b);
+    const size_t n_vocab = (size_t)b->f.m->hp.n_vocab;
+    ftk_kv_seq s = seq_new(b), chain = seq_new(b);
+    int16_t path[NODES];
+    int32_t tokens[NODES];
+    int n;
+    path_to(&t, NODES - 1, path, &n);
+    for (int i = 0; i < n; i++) tokens[i] = t.token[path[i]];
+    for (int prefix = 200; prefix < 300; prefix += 19) {
+        read_to(b, &s, prefix, 64);
+        read_to(b, &chain, prefix, 64);
+        must(ftk_kv_reserve(&chain, n), "reserve");
+        const ftk_pass_seq p = {.kv = &chain, .n_rows = n, .token = tokens, .first_logits = n - 1};
+        ftk_forward_run(&b->f, &p, 1);
+        float want[MOST_VOCAB];
+        memcpy(want, b->f.logits, row_bytes(b));
+        for (int i = 0; i < 3; i++) {
+            memset(b->f.logits, 0, NODES * row_bytes(b));
+            run_tree(b, &s, &t);
+            expect(memcmp(want, b->f.logits + (NODES - 1) * n_vocab, row_bytes(b)) == 0,
+                   "a kept pass differs (prefix, run)", prefix, i);
+        }
+    }
+    expect(b->device->ops->kept(b->device) > 0, "no pass was kept", 0, 0);
+    ftk_kv_seq_close(&s);
+    ftk_kv_seq_close(&chain);
+}
+
+static bool has_wide(int ordinal)
+{
+    ftk_queue q;
+    if (!ftk_cuda_open(&q, ordinal)) exit(2);
+    const bool has = ftk_cuda_wide_open(&q);
+    ftk_cuda_close(&q);
+    return has;
+}
+
+/* A text read in one wide piece and some narrow ones is what the CPU reads, roughly, as activations are
+ * rounded otherwise; and it is the same to the bit at another time, in other pages. */
+static void check_wide(bench *cpu, const ftk_model *m, int ordinal, ftk_type kv, double tol)
+{
+    enum { N = FTK_WIDE_ROWS + 30 };
+    static int32_t tokens[FTK_WIDE_ROWS];
+    bench dev;
+    if (!has_wide(ordinal)) return;
+    bench_open(&dev, m, ordinal, kv, true);
+    float first[MOST_VOCAB];
+    for (int i = 0; i < FTK_WIDE_ROWS; i++) tokens[i] = token_at(&dev, i);
+    for (int round = 0; round < 2; round++) {
+        ftk_kv_seq a = seq_new(&dev);
+        if (round == 1) read_to(&dev, &a, 130, 64);
+        ftk_kv_truncate(&a, 0);
+        must(ftk_kv_reserve(&a, FTK_WIDE_ROWS), "reserve");
+        const ftk_pass_seq p = {
+            .kv = &a, .n_rows = FTK_WIDE_ROWS, .token = tokens, .first_logits = FTK_WIDE_ROWS};
+        ftk_forward_run(&dev.f, &p, 1);
+        ftk_kv_truncate(&a, FTK_WIDE_ROWS);
+        read_to(&dev, &a, N, 30);
+        if (round == 0) memcpy(first, dev.f.logits, row_bytes(&dev));
+        expect(memcmp(first, dev.f.logits, row_bytes(&dev)) == 0, "a wide piece differs", N, round);
+        ftk_kv_seq_close(&a);
+    }
+    ftk_kv_seq b = seq_new(cpu);
+    read_to(cpu, &b, N, 128);
+    check_close(cpu, &dev, 1, tol);
+    ftk_kv_seq_close(&b);
+    bench_close(&dev);
+}
+
+/* A pass that spares its logits leaves what they rank highest, beside one that does not. */
+static void check_best(bench *b)
+{
+    enum { N = 7 };
+    const int n_vocab = b->f.m->hp.n_vocab;
+    int32_t tokens[N];
+    for (int i = 0; i < N; i++) tokens[i] = token_at(b, i);
+    ftk_kv_seq s[2] = {seq_new(b), seq_new(b)};
+    ftk_pass_seq p[2];
+    for (int i = 0; i < 2; i++) {
+        must(ftk_kv_reserve(&s[i], N), "reserve");
+        p[i] = (ftk_pass_seq){.kv = &s[i], .n_rows = N, .token = tokens, .first_logits = i};
+    }
+    p[0].spare = FTK_SPARE_LOGITS | FTK_SPARE_FEATURES;
+    b->f.logits[0] = 77;
+    ftk_forward_run(&b->f, p, 2);
+    expect(b->f.logits[0] == 77, "spared logits came", 0, 0);
+    for (int i = 1; i < N; i++) {
+        int32_t want[FTK_BEST];
+        ftk_top_k(b->f.logits + (size_t)(N + i - 1) * (size_t)n_vocab, n_vocab, FTK_BEST, want);
+        for (int k = 0; k < 2; k++)
+            expect(memcmp(want, b->f.best + (k ? N + i - 1 : i) * FTK_BEST, sizeof want) == 0,
+                   "the likeliest tokens are others (row, which)", i, k);
+    }
+    for (int i = 0; i < 2; i++) ftk_kv_seq_close(&s[i]);
+}
+
 /* ------------------------------------------------------------------ top-k */
 
 static void check_top_k(int ordinal)
 {
-    enum { N = 1003, K = 9, R = 3 };
+    enum { K = FTK_BEST, R = 6, MOST = 500000 };
+    static const int lengths[] = {3, 1003, 2048, 2049, 40001, MOST}; /* one, two, three levels */
+    static float x[R][MOST];
     shape_name = "top_k";
     ftk_queue q;
     if (!ftk_cuda_open(&q, ordinal)) exit(2);
-    float x[R][N], values[R][K];
-    int32_t ids[R][K];
-    for (int r = 0; r < R; r++)
-        for (int i = 0; i < N; i++) x[r][i] = (float)((i * 7919 + r * 31) % 97); /* many ties */
-    x[1][500] = NAN;
-    float *dx = ftk_cuda_alloc(&q, sizeof x), *dv = ftk_cuda_alloc(&q, sizeof values);
+    int32_t ids[R][K], want[K];
+    float *dx = ftk_cuda_alloc(&q, sizeof x);
     int32_t *di = ftk_cuda_alloc(&q, sizeof ids);
-    ftk_cuda_upload(&q, dx, x, sizeof x);
-    ftk_cuda_top_k(&q, R, N, K, dx, di, dv);
-    ftk_cuda_download(&q, ids, di, sizeof ids);
-    ftk_cuda_download(&q, values, dv, sizeof values);
-    expect(ftk_cuda_wait(&q), "the device failed", 0, 0);
-    expect(ids[1][0] == -1, "NaN was hidden", 1, ids[1][0]);
-    for (int r = 0; r < R; r += 2) {
-        bool used[N] = {false};
-        for (int k = 0; k < K; k++) {
-            int best = -1;
-            for (int i = 0; i < N; i++)
-                if (!used[i] && (best < 0 || x[r][i] > x[r][best])) best = i;
-            used[best] = true;
-            expect(ids[r][k] == best && values[r][k] == x[r][best], "wrong place (row, k)", r, k);
+    void *room = ftk_cuda_alloc(&q, ftk_cuda_top_k_bytes(R, MOST, K));
+    for (int l = 0; l < (int)(sizeof lengths / sizeof *lengths); l++) {
+        const int n = lengths[l];
+        float *rows = x[0];
+        for (int r = 0; r < R; r++)
+            for (int i = 0; i < n; i++) /* many ties, and -Inf, which is a logit */
+                rows[r * n + i] = i % 5 ? (float)((i * 7919 + r * 31) % 97) : -INFINITY;
+        rows[n - 1] = 98; /* of row 0, in the last piece */
+        rows[n + n / 2] = NAN;
+        rows[2 * n + n - 1] = INFINITY;
+        for (int i = 0; i < n; i++) rows[3 * n + i] = -INFINITY;
+        ftk_cuda_upload(&q, dx, rows, (size_t)(R * n) * sizeof *rows);
+        ftk_cuda_top_k(&q, R, n, K, dx, room, di);
+        ftk_cuda_download(&q, ids, di, sizeof ids);
+        expect(ftk_cuda_wait(&q), "the device failed", 0, 0);
+        for (int r = 0; r < R; r++) {
+            for (int k = 0; k < K; k++) want[k] = -1;
+            ftk_top_k(rows + r * n, n, K, want);
+            if (r >= 1 && r <= 3) /* NaN, Inf, nothing finite */
+                expect(ids[r][0] == -1, "what is no logit was hidden (row, n)", r, n);
+            else
+                expect(memcmp(ids[r], want, sizeof want) == 0, "wrong tokens (row, n)", r, n);
         }
     }
     ftk_cuda_free(&q, dx);
-    ftk_cuda_free(&q, dv);
     ftk_cuda_free(&q, di);
+    ftk_cuda_free(&q, room);
+    ftk_cuda_close(&q);
+}
+
+/* ------------------------------------------------------------------ wide products */
+
+/* Rows that are 3 at one place and 0 elsewhere bring out the weights themselves, as 16-bit floats. */
+static void check_widened(ftk_queue *q, ftk_type type)
+{
+    enum { OUT = 37, IN = 512, ROWS_ = 9 };
+    static float x[ROWS_][IN], w[OUT][IN], y[ROWS_][OUT];
+    static unsigned char packed[OUT * IN * 4];
+    const size_t block = ftk_type_block(type), row = ftk_type_bytes(type, IN);
+    int32_t token[OUT];
+    uint32_t random = 5;
+    for (int o = 0; o < OUT; o++) {
+        for (int k = 0; k < IN; k++) {
+            random = random * 1664525u + 1013904223u;
+            w[o][k] = (float)(random >> 8) * 0x1p-23f - 1;
+        }
+        for (size_t k = 0; k < IN; k += block)
+            quantise(type, w[o] + k, packed + (size_t)o * row + ftk_type_bytes(type, k));
+        token[o] = o;
+    }
+    for (int r = 0; r < ROWS_; r++) x[r][r * 61] = 3;
+    const size_t bytes = ftk_tiles_bytes(type, OUT, IN);
+    char *tiles = malloc(bytes);
+    ftk_tiles_pack(type, OUT, IN, packed, 0, (OUT + FTK_TILE_OUT - 1) / FTK_TILE_OUT, tiles);
+    const ftk_cuda_mat m = {type, OUT, IN, ftk_cuda_alloc(q, bytes)};
+    const ftk_cuda_wide room = {.w = ftk_cuda_alloc(q, sizeof w / 2),
+                                .x = ftk_cuda_alloc(q, sizeof x / 2),
+                                .scale = ftk_cuda_alloc(q, ROWS_ * sizeof(float)),
+                                .y = ftk_cuda_alloc(q, sizeof y)};
+    float *dx = ftk_cuda_alloc(q, sizeof x), *dw = ftk_cuda_alloc(q, sizeof w);
+    float *dy = ftk_cuda_alloc(q, sizeof y);
+    int32_t *ids = ftk_cuda_alloc(q, sizeof token);
+    ftk_cuda_upload(q, (void *)m.data, tiles, bytes);
+    ftk_cuda_upload(q, dx, x, sizeof x);
+    ftk_cuda_upload(q, ids, token, sizeof token);
+    ftk_cuda_embed(q, &m, OUT, ids, 1.0f, dw);
+    ftk_cuda_wide_act(q, ROWS_, IN, dx, &room);
+    ftk_cuda_wide_matmul(q, &m, ROWS_, &room, NULL, false, dy, OUT);
+    ftk_cuda_download(q, w, dw, sizeof w);
+    ftk_cuda_download(q, y, dy, sizeof y);
+    expect(ftk_cuda_wait(q), "the device failed", 0, 0);
+    for (int r = 0; r < ROWS_; r++)
+        for (int o = 0; o < OUT; o++)
+            expect(y[r][o] == 3 * ftk_f16_f32(ftk_f32_f16(w[o][r * 61])), ftk_type_name(type), r,
+                   o);
+    void *const all[] = {(void *)m.data, room.w, room.x, room.scale, room.y, dx, dw, dy, ids};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) ftk_cuda_free(q, all[i]);
+    free(tiles);
+}
+
+static void check_wide_products(int ordinal)
+{
+    static const ftk_type types[] = {FTK_TYPE_F16,   FTK_TYPE_Q8_0, FTK_TYPE_Q4_0, FTK_TYPE_Q4_1,
+                                     FTK_TYPE_Q5_0,  FTK_TYPE_Q5_1, FTK_TYPE_Q2_K, FTK_TYPE_Q3_K,
+                                     FTK_TYPE_Q4_K,  FTK_TYPE_Q5_K, FTK_TYPE_Q6_K, FTK_TYPE_IQ4_NL,
+                                     FTK_TYPE_IQ4_XS};
+    shape_name = "wide products";
+    ftk_queue q;
+    if (!ftk_cuda_open(&q, ordinal)) exit(2);
+    if (ftk_cuda_wide_open(&q))
+        for (size_t i = 0; i < sizeof types / sizeof *types; i++) check_widened(&q, types[i]);
+    else
+        printf("%-34s skipped: cuBLAS is not installed\n", shape_name);
     ftk_cuda_close(&q);
 }
 
@@ -367,7 +543,6 @@ static void check_refusals(const ftk_model *m)
     check_refused(m, "gpu", FTK_TYPE_F16, 0, FTK_ERR_INVALID, "give cpu");
     check_refused(m, "cuda:x", FTK_TYPE_F16, 0, FTK_ERR_INVALID, "give cpu");
     check_refused(m, "cuda:99", FTK_TYPE_F16, 0, FTK_ERR_DEVICE, "no device 99");
-    check_refused(m, "cuda", FTK_TYPE_Q8_0, 0, FTK_ERR_UNSUPPORTED, "Q8_0");
     check_refused(m, "cuda", FTK_TYPE_F16, (size_t)1 << 50, FTK_ERR_NOMEM, "MiB are missing");
 }
 
@@ -394,9 +569,9 @@ static const struct {
       .ffn = FTK_TYPE_BF16, .ends = FTK_TYPE_F32},
      FTK_TYPE_F32,
      1e-5},
-    {{"q8_0", 2, 128, 192, 4, 1, 32, 200, .attn = FTK_TYPE_Q8_0, .ffn = FTK_TYPE_Q8_0,
-      .ends = FTK_TYPE_Q8_0},
-     FTK_TYPE_F16,
+    {{"q8_0, its cache too", 2, 128, 192, 4, 1, 32, 200, .attn = FTK_TYPE_Q8_0,
+      .ffn = FTK_TYPE_Q8_0, .ends = FTK_TYPE_Q8_0},
+     FTK_TYPE_Q8_0,
      0.02},
     {{"q4_0 and f16, windows, post norms", 3, 128, 160, 4, 2, 40, 130, .n_rot = 24, .window = 23,
       .flags = GEMMA, .attn = FTK_TYPE_Q4_0, .ffn = FTK_TYPE_F16, .ends = FTK_TYPE_Q8_0,
@@ -414,8 +589,8 @@ static void check_shape(int i, int ordinal)
     shape_name = cases[i].shape.name;
     ftk_model *m = mm_open(&cases[i].shape, "ref");
     bench cpu, dev;
-    bench_open(&cpu, m, -1, cases[i].kv);
-    bench_open(&dev, m, ordinal, cases[i].kv);
+    bench_open(&cpu, m, -1, cases[i].kv, false);
+    bench_open(&dev, m, ordinal, cases[i].kv, false);
     const int before = failed;
     worst = 0;
     check_against_cpu(&cpu, &dev, cases[i].tol);
@@ -424,6 +599,9 @@ static void check_shape(int i, int ordinal)
     check_company(&dev, all || i % 3 == 1 ? 290 : 75);
     check_tree(&dev, all || i % 3 == 2 ? 251 : 53);
     check_batch(&dev);
+    check_best(&dev);
+    if (all || i % 3 == 0) check_kept(&dev);
+    if (all || i == 1 || i == 3) check_wide(&cpu, m, ordinal, cases[i].kv, 0.05);
     check_states(&dev);
     expect(ftk_forward_check(&dev.f) == FTK_OK, "the device failed", 0, 0);
     if (i == 0) check_refusals(m);
@@ -453,6 +631,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < FTK_MAX_NODES; i++) straight[i] = (int16_t)i;
     for (int i = 0; i < (int)(sizeof cases / sizeof cases[0]); i++) check_shape(i, ordinal);
     check_top_k(ordinal);
+    check_wide_products(ordinal);
     printf("%d passed, %d failed\n", passed, failed);
     return failed ? 1 : 0;
 }

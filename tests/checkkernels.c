@@ -413,6 +413,23 @@ static void check_halves(check *c)
     expect(c, same(got, stored, sizeof got), "large half floats", got[1], got[2]);
 }
 
+/* Q8_0 as plain C writes it; a block that is not finite has a scale that is none, whichever. */
+static void check_stored_blocks(check *c, int n, const float *x)
+{
+    ftk_q8_0 want[MAX_SIZE / FTK_QBLOCK];
+    if (n == 0) return;
+    ftk_q8_0 *got = guarded((size_t)n / FTK_QBLOCK * sizeof *got);
+    c->k->kv_store(FTK_TYPE_Q8_0, n, x, got);
+    c->ref->kv_store(FTK_TYPE_Q8_0, n, x, want);
+    for (int i = 0; i < n / FTK_QBLOCK; i++) {
+        const bool both = isnan(ftk_f16_f32(got[i].d)) && isnan(ftk_f16_f32(want[i].d));
+        expect(c, both || got[i].d == want[i].d, "Q8_0 scale differs from ref", n, i);
+        expect(c, same(got[i].q, want[i].q, sizeof want[i].q), "Q8_0 differs from ref", n, i);
+    }
+    expect(c, intact(got, (size_t)n / FTK_QBLOCK * sizeof *got), "wrote outside", n, 0);
+    unguard(got);
+}
+
 static void check_kv_store(check *c)
 {
     float x[MAX_SIZE];
@@ -428,6 +445,7 @@ static void check_kv_store(check *c)
         c->k->kv_store(FTK_TYPE_F32, n, x, full);
         expect(c, same(half, want, (size_t)n * sizeof *half), "F16 differs from ref", n, i);
         expect(c, same(full, x, (size_t)n * sizeof *full), "F32 is not a copy", n, i);
+        check_stored_blocks(c, n / FTK_QBLOCK * FTK_QBLOCK, x);
         expect(c, intact(half, (size_t)n * sizeof *half), "wrote outside", n, i);
         expect(c, intact(full, (size_t)n * sizeof *full), "wrote outside", n, i);
         unguard(half);
@@ -588,13 +606,12 @@ static void check_attention(check *c)
     static const int prefixes[] = {0, 1, 15, 63, 64, 65, 130, 300};
     static const int nodes[] = {1, 2, 7, 17, 64, 65, 128};
     static const int windows[] = {0, 0, 0, 1, 5, 16, 70, 200};
-    const int n_types = c->device ? 2 : 3; /* of the cache */
     for (int i = 0; i < (c->emulated ? 27 : 240); i++) {
         const int h = below(c, 5);
         ftk_attn a = {.head_dim = dims[i % 9], .n_head = heads[h][0], .n_head_kv = heads[h][1]};
         a.scale = (float)(1 / sqrt(a.head_dim));
         static const ftk_type kinds[] = {FTK_TYPE_F16, FTK_TYPE_F32, FTK_TYPE_Q8_0};
-        a.kv_type = kinds[below(c, a.head_dim % FTK_QBLOCK == 0 ? n_types : 2)];
+        a.kv_type = kinds[below(c, a.head_dim % FTK_QBLOCK == 0 ? 3 : 2)];
         a.prefix = prefixes[below(c, 8)];
         const int n_nodes = nodes[below(c, 7)];
         const int kind = below(c, 3) ? NORMAL : below(c, N_KINDS);

@@ -128,7 +128,7 @@ value -c 0 "is out of range" "1 to 16777216" 2048
 value --budget 128 "is out of range" "0 to 127, or -1 to let costs decide" 16
 value --seed -1 "is not a whole number" "0 to 18446744073709551615" 7
 value --seed 18446744073709551616 "is out of range" "0 to 18446744073709551615" 7
-value --drafter x "is unknown" "auto, none, jacobi, lookup, recycle, s4c or firp" auto
+value --drafter x "is unknown" "auto, none, jacobi, lookup, recycle, s4c, firp, dash or dash-direct" auto
 value --verifier x "is unknown" "exact, reject, traversal or typical" exact
 value --tree x "is unknown" "fitted or paper" fitted
 value --kernels x "is unknown" "ref, avx2, avx512 or amx" ref
@@ -247,6 +247,23 @@ run generate "${m[@]}" -p "Once upon a time" -n 12 --verifier typical --json --s
 pattern='^foretoken: verifier typical is lossy: .*, lossy\]$'
 [[ $status = 0 && $out =~ '"verifier": "typical", "lossless": false,' && $err =~ $pattern ]] &&
     ok "a lossy verifier is called so" || not_ok "a lossy verifier is called so" "$out" "$err"
+# Trained drafters, beside the bundled model.
+demo=(-m "${FTK_MODELS_DIR:-}/foretoken-demo-q8_0.gguf")
+run generate "${demo[@]}" -p "Once upon a time" -n 12 --drafter dash
+if [ "$status" = 0 ]; then
+    prints "--drafter dash" "$out" generate "${demo[@]}" -p "Once upon a time" -n 12 --drafter none
+    run generate "${demo[@]}" -p "Once upon a time" -n 12 --drafter dash-direct --json --stats
+    pattern='^foretoken: drafter dash-direct is lossy: .*, lossy\]$'
+    [[ $status = 0 && $err =~ $pattern &&
+        $out =~ '"drafter": "dash-direct", "verifier": "exact", "lossless": false,' ]] &&
+        ok "a lossy drafter is called so" ||
+        not_ok "a lossy drafter is called so" "$out" "$err"
+    run chat "${demo[@]}" -n 4 < <(printf '/drafter dash-direct\n')
+    expect "/drafter with a lossy one" 0 "" "foretoken: drafter dash-direct
+foretoken: drafter dash-direct is lossy: it leaves out layers, which changes what the model says"
+else
+    skip "trained drafters" "$err"
+fi
 run chat "${m[@]}" -n 4 --verifier typical < <(printf 'Hello\nHello\n')
 [[ $status = 0 && $(grep -c "is lossy" <<< "$err") = 1 ]] && ok "chat says so once" ||
     not_ok "chat says so once" "$err"
@@ -422,7 +439,7 @@ fails_softly() { # NAME LINE INPUT
 }
 fails_softly "an unknown command" 'foretoken: "/sing" is no command; /help lists them' "/sing a song"
 fails_softly "/drafter with a wrong name" \
-    'foretoken: /drafter: "x" is unknown; give auto, none, jacobi, lookup, recycle, s4c or firp' "/drafter x"
+    'foretoken: /drafter: "x" is unknown; give auto, none, jacobi, lookup, recycle, s4c, firp, dash or dash-direct' "/drafter x"
 fails_softly "/drafter" "foretoken: drafter lookup" "/drafter lookup"
 fails_softly "/stats with a wrong word" \
     'foretoken: /stats: "x" is unknown; give on, off or nothing' "/stats x"

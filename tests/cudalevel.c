@@ -190,8 +190,9 @@ static void turn(bool halves, int n_heads, int head_dim, int n_rot, const float 
 {
     const size_t n = (size_t)n_heads * (size_t)head_dim;
     float *at = give(x, n * sizeof *x);
+    const int32_t pos = 0;
     ftk_cuda_rope(&queue, halves, 1, n_heads, head_dim, n_rot, give(cs, (size_t)n_rot * sizeof *cs),
-                  at, n);
+                  give(&pos, sizeof pos), at, n);
     take(x, at, n * sizeof *x);
     done();
 }
@@ -239,7 +240,7 @@ static void add(int n, const float *x, float *y)
 /* Into the second of three slots of a page: the others, and what lies around, must stay. */
 static void kv_store(ftk_type type, int n, const float *x, void *dst)
 {
-    const size_t row = (size_t)n * (type == FTK_TYPE_F16 ? 2 : 4), plane = FTK_PAGE * row;
+    const size_t row = ftk_type_bytes(type, (size_t)n), plane = FTK_PAGE * row;
     const int32_t page = 0;
     char *before = malloc(2 * plane), *after = malloc(2 * plane);
     memset(before, CANARY, 2 * plane);
@@ -251,7 +252,8 @@ static void kv_store(ftk_type type, int n, const float *x, void *dst)
                             .type = type,
                             .page = give(&page, sizeof page)};
     const float *in = give(x, (size_t)n * sizeof *x);
-    ftk_cuda_kv_store(&queue, &kv, 1, 1, in, in, (size_t)n);
+    const ftk_cuda_span span = {.prefix = 1, .n_rows = 1, .n_slots = 2};
+    ftk_cuda_kv_store(&queue, &kv, 3, give(&span, sizeof span), in, in, (size_t)n);
     take(after, kv.pool, 2 * plane);
     memcpy(dst, after + row, row);
     good &= memcmp(after + row, after + plane + row, row) == 0;
@@ -303,12 +305,14 @@ static void attention(const ftk_attn *a, int head_kv, int row0, int row1, float 
                             .type = a->kv_type,
                             .page = give(page, (size_t)n_pages * sizeof *page)};
     /* room for three rows at a time, to see that taken apart */
-    const size_t partial = ftk_cuda_attn_partial(3, group, a->head_dim, last + 1);
-    const ftk_cuda_attn job = {.n_rows = n_rows,
+    const size_t partial = ftk_cuda_attn_partial(3, group, a->head_dim, last + 1 + FTK_CUDA_CHUNK);
+    /* laid out for more rows and slots than there are, as a pass that is kept is */
+    const ftk_cuda_span span = {.prefix = a->prefix, .n_rows = n_rows, .n_slots = last + 1};
+    const ftk_cuda_attn job = {.n_rows = n_rows + 2,
+                               .n_slots = last + 1 + FTK_CUDA_CHUNK,
+                               .span = give(&span, sizeof span),
                                .n_head = group,
                                .window = a->window,
-                               .prefix = a->prefix,
-                               .n_slots = last + 1,
                                .scale = a->scale,
                                .q = give(rows, (size_t)n_rows * row * sizeof *rows),
                                .out = give(NULL, (size_t)n_rows * row * sizeof *rows),

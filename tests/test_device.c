@@ -69,15 +69,14 @@ static void answer(ftk_engine *e, const ftk_model *m, const char *drafter, int32
     ftk_session_free(s);
 }
 
-static void test_loop(void **state)
+static void check_loop(ftk_type kv)
 {
-    (void)state;
     enum { N = 20 };
     NEED(DEMO);
     ftk_model *m = load();
     ftk_engine *cpu, *gpu;
-    assert_int_equal(open_on(&cpu, m, "cpu", FTK_TYPE_F16), FTK_OK);
-    assert_int_equal(open_on(&gpu, m, "cuda", FTK_TYPE_F16), FTK_OK);
+    assert_int_equal(open_on(&cpu, m, "cpu", kv), FTK_OK);
+    assert_int_equal(open_on(&gpu, m, "cuda", kv), FTK_OK);
     assert_string_equal(ftk_engine_device(cpu), "cpu");
     assert_string_equal(ftk_engine_device(gpu), "cuda:0 emulated");
     const double a = score(cpu, m), b = score(gpu, m);
@@ -98,6 +97,99 @@ static void test_loop(void **state)
     ftk_model_free(m);
 }
 
+static void test_loop(void **state)
+{
+    (void)state;
+    check_loop(FTK_TYPE_F16);
+}
+
+static void test_small_cache(void **state)
+{
+    (void)state;
+    check_loop(FTK_TYPE_Q8_0);
+}
+
+/* A session that draws its tokens gets its logits beside one that does without. */
+static void test_together(void **state)
+{
+    (void)state;
+    enum { N = 5 };
+    NEED(DEMO);
+    ftk_model *m = load();
+    ftk_engine *e;
+    assert_int_equal(open_on(&e, m, "cuda", FTK_TYPE_F16), FTK_OK);
+    int32_t tokens[64], alone[2][N], got[2][N];
+    size_t n_text;
+    assert_int_equal(ftk_tokenize(m, text, 24, FTK_TOK_BOS, tokens, 64, &n_text), FTK_OK);
+    for (int together = 0; together < 2; together++) {
+        ftk_session *s[2];
+        for (int i = 0; i < 2; i++) {
+            ftk_session_config cfg;
+            ftk_session_config_init(&cfg);
+            cfg.drafter = "none";
+            cfg.ignore_end = true;
+            cfg.sampling.temperature = i ? 1.0f : 0;
+            cfg.sampling.seed = 5;
+            assert_int_equal(ftk_session_open(&s[i], e, &cfg), FTK_OK);
+            assert_int_equal(ftk_session_append(s[i], tokens, n_text), FTK_OK);
+            if (!together) assert_int_equal(take(s[i], N, alone[i]), N);
+        }
+        for (size_t n = 0; together && n < N; n++) {
+            ftk_result r[2];
+            assert_int_equal(ftk_step(s, 2, r), FTK_OK);
+            for (int i = 0; i < 2; i++) got[i][n] = r[i].tokens[0];
+        }
+        for (int i = 0; i < 2; i++) ftk_session_free(s[i]);
+    }
+    assert_memory_equal(alone, got, sizeof got);
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
+/* A long prompt read in a wide piece: drafts change nothing, and neither does a session beside it. */
+static void test_wide(void **state)
+{
+    (void)state;
+    enum { PROMPT = 530, N = 4 };
+    NEED(DEMO);
+    ftk_model *m = load();
+    ftk_engine *e;
+    ftk_engine_config cfg;
+    ftk_engine_config_init(&cfg);
+    cfg.threads = 1;
+    cfg.kv_slots = 2048;
+    cfg.measure = false;
+    cfg.device = "cuda";
+    cfg.wide_prefill = true;
+    assert_int_equal(ftk_engine_open(&e, m, &cfg), FTK_OK);
+    int32_t prompt[PROMPT], got[2][N];
+    for (int i = 0; i < PROMPT; i++) prompt[i] = 300 + i * 7 % 40;
+    ftk_session *s[2];
+    for (int i = 0; i < 2; i++) {
+        ftk_session_config sc;
+        ftk_session_config_init(&sc);
+        sc.drafter = i ? "lookup" : "none";
+        sc.budget = 12;
+        sc.ignore_end = true;
+        assert_int_equal(ftk_session_open(&s[i], e, &sc), FTK_OK);
+        assert_int_equal(ftk_session_append(s[i], prompt, PROMPT), FTK_OK);
+    }
+    assert_int_equal(take(s[0], N, got[0]), N);
+    assert_int_equal(ftk_session_truncate(s[0], 20), FTK_OK);
+    ftk_result r[2];
+    for (size_t n = 0; n < N;) {
+        assert_int_equal(ftk_step(s, 2, r), FTK_OK);
+        for (size_t i = 0; i < r[1].n_tokens && n < N; i++) got[1][n++] = r[1].tokens[i];
+    }
+    ftk_stats stats;
+    ftk_session_get_stats(s[1], &stats);
+    assert_int_equal(stats.prompt, PROMPT);
+    assert_memory_equal(got[0], got[1], sizeof got[0]);
+    for (int i = 0; i < 2; i++) ftk_session_free(s[i]);
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -108,10 +200,40 @@ static void test_refusals(void **state)
     assert_null(e);
     assert_string_equal(last_line, "device cuda:5: there is no device 5, only 0");
     assert_int_equal(open_on(&e, m, "gpu", FTK_TYPE_F16), FTK_ERR_INVALID);
-    assert_int_equal(open_on(&e, m, "cuda", FTK_TYPE_Q8_0), FTK_ERR_UNSUPPORTED);
-    assert_int_equal(open_on(&e, m, "auto", FTK_TYPE_Q8_0), FTK_OK);
+    ftk_engine_config cfg;
+    ftk_engine_config_init(&cfg);
+    cfg.kv_slots = 1 << 19; /* more than the emulated device has memory for */
+    cfg.kv_type = FTK_TYPE_F32;
+    cfg.measure = false;
+    cfg.device = "cuda";
+    assert_int_equal(ftk_engine_open(&e, m, &cfg), FTK_ERR_NOMEM);
+    assert_non_null(strstr(last_line, "MiB are missing"));
+    cfg.device = "auto";
+    assert_int_equal(ftk_engine_open(&e, m, &cfg), FTK_OK);
     assert_string_equal(ftk_engine_device(e), "cpu");
     assert_non_null(strstr(last_line, "the CPU is used"));
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
+/* A drafter that runs layers one by one is the CPU's; its file is no error. */
+static void test_layers(void **state)
+{
+    (void)state;
+    static const char file[] = FTK_MODELS_DIR "/foretoken-demo-dash.drafter.gguf";
+    NEED(file);
+    ftk_model *m = load();
+    ftk_engine *e;
+    assert_int_equal(open_on(&e, m, "cuda", FTK_TYPE_F16), FTK_OK);
+    assert_int_equal(ftk_engine_add_drafter(e, file), FTK_OK);
+    assert_false(ftk_engine_has_drafter(e, "dash"));
+    ftk_session_config cfg;
+    ftk_session_config_init(&cfg);
+    cfg.drafter = "dash";
+    ftk_session *s;
+    assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_ERR_INVALID);
+    assert_string_equal(last_line, "drafter dash runs layers one by one, which this device does "
+                                   "not: give another drafter, or --device cpu");
     ftk_engine_free(e);
     ftk_model_free(m);
 }
@@ -119,6 +241,10 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_loop),
-                                       cmocka_unit_test(test_refusals)};
+                                       cmocka_unit_test(test_small_cache),
+                                       cmocka_unit_test(test_together),
+                                       cmocka_unit_test(test_wide),
+                                       cmocka_unit_test(test_refusals),
+                                       cmocka_unit_test(test_layers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

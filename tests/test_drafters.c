@@ -425,7 +425,7 @@ static void test_no_memory(void **state)
     live = 0;
     for (int k = 0; ftk_drafter_list[k]; k++) {
         const ftk_drafter_ops *const ops = ftk_drafter_list[k];
-        if (ops->check) continue; /* trained: needs a target and weights, as in test_s4c */
+        if (ops->check) continue; /* trained: needs a target and weights, as in test_s4c and test_dash */
         ftk_err err = FTK_ERR_NOMEM;
         for (int n = 0; err != FTK_OK; n++) {
             const ftk_drafter_env env = {
@@ -449,7 +449,9 @@ static void test_list(void **state)
     assert_ptr_equal(ftk_drafter_list[2], &ftk_drafter_recycle);
     assert_ptr_equal(ftk_drafter_list[3], &ftk_drafter_s4c);
     assert_ptr_equal(ftk_drafter_list[4], &ftk_drafter_firp);
-    assert_null(ftk_drafter_list[5]);
+    assert_ptr_equal(ftk_drafter_list[5], &ftk_drafter_dash);
+    assert_ptr_equal(ftk_drafter_list[6], &ftk_drafter_dash_direct);
+    assert_null(ftk_drafter_list[7]);
     assert_string_equal(ftk_drafter_jacobi.name, "jacobi");
     assert_string_equal(ftk_drafter_lookup.name, "lookup");
 }

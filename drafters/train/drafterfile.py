@@ -47,9 +47,9 @@ def fingerprint_for(model, path):
 
 
 def write_drafter(path, family, name, base, numbers, matrices, kind, vocab=None):
-    """numbers: {key: whole number}; matrices: {name: tensor [n_out][n_in]}; kind: of TYPES, of which
-    q8_0 becomes f16 where rows are no multiple of 32; vocab: the rising ids of the tokens it drafts,
-    None for all."""
+    """numbers: {key: whole number}; matrices: {name: tensor [n_out][n_in], or a vector, which is
+    written in f32}; kind: of TYPES, of which q8_0 becomes f16 where rows are no multiple of 32;
+    vocab: the rising ids of the tokens it drafts, None for all."""
     part = f"{path}.part"
     try:
         w = gguf.GGUFWriter(part, "foretoken-drafter")
@@ -64,7 +64,9 @@ def write_drafter(path, family, name, base, numbers, matrices, kind, vocab=None)
                             sub_type=GGUFValueType.UINT32)
         for key, matrix in matrices.items():
             data = matrix.detach().float().cpu().numpy()
-            if TYPES[kind] == Q.Q8_0 and data.shape[1] % 32 == 0:
+            if data.ndim == 1:
+                w.add_tensor(key, data.astype(np.float32))
+            elif TYPES[kind] == Q.Q8_0 and data.shape[1] % 32 == 0:
                 w.add_tensor(key, gguf.quants.quantize(data, Q.Q8_0), raw_dtype=Q.Q8_0)
             else:
                 w.add_tensor(key, data.astype(np.float32 if kind == "f32" else np.float16))

@@ -38,7 +38,8 @@ __device__ __forceinline__ seen keys_of(const uint64_t (*mask)[2], int row, int 
 }
 
 struct job {
-    int row0, n_rows, n_head, group, window, prefix, n_chunks;
+    const ftk_cuda_span *span;
+    int row0, n_rows, n_head, group, window, n_chunks;
     float scale;
     const float *q;
     float *out;
@@ -48,9 +49,40 @@ struct job {
 };
 
 /* Pairs of a block: what shared memory has room for beside the keys of a step. */
-__host__ __device__ constexpr int pairs_of(bool half, int dim)
+__host__ __device__ constexpr int pairs_of(int type, int dim)
 {
-    return !half && dim > 128 ? 8 : 16;
+    return type != FTK_TYPE_F16 && dim > 128 ? 8 : 16;
+}
+
+/* Numbers of a word of 4 bytes, in which a thread holds a part of a key or value: F16 as they are; Q8_0
+ * as floats. */
+__host__ __device__ constexpr int per_word(int type)
+{
+    return type == FTK_TYPE_F16 ? 2 : 1;
+}
+
+__host__ __device__ constexpr size_t row_bytes_of(int type, int dim)
+{
+    return type == FTK_TYPE_Q8_0 ? (size_t)(dim / FTK_QBLOCK) * sizeof(ftk_q8_0)
+                                 : (size_t)dim * 4 / (size_t)per_word(type);
+}
+
+/* Word w of a key or value that lies at `row`. */
+template <int TYPE> __device__ __forceinline__ uint32_t load_word(const char *row, int w)
+{
+    if constexpr (TYPE != FTK_TYPE_Q8_0) {
+        return reinterpret_cast<const uint32_t *>(row)[w];
+    } else {
+        const ftk_q8_0 *b = reinterpret_cast<const ftk_q8_0 *>(row) + w / FTK_QBLOCK;
+        return float_bits(half_float(b->d) * (float)b->q[w % FTK_QBLOCK]);
+    }
+}
+
+/* Rows of this launch that are there. */
+__device__ __forceinline__ int rows_of(const job &j)
+{
+    const int left = j.span->n_rows - j.row0;
+    return left < j.n_rows ? left : j.n_rows;
 }
 
 /* Where a pair of the launch leaves what it found in a chunk. */
@@ -61,28 +93,29 @@ __device__ __forceinline__ size_t cell_of(const job &j, int head_kv, int pair, i
            (size_t)chunk;
 }
 
-/* Words of 4 bytes that hold a key: two F16, or one F32. */
-template <bool HALF> __device__ __forceinline__ float element(uint32_t word, int i)
+template <int TYPE> __device__ __forceinline__ float element(uint32_t word, int i)
 {
-    return HALF ? half_float((uint16_t)(word >> 16 * i)) : bits_float(word);
+    return per_word(TYPE) == 2 ? half_float((uint16_t)(word >> 16 * i)) : bits_float(word);
 }
 
 /* Keys of one step to shared memory. row_of: where each key's row lies from `keys_at` on. */
+template <int TYPE>
 __device__ __forceinline__ void fetch_keys(const char *keys_at, int words, int n_keys,
                                            const size_t *row_of, uint32_t *keys)
 {
     const int lane = (int)threadIdx.x % STEP;
     for (int k = (int)threadIdx.x / STEP; k < n_keys; k += WARPS) {
-        const uint32_t *key = reinterpret_cast<const uint32_t *>(keys_at + row_of[k]);
-        for (int w = lane; w < words; w += STEP) keys[k * (words | 1) + w] = key[w];
+        const char *key = keys_at + row_of[k];
+        for (int w = lane; w < words; w += STEP)
+            keys[k * (words | 1) + w] = load_word<TYPE>(key, w);
     }
 }
 
-template <bool HALF, int DIM>
+template <int TYPE, int DIM>
 __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
 {
-    constexpr int E = HALF ? 2 : 1, MOST_WORDS = DIM / E;
-    constexpr int PAIRS = pairs_of(HALF, DIM),
+    constexpr int E = per_word(TYPE), MOST_WORDS = DIM / E;
+    constexpr int PAIRS = pairs_of(TYPE, DIM),
                   OWN = PAIRS / WARPS; /* whose scores a warp computes */
     /* Values: LANES threads have words l, l + LANES ... each, of every GROUPS-th pair. */
     constexpr int LANES = MOST_WORDS < STEP ? STEP : MOST_WORDS < THREADS ? MOST_WORDS : THREADS;
@@ -97,11 +130,13 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
 
     const int lane = (int)threadIdx.x % STEP, warp = (int)threadIdx.x / STEP;
     const int chunk = (int)blockIdx.x, head_kv = (int)blockIdx.y;
-    const int pair0 = (int)blockIdx.z * PAIRS, all_pairs = j.n_rows * j.group;
+    const int prefix = j.span->prefix;
+    const int pair0 = (int)blockIdx.z * PAIRS, all_pairs = rows_of(j) * j.group;
+    if (pair0 >= all_pairs || chunk * FTK_CUDA_CHUNK >= j.span->n_slots) return;
     const int n_pairs = all_pairs - pair0 < PAIRS ? all_pairs - pair0 : PAIRS;
     const int row0 = pair0 / j.group, n_rows = (pair0 + n_pairs - 1) / j.group - row0 + 1;
     const int dim = kv.head_dim, words = dim / E;
-    const size_t row_bytes = (size_t)words * 4;
+    const size_t row_bytes = row_bytes_of(TYPE, dim);
     const char *head_at = kv.pool + (size_t)head_kv * FTK_PAGE * row_bytes;
 
     for (int i = (int)threadIdx.x; i < n_rows * MOST_NODES; i += THREADS) {
@@ -126,7 +161,7 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
         const int p = o * WARPS + warp;
         sees[o] = seen{0, 0};
         if (p < n_pairs)
-            sees[o] = keys_of(j.mask, j.row0 + (pair0 + p) / j.group, j.prefix, j.window);
+            sees[o] = keys_of(j.mask, j.row0 + (pair0 + p) / j.group, prefix, j.window);
         top[o] = -INFINITY;
         sum[o] = 0;
     }
@@ -134,23 +169,23 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
     float acc[MINE][ROUNDS][E] = {};
 
     for (int i0 = chunk * FTK_CUDA_CHUNK; i0 < (chunk + 1) * FTK_CUDA_CHUNK; i0 += STEP) {
-        const bool shared = i0 + STEP <= j.prefix;
+        const bool shared = i0 + STEP <= prefix;
         for (int r = 0; r < (shared ? 1 : n_rows); r++) {
             int n_keys = STEP;
             if (!shared) {
-                const int n = keys_of(j.mask, j.row0 + row0 + r, j.prefix, 0).n;
+                const int n = keys_of(j.mask, j.row0 + row0 + r, prefix, 0).n;
                 n_keys = n - i0 < STEP ? n - i0 : STEP;
                 if (n_keys <= 0) continue; /* all threads agree */
             }
             __syncthreads(); /* what the last round left is no longer read */
             if ((int)threadIdx.x < n_keys) {
                 const int i = i0 + lane;
-                const int slot = i < j.prefix ? i : j.prefix + ancestor[r][i - j.prefix];
+                const int slot = i < prefix ? i : prefix + ancestor[r][i - prefix];
                 row_of[lane] = (size_t)kv.page[slot / FTK_PAGE] * kv.page_bytes +
                                (size_t)(slot % FTK_PAGE) * row_bytes;
             }
             __syncthreads();
-            fetch_keys(head_at + kv.keys, words, n_keys, row_of, keys);
+            fetch_keys<TYPE>(head_at + kv.keys, words, n_keys, row_of, keys);
             __syncthreads();
 
             float s[OWN][2] = {};
@@ -161,13 +196,13 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
                     for (int o = 0; o < OWN; o++) {
                         if (o >= n_own) break; /* one row alone has few pairs */
                         const float *q = &queries[o * WARPS + warp][w * E];
-                        if (HALF) {
-                            s[o][0] = fmaf(element<HALF>(k, 0), q[0], s[o][0]);
-                            s[o][1] = fmaf(element<HALF>(k, 1), q[E - 1], s[o][1]);
+                        if (E == 2) {
+                            s[o][0] = fmaf(element<TYPE>(k, 0), q[0], s[o][0]);
+                            s[o][1] = fmaf(element<TYPE>(k, 1), q[E - 1], s[o][1]);
                         } else if (w % 2) {
-                            s[o][1] = fmaf(element<HALF>(k, 0), q[0], s[o][1]);
+                            s[o][1] = fmaf(element<TYPE>(k, 0), q[0], s[o][1]);
                         } else {
-                            s[o][0] = fmaf(element<HALF>(k, 0), q[0], s[o][0]);
+                            s[o][0] = fmaf(element<TYPE>(k, 0), q[0], s[o][0]);
                         }
                     }
                 }
@@ -205,12 +240,11 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
             const bool all = !(partly[0] | partly[1] | partly[2] | partly[3]);
             FTK_UNROLL_4
             for (int k = 0; k < n_keys; k++) {
-                const uint32_t *value =
-                    reinterpret_cast<const uint32_t *>(head_at + kv.values + row_of[k]);
+                const char *value = head_at + kv.values + row_of[k];
                 FTK_UNROLL
                 for (int w = 0; w < ROUNDS; w++) {
                     if (word + w * LANES >= words) continue;
-                    const uint32_t v = value[word + w * LANES];
+                    const uint32_t v = load_word<TYPE>(value, word + w * LANES);
                     FTK_UNROLL
                     for (int c = 0; c < MINE; c++) {
                         const int p = c * GROUPS + group;
@@ -218,7 +252,7 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
                         if (!all && !(visible[p] >> k & 1)) continue;
                         FTK_UNROLL
                         for (int e = 0; e < E; e++)
-                            acc[c][w][e] = fmaf(weight[k][p], element<HALF>(v, e), acc[c][w][e]);
+                            acc[c][w][e] = fmaf(weight[k][p], element<TYPE>(v, e), acc[c][w][e]);
                     }
                 }
             }
@@ -249,7 +283,8 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
 __global__ void __launch_bounds__(MERGE_THREADS) merge_chunks(job j, int dim)
 {
     const int row = (int)blockIdx.x / j.n_head;
-    const seen s = keys_of(j.mask, j.row0 + row, j.prefix, j.window);
+    if (row >= rows_of(j)) return;
+    const seen s = keys_of(j.mask, j.row0 + row, j.span->prefix, j.window);
     const int begin = s.first / FTK_CUDA_CHUNK, end = (s.n + FTK_CUDA_CHUNK - 1) / FTK_CUDA_CHUNK;
     const float *sums = j.sums + (size_t)blockIdx.x * (size_t)j.n_chunks * 2;
     const float *acc = j.acc + (size_t)blockIdx.x * (size_t)j.n_chunks * (size_t)dim;
@@ -269,22 +304,38 @@ __global__ void __launch_bounds__(MERGE_THREADS) merge_chunks(job j, int dim)
 
 /* ------------------------------------------------------------------ the cache */
 
-__global__ void __launch_bounds__(THREADS)
-    store_kv(ftk_cuda_kv kv, int first, const float *keys, const float *values, size_t ld)
+/* A warp's 32 numbers, as ftk_q8_0_write() does it, to the bit. */
+__device__ __forceinline__ void store_block(float v, ftk_q8_0 *to)
 {
-    const int row = (int)blockIdx.x, head = (int)blockIdx.y, slot = first + row;
-    const size_t size = kv.type == FTK_TYPE_F16 ? 2 : 4, dim = (size_t)kv.head_dim;
+    const float tiny = 1.5046327690525280e-36f; /* FTK_QACT_TINY, 2^-119 */
+    const float most = warp_max(fabsf(v));
+    const bool finite = lanes_that(!(fabsf(v) < INFINITY)) == 0;
+    const float inv = finite && most >= tiny ? 127.0f / most : 0.0f;
+    to->q[threadIdx.x % STEP] = inv > 0 ? (int8_t)rintf(v * inv) : (int8_t)0;
+    if (threadIdx.x % STEP == 0) to->d = finite ? float_half(most / 127.0f) : (uint16_t)0x7e00;
+}
+
+__global__ void __launch_bounds__(THREADS)
+    store_kv(ftk_cuda_kv kv, const ftk_cuda_span *span, const float *keys, const float *values,
+             size_t ld)
+{
+    const int row = (int)blockIdx.x, head = (int)blockIdx.y, slot = span->prefix + row;
+    if (row >= span->n_rows) return;
+    const size_t dim = (size_t)kv.head_dim;
+    const size_t row_bytes = row_bytes_of(kv.type, kv.head_dim);
     char *page = kv.pool + (size_t)kv.page[slot / FTK_PAGE] * kv.page_bytes;
-    const size_t at = ((size_t)head * FTK_PAGE + (size_t)(slot % FTK_PAGE)) * dim * size;
+    page += ((size_t)head * FTK_PAGE + (size_t)(slot % FTK_PAGE)) * row_bytes;
     for (size_t i = threadIdx.x; i < 2 * dim; i += THREADS) {
         const bool value = i >= dim;
         const size_t e = value ? i - dim : i;
         const float v = (value ? values : keys)[(size_t)row * ld + (size_t)head * dim + e];
-        char *to = page + (value ? kv.values : kv.keys) + at + e * size;
+        char *to = page + (value ? kv.values : kv.keys);
         if (kv.type == FTK_TYPE_F16)
-            *reinterpret_cast<uint16_t *>(to) = float_half(v);
+            reinterpret_cast<uint16_t *>(to)[e] = float_half(v);
+        else if (kv.type == FTK_TYPE_F32)
+            reinterpret_cast<float *>(to)[e] = v;
         else
-            *reinterpret_cast<float *>(to) = v;
+            store_block(v, reinterpret_cast<ftk_q8_0 *>(to) + e / FTK_QBLOCK);
     }
 }
 
@@ -313,21 +364,21 @@ __global__ void __launch_bounds__(THREADS)
     }
 }
 
-template <bool HALF, int DIM> void launch_dim(ftk_queue *q, const job &j, const ftk_cuda_kv &kv)
+template <int TYPE, int DIM> void launch_dim(ftk_queue *q, const job &j, const ftk_cuda_kv &kv)
 {
-    const unsigned pairs = (unsigned)(j.n_rows * j.group), most = (unsigned)pairs_of(HALF, DIM);
+    const unsigned pairs = (unsigned)(j.n_rows * j.group), most = (unsigned)pairs_of(TYPE, DIM);
     const dim3 grid((unsigned)j.n_chunks, (unsigned)kv.n_head_kv, (pairs + most - 1) / most);
-    FTK_LAUNCH(q, (attend_chunk<HALF, DIM>), grid, dim3(THREADS), j, kv);
+    FTK_LAUNCH(q, (attend_chunk<TYPE, DIM>), grid, dim3(THREADS), j, kv);
 }
 
-template <bool HALF> void launch(ftk_queue *q, const job &j, const ftk_cuda_kv &kv)
+template <int TYPE> void launch(ftk_queue *q, const job &j, const ftk_cuda_kv &kv)
 {
     if (kv.head_dim <= 64)
-        launch_dim<HALF, 64>(q, j, kv);
+        launch_dim<TYPE, 64>(q, j, kv);
     else if (kv.head_dim <= 128)
-        launch_dim<HALF, 128>(q, j, kv);
+        launch_dim<TYPE, 128>(q, j, kv);
     else
-        launch_dim<HALF, FTK_MAX_HEAD_DIM>(q, j, kv);
+        launch_dim<TYPE, FTK_MAX_HEAD_DIM>(q, j, kv);
 }
 
 } // namespace
@@ -344,7 +395,7 @@ extern "C" void ftk_cuda_attention(ftk_queue *q, const ftk_cuda_attn *a, const f
     j.n_head = a->n_head;
     j.group = a->n_head / kv->n_head_kv;
     j.window = a->window;
-    j.prefix = a->prefix;
+    j.span = a->span;
     j.n_chunks = (a->n_slots + FTK_CUDA_CHUNK - 1) / FTK_CUDA_CHUNK;
     j.scale = a->scale;
     j.q = a->q;
@@ -358,19 +409,22 @@ extern "C" void ftk_cuda_attention(ftk_queue *q, const ftk_cuda_attn *a, const f
     for (j.row0 = 0; j.row0 < a->n_rows; j.row0 += most) {
         j.n_rows = a->n_rows - j.row0 < most ? a->n_rows - j.row0 : most;
         if (kv->type == FTK_TYPE_F16)
-            launch<true>(q, j, *kv);
+            launch<FTK_TYPE_F16>(q, j, *kv);
+        else if (kv->type == FTK_TYPE_F32)
+            launch<FTK_TYPE_F32>(q, j, *kv);
         else
-            launch<false>(q, j, *kv);
+            launch<FTK_TYPE_Q8_0>(q, j, *kv);
         FTK_LAUNCH(q, merge_chunks, dim3((unsigned)(j.n_rows * a->n_head)), dim3(MERGE_THREADS), j,
                    kv->head_dim);
     }
 }
 
-extern "C" void ftk_cuda_kv_store(ftk_queue *q, const ftk_cuda_kv *kv, int n_rows, int first,
-                                  const float *keys, const float *values, size_t ld)
+extern "C" void ftk_cuda_kv_store(ftk_queue *q, const ftk_cuda_kv *kv, int n_rows,
+                                  const ftk_cuda_span *span, const float *keys, const float *values,
+                                  size_t ld)
 {
     const dim3 grid((unsigned)n_rows, (unsigned)kv->n_head_kv);
-    FTK_LAUNCH(q, store_kv, grid, dim3(THREADS), *kv, first, keys, values, ld);
+    FTK_LAUNCH(q, store_kv, grid, dim3(THREADS), *kv, span, keys, values, ld);
 }
 
 extern "C" void ftk_cuda_kv_move(ftk_queue *q, char *pool, size_t page_bytes, size_t planes,

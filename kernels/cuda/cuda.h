@@ -20,6 +20,7 @@ extern "C" {
 
 typedef struct ftk_queue {
     void *stream, *own; /* the runtime's; what else belongs to the queue */
+    void *blas;         /* ftk_cuda_wide_open() */
     int device;
     int error;    /* the runtime's number; 0: none yet */
     size_t limit; /* emulated only: bytes that may still be allocated; 0: any */
@@ -52,6 +53,16 @@ bool ftk_cuda_wait(ftk_queue *q);
 double ftk_cuda_elapsed(ftk_queue *q, int mark);
 const char *ftk_cuda_error_text(const ftk_queue *q);
 
+/* Work that is kept, to be done again by one call. What is put on the queue between begin and end is
+ * not done but kept, with the pointers and numbers it was given; what lies behind the pointers is
+ * read when it is done. Only kernels and copies within the device may be kept. */
+typedef struct ftk_cuda_graph ftk_cuda_graph;
+void ftk_cuda_graph_begin(ftk_queue *q);
+/* NULL: the runtime would not keep it. The queue goes on as if nothing had been asked. */
+ftk_cuda_graph *ftk_cuda_graph_end(ftk_queue *q);
+void ftk_cuda_graph_run(ftk_queue *q, ftk_cuda_graph *g);
+void ftk_cuda_graph_free(ftk_cuda_graph *g); /* accepts NULL */
+
 /* ------------------------------------------------------------------ products */
 
 /* w: a matrix as ftk_tiles_pack() wrote it. */
@@ -73,28 +84,62 @@ void ftk_cuda_matmul(ftk_queue *q, const ftk_cuda_mat *w, const void *act, int n
 void ftk_cuda_embed(ftk_queue *q, const ftk_cuda_mat *w, int n_rows, const int32_t *token,
                     float scale, float *y);
 
+/* ------------------------------------------------------------------ wide products */
+
+/* Products of many rows through cuBLAS, with the weights as 16-bit floats. Which of a call's rows a
+ * row is may show in its last bits, and how many there are does: calls that are to agree must have the
+ * same n_rows, and the row the same place. */
+
+/* Loads cuBLAS; false: it is not installed, or not to be used. ftk_cuda_close() closes it. */
+bool ftk_cuda_wide_open(ftk_queue *q);
+void ftk_cuda_wide_close(ftk_queue *q);
+/* Block types and F16, in rows of whole blocks. */
+bool ftk_cuda_wide_fits(const ftk_cuda_mat *w);
+
+/* Work space: for the largest matrix, n_rows of the longest input, their scales, n_rows of the longest
+ * output. */
+typedef struct ftk_cuda_wide {
+    uint16_t *w, *x;
+    float *scale, *y;
+} ftk_cuda_wide;
+
+/* x [n_rows][n_in] to room->x, for any number of products. */
+void ftk_cuda_wide_act(ftk_queue *q, int n_rows, int n_in, const float *x,
+                       const ftk_cuda_wide *room);
+/* As ftk_cuda_matmul(). */
+void ftk_cuda_wide_matmul(ftk_queue *q, const ftk_cuda_mat *w, int n_rows,
+                          const ftk_cuda_wide *room, const float *bias, bool add, float *y,
+                          size_t ldy);
+/* y[r][o] = sum over k of w[o][k] x[r][k], all of them without gaps. */
+void ftk_cuda_gemm(ftk_queue *q, int n_rows, int n_out, int n_in, const uint16_t *x,
+                   const uint16_t *w, float *y);
+
 /* ------------------------------------------------------------------ rows */
 
 /* Norms `heads` pieces of n floats in each of n_rows rows, ldx apart; row i is row index[i] of x, if
  * there is an index. y may be x. */
 void ftk_cuda_rms_norm(ftk_queue *q, int n_rows, int heads, int n, const float *x, size_t ldx,
                        const int32_t *index, const float *w, float eps, float *y, size_t ldy);
-/* Turns n_heads heads of each row, by cs [n_rows][n_rot]: ftk_kernels.rope, or .rope_halves. */
+/* Turns n_heads heads of each row, by line pos[row] of cs [][n_rot]: ftk_kernels.rope, or
+ * .rope_halves. */
 void ftk_cuda_rope(ftk_queue *q, bool halves, int n_rows, int n_heads, int head_dim, int n_rot,
-                   const float *cs, float *x, size_t ldx);
+                   const float *cs, const int32_t *pos, float *x, size_t ldx);
 /* gate[i] = silu(gate[i]) * up[i], or gelu. */
 void ftk_cuda_gate(ftk_queue *q, bool gelu, size_t n, float *gate, const float *up);
 /* y += x */
 void ftk_cuda_add(ftk_queue *q, size_t n, const float *x, float *y);
-/* The k largest of each row of n, largest first, ties to the lower index: ids [n_rows][k] and their
- * values. A row with a NaN gets -1 for its first id. k is at most n. */
-void ftk_cuda_top_k(ftk_queue *q, int n_rows, int n, int k, const float *x, int32_t *ids,
-                    float *values);
+/* The k largest of each row of n, largest first, ties to the lower index: ids [n_rows][k], -1 behind
+ * the n-th. A row whose numbers are not logits - one is NaN or +infinite, or all are -infinite - has -1
+ * for its first id. room: ftk_cuda_top_k_bytes(). */
+void ftk_cuda_top_k(ftk_queue *q, int n_rows, int n, int k, const float *x, void *room,
+                    int32_t *ids);
+size_t ftk_cuda_top_k_bytes(int n_rows, int n, int k);
 
 /* ------------------------------------------------------------------ KV cache, attention */
 
 /* Where the cache of one layer lies: page p begins at pool + p * page_bytes, its keys (values) at
- * `keys` (`values`) from there: [n_head_kv][FTK_PAGE][head_dim] of type, F16 or F32. */
+ * `keys` (`values`) from there: [n_head_kv][FTK_PAGE][head_dim] of type: F16, F32, or Q8_0 where
+ * head_dim is a multiple of 32. */
 typedef struct ftk_cuda_kv {
     char *pool;
     size_t page_bytes, keys, values;
@@ -103,8 +148,17 @@ typedef struct ftk_cuda_kv {
     const int32_t *page; /* slot s lies in page[s / FTK_PAGE] */
 } ftk_cuda_kv;
 
-/* Keys and values of n_rows rows, ld floats apart, to slots first, first + 1 ... */
-void ftk_cuda_kv_store(ftk_queue *q, const ftk_cuda_kv *kv, int n_rows, int first,
+/* A session's rows in a pass. It lies in device memory, so that kept work (ftk_cuda_graph) goes by the
+ * numbers of the pass at hand. */
+typedef struct ftk_cuda_span {
+    int32_t prefix;  /* committed slots */
+    int32_t n_rows;  /* further ones that the work is laid out for are left alone */
+    int32_t n_slots; /* committed and provisional: no bit of a mask lies behind */
+} ftk_cuda_span;
+
+/* Keys and values of a span's rows, ld floats apart, to slots prefix, prefix + 1 ... The work is laid
+ * out for n_rows rows. */
+void ftk_cuda_kv_store(ftk_queue *q, const ftk_cuda_kv *kv, int n_rows, const ftk_cuda_span *span,
                        const float *keys, const float *values, size_t ld);
 
 /* Slots base + path[i] to base + i, for i = 0, 1 ... n - 1, in all layers: `planes` of row bytes
@@ -121,8 +175,9 @@ enum {
 
 /* What ftk_attn says, for all rows and heads of one session. */
 typedef struct ftk_cuda_attn {
-    int n_rows, n_head, window, prefix;
-    int n_slots; /* prefix and provisional ones: no bit of a mask lies behind */
+    int n_rows, n_slots; /* that the work is laid out for: as many as the span's, or more */
+    const ftk_cuda_span *span;
+    int n_head, window;
     float scale;
     const float *q; /* [n_rows][n_head][head_dim] */
     float *out;

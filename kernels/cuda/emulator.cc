@@ -5,6 +5,8 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <new>
+#include <vector>
 
 #include "kernels/cuda/cuda.h"
 
@@ -36,8 +38,7 @@ struct fiber {
 fiber fibers[MOST], scheduler;
 int n_fibers; /* that have a stack */
 int running;
-void (*body)(void *);
-void *body_arg;
+const std::function<void()> *body;
 uint32_t disorder = 1; /* decides who runs first */
 
 [[noreturn]] void wrong(const char *what)
@@ -92,7 +93,7 @@ void change(fiber *from, fiber *to)
 void live()
 {
     for (;;) {
-        body(body_arg);
+        (*body)();
         fibers[running].state = DONE;
         change(&fibers[running], &scheduler);
     }
@@ -181,13 +182,12 @@ void ftk_emu_meet(ftk_emu_place place, void (*op)(void *const *args), void *arg)
     running = me;
 }
 
-void ftk_emu_run(dim3 grid, dim3 block, void (*f)(void *), void *arg)
+void ftk_emu_run(dim3 grid, dim3 block, const std::function<void()> &f)
 {
     const int n = (int)(block.x * block.y * block.z);
     if (n % WARP != 0 || n > MOST) wrong("a block must be whole warps");
     while (n_fibers < n) make_fiber(&fibers[n_fibers++]);
-    body = f;
-    body_arg = arg;
+    body = &f;
     gridDim = grid;
     blockDim = block;
     for (unsigned z = 0; z < grid.z; z++)
@@ -321,6 +321,7 @@ void ftk_cuda_close(ftk_queue *q)
 /* Memory of a GPU is not zeroed, and neither is this. */
 void *ftk_cuda_alloc(ftk_queue *q, size_t n)
 {
+    if (q->own) wrong("memory was asked for while work was kept");
     if (q->limit && n > q->limit) return nullptr;
     void *p = aligned_alloc(256, (n + 255) / 256 * 256);
     if (p) memset(p, 0xff, n);
@@ -343,24 +344,89 @@ void ftk_cuda_free_host(ftk_queue *, void *p)
     free(p);
 }
 
-void ftk_cuda_upload(ftk_queue *, void *dst, const void *src, size_t n)
+void ftk_cuda_upload(ftk_queue *q, void *dst, const void *src, size_t n)
 {
+    if (q->own) wrong("a copy from the host was to be kept");
     if (n) memcpy(dst, src, n);
 }
 
-void ftk_cuda_download(ftk_queue *, void *dst, const void *src, size_t n)
+void ftk_cuda_download(ftk_queue *q, void *dst, const void *src, size_t n)
 {
+    if (q->own) wrong("a copy to the host was to be kept");
     if (n) memcpy(dst, src, n);
 }
 
-void ftk_cuda_copy(ftk_queue *, void *dst, const void *src, size_t n)
+void ftk_cuda_copy(ftk_queue *q, void *dst, const void *src, size_t n)
 {
-    if (n) memcpy(dst, src, n);
+    if (n) ftk_emu_submit(q, [=] { memcpy(dst, src, n); });
 }
 
 bool ftk_cuda_wait(ftk_queue *q)
 {
+    if (q->own) wrong("work that is kept was waited for");
     return q->error == 0;
+}
+
+bool ftk_cuda_wide_open(ftk_queue *)
+{
+    return true;
+}
+
+void ftk_cuda_wide_close(ftk_queue *)
+{
+}
+
+void ftk_cuda_gemm(ftk_queue *q, int n_rows, int n_out, int n_in, const uint16_t *x,
+                   const uint16_t *w, float *y)
+{
+    const size_t n = (size_t)n_in, rows = (size_t)n_rows, outs = (size_t)n_out;
+    ftk_emu_submit(q, [=] {
+        std::vector<float> a(rows * n), b(n);
+        for (size_t i = 0; i < rows * n; i++) a[i] = ftk_f16_f32(x[i]);
+        for (size_t o = 0; o < outs; o++) {
+            for (size_t k = 0; k < n; k++) b[k] = ftk_f16_f32(w[o * n + k]);
+            for (size_t r = 0; r < rows; r++) {
+                float sum = 0;
+                for (size_t k = 0; k < n; k++) sum += a[r * n + k] * b[k];
+                y[r * outs + o] = sum;
+            }
+        }
+    });
+}
+
+/* q->own is the graph that keeps what is submitted, if any. */
+struct ftk_cuda_graph {
+    std::vector<std::function<void()>> work;
+};
+
+void ftk_emu_submit(ftk_queue *q, const std::function<void()> &work)
+{
+    if (q->own)
+        static_cast<ftk_cuda_graph *>(q->own)->work.push_back(work);
+    else
+        work();
+}
+
+void ftk_cuda_graph_begin(ftk_queue *q)
+{
+    q->own = new ftk_cuda_graph;
+}
+
+ftk_cuda_graph *ftk_cuda_graph_end(ftk_queue *q)
+{
+    ftk_cuda_graph *g = static_cast<ftk_cuda_graph *>(q->own);
+    q->own = nullptr;
+    return g;
+}
+
+void ftk_cuda_graph_run(ftk_queue *, ftk_cuda_graph *g)
+{
+    for (const auto &work : g->work) work();
+}
+
+void ftk_cuda_graph_free(ftk_cuda_graph *g)
+{
+    delete g;
 }
 
 double ftk_cuda_elapsed(ftk_queue *, int)

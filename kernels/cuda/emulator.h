@@ -12,6 +12,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <tuple>
 
 #include "kernels/blocks.h"
 
@@ -50,19 +52,22 @@ enum ftk_emu_place { FTK_EMU_WARP, FTK_EMU_BLOCK };
 /* Waits for the other threads of the warp or the block; then op, if any, is called once with what each
  * lane gave, and all go on. */
 void ftk_emu_meet(ftk_emu_place place, void (*op)(void *const *args), void *arg);
-void ftk_emu_run(dim3 grid, dim3 block, void (*body)(void *), void *arg);
+void ftk_emu_run(dim3 grid, dim3 block, const std::function<void()> &body);
+/* Does it now, or keeps it where the queue keeps work. */
+struct ftk_queue;
+void ftk_emu_submit(ftk_queue *q, const std::function<void()> &work);
 
-template <typename F> static inline void ftk_emu_launch(dim3 grid, dim3 block, const F &f)
+/* A kernel is given copies of its arguments, as on the GPU: it may run later. */
+template <typename... P, typename... A>
+static inline void ftk_emu_launch(ftk_queue *q, void (*kernel)(P...), dim3 grid, dim3 block,
+                                  A... args)
 {
-    ftk_emu_run(
-        grid, block, [](void *p) { (*static_cast<const F *>(p))(); }, const_cast<F *>(&f));
+    const std::tuple<P...> given(args...);
+    ftk_emu_submit(q, [=] { ftk_emu_run(grid, block, [&] { std::apply(kernel, given); }); });
 }
 
 #define FTK_LAUNCH(queue, kernel, grid, block, ...)                                                \
-    do {                                                                                           \
-        (void)(queue);                                                                             \
-        ftk_emu_launch(grid, block, [&] { kernel(__VA_ARGS__); });                                 \
-    } while (0)
+    ftk_emu_launch(queue, kernel, grid, block, __VA_ARGS__)
 
 static inline void __syncthreads()
 {

@@ -539,6 +539,91 @@ __global__ void __launch_bounds__(THREADS)
         y[(size_t)blockIdx.x * (size_t)n_in + (size_t)k] = row[k] * scale;
 }
 
+/* ------------------------------------------------------------------ wide products */
+
+/* A warp a block of a tile to y [n_out][n_in]: each lane has two or four neighbours of every word. */
+template <int TYPE>
+__global__ void __launch_bounds__(THREADS)
+    widen_tiles(const unsigned char *w, size_t tile_bytes, int n_out, int n_in, uint16_t *y)
+{
+    using L = layout<TYPE>;
+    constexpr form f = form_of(TYPE);
+    const int lane = (int)threadIdx.x % FTK_TILE_LANES, warp = (int)threadIdx.x / FTK_TILE_LANES;
+    const int b = (int)blockIdx.x * WARPS + warp, o0 = (int)blockIdx.y * FTK_TILE_OUT + lane / 4;
+    if (b >= n_in / FTK_QBLOCK) return;
+    raw<TYPE> r = {};
+    load_raw<TYPE>(w + (size_t)blockIdx.y * tile_bytes, b, lane, &r);
+    uint32_t a[L::floats ? 8 : 4];
+    unpack<TYPE>(r.q, a);
+    scales s = {};
+    if constexpr (!L::floats) s = read_scales<TYPE>(&r);
+    FTK_UNROLL
+    for (int i = 0; i < (L::floats ? 8 : 4); i++) {
+        const int o = o0 + i % 2 * 8;
+        if (o >= n_out) continue;
+        uint16_t *to = y + (size_t)o * (size_t)n_in + (size_t)b * FTK_QBLOCK;
+        if constexpr (L::floats) {
+            to += i / 2 * 8 + lane % 4 * 2;
+            *reinterpret_cast<uint32_t *>(to) = a[i];
+        } else {
+            const int half = L::subs == 2 ? i / 2 : 0;
+            uint32_t pair[2] = {};
+            for (int j = 0; j < 4; j++) {
+                const int code = (int)(a[i] >> 8 * j & 0xff) - (f.table ? 127 : f.offset);
+                float v = s.s[i % 2][half] * (float)code;
+                if constexpr (f.min) v += s.m[i % 2][half];
+                pair[j / 2] |= (uint32_t)float_half(v) << j % 2 * 16;
+            }
+            uint2 both;
+            both.x = pair[0];
+            both.y = pair[1];
+            *reinterpret_cast<uint2 *>(to + i / 2 * 16 + lane % 4 * 4) = both;
+        }
+    }
+}
+
+/* A row to 16-bit floats times a power of two, which brings its largest near their upper end; a row
+ * that is not finite becomes NaN. */
+__global__ void __launch_bounds__(THREADS)
+    halve_rows(int n_in, const float *x, uint16_t *y, float *scale)
+{
+    __shared__ uint32_t part[WARPS];
+    x += (size_t)blockIdx.x * (size_t)n_in;
+    y += (size_t)blockIdx.x * (size_t)n_in;
+    uint32_t most = 0;
+    for (int k = (int)threadIdx.x; k < n_in; k += THREADS) {
+        const uint32_t bits = float_bits(x[k]) & 0x7fffffffu;
+        most = bits > most ? bits : most;
+    }
+    for (int m = 16; m > 0; m /= 2) {
+        const uint32_t other = shuffle_xor(most, m);
+        most = other > most ? other : most;
+    }
+    if (threadIdx.x % FTK_TILE_LANES == 0) part[threadIdx.x / FTK_TILE_LANES] = most;
+    __syncthreads();
+    for (int w = 0; w < WARPS; w++) most = part[w] > most ? part[w] : most;
+    const bool finite = most < 0x7f800000u;
+    const int e = most < 0x00800000u ? 1 : (int)(most >> 23), up = 127 + 14 - e;
+    for (int k = (int)threadIdx.x; k < n_in; k += THREADS)
+        y[k] = float_half(finite ? x[k] * power_of_two(up / 2) * power_of_two(up - up / 2) : 0.0f);
+    if (threadIdx.x == 0)
+        scale[blockIdx.x] =
+            finite ? power_of_two(-(up / 2)) * power_of_two(up / 2 - up) : bits_float(0x7fc00000u);
+}
+
+/* y = scale[r] * sum + bias, or y += that. */
+__global__ void __launch_bounds__(THREADS)
+    finish_rows(int n_out, const float *sum, const float *scale, const float *bias, bool add,
+                float *y, size_t ldy)
+{
+    const int o = (int)(blockIdx.x * THREADS + threadIdx.x), r = (int)blockIdx.y;
+    if (o >= n_out) return;
+    float v = sum[(size_t)r * (size_t)n_out + (size_t)o] * scale[r];
+    if (bias) v += bias[o];
+    y += (size_t)r * ldy + (size_t)o;
+    *y = add ? *y + v : v;
+}
+
 size_t blocks_of(int n_in)
 {
     return ((size_t)n_in + FTK_QBLOCK - 1) / FTK_QBLOCK;
@@ -621,4 +706,44 @@ extern "C" void ftk_cuda_embed(ftk_queue *q, const ftk_cuda_mat *w, int n_rows,
                    token, scale, y);
         break;
     }
+}
+
+extern "C" bool ftk_cuda_wide_fits(const ftk_cuda_mat *w)
+{
+    return w->type != FTK_TYPE_F32 && w->type != FTK_TYPE_BF16 && w->n_in % FTK_QBLOCK == 0;
+}
+
+extern "C" void ftk_cuda_wide_act(ftk_queue *q, int n_rows, int n_in, const float *x,
+                                  const ftk_cuda_wide *room)
+{
+    FTK_LAUNCH(q, halve_rows, dim3((unsigned)n_rows), dim3(THREADS), n_in, x, room->x, room->scale);
+}
+
+static void widen(ftk_queue *q, const ftk_cuda_mat *w, uint16_t *to)
+{
+    const size_t tile_bytes = ftk_tiles_bytes(w->type, FTK_TILE_OUT, w->n_in);
+    const unsigned char *data = static_cast<const unsigned char *>(w->data);
+    const dim3 grid((unsigned)(blocks_of(w->n_in) + WARPS - 1) / WARPS,
+                    (unsigned)(w->n_out + FTK_TILE_OUT - 1) / FTK_TILE_OUT);
+    switch (w->type) {
+#define WIDEN_CASE(name)                                                                           \
+    case FTK_TYPE_##name:                                                                          \
+        FTK_LAUNCH(q, widen_tiles<FTK_TYPE_##name>, grid, dim3(THREADS), data, tile_bytes,         \
+                   w->n_out, w->n_in, to);                                                         \
+        break;
+        FTK_TILE_TYPES(WIDEN_CASE)
+#undef WIDEN_CASE
+    default: break; /* ftk_cuda_wide_fits() says no */
+    }
+}
+
+extern "C" void ftk_cuda_wide_matmul(ftk_queue *q, const ftk_cuda_mat *w, int n_rows,
+                                     const ftk_cuda_wide *room, const float *bias, bool add,
+                                     float *y, size_t ldy)
+{
+    widen(q, w, room->w);
+    ftk_cuda_gemm(q, n_rows, w->n_out, w->n_in, room->x, room->w, room->y);
+    const dim3 grid((unsigned)(w->n_out + THREADS - 1) / THREADS, (unsigned)n_rows);
+    FTK_LAUNCH(q, finish_rows, grid, dim3(THREADS), w->n_out, room->y, room->scale, bias, add, y,
+               ldy);
 }

@@ -33,10 +33,11 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 __global__ void __launch_bounds__(THREADS)
-    rope(bool halves, int n_heads, int head_dim, int n_rot, const float *cs, float *x, size_t ldx)
+    rope(bool halves, int n_heads, int head_dim, int n_rot, const float *cs, const int32_t *pos,
+         float *x, size_t ldx)
 {
     const int half = n_rot / 2;
-    cs += (size_t)blockIdx.x * (size_t)n_rot;
+    cs += (size_t)pos[blockIdx.x] * (size_t)n_rot;
     x += (size_t)blockIdx.x * ldx;
     for (int i = (int)threadIdx.x; i < n_heads * half; i += THREADS) {
         const int p = i % half, from = i / half * head_dim;
@@ -80,41 +81,68 @@ __device__ __forceinline__ place first_of(place a, int mask)
     return before(b, a) ? b : a;
 }
 
-/* A round for each of the k: the first of those behind the last one. */
-__global__ void __launch_bounds__(THREADS)
-    top_k(int n, int k, const float *x, int32_t *ids, float *values)
+enum { EACH = 8, PIECE = THREADS * EACH }; /* numbers of a thread, of a block */
+
+/* The k first of a piece of a row, a round for each: every thread holds EACH numbers, and the first of
+ * those behind the last one found is looked for. ids NULL: x is the row itself, an id is a place in it.
+ * Leaves -1 where a piece has fewer, and, for its first, -2 where the piece holds what is no logit. */
+__global__ void __launch_bounds__(THREADS) top_k(int n, int k, const float *x, const int32_t *ids,
+                                                 int n_pieces, float *values, int32_t *found)
 {
     __shared__ place part[WARPS];
     __shared__ uint32_t spoilt[WARPS];
-    const int row = (int)blockIdx.x, warp = (int)threadIdx.x / 32;
+    const int piece = (int)blockIdx.x, row = (int)blockIdx.y, warp = (int)threadIdx.x / 32;
     x += (size_t)row * (size_t)n;
+    place mine[EACH];
+    bool bad = false;
+    FTK_UNROLL
+    for (int e = 0; e < EACH; e++) {
+        const int i = piece * PIECE + e * THREADS + (int)threadIdx.x;
+        mine[e] = place{-INFINITY, -1};
+        if (i < n) mine[e] = place{x[i], ids ? ids[(size_t)row * (size_t)n + (size_t)i] : i};
+        bad |= !(mine[e].v < INFINITY) || mine[e].i == -2;
+    }
+    const uint32_t who = lanes_that(bad);
+    const size_t out = ((size_t)row * (size_t)n_pieces + (size_t)piece) * (size_t)k;
     place last = {INFINITY, -1};
     for (int round = 0; round < k; round++) {
-        place best = {-INFINITY, n};
-        bool bad = false;
-        for (int i = (int)threadIdx.x; i < n; i += THREADS) {
-            const place p = {x[i], i};
-            bad |= p.v != p.v;
-            if (before(last, p) && before(p, best)) best = p;
-        }
+        place best = {-INFINITY, INT32_MAX};
+        FTK_UNROLL
+        for (int e = 0; e < EACH; e++)
+            if (mine[e].i >= 0 && before(last, mine[e]) && before(mine[e], best)) best = mine[e];
         for (int m = 16; m > 0; m /= 2) best = first_of(best, m);
-        const uint32_t who = lanes_that(bad);
         if (threadIdx.x % 32 == 0) {
             part[warp] = best;
             spoilt[warp] = who;
         }
         __syncthreads();
+        bad = false;
         for (int w = 0; w < WARPS; w++) {
             if (before(part[w], best)) best = part[w];
             bad |= spoilt[w] != 0;
         }
         if (threadIdx.x == 0) {
-            ids[(size_t)row * (size_t)k + (size_t)round] = bad && round == 0 ? -1 : best.i;
-            values[(size_t)row * (size_t)k + (size_t)round] = best.v;
+            found[out + (size_t)round] = bad && round == 0 ? -2 : best.i < INT32_MAX ? best.i : -1;
+            values[out + (size_t)round] = best.v;
         }
         last = best;
         __syncthreads();
     }
+}
+
+/* What is left of rows that are no rows of logits: -1. */
+__global__ void __launch_bounds__(THREADS)
+    refuse(int n_rows, int k, const float *values, int32_t *ids)
+{
+    const int row = (int)(blockIdx.x * THREADS + threadIdx.x);
+    if (row >= n_rows) return;
+    const size_t at = (size_t)row * (size_t)k;
+    if (ids[at] < 0 || values[at] == -INFINITY) ids[at] = -1;
+}
+
+int pieces_of(int n)
+{
+    return (n + PIECE - 1) / PIECE;
 }
 
 dim3 blocks_for(size_t n)
@@ -133,10 +161,10 @@ extern "C" void ftk_cuda_rms_norm(ftk_queue *q, int n_rows, int heads, int n, co
 }
 
 extern "C" void ftk_cuda_rope(ftk_queue *q, bool halves, int n_rows, int n_heads, int head_dim,
-                              int n_rot, const float *cs, float *x, size_t ldx)
+                              int n_rot, const float *cs, const int32_t *pos, float *x, size_t ldx)
 {
     FTK_LAUNCH(q, rope, dim3((unsigned)n_rows), dim3(THREADS), halves, n_heads, head_dim, n_rot, cs,
-               x, ldx);
+               pos, x, ldx);
 }
 
 extern "C" void ftk_cuda_gate(ftk_queue *q, bool gelu, size_t n, float *x, const float *up)
@@ -149,8 +177,30 @@ extern "C" void ftk_cuda_add(ftk_queue *q, size_t n, const float *x, float *y)
     FTK_LAUNCH(q, add, blocks_for(n), dim3(THREADS), n, x, y);
 }
 
-extern "C" void ftk_cuda_top_k(ftk_queue *q, int n_rows, int n, int k, const float *x, int32_t *ids,
-                               float *values)
+/* Two lists of k for each piece of each row, as one level of the search reads what the other wrote. */
+extern "C" size_t ftk_cuda_top_k_bytes(int n_rows, int n, int k)
 {
-    FTK_LAUNCH(q, top_k, dim3((unsigned)n_rows), dim3(THREADS), n, k, x, ids, values);
+    return (size_t)n_rows * (size_t)pieces_of(n) * (size_t)k * 2 *
+           (sizeof(float) + sizeof(int32_t));
+}
+
+extern "C" void ftk_cuda_top_k(ftk_queue *q, int n_rows, int n, int k, const float *x, void *room,
+                               int32_t *ids)
+{
+    const size_t half = (size_t)n_rows * (size_t)pieces_of(n) * (size_t)k;
+    float *values = static_cast<float *>(room);
+    int32_t *found = reinterpret_cast<int32_t *>(values + 2 * half);
+    const int32_t *from = nullptr;
+    for (int level = 0;; level++) {
+        const int n_pieces = pieces_of(n);
+        float *to_values = values + level % 2 * half;
+        int32_t *to = n_pieces == 1 ? ids : found + level % 2 * half;
+        const dim3 grid((unsigned)n_pieces, (unsigned)n_rows);
+        FTK_LAUNCH(q, top_k, grid, dim3(THREADS), n, k, x, from, n_pieces, to_values, to);
+        x = to_values;
+        if (n_pieces == 1) break;
+        from = to;
+        n = n_pieces * k;
+    }
+    FTK_LAUNCH(q, refuse, blocks_for((size_t)n_rows), dim3(THREADS), n_rows, k, x, ids);
 }

@@ -102,6 +102,7 @@ extern "C" void ftk_cuda_close(ftk_queue *q)
     lane *l = lane_of(q);
     if (!l) return;
     cudaSetDevice(q->device);
+    ftk_cuda_wide_close(q);
     for (int i = 0; i < 2; i++)
         if (l->mark[i]) cudaEventDestroy(l->mark[i]);
     if (l->stream) cudaStreamDestroy(l->stream);
@@ -178,6 +179,44 @@ extern "C" double ftk_cuda_elapsed(ftk_queue *q, int mark)
     float ms = 0;
     keep(q, cudaEventElapsedTime(&ms, l->mark[0], l->mark[1]));
     return (double)ms * 1e-3;
+}
+
+/* ------------------------------------------------------------------ kept work */
+
+struct ftk_cuda_graph {
+    cudaGraphExec_t exec;
+};
+
+extern "C" void ftk_cuda_graph_begin(ftk_queue *q)
+{
+    cudaSetDevice(q->device);
+    keep(q, cudaStreamBeginCapture((cudaStream_t)q->stream, cudaStreamCaptureModeThreadLocal));
+}
+
+extern "C" ftk_cuda_graph *ftk_cuda_graph_end(ftk_queue *q)
+{
+    cudaGraph_t graph = nullptr;
+    ftk_cuda_graph *g = new (std::nothrow) ftk_cuda_graph{};
+    cudaError_t e = cudaStreamEndCapture((cudaStream_t)q->stream, &graph);
+    if (e == cudaSuccess && g && q->error == 0) e = cudaGraphInstantiate(&g->exec, graph, 0);
+    if (graph) cudaGraphDestroy(graph);
+    if (e == cudaSuccess && g && q->error == 0) return g;
+    delete g;
+    q->error = 0; /* nothing was done: what is asked again without keeping it will tell */
+    cudaGetLastError();
+    return nullptr;
+}
+
+extern "C" void ftk_cuda_graph_run(ftk_queue *q, ftk_cuda_graph *g)
+{
+    cudaSetDevice(q->device);
+    keep(q, cudaGraphLaunch(g->exec, (cudaStream_t)q->stream));
+}
+
+extern "C" void ftk_cuda_graph_free(ftk_cuda_graph *g)
+{
+    if (g) cudaGraphExecDestroy(g->exec);
+    delete g;
 }
 
 extern "C" const char *ftk_cuda_error_text(const ftk_queue *q)

@@ -9,7 +9,7 @@ ftk_err cli_answer_open(cli_answer *a, const cli_world *w, const cli_options *o,
                         const char *extra_stop, const cli_answer_config *cfg)
 {
     *a = (cli_answer){.cfg = *cfg, .session = w->session};
-    a->lossless = ftk_verifier_lossless(o->verifier);
+    a->lossless = cli_lossless(cfg->drafter, o->verifier);
     const char *stops[CLI_MAX_STOPS + 1];
     size_t n_stops = o->n_stops;
     memcpy(stops, o->stops, sizeof o->stops);

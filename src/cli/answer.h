@@ -8,10 +8,11 @@
 #include "common.h"
 
 typedef struct cli_answer_config {
-    bool continues; /* the text goes on from the prompt: a leading space is kept */
-    bool show;      /* on standard output */
-    bool dim;       /* drafted words in faint letters */
-    int64_t limit;  /* most tokens; -1: none */
+    const char *drafter; /* the session's */
+    bool continues;      /* the text goes on from the prompt: a leading space is kept */
+    bool show;           /* on standard output */
+    bool dim;            /* drafted words in faint letters */
+    int64_t limit;       /* most tokens; -1: none */
     const volatile sig_atomic_t *interrupt; /* ends the answer once it is not 0; may be NULL */
 } cli_answer_config;
 

@@ -68,6 +68,7 @@ static void remark(chat *c, const cli_answer *a, bool dropped)
 static ftk_err answer(chat *c, bool dropped)
 {
     const cli_answer_config cfg = {
+        .drafter = c->drafter,
         .show = true,
         .dim = c->stats && isatty(STDOUT_FILENO),
         .limit = c->o->n,
@@ -134,7 +135,7 @@ static void say_totals(const chat *c)
             "answers   %llu tokens in %.3f s, %llu steps, %.2f tokens per step\n"
             "drafted   %llu, accepted %llu\n"
             "time      %.0f %% drafting, %.0f %% model, %.0f %% verifying\n",
-            c->drafter, c->o->verifier, ftk_verifier_lossless(c->o->verifier) ? "" : " (lossy)",
+            c->drafter, c->o->verifier, cli_lossless(c->drafter, c->o->verifier) ? "" : " (lossy)",
             ftk_engine_device(c->w.engine), c->w.info.kernels, ftk_engine_threads(c->w.engine),
             (unsigned long long)s.prompt, s.prefill_seconds, (unsigned long long)s.emitted,
             s.decode_seconds, (unsigned long long)s.steps, (double)s.emitted / steps,
@@ -185,6 +186,7 @@ static void command_drafter(chat *c, const char *arg)
         if (err == FTK_OK) {
             c->drafter = *name;
             cli_say("drafter %s", *name);
+            cli_warn_of_drafter(*name);
         } else {
             cli_fail(err, "the drafter could not be changed");
         }

@@ -66,7 +66,7 @@ static json_t *report(const cli_world *w, const cli_options *o, const cli_answer
     json_object_set_new(j, "tokens_per_second", cli_json_real(s.tokens_per_second));
     json_object_set_new(j, "drafter", json_string(o->drafter));
     json_object_set_new(j, "verifier", json_string(o->verifier));
-    json_object_set_new(j, "lossless", json_boolean(ftk_verifier_lossless(o->verifier)));
+    json_object_set_new(j, "lossless", json_boolean(cli_lossless(o->drafter, o->verifier)));
     json_object_set_new(j, "kernels", json_string(w->info.kernels));
     json_object_set_new(j, "device", json_string(ftk_engine_device(w->engine)));
     json_object_set_new(j, "threads", json_integer(ftk_engine_threads(w->engine)));
@@ -76,7 +76,8 @@ static json_t *report(const cli_world *w, const cli_options *o, const cli_answer
 static int complete(const cli_world *w, const cli_options *o, const char *tmpl, bool continues,
                     size_t n_prompt)
 {
-    const cli_answer_config cfg = {.continues = continues, .show = !o->json, .limit = o->n};
+    const cli_answer_config cfg = {
+        .drafter = o->drafter, .continues = continues, .show = !o->json, .limit = o->n};
     cli_answer a;
     ftk_err err = cli_answer_open(&a, w, o, tmpl ? ftk_chat_stop(tmpl) : NULL, &cfg);
     if (err == FTK_OK) err = cli_answer_run(&a);

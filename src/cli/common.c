@@ -211,6 +211,7 @@ int cli_world_open_engine(cli_world *w, const cli_options *o, int kv_slots, bool
     cfg.kv_slots = kv_slots;
     cfg.measure = measure;
     cfg.device = o->device;
+    cfg.wide_prefill = o->wide_prefill;
     cfg.kv_type = strcmp(o->kv, "q8_0") == 0  ? FTK_TYPE_Q8_0
                   : strcmp(o->kv, "f32") == 0 ? FTK_TYPE_F32
                                               : FTK_TYPE_F16;
@@ -256,7 +257,20 @@ int cli_world_open_session(cli_world *w, const cli_options *o)
     if (err == FTK_OK && !ftk_verifier_lossless(o->verifier))
         cli_say("verifier %s is lossy: above temperature 0 drafts change what the model says",
                 o->verifier);
+    if (err == FTK_OK) cli_warn_of_drafter(o->drafter);
     return err == FTK_OK ? CLI_DONE : cli_fail(err, "the session could not be opened");
+}
+
+void cli_warn_of_drafter(const char *drafter)
+{
+    if (!ftk_drafter_lossless(drafter))
+        cli_say("drafter %s is lossy: it leaves out layers, which changes what the model says",
+                drafter);
+}
+
+bool cli_lossless(const char *drafter, const char *verifier)
+{
+    return ftk_drafter_lossless(drafter) && ftk_verifier_lossless(verifier);
 }
 
 void cli_world_close(cli_world *w)

@@ -54,6 +54,10 @@ int cli_world_open_engine(cli_world *w, const cli_options *o, int kv_slots, bool
 /* Trained drafters first: those named by options, then those beside the model. */
 int cli_world_open_session(cli_world *w, const cli_options *o);
 void cli_world_close(cli_world *w);
+/* Says so of a drafter that is lossy. */
+void cli_warn_of_drafter(const char *drafter);
+/* Whether what comes of both is the model's own. */
+bool cli_lossless(const char *drafter, const char *verifier);
 
 /* A text or a conversation as tokens, in *tokens (to be freed). */
 ftk_err cli_tokenize(const cli_world *w, const char *text, size_t n, unsigned flags,

@@ -72,7 +72,7 @@ static const spec specs[] = {
     {"--template", NULL, NAME, C | G, AT(template_name), 0, 0, "NAME", NULL, NULL,
      "chat template (default: the model's own)", ftk_chat_templates},
     {"--drafter", NULL, NAME, C | G, AT(drafter), 0, 0, "NAME", NULL, NULL,
-     "who guesses the next tokens (default auto)", ftk_drafters},
+     "who guesses the next tokens; dash-direct is lossy (default auto)", ftk_drafters},
     {"--drafter-file", NULL, DRAFTER_FILE, C | G, 0, 0, 0, "FILE", "a drafter's GGUF file",
      "model-s4c.drafter.gguf",
      "trained drafter; may be given up to 8 times. Those beside the model (*.drafter.gguf)\n"
@@ -111,6 +111,8 @@ static const spec specs[] = {
      "CPU level (default: the best here)", kernel_names},
     {"--device", NULL, TEXT, C | G | P, AT(device), 0, 0, "DEVICE", "cpu, auto, cuda or cuda:N",
      "cuda:0", "who runs the model: cpu (default), cuda, cuda:N, or auto: cuda if it can", NULL},
+    {"--wide-prefill", NULL, FLAG, C | G | P, AT(wide_prefill), 0, 0, NULL, NULL, NULL,
+     "on a device: read long prompts through cuBLAS; other last bits", NULL},
     {"--stats", NULL, FLAG, C | G, AT(stats), 0, 0, NULL, NULL, NULL,
      "speed and acceptance on standard error; chat dims drafted words", NULL},
     {"--special", NULL, FLAG, T, AT(special), 0, 0, NULL, NULL, NULL,

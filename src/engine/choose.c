@@ -10,7 +10,7 @@ static const double close_to = 0.9; /* of the best: worth an early look */
 static const double better = 1.03;  /* than the favourite so far: enough to be the next */
 static const double unknown = 2;    /* plain steps that what was never tried is taken to have run */
 
-enum { TRIAL = 6, FIRST_PAUSE = 24, LONGEST_PAUSE = 768 }; /* steps, turns, turns */
+enum { TRIAL = 8, NEAR_PAUSE = 192, LONGEST_PAUSE = 2048 }; /* steps, turns, turns */
 
 /* Tokens for the time of a plain step. */
 static double yield_of(const ftk_family *f)
@@ -41,8 +41,9 @@ void ftk_choose(ftk_session *s)
         ftk_measured *const m = &f->measured;
         if (i == best || --f->due > 0 || s->turn != best) continue;
         const bool near = yield_of(f) > close_to * yield_of(&s->family[best]);
-        m->pause = near || m->pause == 0 ? FIRST_PAUSE : 2 * m->pause;
-        if (m->pause > LONGEST_PAUSE) m->pause = LONGEST_PAUSE;
+        const int longest = near ? NEAR_PAUSE : LONGEST_PAUSE;
+        m->pause = m->pause == 0 ? FTK_FIRST_PAUSE : 2 * m->pause;
+        if (m->pause > longest) m->pause = longest;
         f->due = m->pause;
         s->turn = i;
         s->stay = TRIAL - 1;

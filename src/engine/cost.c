@@ -165,7 +165,16 @@ double ftk_cost_at(const ftk_cost *c, int rows)
 
 double ftk_cost_joined(const ftk_cost *c, int rows, int all_rows, double share)
 {
-    return (1 - share) * ftk_cost_at(c, rows) + share * ftk_cost_at(c, all_rows);
+    return (1 - share) * ftk_cost_at(c, rows) + share * ftk_cost_at(c, all_rows) + c->join;
+}
+
+void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, double share, double seconds)
+{
+    const double most = ftk_cost_at(c, 1); /* a core was taken away for a moment, see below */
+    double more = seconds - ftk_cost_joined(c, rows, all_rows, share);
+    if (more > most) more = most;
+    c->join += 0.05 * more;
+    if (c->join < 0) c->join = 0;
 }
 
 void ftk_cost_update(ftk_cost *c, int rows, double seconds)

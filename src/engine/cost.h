@@ -9,6 +9,7 @@ enum { FTK_COST_POINTS = 8 }; /* 1, 2, 4 ... 128 rows */
 
 typedef struct ftk_cost {
     double seconds[FTK_COST_POINTS];
+    double join; /* what a pass that rows join takes more than its rows say */
 } ftk_cost;
 
 /* A flat curve: all widths cost the same. */
@@ -20,6 +21,8 @@ ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool);
 double ftk_cost_at(const ftk_cost *c, int rows);
 /* The same of a pass that rows join behind some of its layers: `share` of what it reads is above them. */
 double ftk_cost_joined(const ftk_cost *c, int rows, int all_rows, double share);
+/* Such a pass took so long: it says nothing of the curve. */
+void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, double share, double seconds);
 /* A pass over rows took so long: moves the whole curve a little, as the machine's speed changes for
  * all widths, and the points around it some more; keeps it rising. */
 void ftk_cost_update(ftk_cost *c, int rows, double seconds);

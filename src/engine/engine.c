@@ -64,10 +64,14 @@ static ftk_err open_device(ftk_engine *e, const ftk_engine_config *cfg, int slot
                                   .max_rows = cfg->max_rows,
                                   .max_slots = pages * FTK_PAGE + FTK_MAX_NODES,
                                   .kv_type = cfg->kv_type,
-                                  .kv_bytes = ftk_kv_pool_bytes(e->model, slots, cfg->kv_type)};
+                                  .kv_bytes = ftk_kv_pool_bytes(e->model, slots, cfg->kv_type),
+                                  .wide = cfg->wide_prefill};
     char why[400];
     const ftk_err err = ftk_device_open(&e->device, e->model, &dc, why, sizeof why);
-    if (err == FTK_OK) return FTK_OK;
+    if (err == FTK_OK) {
+        e->wide = cfg->wide_prefill ? FTK_WIDE_ROWS : 0;
+        return FTK_OK;
+    }
     if (!any) return ftk_fail(&e->host, err, "%s", why);
     ftk_log(&e->host, FTK_LOG_WARN, "%s; the CPU is used", why);
     return FTK_OK;
@@ -87,10 +91,10 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
     ftk_err err = open_device(e, cfg, slots);
     if (err == FTK_OK)
         err = ftk_kv_pool_open_on(&e->pool, e->model, slots, cfg->kv_type, e->device);
+    const int rows = cfg->max_rows > e->wide ? cfg->max_rows : e->wide;
     if (err == FTK_OK)
-        err = ftk_forward_open(&e->forward, e->model, cfg->threads ? cfg->threads : cores(),
-                               cfg->max_rows, slots, e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES,
-                               cfg->kv_type);
+        err = ftk_forward_open(&e->forward, e->model, cfg->threads ? cfg->threads : cores(), rows,
+                               slots, e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES, cfg->kv_type);
     e->forward.device = e->device;
     if (err == FTK_OK) err = open_learned(e);
     ftk_cost_flat(&e->cost);
@@ -116,6 +120,7 @@ ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_c
     if (!e) return ftk_fail(h, FTK_ERR_NOMEM, "no memory for an engine");
     e->model = m;
     e->host = *h;
+    e->credit = FTK_CREDIT;
     err = open_parts(e, cfg);
     if (err != FTK_OK) {
         ftk_engine_free(e);
@@ -135,6 +140,7 @@ void ftk_engine_free(ftk_engine *e)
         if (e->files[i]) ftk_drafterfile_close(e->files[i], &h);
         ftk_release(&h, e->files[i]);
     }
+    ftk_lowbit_close(&e->low, &h);
     ftk_release(&h, e->target_act);
     if (e->pool.host) ftk_kv_pool_close(&e->pool);
     if (e->device) e->device->ops->free(e->device);

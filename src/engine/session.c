@@ -2,6 +2,7 @@
  * Sessions: opening, prompts, truncation, forks. The loop itself is in step.c. */
 #include "session.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,8 +24,8 @@ void ftk_session_config_init(ftk_session_config *cfg)
 
 const char *const *ftk_drafters(void)
 {
-    static const char *const names[] = {"auto", "none",    "jacobi", "lookup",
-                                        "recycle", "s4c", "firp", NULL};
+    static const char *const names[] = {"auto", "none", "jacobi", "lookup",      "recycle",
+                                        "s4c",  "firp", "dash",   "dash-direct", NULL};
     return names;
 }
 
@@ -47,14 +48,23 @@ bool ftk_verifier_lossless(const char *verifier)
     return v && v->lossless;
 }
 
+bool ftk_drafter_lossless(const char *drafter)
+{
+    const int i = drafter ? ftk_drafter_index(drafter, strlen(drafter)) : -1;
+    const bool other = drafter && (!strcmp(drafter, "none") || !strcmp(drafter, "auto"));
+    return other || (i >= 0 && !ftk_drafter_list[i]->decode);
+}
+
 /* The families of a name; returns how many, -1 for an unknown name. */
 static int find_drafters(const ftk_engine *e, const char *name, const ftk_drafter_ops **ops)
 {
     int n = 0;
     if (strcmp(name, "none") == 0) return 0;
     if (strcmp(name, "auto") == 0) {
-        for (int i = 0; ftk_drafter_list[i]; i++)
-            if (!ftk_drafter_list[i]->check || e->files[i]) ops[n++] = ftk_drafter_list[i];
+        for (int i = 0; ftk_drafter_list[i]; i++) {
+            const ftk_drafter_ops *d = ftk_drafter_list[i];
+            if (!d->decode && ftk_engine_has_drafter(e, d->name)) ops[n++] = d;
+        }
         return n;
     }
     const int i = ftk_drafter_index(name, strlen(name));
@@ -114,11 +124,20 @@ static void recall(const ftk_session *s, ftk_family *f)
 {
     const ftk_learned *l = learned_by(s, f->ops);
     f->reach = FTK_REACH;
-    f->measured = (ftk_measured){.credit = FTK_CREDIT};
+    f->measured = (ftk_measured){0};
     if (!l || !l->known) return;
     f->measured = l->measured;
-    f->due = f->measured.pause;
     if (l->rates) memcpy((char *)f->state + f->ops->rates_at, l->rates, f->ops->rates_size);
+}
+
+/* What was never tried is tried in the order of the list, with time in between. */
+static void recall_all(ftk_session *s)
+{
+    for (int i = 0; i < s->n_families; i++) {
+        ftk_family *const f = &s->family[i];
+        recall(s, f);
+        f->due = f->measured.pause > 0 ? f->measured.pause : i * FTK_FIRST_PAUSE;
+    }
 }
 
 static void remember(const ftk_session *s, const ftk_family *f)
@@ -127,7 +146,6 @@ static void remember(const ftk_session *s, const ftk_family *f)
     if (!l || f->steps == 0) return;
     l->known = true;
     l->measured = f->measured;
-    if (l->measured.credit > FTK_CREDIT) l->measured.credit = FTK_CREDIT;
     if (l->rates) memcpy(l->rates, (const char *)f->state + f->ops->rates_at, f->ops->rates_size);
 }
 
@@ -136,13 +154,17 @@ static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, co
 {
     *w = NULL;
     if (!ops->check) return FTK_OK;
-    const ftk_drafterfile *d = s->engine->files[ftk_drafter_index(ops->name, strlen(ops->name))];
-    if (!d)
+    if (ops->wants & FTK_WANT_LAYERS && s->engine->device)
+        return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
+                        "drafter %s runs layers one by one, which this device does not: give "
+                        "another drafter, or --device cpu",
+                        ops->name);
+    *w = ftk_target_weights(s->engine, ops);
+    if (!*w)
         return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
                         "drafter %s needs weights trained for this model: give its file "
                         "(--drafter-file), or train one, see drafters/train/README.md",
                         ops->name);
-    *w = &d->weights;
     return FTK_OK;
 }
 
@@ -152,6 +174,8 @@ static ftk_err open_family(const ftk_session *s, const ftk_drafter_ops *ops, ftk
     *f = (ftk_family){.ops = ops};
     const ftk_weights *weights;
     ftk_err err = find_weights(s, ops, &weights);
+    if (err == FTK_OK && ops->low_bits && ops->low_bits(weights))
+        err = ftk_target_low_bits(s->engine);
     if (err != FTK_OK) return err;
     const ftk_drafter_env env = {
         .host = h,
@@ -177,6 +201,7 @@ static ftk_err open_family(const ftk_session *s, const ftk_drafter_ops *ops, ftk
 
 static void close_families(const ftk_session *s, ftk_family *f, int n)
 {
+    if (n > 0) s->engine->credit = s->credit < FTK_CARRIED ? s->credit : FTK_CARRIED;
     for (int i = 0; i < n; i++) {
         remember(s, &f[i]);
         f[i].ops->free(f[i].state, &s->engine->host);
@@ -212,7 +237,7 @@ static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *const *drafters
     if (err == FTK_OK) err = open_families(s, drafters, n, s->family);
     if (err != FTK_OK) return err;
     s->n_families = n;
-    for (int i = 0; i < n; i++) recall(s, &s->family[i]);
+    recall_all(s);
     return FTK_OK;
 }
 
@@ -227,6 +252,7 @@ static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_
     s->cfg = *cfg;
     s->n_ctx = cfg->n_ctx ? cfg->n_ctx : e->kv_slots;
     s->limit = SIZE_MAX;
+    s->exact_kv = INT_MAX;
     s->test = test;
     ftk_target_init(&s->target, s);
     s->verifier = find_verifier(cfg->verifier);
@@ -299,6 +325,7 @@ ftk_err ftk_session_fork(ftk_session **out, ftk_session *s)
     memcpy(copy->tokens, s->tokens, s->n_tokens * sizeof *s->tokens);
     copy->n_tokens = s->n_tokens;
     copy->limit = s->limit;
+    copy->exact_kv = s->exact_kv;
     ftk_kv_fork(&copy->kv, &s->kv);
     reset_families(copy);
     return FTK_OK;
@@ -344,6 +371,7 @@ ftk_err ftk_session_truncate(ftk_session *s, size_t n)
     if (n > 0 && (size_t)s->kv.len >= n) /* the last token is never cached: it is the next root */
         ftk_kv_truncate(&s->kv, (int)n - 1);
     if (n == 0) ftk_kv_truncate(&s->kv, 0);
+    if (s->kv.len <= s->exact_kv) s->exact_kv = INT_MAX;
     reset_families(s);
     return FTK_OK;
 }
@@ -373,12 +401,12 @@ ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
     const ftk_err err = open_families(s, ops, n, opened);
     if (err != FTK_OK) return err;
     close_families(s, s->family, s->n_families);
-    s->n_families = n;
     s->turn = s->favourite = s->stay = 0;
-    for (int i = 0; i < n; i++) {
-        s->family[i] = opened[i];
-        recall(s, &s->family[i]);
-    }
+    memcpy(s->family, opened, (size_t)n * sizeof *opened);
+    s->n_families = n;
+    if (s->kv.len > s->exact_kv) ftk_kv_truncate(&s->kv, s->exact_kv); /* it is read again */
+    s->exact_kv = INT_MAX;
+    recall_all(s);
     return FTK_OK;
 }
 

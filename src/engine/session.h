@@ -8,12 +8,12 @@
 #include "model/device.h"
 #include "model/drafterfile.h"
 #include "model/forward.h"
+#include "model/lowbit.h"
 #include "verifiers/verifier.h"
 
 /* What is measured of a drafter while it drafts. */
 typedef struct ftk_measured {
     double seconds;       /* what proposing costs, smoothed */
-    double credit;        /* what its drafts may still lose, in plain steps: see settle() */
     double tokens, spent; /* emitted in its steps, and their cost in plain steps; the past fades */
     int idle;             /* steps since drafting last paid, while it does not */
     int pause;            /* `auto`: turns until it is tried again, should another be better */
@@ -48,13 +48,20 @@ struct ftk_engine {
     /* in the order of ftk_drafter_list: */
     ftk_learned learned[FTK_MAX_DRAFTERS];
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
+    ftk_lowbit low;                           /* from the first session on whose drafter wants it */
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
     int kv_slots;
+    double credit; /* what the drafts of the next session may lose */
+    int wide; /* rows of the pieces in which a device reads long prompts; 0: as all others */
 };
 
-#define FTK_CREDIT 0.5   /* plain steps that the first drafts of a session may lose */
-enum { FTK_REACH = 16 }; /* nodes asked of a drafter at least, when the cost model decides */
+#define FTK_CREDIT 0.5   /* plain steps that the first drafts of an engine may lose */
+#define FTK_CARRIED 2.0  /* the same of a later session, at most, if drafts have gained as much */
+enum {
+    FTK_REACH = 16,       /* nodes asked of a drafter at least, when the cost model decides */
+    FTK_FIRST_PAUSE = 24, /* turns of `auto` before a family is tried again, at first */
+};
 
 struct ftk_session {
     ftk_engine *engine;
@@ -64,6 +71,7 @@ struct ftk_session {
     size_t n_tokens;
     size_t limit; /* tokens that may still be emitted */
     ftk_kv_seq kv;
+    int exact_kv; /* slots below it hold what the model's own passes leave; INT_MAX: all do */
     ftk_sampler sampler;
     const ftk_verifier_ops *verifier;
     ftk_family family[FTK_MAX_DRAFTERS]; /* one, unless the drafter is `auto` */
@@ -78,6 +86,7 @@ struct ftk_session {
     int16_t joined[FTK_MAX_NODES];
     ftk_verdict verdict;
     double drafting; /* seconds that this step's draft has cost */
+    double credit;   /* what drafts may still lose, in plain steps: see settle() */
     bool stepping;   /* taken by the running ftk_step(), to find doubles */
     ftk_stats stats;
 };
@@ -88,6 +97,10 @@ bool ftk_session_sizes_itself(const ftk_session *s);
 void ftk_target_init(ftk_target *t, ftk_session *s);
 /* Which part of all weights that a pass reads is read from this layer on. */
 double ftk_target_share(const ftk_model *m, int layer);
+/* The weights of a trained drafter; NULL: no file of its family was added. */
+const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops *ops);
+/* Makes the copy of the layers in few bits, if it is not there. Errors: NOMEM. */
+ftk_err ftk_target_low_bits(ftk_engine *e);
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);
 /* Gives the turn to the family that drafts this step. */

@@ -34,6 +34,14 @@ static bool reading(const ftk_session *s)
     return s->n_tokens - (size_t)s->kv.len > 1;
 }
 
+/* More of a prompt is unread than the device takes at once in its wide way: such a piece has a pass of
+ * its own. The last piece, which gets logits, is never one. */
+static bool reading_wide(const ftk_session *s)
+{
+    const int wide = s->engine->wide;
+    return wide > 0 && s->n_tokens - (size_t)s->kv.len > (size_t)wide;
+}
+
 bool ftk_session_sizes_itself(const ftk_session *s)
 {
     return s->cfg.budget < 0 && s->cfg.shape == FTK_TREE_FITTED;
@@ -71,9 +79,9 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
     const bool plain = nodes == 0 && s->drafting == 0;
     m->tokens = m->tokens * MEMORY + emitted;
     m->spent = m->spent * MEMORY + spent;
-    m->credit += plain ? ALLOWANCE : emitted - spent;
-    if (m->credit > MOST_CREDIT) m->credit = MOST_CREDIT;
-    if (m->credit < -MOST_DEBT) m->credit = -MOST_DEBT;
+    s->credit += plain ? ALLOWANCE : emitted - spent;
+    if (s->credit > MOST_CREDIT) s->credit = MOST_CREDIT;
+    if (s->credit < -MOST_DEBT) s->credit = -MOST_DEBT;
     f->steps++;
     f->emitted += (uint64_t)emitted;
 }
@@ -91,20 +99,20 @@ static void size_draft(ftk_session *s, ftk_family *f)
     if (n == 0 && *idle % PROBE == 0 && *idle > 0)
         n = PROBE_NODES < s->tree.n - 1 ? PROBE_NODES : s->tree.n - 1;
     const int wanted = n < PROBE_NODES ? n : PROBE_NODES;
-    while (n > 0 && price(s, n) - 1 > f->measured.credit) n--;
+    while (n > 0 && price(s, n) - 1 > s->credit) n--;
     f->saving = wanted > 0 && n == 0 ? price(s, wanted) - 1 : 0;
     ftk_tree_cut(&s->tree, n + 1);
 }
 
 /* Steps without a draft, since drafts have not paid lately or cost more than they may lose. */
-static bool rests(ftk_family *f)
+static bool rests(const ftk_session *s, ftk_family *f)
 {
     ftk_measured *const m = &f->measured;
     if (m->idle >= REST_AFTER && m->idle % REST != 0) {
         m->idle++;
         return true;
     }
-    return m->credit < f->saving;
+    return s->credit < f->saving;
 }
 
 /* The time of a draft. The first one of a session, which reads the prompt and touches its memory for the
@@ -147,14 +155,15 @@ static void append(ftk_session *s, const ftk_family *f)
     if (s->n_joined > 0) s->drafting += cost_of_joining(s);
 }
 
-static void propose(ftk_session *s, bool alone)
+/* joined: rows joined the last pass for the sake of this draft. */
+static void propose(ftk_session *s, bool alone, bool joined)
 {
     ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
     s->drafting = 0;
     ftk_choose(s);
     ftk_family *const f = turn(s);
     const int most = f ? ceiling(s, f) : 0;
-    if (most == 0 || (ftk_session_sizes_itself(s) && rests(f))) return;
+    if (most == 0 || (ftk_session_sizes_itself(s) && !joined && rests(s, f))) return;
     const double start = ftk_now();
     f->ops->propose(f->state, s->tokens, s->n_tokens, most, &s->tree);
     time_draft(s, f, ftk_now() - start);
@@ -178,14 +187,32 @@ static void learn(ftk_session *s, const ftk_rows *rows, bool prompt)
     }
 }
 
+static bool wants(const ftk_session *s, unsigned what)
+{
+    for (int i = 0; i < s->n_families; i++)
+        if (s->family[i].ops->wants & what) return true;
+    return false;
+}
+
+/* What neither the verdict nor a drafter reads of a pass. */
+static unsigned spare(const ftk_session *s)
+{
+    const ftk_sampling *p = &s->cfg.sampling;
+    const bool greedy = p->temperature <= 0 && p->repeat_penalty == 1;
+    return (greedy && s->verifier->judge_best && s->n_joined == 0 ? FTK_SPARE_LOGITS : 0) |
+           (wants(s, FTK_WANT_FEATURES) ? 0 : FTK_SPARE_FEATURES);
+}
+
 /* The rows of this session in the next pass, which it may have alone: a piece of its prompt, or a
  * tree. */
 static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
 {
+    const bool joined = s->n_joined > 0;
     s->n_joined = 0;
     if (reading(s)) {
         const size_t left = s->n_tokens - (size_t)s->kv.len;
-        const int rows = left < FTK_MAX_NODES ? (int)left : FTK_MAX_NODES;
+        const int most = reading_wide(s) ? s->engine->wide : FTK_MAX_NODES;
+        const int rows = left < (size_t)most ? (int)left : most;
         const bool last = (size_t)rows == left;
         ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
         *seq = (ftk_pass_seq){.kv = &s->kv,
@@ -193,13 +220,14 @@ static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
                               .token = s->tokens + s->kv.len,
                               .first_logits = last ? rows - 1 : rows};
     } else {
-        propose(s, alone);
+        propose(s, alone, joined);
         *seq = (ftk_pass_seq){.kv = &s->kv,
                               .n_rows = s->tree.n,
                               .token = s->tree.token,
                               .depth = s->tree.depth,
                               .mask = (const uint64_t(*)[2])s->tree.mask};
     }
+    seq->spare = spare(s);
     return ftk_kv_reserve(&s->kv, seq->n_rows + s->n_joined);
 }
 
@@ -253,12 +281,13 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
     r->tokens = s->tokens + s->n_tokens;
     if (prompt) s->stats.prompt += (uint64_t)seq->n_rows;
     if (seq->first_logits == seq->n_rows) { /* more of the prompt is still unread */
-        ftk_kv_commit(&s->kv, straight, seq->n_rows);
+        ftk_kv_truncate(&s->kv, s->kv.len + seq->n_rows);
         return FTK_OK;
     }
     const double start = ftk_now();
-    const ftk_err err = s->verifier->judge(&s->tree, rows->logits, &s->sampler, s->tokens,
-                                           s->n_tokens, &s->verdict);
+    const ftk_err err = rows->best ? s->verifier->judge_best(&s->tree, rows->best, &s->verdict)
+                                   : s->verifier->judge(&s->tree, rows->logits, &s->sampler,
+                                                        s->tokens, s->n_tokens, &s->verdict);
     s->stats.judge_seconds += prompt ? 0 : ftk_now() - start;
     if (err != FTK_OK)
         return ftk_fail(&s->engine->host, err,
@@ -266,6 +295,32 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
     learn(s, rows, prompt);
     emit(s, prompt ? seq->n_rows : 0, r);
     return FTK_OK;
+}
+
+/* The drafter's own way to the next token, LOSSY. What its rows leave in the cache is not exact. */
+static bool direct(ftk_session *s)
+{
+    return turn(s) && turn(s)->ops->decode && !reading(s);
+}
+
+static void decode(ftk_session *s)
+{
+    turn(s)->ops->decode(turn(s)->state, s->tokens, s->n_tokens);
+    if (s->kv.len < s->exact_kv) s->exact_kv = s->kv.len;
+}
+
+/* The rest of a pass that drafting has begun, if it has, and if nobody wants what was left behind. */
+static bool resume(ftk_session *s, const ftk_pass_seq *seq)
+{
+    const ftk_family *f = turn(s);
+    if (reading(s) || !f || !f->ops->resume || wants(s, FTK_WANT_STATES)) return false;
+    float *states;
+    int n_ready;
+    const int first = f->ops->resume(f->state, &s->tree, &n_ready, &states);
+    if (first == 0) return false;
+    ftk_forward_resume(&s->engine->forward, seq, first, n_ready, states);
+    s->stats.layers_saved += (uint64_t)first * (uint64_t)n_ready;
+    return true;
 }
 
 static void run_forward(ftk_session *const *s, const ftk_pass_seq *seqs, int n)
@@ -283,18 +338,18 @@ static void run_forward(ftk_session *const *s, const ftk_pass_seq *seqs, int n)
                                                  .ctx = turn(s[0])->state});
 }
 
-/* What a session's pass took goes into the cost model, as if all rows had gone through all layers. */
 static void see_cost(const ftk_session *s, int rows, double seconds)
 {
     ftk_engine *e = s->engine;
+    if (s->n_joined == 0) {
+        ftk_team_review(&e->forward.team, seconds, ftk_cost_at(&e->cost, rows));
+        ftk_cost_update(&e->cost, rows, seconds);
+        return;
+    }
+    const double share = ftk_target_share(e->model, e->forward.keep + 1);
     const int all = rows + s->n_joined;
-    const double whole = ftk_cost_at(&e->cost, all);
-    const double expected =
-        s->n_joined
-            ? ftk_cost_joined(&e->cost, rows, all, ftk_target_share(e->model, e->forward.keep + 1))
-            : whole;
-    ftk_team_review(&e->forward.team, seconds, expected);
-    ftk_cost_update(&e->cost, all, seconds * whole / expected);
+    ftk_team_review(&e->forward.team, seconds, ftk_cost_joined(&e->cost, rows, all, share));
+    ftk_cost_update_joined(&e->cost, rows, all, share, seconds);
 }
 
 /* One pass for sessions [0, n), all planned. */
@@ -302,9 +357,16 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
 {
     ftk_engine *e = s[0]->engine;
     const double start = ftk_now();
-    run_forward(s, seqs, n);
+    bool whole = false;
+    if (direct(s[0]))
+        decode(s[0]);
+    else if (n == 1 && resume(s[0], seqs))
+        s[0]->drafting += ftk_now() - start - ftk_cost_at(&e->cost, seqs[0].n_rows);
+    else
+        whole = true;
+    if (whole) run_forward(s, seqs, n);
     const double forward = ftk_now() - start;
-    if (n == 1 && !reading(s[0])) see_cost(s[0], seqs[0].n_rows, forward);
+    if (whole && n == 1 && !reading(s[0])) see_cost(s[0], seqs[0].n_rows, forward);
     ftk_err first = ftk_forward_check(&e->forward);
     for (int i = 0; i < n && first != FTK_OK; i++) r[i].err = first;
     if (first != FTK_OK) return first;
@@ -314,8 +376,10 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
     for (int i = 0; i < n; i++) {
         if (!reading(s[i])) s[i]->stats.forward_seconds += forward;
         const size_t first_row = row + (size_t)seqs[i].first_logits;
+        const bool ranked = f->best && seqs[i].spare & FTK_SPARE_LOGITS;
         const ftk_rows rows = {
-            .logits = f->logits + with_logits * n_vocab,
+            .logits = ranked ? NULL : f->logits + with_logits * n_vocab,
+            .best = ranked ? f->best + with_logits * FTK_BEST : NULL,
             .features = f->features + with_logits * n_embd,
             .states = f->keep < 0 ? NULL : f->states + first_row * n_embd,
             .appended = s[i]->n_joined ? f->logits + (size_t)s[i]->tree.n * n_vocab : NULL};
@@ -355,7 +419,8 @@ static bool has_room(const ftk_session *s, ftk_result *r)
     return r->finish == FTK_FINISH_NONE;
 }
 
-/* Plans sessions from `from` on until a pass is full; returns the number of sessions taken. */
+/* Plans sessions from `from` on until a pass is full; returns the number of sessions taken. One that is
+ * decoded directly is alone in its pass. */
 static size_t gather(ftk_session *const *s, size_t n, ftk_result *r, ftk_session **in_pass,
                      ftk_pass_seq *seqs, size_t *at, int *n_seqs, ftk_err *first)
 {
@@ -363,14 +428,16 @@ static size_t gather(ftk_session *const *s, size_t n, ftk_result *r, ftk_session
     size_t i = 0;
     int rows = 0;
     *n_seqs = 0;
-    for (; i < n && *n_seqs < PASS_SEQS && rows + FTK_MAX_NODES <= max_rows; i++) {
+    for (; i < n && *n_seqs < PASS_SEQS; i++) {
+        if (rows + (reading_wide(s[i]) ? max_rows : FTK_MAX_NODES) > max_rows) break;
         if (!has_room(s[i], &r[i])) continue;
+        if (*n_seqs > 0 && (direct(s[i]) || direct(in_pass[0]))) break;
         r[i].err = plan(s[i], n == 1, &seqs[*n_seqs]);
         if (r[i].err != FTK_OK) {
             if (*first == FTK_OK) *first = r[i].err;
             continue;
         }
-        rows += seqs[*n_seqs].n_rows;
+        rows += seqs[*n_seqs].n_rows > FTK_MAX_NODES ? max_rows : seqs[*n_seqs].n_rows;
         in_pass[*n_seqs] = s[i];
         at[(*n_seqs)++] = i;
     }

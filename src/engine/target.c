@@ -99,8 +99,18 @@ static double allowance(void *ctx)
     const ftk_session *s = ctx;
     const ftk_cost *c = &s->engine->cost;
     if (!ftk_session_sizes_itself(s)) return INFINITY;
-    const double credit = s->family[s->turn].measured.credit;
-    return credit * ftk_cost_at(c, 1) - (ftk_cost_at(c, 4) - ftk_cost_at(c, 1));
+    return s->credit * ftk_cost_at(c, 1) - (ftk_cost_at(c, 4) - ftk_cost_at(c, 1));
+}
+
+static const float *run_route(void *ctx, int depth, int32_t token, const ftk_route *route)
+{
+    ftk_session *s = ctx;
+    ftk_forward *f = &s->engine->forward;
+    if (ftk_kv_reserve(&s->kv, depth + 1) != FTK_OK) return NULL;
+    const ftk_pass_seq seq = {
+        .kv = &s->kv, .n_rows = 1, .slot = depth, .token = &token, .route = route};
+    ftk_forward_run(f, &seq, 1);
+    return f->logits;
 }
 
 void ftk_target_init(ftk_target *t, ftk_session *s)
@@ -117,6 +127,7 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .run_above = run_above,
         .seconds = seconds,
         .allowance = allowance,
+        .run_route = run_route,
     };
 }
 
@@ -143,6 +154,27 @@ ftk_err ftk_target_room(ftk_engine *e, int widest)
     return FTK_OK;
 }
 
+/* The index of the family whose files a drafter reads. */
+static int family_of(const ftk_drafter_ops *ops)
+{
+    const char *name = ops->family ? ops->family : ops->name;
+    return ftk_drafter_index(name, strlen(name));
+}
+
+const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops *ops)
+{
+    const ftk_drafterfile *d = e->files[family_of(ops)];
+    return d ? &d->weights : NULL;
+}
+
+ftk_err ftk_target_low_bits(ftk_engine *e)
+{
+    if (e->low.layers) return FTK_OK;
+    const ftk_err err = ftk_lowbit_open(&e->low, e->model);
+    e->forward.low = e->low.layers;
+    return err;
+}
+
 static ftk_err add_opened(ftk_engine *e, ftk_drafterfile *d, ftk_str family)
 {
     char shown[64];
@@ -151,7 +183,7 @@ static ftk_err add_opened(ftk_engine *e, ftk_drafterfile *d, ftk_str family)
     const size_t n_shown = family.n < sizeof shown - 1 ? family.n : sizeof shown - 1;
     memcpy(shown, family.p, n_shown);
     shown[n_shown] = 0;
-    if (!ops || !ops->check)
+    if (!ops || !ops->check || ops->family)
         return ftk_fail(&e->host, FTK_ERR_UNSUPPORTED,
                         "%s: family \"%s\" is not one this build has a drafter for", d->path,
                         shown);
@@ -189,7 +221,9 @@ bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter)
     if (!drafter) return false;
     if (strcmp(drafter, "none") == 0 || strcmp(drafter, "auto") == 0) return true;
     const int i = ftk_drafter_index(drafter, strlen(drafter));
-    return i >= 0 && (!ftk_drafter_list[i]->check || e->files[i]);
+    if (i < 0 || !ftk_drafter_list[i]->check) return i >= 0;
+    const bool runs = !e->device || !(ftk_drafter_list[i]->wants & FTK_WANT_LAYERS);
+    return runs && e->files[family_of(ftk_drafter_list[i])];
 }
 
 static bool ends_with(const char *s, const char *end)
@@ -231,7 +265,8 @@ ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found
         char family[32];
         if (!ftk_drafterfile_fits(path, e->model, family, sizeof family)) continue;
         const int i = ftk_drafter_index(family, strlen(family));
-        if (i < 0 || !ftk_drafter_list[i]->check || e->files[i]) continue;
+        if (i < 0 || !ftk_drafter_list[i]->check || ftk_drafter_list[i]->family || e->files[i])
+            continue;
         const ftk_err err = ftk_engine_add_drafter(e, path);
         if (err != FTK_OK) return err;
         ++*n_found;

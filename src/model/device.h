@@ -24,6 +24,8 @@ typedef struct ftk_device_ops {
     void (*kv_move)(ftk_device *d, const ftk_kv_seq *s, const int16_t *path, int n);
     /* ftk_forward_run_above() */
     void (*run)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
+    /* How many kinds of passes are kept whole, to be run by one call; -1: that was refused. */
+    int (*kept)(const ftk_device *d);
 } ftk_device_ops;
 
 #define FTK_DEVICE_UNKNOWN "device \"%s\" is not known: give cpu, auto, cuda or cuda:N"
@@ -34,7 +36,11 @@ typedef struct ftk_device_config {
     int max_rows, max_slots;
     ftk_type kv_type;
     size_t kv_bytes; /* of the whole cache */
+    bool wide;       /* passes of one chain of FTK_WIDE_ROWS, without logits, are run too */
 } ftk_device_config;
+
+/* Rows of a piece of a prompt whose products a library for large ones computes: see docs/cuda.md. */
+enum { FTK_WIDE_ROWS = 512 };
 
 /* A device with m's weights. On an error, why[cap] gets the line that explains it; nothing is logged.
  * Errors: INVALID (no such name), DEVICE (none, or not usable), NOMEM (what is missing),

@@ -21,7 +21,8 @@ typedef struct {
     ftk_forward *f;
     const ftk_pass_seq *seqs;
     int n_seqs, n_rows, n_logits;
-    int first;    /* layer */
+    int first; /* layer */
+    const ftk_route *route;
     int ith, nth; /* this thread, of how many */
     char *act;    /* [FTK_OWN_ROWS][act_stride], [FTK_OWN_ROWS][n_embd]: this thread's own */
     float *norm;
@@ -191,18 +192,32 @@ static bool by_heads(const worker *w)
     return w->f->m->hp.n_head_kv % w->nth == 0;
 }
 
-/* Turns queries and keys of a row's KV heads [h0, h1) and stores their keys and values. */
+static const float *turn_of(const worker *w, int layer, int i)
+{
+    const ftk_hparams *hp = &w->f->m->hp;
+    return w->f->cs[hp->windowed[layer]] + (size_t)i * (size_t)hp->n_rot;
+}
+
+/* Turns queries of a row's KV heads [h0, h1). */
+static void turn_heads(const worker *w, int layer, int i, int h0, int h1)
+{
+    const ftk_hparams *hp = &w->f->m->hp;
+    const int dim = hp->head_dim, group = hp->n_head / hp->n_head_kv;
+    float *q = w->f->q + (size_t)i * (size_t)(hp->n_head * dim) + h0 * group * dim;
+    place_heads(w, w->f->m->layers[layer].q_norm, turn_of(w, layer, i), (h1 - h0) * group, q);
+}
+
+/* Turns keys of a row's KV heads [h0, h1) and stores their keys and values. */
 static void store_heads(const worker *w, int layer, int i, int h0, int h1)
 {
     const ftk_forward *f = w->f;
     const ftk_kernels *k = &f->m->kernels;
     const ftk_hparams *hp = &f->m->hp;
     const ftk_layer *l = &f->m->layers[layer];
-    const int dim = hp->head_dim, group = hp->n_head / hp->n_head_kv;
-    const size_t dq = (size_t)(hp->n_head * dim), dkv = (size_t)(hp->n_head_kv * dim);
-    const float *cs = f->cs[hp->windowed[layer]] + (size_t)i * (size_t)hp->n_rot;
+    const int dim = hp->head_dim;
+    const size_t dkv = (size_t)(hp->n_head_kv * dim);
+    const float *cs = turn_of(w, layer, i);
     float *key = f->kv + (size_t)i * 2 * dkv, *value = key + dkv;
-    place_heads(w, l->q_norm, cs, (h1 - h0) * group, f->q + (size_t)i * dq + h0 * group * dim);
     place_heads(w, l->k_norm, cs, h1 - h0, key + h0 * dim);
     const struct ftk_row *row = &f->rows[i];
     for (int h = h0; h < h1; h++) {
@@ -211,13 +226,16 @@ static void store_heads(const worker *w, int layer, int i, int h0, int h1)
     }
 }
 
-static void store(const worker *w, int layer)
+static void store(const worker *w, int layer, bool queries)
 {
     const int n_head_kv = w->f->m->hp.n_head_kv;
     const bool heads = by_heads(w);
     const range h = heads ? share(w, n_head_kv, 1) : (range){0, n_head_kv};
     const range r = heads ? (range){0, w->n_rows} : share(w, w->n_rows, 1);
-    for (int i = r.begin; i < r.end; i++) store_heads(w, layer, i, h.begin, h.end);
+    for (int i = r.begin; i < r.end; i++) {
+        if (queries) turn_heads(w, layer, i, h.begin, h.end);
+        store_heads(w, layer, i, h.begin, h.end);
+    }
     if (!heads) barrier(w);
 }
 
@@ -245,7 +263,7 @@ static void attend(const worker *w, int layer)
             .k_pages = ftk_kv_keys(seq->kv, layer),
             .v_pages = ftk_kv_values(seq->kv, layer),
             .prefix = seq->kv->len,
-            .mask = seq->mask ? seq->mask : (const uint64_t(*)[2])f->chain,
+            .mask = seq->mask ? seq->mask : (const uint64_t(*)[2])f->chain + seq->slot,
         };
         for (int r = 0; r < seq->n_rows; r += FTK_ATTN_TILE) {
             const int end = r + FTK_ATTN_TILE < seq->n_rows ? r + FTK_ATTN_TILE : seq->n_rows;
@@ -257,10 +275,9 @@ static void attend(const worker *w, int layer)
     }
 }
 
-static void attention_block(const worker *w, int i)
+static void attention_block(const worker *w, int i, const ftk_layer *l)
 {
     const ftk_forward *f = w->f;
-    const ftk_layer *l = &f->m->layers[i];
     const ftk_hparams *hp = &f->m->hp;
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
@@ -270,16 +287,15 @@ static void attention_block(const worker *w, int i)
     project(w, norm, &l->k, l->k_bias, f->kv, 2 * dkv, after(&l->q, &l->k));
     project(w, norm, &l->v, l->v_bias, f->kv + dkv, 2 * dkv, after(&l->k, &l->v));
     barrier(w);
-    store(w, i);
+    store(w, i, true);
     attend(w, i);
     project(w, f->attn, &l->o, l->o_bias, f->out, (size_t)hp->n_embd, BY_ALL);
     add_rows(w, l->attn_post_norm);
 }
 
-static void ffn_block(const worker *w, int i)
+static void ffn_block(const worker *w, const ftk_layer *l)
 {
     const ftk_forward *f = w->f;
-    const ftk_layer *l = &f->m->layers[i];
     const ftk_hparams *hp = &f->m->hp;
     const float *norm = norm_of(w);
     norm_rows(w, l->ffn_norm);
@@ -294,6 +310,59 @@ static void ffn_block(const worker *w, int i)
     }
     project(w, f->gate, &l->down, NULL, f->out, (size_t)hp->n_embd, BY_ALL);
     add_rows(w, l->ffn_post_norm);
+}
+
+/* A layer that a row leaves out: of its state come key and value, and then it is scaled. */
+static void skip_block(const worker *w, int i)
+{
+    const ftk_forward *f = w->f;
+    const ftk_layer *l = &f->m->layers[i];
+    const ftk_hparams *hp = &f->m->hp;
+    const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
+    const float *norm = norm_of(w);
+    norm_rows(w, l->attn_norm);
+    project(w, norm, &l->k, l->k_bias, f->kv, 2 * dkv, NORMED);
+    project(w, norm, &l->v, l->v_bias, f->kv + dkv, 2 * dkv, after(&l->k, &l->v));
+    barrier(w);
+    store(w, i, false);
+    const range o = share(w, hp->n_embd, 1);
+    const float *scale = w->route->scale + (size_t)i * (size_t)hp->n_embd;
+    for (int j = o.begin; j < o.end; j++) f->x[j] *= scale[j];
+    barrier(w);
+}
+
+/* The action at a layer. Asked ahead, one thread has answered while the layer before ran; else every
+ * thread asks for itself, which saves a barrier. */
+static uint8_t action_at(const worker *w, int layer)
+{
+    const ftk_route *r = w->route;
+    if (!r) return FTK_FULL;
+    if (r->ahead && layer > 0) return r->actions[layer];
+    const uint8_t action = r->choose(r->ctx, layer, w->f->x, r->actions);
+    if (w->ith == 0) r->actions[layer] = action;
+    return action;
+}
+
+static void look_ahead(const worker *w, int layer)
+{
+    const ftk_route *r = w->route;
+    if (!r || !r->ahead || w->ith > 0 || layer + 1 == w->f->layers) return;
+    const int d = w->f->m->hp.n_embd;
+    const float *scale = r->scale + (size_t)layer * (size_t)d;
+    for (int j = 0; j < d; j++) w->norm[j] = w->f->x[j] * scale[j];
+    r->actions[layer + 1] = r->choose(r->ctx, layer + 1, w->norm, r->actions);
+}
+
+static void run_layer(const worker *w, int i, uint8_t action)
+{
+    if (action == FTK_SKIP) {
+        skip_block(w, i);
+        return;
+    }
+    const bool low = action == FTK_PARTIAL && w->f->low;
+    const ftk_layer *l = low ? &w->f->low[i] : &w->f->m->layers[i];
+    attention_block(w, i, l);
+    ffn_block(w, l);
 }
 
 void ftk_turn(const ftk_hparams *hp, bool halves, const float *freq, int pos, float *cs)
@@ -365,14 +434,25 @@ static void keep_states(const worker *w)
            (size_t)(r.end - r.begin) * d * sizeof *f->x);
 }
 
+/* The state of the row that has a route, while it is what every pass would make of it. */
+static void keep_exact(const worker *w, int layer)
+{
+    const size_t d = (size_t)w->f->m->hp.n_embd;
+    memcpy(w->route->states + (size_t)layer * d, w->f->x, d * sizeof *w->f->x);
+}
+
 static void run(const worker *w)
 {
     embed_rows(w);
-    if (alone(w, w->f->m->hp.n_embd))
+    if (w->route || alone(w, w->f->m->hp.n_embd))
         barrier(w); /* else each thread norms the rows it has just written */
+    bool exact = w->route && w->route->states && w->ith == 0;
     for (int i = w->first; i < w->f->layers; i++) {
-        attention_block(w, i);
-        ffn_block(w, i);
+        const uint8_t action = action_at(w, i);
+        if (exact) keep_exact(w, i);
+        exact = exact && action == FTK_FULL;
+        look_ahead(w, i);
+        run_layer(w, i, action);
         if (i == w->f->keep) keep_states(w);
     }
     output_rows(w);
@@ -391,15 +471,22 @@ void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
         return;
     }
     const size_t d = (size_t)f->m->hp.n_embd;
-    worker all = {.f = f, .seqs = seqs, .n_seqs = n_seqs, .nth = 1, .first = first};
+    worker all = {.f = f,
+                  .seqs = seqs,
+                  .n_seqs = n_seqs,
+                  .nth = 1,
+                  .first = first,
+                  .route = seqs[0].route,
+                  .act = f->own_act,
+                  .norm = f->own_norm};
     for (int s = 0; s < n_seqs; s++) {
         const ftk_pass_seq *seq = &seqs[s];
         for (int i = 0; i < seq->n_rows; i++)
             f->rows[all.n_rows++] = (struct ftk_row){
                 .token = seq->token ? seq->token[i] : 0,
                 .state = seq->states ? seq->states + (size_t)i * d : NULL,
-                .pos = seq->kv->len + (seq->depth ? seq->depth[i] : i),
-                .slot = seq->kv->len + i,
+                .pos = seq->kv->len + (seq->depth ? seq->depth[i] : seq->slot + i),
+                .slot = seq->kv->len + seq->slot + i,
                 .kv = seq->kv,
             };
         all.n_logits += seq->n_rows - seq->first_logits;
@@ -450,6 +537,28 @@ void ftk_forward_run_appending(ftk_forward *f, const ftk_pass_seq *seq, const ft
                               .mask = (const uint64_t(*)[2])f->joined,
                               .states = f->states};
     ftk_forward_run_above(f, &all, 1, a->layer);
+}
+
+void ftk_forward_resume(ftk_forward *f, const ftk_pass_seq *seq, int first, int n_ready,
+                        float *states)
+{
+    const size_t d = (size_t)f->m->hp.n_embd;
+    ftk_pass_seq rest = *seq, above = *seq;
+    rest.n_rows = rest.first_logits = seq->n_rows - n_ready;
+    if (rest.n_rows > 0) {
+        rest.slot = n_ready;
+        rest.token += n_ready;
+        rest.depth += n_ready;
+        rest.mask += n_ready;
+        const int all = f->layers;
+        f->layers = first;
+        ftk_forward_run(f, &rest, 1);
+        f->layers = all;
+        memcpy(states + (size_t)n_ready * d, f->x, (size_t)rest.n_rows * d * sizeof *states);
+    }
+    above.token = NULL;
+    above.states = states;
+    ftk_forward_run_above(f, &above, 1, first);
 }
 
 /* ---- life */

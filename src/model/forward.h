@@ -7,19 +7,31 @@
 #ifndef FTK_FORWARD_H
 #define FTK_FORWARD_H
 
+#include "base/sampler.h"
+#include "base/target.h"
 #include "base/team.h"
 #include "base/tree.h"
 #include "kv.h"
 
-/* The rows of one sequence: provisional slots len .. len + n_rows. */
+/* What the caller will not read of a pass, so that a device need not send it. */
+enum {
+    FTK_SPARE_LOGITS = 1, /* ftk_forward.best will do, where there is one */
+    FTK_SPARE_FEATURES = 2,
+};
+
+/* The rows of one sequence: provisional slots len + slot .. len + slot + n_rows. */
 typedef struct ftk_pass_seq {
-    const ftk_kv_seq *kv;      /* reserved for n_rows */
-    int n_rows;                /* 1..FTK_MAX_NODES */
-    const int32_t *token;      /* [n_rows] */
-    const int16_t *depth;      /* [n_rows] row i stands at position len + depth[i]; NULL: depth i */
-    const uint64_t (*mask)[2]; /* [n_rows] ancestors and self; NULL: a chain */
+    const ftk_kv_seq *kv; /* reserved for n_rows */
+    int n_rows;           /* 1..FTK_MAX_NODES; on a device that is opened for it a chain alone in its pass
+                             may have FTK_WIDE_ROWS (device.h) */
+    int slot;             /* of the first row; what stands in lower ones is seen as masks say */
+    const int32_t *token; /* [n_rows] */
+    const int16_t *depth; /* [n_rows] row i stands at len + depth[i]; NULL: at len + slot + i */
+    const uint64_t (*mask)[2]; /* [n_rows] slots of ancestors and self; NULL: a chain from len on */
     int first_logits;          /* rows from here on get logits; n_rows: none */
-    const float *states; /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then */
+    unsigned spare;            /* FTK_SPARE_ */
+    const float *states;    /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then */
+    const ftk_route *route; /* of the only row of a pass; NULL: all layers are run */
 } ftk_pass_seq;
 
 /* Rows that join a pass of one sequence behind its first `layer` layers (0 < layer < layers). Row i
@@ -41,7 +53,8 @@ enum { FTK_OWN_ROWS = 4 }; /* rows that threads prepare each for itself, at most
 /* Work space of passes up to max_rows rows, and the threads that run them. */
 typedef struct ftk_forward {
     const ftk_model *m;
-    ftk_device *device; /* runs the passes; NULL: the CPU does. Set by who opened both */
+    const ftk_layer *low; /* [n_layer] the layers in few bits; NULL: none. Set by who made them */
+    ftk_device *device;   /* runs the passes; NULL: the CPU does. Set by who opened both */
     int layers; /* a pass runs the first so many: all of them, but while costs are measured */
     int max_rows;
     ftk_type kv_type;
@@ -73,6 +86,8 @@ typedef struct ftk_forward {
     ftk_team team;
     float *logits;   /* [max_rows][n_vocab] rows that asked for them, in order */
     float *features; /* [max_rows][n_embd] of the same rows: states after the last norm */
+    const int32_t *best; /* [max_rows][FTK_BEST] of the same rows: a device's, of sequences that spare
+                            their logits; NULL on the CPU, which leaves those to all */
     int keep;        /* passes leave the states behind this layer in states; -1: none */
     float *states;   /* [max_rows][n_embd] of all rows; NULL until ftk_forward_keep() */
 } ftk_forward;
@@ -91,6 +106,11 @@ void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
  * and kv is reserved for them. All rows get logits, the joining ones last. The logits of the
  * sequence's rows have the bits that they have without. Behind layer - 1, ftk_forward_keep() is on. */
 void ftk_forward_run_appending(ftk_forward *f, const ftk_pass_seq *seq, const ftk_pass_append *a);
+/* The same for a tree whose first n_ready rows (one at least) need no more than the layers from `first`
+ * on: states[n_rows][n_embd] holds theirs before it, and their slots the keys and values below. The
+ * other rows run up to there first, which fills in their states. The CPU's alone. */
+void ftk_forward_resume(ftk_forward *f, const ftk_pass_seq *seq, int first, int n_ready,
+                        float *states);
 /* DEVICE, with a line for the log, once the device has failed: then what passes left means nothing. */
 ftk_err ftk_forward_check(const ftk_forward *f);
 /* Cosines and sines of a position, [n_rot], in the order in which RoPE in pairs or halves reads them. */

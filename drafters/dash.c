@@ -1,0 +1,574 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * DASH: layer skipping as a Markov decision process ("DASH: Input-Aware Dynamic Layer Skipping for
+ * Efficient LLM Inference with Markov Decision Policies", arXiv 2505.17420). Of the paper no more
+ * than the abstract and a review were at hand: what follows is OUR READING of it.
+ *
+ * At each layer but the first and the last ones a policy chooses for the token at hand: the layer,
+ * its copy in few bits, or none of it; then the state is multiplied by a factor per channel, fitted
+ * to what the layer makes of states on average (compensation). With x the state,
+ *
+ *     h = relu(W_in x / rms(x) + W_past [action before; the one before that; share of the cost spent]
+ *              + bias[layer])
+ *     action = argmax of W_out[layer] h + b_out[layer]
+ *
+ * Asynchronous: the action at a layer is asked for while the layer before runs, of the state before
+ * that one times its factor.
+ *
+ * As a drafter the model's own reduced stack says a chain, token by token. What followed the same
+ * words earlier (suffix.h) joins as another source, which costs nothing. So a row is run where it
+ * promises more than it costs, and while rows have paid so far: tokens that came thanks to them alone
+ * are weighed against the plain steps that they took. Second and third choices hang on the chain. How much a guess is worth is measured as it goes
+ * (acceptance.h), by its rank, depth and probability. Layers below the first action that is not full
+ * are exact: the pass that verifies starts above them (resume).
+ *
+ * dash-direct is the paper's own use: what the reduced stack says is emitted. LOSSY. */
+#include "drafters/dash.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/sampler.h"
+#include "drafters/acceptance.h"
+#include "drafters/drafter.h"
+#include "drafters/suffix.h"
+
+enum {
+    MOST_HIDDEN = 64,
+    PAST = 2 * FTK_ACTIONS + 1,
+    ROWS = 16, /* of a chain */
+    CHOICES = 3,
+    DEPTHS = 4, /* that have rates of their own */
+    BINS = 8,
+    CHAIN = 16,                        /* retrieved */
+    MOST = 1 + CHAIN + ROWS * CHOICES, /* candidates, with the root */
+};
+
+static const float norm_eps = 1e-6f;
+static const float smooth = 0.2f, fade = 0.99f; /* of what rows cost */
+static const float always_worth = 0.5f;         /* of a chain that FTK_DASH_ALWAYS goes on with */
+static const float most_cost = 2; /* plain steps of a row: more was a page that was not there yet */
+/* In plain steps: what rows may lose at first, earn by each step without them, and have at most. */
+static const float balance_first = 2, balance_step = 0.01f, balance_most = 4;
+
+typedef struct policy {
+    int n_layer, n_embd, hidden, first, last, partial;
+    const float *in;   /* [n_embd][hidden] */
+    const float *past; /* [PAST][hidden] */
+    const float *bias, *out,
+        *out_bias;           /* [n_layer] [hidden], [FTK_ACTIONS][hidden], [FTK_ACTIONS] */
+    const float *scale;      /* [n_layer][n_embd] */
+    float cost[FTK_ACTIONS]; /* of a layer, a full one 1 */
+    const uint8_t *fixed;
+} policy;
+
+typedef enum source { STACK, MATCH, SOURCES } source;
+
+/* A node that may be drafted. class: which rate of a source speaks for it, -1: none does. */
+typedef struct candidate {
+    int32_t token;
+    int16_t parent, depth; /* of the root -1 and 0 */
+    int8_t class[SOURCES];
+    bool on_chain; /* the stack's first choice, all along */
+    float worth;
+} candidate;
+
+typedef struct rates {
+    ftk_rate stack[DEPTHS][CHOICES][BINS];
+    ftk_rate match[FTK_MATCH_CLASSES];
+} rates;
+
+/* What outlives a session. */
+typedef struct known {
+    rates rates;
+    float row;     /* plain steps that a row takes, smoothed */
+    float balance; /* what rows have brought more than they took */
+} known;
+
+typedef struct dash {
+    const ftk_target *target;
+    ftk_dash_parts parts;
+    policy policy;
+    ftk_route route;
+    ftk_suffix suffix;
+    size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
+    known known;
+    int n, n_rows;       /* candidates; rows of the chain that were run */
+    int exact[ROWS];     /* layers of a row that were full, up to the first that was not */
+    candidate *all;      /* [MOST] all[0] is the root */
+    ftk_candidate *heap; /* [MOST] */
+    float *ones;         /* [n_layer][n_embd], where there is no compensation */
+    uint8_t *actions;    /* [n_layer] */
+    float *states;       /* [ROWS][n_layer][n_embd] */
+    float *ready;        /* [FTK_MAX_NODES][n_embd] */
+} dash;
+
+/* ------------------------------------------------------------------ the file */
+
+static bool get_vector(const ftk_weights *w, const char *name, int n, const ftk_host *host,
+                       const float **out)
+{
+    const ftk_weight *t = ftk_weights_get(w, name, 0, n, host);
+    if (t) *out = t->vector;
+    return t != NULL;
+}
+
+static bool get_cost(const ftk_weights *w, const char *key, const ftk_host *host, float *out)
+{
+    int thousandths;
+    if (!ftk_weights_int(w, key, 0, 1000, &thousandths, host)) return false;
+    *out = (float)thousandths / 1000;
+    return true;
+}
+
+static bool read_policy(policy *p, const ftk_weights *w, const ftk_target *t, const ftk_host *host)
+{
+    *p = (policy){.n_layer = t->n_layer, .n_embd = t->n_embd, .cost = {1}};
+    if (!ftk_weights_int(w, "hidden", 1, MOST_HIDDEN, &p->hidden, host) ||
+        !ftk_weights_int(w, "first", 1, t->n_layer, &p->first, host) ||
+        !ftk_weights_int(w, "last", 1, t->n_layer, &p->last, host) ||
+        !ftk_weights_int(w, "partial", 0, 1, &p->partial, host) ||
+        !get_cost(w, "cost.partial", host, &p->cost[FTK_PARTIAL]) ||
+        !get_cost(w, "cost.skip", host, &p->cost[FTK_SKIP]))
+        return false;
+    const int outputs = p->n_layer * FTK_ACTIONS;
+    return get_vector(w, "policy.in", p->n_embd * p->hidden, host, &p->in) &&
+           get_vector(w, "policy.past", PAST * p->hidden, host, &p->past) &&
+           get_vector(w, "policy.bias", p->n_layer * p->hidden, host, &p->bias) &&
+           get_vector(w, "policy.out", outputs * p->hidden, host, &p->out) &&
+           get_vector(w, "policy.out_bias", outputs, host, &p->out_bias) &&
+           get_vector(w, "scale", p->n_layer * p->n_embd, host, &p->scale);
+}
+
+static ftk_err dash_check(const ftk_weights *w, const ftk_target *t, const ftk_host *host)
+{
+    policy p;
+    if (!read_policy(&p, w, t, host)) return FTK_ERR_FORMAT;
+    if (p.first + p.last >= t->n_layer)
+        return ftk_fail(host, FTK_ERR_FORMAT,
+                        "%s: keys foretoken.drafter.first and last leave none of the %d layers to "
+                        "decide about",
+                        w->path, t->n_layer);
+    return FTK_OK;
+}
+
+static bool dash_low_bits(const ftk_weights *w)
+{
+    static const ftk_host quiet;
+    int partial;
+    return ftk_weights_int(w, "partial", 1, 1, &partial, &quiet);
+}
+
+/* ------------------------------------------------------------------ the policy */
+
+/* h = W_in x / rms(x) */
+static void project(const policy *p, const float *x, float *h)
+{
+    float part[8] = {0}, sum = 0;
+    memset(h, 0, (size_t)p->hidden * sizeof *h);
+    for (int i = 0; i < p->n_embd; i++) {
+        const float *w = p->in + (size_t)i * (size_t)p->hidden;
+        part[i % 8] += x[i] * x[i];
+        for (int k = 0; k < p->hidden; k++) h[k] += x[i] * w[k];
+    }
+    for (int i = 0; i < 8; i++) sum += part[i];
+    const float scale = 1 / sqrtf(sum / (float)p->n_embd + norm_eps);
+    for (int k = 0; k < p->hidden; k++) h[k] *= scale;
+}
+
+static void add_past(const policy *p, int layer, const uint8_t *past, float *h)
+{
+    float spent = 0;
+    for (int l = 0; l < layer; l++) spent += p->cost[past[l]];
+    const size_t n = (size_t)p->hidden;
+    const float *one = p->past + past[layer - 1] * n;
+    const float *two = p->past + (FTK_ACTIONS + past[layer > 1 ? layer - 2 : 0]) * n;
+    const float *share = p->past + 2 * FTK_ACTIONS * n, *bias = p->bias + (size_t)layer * n;
+    for (size_t k = 0; k < n; k++)
+        h[k] += one[k] + two[k] + share[k] * (spent / (float)p->n_layer) + bias[k];
+}
+
+static uint8_t choose(const void *ctx, int layer, const float *x, const uint8_t *past)
+{
+    const policy *p = ctx;
+    if (p->fixed) return p->fixed[layer];
+    if (layer < p->first || layer >= p->n_layer - p->last) return FTK_FULL;
+    float h[MOST_HIDDEN], best = 0;
+    uint8_t action = FTK_FULL;
+    project(p, x, h);
+    add_past(p, layer, past, h);
+    for (uint8_t a = 0; a < FTK_ACTIONS; a++) {
+        const size_t at = (size_t)layer * FTK_ACTIONS + a;
+        float value = p->out_bias[at];
+        for (int k = 0; k < p->hidden; k++)
+            value += h[k] > 0 ? h[k] * p->out[at * (size_t)p->hidden + (size_t)k] : 0;
+        if (a == FTK_PARTIAL && !p->partial) continue;
+        if (a == FTK_FULL || value > best) {
+            best = value;
+            action = a;
+        }
+    }
+    return action;
+}
+
+static const float *run_row(dash *s, int depth, int32_t token)
+{
+    const float *logits = s->target->run_route(s->target->ctx, depth, token, &s->route);
+    for (int l = 0; s->parts.taken && logits && l < s->policy.n_layer; l++)
+        s->parts.taken[s->actions[l]]++;
+    return logits;
+}
+
+static int layers_exact(const dash *s)
+{
+    int n = 0;
+    while (n < s->policy.n_layer - 1 && s->actions[n] == FTK_FULL) n++;
+    return n;
+}
+
+/* ------------------------------------------------------------------ rates */
+
+static int bin_of(float p)
+{
+    static const float from[BINS - 1] = {0.97f, 0.9f, 0.75f, 0.55f, 0.35f, 0.15f, 0.05f};
+    int bin = 0;
+    while (bin < BINS - 1 && p < from[bin]) bin++;
+    return bin;
+}
+
+static void init_rates(rates *r)
+{
+    static const float prior[BINS] = {0.97f, 0.9f, 0.8f, 0.65f, 0.45f, 0.25f, 0.1f, 0.02f};
+    for (int d = 0; d < DEPTHS; d++)
+        for (int c = 0; c < CHOICES; c++)
+            for (int b = 0; b < BINS; b++) ftk_rate_init(&r->stack[d][c][b], prior[b]);
+    for (int c = 0; c < FTK_MATCH_CLASSES; c++) ftk_rate_init(&r->match[c], ftk_match_prior(c));
+}
+
+/* class of STACK: rank * BINS + bin */
+static ftk_rate *rate_of(dash *s, const candidate *c, source from)
+{
+    const int class = c->class[from], depth = c->depth < DEPTHS ? c->depth - 1 : DEPTHS - 1;
+    return from == STACK ? &s->known.rates.stack[depth][class / BINS][class % BINS]
+                         : &s->known.rates.match[class];
+}
+
+/* The child of `parent` that carries `token`, or -1. Children come after their parent. */
+static int find_child(const dash *s, int parent, int32_t token)
+{
+    for (int i = parent + 1; i < s->n; i++)
+        if (s->all[i].parent == parent && s->all[i].token == token) return i;
+    return -1;
+}
+
+static void add_balance(dash *s, float steps)
+{
+    const float sum = s->known.balance + steps;
+    s->known.balance = sum < balance_most ? sum : balance_most;
+}
+
+/* What a pass over so many rows takes more than a plain step, in plain steps. */
+static float wider(const dash *s, int rows)
+{
+    const ftk_target *t = s->target;
+    return (float)(t->seconds(t->ctx, 0, rows) / t->seconds(t->ctx, 0, 1)) - 1;
+}
+
+/* The tokens that came after the open prediction: every candidate below the true path was right or
+ * not. Rows of the chain answer for the tree that was verified with them. */
+static void settle(dash *s, const int32_t *truth, int n, int verified)
+{
+    ftk_rates_fade((ftk_rate *)&s->known.rates, sizeof s->known.rates / sizeof(ftk_rate));
+    int at = 0;
+    for (int d = 0; d < n && at >= 0; d++) {
+        for (int i = at + 1; i < s->n; i++) {
+            const candidate *c = &s->all[i];
+            for (int from = 0; from < SOURCES && c->parent == at; from++)
+                if (c->class[from] >= 0)
+                    ftk_rate_see(rate_of(s, c, (source)from), c->token == truth[d]);
+        }
+        at = find_child(s, at, truth[d]);
+        if (at > 0 && d + 1 < n && s->all[at].class[MATCH] < 0) add_balance(s, 1);
+    }
+    add_balance(s, s->n_rows == 0 ? balance_step : -wider(s, verified));
+}
+
+/* ------------------------------------------------------------------ candidates */
+
+/* A guess of one source for a child of `parent`; one that is there already takes the better of its
+ * sources. There is room for all. */
+static int suggest(dash *s, int parent, int32_t token, source from, int class)
+{
+    int i = find_child(s, parent, token);
+    if (i < 0) {
+        i = s->n++;
+        s->all[i] = (candidate){.token = token,
+                                .parent = (int16_t)parent,
+                                .depth = (int16_t)(s->all[parent].depth + 1),
+                                .class = {-1, -1}};
+    }
+    candidate *const c = &s->all[i];
+    c->class[from] = (int8_t) class;
+    const float worth = s->all[parent].worth * ftk_rate_get(rate_of(s, c, from));
+    if (worth > c->worth) c->worth = worth;
+    return i;
+}
+
+static void suggest_match(dash *s, const int32_t *history, size_t n)
+{
+    int32_t chain[CHAIN];
+    const ftk_match m = ftk_suffix_longest(&s->suffix);
+    if (m.length == 0) return;
+    const int most = ftk_suffix_follow(history, n, m.recent, chain, CHAIN);
+    for (int i = 0, at = 0; i < most; i++)
+        at = suggest(s, at, chain[i], MATCH, ftk_match_class(m.length + i));
+}
+
+/* The children of `node` by the stack; the first of them, or -1 for logits that are not finite. */
+static int suggest_choices(dash *s, int node, const float *logits)
+{
+    const int n = s->target->n_vocab;
+    int32_t best[CHOICES];
+    const int most = s->parts.without & FTK_DASH_CHAIN ? 1 : CHOICES;
+    const int n_best = ftk_top_k(logits, n, most, best);
+    float sum = 0;
+    for (int i = 0; i < n; i++) sum += expf(logits[i] - logits[best[0]]);
+    if (!(sum > 0)) return -1;
+    int first = -1;
+    for (int i = 0; i < n_best; i++) {
+        const int bin = bin_of(expf(logits[best[i]] - logits[best[0]]) / sum);
+        const int at = suggest(s, node, best[i], STACK, i * BINS + bin);
+        if (i == 0) first = at;
+    }
+    return first;
+}
+
+/* What a row at this node may add, in tokens. */
+static float promise(const dash *s, int node)
+{
+    float there = 0;
+    for (int i = node + 1; i < s->n; i++)
+        if (s->all[i].parent == node && s->all[i].worth > there) there = s->all[i].worth;
+    return s->all[node].worth - there;
+}
+
+/* A row costs its own time, and what it says has to be verified. */
+static bool pays(const dash *s, int node)
+{
+    if (s->parts.without & FTK_DASH_ALWAYS) return s->all[node].worth > always_worth;
+    const float more = wider(s, s->n_rows + 2) - wider(s, s->n_rows + 1);
+    return s->known.balance > 0 && promise(s, node) > s->known.row + more;
+}
+
+/* The row of a node at the end of the chain; false: there is no room. */
+static bool run_node(dash *s, int node, const float **logits)
+{
+    const size_t each = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
+    s->route.states = s->states + (size_t)s->n_rows * each;
+    const double start = ftk_now();
+    *logits = run_row(s, s->n_rows, s->all[node].token);
+    if (!*logits) return false;
+    const float steps = (float)((ftk_now() - start) / s->target->seconds(s->target->ctx, 0, 1));
+    const float cost = steps < most_cost ? steps : most_cost;
+    s->known.row += smooth * (cost - s->known.row);
+    add_balance(s, -cost);
+    s->exact[s->n_rows++] = layers_exact(s);
+    return true;
+}
+
+/* Runs the reduced stack along its own first choices. */
+static void run_chain(dash *s, int budget)
+{
+    const float *logits;
+    for (int at = 0; s->n_rows < ROWS && s->n_rows < budget && pays(s, at);) {
+        if (!run_node(s, at, &logits) || (at = suggest_choices(s, at, logits)) < 0) return;
+        s->all[at].on_chain = true;
+    }
+}
+
+/* ------------------------------------------------------------------ the tree */
+
+static int add_node(const dash *s, ftk_tree *tree, int parent, int c)
+{
+    const float above = tree->prob[parent], worth = s->all[c].worth;
+    return ftk_tree_add(tree, parent, s->all[c].token, worth < above ? worth : above);
+}
+
+static void push_children(const dash *s, ftk_heap *heap, int parent, int node)
+{
+    for (int i = parent + 1; i < s->n; i++)
+        if (s->all[i].parent == parent && !s->all[i].on_chain)
+            ftk_heap_push(heap, (ftk_candidate){.value = s->all[i].worth,
+                                                .token = s->all[i].token,
+                                                .parent = (int16_t)node,
+                                                .slot = (int16_t)i});
+}
+
+/* The chain, whose rows lie in the slots of the first nodes, then the rest, best first. */
+static void plant(dash *s, int budget, ftk_tree *tree)
+{
+    ftk_heap heap = {.cap = MOST, .items = s->heap};
+    push_children(s, &heap, 0, 0);
+    for (int i = 1, node = 0; i < s->n && tree->n <= budget; i++) {
+        if (!s->all[i].on_chain) continue;
+        node = add_node(s, tree, node, i);
+        push_children(s, &heap, i, node);
+    }
+    for (ftk_candidate c; tree->n <= budget && ftk_heap_pop(&heap, &c);)
+        push_children(s, &heap, c.slot, add_node(s, tree, c.parent, c.slot));
+}
+
+/* ------------------------------------------------------------------ the drafter */
+
+static ftk_err take_memory(dash *s, const ftk_host *h)
+{
+    const size_t d = (size_t)s->policy.n_embd, layers = (size_t)s->policy.n_layer;
+    s->all = ftk_alloc(h, MOST, sizeof *s->all);
+    s->heap = ftk_alloc(h, MOST, sizeof *s->heap);
+    s->actions = ftk_alloc(h, layers, sizeof *s->actions);
+    s->ones = ftk_alloc(h, layers * d, sizeof(float));
+    s->states = ftk_alloc_raw(h, ROWS * layers * d, sizeof(float));
+    s->ready = ftk_alloc_raw(h, FTK_MAX_NODES * d, sizeof(float));
+    if (s->all && s->heap && s->actions && s->ones && s->states && s->ready) return FTK_OK;
+    return ftk_fail(h, FTK_ERR_NOMEM, "no memory for the states of a draft");
+}
+
+static ftk_err dash_init(void *state, const ftk_drafter_env *env)
+{
+    dash *const s = state;
+    s->target = env->target;
+    if (env->test) memcpy(&s->parts, env->test, sizeof s->parts);
+    read_policy(&s->policy, env->weights, env->target, env->host);
+    s->policy.fixed = s->parts.fixed;
+    init_rates(&s->known.rates);
+    s->known.balance = balance_first;
+    const ftk_err err = take_memory(s, env->host);
+    if (err != FTK_OK) return err;
+    const size_t n = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
+    for (size_t i = 0; i < n; i++) s->ones[i] = 1;
+    s->route = (ftk_route){
+        .choose = choose,
+        .ctx = &s->policy,
+        .ahead = !(s->parts.without & FTK_DASH_IN_TIME),
+        .scale = s->parts.without & FTK_DASH_NO_SCALE ? s->ones : s->policy.scale,
+        .actions = s->actions,
+    };
+    return ftk_suffix_init(&s->suffix, env->host, env->n_ctx);
+}
+
+static void dash_free(void *state, const ftk_host *host)
+{
+    dash *const s = state;
+    ftk_suffix_free(&s->suffix, host);
+    void *const all[] = {s->all, s->heap, s->actions, s->ones, s->states, s->ready};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) ftk_release(host, all[i]);
+    *s = (dash){0};
+}
+
+static void dash_reset(void *state, const int32_t *history, size_t n)
+{
+    dash *const s = state;
+    s->asked = 0;
+    s->n_rows = 0;
+    ftk_suffix_reset(&s->suffix);
+    ftk_suffix_sync(&s->suffix, history, n);
+}
+
+static void dash_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
+{
+    dash *const s = state;
+    ftk_suffix_sync(&s->suffix, history, n);
+    s->n = 1;
+    s->n_rows = 0;
+    s->all[0] = (candidate){.token = history[n - 1], .parent = -1, .worth = 1};
+    if (!(s->parts.without & FTK_DASH_NO_RETRIEVAL)) suggest_match(s, history, n);
+    run_chain(s, budget);
+    if (s->n_rows == 0) s->known.row *= fade; /* it is tried again some time */
+    s->asked = n;
+    plant(s, budget, tree);
+}
+
+static int dash_resume(void *state, const ftk_tree *tree, int *n_ready, float **states)
+{
+    dash *const s = state;
+    const size_t d = (size_t)s->policy.n_embd, layers = (size_t)s->policy.n_layer;
+    const int n = s->n_rows < tree->n ? s->n_rows : tree->n;
+    if (n == 0 || s->parts.without & FTK_DASH_NO_RESUME) return 0;
+    int first = s->exact[0];
+    for (int i = 1; i < n; i++) first = s->exact[i] < first ? s->exact[i] : first;
+    for (size_t i = 0; i < (size_t)n; i++)
+        memcpy(s->ready + i * d, s->states + (i * layers + (size_t)first) * d, d * sizeof(float));
+    *n_ready = n;
+    *states = s->ready;
+    return first;
+}
+
+static void dash_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
+                       const ftk_verdict *verdict, const ftk_rows *rows)
+{
+    (void)history, (void)rows;
+    dash *const s = state;
+    if (s->asked == n) settle(s, verdict->token, verdict->n_path + 1, tree->n);
+    s->asked = 0;
+    s->n_rows = 0; /* the cache has moved on */
+}
+
+const ftk_drafter_ops ftk_drafter_dash = {
+    .name = "dash",
+    .state_size = sizeof(dash),
+    .rates_at = offsetof(dash, known),
+    .rates_size = sizeof(known),
+    .wants = FTK_WANT_LAYERS,
+    .check = dash_check,
+    .low_bits = dash_low_bits,
+    .init = dash_init,
+    .propose = dash_propose,
+    .resume = dash_resume,
+    .learn = dash_learn,
+    .reset = dash_reset,
+    .free = dash_free,
+};
+
+/* ------------------------------------------------------------------ dash-direct */
+
+static void direct_decode(void *state, const int32_t *history, size_t n)
+{
+    dash *const s = state;
+    run_row(s, 0, history[n - 1]);
+}
+
+static void direct_propose(void *state, const int32_t *history, size_t n, int budget,
+                           ftk_tree *tree)
+{
+    (void)state, (void)history, (void)n, (void)budget, (void)tree;
+}
+
+static void direct_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
+                         const ftk_verdict *verdict, const ftk_rows *rows)
+{
+    (void)state, (void)history, (void)n, (void)tree, (void)verdict, (void)rows;
+}
+
+static void direct_reset(void *state, const int32_t *history, size_t n)
+{
+    (void)state, (void)history, (void)n;
+}
+
+const ftk_drafter_ops ftk_drafter_dash_direct = {
+    .name = "dash-direct",
+    .family = "dash",
+    .state_size = sizeof(dash),
+    .wants = FTK_WANT_LAYERS,
+    .check = dash_check,
+    .low_bits = dash_low_bits,
+    .init = dash_init,
+    .propose = direct_propose,
+    .decode = direct_decode,
+    .learn = direct_learn,
+    .reset = direct_reset,
+    .free = dash_free,
+};

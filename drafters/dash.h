@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What benchmarks may leave out of DASH, to show what it is worth: at ftk_drafter_env.test. */
+#ifndef FTK_DASH_H
+#define FTK_DASH_H
+
+#include <stdint.h>
+
+enum {
+    FTK_DASH_NO_RETRIEVAL = 1,
+    FTK_DASH_CHAIN = 2, /* no second choices */
+    FTK_DASH_IN_TIME =
+        4, /* the policy is asked when the layer's state is there, not one layer ahead */
+    FTK_DASH_NO_SCALE = 8, /* skipped layers leave the state as it is */
+    FTK_DASH_NO_RESUME = 16,
+    FTK_DASH_ALWAYS = 32, /* rows are run as long as the chain is likely, paid or not */
+};
+
+typedef struct ftk_dash_parts {
+    unsigned without;
+    const uint8_t *fixed; /* [n_layer] the same ftk_action for every token; NULL: the policy's */
+    uint64_t *taken; /* [FTK_ACTIONS] counts the layers of all rows by action; NULL: nobody asks */
+} ftk_dash_parts;
+
+#endif

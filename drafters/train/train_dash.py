@@ -1,0 +1,542 @@
+"""Calibrates and trains DASH's layer skipping for a frozen Llama and writes it as a drafter's GGUF file.
+
+Our reading of "DASH: input-aware dynamic layer skipping", of which only the abstract and a review
+could be read.  At each layer a policy chooses for the token at hand: run the layer, run a copy of it
+in few bits, or skip it and multiply the state by the layer's compensation.  It sees the state, the two
+actions before, and what was spent so far.
+
+Compensation is the least-squares factor from a layer's input to its output, per channel.  The policy
+learns by REINFORCE on the model's own states: every position of a text is an episode of its own, whose
+row attends to the exact keys and values of the text before it.  Reward of an action a at a layer:
+-lambda cost(a) + delta_a cos(state, state of the full model), with delta_full > delta_partial >
+delta_skip; at the end whether the likeliest token is the full model's, less the divergence from it.
+lambda rises until the mean cost is the share of the layers' cost that was asked for.
+"""
+import argparse
+import time
+from pathlib import Path
+
+from common import SOURCES, die
+from drafterfile import fingerprint_for, write_drafter
+from drafting import answer
+from finetune import LENGTH as ROW
+from finetune import rows
+from llamafile import load_base
+from texts import Corpora
+
+import gguf
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+LENGTH = 512            # tokens of a text
+OWN_ANSWER = 128        # tokens of the model's own answers
+PAST = 7                # two actions, one-hot, and the share that was spent
+SKIP_DELTA, PARTIAL_DELTA, FULL_DELTA = 0.1, 0.16, 0.2
+FULL, PARTIAL, SKIP = range(3)      # the numbers of the file's readers
+DELTA = torch.tensor([FULL_DELTA, PARTIAL_DELTA, SKIP_DELTA])
+EPS = 1e-6
+EXPLORE = 0.05          # share of the choices that are made at random
+DECAY = 0.003           # weight of the logits' squares
+SAVE_SECONDS = 60
+
+
+def scaled(x):
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + EPS)
+
+
+# ---------------------------------------------------------------------------------------------
+# The model, layer by layer.
+
+
+def quantised(model):
+    """A copy whose layers went through Q4_0."""
+    copy = type(model)(model.c).eval().requires_grad_(False)
+    copy.load_state_dict(model.state_dict())
+    q = gguf.GGMLQuantizationType.Q4_0
+    for name, p in copy.named_parameters():
+        if p.dim() == 2 and "embd" not in name:
+            p.copy_(torch.from_numpy(gguf.quants.dequantize(
+                gguf.quants.quantize(p.numpy(), q), q)))
+    return copy
+
+
+class Base:
+    """The frozen model and its low-bit copy, and what skipping costs."""
+
+    def __init__(self, model, args):
+        self.model, self.c = model, model.c
+        self.blocks = {FULL: model.blk, PARTIAL: quantised(model).blk}
+        self.first, self.last = args.first, args.last
+        self.cost = torch.tensor([1.0, args.partial_cost, args.skip_cost])
+        self.scale = torch.ones(self.c.layers, self.c.dim)
+
+    def decides(self, layer):
+        return self.first <= layer < self.c.layers - self.last
+
+    def keys(self, block, x, at):
+        """Keys [kv_heads][n][head_dim] and values of rows at positions `at`."""
+        c, h = self.c, block.attn_norm(x)[None]
+        k = block.rotated(h, block.attn_k, c.kv_heads, self.model.cos[at], self.model.sin[at])[0]
+        return k, block.attn_v(h).view(len(x), c.kv_heads, c.head_dim).transpose(0, 1)
+
+    def layer(self, block, x, at, past, own):
+        """What a layer makes of rows x [n][dim] at positions `at`, which see keys and values `past` of
+        the positions before and their own."""
+        c, h = self.c, block.attn_norm(x)[None]
+        q = block.rotated(h, block.attn_q, c.heads, self.model.cos[at], self.model.sin[at])[0]
+        q = q.view(c.kv_heads, -1, len(x), c.head_dim) * c.head_dim ** -0.5
+        before = torch.arange(past[0].shape[1]) < at[:, None]
+        score = (q @ past[0][:, None].mT).masked_fill(~before, float("-inf"))
+        score = torch.cat((score, (q * own[0][:, None]).sum(-1, keepdim=True)), -1).softmax(-1)
+        y = score[..., :-1] @ past[1][:, None] + score[..., -1:] * own[1][:, None]
+        x = x + block.attn_output(y.flatten(0, 1).transpose(0, 1).reshape(len(x), -1))
+        h = block.ffn_norm(x)
+        return x + block.ffn_down(F.silu(block.ffn_gate(h)) * block.ffn_up(h))
+
+    def logits(self, x):
+        return F.linear(self.model.output_norm(x), self.model.head)
+
+    @torch.no_grad()
+    def exact(self, ids):
+        """Of a text: the states before each layer and behind the last, keys and values, logits."""
+        at, x = torch.arange(len(ids)), self.model.token_embd(ids)
+        states, cache = [x], []
+        for block in self.model.blk:
+            cache.append(self.keys(block, x, at))
+            x = self.layer(block, x, at, cache[-1], cache[-1])
+            states.append(x)
+        return states, cache, self.logits(x)
+
+    @torch.no_grad()
+    def step(self, l, x, at, action, past):
+        """The states behind layer l of rows whose actions differ.  past None: the rows are the text,
+        one behind the other, and see each other's keys as they left them."""
+        own = [t.clone() for t in self.keys(self.blocks[FULL][l], x, at)]
+        some = action == PARTIAL
+        if some.any():
+            for mine, low in zip(own, self.keys(self.blocks[PARTIAL][l], x[some], at[some])):
+                mine[:, some] = low
+        out = x * self.scale[l]
+        for kind in (FULL, PARTIAL):
+            rows_ = (action == kind).nonzero()[:, 0]
+            if len(rows_):
+                out[rows_] = self.layer(self.blocks[kind][l], x[rows_], at[rows_], past or own,
+                                        [t[:, rows_] for t in own])
+        return out
+
+
+@torch.no_grad()
+def calibrate(base, texts, say):
+    """The compensation; and the divergence when a layer alone is skipped, or run in few bits."""
+    c = base.c
+    top, below = torch.zeros(c.layers, c.dim), torch.zeros(c.layers, c.dim)
+    for ids in texts:
+        states, _, _ = base.exact(ids)
+        for l in range(c.layers):
+            top[l] += (states[l] * states[l + 1]).sum(0)
+            below[l] += states[l].pow(2).sum(0)
+    base.scale = top / below.clamp(min=1e-9)
+    harm = torch.zeros(c.layers, 3)
+    for ids in texts[:4]:
+        states, cache, logits = base.exact(ids)
+        at, p = torch.arange(len(ids)), logits.log_softmax(-1)
+        for l in range(base.first, c.layers - base.last):
+            for kind in (PARTIAL, SKIP):
+                x = base.step(l, states[l], at, torch.full((len(ids),), kind), cache[l])
+                for k in range(l + 1, c.layers):
+                    x = base.step(k, x, at, torch.zeros(len(ids), dtype=torch.long), cache[k])
+                q = base.logits(x).log_softmax(-1)
+                harm[l, kind] += (p.exp() * (p - q)).sum(-1).mean() / 4
+        say("calibrating")
+    return harm
+
+
+# ---------------------------------------------------------------------------------------------
+# The policy.
+
+
+class Policy(nn.Module):
+    def __init__(self, layers, dim, hidden, partial):
+        super().__init__()
+        self.inp = nn.Parameter(torch.randn(dim, hidden) / dim ** 0.5)
+        self.past = nn.Parameter(torch.randn(PAST, hidden) * 0.3)
+        self.bias = nn.Parameter(torch.zeros(layers, hidden))
+        self.out = nn.Parameter(torch.zeros(layers, 3, hidden))
+        start = [0.0, 1.5, 0.0] if partial else [1.5, 0.0, 0.0]
+        self.out_bias = nn.Parameter(torch.tensor(start).repeat(layers, 1))
+        self.partial = partial
+
+    def forward(self, l, x, past):
+        h = F.relu(scaled(x) @ self.inp + past @ self.past + self.bias[l])
+        logits = h @ self.out[l].T + self.out_bias[l]
+        if not self.partial:
+            logits = logits.index_fill(1, torch.tensor(PARTIAL), float("-inf"))
+        return logits
+
+    def vectors(self):
+        return {"policy.in": self.inp.flatten(), "policy.past": self.past.flatten(),
+                "policy.bias": self.bias.flatten(), "policy.out": self.out.flatten(),
+                "policy.out_bias": self.out_bias.flatten()}
+
+
+class Fixed:
+    """The same action for every token: actions [layers]."""
+
+    def __init__(self, actions):
+        self.actions = actions
+
+    def __call__(self, l, x, past):
+        return F.one_hot(torch.full((len(x),), self.actions[l]), 3).float() * 100
+
+
+def walk(base, policy, x, at, past, ahead, sample=False, seen=None):
+    """Runs rows through all layers.  past: keys and values by layer, None: their own.  ahead: the
+    policy sees the scaled state before the layer that comes first.  Returns the last states, the
+    actions [layers][n], (layer, log probabilities, logits) where they were sampled, and cosines with
+    `seen`."""
+    c, n = base.c, len(x)
+    actions = torch.zeros(c.layers, n, dtype=torch.long)
+    near, spent, logs = torch.ones(c.layers, n), torch.zeros(n), []
+    for l in range(c.layers):
+        if base.decides(l):
+            before = F.one_hot(actions[l - 2:l] if l > 1 else actions[[l - 1, l - 1]], 3).float()
+            given = torch.cat((before[1], before[0], (spent / c.layers)[:, None]), 1)
+            state = earlier * base.scale[l - 1] if ahead else x
+            logits = policy(l, state, given)
+            actions[l] = logits.argmax(-1)
+            if sample:
+                allowed = (~logits.isinf()).float()
+                p = (1 - EXPLORE) * logits.softmax(-1) + EXPLORE * allowed / allowed.sum(-1, keepdim=True)
+                actions[l] = torch.multinomial(p, 1)[:, 0]
+                logs.append((l, p.clamp(min=1e-9).log(), logits.nan_to_num(neginf=0.0)))
+        earlier = x
+        x = base.step(l, x, at, actions[l], past and past[l])
+        spent = spent + base.cost[actions[l]]
+        if seen is not None:
+            near[l] = F.cosine_similarity(x, seen[l + 1], dim=-1)
+    return x, actions, logs, near
+
+
+def loss_of(base, policy, ids, mine, args, weight, rng):
+    """The loss of episodes of one text, and what there is to show."""
+    states, cache, logits = base.exact(ids)
+    pool = mine.nonzero()[:, 0]
+    at = pool[torch.from_numpy(rng.permutation(len(pool))[:args.rows])]
+    r, n = args.rollouts, len(at)
+    at = at.repeat(r)
+    x, actions, logs, near = walk(base, policy, states[0][at], at, cache, bool(rng.random() < 0.5),
+                                  True, [s[at] for s in states])
+    p, q = logits[at].log_softmax(-1), base.logits(x).log_softmax(-1)
+    kl = (p.exp() * (p - q)).sum(-1)
+    same = (p.argmax(-1) == q.argmax(-1)).float()
+    reward = DELTA[actions] * near - weight * base.cost[actions] / base.c.layers
+    to_go = reward.flip(0).cumsum(0).flip(0) + same - kl.clamp(max=4)
+    to_go = to_go.view(base.c.layers, r, n)
+    gain = (to_go - to_go.mean(1, keepdim=True)).flatten(1)
+    gain = gain / (gain.std() + 1e-6)
+    loss = 0.0
+    for l, log, logits in logs:
+        taken = log.gather(1, actions[l][:, None])[:, 0]
+        entropy = -(log.exp() * log.clamp(min=-30)).sum(-1)
+        loss = loss - (gain[l] * taken + args.entropy * entropy).mean() \
+            + DECAY * logits.pow(2).mean()
+    cost = base.cost[actions].mean().item()
+    return loss, (cost, same.mean().item(), kl.mean().item())
+
+
+# ---------------------------------------------------------------------------------------------
+# Measuring.
+
+
+@torch.no_grad()
+def measure(base, policy, items, ahead):
+    """Over positions inside answers.  As a drafter, behind an exact text: the share of the layers'
+    cost, of likeliest tokens that are the model's, and of them in runs.  As a decoder, behind its own
+    keys and values: nats per token of the text, against the model's own."""
+    cost = same = count = deep = runs = kept = 0
+    nats = own = 0.0
+    for ids, mine in items:
+        states, cache, logits = base.exact(ids)
+        at = torch.arange(len(ids))
+        want = logits.argmax(-1)
+        x, actions, _, _ = walk(base, policy, states[0], at, cache, ahead)
+        right = base.logits(x).argmax(-1) == want
+        cost += base.cost[actions][:, mine].mean(0).sum().item()
+        same += right[mine].sum().item()
+        count += int(mine.sum())
+        full = (actions == FULL).long().cumprod(0).sum(0)
+        deep += full[mine].sum().item()
+        predicts = mine[1:]
+        x, _, _, _ = walk(base, policy, states[0], at, None, ahead)
+        for total, l in ((0, base.logits(x)), (1, logits)):
+            ce = F.cross_entropy(l[:-1][predicts], ids[1:][predicts], reduction="sum").item()
+            nats, own = (nats + ce, own) if total == 0 else (nats, own + ce)
+        kept += int(predicts.sum())
+    return {"cost": cost / count, "same": same / count, "deep": deep / count,
+            "nats": nats / kept, "own": own / kept}
+
+
+def expected(a, c):
+    """The best tokens per full pass of drafting chains of g tokens at acceptance a and cost c, with
+    a verification that costs what a pass does: the largest over g, and g."""
+    best = (1.0, 0)
+    for g in range(1, 17):
+        best = max(best, ((1 - a ** (g + 1)) / (1 - a + 1e-9) / (1 + g * c), g))
+    return best
+
+
+def every_nth(base, n):
+    return Fixed([SKIP if base.decides(l) and (l - base.first) % n == n - 1 else FULL
+                  for l in range(base.c.layers)])
+
+
+def least_harm(base, harm, count):
+    middle = [l for l in range(base.c.layers) if base.decides(l)]
+    gone = sorted(middle, key=lambda l: harm[l, SKIP].item())[:count]
+    return Fixed([SKIP if l in gone else FULL for l in range(base.c.layers)])
+
+
+def report(base, policy, harm, items):
+    print("held-out texts, positions inside answers. cost: of the layers, 1 is the full model; right: "
+          "behind an exact text the likeliest token is the model's; exact: layers before the first that "
+          "was not full; draft: most tokens per pass's time of chains at that cost and rate, the "
+          "length of the chain; perplexity behind its own keys and values")
+    print("| policy | cost | right | exact layers | draft | perplexity | of the full model |")
+    print("|---|---|---|---|---|---|---|")
+
+    def line(name, p, ahead=True):
+        m = measure(base, p, items, ahead)
+        rate, g = expected(m["same"], m["cost"])
+        print(f"| {name} | {m['cost']:.3f} | {m['same']:.3f} | {m['deep']:.1f} | {rate:.2f} ({g}) | "
+              f"{np.exp(m['nats']):.2f} | {np.exp(m['own']):.2f} |", flush=True)
+        return m
+
+    line("trained, asked one layer ahead", policy)
+    m = line("trained, asked in time", policy, False)
+    calibrated = base.scale
+    for what, scale in (("", calibrated), (", no compensation", torch.ones_like(calibrated)),
+                        (", one factor a layer", calibrated.mean(1, keepdim=True).expand_as(calibrated))):
+        base.scale = scale
+        if what:
+            line("trained" + what, policy)
+        middle = base.c.layers - base.first - base.last
+        for n in (4, 3, 2):
+            if n <= middle and what != ", one factor a layer":
+                line(f"every {n}th of the middle skipped{what}", every_nth(base, n))
+    base.scale = calibrated
+    for count in (1, 2, 3, 4):
+        line(f"the {count} least harmful always skipped", least_harm(base, harm, count))
+    if policy.partial:
+        line("all of the middle in few bits",
+             Fixed([PARTIAL if base.decides(l) else FULL for l in range(base.c.layers)]))
+    return m
+
+
+@torch.no_grad()
+def say_choices(base, policy, items):
+    taken = torch.zeros(base.c.layers, 3)
+    for ids, mine in items:
+        states, cache, _ = base.exact(ids)
+        at = mine.nonzero()[:, 0]
+        _, actions, _, _ = walk(base, policy, states[0][at], at, cache, True)
+        taken += F.one_hot(actions, 3).sum(1)
+    taken /= taken.sum(1, keepdim=True)
+    print("share of full / partial / skipped by layer: " + ", ".join(
+        "/".join(f"{v:.2f}" for v in row) for row in taken.tolist()), flush=True)
+
+
+# ---------------------------------------------------------------------------------------------
+
+
+def arguments():
+    a = argparse.ArgumentParser(description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("model", help="the frozen model: a .pt checkpoint or a .gguf file")
+    a.add_argument("output", help="the drafter's file to write, MODEL-dash.drafter.gguf by custom")
+    a.add_argument("--data", required=True, help="folder with the corpora")
+    a.add_argument("--work", required=True, help="folder with tokenizer.model")
+    length = a.add_mutually_exclusive_group(required=True)
+    length.add_argument("--minutes", type=float, help="as long as this, all but the report")
+    length.add_argument("--steps", type=int, help="this many steps")
+    a.add_argument("--share", type=float, default=0.6,
+                   help="of the layers' cost that a token may take on average (0.6)")
+    a.add_argument("--first", type=int, default=2, help="layers that are always full at first (2)")
+    a.add_argument("--last", type=int, default=1, help="and at the end (1)")
+    a.add_argument("--partial", type=int, choices=(0, 1), default=1,
+                   help="0: no layers in few bits (1)")
+    a.add_argument("--partial-cost", type=float, default=0.6,
+                   help="of a layer in few bits, against a full one (0.6)")
+    a.add_argument("--skip-cost", type=float, default=0.1,
+                   help="of a skipped layer, which still makes its key and value (0.1)")
+    a.add_argument("--hidden", type=int, default=16, help="units of the policy (16)")
+    a.add_argument("--rows", type=int, default=128, help="positions of a text to learn on (128)")
+    a.add_argument("--rollouts", type=int, default=4, help="episodes of a position (4)")
+    a.add_argument("--own", type=int, default=256, metavar="N",
+                   help="learn on the model's own greedy answers to N prompts too (256)")
+    a.add_argument("--entropy", type=float, default=0.01, help="weight of the entropy (0.01)")
+    a.add_argument("--lr", type=float, default=0.02, help="of Adam (0.02)")
+    a.add_argument("--name", help="general.name (of the output file)")
+    a.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
+    args = a.parse_args()
+    for name, low, high in (("share", 0.05, 1), ("first", 1, 64), ("last", 1, 64),
+                            ("partial_cost", 0.01, 1), ("skip_cost", 0, 1), ("hidden", 1, 64),
+                            ("rows", 1, LENGTH), ("rollouts", 2, 64), ("own", 0, 10**6),
+                            ("entropy", 0, 1), ("lr", 1e-6, 1), ("threads", 1, 1024)):
+        if not low <= getattr(args, name) <= high:
+            die(f"--{name.replace('_', '-')} has to be from {low} to {high}")
+    if (args.steps is not None and args.steps < 1) or (args.minutes is not None and
+                                                        args.minutes <= 0):
+        die("--minutes and --steps have to be above 0")
+    if not Path(args.output).resolve().parent.is_dir():
+        die(f"cannot write {args.output}: there is no such folder")
+    return args
+
+
+class Run:
+    """Progress that can be taken up again: OUTPUT.resume.pt."""
+
+    def __init__(self, args, named, base, policy, adam):
+        self.args, self.base, self.policy, self.adam = args, base, policy, adam
+        self.path = Path(f"{args.output}.resume.pt")
+        self.made = {"base": named, "hidden": args.hidden, "first": args.first, "last": args.last,
+                     "partial": args.partial, "own": args.own, "share": args.share,
+                     "costs": [args.partial_cost, args.skip_cost]}
+        self.step, self.spent, self.weight, self.own, self.harm = 0, 0.0, 2.0, None, None
+        self.began = self.saved = time.time()
+        if self.path.exists():
+            self.load()
+
+    def load(self):
+        try:
+            s = torch.load(self.path, map_location="cpu", weights_only=True)
+            if s["made"] != self.made:
+                die(f"{self.path} is of another model or other options ({s['made']}, now "
+                    f"{self.made}): delete it to start afresh")
+            self.policy.load_state_dict(s["policy"])
+            self.adam.load_state_dict(s["adam"])
+            self.base.scale, self.harm, self.own = s["scale"], s["harm"], s["own"]
+            self.step, self.spent, self.weight = s["step"], s["spent"], s["weight"]
+        except (OSError, KeyError, ValueError, RuntimeError, TypeError) as e:
+            die(f"cannot load {self.path}: {e}; delete it to start afresh")
+        print(f"going on at step {self.step}, after {self.spent / 60:.1f} minutes", flush=True)
+
+    def save(self):
+        part = self.path.with_name(self.path.name + ".part")
+        torch.save({"made": self.made, "policy": self.policy.state_dict(), "own": self.own,
+                    "adam": self.adam.state_dict(), "scale": self.base.scale, "harm": self.harm,
+                    "step": self.step, "spent": self.seconds(), "weight": self.weight}, part)
+        part.rename(self.path)
+        self.saved = time.time()
+
+    def seconds(self):
+        return self.spent + time.time() - self.began
+
+    def done(self):
+        a = self.args
+        return self.step / a.steps if a.steps else self.seconds() / (a.minutes * 60)
+
+    def say(self, what):
+        print(f"{what}, {self.seconds() / 60:.1f} min", flush=True)
+
+
+def as_texts(items):
+    """(ids, mine) of numpy as tensors; mine[i]: position i predicts a token of an answer."""
+    out = []
+    for ids, mine in items:
+        ids, mine = ids[:LENGTH].astype(np.int64), mine[:LENGTH].astype(bool)
+        ahead = np.append(mine[1:], False)
+        if ahead.sum() > 1:
+            out.append((torch.from_numpy(ids), torch.from_numpy(ahead)))
+    return out
+
+
+def supply(corpora, own, rng):
+    """Endless texts: rows of conversations, and the model's own answers, several side by side."""
+    texts = rows(None, "none", 0, corpora.samples(0.02, [], ROW))
+    while True:
+        x, y = next(texts)
+        yield torch.from_numpy(x[:LENGTH]), torch.from_numpy(y[:LENGTH] != -100)
+        if own:
+            picked = [own[i] for i in rng.permutation(len(own))[:6]]
+            yield tuple(torch.cat(v)[:LENGTH] for v in zip(*picked))
+
+
+def train(run, corpora):
+    args, base, policy = run.args, run.base, run.policy
+    rng = np.random.default_rng(9000 + run.step)
+    texts = supply(corpora, run.own, rng)
+    for _ in range(run.step % 1000):
+        next(texts)
+    shown, seen = time.time(), []
+    while (done := run.done()) < 1:
+        ids, mine = next(texts)
+        if mine.sum() < 8:
+            continue
+        for group in run.adam.param_groups:
+            group["lr"] = args.lr * min(1.0, 2 * (1 - done) + 0.02)
+        loss, parts = loss_of(base, policy, ids, mine, args, run.weight, rng)
+        run.adam.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        run.adam.step()
+        run.step += 1
+        run.weight = max(0.0, run.weight + 0.3 * (parts[0] - args.share))
+        seen.append(parts)
+        if time.time() - shown > 10:
+            cost, same, kl = np.mean(seen, 0)
+            left = run.seconds() * (1 / max(run.done(), 1e-9) - 1)
+            print(f"step {run.step} cost {cost:.3f} right {same:.3f} divergence {kl:.3f} weight "
+                  f"{run.weight:.2f}, {run.seconds() / 60:.1f} min, {max(left, 0) / 60:.1f} left",
+                  flush=True)
+            seen, shown = [], time.time()
+        if time.time() - run.saved > SAVE_SECONDS:
+            run.save()
+    run.save()
+
+
+def main():
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(1)
+    model = load_base(args.model).float()
+    corpora = Corpora(args.data, args.work)
+    corpora.check(args.model, model)
+    if args.first + args.last >= model.c.layers:
+        die(f"--first and --last leave none of {model.c.layers} layers to decide about")
+    named = fingerprint_for(model, None)
+    base = Base(model, args)
+    policy = Policy(model.c.layers, model.c.dim, args.hidden, bool(args.partial))
+    run = Run(args, named, base, policy, torch.optim.Adam(policy.parameters(), args.lr))
+    stops = torch.tensor(corpora.ends)
+    if run.own is None:
+        prompts = corpora.prompts(False, args.own, np.random.default_rng(6000))
+        run.own = as_texts(answer(model, prompts, OWN_ANSWER, stops))
+        run.say(f"{len(run.own)} answers of the model's own")
+    if run.harm is None:
+        some = supply(corpora, run.own, np.random.default_rng(6500))
+        run.harm = calibrate(base, [next(some)[0] for _ in range(24)], run.say)
+        run.save()
+    print("divergence without the layer / with it in few bits: " + ", ".join(
+        f"{l}: {v[SKIP]:.3f}/{v[PARTIAL]:.3f}" for l, v in enumerate(run.harm.tolist())
+        if base.decides(l)), flush=True)
+    train(run, corpora)
+    numbers = {"hidden": args.hidden, "first": args.first, "last": args.last, "partial": args.partial,
+               "cost.partial": round(1000 * args.partial_cost), "cost.skip": round(1000 * args.skip_cost)}
+    write_drafter(args.output, "dash", args.name or Path(args.output).name.removesuffix(".gguf"), named,
+                  numbers, {"scale": base.scale.flatten(), **policy.vectors()}, "f32")
+    run.say(f"{run.step} steps; wrote {args.output}, {Path(args.output).stat().st_size} bytes")
+    prompts = corpora.prompts(True, 24, np.random.default_rng(8000))
+    held_out = as_texts(answer(model, prompts, OWN_ANSWER, stops))
+    splits = [corpora.splits[s.name][1] for s in SOURCES if s.group == "assistant"]
+    written = [split.doc(i) for split in splits for i in range(min(4, len(split)))]
+    for name, items in (("the model's own greedy answers", held_out),
+                        ("conversations as written", as_texts(written))):
+        print(f"\n{name}, {sum(int(m.sum()) for _, m in items)} positions", flush=True)
+        say_choices(base, policy, items)
+        report(base, policy, run.harm, items)
+
+
+if __name__ == "__main__":
+    main()

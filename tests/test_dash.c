@@ -1,0 +1,732 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * DASH: what its policy chooses, on a target of its own that is small enough to compute again; the tree;
+ * its file; routes through the demo model, to the bit; and the whole, whose text it must not change. */
+#include "support.h"
+
+#include <math.h>
+
+#include "base/mem.h"
+#include "drafters/dash.h"
+#include "engine/session.h"
+#include "kernels/blocks.h"
+#include "onebad.h"
+
+static float noise(uint32_t *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return (float)(*state >> 8) / (1 << 24) - 0.5f;
+}
+
+/* ---- a small target: a row's state at a layer is made up; its token says the next */
+
+enum {
+    D = 8,
+    V = 40,
+    L = 6,
+    H = 5,
+    FIRST = 2,
+    LAST = 1,
+    PAST = 7,
+    N_CTX = 200,
+    N_ITEMS = 6,
+};
+
+static float in[D * H], past_in[PAST * H], bias[L * H], out[L * 3 * H], out_bias[L * 3],
+    factor[L * D];
+static ftk_weight items[N_ITEMS];
+static float small_logits[V], sure; /* how much the likeliest token stands out */
+static uint32_t salt;
+static int n_run;
+static uint8_t seen[16][L];
+
+static void state_at(int depth, int layer, float *x)
+{
+    uint32_t seed = 100000u * salt + 1000u * (uint32_t)depth + (uint32_t)layer;
+    for (int i = 0; i < D; i++) x[i] = 4 * noise(&seed);
+}
+
+static const float *run_route(void *ctx, int depth, int32_t token, const ftk_route *r)
+{
+    (void)ctx;
+    bool exact = true;
+    for (int l = 0; l < L; l++) {
+        float x[D];
+        state_at(depth, l, x);
+        r->actions[l] = r->choose(r->ctx, l, x, r->actions);
+        for (int i = 0; i < D && exact; i++) r->states[l * D + i] = x[i];
+        exact = exact && r->actions[l] == FTK_FULL;
+    }
+    memcpy(seen[depth], r->actions, sizeof seen[0]);
+    n_run = depth + 1;
+    memset(small_logits, 0, sizeof small_logits);
+    small_logits[(token + 1) % V] = sure;
+    small_logits[(token + 2) % V] = 1;
+    return small_logits;
+}
+
+static double seconds(void *ctx, int layer, int rows)
+{
+    (void)ctx, (void)layer, (void)rows;
+    return 1;
+}
+
+static const ftk_target target = {.n_vocab = V, .n_embd = D, .n_layer = L, .run_route = run_route, .seconds = seconds};
+
+static void fill(float *v, int n, uint32_t *seed)
+{
+    for (int i = 0; i < n; i++) v[i] = 2 * noise(seed);
+}
+
+static ftk_weights small_weights(ftk_gguf *file)
+{
+    const struct {
+        const char *name;
+        float *v;
+        int n;
+    } all[N_ITEMS] = {{"policy.in", in, D * H},
+                      {"policy.past", past_in, PAST * H},
+                      {"policy.bias", bias, L * H},
+                      {"policy.out", out, L * 3 * H},
+                      {"policy.out_bias", out_bias, L * 3},
+                      {"scale", factor, L * D}};
+    uint32_t seed = 3;
+    for (int i = 0; i < N_ITEMS; i++) {
+        fill(all[i].v, all[i].n, &seed);
+        items[i] = (ftk_weight){.n_out = 1, .n_in = all[i].n, .vector = all[i].v};
+        snprintf(items[i].name, sizeof items[i].name, "%s", all[i].name);
+    }
+    return (ftk_weights){.path = "small", .file = file, .n = N_ITEMS, .items = items};
+}
+
+typedef struct keys {
+    uint32_t hidden, first, last, partial, cost_partial, cost_skip;
+} keys;
+
+static const keys good = {H, FIRST, LAST, 1, 600, 100};
+
+static void put_keys(gw *w, keys k)
+{
+    gw_u32(w, "foretoken.drafter.hidden", k.hidden);
+    gw_u32(w, "foretoken.drafter.first", k.first);
+    gw_u32(w, "foretoken.drafter.last", k.last);
+    gw_u32(w, "foretoken.drafter.partial", k.partial);
+    gw_u32(w, "foretoken.drafter.cost.partial", k.cost_partial);
+    gw_u32(w, "foretoken.drafter.cost.skip", k.cost_skip);
+}
+
+static ftk_gguf *keys_only(keys k)
+{
+    char path[] = "dash-keys-XXXXXX";
+    gw w;
+    gw_init(&w);
+    put_keys(&w, k);
+    const gw_bytes all = gw_finish(&w);
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, all.p, all.n) == (ssize_t)all.n);
+    close(fd);
+    ftk_gguf *g;
+    assert_int_equal(ftk_gguf_open(&g, path, NULL), FTK_OK);
+    unlink(path);
+    free(all.p);
+    gw_free(&w);
+    return g;
+}
+
+static void *open_small(const ftk_weights *w, const ftk_dash_parts *parts)
+{
+    static const ftk_host none;
+    void *s = ftk_alloc(&none, 1, ftk_drafter_dash.state_size);
+    const ftk_drafter_env env = {.host = &none,
+                                 .n_vocab = V,
+                                 .n_ctx = N_CTX,
+                                 .test = (void *)parts,
+                                 .target = &target,
+                                 .weights = w};
+    assert_int_equal(ftk_drafter_dash.init(s, &env), FTK_OK);
+    return s;
+}
+
+static void close_small(void *s)
+{
+    static const ftk_host none;
+    ftk_drafter_dash.free(s, &none);
+    ftk_release(&none, s);
+}
+
+/* The action, in double. */
+static int by_hand(int depth, int layer, const uint8_t *before, bool partial)
+{
+    static const double cost[] = {1, 0.6, 0.1};
+    if (layer < FIRST || layer >= L - LAST) return FTK_FULL;
+    float x[D];
+    state_at(depth, layer, x);
+    double sum = 0, spent = 0, h[H], best = -1e30;
+    for (int i = 0; i < D; i++) sum += (double)x[i] * x[i];
+    for (int l = 0; l < layer; l++) spent += cost[before[l]];
+    for (int k = 0; k < H; k++) {
+        h[k] = (double)bias[layer * H + k] + past_in[before[layer - 1] * H + k] +
+               past_in[(3 + before[layer - 2]) * H + k] + past_in[6 * H + k] * spent / L;
+        for (int i = 0; i < D; i++) h[k] += x[i] / sqrt(sum / D + 1e-6) * in[i * H + k];
+    }
+    int action = -1;
+    for (int a = 0; a < 3; a++) {
+        double v = out_bias[layer * 3 + a];
+        for (int k = 0; k < H; k++) v += h[k] > 0 ? h[k] * out[(layer * 3 + a) * H + k] : 0;
+        if ((partial || a != FTK_PARTIAL) && v > best) {
+            best = v;
+            action = a;
+        }
+    }
+    return action;
+}
+
+static const int32_t text[] = {1, 2, 3, 4, 5, 6, 7};
+enum { N_TEXT = 7 };
+
+static void propose(void *s, int budget, ftk_tree *t)
+{
+    n_run = 0;
+    ftk_drafter_dash.reset(s, text, N_TEXT);
+    ftk_tree_init(t, text[N_TEXT - 1]);
+    ftk_drafter_dash.propose(s, text, N_TEXT, budget, t);
+}
+
+static void test_policy(void **state)
+{
+    (void)state;
+    int counts[FTK_ACTIONS] = {0};
+    for (uint32_t partial = 0; partial < 2; partial++) {
+        keys k = good;
+        k.partial = partial;
+        ftk_gguf *file = keys_only(k);
+        const ftk_weights w = small_weights(file);
+        void *s = open_small(&w, &(ftk_dash_parts){.without = FTK_DASH_ALWAYS});
+        sure = 30;
+        ftk_tree t;
+        for (salt = 0; salt < 20; salt++) {
+            propose(s, 100, &t);
+            for (int depth = 0; depth < n_run; depth++)
+                for (int l = 0; l < L; l++) {
+                    assert_int_equal(seen[depth][l], by_hand(depth, l, seen[depth], partial));
+                    counts[seen[depth][l]]++;
+                }
+        }
+        close_small(s);
+        ftk_gguf_free(file);
+    }
+    assert_true(counts[FTK_PARTIAL] > 3 && counts[FTK_SKIP] > 3);
+}
+
+/* The chain comes first, row by row, and ends where the next row is not worth its cost; other choices
+ * hang on it; the budget holds. What was run is known above the first layer that was not full. */
+static void test_tree(void **state)
+{
+    (void)state;
+    ftk_gguf *file = keys_only(good);
+    const ftk_weights w = small_weights(file);
+    for (int chain = 0; chain < 2; chain++) {
+        const ftk_dash_parts parts = {.without = FTK_DASH_ALWAYS | (chain ? FTK_DASH_CHAIN : 0)};
+        void *s = open_small(&w, &parts);
+        for (int budget = 0; budget <= 40; budget += budget < 4 ? 1 : 12) {
+            ftk_tree t;
+            sure = 30;
+            propose(s, budget, &t);
+            assert_true(t.n <= budget + 1 && n_run <= budget);
+            int most = 0;
+            for (int i = 1; i < t.n; i++) {
+                assert_true(t.prob[i] > 0 && t.prob[i] <= t.prob[t.parent[i]]);
+                if (t.parent[i] == i - 1 && t.token[i] == (7 + i) % V && most == i - 1) most = i;
+            }
+            assert_int_equal(most, n_run);
+            if (chain) assert_int_equal(t.n, n_run + 1);
+            if (budget == 40 && !chain) assert_true(t.n > n_run + 1);
+            float *states;
+            int n_ready, first = L;
+            for (int i = 0; i < n_run; i++)
+                for (int l = 0; l < first; l++)
+                    if (seen[i][l] != FTK_FULL) first = l;
+            assert_int_equal(ftk_drafter_dash.resume(s, &t, &n_ready, &states), n_run ? first : 0);
+            for (int i = 0; i < n_run; i++) {
+                float x[D];
+                state_at(i, first, x);
+                assert_memory_equal(states + i * D, x, sizeof x);
+            }
+            if (n_run) assert_int_equal(n_ready, n_run);
+        }
+        sure = 1; /* nobody knows: one row, and then the cost is more than what it may bring */
+        ftk_tree t;
+        propose(s, 40, &t);
+        assert_int_equal(n_run, 1);
+        close_small(s);
+    }
+    ftk_gguf_free(file);
+}
+
+static void test_fixed(void **state)
+{
+    (void)state;
+    static const uint8_t actions[L] = {0, 0, 2, 1, 0, 0};
+    const ftk_dash_parts parts = {.fixed = actions};
+    ftk_gguf *file = keys_only(good);
+    const ftk_weights w = small_weights(file);
+    void *s = open_small(&w, &parts);
+    sure = 30;
+    ftk_tree t;
+    propose(s, 8, &t);
+    for (int i = 0; i < n_run; i++) assert_memory_equal(seen[i], actions, L);
+    close_small(s);
+    ftk_gguf_free(file);
+}
+
+/* ---- its file */
+
+static counting count;
+static const ftk_host counted = {&count, count_alloc, count_free, count_log};
+
+static void test_file(void **state)
+{
+    (void)state;
+    static const struct {
+        keys k;
+        int gone; /* an item whose name is changed, -1 */
+        const char *line;
+    } bad[] = {
+        {{0, FIRST, LAST, 1, 600, 100},
+         -1,
+         "small: key foretoken.drafter.hidden is missing, or no whole number from 1 to 64"},
+        {{H, 0, LAST, 1, 600, 100},
+         -1,
+         "small: key foretoken.drafter.first is missing, or no whole number from 1 to 6"},
+        {{H, FIRST, 7, 1, 600, 100},
+         -1,
+         "small: key foretoken.drafter.last is missing, or no whole number from 1 to 6"},
+        {{H, FIRST, LAST, 2, 600, 100},
+         -1,
+         "small: key foretoken.drafter.partial is missing, or no whole number from 0 to 1"},
+        {{H, FIRST, LAST, 1, 1001, 100},
+         -1,
+         "small: key foretoken.drafter.cost.partial is missing, or no whole number from 0 to 1000"},
+        {{H, FIRST, LAST, 1, 600, 1001},
+         -1,
+         "small: key foretoken.drafter.cost.skip is missing, or no whole number from 0 to 1000"},
+        {{H, 3, 3, 1, 600, 100},
+         -1,
+         "small: keys foretoken.drafter.first and last leave none of the 6 layers to decide about"},
+        {{H + 1, FIRST, LAST, 1, 600, 100},
+         -1,
+         "small: tensor policy.in has shape [40, 1] instead of [48, 1]"},
+        {{H, FIRST, LAST, 1, 600, 100}, 3, "small: tensor policy.out is missing"},
+        {{H, FIRST, LAST, 1, 600, 100}, 5, "small: tensor scale is missing"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        ftk_gguf *file = keys_only(bad[i].k);
+        const ftk_weights w = small_weights(file);
+        if (bad[i].gone >= 0) items[bad[i].gone].name[0] = 'x';
+        assert_int_equal(ftk_drafter_dash.check(&w, &target, &counted), FTK_ERR_FORMAT);
+        assert_string_equal(count.line, bad[i].line);
+        ftk_gguf_free(file);
+    }
+}
+
+static void test_no_memory(void **state)
+{
+    (void)state;
+    ftk_gguf *file = keys_only(good);
+    const ftk_weights w = small_weights(file);
+    void *s = calloc(1, ftk_drafter_dash.state_size);
+    count.failing = true;
+    ftk_err err = FTK_ERR_NOMEM;
+    int failed = 0;
+    for (; err == FTK_ERR_NOMEM; failed++) {
+        count.left = failed;
+        const ftk_drafter_env env = {
+            .host = &counted, .n_vocab = V, .n_ctx = N_CTX, .target = &target, .weights = &w};
+        err = ftk_drafter_dash.init(s, &env);
+        ftk_drafter_dash.free(s, &counted);
+        assert_int_equal(count.live, 0);
+    }
+    count.failing = false;
+    assert_int_equal(err, FTK_OK);
+    assert_true(failed > 6);
+    free(s);
+    ftk_gguf_free(file);
+}
+
+/* ---- the demo model */
+
+/* A policy of random numbers, or (`sure_full`) one that never leaves anything out. */
+static void write_file(const char *path, const ftk_model *m, bool sure_full)
+{
+    const int d = m->hp.n_embd, n_layer = m->hp.n_layer;
+    const struct {
+        const char *name;
+        int n;
+    } all[N_ITEMS] = {{"policy.in", d * H},
+                      {"policy.past", PAST * H},
+                      {"policy.bias", n_layer * H},
+                      {"policy.out", n_layer * 3 * H},
+                      {"policy.out_bias", n_layer * 3},
+                      {"scale", n_layer * d}};
+    uint32_t seed = 12;
+    gw w;
+    gw_init(&w);
+    gw_str(&w, "general.architecture", "foretoken-drafter");
+    gw_str(&w, "foretoken.drafter.family", "dash");
+    gw_str(&w, "foretoken.drafter.base", m->fingerprint);
+    put_keys(&w, good);
+    float *v = calloc((size_t)n_layer * (size_t)d, sizeof *v);
+    for (int i = 0; i < N_ITEMS; i++) {
+        for (int j = 0; j < all[i].n; j++) {
+            v[j] = i == 5 ? 1 + 0.1f * noise(&seed) : noise(&seed);
+            if (i == 4) v[j] = j % 3 == FTK_FULL ? (sure_full ? 100 : 0.3f) : 0;
+        }
+        gw_tensor(&w, all[i].name, 1, &(uint64_t){(uint64_t)all[i].n}, FTK_TYPE_F32, v,
+                  (size_t)all[i].n * sizeof *v);
+    }
+    const gw_bytes bytes = gw_finish(&w);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes.p, 1, bytes.n, f), bytes.n);
+    fclose(f);
+    free(v);
+    free(bytes.p);
+    gw_free(&w);
+}
+
+static ftk_engine *engine_with(const ftk_model *m, int threads, bool sure_full)
+{
+    char path[] = "demo-dash-XXXXXX";
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    write_file(path, m, sure_full);
+    ftk_engine_config cfg;
+    ftk_engine_config_init(&cfg);
+    cfg.threads = threads;
+    cfg.kv_slots = 1024;
+    ftk_engine *e;
+    assert_int_equal(ftk_engine_open(&e, m, &cfg), FTK_OK);
+    assert_false(ftk_engine_has_drafter(e, "dash-direct"));
+    assert_int_equal(ftk_engine_add_drafter(e, path), FTK_OK);
+    assert_true(ftk_engine_has_drafter(e, "dash") && ftk_engine_has_drafter(e, "dash-direct"));
+    unlink(path);
+    return e;
+}
+
+static ftk_session *start(ftk_engine *e, const char *drafter, int budget, float temperature)
+{
+    static const char story[] = "Tell me a story about a king and his dog.";
+    ftk_session_config cfg;
+    ftk_session_config_init(&cfg);
+    cfg.drafter = drafter;
+    cfg.budget = budget;
+    cfg.ignore_end = true;
+    cfg.sampling.temperature = temperature;
+    cfg.sampling.seed = 3;
+    ftk_session *s;
+    assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
+    int32_t prompt[64];
+    size_t n;
+    assert_int_equal(ftk_tokenize(e->model, story, strlen(story), FTK_TOK_BOS, prompt, 64, &n),
+                     FTK_OK);
+    assert_int_equal(ftk_session_append(s, prompt, n), FTK_OK);
+    return s;
+}
+
+/* ---- routes */
+
+enum { ROWS = 4, NODES = 6, DEEPEST = 6 };
+
+typedef struct pattern {
+    uint8_t action[FTK_MAX_LAYERS];
+} pattern;
+
+static uint8_t by_pattern(const void *ctx, int layer, const float *x, const uint8_t *past)
+{
+    (void)x, (void)past;
+    return ((const pattern *)ctx)->action[layer];
+}
+
+static const int32_t node_token[NODES] = {0, 300, 400, 500, 600, 700};
+static const int16_t node_parent[NODES] = {-1, 0, 1, 2, 0, 2};
+
+/* A tree whose first ROWS nodes are a chain. */
+static ftk_pass_seq plant(ftk_tree *t, const ftk_session *s)
+{
+    ftk_tree_init(t, s->tokens[s->n_tokens - 1]);
+    for (int i = 1; i < NODES; i++) ftk_tree_add(t, node_parent[i], node_token[i], 0.5f);
+    return (ftk_pass_seq){.kv = &s->kv,
+                          .n_rows = NODES,
+                          .token = t->token,
+                          .depth = t->depth,
+                          .mask = (const uint64_t(*)[2])t->mask};
+}
+
+/* A pass that goes on from the layers of a draft that were full gives the bits of a whole one, and so do
+ * keys and values, on which the next step's logits depend. */
+static void test_resume(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    ftk_model *m = load_model(DEMO);
+    const size_t d = (size_t)m->hp.n_embd, n_layer = (size_t)m->hp.n_layer;
+    const size_t bytes = NODES * (size_t)m->hp.n_vocab * sizeof(float);
+    float *want = malloc(bytes), *states = malloc(ROWS * n_layer * d * sizeof *states);
+    float *ready = malloc(NODES * d * sizeof *ready), *ones = malloc(n_layer * d * sizeof *ones);
+    for (size_t i = 0; i < n_layer * d; i++) ones[i] = 1;
+    for (int round = 0; round < 4; round++) {
+        ftk_engine *e = engine_with(m, 1 + round % 2, false);
+        ftk_forward *f = &e->forward;
+        ftk_session *s = start(e, "none", -1, 0);
+        ftk_result r;
+        assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
+        ftk_tree t;
+        const ftk_pass_seq seq = plant(&t, s);
+        assert_int_equal(ftk_kv_reserve(&s->kv, NODES), FTK_OK);
+        ftk_forward_run(f, &seq, 1);
+        memcpy(want, f->logits, bytes);
+
+        uint8_t actions[FTK_MAX_LAYERS];
+        int first = (int)n_layer;
+        for (int row = 0; row < ROWS; row++) {
+            const int at = DEEPEST - row;
+            pattern p = {{0}};
+            p.action[at] = row % 2 ? FTK_SKIP : FTK_PARTIAL;
+            p.action[at + 3] = FTK_SKIP;
+            const ftk_route route = {.choose = by_pattern,
+                                     .ctx = &p,
+                                     .ahead = round > 1,
+                                     .scale = ones,
+                                     .actions = actions,
+                                     .states = states + (size_t)row * n_layer * d};
+            assert_non_null(s->target.run_route(s->target.ctx, row, t.token[row], &route));
+            assert_memory_equal(actions, p.action, n_layer);
+            if (at < first) first = at;
+        }
+        for (size_t row = 0; row < ROWS; row++)
+            memcpy(ready + row * d, states + (row * n_layer + (size_t)first) * d,
+                   d * sizeof *ready);
+        ftk_forward_resume(f, &seq, first, ROWS, ready);
+        assert_memory_equal(f->logits, want, bytes);
+        ftk_session_free(s);
+        ftk_engine_free(e);
+    }
+    free(ones);
+    free(ready);
+    free(states);
+    free(want);
+    ftk_model_free(m);
+}
+
+/* A layer that is left out: the layers above it, over the scaled state, give the same logits. */
+static void test_skip(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    enum { AT = 5 };
+    ftk_model *m = load_model(DEMO);
+    const size_t d = (size_t)m->hp.n_embd, n_layer = (size_t)m->hp.n_layer;
+    const size_t bytes = (size_t)m->hp.n_vocab * sizeof(float);
+    float *got = malloc(bytes), *states = malloc(n_layer * d * sizeof *states);
+    float *scale = malloc(n_layer * d * sizeof *scale);
+    for (size_t i = 0; i < n_layer * d; i++) scale[i] = 0.9f + 0.001f * (float)(i % 100);
+    for (int threads = 1; threads <= 2; threads++) {
+        ftk_engine *e = engine_with(m, threads, false);
+        ftk_session *s = start(e, "none", -1, 0);
+        ftk_result r;
+        assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
+        uint8_t actions[FTK_MAX_LAYERS];
+        pattern p = {{0}};
+        p.action[AT] = FTK_SKIP;
+        const ftk_route route = {
+            .choose = by_pattern, .ctx = &p, .scale = scale, .actions = actions, .states = states};
+        const int32_t root = s->tokens[s->n_tokens - 1];
+        memcpy(got, s->target.run_route(s->target.ctx, 0, root, &route), bytes);
+        float *x = states + AT * d;
+        for (size_t i = 0; i < d; i++) x[i] *= scale[AT * d + i];
+        assert_memory_equal(s->target.run_above(s->target.ctx, AT + 1, 1, x), got, bytes);
+        ftk_session_free(s);
+        ftk_engine_free(e);
+    }
+    free(scale);
+    free(states);
+    free(got);
+    ftk_model_free(m);
+}
+
+/* ---- layers in few bits */
+
+/* No number is further from its copy than half a step of its block, or, at the end of the range that has
+ * no code for it, one. */
+static void test_low_bits(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    ftk_model_config cfg;
+    ftk_model_config_init(&cfg);
+    cfg.kernels = "ref"; /* reads blocks in place */
+    cfg.host = counted;
+    count = (counting){0};
+    ftk_model *m;
+    assert_int_equal(ftk_model_load(&m, DEMO, &cfg), FTK_OK);
+    const int live = count.live;
+    ftk_lowbit low;
+    ftk_err err = FTK_ERR_NOMEM;
+    count.failing = true;
+    for (int n = 0; err == FTK_ERR_NOMEM; n++) {
+        count.left = n;
+        err = ftk_lowbit_open(&low, m);
+        if (err != FTK_OK) assert_int_equal(count.live, live);
+    }
+    count.failing = false;
+    assert_int_equal(err, FTK_OK);
+    assert_int_equal(count.live, live + 2);
+    const ftk_mat *w = &m->layers[2].down, *c = &low.layers[2].down;
+    assert_int_equal(c->type, FTK_TYPE_Q4_0);
+    float *a = malloc((size_t)w->n_in * sizeof *a), *b = malloc((size_t)w->n_in * sizeof *b);
+    for (int r = 0; r < w->n_out; r++) {
+        const ftk_q4_0 *blocks = (const ftk_q4_0 *)c->data + r * (w->n_in / FTK_QBLOCK);
+        m->kernels.dequant_row(
+            w->type, w->n_in,
+            (const char *)w->file + (size_t)r * ftk_type_bytes(w->type, (size_t)w->n_in), a);
+        m->kernels.dequant_row(FTK_TYPE_Q4_0, w->n_in, blocks, b);
+        for (int i = 0; i < w->n_in; i++) {
+            const float step = fabsf(ftk_f16_f32(blocks[i / FTK_QBLOCK].d));
+            assert_true(fabsf(a[i] - b[i]) <= step * (fabsf(a[i]) > 7.4f * step ? 1.01f : 0.51f));
+        }
+    }
+    free(b);
+    free(a);
+    ftk_lowbit_close(&low, &counted);
+    ftk_model_free(m);
+    assert_int_equal(count.live, 0);
+}
+
+/* ---- the whole */
+
+enum { N = 60 };
+
+static uint64_t take_all(ftk_engine *e, const char *drafter, int budget, float temperature,
+                         int32_t *tokens)
+{
+    ftk_session *s = start(e, drafter, budget, temperature);
+    assert_int_equal(take(s, N, tokens), N);
+    ftk_stats st;
+    ftk_session_get_stats(s, &st);
+    assert_true(strcmp(drafter, "dash") != 0 || st.drafted > 0);
+    ftk_session_free(s);
+    return st.layers_saved;
+}
+
+static void test_text_is_the_models(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    ftk_model *m = load_model(DEMO);
+    uint64_t saved = 0;
+    for (int round = 0; round < 4; round++) {
+        ftk_engine *e = engine_with(m, 1 + round % 2, round > 1);
+        for (int hot = 0; hot < 2; hot++)
+            for (int budget = 3; budget <= 19; budget += 8) {
+                int32_t want[N], got[N];
+                take_all(e, "none", budget, hot ? 0.8f : 0, want);
+                saved += take_all(e, "dash", budget, hot ? 0.8f : 0, got);
+                assert_memory_equal(got, want, sizeof want);
+            }
+        ftk_engine_free(e);
+    }
+    assert_true(saved > 0);
+    ftk_model_free(m);
+}
+
+/* With nothing left out dash-direct is plain decoding; else it is not. Once another drafter takes over,
+ * what comes is what the model says of the text so far. */
+static void test_direct(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    assert_false(ftk_drafter_lossless("dash-direct"));
+    assert_false(ftk_drafter_lossless("other"));
+    assert_false(ftk_drafter_lossless(NULL));
+    for (const char *const *name = ftk_drafters(); *name; name++)
+        assert_true(ftk_drafter_lossless(*name) == (strcmp(*name, "dash-direct") != 0));
+    ftk_model *m = load_model(DEMO);
+    for (int round = 0; round < 4; round++) {
+        ftk_engine *e = engine_with(m, 1 + round % 2, round > 1);
+        int32_t want[N], got[N], more[N];
+        take_all(e, "none", -1, 0, want);
+        take_all(e, "dash-direct", -1, 0, got);
+        assert_true((memcmp(got, want, sizeof want) == 0) == (round > 1));
+
+        ftk_session *s = start(e, "dash-direct", -1, 0);
+        assert_int_equal(take(s, N / 2, got), N / 2);
+        ftk_session *copy;
+        assert_int_equal(ftk_session_fork(&copy, s), FTK_OK);
+        assert_int_equal(ftk_session_set_drafter(s, "jacobi"), FTK_OK);
+        assert_int_equal(take(s, N, more), N);
+        assert_int_equal(ftk_session_set_drafter(copy, "none"), FTK_OK);
+        assert_int_equal(take(copy, N, want), N);
+        assert_memory_equal(more, want, sizeof want);
+        ftk_session_free(copy);
+        ftk_session_free(s);
+        s = start(e, "none", -1, 0);
+        assert_int_equal(ftk_session_append(s, got, N / 2), FTK_OK);
+        assert_int_equal(take(s, N, want), N);
+        assert_memory_equal(more, want, sizeof want);
+        ftk_session_free(s);
+        ftk_engine_free(e);
+    }
+    ftk_model_free(m);
+}
+
+/* In a batch, too, with sessions that draft and some that do not. */
+static void test_batch(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    enum { SESSIONS = 5 };
+    static const char *const drafters[SESSIONS] = {"none", "dash-direct", "dash", "dash-direct",
+                                                   "jacobi"};
+    ftk_model *m = load_model(DEMO);
+    ftk_engine *e = engine_with(m, 2, false);
+    int32_t want[SESSIONS][N];
+    ftk_session *s[SESSIONS];
+    size_t n_prompt = 0;
+    for (int i = 0; i < SESSIONS; i++) {
+        take_all(e, drafters[i], 7, 0, want[i]);
+        s[i] = start(e, drafters[i], 7, 0);
+        ftk_session_limit(s[i], N);
+        ftk_session_tokens(s[i], &n_prompt);
+    }
+    for (int step = 0; step < N; step++) {
+        ftk_result r[SESSIONS];
+        assert_int_equal(ftk_step(s, SESSIONS, r), FTK_OK);
+    }
+    for (int i = 0; i < SESSIONS; i++) {
+        size_t n;
+        const int32_t *tokens = ftk_session_tokens(s[i], &n);
+        assert_int_equal(n, n_prompt + N);
+        assert_memory_equal(tokens + n_prompt, want[i], sizeof want[i]);
+        ftk_session_free(s[i]);
+    }
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_policy),
+        cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_fixed),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_low_bits),
+        cmocka_unit_test(test_text_is_the_models),
+        cmocka_unit_test(test_direct),
+        cmocka_unit_test(test_batch),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
