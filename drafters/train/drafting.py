@@ -92,7 +92,7 @@ class LogSumExp(torch.autograd.Function):
 
 
 # ---------------------------------------------------------------------------------------------
-# Texts.
+# Answers, and chains in texts.
 
 
 @torch.no_grad()
@@ -216,10 +216,11 @@ def measure(every, items):
 
 def held_out_texts(run):
     """(what is held out as written, the model's own greedy answers to its prompts), in rows."""
-    cut = lambda texts: [(ids[:run.length], mine[:run.length]) for ids, mine in texts]
+    cut = lambda texts: [(ids[:run.length], mine[:run.length]) for ids, mine in texts
+                         if mine[1:run.length].any()]
     prompts = run.texts.prompts(True, OWN_HELD, np.random.default_rng(8000))
     own = answer(run.base.exact, prompts, OWN_ANSWER, run.stops)
-    return cut(run.texts.written(run.length)), cut((i, m) for i, m in own if m.sum() > 1)
+    return cut(run.texts.written()), cut((i, m) for i, m in own if m.sum() > 1)
 
 
 def report(texts, count, part, ranks):
@@ -272,7 +273,8 @@ def arguments(description, family):
     a.add_argument("--own", type=int, default=0, metavar="N",
                    help="learn on the model's own greedy answers to N prompts too (0)")
     a.add_argument("--texts", type=float, default=0.05,
-                   help="share of the documents that an epoch has beside the conversations (0.05)")
+                   help="with --data: share of the documents that an epoch has beside the "
+                        "conversations (0.05)")
     a.add_argument("--rest", type=float, default=0.1,
                    help="share of the positions outside answers to learn (0.1)")
     a.add_argument("--batch", type=int, default=512, help="chains per step (512)")
@@ -290,8 +292,8 @@ def check(args, **ranges):
     """Ends the program with one line where an option is out of range."""
     if (args.data is None) != (args.work is None) or (args.text is None) == (args.data is None):
         die("give --text FILE, or --data and --work for the demo's corpora")
-    ranges |= {"own": (0, 10**6), "tokens": (0.02, 1000), "texts": (0, 1), "rest": (0, 1), "batch": (1, 10**6),
-               "reuse": (0.01, 1000), "threads": (1, 1024), "lr": (1e-6, 1)}
+    ranges |= {"own": (0, 10**6), "tokens": (0.02, 1000), "texts": (0, 1), "rest": (0, 1),
+               "batch": (1, 10**6), "reuse": (0.01, 1000), "threads": (1, 1024), "lr": (1e-6, 1)}
     for name, (low, high) in ranges.items():
         if not low <= getattr(args, name) <= high:
             die(f"--{name} has to be from {low} to {high}")
@@ -313,13 +315,13 @@ class Run:
         torch.set_num_threads(args.threads)
         torch.manual_seed(1)
         self.args, self.model = args, load_base(args.model)
+        self.print = fingerprint_for(self.model, args.gguf)
         self.length = min(LENGTH, self.model.c.context)
         self.texts = Corpora(args.data, args.work) if args.text is None else \
             TextFile(args.text, int(args.tokens * 1e6), self.length, args.model, args.foretoken)
         self.texts.check(args.model, self.model)
         self.edges = [self.texts.padding if v is None else v
                       for v in (self.texts.bos, self.texts.padding)]
-        self.print = fingerprint_for(self.model, args.gguf)
         self.stops = torch.tensor(self.texts.ends, device=args.device)
         self.path = Path(f"{args.output}.resume.pt")
 
@@ -352,8 +354,7 @@ class Run:
         print(f"going on at step {self.step}, after {self.spent / 60:.1f} minutes", flush=True)
 
     def save(self):
-        own = self.own and [(torch.from_numpy(i), torch.from_numpy(m))
-                            for i, m in self.own]
+        own = self.own and [(torch.from_numpy(i), torch.from_numpy(m)) for i, m in self.own]
         part = self.path.with_name(self.path.name + ".part")
         torch.save({"made": self.made, "learned": self.learned.state_dict(), "own": own,
                     "muon": self.muon.state_dict(), "step": self.step, "batches": self.batches,

@@ -38,9 +38,8 @@ def clear_errors(path):
         yield
     except Unfit as e:
         die(f"{path}: {e}")
-    except (OSError, KeyError, ValueError, IndexError, TypeError, AttributeError, RuntimeError,
-            NotImplementedError) as e:
-        die(f"cannot load the model {path}: {type(e).__name__}: {e}")
+    except Exception as e:      # gguf and safetensors raise many kinds at damaged files
+        die(f"cannot load the model {path}: {type(e).__name__}: {e}; is the file whole?")
 
 
 def load_base(path):

@@ -2,7 +2,7 @@
 
 Both have  bos (None if there is none), padding, ends (ids that end an answer), words (a dictionary that
 tells them from other texts), check(path, model), samples(share, own, length), prompts(held, count, rng),
-written(length) and counts(size).
+written() and counts(size).
 """
 import gzip
 import json
@@ -94,11 +94,10 @@ class Corpora:
                                for s in SOURCES for i in range(len(self.splits[s.name][int(held)]))
                                if chosen(s)], count, rng)
 
-    def written(self, length):
+    def written(self):
         """Held-out conversations of the assistant sources, as written."""
         splits = [self.splits[s.name][1] for s in SOURCES if s.group == "assistant"]
-        texts = [split.doc(i) for split in splits for i in range(len(split))]
-        return [(ids, mine) for ids, mine in texts if mine[1:length].any()]
+        return [split.doc(i) for split in splits for i in range(len(split))]
 
     def counts(self, size):
         """How often each token stands in training answers."""
@@ -146,10 +145,10 @@ class TextFile:
     def read(self):
         opened = {".xz": lzma.open, ".gz": gzip.open}.get(Path(self.path).suffix, open)
         try:
-            with opened(self.path, "rt", encoding="utf-8", errors="replace") as f:
-                first = f.readline()
+            with opened(self.path, "rt", encoding="utf-8-sig", errors="replace") as f:
+                first = f.readline(BLOCK)
                 while first and not first.strip():
-                    first = f.readline()
+                    first = f.readline(BLOCK)
                 self.plain = not first.lstrip().startswith('{"')
                 return self.pieces(blocks(first, f)) if self.plain else \
                     self.conversations(blocks(first, f))
@@ -233,7 +232,7 @@ class TextFile:
                                   for at in range(int(mine.argmax()), len(ids), OWN_PROMPT))
         return choose_prompts([(documents, i, self.plain) for i in range(len(documents))], count, rng)
 
-    def written(self, length):
+    def written(self):
         """Of what is held out, evenly chosen, as much as a report reads."""
         step = max(1, sum(len(ids) for ids, _ in self.held) // HELD_MOST)
         return self.held[::step]

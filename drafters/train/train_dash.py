@@ -16,10 +16,13 @@ import argparse
 import time
 from pathlib import Path
 
-from common import SOURCES, Tokens, die, load_tokens
-from drafterfile import TYPES, fingerprint, load_base, write_drafter
+from common import SOURCES, die
+from drafterfile import fingerprint_for, write_drafter
+from drafting import answer
+from finetune import LENGTH as ROW
 from finetune import rows
-from train_s4c import answer, make_samples, own_prompts
+from llamafile import load_base
+from texts import Corpora
 
 import gguf
 import numpy as np
@@ -93,7 +96,7 @@ class Base:
         return x + block.ffn_down(F.silu(block.ffn_gate(h)) * block.ffn_up(h))
 
     def logits(self, x):
-        return F.linear(self.model.output_norm(x), self.model.token_embd.weight)
+        return F.linear(self.model.output_norm(x), self.model.head)
 
     @torch.no_grad()
     def exact(self, ids):
@@ -449,9 +452,9 @@ def as_texts(items):
     return out
 
 
-def supply(splits, own, rng):
+def supply(corpora, own, rng):
     """Endless texts: rows of conversations, and the model's own answers, several side by side."""
-    texts = rows(splits, "none", 0, make_samples(0.02, []))
+    texts = rows(None, "none", 0, corpora.samples(0.02, [], ROW))
     while True:
         x, y = next(texts)
         yield torch.from_numpy(x[:LENGTH]), torch.from_numpy(y[:LENGTH] != -100)
@@ -460,10 +463,10 @@ def supply(splits, own, rng):
             yield tuple(torch.cat(v)[:LENGTH] for v in zip(*picked))
 
 
-def train(run, splits):
+def train(run, corpora):
     args, base, policy = run.args, run.base, run.policy
     rng = np.random.default_rng(9000 + run.step)
-    texts = supply(splits, run.own, rng)
+    texts = supply(corpora, run.own, rng)
     for _ in range(run.step % 1000):
         next(texts)
     shown, seen = time.time(), []
@@ -497,37 +500,37 @@ def main():
     args = arguments()
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
-    tokens = Tokens(Path(args.work) / "tokenizer.model")
-    model = load_base(args.model, tokens)
+    model = load_base(args.model).float()
+    corpora = Corpora(args.data, args.work)
+    corpora.check(args.model, model)
     if args.first + args.last >= model.c.layers:
         die(f"--first and --last leave none of {model.c.layers} layers to decide about")
-    splits = load_tokens(args.data, args.work)
-    named = fingerprint(model)
+    named = fingerprint_for(model, None)
     base = Base(model, args)
     policy = Policy(model.c.layers, model.c.dim, args.hidden, bool(args.partial))
     run = Run(args, named, base, policy, torch.optim.Adam(policy.parameters(), args.lr))
-    stops = torch.tensor([tokens.im_end, tokens.eos])
+    stops = torch.tensor(corpora.ends)
     if run.own is None:
-        run.own = as_texts(answer(model, own_prompts(splits, 0, args.own, np.random.default_rng(6000)),
-                                  OWN_ANSWER, stops)) if args.own else []
+        prompts = corpora.prompts(False, args.own, np.random.default_rng(6000))
+        run.own = as_texts(answer(model, prompts, OWN_ANSWER, stops))
         run.say(f"{len(run.own)} answers of the model's own")
     if run.harm is None:
-        some = supply(splits, run.own, np.random.default_rng(6500))
+        some = supply(corpora, run.own, np.random.default_rng(6500))
         run.harm = calibrate(base, [next(some)[0] for _ in range(24)], run.say)
         run.save()
     print("divergence without the layer / with it in few bits: " + ", ".join(
         f"{l}: {v[SKIP]:.3f}/{v[PARTIAL]:.3f}" for l, v in enumerate(run.harm.tolist())
         if base.decides(l)), flush=True)
-    train(run, splits)
+    train(run, corpora)
     numbers = {"hidden": args.hidden, "first": args.first, "last": args.last, "partial": args.partial,
                "cost.partial": round(1000 * args.partial_cost), "cost.skip": round(1000 * args.skip_cost)}
     write_drafter(args.output, "dash", args.name or Path(args.output).name.removesuffix(".gguf"), named,
                   numbers, {"scale": base.scale.flatten(), **policy.vectors()}, "f32")
     run.say(f"{run.step} steps; wrote {args.output}, {Path(args.output).stat().st_size} bytes")
-    held_out = as_texts(answer(model, own_prompts(splits, 1, 24, np.random.default_rng(8000),
-                                                  ("assistant",)), OWN_ANSWER, stops))
-    written = [splits[s.name][1].doc(i) for s in SOURCES if s.group == "assistant"
-               for i in range(min(4, len(splits[s.name][1])))]
+    prompts = corpora.prompts(True, 24, np.random.default_rng(8000))
+    held_out = as_texts(answer(model, prompts, OWN_ANSWER, stops))
+    splits = [corpora.splits[s.name][1] for s in SOURCES if s.group == "assistant"]
+    written = [split.doc(i) for split in splits for i in range(min(4, len(split)))]
     for name, items in (("the model's own greedy answers", held_out),
                         ("conversations as written", as_texts(written))):
         print(f"\n{name}, {sum(int(m.sum()) for _, m in items)} positions", flush=True)

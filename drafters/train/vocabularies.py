@@ -90,6 +90,8 @@ def find_program():
 class ByFolder(Vocabulary):
     """What folders share: their settings."""
 
+    usual = (None, None)    # bos and eos where no setting names them
+
     def __init__(self, path):
         with clear_errors(path):
             read = lambda name: json.loads((path / name).read_text(encoding="utf-8")) \
@@ -98,8 +100,8 @@ class ByFolder(Vocabulary):
             word = lambda v: v.get("content") if isinstance(v, dict) else v
             ids = lambda v: v if isinstance(v, list) else [v]
             bos, eos = (self.find(word(j.get(f"{k}_token"))) for k in ("bos", "eos"))
-            bos = model.get("bos_token_id") if bos is None else bos
-            ends = ids(model.get("eos_token_id")) + [self.find(w) for w in ENDS]
+            bos = model.get("bos_token_id", self.usual[0]) if bos is None else bos
+            ends = ids(model.get("eos_token_id", self.usual[1])) + [self.find(w) for w in ENDS]
             template = j.get("chat_template")
             if isinstance(template, list):
                 template = {t["name"]: t["template"] for t in template}.get("default")
@@ -149,6 +151,7 @@ class BySentencepiece(ByFolder):
             self.sp = sentencepiece.SentencePieceProcessor(model_file=file)
         except (OSError, RuntimeError) as e:
             die(f"cannot read {file}: {e}")
+        self.usual = tuple(t if t >= 0 else None for t in (self.sp.bos_id(), self.sp.eos_id()))
         control = [self.sp.id_to_piece(i) for i in range(self.sp.get_piece_size())
                    if self.sp.is_control(i)]
         self.control = re.compile("(" + "|".join(map(re.escape, control)) + ")")
