@@ -21,11 +21,11 @@
 enum {
     SUCCESSORS = 8,
     DEPTH = 6,
-    WIDTH = 10, /* nodes of a depth that get children */
+    WIDTH = 6, /* nodes of a depth that get children */
     MOST = 1 + 16 + DEPTH * WIDTH * SUCCESSORS,
 };
 
-static const float floor_worth = 0.02f;      /* of a node that gets children */
+static const float floor_worth = 0.05f;      /* of a node that gets children */
 static const double next_to_nothing = 0.005; /* of a plain step, to read one row */
 
 typedef enum source { TABLE, MATCH } source;

@@ -252,6 +252,7 @@ static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_
     s->cfg = *cfg;
     s->n_ctx = cfg->n_ctx ? cfg->n_ctx : e->kv_slots;
     s->limit = SIZE_MAX;
+    s->credit = e->credit;
     s->exact_kv = INT_MAX;
     s->test = test;
     ftk_target_init(&s->target, s);
