@@ -9,7 +9,8 @@
  * its probability at that time, what guesses of such a size were worth is measured by depth
  * (guesses.h), and the best nodes are drafted, with the chain of what followed the same words earlier.
  *
- * Passes whose tree is another drafter's are read too, where that costs next to nothing. */
+ * Rows that were rejected, and passes whose tree is another drafter's, are read where that costs next to
+ * nothing; of its own tree the accepted path always. */
 #include <stddef.h>
 #include <string.h>
 
@@ -135,10 +136,15 @@ static void recycle_learn(void *state, const int32_t *history, size_t n, const f
     const bool own = s->asked == n;
     if (own) ftk_guesses_settle(&s->guesses, verdict->token, (size_t)verdict->n_path + 1);
     s->asked = 0;
-    if (!own && s->took > next_to_nothing * s->target->seconds(s->target->ctx, 0, 1)) return;
+    const bool cheap = s->took <= next_to_nothing * s->target->seconds(s->target->ctx, 0, 1);
+    if (!own && !cheap) return;
     const double start = ftk_now();
-    for (int i = 0; i < tree->n; i++) read_row(s, tree->token[i], rows, i);
-    const double took = (ftk_now() - start) / tree->n;
+    const int n_read = cheap ? tree->n : verdict->n_path + 1;
+    for (int i = 0; i < n_read; i++) {
+        const int node = cheap ? i : verdict->path[i];
+        read_row(s, tree->token[node], rows, node);
+    }
+    const double took = (ftk_now() - start) / n_read;
     s->took = s->took == 0 || took < s->took ? took : s->took + 0.05 * (took - s->took);
 }
 

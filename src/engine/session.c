@@ -55,16 +55,18 @@ bool ftk_drafter_lossless(const char *drafter)
     return other || (i >= 0 && !ftk_drafter_list[i]->decode);
 }
 
-/* The families of a name; returns how many, -1 for an unknown name. */
+/* The families of a name, of `auto` the trained ones first; returns how many, -1 for an unknown name. */
 static int find_drafters(const ftk_engine *e, const char *name, const ftk_drafter_ops **ops)
 {
     int n = 0;
     if (strcmp(name, "none") == 0) return 0;
     if (strcmp(name, "auto") == 0) {
-        for (int i = 0; ftk_drafter_list[i]; i++) {
-            const ftk_drafter_ops *d = ftk_drafter_list[i];
-            if (!d->decode && ftk_engine_has_drafter(e, d->name)) ops[n++] = d;
-        }
+        for (int trained = 1; trained >= 0; trained--)
+            for (int i = 0; ftk_drafter_list[i]; i++) {
+                const ftk_drafter_ops *d = ftk_drafter_list[i];
+                if (!d->decode && !d->check == !trained && ftk_engine_has_drafter(e, d->name))
+                    ops[n++] = d;
+            }
         return n;
     }
     const int i = ftk_drafter_index(name, strlen(name));
