@@ -431,7 +431,7 @@ static void check_top_k(int ordinal)
         float *rows = x[0];
         for (int r = 0; r < R; r++)
             for (int i = 0; i < n; i++) /* many ties, and -Inf, which is a logit */
-                rows[r * n + i] = i % 5 ? (float)((i * 7919 + r * 31) % 97) : -INFINITY;
+                rows[r * n + i] = i % 5 ? (float)((i % 97 * 7919 + r * 31) % 97) : -INFINITY;
         rows[n - 1] = 98; /* of row 0, in the last piece */
         rows[n + n / 2] = NAN;
         rows[2 * n + n - 1] = INFINITY;
