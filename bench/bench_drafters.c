@@ -43,10 +43,10 @@ static void answer(method *m, const int32_t *prompt, size_t n_prompt, size_t n, 
     static uint8_t actions[FTK_MAX_LAYERS];
     ftk_dash_parts dash = dash_parts_make(&m->dash, m->engine->model->hp.n_layer, actions);
     ftk_session *s;
-    const ftk_err err =
-        m->ops          ? ftk_session_open_with(&s, m->engine, &cfg, m->ops, &m->how)
-        : m->dash.label ? ftk_session_open_with(&s, m->engine, &cfg, &ftk_drafter_dash, &dash)
-                        : ftk_session_open(&s, m->engine, &cfg);
+    const ftk_err err = m->ops ? ftk_session_open_with(&s, m->engine, &cfg, m->ops, &m->how)
+                        : m->dash.label
+                            ? ftk_session_open_with(&s, m->engine, &cfg, &ftk_drafter_dash, &dash)
+                            : ftk_session_open(&s, m->engine, &cfg);
     if (err != FTK_OK || run_answer(s, prompt, n_prompt, n, r) != FTK_OK) exit(1);
     ftk_session_free(s);
 }
@@ -147,10 +147,13 @@ static const method firp_parts[] = {
 };
 
 #define DASH(what, how, less)                                                                      \
-    {.label = what,                                                                                \
-     .drafter = "dash",                                                                            \
-     .budget = 6,                                                                                  \
-     .dash = {what, how, FTK_DASH_ALWAYS | FTK_DASH_NO_RETRIEVAL | (less)}}
+    {                                                                                              \
+        .label = what, .drafter = "dash", .budget = 6, .dash = {                                   \
+            what,                                                                                  \
+            how,                                                                                   \
+            FTK_DASH_ALWAYS | FTK_DASH_NO_RETRIEVAL | (less)                                       \
+        }                                                                                          \
+    }
 
 /* Those that are called alone have 6 nodes drafted at every step, whether that pays or not. */
 static const method dash_parts[] = {

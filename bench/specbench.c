@@ -18,7 +18,8 @@ static void help(void)
 {
     printf("specbench -m MODEL --questions FILE --out DIR [options]: Spec-Bench's protocol\n"
            "specbench --report DIR: sums up what is there, without a model\n\n"
-           "  --drafters LIST   names with commas between them (default none,jacobi,lookup,recycle,auto);\n"
+           "  --drafters LIST   names with commas between them (default "
+           "none,jacobi,lookup,recycle,auto);\n"
            "                    none, the baseline, is always measured\n"
            "  --verifiers LIST  each with each drafter but none (default exact)\n"
            "  --max-new N       tokens of an answer at most (default 1024)\n"

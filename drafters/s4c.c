@@ -44,7 +44,7 @@ enum {
     MOST = 1 + FTK_CHAIN + 2 * KEPT + MOST_HEADS * WIDTH * CHOICES, /* candidates, with the root */
 };
 
-static const float floor_worth = 0.02f;  /* of a node that gets children */
+static const float floor_worth = 0.02f; /* of a node that gets children */
 static const double token_worth = 0.75; /* of a plain step: drafted tokens are cheaper than that */
 static const float norm_eps = 1e-6f;
 
@@ -55,7 +55,7 @@ enum {
     HEAD_AT = 0, /* [MOST_HEADS][FTK_LIKELY_BINS] */
     MATCH_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS,
     KEPT_AT = MATCH_AT + FTK_MATCH_CLASSES, /* [REJECTED, UNVERIFIED][KEPT] */
-    BEST_AT = KEPT_AT + 2 * KEPT,           /* [MOST_HEADS] how often a head's best choice is right */
+    BEST_AT = KEPT_AT + 2 * KEPT, /* [MOST_HEADS] how often a head's best choice is right */
     RATES = BEST_AT + MOST_HEADS,
 };
 
@@ -78,10 +78,10 @@ typedef struct s4c {
     double took[WIDTH]; /* seconds of a head for so many nodes and one, smoothed; 0: not known */
     ftk_guesses guesses;
     int32_t best[MOST_HEADS][WIDTH]; /* a head's best choice for each node it ran for */
-    float *feature;       /* [n_embd] */
-    float *g[2];          /* [WIDTH][n_embd] of a depth and of the one before */
-    float *z, *e, *u, *v; /* [WIDTH][2 n_embd], [WIDTH][n_embd] each */
-    float *logits;        /* [WIDTH][n_head] */
+    float *feature;                  /* [n_embd] */
+    float *g[2];                     /* [WIDTH][n_embd] of a depth and of the one before */
+    float *z, *e, *u, *v;            /* [WIDTH][2 n_embd], [WIDTH][n_embd] each */
+    float *logits;                   /* [WIDTH][n_head] */
 } s4c;
 
 /* ------------------------------------------------------------------ the file */

@@ -492,7 +492,7 @@ FTK_API void ftk_session_get_stats(const ftk_session *s, ftk_stats *stats);
 typedef struct ftk_drafter_stats {
     const char *name;
     uint64_t steps, emitted; /* steps whose draft was its own to make, none included */
-    double speed;            /* of late, tokens for the estimated cost of a plain step; 0: unknown */
+    double speed; /* of late, tokens for the estimated cost of a plain step; 0: unknown */
 } ftk_drafter_stats;
 
 /* One for each drafter at work: several with "auto", which gives each step to the one whose speed is

@@ -72,7 +72,8 @@ static double seconds(void *ctx, int layer, int rows)
     return 1;
 }
 
-static const ftk_target target = {.n_vocab = V, .n_embd = D, .n_layer = L, .run_route = run_route, .seconds = seconds};
+static const ftk_target target = {
+    .n_vocab = V, .n_embd = D, .n_layer = L, .run_route = run_route, .seconds = seconds};
 
 static void fill(float *v, int n, uint32_t *seed)
 {
@@ -738,18 +739,12 @@ static void test_batch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_policy),
-        cmocka_unit_test(test_tree),
-        cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_fixed),
-        cmocka_unit_test(test_file),
-        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_skip),
-        cmocka_unit_test(test_low_bits),
-        cmocka_unit_test(test_text_is_the_models),
-        cmocka_unit_test(test_direct),
-        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_policy),     cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_fixed),
+        cmocka_unit_test(test_file),       cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_resume),     cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_low_bits),   cmocka_unit_test(test_text_is_the_models),
+        cmocka_unit_test(test_direct),     cmocka_unit_test(test_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -240,11 +240,9 @@ static void test_layers(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_loop),
-                                       cmocka_unit_test(test_small_cache),
-                                       cmocka_unit_test(test_together),
-                                       cmocka_unit_test(test_wide),
-                                       cmocka_unit_test(test_refusals),
-                                       cmocka_unit_test(test_layers)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_loop),     cmocka_unit_test(test_small_cache),
+        cmocka_unit_test(test_together), cmocka_unit_test(test_wide),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_layers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

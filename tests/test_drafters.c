@@ -425,7 +425,8 @@ static void test_no_memory(void **state)
     live = 0;
     for (int k = 0; ftk_drafter_list[k]; k++) {
         const ftk_drafter_ops *const ops = ftk_drafter_list[k];
-        if (ops->check) continue; /* trained: needs a target and weights, as in test_s4c and test_dash */
+        if (ops->check)
+            continue; /* trained: needs a target and weights, as in test_s4c and test_dash */
         ftk_err err = FTK_ERR_NOMEM;
         for (int n = 0; err != FTK_OK; n++) {
             const ftk_drafter_env env = {

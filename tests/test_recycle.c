@@ -119,10 +119,8 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_successors),
-        cmocka_unit_test(test_match_joins),
-        cmocka_unit_test(test_reads_where_cheap),
-        cmocka_unit_test(test_no_budget),
+        cmocka_unit_test(test_successors),        cmocka_unit_test(test_match_joins),
+        cmocka_unit_test(test_reads_where_cheap), cmocka_unit_test(test_no_budget),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

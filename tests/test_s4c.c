@@ -20,9 +20,12 @@ static double seconds(void *ctx, int layer, int rows)
     return 1e6;
 }
 
-static const ftk_target target = {
-    .seconds = seconds,
-    .n_vocab = V, .n_embd = D, .n_layer = 1, .embed = embed, .multiply = multiply};
+static const ftk_target target = {.seconds = seconds,
+                                  .n_vocab = V,
+                                  .n_embd = D,
+                                  .n_layer = 1,
+                                  .embed = embed,
+                                  .multiply = multiply};
 
 /* Keys are read from a file that holds nothing else. */
 static ftk_weights small_weights(ftk_gguf *file)

@@ -213,7 +213,8 @@ double ftk_cost_joined(const ftk_cost *c, int rows, int all_rows, int depth, dou
 void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, double share,
                             double seconds)
 {
-    const double most = ftk_cost_at(c, 1, depth); /* a core was taken away for a moment, see below */
+    const double most =
+        ftk_cost_at(c, 1, depth); /* a core was taken away for a moment, see below */
     double more = seconds - ftk_cost_joined(c, rows, all_rows, depth, share);
     if (more > most) more = most;
     c->join += 0.05 * more;

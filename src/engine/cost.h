@@ -10,7 +10,7 @@ enum { FTK_COST_POINTS = 8 }; /* 1, 2, 4 ... 128 rows */
 typedef struct ftk_cost {
     double seconds[FTK_COST_POINTS]; /* on an empty sequence */
     double slot, slot_row; /* what each token before the rows adds, by itself and for each row */
-    double join; /* what a pass that rows join takes more than its rows say */
+    double join;           /* what a pass that rows join takes more than its rows say */
 } ftk_cost;
 
 /* A flat curve: all widths cost the same. */

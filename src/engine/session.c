@@ -418,7 +418,8 @@ size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, s
     size_t n = 0;
     for (; n < (size_t)s->n_families && n < most; n++) {
         const ftk_family *f = &s->family[n];
-        out[n] = (ftk_drafter_stats){.name = f->ops->name, .steps = f->steps, .emitted = f->emitted};
+        out[n] =
+            (ftk_drafter_stats){.name = f->ops->name, .steps = f->steps, .emitted = f->emitted};
         if (f->measured.spent > 0) out[n].speed = f->measured.tokens / f->measured.spent;
     }
     return n;

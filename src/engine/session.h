@@ -33,8 +33,8 @@ typedef struct ftk_family {
     ftk_measured measured;
     bool begun;    /* it has drafted once */
     double saving; /* credit without which a draft is not tried again */
-    int reach; /* nodes asked for, while the cost model decides: some more than paid lately */
-    int due;   /* `auto`: turns until it is tried again */
+    int reach;     /* nodes asked for, while the cost model decides: some more than paid lately */
+    int due;       /* `auto`: turns until it is tried again */
     uint64_t steps, emitted;
 } ftk_family;
 
@@ -53,11 +53,11 @@ struct ftk_engine {
     size_t target_stride;
     int kv_slots;
     double credit; /* what the drafts of the next session may lose */
-    int wide; /* rows of the pieces in which a device reads long prompts; 0: as all others */
+    int wide;      /* rows of the pieces in which a device reads long prompts; 0: as all others */
 };
 
-#define FTK_CREDIT 0.5   /* plain steps that the first drafts of an engine may lose */
-#define FTK_CARRIED 2.0  /* the same of a later session, at most, if drafts have gained as much */
+#define FTK_CREDIT  0.5 /* plain steps that the first drafts of an engine may lose */
+#define FTK_CARRIED 2.0 /* the same of a later session, at most, if drafts have gained as much */
 enum {
     FTK_REACH = 16,       /* nodes asked of a drafter at least, when the cost model decides */
     FTK_FIRST_PAUSE = 24, /* turns of `auto` before a family is tried again, at first */

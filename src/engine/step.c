@@ -11,8 +11,9 @@
 
 static const double ALLOWANCE = 0.02; /* of a plain step */
 static const double MOST_CREDIT = 16; /* plain steps */
-static const double MOST_DEBT = 2;    /* plain steps: a program that takes the core away is no draft's fault */
-static const double MEMORY = 0.985;   /* of what steps gave and cost, a step later */
+static const double MOST_DEBT =
+    2; /* plain steps: a program that takes the core away is no draft's fault */
+static const double MEMORY = 0.985; /* of what steps gave and cost, a step later */
 
 enum {
     PASS_SEQS = 64,  /* sessions in one pass, at most */
@@ -350,8 +351,7 @@ static void see_cost(const ftk_session *s, int rows, double seconds)
     }
     const double share = ftk_target_share(e->model, e->forward.keep + 1);
     const int all = rows + s->n_joined;
-    ftk_team_review(&e->forward.team, seconds,
-                    ftk_cost_joined(&e->cost, rows, all, depth, share));
+    ftk_team_review(&e->forward.team, seconds, ftk_cost_joined(&e->cost, rows, all, depth, share));
     ftk_cost_update_joined(&e->cost, rows, all, depth, share, seconds);
 }
 

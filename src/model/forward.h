@@ -22,9 +22,9 @@ enum {
 /* The rows of one sequence: provisional slots len + slot .. len + slot + n_rows. */
 typedef struct ftk_pass_seq {
     const ftk_kv_seq *kv; /* reserved for n_rows */
-    int n_rows;           /* 1..FTK_MAX_NODES; on a device that is opened for it a chain alone in its pass
+    int n_rows; /* 1..FTK_MAX_NODES; on a device that is opened for it a chain alone in its pass
                              may have FTK_WIDE_ROWS (device.h) */
-    int slot;             /* of the first row; what stands in lower ones is seen as masks say */
+    int slot;   /* of the first row; what stands in lower ones is seen as masks say */
     const int32_t *token; /* [n_rows] */
     const int16_t *depth; /* [n_rows] row i stands at len + depth[i]; NULL: at len + slot + i */
     const uint64_t (*mask)[2]; /* [n_rows] slots of ancestors and self; NULL: a chain from len on */
@@ -86,10 +86,11 @@ typedef struct ftk_forward {
     ftk_team team;
     float *logits;   /* [max_rows][n_vocab] rows that asked for them, in order */
     float *features; /* [max_rows][n_embd] of the same rows: states after the last norm */
-    const int32_t *best; /* [max_rows][FTK_BEST] of the same rows: a device's, of sequences that spare
+    const int32_t
+        *best;     /* [max_rows][FTK_BEST] of the same rows: a device's, of sequences that spare
                             their logits; NULL on the CPU, which leaves those to all */
-    int keep;        /* passes leave the states behind this layer in states; -1: none */
-    float *states;   /* [max_rows][n_embd] of all rows; NULL until ftk_forward_keep() */
+    int keep;      /* passes leave the states behind this layer in states; -1: none */
+    float *states; /* [max_rows][n_embd] of all rows; NULL until ftk_forward_keep() */
 } ftk_forward;
 
 /* context: the most tokens a sequence may have, which decides between frequencies for short and
