@@ -34,11 +34,16 @@ INLINE void quantise_block(const float *x, ftk_qact *b)
     const __m512 v = _mm512_set1_ps(inv);
     const __m512i q0 = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(x0, v));
     const __m512i q1 = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(x1, v));
-    b->minus_half[0] = -_mm512_reduce_add_epi32(q0);
-    b->minus_half[1] = -_mm512_reduce_add_epi32(q1);
+    const __m256i q = _mm256_set_m128i(_mm512_cvtepi32_epi8(q1), _mm512_cvtepi32_epi8(q0));
+    _mm256_storeu_si256((void *)b->q, q);
+    /* Of four bytes, of eight, of 16: each half of q in one half of the sums. */
+    const __m256i ones = _mm256_set1_epi8(1);
+    __m256i sum = _mm256_madd_epi16(_mm256_maddubs_epi16(ones, q), _mm256_set1_epi16(1));
+    sum = _mm256_add_epi32(sum, _mm256_shuffle_epi32(sum, 0xb1));
+    sum = _mm256_add_epi32(sum, _mm256_shuffle_epi32(sum, 0x4e));
+    b->minus_half[0] = -_mm_cvtsi128_si32(_mm256_castsi256_si128(sum));
+    b->minus_half[1] = -_mm_cvtsi128_si32(_mm256_extracti128_si256(sum, 1));
     b->minus = b->minus_half[0] + b->minus_half[1];
-    _mm_storeu_si128((void *)b->q, _mm512_cvtepi32_epi8(q0));
-    _mm_storeu_si128((void *)(b->q + 16), _mm512_cvtepi32_epi8(q1));
 }
 
 static void act_pack_avx512(ftk_type wtype, int n_in, const float *x, void *dst)

@@ -3,7 +3,7 @@
  * A block of packed weights: its codes, its scales, and what it adds to a product. The arithmetic is
  * defined before by the including file.
  *
- * - WIDTH: lanes, which are output rows; TILE: activation rows of a tile, at most 8; PANELS: panels
+ * - WIDTH: lanes, which are output rows; TILE: activation rows of a tile, at most 6; PANELS: panels
  *   of a tile of several rows, 1 or 2.
  * - vi, vf: a vector of integers, of floats. vi_load(p), vi_bits(v, from, to, mask): in each byte
  *   the bits of `mask` come from v moved from bit `from` to bit `to`; vi_or_bits(base, ...): the
@@ -29,6 +29,7 @@ typedef struct tile {
     size_t scale_bytes, panel_bytes;
     const char *next; /* weights to prefetch: each tile its share of the next panel */
     int share;        /* of as many bytes as the tile reads, one in `share` */
+    bool cached;      /* as in ftk_mat */
     int n_in, panels;
     const char *act;
     size_t act_stride;

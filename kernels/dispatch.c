@@ -4,11 +4,14 @@
 
 #include "kernels/levels.h"
 
+#if defined(__unix__)
+#include <unistd.h>
+#endif
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #if defined(__linux__)
 #include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 static uint64_t xcr0(void)
@@ -96,6 +99,16 @@ bool ftk_kernels_fill(ftk_kernels *k, const char *level)
         k->name = levels[i].name;
     }
     return true;
+}
+
+size_t ftk_cache_bytes(void)
+{
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+    const long n = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    return n > 0 ? (size_t)n : 0;
+#else
+    return 0;
+#endif
 }
 
 void ftk_kernels_levels(const char *names[8])

@@ -27,11 +27,13 @@ enum {
 
 /* A weight matrix W [n_out][n_in], row-major; y = W x. data is in the GGUF layout when
  * pack_bytes() is 0 for it, else in the layout pack() wrote (64-byte aligned). n_in is a multiple
- * of ftk_type_block(). file: always the GGUF layout, for devices; NULL in matrices no device runs. */
+ * of ftk_type_block(). file: always the GGUF layout, for devices; NULL in matrices no device runs.
+ * cached: between two passes the processor's cache keeps it, so that nothing need be prefetched. */
 typedef struct ftk_mat {
     ftk_type type;
     int n_out, n_in;
     const void *data, *file;
+    bool cached;
 } ftk_mat;
 
 /* One attention call: the rows of one session. Row r sees committed slots [0, prefix) and, of the
@@ -103,6 +105,8 @@ typedef struct ftk_kernels {
 bool ftk_kernels_fill(ftk_kernels *k, const char *level);
 /* NULL-terminated names of the levels this machine can run, lowest first. */
 void ftk_kernels_levels(const char *names[8]);
+/* Size of the last-level cache; 0 where the system does not say. */
+size_t ftk_cache_bytes(void);
 
 /* Bytes of n elements of a type in GGUF layout, n a multiple of the type's block; else, or for an
  * unsupported type, 0. */

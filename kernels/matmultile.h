@@ -13,15 +13,13 @@
 
 enum { MOST_PANELS = 2 };
 
-/* Neighbouring panels that go through a tile together. Several rows: as many as registers allow,
- * for each broadcast of activations then serves them all; floats and types with a scale per 16 have
- * two sums per row and panel. One row alone: two where that gives memory more to do at a time; the K
- * types, with more arithmetic for the same bytes, do not gain. */
+/* Neighbouring panels that go through a tile together, so that each broadcast of activations serves
+ * them all. One row alone: two where that gives memory more to do at a time; the K types, with more
+ * arithmetic for the same bytes, do not gain. */
 INLINE int panels_of(ftk_type type, int rows)
 {
-    const ftk_form f = ftk_type_form(type);
-    if (rows == 1) return f.unit == FTK_QUNIT ? 1 : MOST_PANELS;
-    return f.sub == FTK_QBLOCK || rows <= TILE / 2 ? PANELS : 1;
+    if (rows == 1) return ftk_type_form(type).unit == FTK_QUNIT ? 1 : MOST_PANELS;
+    return PANELS;
 }
 
 INLINE void store_sums(const tile *t, int rows, int panels, vf acc[MOST_PANELS][TILE])
@@ -59,7 +57,7 @@ INLINE void block_tile(const tile *t, ftk_type type, int rows, int panels)
             UNROLL for (int p = 0; p < panels; p++)
             {
                 const size_t off = (size_t)p * t->panel_bytes;
-                if (prefetches(type, rows)) {
+                if (!t->cached && prefetches(type, rows)) {
                     prefetch(t, at + off + (size_t)panels * t->panel_bytes, 1);
                     prefetch(t, next + off, bytes);
                 }
@@ -113,8 +111,9 @@ INLINE void float_tile(const tile *t, ftk_type type, int rows, int panels)
     }
     const size_t n = (size_t)t->n_in, step = 2 * size / (size_t)t->share;
     for (size_t k = 0; k + 1 < n; k += 2, next += step) {
-        UNROLL for (int p = 0; p < panels; p++)
-            prefetch(t, next + (size_t)p * t->panel_bytes, 2 * size);
+        if (!t->cached)
+            UNROLL for (int p = 0; p < panels; p++)
+                prefetch(t, next + (size_t)p * t->panel_bytes, 2 * size);
         add_element(t, type, rows, panels, k, x, even);
         add_element(t, type, rows, panels, k + 1, x, odd);
     }
@@ -151,8 +150,6 @@ INLINE void tile_rows(const tile *t, ftk_type type, int rows)
         TILE_ROWS(4)
         TILE_ROWS(5)
         TILE_ROWS(6)
-        TILE_ROWS(7)
-        TILE_ROWS(8)
     }
 }
 
@@ -189,7 +186,11 @@ static void matmul_tiles(const ftk_mat *w, const void *act, size_t act_stride, i
     const size_t panel_bytes = ftk_panel_bytes(w->type, WIDTH, w->n_in);
     const int panels = panels_of(w->type, n_rows);
     const int n_tiles = (n_rows + TILE - 1) / TILE;
-    tile t = {.n_in = w->n_in, .act_stride = act_stride, .ldy = ldy, .share = n_tiles};
+    tile t = {.n_in = w->n_in,
+              .act_stride = act_stride,
+              .ldy = ldy,
+              .share = n_tiles,
+              .cached = w->cached};
     t.panel_bytes = panel_bytes;
     t.scale_bytes = ftk_panel_scale_bytes(w->type, WIDTH, w->n_in);
     for (int o = o0; o < o1; o += WIDTH * t.panels) {

@@ -70,7 +70,7 @@ static ftk_mat matrix(made *w, ftk_type type, int n_out, int n_in, float spread,
     for (int o = n; o < n_out; o++)
         memcpy(data + (size_t)o * row, data + (size_t)(o % n) * row, row);
     w->m.weight_bytes += (size_t)n_out * row;
-    return (ftk_mat){type, n_out, n_in, data, data};
+    return (ftk_mat){.type = type, .n_out = n_out, .n_in = n_in, .data = data, .file = data};
 }
 
 static void fill_layer(made *w, const mm_shape *s, ftk_layer *l)

@@ -119,7 +119,8 @@ static ftk_err find_tensors(ftk_drafterfile *d, const ftk_host *h, size_t *n_flo
         ftk_weight *w = &d->items[i];
         *w = (ftk_weight){.n_out = (int)t.dims[1], .n_in = (int)t.dims[0]};
         snprintf(w->name, sizeof w->name, "%.*s", (int)t.name.n, t.name.p); /* 63 bytes at most */
-        d->mats[i] = (ftk_mat){(ftk_type)t.type, w->n_out, w->n_in, t.data, NULL};
+        d->mats[i] =
+            (ftk_mat){.type = (ftk_type)t.type, .n_out = w->n_out, .n_in = w->n_in, .data = t.data};
         if (t.n_dims < 2) {
             *n_floats += t.dims[0];
         } else {
@@ -201,6 +202,7 @@ static size_t packed_bytes(const ftk_model *m, const ftk_mat *w)
 static void *pack(const ftk_model *m, ftk_mat *w, void *at)
 {
     const size_t n = packed_bytes(m, w);
+    w->cached = m->output.cached; /* read with every draft, as its model is with every pass */
     if (n == 0) return at;
     m->kernels.pack(w->type, w->n_out, w->n_in, w->data, at);
     w->data = at;
@@ -218,7 +220,9 @@ static ftk_err pack_all(ftk_drafterfile *d, const ftk_model *m, bool some)
     if (some) {
         rows = gather_rows(d, m);
         if (!rows) return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory for a drafter", d->path);
-        *head = (ftk_mat){m->output.type, d->weights.n_head, m->hp.n_embd, rows, NULL};
+        head->n_out = d->weights.n_head;
+        head->data = rows;
+        head->file = NULL;
     }
     size_t bytes = some ? packed_bytes(m, head) : 0;
     const bool in_place = bytes == 0;

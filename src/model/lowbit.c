@@ -73,7 +73,8 @@ static char *copy(const ftk_model *m, ftk_mat *w, float *row, char *work, char *
     const size_t n = copy_bytes(m, w);
     quantise(m, w, row, packs ? work : at);
     if (packs) m->kernels.pack(FTK_TYPE_Q4_0, w->n_out, w->n_in, work, at);
-    *w = (ftk_mat){.type = FTK_TYPE_Q4_0, .n_out = w->n_out, .n_in = w->n_in, .data = at};
+    *w = (ftk_mat){
+        .type = FTK_TYPE_Q4_0, .n_out = w->n_out, .n_in = w->n_in, .data = at, .cached = w->cached};
     return at + n;
 }
 

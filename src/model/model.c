@@ -62,7 +62,8 @@ static ftk_err find_rows(loader *l, const char *name, int n_in, int rows, int fi
     if (err != FTK_OK) return err;
     const size_t row = (size_t)(info.size / (uint64_t)rows);
     const char *data = (const char *)info.data + (size_t)first * row;
-    *mat = (ftk_mat){(ftk_type)info.type, n_out, n_in, data, data};
+    *mat = (ftk_mat){
+        .type = (ftk_type)info.type, .n_out = n_out, .n_in = n_in, .data = data, .file = data};
     l->m->n_params += (uint64_t)n_in * (uint64_t)n_out;
     l->m->weight_bytes += row * (uint64_t)n_out;
     return FTK_OK;
@@ -347,6 +348,8 @@ static ftk_err pack_weights(loader *l)
         packed += packed_bytes(m, matrix_at(m, i));
         total += mat_bytes(matrix_at(m, i));
     }
+    const bool cached = packed <= ftk_cache_bytes() / 2; /* the rest is for keys and values */
+    for (int i = 0; i < n; i++) matrix_at(m, i)->cached = cached;
     if (packed == 0) return FTK_OK;
     m->packed = ftk_alloc_raw(&m->host, packed, 1);
     if (!m->packed)
