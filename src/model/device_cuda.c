@@ -7,9 +7,8 @@
 #include "device_cuda.h"
 
 enum {
-    STAGE = 8 << 20,     /* bytes of weights that are rearranged at a time, at least a tile */
-    PARTIAL = 64 << 20,  /* bytes for attention's chunks, unless one row needs more */
-    RESERVE = 256 << 20, /* device memory left to the driver: the kernels, stacks, kept passes */
+    STAGE = 8 << 20,    /* bytes of weights that are rearranged at a time, at least a tile */
+    PARTIAL = 64 << 20, /* bytes for attention's chunks, unless one row needs more */
 };
 
 /* ---- work space */
@@ -62,11 +61,12 @@ static size_t deal_work(ftk_gpu *c)
         {&c->turns[0], turns},
         {&c->turns[1], c->m->rope.freq_window ? turns : 0},
         {&c->best, rows * FTK_BEST * sizeof *c->best},
+        {&c->ranked, rows * sizeof *c->ranked},
         {&c->ranking, ftk_cuda_top_k_bytes(c->max_rows, hp->n_vocab, FTK_BEST)},
         {&c->features, d},
         {&c->states, d},
         {&c->partial, c->partial_size},
-        {&c->act, act_bytes(hp, c->max_rows)},
+        {&c->act, c->act_size},
         {&c->in, c->in_size},
         {&c->wide_room.w, wide ? most_weights * sizeof *c->wide_room.w : 0},
         {&c->wide_room.x, wide * most_in * sizeof *c->wide_room.x},
@@ -130,7 +130,8 @@ static void free_device(ftk_device *d)
         ftk_cuda_free(&c->q, c->arena);
         ftk_cuda_free(&c->q, c->work);
         ftk_cuda_free_host(&c->q, c->in_host);
-        ftk_cuda_free_host(&c->q, c->best_host);
+        ftk_cuda_free_host(&c->q, c->ranked_host);
+        ftk_gpu_free_drafters(c);
         ftk_cuda_free_host(&c->q, c->stage);
         ftk_cuda_close(&c->q);
     }
@@ -159,6 +160,9 @@ static const ftk_device_ops ops = {
     .kv_copy = kv_copy,
     .kv_move = kv_move,
     .run = ftk_gpu_run,
+    .add_weights = ftk_gpu_add_weights,
+    .multiply = ftk_gpu_multiply,
+    .rank = ftk_gpu_rank_product,
     .kept = ftk_gpu_n_kept,
 };
 
@@ -182,9 +186,10 @@ static ftk_err plan(ftk_gpu *c, const ftk_device_config *cfg, const ftk_cuda_inf
     c->partial_size = all < (size_t)PARTIAL ? all : ftk_gpu_most(one, (size_t)PARTIAL);
     c->in_size = ftk_gpu_lay_out(NULL, c->max_rows, c->max_rows,
                                  (size_t)c->max_rows * (size_t)c->max_pages, &in);
-    c->arena_size = ftk_gpu_put_weights(c, false);
+    c->act_size = act_bytes(hp, c->max_rows);
+    c->arena_size = ftk_gpu_put_weights(c);
     c->stage_size = ftk_gpu_most((size_t)STAGE, ftk_gpu_widest_tile(c->m));
-    const size_t need = c->arena_size + deal_work(c) + cfg->kv_bytes + (size_t)RESERVE;
+    const size_t need = c->arena_size + deal_work(c) + cfg->kv_bytes + ftk_gpu_reserve;
     if (need <= info->free) return FTK_OK;
     snprintf(
         why, cap,
@@ -201,15 +206,16 @@ static ftk_err fill(ftk_gpu *c, char *why, size_t cap)
     c->work = ftk_cuda_alloc(&c->q, deal_work(c));
     c->stage = ftk_cuda_alloc_host(&c->q, c->stage_size);
     c->in_host = ftk_cuda_alloc_host(&c->q, c->in_size);
-    c->best_host = ftk_cuda_alloc_host(&c->q, (size_t)c->max_rows * FTK_BEST * sizeof *c->best);
-    if (!c->arena || !c->work || !c->stage || !c->in_host || !c->best_host) {
+    c->ranked_host =
+        ftk_cuda_alloc_host(&c->q, ((size_t)c->max_rows + FTK_MAX_NODES) * sizeof *c->ranked_host);
+    if (!c->arena || !c->work || !c->stage || !c->in_host || !c->ranked_host) {
         snprintf(why, cap, "%s: no memory for weights of %zu MiB and passes of %zu MiB", c->name,
                  mib(c->arena_size), mib(deal_work(c)));
         return FTK_ERR_NOMEM;
     }
     deal_work(c);
     if (!c->m->rope.freq_window) c->turns[1] = c->turns[0];
-    ftk_gpu_put_weights(c, true);
+    ftk_gpu_put_weights(c);
     ftk_cuda_wait(&c->q);
     ftk_gpu_note_trouble(c);
     if (!c->trouble[0]) return FTK_OK;

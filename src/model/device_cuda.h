@@ -5,7 +5,8 @@
  *     device_cuda.c          life, work space, the KV cache's memory
  *     device_cuda_weights.c  matrices and vectors to the device
  *     device_cuda_pass.c     a pass
- *     device_cuda_graph.c    passes that are kept whole */
+ *     device_cuda_graph.c    passes that are kept whole
+ *     device_cuda_drafter.c  drafters' matrices, and products with them */
 #ifndef FTK_DEVICE_CUDA_H
 #define FTK_DEVICE_CUDA_H
 
@@ -18,6 +19,8 @@ enum {
     FTK_GPU_ROW_KINDS = 1 + FTK_GPU_KEPT_ROWS / FTK_TILE_ROWS,
     FTK_GPU_SLOT_KINDS = 20, /* powers of 2 of attention's chunks */
 };
+/* Device memory left to the driver: the kernels, stacks, kept passes. */
+static const size_t ftk_gpu_reserve = (size_t)256 << 20;
 
 typedef struct {
     ftk_cuda_mat q, k, v, o, gate, up, down;
@@ -28,6 +31,7 @@ typedef struct {
 /* What a pass needs of each row and sequence, in one piece that is sent at once. */
 typedef struct {
     uint64_t (*mask)[2];
+    ftk_cuda_draw *draw; /* of each row with logits */
     int32_t *token, *pos, *logit_row;
     ftk_cuda_span *span; /* of each sequence's parts: n_parts() */
     int32_t *page;       /* of all of them, one after the other */
@@ -38,6 +42,17 @@ typedef struct {
     bool seen; /* such a pass has run: its kernels are loaded */
     ftk_cuda_graph *graph;
 } ftk_gpu_kept;
+
+/* The matrices of a drafter's file, in memory of their own. */
+typedef struct ftk_gpu_drafter {
+    struct ftk_gpu_drafter *next;
+    char *arena;
+    int n;
+    struct {
+        const void *file; /* ftk_mat.file: what they are known by */
+        ftk_cuda_mat mat;
+    } items[];
+} ftk_gpu_drafter;
 
 typedef struct {
     ftk_device base;
@@ -57,13 +72,15 @@ typedef struct {
     size_t stage_size;
     char *work; /* all of these: */
     float *x, *norm, *heads, *kv, *attn, *gate, *up, *out, *logits, *features, *states, *partial;
-    float *turns[2]; /* [max_slots][n_rot] ftk_turn() of every position, for ftk_forward.freq */
-    int32_t *best;   /* [max_rows][FTK_BEST] */
+    float *turns[2];    /* [max_slots][n_rot] ftk_turn() of every position, for ftk_forward.freq */
+    int32_t *best;      /* [max_rows][FTK_BEST] */
+    ftk_ranked *ranked; /* [max_rows] */
     char *act, *ranking;
-    size_t partial_size;
+    size_t partial_size, act_size;
     char *in, *in_host; /* see ftk_gpu_inputs */
     size_t in_size;
-    int32_t *best_host;
+    ftk_ranked *ranked_host; /* [max_rows] of the last pass, [FTK_MAX_NODES] of a drafter's rows */
+    ftk_gpu_drafter *drafters;
     bool turned; /* turns holds what it should */
     ftk_gpu_kept kept[FTK_GPU_ROW_KINDS][FTK_GPU_SLOT_KINDS];
     const char *kept_pool; /* kept passes are of these pages, and leave states of that layer */
@@ -77,6 +94,13 @@ typedef struct {
     ftk_tile_act act_form;
     const float *act_of; /* what act holds, NULL: nothing */
 } ftk_gpu;
+
+/* Runs through matrices and vectors twice: to count bytes, then to send them. */
+typedef struct {
+    ftk_gpu *c;
+    char *arena; /* NULL: they are counted */
+    size_t bytes;
+} ftk_gpu_loading;
 
 /* A pass, as it is laid out: more rows and slots than there are, if it is to be kept. */
 typedef struct {
@@ -111,8 +135,10 @@ size_t ftk_gpu_page_bytes(const ftk_kv_pool *p);
 
 /* ---- device_cuda_weights.c */
 
-/* Sends the model's weights to the arena, or only counts its bytes. */
-size_t ftk_gpu_put_weights(ftk_gpu *c, bool send);
+/* Sends the model's weights to the arena, or, where that is NULL, only counts its bytes. */
+size_t ftk_gpu_put_weights(ftk_gpu *c);
+/* Sends a matrix, whose place is then in `to`; or only counts. */
+void ftk_gpu_put_matrix(ftk_gpu_loading *l, const ftk_mat *w, ftk_cuda_mat *to);
 /* Bytes of the largest tile, the least that the stage must hold. */
 size_t ftk_gpu_widest_tile(const ftk_model *m);
 
@@ -126,6 +152,9 @@ void ftk_gpu_compute(ftk_gpu *c, const ftk_gpu_pass *p);
 /* ftk_device_ops.run */
 void ftk_gpu_run(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
 
+/* What is said of each of n rows of logits [n][n_vocab]: c->ranked. draws may be NULL. */
+void ftk_gpu_rank(ftk_gpu *c, int n, int n_vocab, const float *logits, const ftk_cuda_draw *draws);
+
 /* ---- device_cuda_graph.c */
 
 /* The kind of a pass, which is then laid out for all of its kind; NULL: it is none to keep. */
@@ -135,5 +164,12 @@ void ftk_gpu_compute_kept(ftk_gpu *c, ftk_gpu_kept *k, const ftk_gpu_pass *p);
 void ftk_gpu_drop_kept(ftk_gpu *c);
 /* ftk_device_ops.kept */
 int ftk_gpu_n_kept(const ftk_device *d);
+
+/* ---- device_cuda_drafter.c: ftk_device_ops of these names */
+
+ftk_err ftk_gpu_add_weights(ftk_device *d, const ftk_weights *w, char *why, size_t cap);
+void ftk_gpu_multiply(ftk_device *d, const ftk_mat *w, int n, const float *x, float *y);
+const ftk_ranked *ftk_gpu_rank_product(ftk_device *d, const ftk_mat *w, int n, const float *x);
+void ftk_gpu_free_drafters(ftk_gpu *c);
 
 #endif

@@ -23,11 +23,9 @@ static int rows_of_part(const ftk_pass_seq *seq, int i)
 size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, size_t n_pages, ftk_gpu_inputs *in)
 {
     const size_t rows = (size_t)n_rows;
-    const size_t sizes[] = {rows * sizeof *in->mask,
-                            rows * sizeof *in->token,
-                            rows * sizeof *in->pos,
-                            rows * sizeof *in->logit_row,
-                            (size_t)n_spans * sizeof *in->span,
+    const size_t sizes[] = {rows * sizeof *in->mask,      rows * sizeof *in->draw,
+                            rows * sizeof *in->token,     rows * sizeof *in->pos,
+                            rows * sizeof *in->logit_row, (size_t)n_spans * sizeof *in->span,
                             n_pages * sizeof *in->page};
     enum { N = sizeof sizes / sizeof *sizes };
     size_t used = 0;
@@ -37,11 +35,12 @@ size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, size_t n_pages, ftk_
         used += ftk_gpu_up_to(sizes[i], 16);
     }
     *in = (ftk_gpu_inputs){.mask = (void *)at[0],
-                           .token = (void *)at[1],
-                           .pos = (void *)at[2],
-                           .logit_row = (void *)at[3],
-                           .span = (void *)at[4],
-                           .page = (void *)at[5]};
+                           .draw = (void *)at[1],
+                           .token = (void *)at[2],
+                           .pos = (void *)at[3],
+                           .logit_row = (void *)at[4],
+                           .span = (void *)at[5],
+                           .page = (void *)at[6]};
     return used;
 }
 
@@ -87,6 +86,16 @@ static int pages_of(const ftk_pass_seq *seq)
     return (seq->kv->len + seq->n_rows + FTK_PAGE - 1) / FTK_PAGE;
 }
 
+/* Of a token behind position pos. */
+static ftk_cuda_draw draw_of(const ftk_sampling *s, int pos)
+{
+    return (ftk_cuda_draw){.uniform = ftk_uniform(s->seed, (uint64_t)pos + 1),
+                           .temperature = s->temperature,
+                           .top_p = s->top_p,
+                           .min_p = s->min_p,
+                           .top_k = s->top_k};
+}
+
 /* Fills and sends the inputs. */
 static void send_inputs(ftk_gpu *c, ftk_gpu_pass *p)
 {
@@ -110,7 +119,9 @@ static void send_inputs(ftk_gpu *c, ftk_gpu_pass *p)
             memcpy(in.mask[row], seq->mask ? seq->mask[i] : p->f->chain[i % FTK_MAX_NODES],
                    sizeof in.mask[row]);
             in.pos[row] = seq->kv->len + (seq->depth ? seq->depth[i] : i);
-            if (i >= seq->first_logits) in.logit_row[n_logits++] = row;
+            if (i < seq->first_logits) continue;
+            if (seq->sampling) in.draw[n_logits] = draw_of(seq->sampling, in.pos[row]);
+            in.logit_row[n_logits++] = row;
         }
         for (int i = 0; i < n_parts(seq); i++) {
             const int prefix = seq->kv->len + i * FTK_MAX_NODES, n = rows_of_part(seq, i);
@@ -272,6 +283,14 @@ void ftk_gpu_compute(ftk_gpu *c, const ftk_gpu_pass *p)
             (size_t)c->m->hp.n_vocab);
 }
 
+void ftk_gpu_rank(ftk_gpu *c, int n, int n_vocab, const float *logits, const ftk_cuda_draw *draws)
+{
+    _Static_assert(sizeof(ftk_ranked) == (1 + 2 * FTK_BEST) * sizeof(int32_t),
+                   "as kernels write it");
+    ftk_cuda_top_k(&c->q, n, n_vocab, FTK_BEST, logits, c->ranking, c->best);
+    ftk_cuda_rank(&c->q, n, n_vocab, FTK_BEST, logits, draws, c->best, &c->ranked->token);
+}
+
 /* What the caller reads of the rows [0, n_logits) and [0, n_rows) comes back. */
 static void fetch(ftk_gpu *c, const ftk_gpu_pass *p, int n_rows, int n_logits)
 {
@@ -293,9 +312,8 @@ static void fetch(ftk_gpu *c, const ftk_gpu_pass *p, int n_rows, int n_logits)
         row += n;
     }
     if (ranked) {
-        ftk_cuda_top_k(&c->q, n_logits, (int)n_vocab, FTK_BEST, c->logits, c->ranking, c->best);
-        ftk_cuda_download(&c->q, c->best_host, c->best,
-                          (size_t)n_logits * FTK_BEST * sizeof *c->best);
+        ftk_gpu_rank(c, n_logits, (int)n_vocab, c->logits, p->in.draw);
+        ftk_cuda_download(&c->q, c->ranked_host, c->ranked, (size_t)n_logits * sizeof *c->ranked);
     }
     if (f->keep >= 0)
         ftk_cuda_download(&c->q, f->states, c->states, (size_t)n_rows * d * sizeof(float));
@@ -325,7 +343,7 @@ void ftk_gpu_run(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_
     else
         ftk_gpu_compute(c, &p);
     fetch(c, &p, n_rows, n_logits);
-    f->best = c->best_host;
+    f->ranked = c->ranked_host;
     ftk_cuda_wait(&c->q);
     ftk_gpu_note_trouble(c);
 }

@@ -4,16 +4,9 @@
 
 enum { N_MATS = 7 }; /* of a layer */
 
-/* Runs through all matrices and vectors twice: to count bytes, then to send them. */
-typedef struct {
-    ftk_gpu *c;
-    size_t bytes;
-    bool send;
-} loading;
-
-static void *reserve(loading *l, size_t bytes)
+static void *reserve(ftk_gpu_loading *l, size_t bytes)
 {
-    char *at = l->send ? l->c->arena + l->bytes : NULL;
+    char *at = l->arena ? l->arena + l->bytes : NULL;
     l->bytes += ftk_gpu_up_to(bytes, FTK_GPU_ALIGN);
     return at;
 }
@@ -28,11 +21,11 @@ static void rearrange(const ftk_mat *w, size_t tile, int first, int n, char *to)
         ftk_tiles_pack(w->type, w->n_out, w->n_in, w->file, first + i, 1, to + (size_t)i * tile);
 }
 
-static void put_matrix(loading *l, const ftk_mat *w, ftk_cuda_mat *to)
+void ftk_gpu_put_matrix(ftk_gpu_loading *l, const ftk_mat *w, ftk_cuda_mat *to)
 {
     const size_t bytes = ftk_tiles_bytes(w->type, w->n_out, w->n_in);
     char *at = reserve(l, bytes);
-    if (!l->send) return;
+    if (!l->arena) return;
     ftk_gpu *c = l->c;
     *to = (ftk_cuda_mat){w->type, w->n_out, w->n_in, at};
     const size_t tile = ftk_tiles_bytes(w->type, FTK_TILE_OUT, w->n_in);
@@ -48,28 +41,28 @@ static void put_matrix(loading *l, const ftk_mat *w, ftk_cuda_mat *to)
     }
 }
 
-static void put_vector(loading *l, const float *v, int n, const float **to)
+static void put_vector(ftk_gpu_loading *l, const float *v, int n, const float **to)
 {
     if (!v) return;
     float *at = reserve(l, (size_t)n * sizeof *v);
-    if (!l->send) return;
+    if (!l->arena) return;
     ftk_cuda_upload(&l->c->q, at, v, (size_t)n * sizeof *v);
     *to = at;
 }
 
-static void put_layer(loading *l, int i)
+static void put_layer(ftk_gpu_loading *l, int i)
 {
     const ftk_layer *from = &l->c->m->layers[i];
     const ftk_hparams *hp = &l->c->m->hp;
     const int d = hp->n_embd, dq = hp->n_head * hp->head_dim, dkv = hp->n_head_kv * hp->head_dim;
     ftk_gpu_layer *to = &l->c->layers[i];
-    put_matrix(l, &from->q, &to->q);
-    put_matrix(l, &from->k, &to->k);
-    put_matrix(l, &from->v, &to->v);
-    put_matrix(l, &from->o, &to->o);
-    put_matrix(l, &from->gate, &to->gate);
-    put_matrix(l, &from->up, &to->up);
-    put_matrix(l, &from->down, &to->down);
+    ftk_gpu_put_matrix(l, &from->q, &to->q);
+    ftk_gpu_put_matrix(l, &from->k, &to->k);
+    ftk_gpu_put_matrix(l, &from->v, &to->v);
+    ftk_gpu_put_matrix(l, &from->o, &to->o);
+    ftk_gpu_put_matrix(l, &from->gate, &to->gate);
+    ftk_gpu_put_matrix(l, &from->up, &to->up);
+    ftk_gpu_put_matrix(l, &from->down, &to->down);
     put_vector(l, from->attn_norm, d, &to->attn_norm);
     put_vector(l, from->ffn_norm, d, &to->ffn_norm);
     put_vector(l, from->attn_post_norm, d, &to->attn_post_norm);
@@ -82,16 +75,16 @@ static void put_layer(loading *l, int i)
     put_vector(l, from->o_bias, d, &to->o_bias);
 }
 
-size_t ftk_gpu_put_weights(ftk_gpu *c, bool send)
+size_t ftk_gpu_put_weights(ftk_gpu *c)
 {
-    loading l = {.c = c, .send = send};
+    ftk_gpu_loading l = {.c = c, .arena = c->arena};
     for (int i = 0; i < c->m->hp.n_layer; i++) put_layer(&l, i);
     put_vector(&l, c->m->output_norm, c->m->hp.n_embd, &c->output_norm);
-    put_matrix(&l, &c->m->output, &c->output);
+    ftk_gpu_put_matrix(&l, &c->m->output, &c->output);
     if (c->m->output.file == c->m->embd.file)
         c->embd = c->output;
     else
-        put_matrix(&l, &c->m->embd, &c->embd);
+        ftk_gpu_put_matrix(&l, &c->m->embd, &c->embd);
     return l.bytes;
 }
 
