@@ -344,6 +344,30 @@ static void check_kept(bench *b)
     ftk_kv_seq_close(&chain);
 }
 
+/* Pieces of a prompt that are kept leave the keys that others leave. */
+static void check_kept_pieces(bench *b)
+{
+    const int n = 3 * FTK_MAX_NODES + 1, kept = b->device->ops->kept(b->device);
+    float want[MOST_VOCAB];
+    for (int i = 0; i < 4; i++) {
+        ftk_kv_seq s = seq_new(b);
+        while (i > 0 && s.len + FTK_MAX_NODES < n) {
+            int32_t tokens[FTK_MAX_NODES];
+            for (int t = 0; t < FTK_MAX_NODES; t++) tokens[t] = token_at(b, s.len + t);
+            must(ftk_kv_reserve(&s, FTK_MAX_NODES), "reserve");
+            const ftk_pass_seq p = {
+                .kv = &s, .n_rows = FTK_MAX_NODES, .token = tokens, .first_logits = FTK_MAX_NODES};
+            ftk_forward_run(&b->f, &p, 1);
+            ftk_kv_truncate(&s, s.len + FTK_MAX_NODES);
+        }
+        read_to(b, &s, n, 100);
+        if (i == 0) memcpy(want, b->f.logits, row_bytes(b));
+        expect(memcmp(want, b->f.logits, row_bytes(b)) == 0, "a kept piece differs", i, 0);
+        ftk_kv_seq_close(&s);
+    }
+    expect(b->device->ops->kept(b->device) > kept, "no piece was kept", kept, 0);
+}
+
 static bool has_wide(int ordinal)
 {
     ftk_queue q;
@@ -757,6 +781,7 @@ static void check_shape(int i, int ordinal)
     check_best(&dev);
     if (i == 0 || i == 3) check_drafter(&dev);
     if (all || i % 3 == 0) check_kept(&dev);
+    if (all || i == 0) check_kept_pieces(&dev);
     if (all || i == 1 || i == 3) check_wide(&cpu, m, ordinal, cases[i].kv, 0.05);
     check_states(&dev);
     expect(ftk_forward_check(&dev.f) == FTK_OK, "the device failed", 0, 0);

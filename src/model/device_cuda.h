@@ -16,8 +16,9 @@
 enum {
     FTK_GPU_ALIGN = 256,
     FTK_GPU_KEPT_ROWS = 64, /* of a pass that may be kept */
-    FTK_GPU_ROW_KINDS = 1 + FTK_GPU_KEPT_ROWS / FTK_TILE_ROWS,
-    FTK_GPU_SLOT_KINDS = 20, /* powers of 2 of attention's chunks */
+    FTK_GPU_TREE_KINDS = 1 + FTK_GPU_KEPT_ROWS / FTK_TILE_ROWS,
+    FTK_GPU_ROW_KINDS = FTK_GPU_TREE_KINDS + 1, /* and whole pieces of prompts */
+    FTK_GPU_SLOT_KINDS = 20,                    /* powers of 2 of attention's chunks */
 };
 /* Device memory left to the driver: the kernels, stacks, kept passes. */
 static const size_t ftk_gpu_reserve = (size_t)256 << 20;

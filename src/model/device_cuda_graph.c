@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Passes that verify a tree or decode plainly are kept whole (ftk_cuda_graph): one for each number of
- * rows, rounded up, and each length, rounded up. All that differs between two passes of a kind lies in
+ * rows, rounded up, and each length, rounded up; and so are those that read FTK_MAX_NODES tokens of a
+ * prompt, of which no logits are wanted. All that differs between two passes of a kind lies in
  * the inputs, in device memory; rows that are there only to round up see nothing, are read by nobody
  * and store nothing. */
 #include "device_cuda.h"
@@ -18,18 +19,21 @@ void ftk_gpu_drop_kept(ftk_gpu *c)
 ftk_gpu_kept *ftk_gpu_kind(ftk_gpu *c, ftk_gpu_pass *p)
 {
     const ftk_pass_seq *seq = p->seqs;
-    if (c->keeps_none || p->n_seqs != 1 || p->first > 0 || seq->states || seq->first_logits > 0 ||
-        seq->n_rows > FTK_GPU_KEPT_ROWS || p->f->layers < c->m->hp.n_layer)
+    const bool piece = seq->n_rows == FTK_MAX_NODES && seq->first_logits == seq->n_rows;
+    const bool tree = seq->n_rows <= FTK_GPU_KEPT_ROWS && seq->first_logits == 0;
+    if (c->keeps_none || p->n_seqs != 1 || p->first > 0 || seq->states || !(piece || tree) ||
+        p->f->layers < c->m->hp.n_layer)
         return NULL;
     int rows = 0, slots = 0;
     if (seq->n_rows > 1) rows = (seq->n_rows + FTK_TILE_ROWS - 1) / FTK_TILE_ROWS;
+    if (piece) rows = FTK_GPU_TREE_KINDS;
     while (FTK_CUDA_CHUNK << slots < seq->kv->len + seq->n_rows) slots++;
     if (slots >= FTK_GPU_SLOT_KINDS) return NULL;
     const char *pool = seq->kv->pool->data;
     if (c->kept_pool != pool || c->kept_keep != p->f->keep) ftk_gpu_drop_kept(c);
     c->kept_pool = pool;
     c->kept_keep = p->f->keep;
-    p->n_rows = p->n_logits = rows ? rows * FTK_TILE_ROWS : 1;
+    if (tree) p->n_rows = p->n_logits = rows ? rows * FTK_TILE_ROWS : 1;
     p->n_slots = FTK_CUDA_CHUNK << slots;
     return &c->kept[rows][slots];
 }
