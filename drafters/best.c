@@ -6,9 +6,9 @@
 
 int ftk_rows_best(const ftk_rows *rows, int row, int n_vocab, int k, int32_t *ids)
 {
-    if (!rows->best)
+    if (!rows->ranked)
         return ftk_top_k(rows->logits + (size_t)row * (size_t)n_vocab, n_vocab, k, ids);
     const int n = k < n_vocab ? k : n_vocab;
-    memcpy(ids, rows->best + (size_t)row * FTK_BEST, (size_t)n * sizeof *ids);
+    memcpy(ids, rows->ranked[row].best, (size_t)n * sizeof *ids);
     return n;
 }

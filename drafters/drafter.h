@@ -38,11 +38,11 @@ enum {
 
 /* Rows of the pass that verified a tree: row i at node i. */
 typedef struct ftk_rows {
-    const float *logits;   /* [tree->n][n_vocab]; NULL where `best` says enough */
-    const int32_t *best;   /* [tree->n][FTK_BEST], or NULL: then there are logits */
-    const float *features; /* [tree->n][n_embd]: states after the last norm */
-    const float *states;   /* [tree->n][n_embd]; NULL unless wanted */
-    const float *appended; /* [rows that joined][n_vocab] their logits; NULL: none joined */
+    const float *logits;             /* [tree->n][n_vocab]; NULL where `ranked` says enough */
+    const ftk_ranked *ranked;        /* [tree->n], or NULL: then there are logits */
+    const float *features;           /* [tree->n][n_embd]: states after the last norm */
+    const float *states;             /* [tree->n][n_embd]; NULL unless wanted */
+    const struct ftk_rows *appended; /* logits of those that joined; NULL: none did */
 } ftk_rows;
 
 /* The k <= FTK_BEST likeliest tokens of a row, as ftk_top_k() gives them; returns their number. */

@@ -143,13 +143,12 @@ static ftk_rate *init_measured(measured *m)
     return m->rates;
 }
 
-/* Rows of logits [n_offsets][n_vocab] for what follows text[0..n). */
-static void look_at(firp *s, const float *logits, schedule made_by, size_t n)
+/* Rows [first, first + n_offsets) are for what follows text[0..n). */
+static void look_at(firp *s, const ftk_rows *rows, int first, schedule made_by, size_t n)
 {
     for (int i = 0; i < s->n_offsets; i++) {
         likely *const l = &s->ahead[i];
-        l->n = ftk_likely(logits + (size_t)i * (size_t)s->target->n_vocab, s->target->n_vocab,
-                          FTK_LIKELY, l->token, l->bin);
+        l->n = ftk_rows_likely(rows, first + i, s->target->n_vocab, FTK_LIKELY, l->token, l->bin);
     }
     s->made_by = made_by;
     s->ahead_of = n;
@@ -249,8 +248,8 @@ static void run_split(firp *s, int32_t root, size_t n)
         t->multiply(t->ctx, s->of_token[i], 1, s->e, s->y);
         for (size_t j = 0; j < d; j++) z[j] += s->y[j];
     }
-    const float *const logits = t->run_above(t->ctx, s->layer, s->n_offsets, s->z);
-    if (logits) look_at(s, logits, SPLIT, n);
+    const ftk_rows *const rows = t->run_above(t->ctx, s->layer, s->n_offsets, s->z);
+    if (rows) look_at(s, rows, 0, SPLIT, n);
 }
 
 /* The fused schedule: x[nodes][offsets][n_embd], of the states of the tree's rows. */
@@ -381,12 +380,11 @@ static void firp_learn(void *state, const int32_t *history, size_t n, const ftk_
         see_step(s, s->ahead_of == n ? s->made_by : NEITHER, tree->n, verdict->n_path);
         s->asked = 0;
     }
-    const size_t d = (size_t)s->target->n_embd, n_vocab = (size_t)s->target->n_vocab;
+    const size_t d = (size_t)s->target->n_embd;
     memcpy(s->state, rows->states + (size_t)last * d, d * sizeof *s->state);
     s->state_of = next;
     for (int j = 0; rows->appended && j < s->n_nodes; j++)
-        if (s->node[j] == last)
-            look_at(s, rows->appended + (size_t)(j * s->n_offsets) * n_vocab, FUSED, next);
+        if (s->node[j] == last) look_at(s, rows->appended, j * s->n_offsets, FUSED, next);
 }
 
 const ftk_drafter_ops ftk_drafter_firp = {

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "base/sampler.h"
+#include "drafters/drafter.h"
 
 ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate *rates,
                          int n_rates)
@@ -195,6 +196,17 @@ int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
     float prob[FTK_LIKELY];
     const int n_best = ftk_likely_prob(logits, n, most, best, prob);
     for (int i = 0; i < n_best; i++) bin[i] = bin_of(prob[i]);
+    return n_best;
+}
+
+int ftk_rows_likely(const ftk_rows *rows, int row, int n, int most, int32_t *best, int8_t *bin)
+{
+    if (!rows->ranked)
+        return ftk_likely(rows->logits + (size_t)row * (size_t)n, n, most, best, bin);
+    const ftk_ranked *const r = &rows->ranked[row];
+    if (r->token < 0) return 0;
+    const int n_best = ftk_rows_best(rows, row, n, most, best);
+    for (int i = 0; i < n_best; i++) bin[i] = bin_of(r->prob[i]);
     return n_best;
 }
 

@@ -14,6 +14,8 @@
 #include "drafters/acceptance.h"
 #include "drafters/suffix.h"
 
+struct ftk_rows;
+
 enum {
     FTK_SOURCES = 4, /* of one family, at most */
     FTK_LIKELY_BINS = 8,
@@ -71,6 +73,9 @@ void ftk_guesses_plant_path(ftk_guesses *g, int leaf, int budget, ftk_tree *tree
 int ftk_likely_prob(const float *logits, int n, int most, int32_t *best, float *prob);
 /* The same with the bin of each probability. */
 int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin);
+/* The same of a row of n logits, whether there are the logits or what a device says of them. */
+int ftk_rows_likely(const struct ftk_rows *rows, int row, int n, int most, int32_t *best,
+                    int8_t *bin);
 /* What a probability of that bin means as long as nothing was measured. */
 float ftk_likely_prior(int bin);
 /* e^x for x <= 0 to 1e-5 of it, in a form that compilers turn into vector code. */

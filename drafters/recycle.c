@@ -114,18 +114,11 @@ static void recycle_propose(void *state, const int32_t *history, size_t n, int b
     ftk_guesses_plant(&s->guesses, budget, tree);
 }
 
-/* A device may send no probabilities: then a rank stands for them. */
 static void read_row(recycle *s, int32_t token, const ftk_rows *rows, int row)
 {
     successors *const next = &s->table[token];
-    const int n_vocab = s->target->n_vocab;
-    if (rows->logits) {
-        next->n = (int8_t)ftk_likely(rows->logits + (size_t)row * (size_t)n_vocab, n_vocab,
-                                     SUCCESSORS, next->token, next->bin);
-        return;
-    }
-    next->n = (int8_t)ftk_rows_best(rows, row, n_vocab, SUCCESSORS, next->token);
-    for (int i = 0; i < next->n; i++) next->bin[i] = (int8_t)i;
+    next->n =
+        (int8_t)ftk_rows_likely(rows, row, s->target->n_vocab, SUCCESSORS, next->token, next->bin);
 }
 
 static void recycle_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,

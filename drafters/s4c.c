@@ -82,6 +82,7 @@ typedef struct s4c {
     float *g[2];                     /* [WIDTH][n_embd] of a depth and of the one before */
     float *z, *e, *u, *v;            /* [WIDTH][2 n_embd], [WIDTH][n_embd] each */
     float *logits;                   /* [WIDTH][n_head] */
+    ftk_rows said;                   /* by a head for its nodes */
 } s4c;
 
 /* ------------------------------------------------------------------ the file */
@@ -153,15 +154,19 @@ static void run_head(s4c *s, int head, int n, const int *chosen)
         const float v = s->v[j], e = ftk_exp_below(v < 0 ? v : -v);
         s->g[1][j] = s->u[j] + v * (v < 0 ? e : 1) / (1 + e);
     }
-    t->multiply(t->ctx, s->weights->head, n, s->g[1], s->logits);
+    s->said = (ftk_rows){.logits = s->logits};
+    if (t->rank)
+        s->said = (ftk_rows){.ranked = t->rank(t->ctx, s->weights->head, n, s->g[1])};
+    else
+        t->multiply(t->ctx, s->weights->head, n, s->g[1], s->logits);
 }
 
-static void suggest_children(s4c *s, int node, int head, const float *logits)
+static void suggest_children(s4c *s, int node, int head, int row)
 {
     int32_t best[CHOICES];
     int8_t bin[CHOICES];
     const int most = s->flags & FTK_S4C_CHAIN ? 1 : CHOICES;
-    const int n = ftk_likely(logits, s->weights->n_head, most, best, bin);
+    const int n = ftk_rows_likely(&s->said, row, s->weights->n_head, most, best, bin);
     s->best[head][s->guesses.all[node].row] = -1;
     for (int i = 0; i < n; i++) {
         const int32_t token = s->weights->vocab ? s->weights->vocab[best[i]] : best[i];
@@ -208,7 +213,6 @@ static void time_head(s4c *s, int n, double seconds)
 
 static void run_heads(s4c *s)
 {
-    const size_t n_head = (size_t)s->weights->n_head;
     const int most = s->flags & FTK_S4C_CHAIN ? 1 : WIDTH;
     for (int head = 0; head < s->n_heads; head++) {
         int chosen[WIDTH];
@@ -219,7 +223,7 @@ static void run_heads(s4c *s)
         run_head(s, head, n, chosen);
         for (int i = 0; i < n; i++) {
             s->guesses.all[chosen[i]].row = (int16_t)i;
-            suggest_children(s, chosen[i], head, s->logits + (size_t)i * n_head);
+            suggest_children(s, chosen[i], head, i);
         }
         time_head(s, n, ftk_now() - start);
         float *const before = s->g[0];

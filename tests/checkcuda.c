@@ -344,6 +344,30 @@ static void check_kept(bench *b)
     ftk_kv_seq_close(&chain);
 }
 
+/* Pieces of a prompt that are kept leave the keys that others leave. */
+static void check_kept_pieces(bench *b)
+{
+    const int n = 3 * FTK_MAX_NODES + 1, kept = b->device->ops->kept(b->device);
+    float want[MOST_VOCAB];
+    for (int i = 0; i < 4; i++) {
+        ftk_kv_seq s = seq_new(b);
+        while (i > 0 && s.len + FTK_MAX_NODES < n) {
+            int32_t tokens[FTK_MAX_NODES];
+            for (int t = 0; t < FTK_MAX_NODES; t++) tokens[t] = token_at(b, s.len + t);
+            must(ftk_kv_reserve(&s, FTK_MAX_NODES), "reserve");
+            const ftk_pass_seq p = {
+                .kv = &s, .n_rows = FTK_MAX_NODES, .token = tokens, .first_logits = FTK_MAX_NODES};
+            ftk_forward_run(&b->f, &p, 1);
+            ftk_kv_truncate(&s, s.len + FTK_MAX_NODES);
+        }
+        read_to(b, &s, n, 100);
+        if (i == 0) memcpy(want, b->f.logits, row_bytes(b));
+        expect(memcmp(want, b->f.logits, row_bytes(b)) == 0, "a kept piece differs", i, 0);
+        ftk_kv_seq_close(&s);
+    }
+    expect(b->device->ops->kept(b->device) > kept, "no piece was kept", kept, 0);
+}
+
 static bool has_wide(int ordinal)
 {
     ftk_queue q;
@@ -385,6 +409,18 @@ static void check_wide(bench *cpu, const ftk_model *m, int ordinal, ftk_type kv,
     bench_close(&dev);
 }
 
+static void check_ranked(const ftk_ranked *r, const int32_t *want, const float *x, int n, int row)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += exp((double)x[i] - x[want[0]]);
+    expect(r->token == want[0], "the likeliest token is another", row, r->token);
+    expect(memcmp(want, r->best, sizeof r->best) == 0, "the likeliest tokens are others", row, 0);
+    for (int k = 0; k < FTK_BEST; k++) {
+        const double p = exp((double)x[want[k]] - x[want[0]]) / sum;
+        expect(fabs(r->prob[k] - p) <= 1e-5, "a probability is another (row, rank)", row, k);
+    }
+}
+
 /* A pass that spares its logits leaves what they rank highest, beside one that does not. */
 static void check_best(bench *b)
 {
@@ -406,10 +442,153 @@ static void check_best(bench *b)
         int32_t want[FTK_BEST];
         ftk_top_k(b->f.logits + (size_t)(N + i - 1) * (size_t)n_vocab, n_vocab, FTK_BEST, want);
         for (int k = 0; k < 2; k++)
-            expect(memcmp(want, b->f.best + (k ? N + i - 1 : i) * FTK_BEST, sizeof want) == 0,
-                   "the likeliest tokens are others (row, which)", i, k);
+            check_ranked(&b->f.ranked[k ? N + i - 1 : i], want,
+                         b->f.logits + (size_t)(N + i - 1) * (size_t)n_vocab, n_vocab, i);
     }
     for (int i = 0; i < 2; i++) ftk_kv_seq_close(&s[i]);
+}
+
+/* Products for drafters: the output matrix on features gives a pass's own logits, all bits of them, and
+ * ranks them as the pass does; a matrix that is added gives what plain C does, in more rows than one
+ * product takes. */
+static void check_drafter(bench *b)
+{
+    enum { N = 70, OUT = 37 };
+    ftk_device *const d = b->device;
+    const size_t n_embd = (size_t)b->f.m->hp.n_embd;
+    int32_t tokens[N];
+    for (int i = 0; i < N; i++) tokens[i] = token_at(b, i);
+    ftk_kv_seq s = seq_new(b);
+    must(ftk_kv_reserve(&s, N), "reserve");
+    ftk_pass_seq p = {.kv = &s, .n_rows = N, .token = tokens};
+    ftk_forward_run(&b->f, &p, 1);
+    float *y = malloc(N * row_bytes(b)), *x = malloc(N * n_embd * sizeof *x);
+    memcpy(x, b->f.features, N * n_embd * sizeof *x);
+    d->ops->multiply(d, &b->f.m->output, N, x, y);
+    expect(memcmp(y, b->f.logits, N * row_bytes(b)) == 0, "a drafter's logits differ", N, 0);
+    p.spare = FTK_SPARE_LOGITS;
+    ftk_forward_run(&b->f, &p, 1);
+    const ftk_ranked *r = d->ops->rank(d, &b->f.m->output, N, x);
+    expect(memcmp(r, b->f.ranked, N * sizeof *r) == 0, "a drafter's ranks differ", N, 0);
+    ftk_kv_seq_close(&s);
+
+    float *w = malloc(OUT * n_embd * sizeof *w);
+    for (size_t i = 0; i < OUT * n_embd; i++) w[i] = (float)(i * 7919 % 1009) / 1009 - 0.5f;
+    const ftk_mat mat = {FTK_TYPE_F32, OUT, (int)n_embd, NULL, w};
+    const ftk_weight items[2] = {{.n_out = 1, .n_in = 3, .vector = w},
+                                 {.n_out = OUT, .n_in = (int)n_embd, .matrix = &mat}};
+    const ftk_weights weights = {.n = 2, .items = items, .head = &b->f.m->output};
+    char why[400] = "";
+    must(d->ops->add_weights(d, &weights, why, sizeof why), why);
+    d->ops->multiply(d, &mat, N, x, y);
+    for (size_t i = 0; i < N; i++)
+        for (size_t o = 0; o < OUT; o++) {
+            double sum = 0, size = 0;
+            for (size_t k = 0; k < n_embd; k++) {
+                sum += (double)w[o * n_embd + k] * x[i * n_embd + k];
+                size += fabs((double)w[o * n_embd + k] * x[i * n_embd + k]);
+            }
+            expect(fabs(y[i * OUT + o] - sum) <= 1e-5 * size, "a drafter's product", (long)i,
+                   (long)o);
+        }
+    const ftk_mat wide = {FTK_TYPE_F32, 1, (int)n_embd * (ROWS + 1), NULL, y};
+    const ftk_weight too_wide = {.n_out = 1, .n_in = wide.n_in, .matrix = &wide};
+    expect(d->ops->add_weights(d, &(ftk_weights){.n = 1, .items = &too_wide}, why, sizeof why) ==
+               FTK_ERR_UNSUPPORTED,
+           "a matrix that is too wide was taken", 0, 0);
+    free(w);
+    free(x);
+    free(y);
+}
+
+/* ------------------------------------------------------------------ drawing */
+
+/* Logits with ties and holes, spread as a model's are. */
+static void make_logits(float *x, int n)
+{
+    uint32_t r = 11;
+    for (int i = 0; i < n; i++) {
+        r = r * 1664525u + 1013904223u;
+        const double u = ((r >> 8) + 0.5) * 0x1p-24;
+        x[i] = i % 7 == 3 ? -INFINITY : (float)(floor(-64 * log(u)) / 32);
+    }
+    for (int i = 0; i + 1 < n; i += 9) x[i] = x[n - 1 - i];
+}
+
+/* Every token lies where the host's weights, side by side by id, have it. */
+static void check_draws(ftk_queue *q, int n, const ftk_sampling *how)
+{
+    enum { M = 61 };
+    float *x = malloc((size_t)(M * n) * sizeof *x), *w = malloc((size_t)n * sizeof *w);
+    int32_t *order = malloc((size_t)n * sizeof *order);
+    make_logits(x, n);
+    for (int i = 1; i < M; i++) memcpy(x + i * n, x, (size_t)n * sizeof *x);
+    x[2 * n + n / 2] = NAN;
+    ftk_sampler s = {.cfg = *how, .n_vocab = n, .logits = w, .order = order};
+    double total;
+    must(ftk_sampler_weigh(&s, x, NULL, 0, NULL, 0, &total), "weights");
+    ftk_cuda_draw draws[M];
+    for (int i = 0; i < M; i++) {
+        const double u = i == 0 ? 0 : i == 1 ? 1 - 0x1p-53 : (i - 1.5) / (M - 2);
+        draws[i] = (ftk_cuda_draw){u, how->temperature, how->top_p, how->min_p, how->top_k};
+    }
+    draws[3].temperature = 0;
+    ftk_ranked got[M];
+    float *dx = ftk_cuda_alloc(q, (size_t)(M * n) * sizeof *x);
+    ftk_cuda_draw *dd = ftk_cuda_alloc(q, sizeof draws);
+    int32_t *ids = ftk_cuda_alloc(q, M * FTK_BEST * sizeof *ids);
+    ftk_ranked *out = ftk_cuda_alloc(q, sizeof got);
+    void *room = ftk_cuda_alloc(q, ftk_cuda_top_k_bytes(M, n, FTK_BEST));
+    ftk_cuda_upload(q, dx, x, (size_t)(M * n) * sizeof *x);
+    ftk_cuda_upload(q, dd, draws, sizeof draws);
+    ftk_cuda_top_k(q, M, n, FTK_BEST, dx, room, ids);
+    ftk_cuda_rank(q, M, n, FTK_BEST, dx, dd, ids, &out->token);
+    ftk_cuda_download(q, got, out, sizeof got);
+    expect(ftk_cuda_wait(q), "the device failed", 0, 0);
+    for (int i = 0; i < M; i++) {
+        const int32_t t = got[i].token;
+        if (i == 2 || i == 3) {
+            expect(t == (i == 2 ? -1 : got[0].best[0]), "not drawn, but another token", i, t);
+            continue;
+        }
+        if (!expect(t >= 0 && t < n && w[t] > 0, "a token that cannot be drawn", i, t)) continue;
+        double before = 0;
+        for (int k = 0; k < t; k++) before += w[k];
+        const double u = draws[i].uniform * total, off = 1e-6 * total;
+        expect(u >= before - off && u <= before + w[t] + off, "a token from elsewhere", i, t);
+    }
+    void *const all[] = {dx, dd, ids, out, room};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) ftk_cuda_free(q, all[i]);
+    free(order);
+    free(w);
+    free(x);
+}
+
+static void check_drawing(int ordinal)
+{
+    static const ftk_sampling ways[] = {
+        {.temperature = 1, .top_p = 1},
+        {.temperature = 0.3f, .top_p = 1},
+        {.temperature = 1e-30f, .top_p = 1},
+        {.temperature = 50, .top_p = 1},
+        {.temperature = 1, .top_p = 1, .top_k = 1},
+        {.temperature = 1, .top_p = 1, .top_k = 2},
+        {.temperature = 2, .top_p = 1, .top_k = 17},
+        {.temperature = 1, .top_p = 1, .top_k = 1000000},
+        {.temperature = 1, .top_p = 0.9f},
+        {.temperature = 3, .top_p = 0.5f},
+        {.temperature = 1, .top_p = 1e-6f},
+        {.temperature = 1, .top_p = 1, .min_p = 0.1f},
+        {.temperature = 1.5f, .top_p = 0.8f, .min_p = 0.02f, .top_k = 20},
+    };
+    static const int lengths[] = {1, 5, 37, 1003, 3001};
+    shape_name = "drawing";
+    ftk_queue q;
+    if (!ftk_cuda_open(&q, ordinal)) exit(2);
+    for (int l = 0; l < (int)(sizeof lengths / sizeof *lengths); l++)
+        for (int i = 0; i < (int)(sizeof ways / sizeof *ways); i++)
+            check_draws(&q, lengths[l], &ways[i]);
+    ftk_cuda_close(&q);
 }
 
 /* ------------------------------------------------------------------ top-k */
@@ -600,7 +779,9 @@ static void check_shape(int i, int ordinal)
     check_tree(&dev, all || i % 3 == 2 ? 251 : 53);
     check_batch(&dev);
     check_best(&dev);
+    if (i == 0 || i == 3) check_drafter(&dev);
     if (all || i % 3 == 0) check_kept(&dev);
+    if (all || i == 0) check_kept_pieces(&dev);
     if (all || i == 1 || i == 3) check_wide(&cpu, m, ordinal, cases[i].kv, 0.05);
     check_states(&dev);
     expect(ftk_forward_check(&dev.f) == FTK_OK, "the device failed", 0, 0);
@@ -631,6 +812,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < FTK_MAX_NODES; i++) straight[i] = (int16_t)i;
     for (int i = 0; i < (int)(sizeof cases / sizeof cases[0]); i++) check_shape(i, ordinal);
     check_top_k(ordinal);
+    check_drawing(ordinal);
     check_wide_products(ordinal);
     printf("%d passed, %d failed\n", passed, failed);
     return failed ? 1 : 0;

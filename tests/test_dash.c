@@ -567,7 +567,7 @@ static void test_skip(void **state)
         memcpy(got, s->target.run_route(s->target.ctx, 0, root, &route), bytes);
         float *x = states + AT * d;
         for (size_t i = 0; i < d; i++) x[i] *= scale[AT * d + i];
-        assert_memory_equal(s->target.run_above(s->target.ctx, AT + 1, 1, x), got, bytes);
+        assert_memory_equal(s->target.run_above(s->target.ctx, AT + 1, 1, x)->logits, got, bytes);
         ftk_session_free(s);
         ftk_engine_free(e);
     }

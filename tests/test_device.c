@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * An engine on the emulated GPU: the whole loop, on the demo model. */
+ * An engine on the emulated GPU: the whole loop, on the demo model and on one of random weights. */
 #include "support.h"
 
 #include <math.h>
 
 #include "firpfile.h"
+#include "memorymodel.h"
+#include "drafters/guesses.h"
+#include "engine/session.h"
+#include "test_drafters_ops.h"
 
 static char last_line[512];
 
@@ -89,8 +93,8 @@ static void check_loop(ftk_type kv)
     close(mkstemp(path));
     write_firp(path, m, false);
     assert_int_equal(ftk_engine_add_drafter(gpu, path), FTK_OK);
-    answer(gpu, m, "firp", drafted, N / 2); /* rows are free in this cost model: many join */
-    assert_memory_equal(plain, drafted, sizeof plain / 2);
+    answer(gpu, m, "firp", drafted, 6); /* rows are free in this cost model: many join */
+    assert_memory_equal(plain, drafted, 6 * sizeof *plain);
     unlink(path);
     ftk_engine_free(cpu);
     ftk_engine_free(gpu);
@@ -146,13 +150,136 @@ static void test_together(void **state)
     ftk_model_free(m);
 }
 
+/* What a drafter gets of products there is what it gets on the CPU, roughly: with its own matrices, and
+ * with the rows of the output matrix that its file names or all of them. */
+static void test_products(void **state)
+{
+    (void)state;
+    static const char file[] = FTK_MODELS_DIR "/foretoken-demo-s4c.drafter.gguf";
+    enum { ROWS = 3, MOST_OUT = 8192 };
+    static float x[ROWS * 2048], y[2][ROWS * MOST_OUT];
+    NEED(DEMO);
+    NEED(file);
+    ftk_model *m = load();
+    ftk_session s[2] = {0};
+    ftk_target t[2];
+    const ftk_weights *w[2];
+    uint32_t random = 3;
+    for (size_t i = 0; i < sizeof x / sizeof *x; i++) {
+        random = random * 1664525u + 1013904223u;
+        x[i] = (float)(random >> 8) * 0x1p-24f - 0.5f;
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(open_on(&s[i].engine, m, i ? "cuda" : "cpu", FTK_TYPE_F16), FTK_OK);
+        assert_int_equal(ftk_engine_add_drafter(s[i].engine, file), FTK_OK);
+        ftk_target_init(&t[i], &s[i]);
+        w[i] = ftk_target_weights(s[i].engine, &ftk_drafter_s4c);
+        assert_non_null(w[i]);
+    }
+    for (int j = 0; j <= w[0]->n; j++) {
+        const ftk_mat *of[2];
+        for (int i = 0; i < 2; i++) {
+            of[i] = j < w[i]->n ? w[i]->items[j].matrix : w[i]->head;
+            assert_non_null(of[i]);
+            t[i].multiply(t[i].ctx, of[i], ROWS, x, y[i]);
+        }
+        float top = 0;
+        for (int k = 0; k < ROWS * of[0]->n_out; k++) top = fmaxf(top, fabsf(y[0][k]));
+        for (int k = 0; k < ROWS * of[0]->n_out; k++)
+            assert_true(fabsf(y[0][k] - y[1][k]) <= 1e-2f * top);
+        if (j < w[0]->n) continue;
+        assert_null(t[0].rank);
+        const ftk_rows said = {.ranked = t[1].rank(t[1].ctx, of[1], ROWS, x)};
+        for (int r = 0; r < ROWS; r++) {
+            int32_t best[2][FTK_BEST];
+            int8_t bin[2][FTK_BEST];
+            const int n = of[1]->n_out;
+            assert_int_equal(ftk_likely(y[1] + r * n, n, FTK_BEST, best[0], bin[0]), FTK_BEST);
+            assert_int_equal(ftk_rows_likely(&said, r, n, FTK_BEST, best[1], bin[1]), FTK_BEST);
+            assert_memory_equal(best[0], best[1], sizeof best[0]);
+            assert_memory_equal(bin[0], bin[1], sizeof bin[0]);
+        }
+    }
+    for (int i = 0; i < 2; i++) ftk_engine_free(s[i].engine);
+    ftk_model_free(m);
+}
+
+static const mm_shape small = {"small",
+                               2,
+                               128,
+                               192,
+                               4,
+                               1,
+                               32,
+                               400,
+                               .attn = FTK_TYPE_Q8_0,
+                               .ffn = FTK_TYPE_Q8_0,
+                               .ends = FTK_TYPE_Q8_0};
+
+/* Tokens of a session by the drafter `ops`, NULL: none. */
+static uint64_t drawn(ftk_engine *e, const ftk_sampling *how, const ftk_drafter_ops *ops,
+                      ftk_test_reference *test, size_t n, int32_t *out)
+{
+    static const int32_t prompt[] = {7, 9, 11, 7, 9};
+    ftk_session_config cfg;
+    ftk_session_config_init(&cfg);
+    cfg.drafter = "none";
+    cfg.budget = 12;
+    cfg.ignore_end = true;
+    cfg.sampling = *how;
+    ftk_session *s;
+    assert_int_equal(ops ? ftk_session_open_with(&s, e, &cfg, ops, test)
+                         : ftk_session_open(&s, e, &cfg),
+                     FTK_OK);
+    assert_int_equal(ftk_session_append(s, prompt, 5), FTK_OK);
+    assert_int_equal(take(s, n, out + 5), n);
+    memcpy(out, prompt, sizeof prompt);
+    ftk_stats stats;
+    ftk_session_get_stats(s, &stats);
+    ftk_session_free(s);
+    return stats.accepted;
+}
+
+/* Tokens that are drawn on the device, or, with a penalty, of its logits on the host, are the same with
+ * drafts; and a setting does something. */
+static void test_drawn(void **state)
+{
+    (void)state;
+    enum { N = 14 };
+    static const ftk_sampling ways[] = {
+        {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1, .repeat_last = 64, .seed = 1},
+        {.temperature = 0.9f, .top_p = 1, .top_k = 9, .repeat_penalty = 1, .seed = 1},
+        {.temperature = 0.9f, .top_p = 0.5f, .repeat_penalty = 1, .seed = 1},
+        {.temperature = 0.9f, .top_p = 1, .min_p = 0.3f, .repeat_penalty = 1, .seed = 1},
+        {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1.5f, .repeat_last = 64, .seed = 1},
+        {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1, .repeat_last = 64, .seed = 2},
+    };
+    enum { WAYS = sizeof ways / sizeof *ways };
+    ftk_model *m = mm_open(&small, "ref");
+    ftk_engine *e;
+    assert_int_equal(open_on(&e, m, "cuda", FTK_TYPE_F16), FTK_OK);
+    int32_t plain[WAYS][5 + N], drafted[5 + N];
+    for (int i = 0; i < WAYS; i++) {
+        drawn(e, &ways[i], NULL, NULL, N, plain[i]);
+        for (int j = 0; j < i; j++) assert_memory_not_equal(plain[i], plain[j], sizeof plain[i]);
+        ftk_test_reference truth = {plain[i], 5 + N};
+        assert_true(drawn(e, &ways[i], &ftk_drafter_right, &truth, N, drafted) > N / 2);
+        assert_memory_equal(plain[i], drafted, sizeof drafted);
+        drawn(e, &ways[i], &ftk_drafter_wrong, &truth, N, drafted);
+        assert_memory_equal(plain[i], drafted, sizeof drafted);
+        drawn(e, &ways[i], &ftk_drafter_jacobi, NULL, N, drafted);
+        assert_memory_equal(plain[i], drafted, sizeof drafted);
+    }
+    ftk_engine_free(e);
+    mm_free(m);
+}
+
 /* A long prompt read in a wide piece: drafts change nothing, and neither does a session beside it. */
 static void test_wide(void **state)
 {
     (void)state;
     enum { PROMPT = 530, N = 4 };
-    NEED(DEMO);
-    ftk_model *m = load();
+    ftk_model *m = mm_open(&small, "ref");
     ftk_engine *e;
     ftk_engine_config cfg;
     ftk_engine_config_init(&cfg);
@@ -187,7 +314,7 @@ static void test_wide(void **state)
     assert_memory_equal(got[0], got[1], sizeof got[0]);
     for (int i = 0; i < 2; i++) ftk_session_free(s[i]);
     ftk_engine_free(e);
-    ftk_model_free(m);
+    mm_free(m);
 }
 
 static void test_refusals(void **state)
@@ -242,7 +369,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_loop),     cmocka_unit_test(test_small_cache),
-        cmocka_unit_test(test_together), cmocka_unit_test(test_wide),
+        cmocka_unit_test(test_together), cmocka_unit_test(test_products),
+        cmocka_unit_test(test_drawn),    cmocka_unit_test(test_wide),
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_layers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

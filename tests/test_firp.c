@@ -24,14 +24,16 @@ static struct {
     double allowed;
 } asked;
 
-static const float *run_above(void *ctx, int layer, int n, const float *x)
+static const ftk_rows *run_above(void *ctx, int layer, int n, const float *x)
 {
     (void)ctx;
     assert_int_equal(layer, LAYER);
     asked.runs++;
     asked.n = n;
     memcpy(asked.x, x, (size_t)n * sizeof asked.x[0]);
-    return asked.logits[0];
+    static ftk_rows rows;
+    rows.logits = asked.logits[0];
+    return &rows;
 }
 
 static double seconds(void *ctx, int layer, int rows)
@@ -347,8 +349,9 @@ static void test_fused(void **state)
         memcpy(all, text, N_TEXT * sizeof *all);
         const ftk_verdict *v = &verdicts[i];
         memcpy(all + N_TEXT, v->token, (size_t)(v->n_path + 1) * sizeof *all);
-        ftk_drafter_firp.learn(s, all, N_TEXT, &t, v,
-                               &(ftk_rows){.states = states[0], .appended = logits[0]});
+        ftk_drafter_firp.learn(
+            s, all, N_TEXT, &t, v,
+            &(ftk_rows){.states = states[0], .appended = &(ftk_rows){.logits = logits[0]}});
         ftk_tree next;
         ftk_tree_init(&next, 3);
         ftk_drafter_firp.propose(s, all, N_TEXT + (size_t)v->n_path + 1, 3, &next);

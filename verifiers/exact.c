@@ -22,13 +22,13 @@ static ftk_err judge(const ftk_tree *tree, const float *logits, ftk_sampler *sam
     }
 }
 
-static ftk_err judge_best(const ftk_tree *tree, const int32_t *best, ftk_verdict *verdict)
+static ftk_err judge_ranked(const ftk_tree *tree, const ftk_ranked *ranked, ftk_verdict *verdict)
 {
     int node = 0;
     for (int d = 0; node >= 0; d++) {
         verdict->n_path = d;
         verdict->path[d] = (int16_t)node;
-        verdict->token[d] = best[(size_t)node * FTK_BEST];
+        verdict->token[d] = ranked[node].token;
         if (verdict->token[d] < 0) return FTK_ERR_NUMERIC;
         node = ftk_tree_child(tree, node, verdict->token[d]);
     }
@@ -36,4 +36,4 @@ static ftk_err judge_best(const ftk_tree *tree, const int32_t *best, ftk_verdict
 }
 
 const ftk_verifier_ops ftk_verifier_exact = {
-    .name = "exact", .lossless = true, .judge = judge, .judge_best = judge_best};
+    .name = "exact", .lossless = true, .judge = judge, .judge_ranked = judge_ranked};

@@ -15,9 +15,9 @@ typedef struct ftk_verifier_ops {
      * root, so the root's children stand at absolute position n. Errors: NUMERIC. */
     ftk_err (*judge)(const ftk_tree *tree, const float *logits, ftk_sampler *sampler,
                      const int32_t *history, size_t n, ftk_verdict *verdict);
-    /* The same at temperature 0 without a penalty, from each row's likeliest tokens [tree->n][FTK_BEST]
-     * alone; NULL: the rule has no such way. */
-    ftk_err (*judge_best)(const ftk_tree *tree, const int32_t *best, ftk_verdict *verdict);
+    /* The same without a penalty, where each row's token [tree->n] has been picked by a device; NULL:
+     * the rule asks for more. */
+    ftk_err (*judge_ranked)(const ftk_tree *tree, const ftk_ranked *ranked, ftk_verdict *verdict);
 } ftk_verifier_ops;
 
 extern const ftk_verifier_ops ftk_verifier_exact;     /* plain sampling's own tokens */

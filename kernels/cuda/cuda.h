@@ -128,12 +128,28 @@ void ftk_cuda_rope(ftk_queue *q, bool halves, int n_rows, int n_heads, int head_
 void ftk_cuda_gate(ftk_queue *q, bool gelu, size_t n, float *gate, const float *up);
 /* y += x */
 void ftk_cuda_add(ftk_queue *q, size_t n, const float *x, float *y);
+/* ------------------------------------------------------------------ logits */
+
 /* The k largest of each row of n, largest first, ties to the lower index: ids [n_rows][k], -1 behind
  * the n-th. A row whose numbers are not logits - one is NaN or +infinite, or all are -infinite - has -1
  * for its first id. room: ftk_cuda_top_k_bytes(). */
 void ftk_cuda_top_k(ftk_queue *q, int n_rows, int n, int k, const float *x, void *room,
                     int32_t *ids);
 size_t ftk_cuda_top_k_bytes(int n_rows, int n, int k);
+
+/* How a row's token is drawn: ftk_sampling, without a penalty. */
+typedef struct ftk_cuda_draw {
+    double uniform;    /* in [0, 1) */
+    float temperature; /* 0: it is the likeliest one */
+    float top_p, min_p;
+    int32_t top_k; /* 0: all */
+} ftk_cuda_draw;
+
+/* What is said of each row in place of its logits, in `out` one after the other: the token that is drawn
+ * - the likeliest, if draws is NULL -, then the k ids of ftk_cuda_top_k(), then as many floats, their
+ * probabilities at temperature 1. Of rows that are none of logits the token is -1, and so is the first id. */
+void ftk_cuda_rank(ftk_queue *q, int n_rows, int n, int k, const float *x,
+                   const ftk_cuda_draw *draws, const int32_t *ids, int32_t *out);
 
 /* ------------------------------------------------------------------ KV cache, attention */
 

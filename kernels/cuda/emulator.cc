@@ -21,7 +21,8 @@ dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace
 {
 
-enum { MOST = 1024, STACK = 128 << 10, WARP = 32 };
+/* STRIDE: stacks a power of 2 apart would share the same few lines of every cache. */
+enum { MOST = 1024, STACK = 128 << 10, STRIDE = STACK + 9 * 64, WARP = 32 };
 enum fiber_state { RUNS, AT_WARP, AT_BLOCK, DONE };
 
 struct fiber {
@@ -33,10 +34,12 @@ struct fiber {
     fiber_state state;
     void (*op)(void *const *args);
     void *arg;
+    dim3 thread;
 };
 
 fiber fibers[MOST], scheduler;
 int n_fibers; /* that have a stack */
+char *stacks;
 int running;
 const std::function<void()> *body;
 uint32_t disorder = 1; /* decides who runs first */
@@ -89,20 +92,37 @@ void change(fiber *from, fiber *to)
 #endif
 }
 
+fiber *enter(int t)
+{
+    running = t;
+    threadIdx = fibers[t].thread;
+    return &fibers[t];
+}
+
+/* Lets the next lane of the warp go on, if that has not come as far yet. Stacks that change at one place
+ * in the code are what processors predict well, so the scheduler is passed by. */
+void leave()
+{
+    fiber *const f = &fibers[running];
+    const int next = running / WARP * WARP + (running + 1) % WARP;
+    change(f, fibers[next].state == RUNS ? enter(next) : &scheduler);
+}
+
 /* A fiber serves one thread of a block after the other. */
 void live()
 {
     for (;;) {
         (*body)();
         fibers[running].state = DONE;
-        change(&fibers[running], &scheduler);
+        leave();
     }
 }
 
 void make_fiber(fiber *f)
 {
-    char *stack = static_cast<char *>(aligned_alloc(64, STACK));
-    if (!stack) wrong("no memory for stacks");
+    if (!stacks) stacks = static_cast<char *>(aligned_alloc(64, (size_t)MOST * STRIDE));
+    if (!stacks) wrong("no memory for stacks");
+    char *stack = stacks + (f - fibers) * STRIDE;
 #if defined(__x86_64__)
     void **top = reinterpret_cast<void **>(stack + STACK) - 3; /* a multiple of 16, less 8 */
     *--top = reinterpret_cast<void *>(live);
@@ -116,14 +136,6 @@ void make_fiber(fiber *f)
 #endif
 }
 
-void run_fiber(int t)
-{
-    running = t;
-    threadIdx = dim3((unsigned)t % blockDim.x, (unsigned)t / blockDim.x % blockDim.y,
-                     (unsigned)t / blockDim.x / blockDim.y);
-    change(&scheduler, &fibers[t]);
-}
-
 /* Runs a warp until all of it waits at a block's barrier, or is done. */
 fiber_state run_warp(int first)
 {
@@ -132,7 +144,7 @@ fiber_state run_warp(int first)
         const int from = (int)(disorder >> 27);
         for (int i = 0; i < WARP; i++) {
             const int t = first + (i + from) % WARP;
-            if (fibers[t].state == RUNS) run_fiber(t);
+            if (fibers[t].state == RUNS) change(&scheduler, enter(t));
         }
         const fiber *f = &fibers[first];
         void *args[WARP];
@@ -172,14 +184,10 @@ void run_block(int n)
 void ftk_emu_meet(ftk_emu_place place, void (*op)(void *const *args), void *arg)
 {
     fiber *f = &fibers[running];
-    const dim3 mine = threadIdx;
-    const int me = running;
     f->state = place == FTK_EMU_WARP ? AT_WARP : AT_BLOCK;
     f->op = op;
     f->arg = arg;
-    change(f, &scheduler);
-    threadIdx = mine;
-    running = me;
+    leave();
 }
 
 void ftk_emu_run(dim3 grid, dim3 block, const std::function<void()> &f)
@@ -190,6 +198,9 @@ void ftk_emu_run(dim3 grid, dim3 block, const std::function<void()> &f)
     body = &f;
     gridDim = grid;
     blockDim = block;
+    for (int t = 0; t < n; t++)
+        fibers[t].thread = dim3((unsigned)t % block.x, (unsigned)t / block.x % block.y,
+                                (unsigned)t / block.x / block.y);
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {

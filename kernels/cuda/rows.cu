@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What is done row by row or number by number, and the choice of the likeliest tokens. */
+ * What is done row by row or number by number. */
 #include "kernels/cuda/device.h"
 
 namespace
@@ -64,87 +64,6 @@ __global__ void __launch_bounds__(THREADS) add(size_t n, const float *x, float *
     if (i < n) y[i] += x[i];
 }
 
-/* A place in the order of the largest: by value, then by index. */
-struct place {
-    float v;
-    int i;
-};
-
-__device__ __forceinline__ bool before(place a, place b)
-{
-    return a.v > b.v || (a.v == b.v && a.i < b.i);
-}
-
-__device__ __forceinline__ place first_of(place a, int mask)
-{
-    const place b = {shuffle_xor(a.v, mask), shuffle_xor(a.i, mask)};
-    return before(b, a) ? b : a;
-}
-
-enum { EACH = 8, PIECE = THREADS * EACH }; /* numbers of a thread, of a block */
-
-/* The k first of a piece of a row, a round for each: every thread holds EACH numbers, and the first of
- * those behind the last one found is looked for. ids NULL: x is the row itself, an id is a place in it.
- * Leaves -1 where a piece has fewer, and, for its first, -2 where the piece holds what is no logit. */
-__global__ void __launch_bounds__(THREADS) top_k(int n, int k, const float *x, const int32_t *ids,
-                                                 int n_pieces, float *values, int32_t *found)
-{
-    __shared__ place part[WARPS];
-    __shared__ uint32_t spoilt[WARPS];
-    const int piece = (int)blockIdx.x, row = (int)blockIdx.y, warp = (int)threadIdx.x / 32;
-    x += (size_t)row * (size_t)n;
-    place mine[EACH];
-    bool bad = false;
-    FTK_UNROLL
-    for (int e = 0; e < EACH; e++) {
-        const int i = piece * PIECE + e * THREADS + (int)threadIdx.x;
-        mine[e] = place{-INFINITY, -1};
-        if (i < n) mine[e] = place{x[i], ids ? ids[(size_t)row * (size_t)n + (size_t)i] : i};
-        bad |= !(mine[e].v < INFINITY) || mine[e].i == -2;
-    }
-    const uint32_t who = lanes_that(bad);
-    const size_t out = ((size_t)row * (size_t)n_pieces + (size_t)piece) * (size_t)k;
-    place last = {INFINITY, -1};
-    for (int round = 0; round < k; round++) {
-        place best = {-INFINITY, INT32_MAX};
-        FTK_UNROLL
-        for (int e = 0; e < EACH; e++)
-            if (mine[e].i >= 0 && before(last, mine[e]) && before(mine[e], best)) best = mine[e];
-        for (int m = 16; m > 0; m /= 2) best = first_of(best, m);
-        if (threadIdx.x % 32 == 0) {
-            part[warp] = best;
-            spoilt[warp] = who;
-        }
-        __syncthreads();
-        bad = false;
-        for (int w = 0; w < WARPS; w++) {
-            if (before(part[w], best)) best = part[w];
-            bad |= spoilt[w] != 0;
-        }
-        if (threadIdx.x == 0) {
-            found[out + (size_t)round] = bad && round == 0 ? -2 : best.i < INT32_MAX ? best.i : -1;
-            values[out + (size_t)round] = best.v;
-        }
-        last = best;
-        __syncthreads();
-    }
-}
-
-/* What is left of rows that are no rows of logits: -1. */
-__global__ void __launch_bounds__(THREADS)
-    refuse(int n_rows, int k, const float *values, int32_t *ids)
-{
-    const int row = (int)(blockIdx.x * THREADS + threadIdx.x);
-    if (row >= n_rows) return;
-    const size_t at = (size_t)row * (size_t)k;
-    if (ids[at] < 0 || values[at] == -INFINITY) ids[at] = -1;
-}
-
-int pieces_of(int n)
-{
-    return (n + PIECE - 1) / PIECE;
-}
-
 dim3 blocks_for(size_t n)
 {
     return dim3((unsigned)((n + THREADS - 1) / THREADS));
@@ -175,32 +94,4 @@ extern "C" void ftk_cuda_gate(ftk_queue *q, bool gelu, size_t n, float *x, const
 extern "C" void ftk_cuda_add(ftk_queue *q, size_t n, const float *x, float *y)
 {
     FTK_LAUNCH(q, add, blocks_for(n), dim3(THREADS), n, x, y);
-}
-
-/* Two lists of k for each piece of each row, as one level of the search reads what the other wrote. */
-extern "C" size_t ftk_cuda_top_k_bytes(int n_rows, int n, int k)
-{
-    return (size_t)n_rows * (size_t)pieces_of(n) * (size_t)k * 2 *
-           (sizeof(float) + sizeof(int32_t));
-}
-
-extern "C" void ftk_cuda_top_k(ftk_queue *q, int n_rows, int n, int k, const float *x, void *room,
-                               int32_t *ids)
-{
-    const size_t half = (size_t)n_rows * (size_t)pieces_of(n) * (size_t)k;
-    float *values = static_cast<float *>(room);
-    int32_t *found = reinterpret_cast<int32_t *>(values + 2 * half);
-    const int32_t *from = nullptr;
-    for (int level = 0;; level++) {
-        const int n_pieces = pieces_of(n);
-        float *to_values = values + level % 2 * half;
-        int32_t *to = n_pieces == 1 ? ids : found + level % 2 * half;
-        const dim3 grid((unsigned)n_pieces, (unsigned)n_rows);
-        FTK_LAUNCH(q, top_k, grid, dim3(THREADS), n, k, x, from, n_pieces, to_values, to);
-        x = to_values;
-        if (n_pieces == 1) break;
-        from = to;
-        n = n_pieces * k;
-    }
-    FTK_LAUNCH(q, refuse, blocks_for((size_t)n_rows), dim3(THREADS), n_rows, k, x, ids);
 }

@@ -37,9 +37,13 @@ enum { FTK_DRAFT_SUB = 1 << 30 };
 double ftk_uniform(uint64_t seed, uint64_t counter);
 /* The k largest of n values, largest first, ties to the lower index; ids[k]. Returns min(k, n). */
 int ftk_top_k(const float *x, int n, int k, int32_t *ids);
-/* So many of a row's likeliest tokens, in ftk_top_k()'s order, say all that greedy verdicts and drafters
- * ask of it: a device sends them in place of the row. Behind the vocabulary's last, and for the first
- * where the row holds no logits (NUMERIC), -1. */
+/* What a device says of a row in place of its logits. */
 enum { FTK_BEST = 10 };
+typedef struct ftk_ranked {
+    int32_t token; /* the model's own, likeliest or drawn; -1: the row holds no logits (NUMERIC) */
+    int32_t
+        best[FTK_BEST]; /* the likeliest, in ftk_top_k()'s order, behind the vocabulary's last -1 */
+    float prob[FTK_BEST]; /* at temperature 1 */
+} ftk_ranked;
 
 #endif

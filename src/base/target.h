@@ -8,6 +8,8 @@
 #include "foretoken.h"
 
 struct ftk_mat; /* a matrix as the kernels read it */
+struct ftk_rows;
+struct ftk_ranked;
 
 /* What a row does at a layer: it runs the layer, or a copy of it in few bits, or leaves it out: then
  * its state is multiplied by the layer's scale, and the layer's key and value are made of the state
@@ -39,13 +41,16 @@ typedef struct ftk_target {
     void (*embed)(void *ctx, int n, const int32_t *tokens, float *x);
     /* y[n][n_out] = W x[n][n_in], with W one of the drafter's matrices or its head. */
     void (*multiply)(void *ctx, const struct ftk_mat *w, int n, const float *x, float *y);
+    /* What is likeliest by each row of W x[n][n_in]: [n], valid until the next call. NULL: multiply()
+     * gives the rows where they are wanted. */
+    const struct ftk_ranked *(*rank)(void *ctx, const struct ftk_mat *w, int n, const float *x);
     /* y[n][n_embd]: the target's last norm, which makes features of states. */
     void (*last_norm)(void *ctx, int n, const float *x, float *y);
     /* Runs the layers from `layer` on over states x[n][n_embd], taken for those behind layer - 1, as
      * a chain that starts at the root's position, behind everything before the root; then
-     * logits[n][n_vocab], which stay valid until the next pass. The cache forgets the rows. NULL, if
-     * it has no room for them. */
-    const float *(*run_above)(void *ctx, int layer, int n, const float *x);
+     * the rows' logits, or what is likeliest by them, valid until the next pass. The cache forgets the
+     * rows. NULL, if it has no room for them. */
+    const struct ftk_rows *(*run_above)(void *ctx, int layer, int n, const float *x);
     /* What a pass over so many rows takes from `layer` on, in seconds, as measured so far. */
     double (*seconds)(void *ctx, int layer, int rows);
     /* What may be spent on the present draft, in seconds, passes above and rows that join included, so

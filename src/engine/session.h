@@ -80,7 +80,8 @@ struct ftk_session {
     int favourite;                       /* whose it is but for trials of others */
     int stay;                            /* steps before another may have it */
     ftk_target target;
-    void *test; /* for drafters of the tests */
+    ftk_rows above; /* what its run_above() leaves */
+    void *test;     /* for drafters of the tests */
     ftk_tree tree;
     int n_joined; /* rows of the drafter that join the tree's pass, and their nodes */
     int16_t joined[FTK_MAX_NODES];
@@ -91,6 +92,8 @@ struct ftk_session {
     ftk_stats stats;
 };
 
+/* What a pass left of the rows from `first` on that have logits; spared: FTK_SPARE_LOGITS. */
+ftk_rows ftk_rows_of(const ftk_forward *f, bool spared, size_t first);
 /* The cost model decides how many nodes are drafted. */
 bool ftk_session_sizes_itself(const ftk_session *s);
 /* What drafters may use of the model; s outlives it. */

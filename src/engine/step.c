@@ -196,13 +196,11 @@ static bool wants(const ftk_session *s, unsigned what)
     return false;
 }
 
-/* What neither the verdict nor a drafter reads of a pass. */
+/* What neither the verdict nor a drafter reads of a pass, where a device picks the rows' tokens. */
 static unsigned spare(const ftk_session *s)
 {
-    const ftk_sampling *p = &s->cfg.sampling;
-    const bool greedy = p->temperature <= 0 && p->repeat_penalty == 1;
-    return (greedy && s->verifier->judge_best && s->n_joined == 0 ? FTK_SPARE_LOGITS : 0) |
-           (wants(s, FTK_WANT_FEATURES) ? 0 : FTK_SPARE_FEATURES);
+    const bool picked = s->cfg.sampling.repeat_penalty == 1 && s->verifier->judge_ranked;
+    return (picked ? FTK_SPARE_LOGITS : 0) | (wants(s, FTK_WANT_FEATURES) ? 0 : FTK_SPARE_FEATURES);
 }
 
 /* The rows of this session in the next pass, which it may have alone: a piece of its prompt, or a
@@ -230,6 +228,7 @@ static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
                               .mask = (const uint64_t(*)[2])s->tree.mask};
     }
     seq->spare = spare(s);
+    seq->sampling = &s->cfg.sampling;
     return ftk_kv_reserve(&s->kv, seq->n_rows + s->n_joined);
 }
 
@@ -287,9 +286,10 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
         return FTK_OK;
     }
     const double start = ftk_now();
-    const ftk_err err = rows->best ? s->verifier->judge_best(&s->tree, rows->best, &s->verdict)
-                                   : s->verifier->judge(&s->tree, rows->logits, &s->sampler,
-                                                        s->tokens, s->n_tokens, &s->verdict);
+    const ftk_err err = rows->ranked
+                            ? s->verifier->judge_ranked(&s->tree, rows->ranked, &s->verdict)
+                            : s->verifier->judge(&s->tree, rows->logits, &s->sampler, s->tokens,
+                                                 s->n_tokens, &s->verdict);
     s->stats.judge_seconds += prompt ? 0 : ftk_now() - start;
     if (err != FTK_OK)
         return ftk_fail(&s->engine->host, err,
@@ -374,18 +374,19 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
     for (int i = 0; i < n && first != FTK_OK; i++) r[i].err = first;
     if (first != FTK_OK) return first;
     const ftk_forward *f = &e->forward;
-    const size_t n_vocab = (size_t)e->model->hp.n_vocab, n_embd = (size_t)e->model->hp.n_embd;
+    const size_t n_embd = (size_t)e->model->hp.n_embd;
     size_t row = 0, with_logits = 0;
     for (int i = 0; i < n; i++) {
         if (!reading(s[i])) s[i]->stats.forward_seconds += forward;
         const size_t first_row = row + (size_t)seqs[i].first_logits;
-        const bool ranked = f->best && seqs[i].spare & FTK_SPARE_LOGITS;
-        const ftk_rows rows = {
-            .logits = ranked ? NULL : f->logits + with_logits * n_vocab,
-            .best = ranked ? f->best + with_logits * FTK_BEST : NULL,
-            .features = f->features + with_logits * n_embd,
-            .states = f->keep < 0 ? NULL : f->states + first_row * n_embd,
-            .appended = s[i]->n_joined ? f->logits + (size_t)s[i]->tree.n * n_vocab : NULL};
+        const bool spared = seqs[i].spare & FTK_SPARE_LOGITS;
+        const ftk_rows joined = ftk_rows_of(f, spared, (size_t)s[i]->tree.n);
+        const ftk_rows said = ftk_rows_of(f, spared, with_logits);
+        const ftk_rows rows = {.logits = said.logits,
+                               .ranked = said.ranked,
+                               .features = f->features + with_logits * n_embd,
+                               .states = f->keep < 0 ? NULL : f->states + first_row * n_embd,
+                               .appended = s[i]->n_joined ? &joined : NULL};
         r[i].err = conclude(s[i], &seqs[i], &rows, &r[i]);
         if (first == FTK_OK) first = r[i].err;
         row += (size_t)seqs[i].n_rows;

@@ -47,6 +47,10 @@ static void multiply_share(const ftk_engine *e, const ftk_mat *w, int n, float *
 static void multiply(void *ctx, const ftk_mat *w, int n, const float *x, float *y)
 {
     ftk_engine *e = ((const ftk_session *)ctx)->engine;
+    if (e->device) {
+        e->device->ops->multiply(e->device, w, n, x, y);
+        return;
+    }
     for (int i = 0; i < n; i++)
         e->model->kernels.act_pack(w->type, w->n_in, x + (size_t)i * (size_t)w->n_in,
                                    e->target_act + (size_t)i * e->target_stride);
@@ -65,16 +69,31 @@ static void multiply(void *ctx, const ftk_mat *w, int n, const float *x, float *
     multiply_share(e, w, n, y, 0, 1);
 }
 
+/* On a device it picks from the rows; on the CPU they are as near as what it would pick. */
+static const ftk_ranked *rank(void *ctx, const ftk_mat *w, int n, const float *x)
+{
+    ftk_device *const d = ((const ftk_session *)ctx)->engine->device;
+    return d->ops->rank(d, w, n, x);
+}
+
 /* ---- upper layers */
 
-static const float *run_above(void *ctx, int layer, int n, const float *x)
+ftk_rows ftk_rows_of(const ftk_forward *f, bool spared, size_t first)
+{
+    if (spared && f->ranked) return (ftk_rows){.ranked = f->ranked + first};
+    return (ftk_rows){.logits = f->logits + first * (size_t)f->m->hp.n_vocab};
+}
+
+static const ftk_rows *run_above(void *ctx, int layer, int n, const float *x)
 {
     ftk_session *s = ctx;
     ftk_forward *f = &s->engine->forward;
     if (ftk_kv_room(&s->kv) < n || ftk_kv_reserve(&s->kv, n) != FTK_OK) return NULL;
-    const ftk_pass_seq seq = {.kv = &s->kv, .n_rows = n, .states = x};
+    const ftk_pass_seq seq = {
+        .kv = &s->kv, .n_rows = n, .spare = FTK_SPARE_LOGITS | FTK_SPARE_FEATURES, .states = x};
     ftk_forward_run_above(f, &seq, 1, layer);
-    return ftk_forward_check(f) == FTK_OK ? f->logits : NULL;
+    s->above = ftk_rows_of(f, true, 0);
+    return ftk_forward_check(f) == FTK_OK ? &s->above : NULL;
 }
 
 double ftk_target_share(const ftk_model *m, int layer)
@@ -126,6 +145,7 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .n_layer = hp->n_layer,
         .embed = embed,
         .multiply = multiply,
+        .rank = s->engine->device ? rank : NULL,
         .last_norm = last_norm,
         .run_above = run_above,
         .seconds = seconds,
@@ -178,6 +198,16 @@ ftk_err ftk_target_low_bits(ftk_engine *e)
     return err;
 }
 
+/* What products with the drafter's matrices need, where the drafter runs at all. */
+static ftk_err take_room(ftk_engine *e, const ftk_drafter_ops *ops, const ftk_drafterfile *d)
+{
+    char why[400];
+    if (!e->device) return ftk_target_room(e, d->widest);
+    if (ops->wants & FTK_WANT_LAYERS) return FTK_OK;
+    const ftk_err err = e->device->ops->add_weights(e->device, &d->weights, why, sizeof why);
+    return err == FTK_OK ? err : ftk_fail(&e->host, err, "%s: %s", d->path, why);
+}
+
 static ftk_err add_opened(ftk_engine *e, ftk_drafterfile *d, ftk_str family)
 {
     char shown[64];
@@ -197,9 +227,9 @@ static ftk_err add_opened(ftk_engine *e, ftk_drafterfile *d, ftk_str family)
                         .n_embd = e->model->hp.n_embd,
                         .n_layer = e->model->hp.n_layer};
     ftk_err err = ops->check(&d->weights, &sizes, &e->host);
-    if (err == FTK_OK) err = ftk_target_room(e, d->widest);
     if (err == FTK_OK && ops->wants & FTK_WANT_STATES)
         err = ftk_forward_keep(&e->forward, ops->state_layer(&d->weights));
+    if (err == FTK_OK) err = take_room(e, ops, d);
     if (err == FTK_OK) e->files[i] = d;
     return err;
 }
@@ -210,7 +240,7 @@ ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path)
     ftk_drafterfile *d = ftk_alloc(&e->host, 1, sizeof *d);
     if (!d) return ftk_fail(&e->host, FTK_ERR_NOMEM, "%s: no memory for a drafter", path);
     ftk_str family;
-    ftk_err err = ftk_drafterfile_open(d, path, e->model, &family);
+    ftk_err err = ftk_drafterfile_open(d, path, e->model, !e->device, &family);
     if (err == FTK_OK) {
         err = add_opened(e, d, family);
         if (err != FTK_OK) ftk_drafterfile_close(d, &e->host);

@@ -24,6 +24,12 @@ typedef struct ftk_device_ops {
     void (*kv_move)(ftk_device *d, const ftk_kv_seq *s, const int16_t *path, int n);
     /* ftk_forward_run_above() */
     void (*run)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
+    /* Copies the matrices of a drafter's file, which multiply() and rank() then know. On an error, why[cap]
+     * says what is missing. Errors: NOMEM, DEVICE. */
+    ftk_err (*add_weights)(ftk_device *d, const ftk_weights *w, char *why, size_t cap);
+    /* ftk_target's: of w only its `file` is looked at. */
+    void (*multiply)(ftk_device *d, const ftk_mat *w, int n, const float *x, float *y);
+    const ftk_ranked *(*rank)(ftk_device *d, const ftk_mat *w, int n, const float *x);
     /* How many kinds of passes are kept whole, to be run by one call; -1: that was refused. */
     int (*kept)(const ftk_device *d);
 } ftk_device_ops;

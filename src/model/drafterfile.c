@@ -119,8 +119,11 @@ static ftk_err find_tensors(ftk_drafterfile *d, const ftk_host *h, size_t *n_flo
         ftk_weight *w = &d->items[i];
         *w = (ftk_weight){.n_out = (int)t.dims[1], .n_in = (int)t.dims[0]};
         snprintf(w->name, sizeof w->name, "%.*s", (int)t.name.n, t.name.p); /* 63 bytes at most */
-        d->mats[i] =
-            (ftk_mat){.type = (ftk_type)t.type, .n_out = w->n_out, .n_in = w->n_in, .data = t.data};
+        d->mats[i] = (ftk_mat){.type = (ftk_type)t.type,
+                               .n_out = w->n_out,
+                               .n_in = w->n_in,
+                               .data = t.data,
+                               .file = t.data};
         if (t.n_dims < 2) {
             *n_floats += t.dims[0];
         } else {
@@ -192,6 +195,20 @@ static void *gather_rows(const ftk_drafterfile *d, const ftk_model *m)
     return rows;
 }
 
+static ftk_err make_head(ftk_drafterfile *d, const ftk_model *m, bool some)
+{
+    ftk_mat *head = &d->mats[d->weights.n];
+    *head = m->output;
+    d->weights.head = head;
+    d->widest = m->hp.n_embd > d->widest ? m->hp.n_embd : d->widest;
+    if (!some) return FTK_OK;
+    d->rows = gather_rows(d, m);
+    if (!d->rows) return ftk_fail(&m->host, FTK_ERR_NOMEM, "%s: no memory for a drafter", d->path);
+    head->n_out = d->weights.n_head;
+    head->data = head->file = d->rows;
+    return FTK_OK;
+}
+
 /* ---- packing */
 
 static size_t packed_bytes(const ftk_model *m, const ftk_mat *w)
@@ -211,44 +228,32 @@ static void *pack(const ftk_model *m, ftk_mat *w, void *at)
 
 /* Where a level reads weights in place, the gathered rows stay as the head's; else they are packed
  * and let go. */
-static ftk_err pack_all(ftk_drafterfile *d, const ftk_model *m, bool some)
+static ftk_err pack_all(ftk_drafterfile *d, const ftk_model *m)
 {
     const ftk_host *h = &m->host;
-    ftk_mat *head = &d->mats[d->weights.n];
-    *head = m->output;
-    void *rows = NULL;
-    if (some) {
-        rows = gather_rows(d, m);
-        if (!rows) return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory for a drafter", d->path);
-        head->n_out = d->weights.n_head;
-        head->data = rows;
-        head->file = NULL;
-    }
-    size_t bytes = some ? packed_bytes(m, head) : 0;
-    const bool in_place = bytes == 0;
+    ftk_mat *const head = &d->mats[d->weights.n];
+    const size_t head_bytes = d->rows ? packed_bytes(m, head) : 0;
+    size_t bytes = head_bytes;
     for (int i = 0; i < d->weights.n; i++)
         if (d->items[i].matrix) bytes += packed_bytes(m, &d->mats[i]);
     d->packed = ftk_alloc_raw(h, bytes, 1);
-    if (!d->packed) {
-        ftk_release(h, rows);
+    if (!d->packed)
         return ftk_fail(h, FTK_ERR_NOMEM, "%s: needs %zu MiB for a drafter", d->path, bytes >> 20);
-    }
     void *at = d->packed;
     for (int i = 0; i < d->weights.n; i++)
         if (d->items[i].matrix) at = pack(m, &d->mats[i], at);
-    if (some) pack(m, head, at);
-    if (some && in_place)
-        d->rows = rows;
-    else
-        ftk_release(h, rows);
-    d->weights.head = head;
-    d->widest = m->hp.n_embd > d->widest ? m->hp.n_embd : d->widest;
+    if (head_bytes == 0) return FTK_OK;
+    pack(m, head, at);
+    head->file = NULL;
+    ftk_release(h, d->rows);
+    d->rows = NULL;
     return FTK_OK;
 }
 
 /* ---- life */
 
-static ftk_err open_parts(ftk_drafterfile *d, const char *path, const ftk_model *m, ftk_str *family)
+static ftk_err open_parts(ftk_drafterfile *d, const char *path, const ftk_model *m, bool packed,
+                          ftk_str *family)
 {
     const ftk_host *h = &m->host;
     d->path = ftk_alloc(h, strlen(path) + 1, 1);
@@ -271,14 +276,15 @@ static ftk_err open_parts(ftk_drafterfile *d, const char *path, const ftk_model 
     err = find_tensors(d, h, &n_floats);
     if (err == FTK_OK) err = read_vectors(d, m, n_floats);
     if (err == FTK_OK) err = read_vocab(d, m, &some);
-    return err == FTK_OK ? pack_all(d, m, some) : err;
+    if (err == FTK_OK) err = make_head(d, m, some);
+    return err == FTK_OK && packed ? pack_all(d, m) : err;
 }
 
-ftk_err ftk_drafterfile_open(ftk_drafterfile *d, const char *path, const ftk_model *m,
+ftk_err ftk_drafterfile_open(ftk_drafterfile *d, const char *path, const ftk_model *m, bool packed,
                              ftk_str *family)
 {
     *d = (ftk_drafterfile){0};
-    const ftk_err err = open_parts(d, path, m, family);
+    const ftk_err err = open_parts(d, path, m, packed, family);
     if (err != FTK_OK) ftk_drafterfile_close(d, &m->host);
     return err;
 }

@@ -22,9 +22,10 @@ typedef struct ftk_drafterfile {
 /* Whether the file is a drafter for this model, and its family's name if that is shorter than cap; no
  * message, whatever is wrong with it. */
 bool ftk_drafterfile_fits(const char *path, const ftk_model *m, char *family, size_t cap);
-/* *family: the name it states, in the file. Errors: those of ftk_gguf_open(); FORMAT (a key or tensor
+/* *family: the name it states, in the file. packed: matrices are for the CPU's kernels; else they stay in
+ * the GGUF layout, for a device that takes copies (ftk_mat.file). Errors: those of ftk_gguf_open(); FORMAT (a key or tensor
  * is malformed), UNSUPPORTED (a type), INVALID (no drafter, or one for another model), NOMEM. */
-ftk_err ftk_drafterfile_open(ftk_drafterfile *d, const char *path, const ftk_model *m,
+ftk_err ftk_drafterfile_open(ftk_drafterfile *d, const char *path, const ftk_model *m, bool packed,
                              ftk_str *family);
 void ftk_drafterfile_close(ftk_drafterfile *d, const ftk_host *host);
 

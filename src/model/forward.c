@@ -535,6 +535,8 @@ void ftk_forward_run_appending(ftk_forward *f, const ftk_pass_seq *seq, const ft
                               .n_rows = n + a->n,
                               .depth = f->joined_depth,
                               .mask = (const uint64_t(*)[2])f->joined,
+                              .spare = seq->spare,
+                              .sampling = seq->sampling,
                               .states = f->states};
     ftk_forward_run_above(f, &all, 1, a->layer);
 }

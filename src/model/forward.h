@@ -15,7 +15,7 @@
 
 /* What the caller will not read of a pass, so that a device need not send it. */
 enum {
-    FTK_SPARE_LOGITS = 1, /* ftk_forward.best will do, where there is one */
+    FTK_SPARE_LOGITS = 1, /* ftk_forward.ranked will do, where there is one */
     FTK_SPARE_FEATURES = 2,
 };
 
@@ -30,6 +30,8 @@ typedef struct ftk_pass_seq {
     const uint64_t (*mask)[2]; /* [n_rows] slots of ancestors and self; NULL: a chain from len on */
     int first_logits;          /* rows from here on get logits; n_rows: none */
     unsigned spare;            /* FTK_SPARE_ */
+    const ftk_sampling *sampling; /* by which tokens of spared rows are drawn, without its penalty;
+                                     NULL: they are the likeliest */
     const float *states;    /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then */
     const ftk_route *route; /* of the only row of a pass; NULL: all layers are run */
 } ftk_pass_seq;
@@ -84,13 +86,12 @@ typedef struct ftk_forward {
         const ftk_kv_seq *kv;
     } * rows; /* [max_rows] */
     ftk_team team;
-    float *logits;   /* [max_rows][n_vocab] rows that asked for them, in order */
-    float *features; /* [max_rows][n_embd] of the same rows: states after the last norm */
-    const int32_t
-        *best;     /* [max_rows][FTK_BEST] of the same rows: a device's, of sequences that spare
-                            their logits; NULL on the CPU, which leaves those to all */
-    int keep;      /* passes leave the states behind this layer in states; -1: none */
-    float *states; /* [max_rows][n_embd] of all rows; NULL until ftk_forward_keep() */
+    float *logits;            /* [max_rows][n_vocab] rows that asked for them, in order */
+    float *features;          /* [max_rows][n_embd] of the same rows: states after the last norm */
+    const ftk_ranked *ranked; /* [max_rows] the same rows: a device's, of sequences that spare their
+                                 logits; NULL on the CPU, which leaves those to all */
+    int keep;                 /* passes leave the states behind this layer in states; -1: none */
+    float *states;            /* [max_rows][n_embd] of all rows; NULL until ftk_forward_keep() */
 } ftk_forward;
 
 /* context: the most tokens a sequence may have, which decides between frequencies for short and

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The parts of a CUDA device, as its own files see them:
+ *
+ *     device_cuda.c          life, work space, the KV cache's memory
+ *     device_cuda_weights.c  matrices and vectors to the device
+ *     device_cuda_pass.c     a pass
+ *     device_cuda_graph.c    passes that are kept whole
+ *     device_cuda_drafter.c  drafters' matrices, and products with them */
+#ifndef FTK_DEVICE_CUDA_H
+#define FTK_DEVICE_CUDA_H
+
+#include "device.h"
+#include "kernels/cuda/cuda.h"
+
+enum {
+    FTK_GPU_ALIGN = 256,
+    FTK_GPU_KEPT_ROWS = 64, /* of a pass that may be kept */
+    FTK_GPU_TREE_KINDS = 1 + FTK_GPU_KEPT_ROWS / FTK_TILE_ROWS,
+    FTK_GPU_ROW_KINDS = FTK_GPU_TREE_KINDS + 1, /* and whole pieces of prompts */
+    FTK_GPU_SLOT_KINDS = 20,                    /* powers of 2 of attention's chunks */
+};
+/* Device memory left to the driver: the kernels, stacks, kept passes. */
+static const size_t ftk_gpu_reserve = (size_t)256 << 20;
+
+typedef struct {
+    ftk_cuda_mat q, k, v, o, gate, up, down;
+    const float *attn_norm, *ffn_norm, *attn_post_norm, *ffn_post_norm, *q_norm, *k_norm;
+    const float *q_bias, *k_bias, *v_bias, *o_bias;
+} ftk_gpu_layer;
+
+/* What a pass needs of each row and sequence, in one piece that is sent at once. */
+typedef struct {
+    uint64_t (*mask)[2];
+    ftk_cuda_draw *draw; /* of each row with logits */
+    int32_t *token, *pos, *logit_row;
+    ftk_cuda_span *span; /* of each sequence's parts: n_parts() */
+    int32_t *page;       /* of all of them, one after the other */
+} ftk_gpu_inputs;
+
+/* One kind of passes. */
+typedef struct {
+    bool seen; /* such a pass has run: its kernels are loaded */
+    ftk_cuda_graph *graph;
+} ftk_gpu_kept;
+
+/* The matrices of a drafter's file, in memory of their own. */
+typedef struct ftk_gpu_drafter {
+    struct ftk_gpu_drafter *next;
+    char *arena;
+    int n;
+    struct {
+        const void *file; /* ftk_mat.file: what they are known by */
+        ftk_cuda_mat mat;
+    } items[];
+} ftk_gpu_drafter;
+
+typedef struct {
+    ftk_device base;
+    const ftk_model *m;
+    ftk_host host;
+    ftk_queue q;
+    char name[160];
+    char trouble[256]; /* empty: none yet */
+    int max_rows;
+    int max_slots, max_pages; /* of a sequence */
+    ftk_gpu_layer *layers;
+    ftk_cuda_mat embd, output;
+    const float *output_norm;
+    char *arena; /* weights */
+    size_t arena_size;
+    char *stage; /* host */
+    size_t stage_size;
+    char *work; /* all of these: */
+    float *x, *norm, *heads, *kv, *attn, *gate, *up, *out, *logits, *features, *states, *partial;
+    float *turns[2];    /* [max_slots][n_rot] ftk_turn() of every position, for ftk_forward.freq */
+    int32_t *best;      /* [max_rows][FTK_BEST] */
+    ftk_ranked *ranked; /* [max_rows] */
+    char *act, *ranking;
+    size_t partial_size, act_size;
+    char *in, *in_host; /* see ftk_gpu_inputs */
+    size_t in_size;
+    ftk_ranked *ranked_host; /* [max_rows] of the last pass, [FTK_MAX_NODES] of a drafter's rows */
+    ftk_gpu_drafter *drafters;
+    bool turned; /* turns holds what it should */
+    ftk_gpu_kept kept[FTK_GPU_ROW_KINDS][FTK_GPU_SLOT_KINDS];
+    const char *kept_pool; /* kept passes are of these pages, and leave states of that layer */
+    int kept_keep;
+    bool keeps_none; /* the runtime would not */
+    bool wide;       /* there is room for wide passes */
+    ftk_cuda_wide wide_room;
+    /* of the running pass */
+    bool runs_wide;
+    const float *wide_of; /* what wide_room.x holds, NULL: nothing */
+    ftk_tile_act act_form;
+    const float *act_of; /* what act holds, NULL: nothing */
+} ftk_gpu;
+
+/* Runs through matrices and vectors twice: to count bytes, then to send them. */
+typedef struct {
+    ftk_gpu *c;
+    char *arena; /* NULL: they are counted */
+    size_t bytes;
+} ftk_gpu_loading;
+
+/* A pass, as it is laid out: more rows and slots than there are, if it is to be kept. */
+typedef struct {
+    const ftk_forward *f;
+    const ftk_pass_seq *seqs;
+    int n_seqs, first;
+    int n_rows, n_logits;
+    int n_slots;       /* of the only sequence; 0: each has its own */
+    ftk_gpu_inputs in; /* on the device */
+} ftk_gpu_pass;
+
+static inline ftk_gpu *ftk_gpu_of(ftk_device *d)
+{
+    return (ftk_gpu *)(void *)d;
+}
+
+static inline size_t ftk_gpu_up_to(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static inline size_t ftk_gpu_most(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* ---- device_cuda.c */
+
+/* Keeps the first error in words. */
+void ftk_gpu_note_trouble(ftk_gpu *c);
+size_t ftk_gpu_page_bytes(const ftk_kv_pool *p);
+
+/* ---- device_cuda_weights.c */
+
+/* Sends the model's weights to the arena, or, where that is NULL, only counts its bytes. */
+size_t ftk_gpu_put_weights(ftk_gpu *c);
+/* Sends a matrix, whose place is then in `to`; or only counts. */
+void ftk_gpu_put_matrix(ftk_gpu_loading *l, const ftk_mat *w, ftk_cuda_mat *to);
+/* Bytes of the largest tile, the least that the stage must hold. */
+size_t ftk_gpu_widest_tile(const ftk_model *m);
+
+/* ---- device_cuda_pass.c */
+
+/* Where a pass's inputs begin in a piece at `base`; returns the bytes. Pages come last: those that are
+ * not there are not sent. */
+size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, size_t n_pages, ftk_gpu_inputs *in);
+/* All that a pass computes, from the inputs to logits, features and states. */
+void ftk_gpu_compute(ftk_gpu *c, const ftk_gpu_pass *p);
+/* ftk_device_ops.run */
+void ftk_gpu_run(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
+
+/* What is said of each of n rows of logits [n][n_vocab]: c->ranked. draws may be NULL. */
+void ftk_gpu_rank(ftk_gpu *c, int n, int n_vocab, const float *logits, const ftk_cuda_draw *draws);
+
+/* ---- device_cuda_graph.c */
+
+/* The kind of a pass, which is then laid out for all of its kind; NULL: it is none to keep. */
+ftk_gpu_kept *ftk_gpu_kind(ftk_gpu *c, ftk_gpu_pass *p);
+/* ftk_gpu_compute(), kept from the second time on. */
+void ftk_gpu_compute_kept(ftk_gpu *c, ftk_gpu_kept *k, const ftk_gpu_pass *p);
+void ftk_gpu_drop_kept(ftk_gpu *c);
+/* ftk_device_ops.kept */
+int ftk_gpu_n_kept(const ftk_device *d);
+
+/* ---- device_cuda_drafter.c: ftk_device_ops of these names */
+
+ftk_err ftk_gpu_add_weights(ftk_device *d, const ftk_weights *w, char *why, size_t cap);
+void ftk_gpu_multiply(ftk_device *d, const ftk_mat *w, int n, const float *x, float *y);
+const ftk_ranked *ftk_gpu_rank_product(ftk_device *d, const ftk_mat *w, int n, const float *x);
+void ftk_gpu_free_drafters(ftk_gpu *c);
+
+#endif

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A pass on a GPU: it sends a few numbers per row, runs all layers on one queue and waits once, for
+ * the likeliest tokens or the logits. The order of the computation is that of forward.c. */
+#include <string.h>
+
+#include "device_cuda.h"
+
+/* ---- inputs */
+
+/* Rows of a sequence that attention takes at a time: as many as a mask has bits for. */
+static int n_parts(const ftk_pass_seq *seq)
+{
+    return (seq->n_rows + FTK_MAX_NODES - 1) / FTK_MAX_NODES;
+}
+
+static int rows_of_part(const ftk_pass_seq *seq, int i)
+{
+    const int left = seq->n_rows - i * FTK_MAX_NODES;
+    return left < FTK_MAX_NODES ? left : FTK_MAX_NODES;
+}
+
+size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, size_t n_pages, ftk_gpu_inputs *in)
+{
+    const size_t rows = (size_t)n_rows;
+    const size_t sizes[] = {rows * sizeof *in->mask,      rows * sizeof *in->draw,
+                            rows * sizeof *in->token,     rows * sizeof *in->pos,
+                            rows * sizeof *in->logit_row, (size_t)n_spans * sizeof *in->span,
+                            n_pages * sizeof *in->page};
+    enum { N = sizeof sizes / sizeof *sizes };
+    size_t used = 0;
+    char *at[N];
+    for (int i = 0; i < N; i++) {
+        at[i] = base ? base + used : NULL;
+        used += ftk_gpu_up_to(sizes[i], 16);
+    }
+    *in = (ftk_gpu_inputs){.mask = (void *)at[0],
+                           .draw = (void *)at[1],
+                           .token = (void *)at[2],
+                           .pos = (void *)at[3],
+                           .logit_row = (void *)at[4],
+                           .span = (void *)at[5],
+                           .page = (void *)at[6]};
+    return used;
+}
+
+/* Cosines and sines of all positions, which are known when the first pass runs. */
+static void send_turns(ftk_gpu *c, const ftk_forward *f)
+{
+    const ftk_hparams *hp = &c->m->hp;
+    const bool halves = (hp->arch->flags & FTK_ARCH_ROPE_HALVES) != 0;
+    const size_t line = (size_t)hp->n_rot * sizeof(float);
+    const int most = (int)(c->stage_size / line);
+    for (int t = 0; t < 1 + (c->turns[1] != c->turns[0]); t++)
+        for (int first = 0; first < c->max_slots; first += most) {
+            const int n = c->max_slots - first < most ? c->max_slots - first : most;
+            float *const lines = (float *)(void *)c->stage;
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static)
+#endif
+            for (int i = 0; i < n; i++)
+                ftk_turn(hp, halves, f->freq[t], first + i, lines + (size_t)i * (size_t)hp->n_rot);
+            ftk_cuda_upload(&c->q, c->turns[t] + (size_t)first * (size_t)hp->n_rot, lines,
+                            (size_t)n * line);
+            ftk_cuda_wait(&c->q); /* the stage is written again */
+        }
+    c->turned = true;
+}
+
+static ftk_cuda_kv kv_of(const ftk_kv_pool *p, int layer_index, ftk_type type, const int32_t *page)
+{
+    const size_t i = (size_t)layer_index;
+    return (ftk_cuda_kv){.pool = p->data,
+                         .page_bytes = ftk_gpu_page_bytes(p),
+                         .keys = 2 * i * p->plane,
+                         .values = (2 * i + 1) * p->plane,
+                         .n_head_kv = p->n_head_kv,
+                         .head_dim = p->head_dim,
+                         .type = type,
+                         .page = page};
+}
+
+/* Pages that hold a sequence's committed slots and its rows. */
+static int pages_of(const ftk_pass_seq *seq)
+{
+    return (seq->kv->len + seq->n_rows + FTK_PAGE - 1) / FTK_PAGE;
+}
+
+/* Of a token behind position pos. */
+static ftk_cuda_draw draw_of(const ftk_sampling *s, int pos)
+{
+    return (ftk_cuda_draw){.uniform = ftk_uniform(s->seed, (uint64_t)pos + 1),
+                           .temperature = s->temperature,
+                           .top_p = s->top_p,
+                           .min_p = s->min_p,
+                           .top_k = s->top_k};
+}
+
+/* Fills and sends the inputs. */
+static void send_inputs(ftk_gpu *c, ftk_gpu_pass *p)
+{
+    size_t n_pages = 0;
+    int n_spans = 0;
+    for (int s = 0; s < p->n_seqs; s++) {
+        n_pages += (size_t)pages_of(&p->seqs[s]);
+        n_spans += n_parts(&p->seqs[s]);
+    }
+    ftk_gpu_inputs in;
+    const size_t bytes = ftk_gpu_lay_out(c->in_host, p->n_rows, n_spans, n_pages, &in);
+    ftk_gpu_lay_out(c->in, p->n_rows, n_spans, n_pages, &p->in);
+    memset(c->in_host, 0, bytes); /* rows that are not there see nothing */
+    int row = 0, n_logits = 0;
+    ftk_cuda_span *span = in.span;
+    int32_t *page = in.page;
+    for (int s = 0; s < p->n_seqs; s++) {
+        const ftk_pass_seq *seq = &p->seqs[s];
+        for (int i = 0; i < seq->n_rows; i++, row++) {
+            in.token[row] = seq->token ? seq->token[i] : 0;
+            memcpy(in.mask[row], seq->mask ? seq->mask[i] : p->f->chain[i % FTK_MAX_NODES],
+                   sizeof in.mask[row]);
+            in.pos[row] = seq->kv->len + (seq->depth ? seq->depth[i] : i);
+            if (i < seq->first_logits) continue;
+            if (seq->sampling) in.draw[n_logits] = draw_of(seq->sampling, in.pos[row]);
+            in.logit_row[n_logits++] = row;
+        }
+        for (int i = 0; i < n_parts(seq); i++) {
+            const int prefix = seq->kv->len + i * FTK_MAX_NODES, n = rows_of_part(seq, i);
+            *span++ = (ftk_cuda_span){prefix, n, prefix + n};
+        }
+        memcpy(page, seq->kv->page, (size_t)pages_of(seq) * sizeof *page);
+        page += pages_of(seq);
+    }
+    ftk_cuda_upload(&c->q, c->in, c->in_host, bytes);
+}
+
+/* ---- layers */
+
+static bool arch_has(const ftk_gpu *c, unsigned flag)
+{
+    return (c->m->hp.arch->flags & flag) != 0;
+}
+
+static void embed_rows(ftk_gpu *c, const ftk_gpu_pass *p)
+{
+    const size_t d = (size_t)c->m->hp.n_embd;
+    ftk_cuda_embed(&c->q, &c->embd, p->n_rows, p->in.token, c->m->hp.embd_scale, c->x);
+    size_t row = 0;
+    for (int s = 0; s < p->n_seqs; row += (size_t)p->seqs[s++].n_rows)
+        if (p->seqs[s].states)
+            ftk_cuda_upload(&c->q, c->x + row * d, p->seqs[s].states,
+                            (size_t)p->seqs[s].n_rows * d * sizeof *c->x);
+}
+
+/* y = W x + bias, or y += that. Products of the same x share its conversion. norm() ends that, and
+ * there is one between any two times at which a buffer that products read is written. */
+static void project(ftk_gpu *c, const float *x, const ftk_cuda_mat *w, int n_rows,
+                    const float *bias, bool add, float *y, size_t ldy)
+{
+    if (c->runs_wide && ftk_cuda_wide_fits(w)) {
+        if (c->wide_of != x) ftk_cuda_wide_act(&c->q, n_rows, w->n_in, x, &c->wide_room);
+        c->wide_of = x;
+        ftk_cuda_wide_matmul(&c->q, w, n_rows, &c->wide_room, bias, add, y, ldy);
+        return;
+    }
+    const ftk_tile_act form = ftk_tile_act_of(w->type);
+    if (form != FTK_TILE_F32 && (c->act_of != x || c->act_form != form)) {
+        ftk_cuda_act(&c->q, form, n_rows, w->n_in, x, c->act);
+        c->act_of = x;
+        c->act_form = form;
+    }
+    const void *act = form == FTK_TILE_F32 ? (const void *)x : c->act;
+    ftk_cuda_matmul(&c->q, w, act, n_rows, bias, add, y, ldy);
+}
+
+static void norm(ftk_gpu *c, int n_rows, const float *x, const int32_t *index, const float *w,
+                 float *y)
+{
+    const int d = c->m->hp.n_embd;
+    ftk_cuda_rms_norm(&c->q, n_rows, 1, d, x, (size_t)d, index, w, c->m->hp.norm_eps, y, (size_t)d);
+    c->act_of = c->wide_of = NULL;
+}
+
+/* x += W from + bias, or that normed. */
+static void add_block(ftk_gpu *c, int n_rows, const float *from, const ftk_cuda_mat *w,
+                      const float *bias, const float *post_norm)
+{
+    const size_t d = (size_t)c->m->hp.n_embd;
+    project(c, from, w, n_rows, bias, !post_norm, post_norm ? c->out : c->x, d);
+    if (!post_norm) return;
+    norm(c, n_rows, c->out, NULL, post_norm, c->out);
+    ftk_cuda_add(&c->q, (size_t)n_rows * d, c->out, c->x);
+}
+
+/* Norms, where the layer has weights for it, and turns n heads of each row. */
+static void place_heads(ftk_gpu *c, const ftk_gpu_pass *p, int windowed, const float *weight, int n,
+                        float *x, size_t ld)
+{
+    const ftk_hparams *hp = &c->m->hp;
+    if (weight)
+        ftk_cuda_rms_norm(&c->q, p->n_rows, n, hp->head_dim, x, ld, NULL, weight, hp->norm_eps, x,
+                          ld);
+    ftk_cuda_rope(&c->q, arch_has(c, FTK_ARCH_ROPE_HALVES), p->n_rows, n, hp->head_dim, hp->n_rot,
+                  c->turns[windowed], p->in.pos, x, ld);
+}
+
+/* Keys and values of each part to the cache, then its attention, which reads them. */
+static void attend(ftk_gpu *c, const ftk_gpu_pass *p, int layer_index)
+{
+    const ftk_hparams *hp = &c->m->hp;
+    const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
+    const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
+    size_t row = 0;
+    const ftk_cuda_span *span = p->in.span;
+    const int32_t *page = p->in.page;
+    for (int s = 0; s < p->n_seqs; s++) {
+        const ftk_pass_seq *seq = &p->seqs[s];
+        const ftk_cuda_kv kv = kv_of(seq->kv->pool, layer_index, p->f->kv_type, page);
+        for (int i = 0; i < n_parts(seq); i++, span++) {
+            const int n_rows = rows_of_part(seq, i), laid_out = p->n_slots ? p->n_rows : n_rows;
+            const int n_slots = seq->kv->len + i * FTK_MAX_NODES + n_rows;
+            ftk_cuda_kv_store(&c->q, &kv, laid_out, span, c->kv + row * 2 * dkv,
+                              c->kv + row * 2 * dkv + dkv, 2 * dkv);
+            const ftk_cuda_attn a = {.n_rows = laid_out,
+                                     .n_slots = p->n_slots ? p->n_slots : n_slots,
+                                     .span = span,
+                                     .n_head = hp->n_head,
+                                     .window = hp->windowed[layer_index] ? hp->window : 0,
+                                     .scale = hp->attn_scale,
+                                     .q = c->heads + row * dq,
+                                     .out = c->attn + row * dq,
+                                     .mask = (const uint64_t(*)[2])p->in.mask + row,
+                                     .partial = c->partial,
+                                     .partial_bytes = c->partial_size};
+            ftk_cuda_attention(&c->q, &a, &kv);
+            row += (size_t)n_rows;
+        }
+        page += pages_of(seq);
+    }
+}
+
+static void attention_block(ftk_gpu *c, const ftk_gpu_pass *p, int i)
+{
+    const ftk_hparams *hp = &c->m->hp;
+    const ftk_gpu_layer *l = &c->layers[i];
+    const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
+    const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
+    float *const keys = c->kv, *const values = c->kv + dkv;
+    norm(c, p->n_rows, c->x, NULL, l->attn_norm, c->norm);
+    project(c, c->norm, &l->q, p->n_rows, l->q_bias, false, c->heads, dq);
+    project(c, c->norm, &l->k, p->n_rows, l->k_bias, false, keys, 2 * dkv);
+    project(c, c->norm, &l->v, p->n_rows, l->v_bias, false, values, 2 * dkv);
+    place_heads(c, p, hp->windowed[i], l->q_norm, hp->n_head, c->heads, dq);
+    place_heads(c, p, hp->windowed[i], l->k_norm, hp->n_head_kv, keys, 2 * dkv);
+    attend(c, p, i);
+    add_block(c, p->n_rows, c->attn, &l->o, l->o_bias, l->attn_post_norm);
+}
+
+static void ffn_block(ftk_gpu *c, int n_rows, int i)
+{
+    const ftk_gpu_layer *l = &c->layers[i];
+    const size_t ff = (size_t)c->m->hp.n_ff;
+    norm(c, n_rows, c->x, NULL, l->ffn_norm, c->norm);
+    project(c, c->norm, &l->gate, n_rows, NULL, false, c->gate, ff);
+    project(c, c->norm, &l->up, n_rows, NULL, false, c->up, ff);
+    ftk_cuda_gate(&c->q, arch_has(c, FTK_ARCH_GELU), (size_t)n_rows * ff, c->gate, c->up);
+    add_block(c, n_rows, c->gate, &l->down, NULL, l->ffn_post_norm);
+}
+
+void ftk_gpu_compute(ftk_gpu *c, const ftk_gpu_pass *p)
+{
+    const size_t d = (size_t)c->m->hp.n_embd;
+    c->act_of = c->wide_of = NULL;
+    embed_rows(c, p);
+    for (int i = p->first; i < p->f->layers; i++) {
+        attention_block(c, p, i);
+        ffn_block(c, p->n_rows, i);
+        if (i == p->f->keep)
+            ftk_cuda_copy(&c->q, c->states, c->x, (size_t)p->n_rows * d * sizeof *c->x);
+    }
+    if (p->n_logits == 0) return;
+    norm(c, p->n_logits, c->x, p->in.logit_row, c->output_norm, c->features);
+    project(c, c->features, &c->output, p->n_logits, NULL, false, c->logits,
+            (size_t)c->m->hp.n_vocab);
+}
+
+void ftk_gpu_rank(ftk_gpu *c, int n, int n_vocab, const float *logits, const ftk_cuda_draw *draws)
+{
+    _Static_assert(sizeof(ftk_ranked) == (1 + 2 * FTK_BEST) * sizeof(int32_t),
+                   "as kernels write it");
+    ftk_cuda_top_k(&c->q, n, n_vocab, FTK_BEST, logits, c->ranking, c->best);
+    ftk_cuda_rank(&c->q, n, n_vocab, FTK_BEST, logits, draws, c->best, &c->ranked->token);
+}
+
+/* What the caller reads of the rows [0, n_logits) and [0, n_rows) comes back. */
+static void fetch(ftk_gpu *c, const ftk_gpu_pass *p, int n_rows, int n_logits)
+{
+    const ftk_forward *f = p->f;
+    const size_t d = (size_t)c->m->hp.n_embd, n_vocab = (size_t)c->m->hp.n_vocab;
+    bool ranked = false;
+    size_t row = 0;
+    for (int s = 0; s < p->n_seqs; s++) {
+        const ftk_pass_seq *seq = &p->seqs[s];
+        const size_t n = (size_t)(seq->n_rows - seq->first_logits);
+        if (seq->spare & FTK_SPARE_LOGITS)
+            ranked |= n > 0;
+        else
+            ftk_cuda_download(&c->q, f->logits + row * n_vocab, c->logits + row * n_vocab,
+                              n * n_vocab * sizeof(float));
+        if (!(seq->spare & FTK_SPARE_FEATURES))
+            ftk_cuda_download(&c->q, f->features + row * d, c->features + row * d,
+                              n * d * sizeof(float));
+        row += n;
+    }
+    if (ranked) {
+        ftk_gpu_rank(c, n_logits, (int)n_vocab, c->logits, p->in.draw);
+        ftk_cuda_download(&c->q, c->ranked_host, c->ranked, (size_t)n_logits * sizeof *c->ranked);
+    }
+    if (f->keep >= 0)
+        ftk_cuda_download(&c->q, f->states, c->states, (size_t)n_rows * d * sizeof(float));
+}
+
+void ftk_gpu_run(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first)
+{
+    ftk_gpu *c = ftk_gpu_of(d);
+    if (c->trouble[0]) return;
+    if (!c->turned) send_turns(c, f);
+    int n_rows = 0, n_logits = 0;
+    for (int s = 0; s < n_seqs; s++) {
+        n_rows += seqs[s].n_rows;
+        n_logits += seqs[s].n_rows - seqs[s].first_logits;
+    }
+    ftk_gpu_pass p = {.f = f,
+                      .seqs = seqs,
+                      .n_seqs = n_seqs,
+                      .first = first,
+                      .n_rows = n_rows,
+                      .n_logits = n_logits};
+    c->runs_wide = n_seqs == 1 && n_rows > FTK_MAX_NODES;
+    ftk_gpu_kept *k = ftk_gpu_kind(c, &p);
+    send_inputs(c, &p);
+    if (k)
+        ftk_gpu_compute_kept(c, k, &p);
+    else
+        ftk_gpu_compute(c, &p);
+    fetch(c, &p, n_rows, n_logits);
+    f->ranked = c->ranked_host;
+    ftk_cuda_wait(&c->q);
+    ftk_gpu_note_trouble(c);
+}

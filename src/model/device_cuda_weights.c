@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Weights to a GPU, once, in tiles. */
+#include "device_cuda.h"
+
+enum { N_MATS = 7 }; /* of a layer */
+
+static void *reserve(ftk_gpu_loading *l, size_t bytes)
+{
+    char *at = l->arena ? l->arena + l->bytes : NULL;
+    l->bytes += ftk_gpu_up_to(bytes, FTK_GPU_ALIGN);
+    return at;
+}
+
+/* Tiles [first, first + n) to the host's stage. */
+static void rearrange(const ftk_mat *w, size_t tile, int first, int n, char *to)
+{
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static)
+#endif
+    for (int i = 0; i < n; i++)
+        ftk_tiles_pack(w->type, w->n_out, w->n_in, w->file, first + i, 1, to + (size_t)i * tile);
+}
+
+void ftk_gpu_put_matrix(ftk_gpu_loading *l, const ftk_mat *w, ftk_cuda_mat *to)
+{
+    const size_t bytes = ftk_tiles_bytes(w->type, w->n_out, w->n_in);
+    char *at = reserve(l, bytes);
+    if (!l->arena) return;
+    ftk_gpu *c = l->c;
+    *to = (ftk_cuda_mat){w->type, w->n_out, w->n_in, at};
+    const size_t tile = ftk_tiles_bytes(w->type, FTK_TILE_OUT, w->n_in);
+    const int n_tiles = (w->n_out + FTK_TILE_OUT - 1) / FTK_TILE_OUT;
+    const int most = (int)(c->stage_size / tile);
+    for (int first = 0; first < n_tiles; first += most) {
+        const int n = n_tiles - first < most ? n_tiles - first : most;
+        rearrange(w, tile, first, n, c->stage);
+        const size_t from = (size_t)first * tile, left = bytes - from;
+        ftk_cuda_upload(&c->q, at + from, c->stage,
+                        left < (size_t)n * tile ? left : (size_t)n * tile);
+        ftk_cuda_wait(&c->q); /* the stage is written again */
+    }
+}
+
+static void put_vector(ftk_gpu_loading *l, const float *v, int n, const float **to)
+{
+    if (!v) return;
+    float *at = reserve(l, (size_t)n * sizeof *v);
+    if (!l->arena) return;
+    ftk_cuda_upload(&l->c->q, at, v, (size_t)n * sizeof *v);
+    *to = at;
+}
+
+static void put_layer(ftk_gpu_loading *l, int i)
+{
+    const ftk_layer *from = &l->c->m->layers[i];
+    const ftk_hparams *hp = &l->c->m->hp;
+    const int d = hp->n_embd, dq = hp->n_head * hp->head_dim, dkv = hp->n_head_kv * hp->head_dim;
+    ftk_gpu_layer *to = &l->c->layers[i];
+    ftk_gpu_put_matrix(l, &from->q, &to->q);
+    ftk_gpu_put_matrix(l, &from->k, &to->k);
+    ftk_gpu_put_matrix(l, &from->v, &to->v);
+    ftk_gpu_put_matrix(l, &from->o, &to->o);
+    ftk_gpu_put_matrix(l, &from->gate, &to->gate);
+    ftk_gpu_put_matrix(l, &from->up, &to->up);
+    ftk_gpu_put_matrix(l, &from->down, &to->down);
+    put_vector(l, from->attn_norm, d, &to->attn_norm);
+    put_vector(l, from->ffn_norm, d, &to->ffn_norm);
+    put_vector(l, from->attn_post_norm, d, &to->attn_post_norm);
+    put_vector(l, from->ffn_post_norm, d, &to->ffn_post_norm);
+    put_vector(l, from->q_norm, hp->head_dim, &to->q_norm);
+    put_vector(l, from->k_norm, hp->head_dim, &to->k_norm);
+    put_vector(l, from->q_bias, dq, &to->q_bias);
+    put_vector(l, from->k_bias, dkv, &to->k_bias);
+    put_vector(l, from->v_bias, dkv, &to->v_bias);
+    put_vector(l, from->o_bias, d, &to->o_bias);
+}
+
+size_t ftk_gpu_put_weights(ftk_gpu *c)
+{
+    ftk_gpu_loading l = {.c = c, .arena = c->arena};
+    for (int i = 0; i < c->m->hp.n_layer; i++) put_layer(&l, i);
+    put_vector(&l, c->m->output_norm, c->m->hp.n_embd, &c->output_norm);
+    ftk_gpu_put_matrix(&l, &c->m->output, &c->output);
+    if (c->m->output.file == c->m->embd.file)
+        c->embd = c->output;
+    else
+        ftk_gpu_put_matrix(&l, &c->m->embd, &c->embd);
+    return l.bytes;
+}
+
+size_t ftk_gpu_widest_tile(const ftk_model *m)
+{
+    const ftk_mat *const ends[2] = {&m->embd, &m->output};
+    size_t most = 0;
+    for (int i = 0; i < 2; i++) {
+        const size_t n = ftk_tiles_bytes(ends[i]->type, FTK_TILE_OUT, ends[i]->n_in);
+        most = n > most ? n : most;
+    }
+    for (int i = 0; i < m->hp.n_layer; i++) {
+        const ftk_layer *l = &m->layers[i];
+        const ftk_mat *const mats[N_MATS] = {&l->q,    &l->k,  &l->v,   &l->o,
+                                             &l->gate, &l->up, &l->down};
+        for (int j = 0; j < N_MATS; j++) {
+            const size_t n = ftk_tiles_bytes(mats[j]->type, FTK_TILE_OUT, mats[j]->n_in);
+            most = n > most ? n : most;
+        }
+    }
+    return most;
+}
