@@ -277,7 +277,7 @@ static int suggest_choices(dash *s, int node, const float *logits)
 {
     int32_t best[CHOICES];
     float p[CHOICES];
-    const int most = s->parts.without & FTK_DASH_CHAIN ? 1 : CHOICES;
+    const int most = s->guesses.chain ? 1 : CHOICES;
     const int n = ftk_likely_prob(logits, s->target->n_vocab, most, best, p);
     const int depth = s->guesses.all[node].depth + 1;
     for (int i = 0; i < n; i++)
@@ -348,6 +348,7 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
     s->known.balance = balance_first;
     const ftk_err err = take_memory(s, env->host);
     if (err != FTK_OK) return err;
+    s->guesses.chain = env->shape == FTK_TREE_CHAIN;
     const size_t n = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
     for (size_t i = 0; i < n; i++) s->ones[i] = 1;
     s->route = (ftk_route){

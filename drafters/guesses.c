@@ -115,15 +115,23 @@ float ftk_guesses_open(const ftk_guesses *g, int guess)
 
 /* ---- the tree */
 
-/* All but the guess `except`. */
+static void push(const ftk_guesses *g, ftk_heap *heap, int guess, int node)
+{
+    ftk_heap_push(heap, (ftk_candidate){.value = g->all[guess].worth,
+                                        .token = g->all[guess].token,
+                                        .parent = (int16_t)node,
+                                        .slot = (int16_t)guess});
+}
+
+/* All but the guess `except`, 0: all. Of a chain the best, or none beside that. */
 static void push_children(const ftk_guesses *g, ftk_heap *heap, int parent, int node, int except)
 {
-    for (int i = g->all[parent].first; i; i = g->all[i].next)
-        if (i != except)
-            ftk_heap_push(heap, (ftk_candidate){.value = g->all[i].worth,
-                                                .token = g->all[i].token,
-                                                .parent = (int16_t)node,
-                                                .slot = (int16_t)i});
+    int best = 0;
+    for (int i = g->all[parent].first; i; i = g->all[i].next) {
+        if (!best || g->all[i].worth > g->all[best].worth) best = i;
+        if (!g->chain && i != except) push(g, heap, i, node);
+    }
+    if (g->chain && best && !except) push(g, heap, best, node);
 }
 
 static bool has_room(const ftk_tree *tree, int budget)

@@ -33,6 +33,7 @@ typedef struct ftk_guess {
 
 typedef struct ftk_guesses {
     int n, cap;
+    bool chain;          /* trees have one node a depth */
     ftk_guess *all;      /* [cap] all[0] is the root; parents come before their children */
     ftk_candidate *heap; /* [cap] */
     int n_rates;
