@@ -227,14 +227,27 @@ typedef struct {
     size_t limit, n; /* prompts, tokens of an answer */
     int threads;
     const table *what;
+    const char *drafters; /* a list: only these, beside none; NULL: all */
     int n_heads;
     const char *heads[MOST_HEADS]; /* NAME=FILE: other heads of s4c */
 } options;
 
-/* Whether this model has its drafter. */
+static bool listed(const char *list, const char *name)
+{
+    const size_t n = strlen(name);
+    for (const char *at = list; at; at = strchr(at, ',')) {
+        at += *at == ',';
+        if (strncmp(at, name, n) == 0 && (at[n] == ',' || !at[n])) return true;
+    }
+    return false;
+}
+
+/* Whether it is wanted, and this model has its drafter. */
 static bool open_method(method *m, const ftk_model *model, const options *o, const char *path,
                         size_t n_prompts)
 {
+    if (o->drafters && strcmp(m->drafter, "none") != 0 && !listed(o->drafters, m->drafter))
+        return false;
     m->engine = run_engine(model, o->threads, device, m->file ? NULL : path);
     if (m->file && ftk_engine_add_drafter(m->engine, m->file) != FTK_OK) exit(1);
     if (!ftk_engine_has_drafter(m->engine, m->drafter)) {
@@ -348,17 +361,19 @@ int main(int argc, char **argv)
             device = argv[i + 1];
         else if (strcmp(argv[i], "--parts") == 0)
             o.what = find_table(argv[i + 1]);
+        else if (strcmp(argv[i], "--drafters") == 0)
+            o.drafters = argv[i + 1];
         else if (strcmp(argv[i], "--heads") == 0 && o.n_heads < MOST_HEADS)
             o.heads[o.n_heads++] = argv[i + 1];
         else
             run_die("%s is unknown, or given too often: there are --questions, --limit, --tokens, "
-                    "--ends, --threads, --device, --parts and --heads",
+                    "--ends, --threads, --device, --parts, --drafters and --heads",
                     argv[i]);
     }
     if (i >= argc || !o.file || o.n < 1 || o.n > RUN_MAX)
         run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
                 "[--ends keep|ignore] [--device NAME] [--parts s4c|firp|dash|shape] "
-                "[--heads NAME=FILE]... MODEL...");
+                "[--drafters NAME,...] [--heads NAME=FILE]... MODEL...");
     for (; i < argc; i++) bench_model(argv[i], &o);
     return 0;
 }

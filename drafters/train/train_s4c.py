@@ -14,8 +14,8 @@ To compare with: --independent gives each head g_0 in place of the feature of th
 --no-token keeps the tokens from them (z is the feature alone).  With both, heads are as Medusa's.
 """
 from common import die
-from drafting import (Base, LogSumExp, Run, arguments, chains, check, follow, held_out_texts, rank_of,
-                      report)
+from drafting import (Base, LogSumExp, Run, chain_arguments, chains, check, follow, held_out_texts,
+                      rank_of, report)
 
 import numpy as np
 import torch
@@ -60,6 +60,7 @@ class Heads(nn.Module):
 class Pool:
     """Positions that were read last: their features, and what the loss wants of the model at each,
     made once and used for several steps."""
+    shows = "divergence"
 
     def __init__(self, run, heads):
         args, dim, batch = run.args, run.model.c.dim, ROWS * run.length
@@ -73,7 +74,7 @@ class Pool:
         self.tokens, self.starts = make(size, dtype=torch.long), None
 
     def add(self, pairs, rng):
-        """Reads rows (inputs, labels); returns at how many positions chains may start."""
+        """Reads rows (inputs, labels); returns for how many steps these are good."""
         x, answers, good = chains(pairs, self.args.rest, self.args.heads, self.edges, rng)
         self.answers += answers
         target = np.zeros_like(good[..., 0])
@@ -91,7 +92,7 @@ class Pool:
         self.row[wanted], self.mass[wanted], self.plogp[wanted] = row.bfloat16(), mass, plogp
         self.starts = (self.weights[:, 0] > 0).nonzero()[:, 0]
         self.at = (self.at + x.size) % self.size
-        return int(good[..., 0].sum())
+        return self.args.reuse * int(good[..., 0].sum()) / self.args.batch
 
     def loss(self, rng):
         """The loss of random chains, and per head the divergence from the model."""
@@ -151,7 +152,7 @@ def frequent(texts, count, size):
 
 
 def options():
-    a = arguments(__doc__, "s4c")
+    a = chain_arguments(__doc__, "s4c")
     a.add_argument("--heads", type=int, default=5, help="tokens drafted in a chain (5)")
     a.add_argument("--independent", action="store_true",
                    help="every head sees the model's feature, not that of the head before it")
@@ -176,7 +177,7 @@ def main():
     numbers = {"heads": args.heads, "token": heads.token, "chained": heads.chained}
     run.begin(base, heads, numbers | {"draft_vocab": args.draft_vocab})
     run.learn(Pool(run, heads), ROWS)
-    run.write("s4c", numbers, dict(heads.matrices()), vocab)
+    run.write("s4c", numbers, dict(heads.matrices()), args.type, vocab)
     report(held_out_texts(run), args.heads, "head", lambda ids, mine: ranks(base, heads, ids, mine))
 
 
