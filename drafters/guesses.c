@@ -182,7 +182,7 @@ static int8_t bin_of(float p)
     return bin;
 }
 
-int ftk_likely_prob(const float *logits, int n, int most, int32_t *best, float *prob)
+int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
 {
     const int n_best = ftk_top_k(logits, n, most, best);
     const float top = logits[best[0]];
@@ -194,15 +194,7 @@ int ftk_likely_prob(const float *logits, int n, int most, int32_t *best, float *
         sum += ftk_exp_below(x);
     }
     if (bad) return 0;
-    for (int i = 0; i < n_best; i++) prob[i] = ftk_exp_below(logits[best[i]] - top) / sum;
-    return n_best;
-}
-
-int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
-{
-    float prob[FTK_LIKELY];
-    const int n_best = ftk_likely_prob(logits, n, most, best, prob);
-    for (int i = 0; i < n_best; i++) bin[i] = bin_of(prob[i]);
+    for (int i = 0; i < n_best; i++) bin[i] = bin_of(ftk_exp_below(logits[best[i]] - top) / sum);
     return n_best;
 }
 

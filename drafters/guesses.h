@@ -67,10 +67,8 @@ void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree);
 /* The same behind the path from the root to `leaf`, whose guesses become nodes 1, 2, ... */
 void ftk_guesses_plant_path(ftk_guesses *g, int leaf, int budget, ftk_tree *tree);
 
-/* The `most` (up to FTK_LIKELY) largest of n logits, largest first, and the probability of each.
- * Returns how many: none where a logit is NaN or the largest is infinite. */
-int ftk_likely_prob(const float *logits, int n, int most, int32_t *best, float *prob);
-/* The same with the bin of each probability. */
+/* The `most` (up to FTK_LIKELY) largest of n logits, largest first, and the bin of each one's
+ * probability. Returns how many: none where a logit is NaN or the largest is infinite. */
 int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin);
 /* What a probability of that bin means as long as nothing was measured. */
 float ftk_likely_prior(int bin);
