@@ -3,6 +3,7 @@
  * bench-drafters: drafters against plain decoding over a file of prompts (prompts.h), prompt by prompt
  * in turn, so that drift of the machine hits all alike. Prints a Markdown table. With --parts s4c, firp or
  * dash it shows what each part of that family is worth instead: it looks below the public header for that.
+ * With --parts shape it sets each family's trees against its chains, both sized by the cost model.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,8 @@
 
 typedef struct {
     const char *label, *drafter;
+    char named[96];     /* of a label that is made here */
+    const char *file;   /* of the drafter; NULL: the one beside the model */
     ftk_engine *engine; /* its own: what a drafter learns stays with the engine */
     ftk_tree_shape shape;
     int budget;
@@ -125,9 +128,6 @@ static const method s4c_parts[] = {
     S4C("s4c, not continuous", FTK_S4C_NOT_CONTINUOUS),
     S4C("s4c, no retrieval", FTK_S4C_NO_RETRIEVAL),
     S4C("s4c, heads alone", FTK_S4C_NO_RETRIEVAL | FTK_S4C_NOT_CONTINUOUS),
-    S4C("s4c, a chain", FTK_S4C_CHAIN),
-    S4C("s4c, a chain of heads alone",
-        FTK_S4C_CHAIN | FTK_S4C_NO_RETRIEVAL | FTK_S4C_NOT_CONTINUOUS),
     {.label = "lookup", .drafter = "lookup", .budget = -1},
 };
 
@@ -146,14 +146,16 @@ static const method firp_parts[] = {
     {.label = "lookup", .drafter = "lookup", .budget = -1},
 };
 
-#define DASH(what, how, less)                                                                      \
+#define DASH_SHAPED(what, how, less, form)                                                         \
     {                                                                                              \
-        .label = what, .drafter = "dash", .budget = 6, .dash = {                                   \
+        .label = what, .drafter = "dash", .budget = 6, .shape = form, .dash = {                    \
             what,                                                                                  \
             how,                                                                                   \
             FTK_DASH_ALWAYS | FTK_DASH_NO_RETRIEVAL | (less)                                       \
         }                                                                                          \
     }
+
+#define DASH(what, how, less) DASH_SHAPED(what, how, less, FTK_TREE_FITTED)
 
 /* Those that are called alone have 6 nodes drafted at every step, whether that pays or not. */
 static const method dash_parts[] = {
@@ -169,13 +171,39 @@ static const method dash_parts[] = {
     DASH("policy alone, asked in time", DASH_POLICY, FTK_DASH_IN_TIME),
     DASH("policy alone, no compensation", DASH_POLICY, FTK_DASH_NO_SCALE),
     DASH("policy alone, all rows from the first layer", DASH_POLICY, FTK_DASH_NO_RESUME),
-    DASH("policy alone, a chain", DASH_POLICY, FTK_DASH_CHAIN),
+    DASH_SHAPED("policy alone, a chain", DASH_POLICY, 0, FTK_TREE_CHAIN),
     DASH("every 4th layer skipped, alone", DASH_EVERY_4TH, 0),
     DASH("every 3rd layer skipped, alone", DASH_EVERY_3RD, 0),
     DASH("every 3rd, no compensation, alone", DASH_EVERY_3RD, FTK_DASH_NO_SCALE),
     DASH("every 2nd layer skipped, alone", DASH_EVERY_2ND, 0),
     DASH("all layers in few bits, alone", DASH_ALL_PARTIAL, 0),
     DASH("the whole model, alone", DASH_ALL_FULL, 0),
+};
+
+#define TREE(name)                                                                                 \
+    {                                                                                              \
+        .label = name ", a tree", .drafter = name, .budget = -1                                    \
+    }
+#define CHAIN(name)                                                                                \
+    {                                                                                              \
+        .label = name ", a chain", .drafter = name, .budget = -1, .shape = FTK_TREE_CHAIN          \
+    }
+
+static const method shapes[] = {
+    {.label = "none", .drafter = "none", .budget = -1},
+    {.label = "none, again", .drafter = "none", .budget = -1},
+    TREE("lookup"),
+    CHAIN("lookup"),
+    TREE("jacobi"),
+    CHAIN("jacobi"),
+    TREE("recycle"),
+    CHAIN("recycle"),
+    TREE("s4c"),
+    CHAIN("s4c"),
+    TREE("firp"),
+    CHAIN("firp"),
+    TREE("dash"),
+    CHAIN("dash"),
 };
 
 typedef struct {
@@ -189,35 +217,80 @@ static const table tables[] = {
     {"s4c", s4c_parts, sizeof s4c_parts / sizeof *s4c_parts},
     {"firp", firp_parts, sizeof firp_parts / sizeof *firp_parts},
     {"dash", dash_parts, sizeof dash_parts / sizeof *dash_parts},
+    {"shape", shapes, sizeof shapes / sizeof *shapes},
 };
 
-enum { MOST = 16, TABLES = sizeof tables / sizeof *tables };
-
-/* Those whose drafter this model has. */
-static int open_methods(method *out, const table *from, const ftk_model *m, int threads,
-                        const char *path, size_t n_prompts)
-{
-    int kept = 0;
-    for (int i = 0; i < from->n; i++) {
-        method *const one = &out[kept];
-        *one = from->methods[i];
-        one->engine = run_engine(m, threads, device, path);
-        if (!ftk_engine_has_drafter(one->engine, one->drafter)) {
-            ftk_engine_free(one->engine);
-            continue;
-        }
-        one->ratio = calloc(n_prompts, sizeof(double));
-        kept++;
-    }
-    return kept;
-}
+enum { MOST = 24, MOST_HEADS = 4, TABLES = sizeof tables / sizeof *tables };
 
 typedef struct {
     const char *file;
     size_t limit, n; /* prompts, tokens of an answer */
     int threads;
     const table *what;
+    const char *drafters; /* a list: only these, beside none; NULL: all */
+    int n_heads;
+    const char *heads[MOST_HEADS]; /* NAME=FILE: other heads of s4c */
 } options;
+
+static bool listed(const char *list, const char *name)
+{
+    const size_t n = strlen(name);
+    for (const char *at = list; at; at = strchr(at, ',')) {
+        at += *at == ',';
+        if (strncmp(at, name, n) == 0 && (at[n] == ',' || !at[n])) return true;
+    }
+    return false;
+}
+
+/* Whether it is wanted, and this model has its drafter. */
+static bool open_method(method *m, const ftk_model *model, const options *o, const char *path,
+                        size_t n_prompts)
+{
+    if (o->drafters && strcmp(m->drafter, "none") != 0 && !listed(o->drafters, m->drafter))
+        return false;
+    m->engine = run_engine(model, o->threads, device, m->file ? NULL : path);
+    if (m->file && ftk_engine_add_drafter(m->engine, m->file) != FTK_OK) exit(1);
+    if (!ftk_engine_has_drafter(m->engine, m->drafter)) {
+        ftk_engine_free(m->engine);
+        return false;
+    }
+    m->ratio = calloc(n_prompts, sizeof(double));
+    return true;
+}
+
+/* All that is shown of s4c, of other heads: NAME stands where the label says s4c. */
+static int open_heads(method *out, int room, const char *named, const ftk_model *m,
+                      const options *o, size_t n_prompts)
+{
+    const char *const file = strchr(named, '=');
+    if (!file) run_die("--heads %s: give NAME=FILE", named);
+    int kept = 0;
+    for (int i = 0; i < o->what->n; i++) {
+        if (strcmp(o->what->methods[i].drafter, "s4c") != 0) continue;
+        if (kept == room) run_die("--heads: these are more than %d methods", MOST);
+        const char *const rest = o->what->methods[i].label + strlen("s4c");
+        method *const one = &out[kept];
+        *one = o->what->methods[i];
+        snprintf(one->named, sizeof one->named, "%.*s%s", (int)(file - named), named, rest);
+        one->label = one->named;
+        one->file = file + 1;
+        kept += open_method(one, m, o, NULL, n_prompts);
+    }
+    return kept;
+}
+
+static int open_methods(method *out, const ftk_model *m, const options *o, const char *path,
+                        size_t n_prompts)
+{
+    int kept = 0;
+    for (int i = 0; i < o->what->n; i++) {
+        out[kept] = o->what->methods[i];
+        kept += open_method(&out[kept], m, o, path, n_prompts);
+    }
+    for (int i = 0; i < o->n_heads; i++)
+        kept += open_heads(&out[kept], MOST - kept, o->heads[i], m, o, n_prompts);
+    return kept;
+}
 
 enum { MAX_PROMPT = 1536 };
 
@@ -229,7 +302,7 @@ static void bench_model(const char *path, const options *o)
     ftk_model_info info;
     ftk_model_get_info(m, &info);
     method methods[MOST];
-    const int n_methods = open_methods(methods, o->what, m, o->threads, path, p.n);
+    const int n_methods = open_methods(methods, m, o, path, p.n);
     for (size_t i = 0; i < p.n; i++) {
         static run r[MOST];
         int order[MOST];
@@ -265,7 +338,7 @@ static const table *find_table(const char *parts)
 {
     for (int i = 1; i < TABLES; i++)
         if (strcmp(tables[i].parts, parts) == 0) return &tables[i];
-    run_die("--parts %s is unknown: there are s4c, firp and dash", parts);
+    run_die("--parts %s is unknown: there are s4c, firp, dash and shape", parts);
     return NULL;
 }
 
@@ -288,14 +361,19 @@ int main(int argc, char **argv)
             device = argv[i + 1];
         else if (strcmp(argv[i], "--parts") == 0)
             o.what = find_table(argv[i + 1]);
+        else if (strcmp(argv[i], "--drafters") == 0)
+            o.drafters = argv[i + 1];
+        else if (strcmp(argv[i], "--heads") == 0 && o.n_heads < MOST_HEADS)
+            o.heads[o.n_heads++] = argv[i + 1];
         else
-            run_die("%s is unknown: there are --questions, --limit, --tokens, --ends, --threads, "
-                    "--device and --parts",
+            run_die("%s is unknown, or given too often: there are --questions, --limit, --tokens, "
+                    "--ends, --threads, --device, --parts, --drafters and --heads",
                     argv[i]);
     }
     if (i >= argc || !o.file || o.n < 1 || o.n > RUN_MAX)
         run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
-                "[--ends keep|ignore] [--device NAME] [--parts s4c|firp|dash] MODEL...");
+                "[--ends keep|ignore] [--device NAME] [--parts s4c|firp|dash|shape] "
+                "[--drafters NAME,...] [--heads NAME=FILE]... MODEL...");
     for (; i < argc; i++) bench_model(argv[i], &o);
     return 0;
 }

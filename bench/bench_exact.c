@@ -40,6 +40,8 @@ static const method methods[] = {
     {"firp", NULL, FTK_TREE_FITTED, 24, "traversal"},
     {"dash", NULL, FTK_TREE_FITTED, -1, NULL},
     {"dash", NULL, FTK_TREE_FITTED, 12, NULL},
+    {"auto", NULL, FTK_TREE_CHAIN, 24, NULL},
+    {"dash", NULL, FTK_TREE_CHAIN, 12, NULL},
     {NULL, &ftk_drafter_right, FTK_TREE_FITTED, 15, NULL},
     {NULL, &ftk_drafter_wrong, FTK_TREE_FITTED, 16, NULL},
     {"jacobi", NULL, FTK_TREE_FITTED, 40, "reject"},
@@ -108,8 +110,8 @@ static void compare(ftk_engine *const engines[2], float temperature, uint64_t se
 
 static const char *label(const method *m, char *buf, size_t n)
 {
-    snprintf(buf, n, "%s%s%s%s%s", m->ops ? m->ops->name : m->name,
-             m->shape == FTK_TREE_PAPER ? " (paper)" : "",
+    static const char *const shapes[] = {"", " (paper)", " (chain)"};
+    snprintf(buf, n, "%s%s%s%s%s", m->ops ? m->ops->name : m->name, shapes[m->shape],
              m->budget >= 0 && !m->ops ? " (fixed)" : "", m->verifier ? ", " : "",
              m->verifier ? m->verifier : "");
     return buf;

@@ -29,6 +29,7 @@ static const struct {
     matrix m;
 } parts[] = {
     {&ftk_drafter_s4c, "head", {"in", TOKEN_AND_FEATURE, STREAM_IN, NOISE, AT_NEW}},
+    {&ftk_drafter_s4c, "head", {"in", STREAM_IN, STREAM_IN, NOISE, AT_NEW}}, /* sees no token */
     {&ftk_drafter_s4c, "head", {"body", STREAM_IN, STREAM_IN, NOISE, AT_NEW}},
     {&ftk_drafter_firp, "offset", {"weight", STREAM_RAW, STREAM_OUT, NOISE, AT_NEW}},
     {&ftk_drafter_firp, "offset", {"token", STREAM_RAW, STREAM_OUT, NOISE, AT_NEW}},

@@ -41,8 +41,7 @@ enum {
     PAST = 2 * FTK_ACTIONS + 1,
     ROWS = 16, /* of a chain */
     CHOICES = 3,
-    DEPTHS = 4, /* that have rates of their own */
-    BINS = 8,
+    DEPTHS = 4,                            /* that have rates of their own */
     MOST = 1 + FTK_CHAIN + ROWS * CHOICES, /* candidates, with the root */
 };
 
@@ -68,8 +67,8 @@ typedef enum source { STACK, MATCH } source;
 
 /* Rates, by source and class. */
 enum {
-    STACK_AT = 0, /* [DEPTHS][CHOICES][BINS] */
-    MATCH_AT = STACK_AT + DEPTHS * CHOICES * BINS,
+    STACK_AT = 0, /* [DEPTHS][CHOICES][FTK_LIKELY_BINS] */
+    MATCH_AT = STACK_AT + DEPTHS * CHOICES * FTK_LIKELY_BINS,
     RATES = MATCH_AT + FTK_MATCH_CLASSES,
 };
 
@@ -222,26 +221,18 @@ static int layers_exact(const dash *s)
 
 /* ------------------------------------------------------------------ rates */
 
-static int bin_of(float p)
-{
-    static const float from[BINS - 1] = {0.97f, 0.9f, 0.75f, 0.55f, 0.35f, 0.15f, 0.05f};
-    int bin = 0;
-    while (bin < BINS - 1 && p < from[bin]) bin++;
-    return bin;
-}
-
 static void init_rates(ftk_rate *r)
 {
-    static const float prior[BINS] = {0.97f, 0.9f, 0.8f, 0.65f, 0.45f, 0.25f, 0.1f, 0.02f};
-    for (int i = STACK_AT; i < MATCH_AT; i++) ftk_rate_init(&r[i], prior[(i - STACK_AT) % BINS]);
+    for (int i = STACK_AT; i < MATCH_AT; i++)
+        ftk_rate_init(&r[i], ftk_likely_prior((i - STACK_AT) % FTK_LIKELY_BINS));
     for (int c = 0; c < FTK_MATCH_CLASSES; c++) ftk_rate_init(&r[MATCH_AT + c], ftk_match_prior(c));
 }
 
 /* depth: of the guess, from 1 on */
-static int stack_rate(int depth, int rank, float p)
+static int stack_rate(int depth, int rank, int bin)
 {
     const int at = depth < DEPTHS ? depth - 1 : DEPTHS - 1;
-    return STACK_AT + (at * CHOICES + rank) * BINS + bin_of(p);
+    return STACK_AT + (at * CHOICES + rank) * FTK_LIKELY_BINS + bin;
 }
 
 static void add_balance(dash *s, float steps)
@@ -276,12 +267,12 @@ static void settle(dash *s, const int32_t *truth, int n, int verified)
 static int suggest_choices(dash *s, int node, const float *logits)
 {
     int32_t best[CHOICES];
-    float p[CHOICES];
-    const int most = s->parts.without & FTK_DASH_CHAIN ? 1 : CHOICES;
-    const int n = ftk_likely_prob(logits, s->target->n_vocab, most, best, p);
+    int8_t bin[CHOICES];
+    const int most = s->guesses.chain ? 1 : CHOICES;
+    const int n = ftk_likely(logits, s->target->n_vocab, most, best, bin);
     const int depth = s->guesses.all[node].depth + 1;
     for (int i = 0; i < n; i++)
-        ftk_guesses_add(&s->guesses, node, best[i], STACK, stack_rate(depth, i, p[i]));
+        ftk_guesses_add(&s->guesses, node, best[i], STACK, stack_rate(depth, i, bin[i]));
     return n > 0 ? ftk_guesses_child(&s->guesses, node, best[0]) : -1;
 }
 
@@ -348,6 +339,7 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
     s->known.balance = balance_first;
     const ftk_err err = take_memory(s, env->host);
     if (err != FTK_OK) return err;
+    s->guesses.chain = env->shape == FTK_TREE_CHAIN;
     const size_t n = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
     for (size_t i = 0; i < n; i++) s->ones[i] = 1;
     s->route = (ftk_route){

@@ -7,12 +7,11 @@
 
 enum {
     FTK_DASH_NO_RETRIEVAL = 1,
-    FTK_DASH_CHAIN = 2, /* no second choices */
     FTK_DASH_IN_TIME =
-        4, /* the policy is asked when the layer's state is there, not one layer ahead */
-    FTK_DASH_NO_SCALE = 8, /* skipped layers leave the state as it is */
-    FTK_DASH_NO_RESUME = 16,
-    FTK_DASH_ALWAYS = 32, /* rows are run as long as the chain is likely, paid or not */
+        2, /* the policy is asked when the layer's state is there, not one layer ahead */
+    FTK_DASH_NO_SCALE = 4, /* skipped layers leave the state as it is */
+    FTK_DASH_NO_RESUME = 8,
+    FTK_DASH_ALWAYS = 16, /* rows are run as long as the chain is likely, paid or not */
 };
 
 typedef struct ftk_dash_parts {

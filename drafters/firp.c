@@ -327,6 +327,7 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     }
     ftk_err err = ftk_guesses_init(&s->guesses, h, MOST, init_measured(&s->measured), RATES);
     if (err != FTK_OK) return err;
+    s->guesses.chain = env->shape == FTK_TREE_CHAIN;
     const size_t d = (size_t)n_embd;
     s->state = ftk_alloc(h, d, sizeof(float));
     s->e = ftk_alloc(h, d, sizeof(float));

@@ -116,15 +116,23 @@ float ftk_guesses_open(const ftk_guesses *g, int guess)
 
 /* ---- the tree */
 
-/* All but the guess `except`. */
+static void push(const ftk_guesses *g, ftk_heap *heap, int guess, int node)
+{
+    ftk_heap_push(heap, (ftk_candidate){.value = g->all[guess].worth,
+                                        .token = g->all[guess].token,
+                                        .parent = (int16_t)node,
+                                        .slot = (int16_t)guess});
+}
+
+/* All but the guess `except`, 0: all. Of a chain the best, or none beside that. */
 static void push_children(const ftk_guesses *g, ftk_heap *heap, int parent, int node, int except)
 {
-    for (int i = g->all[parent].first; i; i = g->all[i].next)
-        if (i != except)
-            ftk_heap_push(heap, (ftk_candidate){.value = g->all[i].worth,
-                                                .token = g->all[i].token,
-                                                .parent = (int16_t)node,
-                                                .slot = (int16_t)i});
+    int best = 0;
+    for (int i = g->all[parent].first; i; i = g->all[i].next) {
+        if (!best || g->all[i].worth > g->all[best].worth) best = i;
+        if (!g->chain && i != except) push(g, heap, i, node);
+    }
+    if (g->chain && best && !except) push(g, heap, best, node);
 }
 
 static bool has_room(const ftk_tree *tree, int budget)
@@ -175,7 +183,7 @@ static int8_t bin_of(float p)
     return bin;
 }
 
-int ftk_likely_prob(const float *logits, int n, int most, int32_t *best, float *prob)
+int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
 {
     const int n_best = ftk_top_k(logits, n, most, best);
     const float top = logits[best[0]];
@@ -187,15 +195,7 @@ int ftk_likely_prob(const float *logits, int n, int most, int32_t *best, float *
         sum += ftk_exp_below(x);
     }
     if (bad) return 0;
-    for (int i = 0; i < n_best; i++) prob[i] = ftk_exp_below(logits[best[i]] - top) / sum;
-    return n_best;
-}
-
-int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
-{
-    float prob[FTK_LIKELY];
-    const int n_best = ftk_likely_prob(logits, n, most, best, prob);
-    for (int i = 0; i < n_best; i++) bin[i] = bin_of(prob[i]);
+    for (int i = 0; i < n_best; i++) bin[i] = bin_of(ftk_exp_below(logits[best[i]] - top) / sum);
     return n_best;
 }
 

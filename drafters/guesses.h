@@ -35,6 +35,7 @@ typedef struct ftk_guess {
 
 typedef struct ftk_guesses {
     int n, cap;
+    bool chain;          /* trees have one node a depth */
     ftk_guess *all;      /* [cap] all[0] is the root; parents come before their children */
     ftk_candidate *heap; /* [cap] */
     int n_rates;
@@ -68,10 +69,8 @@ void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree);
 /* The same behind the path from the root to `leaf`, whose guesses become nodes 1, 2, ... */
 void ftk_guesses_plant_path(ftk_guesses *g, int leaf, int budget, ftk_tree *tree);
 
-/* The `most` (up to FTK_LIKELY) largest of n logits, largest first, and the probability of each.
- * Returns how many: none where a logit is NaN or the largest is infinite. */
-int ftk_likely_prob(const float *logits, int n, int most, int32_t *best, float *prob);
-/* The same with the bin of each probability. */
+/* The `most` (up to FTK_LIKELY) largest of n logits, largest first, and the bin of each one's
+ * probability. Returns how many: none where a logit is NaN or the largest is infinite. */
 int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin);
 /* The same of a row of n logits, whether there are the logits or what a device says of them. */
 int ftk_rows_likely(const struct ftk_rows *rows, int row, int n, int most, int32_t *best,

@@ -25,6 +25,7 @@
  * probability that the leading candidates of such rows hold that far. prob of a node is what it is
  * worth: its probability, plus the sum over its chain's possible w of P(path ends at w) * gain.
  * Where a model does not denoise, the gain is measured as nothing, and nothing is drafted for it.
+ * FTK_TREE_CHAIN: that chain alone.
  */
 #include <stddef.h>
 #include <string.h>
@@ -228,7 +229,7 @@ static int rest_of_path(const ftk_tree *t, int node, int *path)
 static void shift(jacobi *s, int by)
 {
     for (int i = 0; i < DEPTH; i++) {
-        const bool left = s->shape == FTK_TREE_FITTED && i + by < DEPTH;
+        const bool left = s->shape != FTK_TREE_PAPER && i + by < DEPTH;
         s->table[i] = left ? s->table[i + by] : (row){.origin = NOISE};
         if (s->table[i].origin == NOISE)
             s->table[i].n = 0;
@@ -347,7 +348,7 @@ static void push_children(jacobi *s, fit *f, int at)
     }
     node->ends[0] = rest > 0 ? node->prob * rest : 0;
     for (int c = 0; c < COLUMNS; c++) {
-        if (share[c] <= 0) continue;
+        if (share[c] <= 0 || (s->shape == FTK_TREE_CHAIN && c != node->feeder)) continue;
         ftk_candidate k = {
             .prob = node->prob * share[c], .parent = (int16_t)at, .slot = (int16_t)c};
         k.token = c == RETRIEVED ? s->chain[p->depth] : s->table[p->depth].token[c];
@@ -407,7 +408,7 @@ static void jacobi_reset(void *state, const int32_t *history, size_t n)
 static void retrieve(jacobi *s, const int32_t *history, size_t n)
 {
     ftk_suffix_sync(&s->suffix, history, n);
-    if (s->shape == FTK_TREE_FITTED) {
+    if (s->shape != FTK_TREE_PAPER) {
         const ftk_match m = ftk_suffix_longest(&s->suffix);
         s->match_length = m.length;
         s->n_chain = m.length > 0 ? ftk_suffix_follow(history, n, m.recent, s->chain, CHAIN) : 0;
@@ -433,7 +434,7 @@ static void jacobi_propose(void *state, const int32_t *history, size_t n, int bu
     retrieve(s, history, n);
     s->asked = n;
     if (budget > FTK_MAX_NODES - 1) budget = FTK_MAX_NODES - 1;
-    if (s->shape == FTK_TREE_FITTED)
+    if (s->shape != FTK_TREE_PAPER)
         plant_fitted(s, budget, tree);
     else
         plant_paper(s, tree);

@@ -23,6 +23,7 @@ typedef struct lookup {
     ftk_suffix suffix;
     /* The open prediction: what follows text[0..asked). asked 0: none. */
     size_t asked;
+    bool chain; /* no fork */
     int length; /* tokens that matched */
     int n;      /* of both chains */
     int32_t recent[CHAIN], first[CHAIN];
@@ -32,6 +33,7 @@ typedef struct lookup {
 static ftk_err lookup_init(void *state, const ftk_drafter_env *env)
 {
     lookup *const s = state;
+    s->chain = env->shape == FTK_TREE_CHAIN;
     for (int i = 0; i < FTK_MATCH_CLASSES; i++) {
         ftk_rate_init(&s->rates.goes_on[i], ftk_match_prior(i));
         ftk_rate_init(&s->rates.forks[i], 0.1f);
@@ -110,7 +112,7 @@ static void lookup_propose(void *state, const int32_t *history, size_t n, int bu
     s->asked = n;
     s->length = match.length;
     s->n = ftk_suffix_follow(history, n, match.recent, s->recent, CHAIN);
-    ftk_suffix_follow(history, n, match.first, s->first, CHAIN);
+    ftk_suffix_follow(history, n, s->chain ? match.recent : match.first, s->first, CHAIN);
     plant(s, budget, tree);
 }
 

@@ -67,6 +67,7 @@ static ftk_err recycle_init(void *state, const ftk_drafter_env *env)
                         env->n_vocab);
     if (ftk_guesses_init(&s->guesses, env->host, MOST, s->rates, RATES) != FTK_OK)
         return FTK_ERR_NOMEM;
+    s->guesses.chain = env->shape == FTK_TREE_CHAIN;
     return ftk_suffix_init(&s->suffix, env->host, env->n_ctx);
 }
 

@@ -13,6 +13,10 @@
  *
  * for the node's children. All nodes of a depth go through one product.
  *
+ * A file may leave either out, to show what it is worth. Key "chained" 0: every head sees g_0. Key "token"
+ * 0: z is the feature alone, so that all nodes of a depth have the same children, of one row. Heads with
+ * neither are Medusa's (arXiv 2401.10774) but for W_in.
+ *
  * The tree: a node is worth the product of its path's probabilities. Of each depth the best nodes, at
  * most WIDTH, get children, CHOICES each; of all candidates the best are drafted. A head's probability
  * counts as what guesses of its size were worth so far (guesses.h). A head runs for as many nodes as it
@@ -69,6 +73,7 @@ typedef struct s4c {
     const ftk_weights *weights;
     unsigned flags;
     int n_heads;
+    bool chained, sees_token;
     const struct ftk_mat *in[MOST_HEADS], *body[MOST_HEADS];
     ftk_suffix suffix;
     size_t feature_of; /* length of the text whose root `feature` leads to; 0: none */
@@ -80,9 +85,9 @@ typedef struct s4c {
     int32_t best[MOST_HEADS][WIDTH]; /* a head's best choice for each node it ran for */
     float *feature;                  /* [n_embd] */
     float *g[2];                     /* [WIDTH][n_embd] of a depth and of the one before */
-    float *z, *e, *u, *v;            /* [WIDTH][2 n_embd], [WIDTH][n_embd] each */
-    float *logits;                   /* [WIDTH][n_head] */
-    ftk_rows said;                   /* by a head for its nodes */
+    float *z, *e, *u, *v; /* [WIDTH][2 n_embd] or [WIDTH][n_embd], [WIDTH][n_embd] each */
+    float *logits;        /* [WIDTH][n_head] */
+    ftk_rows said;        /* by a head for its nodes */
 } s4c;
 
 /* ------------------------------------------------------------------ the file */
@@ -95,12 +100,33 @@ static const ftk_weight *head_weight(const ftk_weights *w, int head, const char 
     return ftk_weights_get(w, name, n_out, n_in, host);
 }
 
+/* 0 or 1 under a key that may be missing, which means 1. */
+static bool get_flag(const ftk_weights *w, const char *key, const ftk_host *host, bool *out)
+{
+    char name[64];
+    ftk_gguf_value any;
+    int value = 1;
+    snprintf(name, sizeof name, "foretoken.drafter.%s", key);
+    if (ftk_gguf_find(w->file, name, &any) && !ftk_weights_int(w, key, 0, 1, &value, host))
+        return false;
+    *out = value == 1;
+    return true;
+}
+
+static int inputs(bool sees_token, int n_embd)
+{
+    return sees_token ? 2 * n_embd : n_embd;
+}
+
 static ftk_err s4c_check(const ftk_weights *w, const ftk_target *t, const ftk_host *host)
 {
     int heads;
-    if (!ftk_weights_int(w, "heads", 1, MOST_HEADS, &heads, host)) return FTK_ERR_FORMAT;
+    bool chained, token;
+    if (!ftk_weights_int(w, "heads", 1, MOST_HEADS, &heads, host) ||
+        !get_flag(w, "chained", host, &chained) || !get_flag(w, "token", host, &token))
+        return FTK_ERR_FORMAT;
     for (int i = 0; i < heads; i++)
-        if (!head_weight(w, i, "in", t->n_embd, 2 * t->n_embd, host) ||
+        if (!head_weight(w, i, "in", t->n_embd, inputs(token, t->n_embd), host) ||
             !head_weight(w, i, "body", t->n_embd, t->n_embd, host))
             return FTK_ERR_FORMAT;
     return FTK_OK;
@@ -129,8 +155,8 @@ static void suggest_kept(s4c *s)
 
 /* ------------------------------------------------------------------ heads */
 
-/* Features of the chosen nodes' children: s->g[1]. */
-static void run_head(s4c *s, int head, int n, const int *chosen)
+/* z = [token, scaled to rms 1 ; feature] */
+static void put_tokens(s4c *s, int n, const int *chosen)
 {
     const ftk_target *const t = s->target;
     const size_t d = (size_t)t->n_embd;
@@ -138,16 +164,35 @@ static void run_head(s4c *s, int head, int n, const int *chosen)
     for (int i = 0; i < n; i++) tokens[i] = s->guesses.all[chosen[i]].token;
     t->embed(t->ctx, n, tokens, s->e);
     for (size_t i = 0; i < (size_t)n; i++) {
-        const ftk_guess *const c = &s->guesses.all[chosen[i]];
         const float *const e = s->e + i * d;
         float sum = 0, *const z = s->z + i * 2 * d;
         for (size_t j = 0; j < d; j++) sum += e[j] * e[j];
         const float scale = 1 / sqrtf(sum / (float)d + norm_eps);
         for (size_t j = 0; j < d; j++) z[j] = e[j] * scale;
-        const float *const g =
-            head == 0 ? s->feature : s->g[0] + (size_t)s->guesses.all[c->parent].row * d;
-        memcpy(z + d, g, d * sizeof *z);
     }
+}
+
+static const float *feature_for(const s4c *s, int head, int node)
+{
+    if (head == 0 || !s->chained) return s->feature;
+    const int row = s->sees_token ? s->guesses.all[s->guesses.all[node].parent].row : 0;
+    return s->g[0] + (size_t)row * (size_t)s->target->n_embd;
+}
+
+/* Rows that a head needs for n nodes. */
+static int rows_for(const s4c *s, int n)
+{
+    return s->sees_token || n == 0 ? n : 1;
+}
+
+/* Features of the chosen nodes' children: s->g[1]. */
+static void run_head(s4c *s, int head, int n, const int *chosen)
+{
+    const ftk_target *const t = s->target;
+    const size_t d = (size_t)t->n_embd, row = (size_t)inputs(s->sees_token, t->n_embd);
+    if (s->sees_token) put_tokens(s, n, chosen);
+    for (size_t i = 0; i < (size_t)n; i++)
+        memcpy(s->z + (i + 1) * row - d, feature_for(s, head, chosen[i]), d * sizeof *s->z);
     t->multiply(t->ctx, s->in[head], n, s->z, s->u);
     t->multiply(t->ctx, s->body[head], n, s->u, s->v);
     for (size_t j = 0; j < (size_t)n * d; j++) {
@@ -165,7 +210,7 @@ static void suggest_children(s4c *s, int node, int head, int row)
 {
     int32_t best[CHOICES];
     int8_t bin[CHOICES];
-    const int most = s->flags & FTK_S4C_CHAIN ? 1 : CHOICES;
+    const int most = s->guesses.chain ? 1 : CHOICES;
     const int n = ftk_rows_likely(&s->said, row, s->weights->n_head, most, best, bin);
     s->best[head][s->guesses.all[node].row] = -1;
     for (int i = 0; i < n; i++) {
@@ -193,7 +238,7 @@ static int worth_running(s4c *s, int head, int n, const int *chosen)
     int best = 0;
     for (int i = 0; i < n; i++) {
         tokens += right * ftk_guesses_open(&s->guesses, chosen[i]);
-        const double gain = tokens * token - head_seconds(s, i + 1);
+        const double gain = tokens * token - head_seconds(s, rows_for(s, i + 1));
         if (gain > most) {
             most = gain;
             best = i + 1;
@@ -213,19 +258,22 @@ static void time_head(s4c *s, int n, double seconds)
 
 static void run_heads(s4c *s)
 {
-    const int most = s->flags & FTK_S4C_CHAIN ? 1 : WIDTH;
+    const int most = s->guesses.chain ? 1 : WIDTH;
+    const bool linked = s->chained && s->sees_token;
     for (int head = 0; head < s->n_heads; head++) {
         int chosen[WIDTH];
-        int n = ftk_guesses_best(&s->guesses, head, floor_worth, true, most, chosen);
+        int n = ftk_guesses_best(&s->guesses, head, floor_worth, linked, most, chosen);
         n = worth_running(s, head, n, chosen);
         if (n == 0) return;
+        const int rows = rows_for(s, n);
         const double start = ftk_now();
-        run_head(s, head, n, chosen);
+        run_head(s, head, rows, chosen);
         for (int i = 0; i < n; i++) {
-            s->guesses.all[chosen[i]].row = (int16_t)i;
-            suggest_children(s, chosen[i], head, i);
+            const int row = rows == n ? i : 0;
+            s->guesses.all[chosen[i]].row = (int16_t)row;
+            suggest_children(s, chosen[i], head, row);
         }
-        time_head(s, n, ftk_now() - start);
+        time_head(s, rows, ftk_now() - start);
         float *const before = s->g[0];
         s->g[0] = s->g[1];
         s->g[1] = before;
@@ -281,13 +329,17 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     const ftk_host *const h = env->host;
     const int n_embd = s->target->n_embd;
     ftk_weights_int(s->weights, "heads", 1, MOST_HEADS, &s->n_heads, h);
+    get_flag(s->weights, "chained", h, &s->chained);
+    get_flag(s->weights, "token", h, &s->sees_token);
+    const int n_in = inputs(s->sees_token, n_embd);
     for (int i = 0; i < s->n_heads; i++) {
-        s->in[i] = head_weight(s->weights, i, "in", n_embd, 2 * n_embd, h)->matrix;
+        s->in[i] = head_weight(s->weights, i, "in", n_embd, n_in, h)->matrix;
         s->body[i] = head_weight(s->weights, i, "body", n_embd, n_embd, h)->matrix;
     }
     init_rates(s->rates);
     const size_t d = (size_t)n_embd;
     if (ftk_guesses_init(&s->guesses, h, MOST, s->rates, RATES) != FTK_OK) return FTK_ERR_NOMEM;
+    s->guesses.chain = env->shape == FTK_TREE_CHAIN;
     s->feature = ftk_alloc(h, d, sizeof(float));
     s->g[0] = ftk_alloc(h, WIDTH * d, sizeof(float));
     s->g[1] = ftk_alloc(h, WIDTH * d, sizeof(float));

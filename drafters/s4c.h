@@ -6,7 +6,6 @@
 enum {
     FTK_S4C_NO_RETRIEVAL = 1,
     FTK_S4C_NOT_CONTINUOUS = 2, /* nothing is kept of the tree before but the feature */
-    FTK_S4C_CHAIN = 4,          /* one node a depth from the heads, no tree */
 };
 
 #endif

@@ -394,6 +394,7 @@ typedef struct ftk_sampling {
 typedef enum ftk_tree_shape {
     FTK_TREE_FITTED, /* best-first by measured acceptance, sized by the cost model */
     FTK_TREE_PAPER,  /* the drafter's published shape, always whole */
+    FTK_TREE_CHAIN,  /* the likeliest path alone, sized by the cost model */
 } ftk_tree_shape;
 
 typedef struct ftk_session ftk_session;

@@ -130,7 +130,7 @@ value --seed -1 "is not a whole number" "0 to 18446744073709551615" 7
 value --seed 18446744073709551616 "is out of range" "0 to 18446744073709551615" 7
 value --drafter x "is unknown" "auto, none, jacobi, lookup, recycle, s4c, firp, dash or dash-direct" auto
 value --verifier x "is unknown" "exact, reject, traversal or typical" exact
-value --tree x "is unknown" "fitted or paper" fitted
+value --tree x "is unknown" "fitted, chain or paper" fitted
 value --kernels x "is unknown" "ref, avx2, avx512 or amx" ref
 value --kv x "is unknown" "f16, f32 or q8_0" f16
 value --template x "is unknown" \

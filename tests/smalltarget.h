@@ -11,7 +11,7 @@
 #include "engine/session.h"
 #include "onebad.h"
 
-enum { D = 8, V = 24, N_CTX = 200 };
+enum { D = 8, V = 40, N_CTX = 200 };
 
 static float embeddings[V][D];
 
@@ -59,19 +59,27 @@ static inline ftk_gguf *keys_only(int n, const char *const *keys, const uint32_t
     return g;
 }
 
-static inline void *open_small(const ftk_drafter_ops *ops, const ftk_target *target,
-                               const ftk_weights *w, const unsigned *flags)
+/* test: what benchmarks leave out */
+static inline void *open_shaped(const ftk_drafter_ops *ops, const ftk_target *target,
+                                const ftk_weights *w, ftk_tree_shape shape, const void *test)
 {
     static const ftk_host none;
     void *s = ftk_alloc(&none, 1, ops->state_size);
     const ftk_drafter_env env = {.host = &none,
                                  .n_vocab = V,
                                  .n_ctx = N_CTX,
-                                 .test = (void *)flags,
+                                 .shape = shape,
+                                 .test = (void *)test,
                                  .target = target,
                                  .weights = w};
     assert_int_equal(ops->init(s, &env), FTK_OK);
     return s;
+}
+
+static inline void *open_small(const ftk_drafter_ops *ops, const ftk_target *target,
+                               const ftk_weights *w, const void *test)
+{
+    return open_shaped(ops, target, w, FTK_TREE_FITTED, test);
 }
 
 static inline void close_small(const ftk_drafter_ops *ops, void *s)
@@ -103,6 +111,42 @@ static inline int fail_each_allocation(const ftk_drafter_ops *ops, const ftk_tar
     return failed;
 }
 
+/* A family's files: check() is asked of keys and tensors one of which is wrong. */
+typedef struct small_file {
+    const ftk_drafter_ops *ops;
+    const ftk_target *target;
+    int n_keys;
+    const char *const *keys;
+    ftk_weights (*weights)(ftk_gguf *file); /* right ones, with these keys */
+    ftk_weight *items;                      /* of those weights */
+} small_file;
+
+typedef struct bad_file {
+    uint32_t values[6]; /* of the keys */
+    int gone;           /* an item whose name is changed, -1 */
+    const char *line;
+} bad_file;
+
+static inline void refused(const small_file *f, const ftk_weights *w, const char *line)
+{
+    counting count = {0};
+    const ftk_host host = {&count, count_alloc, count_free, count_log};
+    assert_int_equal(f->ops->check(w, f->target, &host), FTK_ERR_FORMAT);
+    assert_int_equal(count.errors, 1);
+    assert_string_equal(count.line, line);
+}
+
+static inline void refuse_each(const small_file *f, const bad_file *bad, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        ftk_gguf *file = keys_only(f->n_keys, f->keys, bad[i].values);
+        const ftk_weights w = f->weights(file);
+        if (bad[i].gone >= 0) f->items[bad[i].gone].name[0] = 'x';
+        refused(f, &w, bad[i].line);
+        ftk_gguf_free(file);
+    }
+}
+
 /* With the drafter the text is that of plain decoding, hot and cold, with small and large drafts. */
 static inline void check_text(ftk_engine *e, const ftk_drafter_ops *ops, unsigned flags)
 {
@@ -112,7 +156,9 @@ static inline void check_text(ftk_engine *e, const ftk_drafter_ops *ops, unsigne
     cfg.sampling.seed = 3;
     cfg.ignore_end = true;
     for (int hot = 0; hot < 2; hot++)
-        for (cfg.budget = 4; cfg.budget <= 36; cfg.budget += 32) {
+        for (int round = 0; round < 3; round++) {
+            cfg.budget = round == 0 ? 4 : 36;
+            cfg.shape = round == 2 ? FTK_TREE_CHAIN : FTK_TREE_FITTED;
             int32_t want[N], got[N], prompt[64];
             size_t n;
             const char *text = "Tell me a story about a king and his dog.";

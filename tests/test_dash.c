@@ -1,35 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * DASH: what its policy chooses, on a target of its own that is small enough to compute again; the tree;
  * its file; routes through the demo model, to the bit; and the whole, whose text it must not change. */
-#include "support.h"
+#include "smalltarget.h"
 
 #include <math.h>
 
-#include "base/mem.h"
 #include "drafters/dash.h"
-#include "engine/session.h"
 #include "kernels/blocks.h"
-#include "onebad.h"
-
-static float noise(uint32_t *state)
-{
-    *state = *state * 1664525u + 1013904223u;
-    return (float)(*state >> 8) / (1 << 24) - 0.5f;
-}
 
 /* ---- a small target: a row's state at a layer is made up; its token says the next */
 
-enum {
-    D = 8,
-    V = 40,
-    L = 6,
-    H = 5,
-    FIRST = 2,
-    LAST = 1,
-    PAST = 7,
-    N_CTX = 200,
-    N_ITEMS = 6,
-};
+enum { L = 6, H = 5, FIRST = 2, LAST = 1, PAST = 7, N_ITEMS = 6 };
 
 static float in[D * H], past_in[PAST * H], bias[L * H], out[L * 3 * H], out_bias[L * 3],
     factor[L * D];
@@ -101,59 +82,20 @@ static ftk_weights small_weights(ftk_gguf *file)
     return (ftk_weights){.path = "small", .file = file, .n = N_ITEMS, .items = items};
 }
 
-typedef struct keys {
-    uint32_t hidden, first, last, partial, cost_partial, cost_skip;
-} keys;
+static const char *const key_names[] = {
+    "foretoken.drafter.hidden",  "foretoken.drafter.first",        "foretoken.drafter.last",
+    "foretoken.drafter.partial", "foretoken.drafter.cost.partial", "foretoken.drafter.cost.skip"};
+enum { N_KEYS = sizeof key_names / sizeof *key_names };
+static const uint32_t good[N_KEYS] = {H, FIRST, LAST, 1, 600, 100};
 
-static const keys good = {H, FIRST, LAST, 1, 600, 100};
-
-static void put_keys(gw *w, keys k)
+static void *start_small(const ftk_weights *w, ftk_dash_parts parts)
 {
-    gw_u32(w, "foretoken.drafter.hidden", k.hidden);
-    gw_u32(w, "foretoken.drafter.first", k.first);
-    gw_u32(w, "foretoken.drafter.last", k.last);
-    gw_u32(w, "foretoken.drafter.partial", k.partial);
-    gw_u32(w, "foretoken.drafter.cost.partial", k.cost_partial);
-    gw_u32(w, "foretoken.drafter.cost.skip", k.cost_skip);
+    return open_small(&ftk_drafter_dash, &target, w, &parts);
 }
 
-static ftk_gguf *keys_only(keys k)
+static void close_dash(void *s)
 {
-    char path[] = "dash-keys-XXXXXX";
-    gw w;
-    gw_init(&w);
-    put_keys(&w, k);
-    const gw_bytes all = gw_finish(&w);
-    const int fd = mkstemp(path);
-    assert_true(fd >= 0 && write(fd, all.p, all.n) == (ssize_t)all.n);
-    close(fd);
-    ftk_gguf *g;
-    assert_int_equal(ftk_gguf_open(&g, path, NULL), FTK_OK);
-    unlink(path);
-    free(all.p);
-    gw_free(&w);
-    return g;
-}
-
-static void *open_small(const ftk_weights *w, const ftk_dash_parts *parts)
-{
-    static const ftk_host none;
-    void *s = ftk_alloc(&none, 1, ftk_drafter_dash.state_size);
-    const ftk_drafter_env env = {.host = &none,
-                                 .n_vocab = V,
-                                 .n_ctx = N_CTX,
-                                 .test = (void *)parts,
-                                 .target = &target,
-                                 .weights = w};
-    assert_int_equal(ftk_drafter_dash.init(s, &env), FTK_OK);
-    return s;
-}
-
-static void close_small(void *s)
-{
-    static const ftk_host none;
-    ftk_drafter_dash.free(s, &none);
-    ftk_release(&none, s);
+    close_small(&ftk_drafter_dash, s);
 }
 
 /* The action, in double. */
@@ -199,11 +141,10 @@ static void test_policy(void **state)
     (void)state;
     int counts[FTK_ACTIONS] = {0};
     for (uint32_t partial = 0; partial < 2; partial++) {
-        keys k = good;
-        k.partial = partial;
-        ftk_gguf *file = keys_only(k);
+        ftk_gguf *file =
+            keys_only(N_KEYS, key_names, (const uint32_t[]){H, FIRST, LAST, partial, 600, 100});
         const ftk_weights w = small_weights(file);
-        void *s = open_small(&w, &(ftk_dash_parts){.without = FTK_DASH_ALWAYS});
+        void *s = start_small(&w, (ftk_dash_parts){.without = FTK_DASH_ALWAYS});
         sure = 30;
         ftk_tree t;
         for (salt = 0; salt < 20; salt++) {
@@ -214,7 +155,7 @@ static void test_policy(void **state)
                     counts[seen[depth][l]]++;
                 }
         }
-        close_small(s);
+        close_dash(s);
         ftk_gguf_free(file);
     }
     assert_true(counts[FTK_PARTIAL] > 3 && counts[FTK_SKIP] > 3);
@@ -225,11 +166,12 @@ static void test_policy(void **state)
 static void test_tree(void **state)
 {
     (void)state;
-    ftk_gguf *file = keys_only(good);
+    ftk_gguf *file = keys_only(N_KEYS, key_names, good);
     const ftk_weights w = small_weights(file);
     for (int chain = 0; chain < 2; chain++) {
-        const ftk_dash_parts parts = {.without = FTK_DASH_ALWAYS | (chain ? FTK_DASH_CHAIN : 0)};
-        void *s = open_small(&w, &parts);
+        const ftk_dash_parts parts = {.without = FTK_DASH_ALWAYS};
+        void *s = open_shaped(&ftk_drafter_dash, &target, &w,
+                              chain ? FTK_TREE_CHAIN : FTK_TREE_FITTED, &parts);
         for (int budget = 0; budget <= 40; budget += budget < 4 ? 1 : 12) {
             ftk_tree t;
             sure = 30;
@@ -260,7 +202,7 @@ static void test_tree(void **state)
         ftk_tree t;
         propose(s, 40, &t);
         assert_int_equal(n_run, 1);
-        close_small(s);
+        close_dash(s);
     }
     ftk_gguf_free(file);
 }
@@ -269,9 +211,9 @@ static void test_tree(void **state)
 static void test_not_finite(void **state)
 {
     (void)state;
-    ftk_gguf *file = keys_only(good);
+    ftk_gguf *file = keys_only(N_KEYS, key_names, good);
     const ftk_weights w = small_weights(file);
-    void *s = open_small(&w, &(ftk_dash_parts){.without = FTK_DASH_ALWAYS});
+    void *s = start_small(&w, (ftk_dash_parts){.without = FTK_DASH_ALWAYS});
     for (int i = 0; i < 3; i++) {
         last_logit = i == 0 ? NAN : i == 1 ? INFINITY : -INFINITY;
         sure = 30;
@@ -281,7 +223,7 @@ static void test_not_finite(void **state)
         if (i == 2) assert_true(n_run > 1 && t.n > n_run + 1);
     }
     last_logit = 0;
-    close_small(s);
+    close_dash(s);
     ftk_gguf_free(file);
 }
 
@@ -289,31 +231,23 @@ static void test_fixed(void **state)
 {
     (void)state;
     static const uint8_t actions[L] = {0, 0, 2, 1, 0, 0};
-    const ftk_dash_parts parts = {.fixed = actions};
-    ftk_gguf *file = keys_only(good);
+    ftk_gguf *file = keys_only(N_KEYS, key_names, good);
     const ftk_weights w = small_weights(file);
-    void *s = open_small(&w, &parts);
+    void *s = start_small(&w, (ftk_dash_parts){.fixed = actions});
     sure = 30;
     ftk_tree t;
     propose(s, 8, &t);
     for (int i = 0; i < n_run; i++) assert_memory_equal(seen[i], actions, L);
-    close_small(s);
+    close_dash(s);
     ftk_gguf_free(file);
 }
 
 /* ---- its file */
 
-static counting count;
-static const ftk_host counted = {&count, count_alloc, count_free, count_log};
-
 static void test_file(void **state)
 {
     (void)state;
-    static const struct {
-        keys k;
-        int gone; /* an item whose name is changed, -1 */
-        const char *line;
-    } bad[] = {
+    static const bad_file bad[] = {
         {{0, FIRST, LAST, 1, 600, 100},
          -1,
          "small: key foretoken.drafter.hidden is missing, or no whole number from 1 to 64"},
@@ -341,37 +275,16 @@ static void test_file(void **state)
         {{H, FIRST, LAST, 1, 600, 100}, 3, "small: tensor policy.out is missing"},
         {{H, FIRST, LAST, 1, 600, 100}, 5, "small: tensor scale is missing"},
     };
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        ftk_gguf *file = keys_only(bad[i].k);
-        const ftk_weights w = small_weights(file);
-        if (bad[i].gone >= 0) items[bad[i].gone].name[0] = 'x';
-        assert_int_equal(ftk_drafter_dash.check(&w, &target, &counted), FTK_ERR_FORMAT);
-        assert_string_equal(count.line, bad[i].line);
-        ftk_gguf_free(file);
-    }
+    const small_file f = {&ftk_drafter_dash, &target, N_KEYS, key_names, small_weights, items};
+    refuse_each(&f, bad, sizeof bad / sizeof *bad);
 }
 
 static void test_no_memory(void **state)
 {
     (void)state;
-    ftk_gguf *file = keys_only(good);
+    ftk_gguf *file = keys_only(N_KEYS, key_names, good);
     const ftk_weights w = small_weights(file);
-    void *s = calloc(1, ftk_drafter_dash.state_size);
-    count.failing = true;
-    ftk_err err = FTK_ERR_NOMEM;
-    int failed = 0;
-    for (; err == FTK_ERR_NOMEM; failed++) {
-        count.left = failed;
-        const ftk_drafter_env env = {
-            .host = &counted, .n_vocab = V, .n_ctx = N_CTX, .target = &target, .weights = &w};
-        err = ftk_drafter_dash.init(s, &env);
-        ftk_drafter_dash.free(s, &counted);
-        assert_int_equal(count.live, 0);
-    }
-    count.failing = false;
-    assert_int_equal(err, FTK_OK);
-    assert_true(failed > 6);
-    free(s);
+    assert_true(fail_each_allocation(&ftk_drafter_dash, &target, &w) > 6);
     ftk_gguf_free(file);
 }
 
@@ -396,7 +309,7 @@ static void write_file(const char *path, const ftk_model *m, bool sure_full)
     gw_str(&w, "general.architecture", "foretoken-drafter");
     gw_str(&w, "foretoken.drafter.family", "dash");
     gw_str(&w, "foretoken.drafter.base", m->fingerprint);
-    put_keys(&w, good);
+    for (int i = 0; i < N_KEYS; i++) gw_u32(&w, key_names[i], good[i]);
     float *v = calloc((size_t)n_layer * (size_t)d, sizeof *v);
     for (int i = 0; i < N_ITEMS; i++) {
         for (int j = 0; j < all[i].n; j++) {
@@ -406,14 +319,8 @@ static void write_file(const char *path, const ftk_model *m, bool sure_full)
         gw_tensor(&w, all[i].name, 1, &(uint64_t){(uint64_t)all[i].n}, FTK_TYPE_F32, v,
                   (size_t)all[i].n * sizeof *v);
     }
-    const gw_bytes bytes = gw_finish(&w);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes.p, 1, bytes.n, f), bytes.n);
-    fclose(f);
+    assert_true(gw_end(&w, path));
     free(v);
-    free(bytes.p);
-    gw_free(&w);
 }
 
 static ftk_engine *engine_with(const ftk_model *m, int threads, bool sure_full)
@@ -427,7 +334,7 @@ static ftk_engine *engine_with(const ftk_model *m, int threads, bool sure_full)
     ftk_engine_config_init(&cfg);
     cfg.threads = threads;
     cfg.kv_slots = 1024;
-    ftk_engine *e;
+    ftk_engine *e; /* with costs that are measured: by them dash drafts */
     assert_int_equal(ftk_engine_open(&e, m, &cfg), FTK_OK);
     assert_false(ftk_engine_has_drafter(e, "dash-direct"));
     assert_int_equal(ftk_engine_add_drafter(e, path), FTK_OK);
@@ -588,8 +495,8 @@ static void test_low_bits(void **state)
     ftk_model_config cfg;
     ftk_model_config_init(&cfg);
     cfg.kernels = "ref"; /* reads blocks in place */
-    cfg.host = counted;
-    count = (counting){0};
+    counting count = {0};
+    cfg.host = (ftk_host){&count, count_alloc, count_free, count_log};
     ftk_model *m;
     assert_int_equal(ftk_model_load(&m, DEMO, &cfg), FTK_OK);
     const int live = count.live;
@@ -620,7 +527,7 @@ static void test_low_bits(void **state)
     }
     free(b);
     free(a);
-    ftk_lowbit_close(&low, &counted);
+    ftk_lowbit_close(&low, &cfg.host);
     ftk_model_free(m);
     assert_int_equal(count.live, 0);
 }

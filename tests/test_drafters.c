@@ -65,6 +65,7 @@ typedef struct tally {
     size_t steps, accepted, drafted;
     double promised; /* sum of prob */
     int deepest;
+    size_t forks; /* nodes that do not hang on the one before */
 } tally;
 
 /* Decodes truth[1..n) from truth[0..start); checks every step. The tree is cut where nodes are
@@ -95,6 +96,7 @@ static tally decode(const ftk_drafter_ops *ops, void *drafter, int n_vocab, size
                 right &= t.token[j] == truth[at - 1 + (size_t)t.depth[j]];
             fill_row(logits + i * n_vocab, n_vocab, at - 1 + (size_t)t.depth[i], right, d, &r);
             if (i > 0) sum.promised += (double)t.prob[i];
+            if (i > 0) sum.forks += t.parent[i] != i - 1;
         }
         ftk_verdict v;
         assert_int_equal(verifier->judge(&t, logits, &s, text, at, &v), FTK_OK);
@@ -141,7 +143,7 @@ static tally run(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shape shape, 
     assert_int_equal(allocations, before);
     close_drafter(ops, s);
     printf("%s, %s, denoiser %d: %.2f tokens a step, %.1f drafted, promised %.2f accepted %.2f\n",
-           ops->name, shape == FTK_TREE_PAPER ? "paper" : "fitted", d,
+           ops->name, (const char *const[]){"fitted", "paper", "chain"}[shape], d,
            1 + (double)sum.accepted / (double)sum.steps, (double)sum.drafted / (double)sum.steps,
            sum.promised / (double)sum.steps, (double)sum.accepted / (double)sum.steps);
     return sum;
@@ -296,6 +298,19 @@ static void test_cut(void **state)
     assert_true(per_step(fair) > 1.7 && fair.drafted < 20 * fair.steps);
     const tally blind = run(&ftk_drafter_jacobi, 500, FTK_TREE_FITTED, 2500, 127, 0.05f, BLIND);
     assert_true(blind.drafted < 2 * blind.steps);
+}
+
+static void test_chain(void **state)
+{
+    (void)state;
+    static const ftk_drafter_ops *const both[] = {&ftk_drafter_jacobi, &ftk_drafter_lookup};
+    make_truth(500, 6, 5);
+    for (int k = 0; k < 2; k++) {
+        const tally tree = run(both[k], 500, FTK_TREE_FITTED, LONG, 60, 0, FAIR);
+        const tally chain = run(both[k], 500, FTK_TREE_CHAIN, LONG, 60, 0, FAIR);
+        assert_true(tree.forks > 0 && chain.forks == 0);
+        assert_true(per_step(chain) > 1.5);
+    }
 }
 
 static void test_retrieval(void **state)
@@ -578,23 +593,15 @@ static void test_cost(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_template),
-        cmocka_unit_test(test_leaf),
-        cmocka_unit_test(test_alignment),
-        cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_retrieval),
-        cmocka_unit_test(test_honest),
-        cmocka_unit_test(test_notices),
-        cmocka_unit_test(test_odd_sizes),
-        cmocka_unit_test(test_reset),
-        cmocka_unit_test(test_appended),
-        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_list),
-        cmocka_unit_test(test_right_and_wrong),
-        cmocka_unit_test(test_verifiers),
-        cmocka_unit_test(test_rates),
-        cmocka_unit_test(test_heap),
-        cmocka_unit_test(test_cost),
+        cmocka_unit_test(test_template),  cmocka_unit_test(test_leaf),
+        cmocka_unit_test(test_alignment), cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_chain),     cmocka_unit_test(test_retrieval),
+        cmocka_unit_test(test_honest),    cmocka_unit_test(test_notices),
+        cmocka_unit_test(test_odd_sizes), cmocka_unit_test(test_reset),
+        cmocka_unit_test(test_appended),  cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_list),      cmocka_unit_test(test_right_and_wrong),
+        cmocka_unit_test(test_verifiers), cmocka_unit_test(test_rates),
+        cmocka_unit_test(test_heap),      cmocka_unit_test(test_cost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

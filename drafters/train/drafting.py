@@ -219,7 +219,7 @@ def held_out_texts(run):
     cut = lambda texts: [(ids[:run.length], mine[:run.length]) for ids, mine in texts
                          if mine[1:run.length].any()]
     prompts = run.texts.prompts(True, OWN_HELD, np.random.default_rng(8000))
-    own = answer(run.base.exact, prompts, OWN_ANSWER, run.stops)
+    own = answer(run.model, prompts, OWN_ANSWER, run.stops)
     return cut(run.texts.written()), cut((i, m) for i, m in own if m.sum() > 1)
 
 
@@ -275,6 +275,15 @@ def arguments(description, family):
     a.add_argument("--texts", type=float, default=0.05,
                    help="with --data: share of the documents that an epoch has beside the "
                         "conversations (0.05)")
+    a.add_argument("--name", help="general.name (of the output file)")
+    a.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
+    a.set_defaults(device="cpu")
+    return a
+
+
+def chain_arguments(description, family):
+    """And those of trainers that learn chains of guesses by matrices."""
+    a = arguments(description, family)
     a.add_argument("--rest", type=float, default=0.1,
                    help="share of the positions outside answers to learn (0.1)")
     a.add_argument("--batch", type=int, default=512, help="chains per step (512)")
@@ -282,8 +291,6 @@ def arguments(description, family):
                    help="how often a position is used before the next are read (3)")
     a.add_argument("--lr", type=float, default=0.03, help="of Muon (0.03)")
     a.add_argument("--type", choices=TYPES, default="q8_0", help="of the matrices (q8_0)")
-    a.add_argument("--name", help="general.name (of the output file)")
-    a.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
     a.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     return a
 
@@ -295,8 +302,8 @@ def check(args, **ranges):
     ranges |= {"own": (0, 10**6), "tokens": (0.02, 1000), "texts": (0, 1), "rest": (0, 1),
                "batch": (1, 10**6), "reuse": (0.01, 1000), "threads": (1, 1024), "lr": (1e-6, 1)}
     for name, (low, high) in ranges.items():
-        if not low <= getattr(args, name) <= high:
-            die(f"--{name} has to be from {low} to {high}")
+        if name in vars(args) and not low <= getattr(args, name) <= high:
+            die(f"--{name.replace('_', '-')} has to be from {low} to {high}")
     if (args.steps is not None and args.steps < 1) or (args.minutes is not None and
                                                         args.minutes <= 0):
         die("--minutes and --steps have to be above 0")
@@ -311,12 +318,12 @@ class Run:
     """A model that is learned from, what it is learned on, and progress that can be taken up again:
     OUTPUT.resume.pt."""
 
-    def __init__(self, args):
+    def __init__(self, args, length=LENGTH):
         torch.set_num_threads(args.threads)
         torch.manual_seed(1)
         self.args, self.model = args, load_base(args.model)
         self.print = fingerprint_for(self.model, args.gguf)
-        self.length = min(LENGTH, self.model.c.context)
+        self.length = min(length, self.model.c.context)
         self.texts = Corpora(args.data, args.work) if args.text is None else \
             TextFile(args.text, int(args.tokens * 1e6), self.length, args.model, args.foretoken)
         self.texts.check(args.model, self.model)
@@ -325,10 +332,10 @@ class Run:
         self.stops = torch.tensor(self.texts.ends, device=args.device)
         self.path = Path(f"{args.output}.resume.pt")
 
-    def begin(self, base, learned, made):
-        """`made`: the options that a run which goes on must share."""
-        self.base, self.learned = base, learned.to(self.args.device)
-        self.muon = Muon(list(learned.parameters()))
+    def begin(self, base, learned, made, optimizer=Muon):
+        """`made`: the options that a run which goes on must share.  self.kept: what else it keeps."""
+        self.base, self.learned, self.kept = base, learned.to(self.stops.device), {}
+        self.optimizer = optimizer(list(learned.parameters()))
         self.made = {"base": self.print, "own": self.args.own, "texts": self.args.texts} | \
             self.texts.words | made
         self.step, self.batches, self.spent, self.own = 0, 0, 0.0, None
@@ -345,8 +352,9 @@ class Run:
                 die(f"{self.path} is of another model or other options ({s['made']}, now "
                     f"{self.made}): delete it to start afresh")
             self.learned.load_state_dict(s["learned"])
-            self.muon.load_state_dict(s["muon"])
+            self.optimizer.load_state_dict(s["optimizer"])
             self.step, self.batches, self.spent = s["step"], s["batches"], s["spent"]
+            self.kept = s["kept"]
             if s["own"] is not None:
                 self.own = [(i.numpy(), m.numpy()) for i, m in s["own"]]
         except (OSError, KeyError, ValueError, RuntimeError, TypeError) as e:
@@ -357,8 +365,8 @@ class Run:
         own = self.own and [(torch.from_numpy(i), torch.from_numpy(m)) for i, m in self.own]
         part = self.path.with_name(self.path.name + ".part")
         torch.save({"made": self.made, "learned": self.learned.state_dict(), "own": own,
-                    "muon": self.muon.state_dict(), "step": self.step, "batches": self.batches,
-                    "spent": self.seconds()}, part)
+                    "optimizer": self.optimizer.state_dict(), "step": self.step,
+                    "batches": self.batches, "spent": self.seconds(), "kept": self.kept}, part)
         part.rename(self.path)
         self.saved = time.time()
 
@@ -370,35 +378,39 @@ class Run:
         a = self.args
         return self.step / a.steps if a.steps else self.seconds() / (a.minutes * 60)
 
-    def answer_own(self):
-        def say(done, all_):
-            print(f"{done} of {all_} prompts answered, {self.seconds() / 60:.1f} min", flush=True)
+    def say(self, what):
+        print(f"{what}, {self.seconds() / 60:.1f} min", flush=True)
 
+    def answer_own(self):
+        say = lambda done, all_: self.say(f"{done} of {all_} prompts answered")
         prompts = self.texts.prompts(False, self.args.own, np.random.default_rng(6000))
         self.own = answer(self.base.quick, prompts, OWN_ANSWER, self.stops, say)
         self.save()
 
+    def supply(self):
+        """Endless rows (inputs, labels) of the texts and the model's own answers."""
+        samples = self.texts.samples(self.args.texts, self.own or [], self.length)
+        return rows(None, "none", 0, samples, self.length, self.texts.padding)
+
     def learn(self, pool, at_once):
-        """pool.add(rows) reads `at_once` rows and returns how many chains may start in them,
-        pool.loss(rng) is the loss of random chains, with the divergence from the model per offset."""
-        args = self.args
-        samples = self.texts.samples(args.texts, self.own or [], self.length)
-        supply = rows(None, "none", 0, samples, self.length, self.texts.padding)
+        """pool.add(rows, rng) reads `at_once` rows and returns for how many steps they are good,
+        pool.loss(rng) is the loss of a step, with figures to show, which pool.shows names;
+        pool.answers counts the answers' tokens."""
+        args, supply = self.args, self.supply()
         for _ in range(self.batches * at_once):
             next(supply)
         rng = np.random.default_rng(7000 + self.step)
         losses, shown, due = [], time.time(), 0.0
         while (done := self.done()) < 1:
             if due < 1:             # steps until the next rows are read
-                fresh = pool.add([next(supply) for _ in range(at_once)], rng)
-                due += args.reuse * fresh / args.batch
+                due += pool.add([next(supply) for _ in range(at_once)], rng)
                 self.batches += 1
                 continue
             due -= 1
             loss, parts = pool.loss(rng)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.learned.parameters(), 1.0)
-            self.muon.step(args.lr * min((self.step + 1) / WARMUP, 1.0, 1.25 * (1 - done) + 0.01))
+            self.optimizer.step(args.lr * min((self.step + 1) / WARMUP, 1.0, 1.25 * (1 - done) + 0.01))
             self.learned.zero_grad(set_to_none=True)
             self.step += 1
             losses.append(parts)
@@ -406,7 +418,7 @@ class Run:
                 die(f"the loss is {loss.item()} at step {self.step}; try a lower --lr")
             if time.time() - shown > 10:
                 left = self.seconds() * (1 / max(self.done(), 1e-9) - 1)
-                print(f"step {self.step} divergence " +
+                print(f"step {self.step} {pool.shows} " +
                       " ".join(f"{v:.3f}" for v in np.mean(losses, 0)) +
                       f", {pool.answers / 1e3:.0f} k answer tokens, {self.seconds() / 60:.1f} min, "
                       f"{max(left, 0) / 60:.1f} left", flush=True)
@@ -415,9 +427,9 @@ class Run:
                 self.save()
         self.save()
 
-    def write(self, family, numbers, matrices, vocab=None):
+    def write(self, family, numbers, matrices, kind, vocab=None):
         args = self.args
         name = args.name or Path(args.output).name.removesuffix(".gguf")
-        write_drafter(args.output, family, name, self.print, numbers, matrices, args.type, vocab)
+        write_drafter(args.output, family, name, self.print, numbers, matrices, kind, vocab)
         print(f"{self.step} steps in {self.seconds() / 60:.1f} minutes; wrote {args.output}, "
               f"{Path(args.output).stat().st_size} bytes", flush=True)

@@ -12,17 +12,8 @@ row attends to the exact keys and values of the text before it.  Reward of an ac
 delta_skip; at the end whether the likeliest token is the full model's, less the divergence from it.
 lambda rises until the mean cost is the share of the layers' cost that was asked for.
 """
-import argparse
-import time
-from pathlib import Path
-
-from common import SOURCES, die
-from drafterfile import fingerprint_for, write_drafter
-from drafting import answer
-from finetune import LENGTH as ROW
-from finetune import rows
-from llamafile import load_base
-from texts import Corpora
+from common import die
+from drafting import Run, arguments, check, held_out_texts
 
 import gguf
 import numpy as np
@@ -31,7 +22,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 LENGTH = 512            # tokens of a text
-OWN_ANSWER = 128        # tokens of the model's own answers
+OWN_SIDE_BY_SIDE = 6    # of the model's own answers, in one text
+LEAST = 8               # positions inside answers of a text that is learned on
+HELD = 24               # texts of a report
 PAST = 7                # two actions, one-hot, and the share that was spent
 SKIP_DELTA, PARTIAL_DELTA, FULL_DELTA = 0.1, 0.16, 0.2
 FULL, PARTIAL, SKIP = range(3)      # the numbers of the file's readers
@@ -39,7 +32,6 @@ DELTA = torch.tensor([FULL_DELTA, PARTIAL_DELTA, SKIP_DELTA])
 EPS = 1e-6
 EXPLORE = 0.05          # share of the choices that are made at random
 DECAY = 0.003           # weight of the logits' squares
-SAVE_SECONDS = 60
 
 
 def scaled(x):
@@ -66,7 +58,7 @@ class Base:
     """The frozen model and its low-bit copy, and what skipping costs."""
 
     def __init__(self, model, args):
-        self.model, self.c = model, model.c
+        self.model, self.quick, self.c = model, model, model.c
         self.blocks = {FULL: model.blk, PARTIAL: quantised(model).blk}
         self.first, self.last = args.first, args.last
         self.cost = torch.tensor([1.0, args.partial_cost, args.skip_cost])
@@ -322,9 +314,9 @@ def report(base, policy, harm, items):
         if what:
             line("trained" + what, policy)
         middle = base.c.layers - base.first - base.last
-        for n in (4, 3, 2):
+        for n, nth in ((4, "4th"), (3, "3rd"), (2, "2nd")):
             if n <= middle and what != ", one factor a layer":
-                line(f"every {n}th of the middle skipped{what}", every_nth(base, n))
+                line(f"every {nth} of the middle skipped{what}", every_nth(base, n))
     base.scale = calibrated
     for count in (1, 2, 3, 4):
         line(f"the {count} least harmful always skipped", least_harm(base, harm, count))
@@ -350,95 +342,41 @@ def say_choices(base, policy, items):
 # ---------------------------------------------------------------------------------------------
 
 
-def arguments():
-    a = argparse.ArgumentParser(description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument("model", help="the frozen model: a .pt checkpoint or a .gguf file")
-    a.add_argument("output", help="the drafter's file to write, MODEL-dash.drafter.gguf by custom")
-    a.add_argument("--data", required=True, help="folder with the corpora")
-    a.add_argument("--work", required=True, help="folder with tokenizer.model")
-    length = a.add_mutually_exclusive_group(required=True)
-    length.add_argument("--minutes", type=float, help="as long as this, all but the report")
-    length.add_argument("--steps", type=int, help="this many steps")
-    a.add_argument("--share", type=float, default=0.6,
-                   help="of the layers' cost that a token may take on average (0.6)")
-    a.add_argument("--first", type=int, default=2, help="layers that are always full at first (2)")
-    a.add_argument("--last", type=int, default=1, help="and at the end (1)")
-    a.add_argument("--partial", type=int, choices=(0, 1), default=1,
-                   help="0: no layers in few bits (1)")
-    a.add_argument("--partial-cost", type=float, default=0.6,
-                   help="of a layer in few bits, against a full one (0.6)")
-    a.add_argument("--skip-cost", type=float, default=0.1,
-                   help="of a skipped layer, which still makes its key and value (0.1)")
-    a.add_argument("--hidden", type=int, default=16, help="units of the policy (16)")
-    a.add_argument("--rows", type=int, default=128, help="positions of a text to learn on (128)")
-    a.add_argument("--rollouts", type=int, default=4, help="episodes of a position (4)")
-    a.add_argument("--own", type=int, default=256, metavar="N",
-                   help="learn on the model's own greedy answers to N prompts too (256)")
-    a.add_argument("--entropy", type=float, default=0.01, help="weight of the entropy (0.01)")
-    a.add_argument("--lr", type=float, default=0.02, help="of Adam (0.02)")
-    a.add_argument("--name", help="general.name (of the output file)")
-    a.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
-    args = a.parse_args()
-    for name, low, high in (("share", 0.05, 1), ("first", 1, 64), ("last", 1, 64),
-                            ("partial_cost", 0.01, 1), ("skip_cost", 0, 1), ("hidden", 1, 64),
-                            ("rows", 1, LENGTH), ("rollouts", 2, 64), ("own", 0, 10**6),
-                            ("entropy", 0, 1), ("lr", 1e-6, 1), ("threads", 1, 1024)):
-        if not low <= getattr(args, name) <= high:
-            die(f"--{name.replace('_', '-')} has to be from {low} to {high}")
-    if (args.steps is not None and args.steps < 1) or (args.minutes is not None and
-                                                        args.minutes <= 0):
-        die("--minutes and --steps have to be above 0")
-    if not Path(args.output).resolve().parent.is_dir():
-        die(f"cannot write {args.output}: there is no such folder")
-    return args
+class Adam(torch.optim.Adam):
+    """With a learning rate of each step."""
+
+    def step(self, lr):
+        for group in self.param_groups:
+            group["lr"] = lr
+        super().step()
 
 
-class Run:
-    """Progress that can be taken up again: OUTPUT.resume.pt."""
+class Pool:
+    """The text that was read last; half of the steps are on the model's own answers."""
+    shows = "cost, right, divergence, lambda"
 
-    def __init__(self, args, named, base, policy, adam):
-        self.args, self.base, self.policy, self.adam = args, base, policy, adam
-        self.path = Path(f"{args.output}.resume.pt")
-        self.made = {"base": named, "hidden": args.hidden, "first": args.first, "last": args.last,
-                     "partial": args.partial, "own": args.own, "share": args.share,
-                     "costs": [args.partial_cost, args.skip_cost]}
-        self.step, self.spent, self.weight, self.own, self.harm = 0, 0.0, 2.0, None, None
-        self.began = self.saved = time.time()
-        if self.path.exists():
-            self.load()
+    def __init__(self, run, base, policy):
+        self.run, self.base, self.policy, self.answers = run, base, policy, 0
+        self.text, self.own = None, as_texts(run.own or [])
 
-    def load(self):
-        try:
-            s = torch.load(self.path, map_location="cpu", weights_only=True)
-            if s["made"] != self.made:
-                die(f"{self.path} is of another model or other options ({s['made']}, now "
-                    f"{self.made}): delete it to start afresh")
-            self.policy.load_state_dict(s["policy"])
-            self.adam.load_state_dict(s["adam"])
-            self.base.scale, self.harm, self.own = s["scale"], s["harm"], s["own"]
-            self.step, self.spent, self.weight = s["step"], s["spent"], s["weight"]
-        except (OSError, KeyError, ValueError, RuntimeError, TypeError) as e:
-            die(f"cannot load {self.path}: {e}; delete it to start afresh")
-        print(f"going on at step {self.step}, after {self.spent / 60:.1f} minutes", flush=True)
+    def add(self, pairs, rng):
+        """Reads a row (inputs, labels); returns for how many steps it is good."""
+        ids, labels = (torch.from_numpy(v) for v in pairs[0])
+        mine = labels != -100
+        if mine.sum() < LEAST:
+            return 0
+        self.answers += int(mine.sum())
+        self.text = ids, mine
+        return 2 if self.own else 1
 
-    def save(self):
-        part = self.path.with_name(self.path.name + ".part")
-        torch.save({"made": self.made, "policy": self.policy.state_dict(), "own": self.own,
-                    "adam": self.adam.state_dict(), "scale": self.base.scale, "harm": self.harm,
-                    "step": self.step, "spent": self.seconds(), "weight": self.weight}, part)
-        part.rename(self.path)
-        self.saved = time.time()
-
-    def seconds(self):
-        return self.spent + time.time() - self.began
-
-    def done(self):
-        a = self.args
-        return self.step / a.steps if a.steps else self.seconds() / (a.minutes * 60)
-
-    def say(self, what):
-        print(f"{what}, {self.seconds() / 60:.1f} min", flush=True)
+    def loss(self, rng):
+        """The loss of episodes of a text, and what they cost and gave."""
+        args, kept = self.run.args, self.run.kept
+        own = self.own and self.run.step % 2
+        ids, mine = side_by_side(self.own, rng) if own else self.text
+        loss, parts = loss_of(self.base, self.policy, ids, mine, args, kept["lambda"], rng)
+        kept["lambda"] = max(0.0, kept["lambda"] + 0.3 * (parts[0] - args.share))
+        return loss, (*parts, kept["lambda"])
 
 
 def as_texts(items):
@@ -452,90 +390,70 @@ def as_texts(items):
     return out
 
 
-def supply(corpora, own, rng):
-    """Endless texts: rows of conversations, and the model's own answers, several side by side."""
-    texts = rows(None, "none", 0, corpora.samples(0.02, [], ROW))
-    while True:
-        x, y = next(texts)
-        yield torch.from_numpy(x[:LENGTH]), torch.from_numpy(y[:LENGTH] != -100)
-        if own:
-            picked = [own[i] for i in rng.permutation(len(own))[:6]]
-            yield tuple(torch.cat(v)[:LENGTH] for v in zip(*picked))
+def side_by_side(own, rng):
+    picked = [own[i] for i in rng.permutation(len(own))[:OWN_SIDE_BY_SIDE]]
+    return tuple(torch.cat(v)[:LENGTH] for v in zip(*picked))
 
 
-def train(run, corpora):
-    args, base, policy = run.args, run.base, run.policy
-    rng = np.random.default_rng(9000 + run.step)
-    texts = supply(corpora, run.own, rng)
-    for _ in range(run.step % 1000):
-        next(texts)
-    shown, seen = time.time(), []
-    while (done := run.done()) < 1:
-        ids, mine = next(texts)
-        if mine.sum() < 8:
-            continue
-        for group in run.adam.param_groups:
-            group["lr"] = args.lr * min(1.0, 2 * (1 - done) + 0.02)
-        loss, parts = loss_of(base, policy, ids, mine, args, run.weight, rng)
-        run.adam.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
-        run.adam.step()
-        run.step += 1
-        run.weight = max(0.0, run.weight + 0.3 * (parts[0] - args.share))
-        seen.append(parts)
-        if time.time() - shown > 10:
-            cost, same, kl = np.mean(seen, 0)
-            left = run.seconds() * (1 / max(run.done(), 1e-9) - 1)
-            print(f"step {run.step} cost {cost:.3f} right {same:.3f} divergence {kl:.3f} weight "
-                  f"{run.weight:.2f}, {run.seconds() / 60:.1f} min, {max(left, 0) / 60:.1f} left",
-                  flush=True)
-            seen, shown = [], time.time()
-        if time.time() - run.saved > SAVE_SECONDS:
-            run.save()
+def begin(run, base):
+    """Of a run that does not go on: the compensation, and what layers are worth."""
+    own, texts = as_texts(run.own or []), run.supply()
+    rng = np.random.default_rng(6500)
+    some = [torch.from_numpy(next(texts)[0]) for _ in range(12)]
+    some += [side_by_side(own, rng)[0] if own else torch.from_numpy(next(texts)[0])
+             for _ in range(12)]
+    harm = calibrate(base, some, run.say)
+    run.kept = {"scale": base.scale, "harm": harm, "lambda": 2.0}
     run.save()
 
 
+def options():
+    a = arguments(__doc__, "dash")
+    a.add_argument("--share", type=float, default=0.6,
+                   help="of the layers' cost that a token may take on average (0.6)")
+    a.add_argument("--first", type=int, default=2, help="layers that are always full at first (2)")
+    a.add_argument("--last", type=int, default=1, help="and at the end (1)")
+    a.add_argument("--partial", type=int, choices=(0, 1), default=1,
+                   help="0: no layers in few bits (1)")
+    a.add_argument("--partial-cost", type=float, default=0.6,
+                   help="of a layer in few bits, against a full one (0.6)")
+    a.add_argument("--skip-cost", type=float, default=0.1,
+                   help="of a skipped layer, which still makes its key and value (0.1)")
+    a.add_argument("--hidden", type=int, default=16, help="units of the policy (16)")
+    a.add_argument("--rows", type=int, default=128, help="positions of a text to learn on (128)")
+    a.add_argument("--rollouts", type=int, default=4, help="episodes of a position (4)")
+    a.add_argument("--entropy", type=float, default=0.01, help="weight of the entropy (0.01)")
+    a.add_argument("--lr", type=float, default=0.02, help="of Adam (0.02)")
+    a.set_defaults(own=256)
+    return check(a.parse_args(), share=(0.05, 1), first=(1, 64), last=(1, 64),
+                 partial_cost=(0.01, 1), skip_cost=(0, 1), hidden=(1, 64), rows=(1, LENGTH),
+                 rollouts=(2, 64), entropy=(0, 1))
+
+
 def main():
-    args = arguments()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(1)
-    model = load_base(args.model).float()
-    corpora = Corpora(args.data, args.work)
-    corpora.check(args.model, model)
+    args = options()
+    run = Run(args, LENGTH)
+    model = run.model.float()
     if args.first + args.last >= model.c.layers:
         die(f"--first and --last leave none of {model.c.layers} layers to decide about")
-    named = fingerprint_for(model, None)
     base = Base(model, args)
     policy = Policy(model.c.layers, model.c.dim, args.hidden, bool(args.partial))
-    run = Run(args, named, base, policy, torch.optim.Adam(policy.parameters(), args.lr))
-    stops = torch.tensor(corpora.ends)
-    if run.own is None:
-        prompts = corpora.prompts(False, args.own, np.random.default_rng(6000))
-        run.own = as_texts(answer(model, prompts, OWN_ANSWER, stops))
-        run.say(f"{len(run.own)} answers of the model's own")
-    if run.harm is None:
-        some = supply(corpora, run.own, np.random.default_rng(6500))
-        run.harm = calibrate(base, [next(some)[0] for _ in range(24)], run.say)
-        run.save()
-    print("divergence without the layer / with it in few bits: " + ", ".join(
-        f"{l}: {v[SKIP]:.3f}/{v[PARTIAL]:.3f}" for l, v in enumerate(run.harm.tolist())
-        if base.decides(l)), flush=True)
-    train(run, corpora)
     numbers = {"hidden": args.hidden, "first": args.first, "last": args.last, "partial": args.partial,
                "cost.partial": round(1000 * args.partial_cost), "cost.skip": round(1000 * args.skip_cost)}
-    write_drafter(args.output, "dash", args.name or Path(args.output).name.removesuffix(".gguf"), named,
-                  numbers, {"scale": base.scale.flatten(), **policy.vectors()}, "f32")
-    run.say(f"{run.step} steps; wrote {args.output}, {Path(args.output).stat().st_size} bytes")
-    prompts = corpora.prompts(True, 24, np.random.default_rng(8000))
-    held_out = as_texts(answer(model, prompts, OWN_ANSWER, stops))
-    splits = [corpora.splits[s.name][1] for s in SOURCES if s.group == "assistant"]
-    written = [split.doc(i) for split in splits for i in range(min(4, len(split)))]
-    for name, items in (("the model's own greedy answers", held_out),
-                        ("conversations as written", as_texts(written))):
+    run.begin(base, policy, numbers | {"share": args.share}, Adam)
+    if not run.kept:
+        begin(run, base)
+    base.scale, harm = run.kept["scale"], run.kept["harm"]
+    print("divergence without the layer / with it in few bits: " + ", ".join(
+        f"{l}: {v[SKIP]:.3f}/{v[PARTIAL]:.3f}" for l, v in enumerate(harm.tolist())
+        if base.decides(l)), flush=True)
+    run.learn(Pool(run, base, policy), 1)
+    run.write("dash", numbers, {"scale": base.scale.flatten(), **policy.vectors()}, "f32")
+    written, own = (as_texts(t[::max(1, len(t) // HELD)][:HELD]) for t in held_out_texts(run))
+    for name, items in (("the model's own greedy answers", own), ("texts as written", written)):
         print(f"\n{name}, {sum(int(m.sum()) for _, m in items)} positions", flush=True)
         say_choices(base, policy, items)
-        report(base, policy, run.harm, items)
+        report(base, policy, harm, items)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ that token, and 0 where it does not: both are learned.  W_i begins as 1, E_i as 
 divergence from the model's own distribution, on conversations, some documents, and (--own) on what
 the model itself answers, greedily.
 """
-from drafting import (Base, LogSumExp, Run, arguments, chains, check, die, follow, held_out_texts,
-                      rank_of, report)
+from drafting import (Base, LogSumExp, Run, chain_arguments, chains, check, die, follow,
+                      held_out_texts, rank_of, report)
 
 import numpy as np
 import torch
@@ -114,13 +114,14 @@ def run_above(model, layer, above, z, at):
 
 class Pool:
     """The rows that were read last, with what the loss wants of the model at each position."""
+    shows = "divergence"
 
     def __init__(self, run, maps):
         self.base, self.maps, self.args, self.edges = run.base, maps, run.args, run.edges
         self.rows, self.next, self.answers = [], 0, 0
 
     def add(self, pairs, rng):
-        """Reads rows (inputs, labels); returns at how many positions chains may start."""
+        """Reads rows (inputs, labels); returns for how many steps these are good."""
         x, answers, good = chains(pairs, self.args.rest, len(self.maps), self.edges, rng)
         self.answers += answers
         for ids, g in zip(x, good):
@@ -136,7 +137,7 @@ class Pool:
             self.rows[self.next:self.next + 1] = [(ids, torch.from_numpy(g).to(ids.device), state,
                                                    above, wanted, self.base.teach(h[target]))]
             self.next = (self.next + 1) % self.args.keep
-        return int(good[..., 0].sum())
+        return self.args.reuse * int(good[..., 0].sum()) / self.args.batch
 
     def loss(self, rng):
         """The loss of random chains, and per offset the divergence from the model."""
@@ -189,7 +190,7 @@ def ranks(base, maps, layer, ids, mine, token):
 
 
 def options():
-    a = arguments(__doc__, "firp")
+    a = chain_arguments(__doc__, "firp")
     a.add_argument("--layer", type=int, help="layers below the pseudo states (3 of 4)")
     a.add_argument("--offsets", type=int, default=3, help="pseudo states (3)")
     a.add_argument("--no-token", action="store_true",
@@ -211,7 +212,8 @@ def main():
     maps = Maps(c.dim, args.offsets, not args.no_token)
     run.begin(base, maps, {"layer": args.layer, "offsets": args.offsets, "token": not args.no_token})
     run.learn(Pool(run, maps), ROWS)
-    run.write("firp", {"layer": args.layer, "offsets": args.offsets}, dict(maps.matrices()))
+    run.write("firp", {"layer": args.layer, "offsets": args.offsets}, dict(maps.matrices()),
+              args.type)
     texts = held_out_texts(run)
     for token in (False, True)[:1 + (len(maps.token) > 0)]:
         print(f"\nwith the first token behind the state {'known' if token else 'not known'}:")

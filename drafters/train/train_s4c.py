@@ -9,10 +9,13 @@ and the model's own output matrix makes logits of it, for the token x[t+2+i].  g
 state behind its last norm at t.  W_in begins as [0 | 1] and W_body as 0: each head repeats the
 feature.  The heads learn from the model's own distributions and features, on conversations, some
 documents, and (--own) on what the model itself answers, greedily.
+
+To compare with: --independent gives each head g_0 in place of the feature of the head before it,
+--no-token keeps the tokens from them (z is the feature alone).  With both, heads are as Medusa's.
 """
 from common import die
-from drafting import (Base, LogSumExp, Run, arguments, chains, check, follow, held_out_texts, rank_of,
-                      report)
+from drafting import (Base, LogSumExp, Run, chain_arguments, chains, check, follow, held_out_texts,
+                      rank_of, report)
 
 import numpy as np
 import torch
@@ -27,9 +30,10 @@ DECAY = 0.8             # weight of a head against that of the one before it
 
 
 class Heads(nn.Module):
-    def __init__(self, dim, count):
+    def __init__(self, dim, count, token, chained):
         super().__init__()
-        start = torch.cat((torch.zeros(dim, dim), torch.eye(dim)), 1)
+        self.token, self.chained = token, chained
+        start = torch.cat((torch.zeros(dim, dim), torch.eye(dim)), 1) if token else torch.eye(dim)
         self.w_in = nn.ParameterList(start.clone() for _ in range(count))
         self.body = nn.ParameterList(torch.zeros(dim, dim) for _ in range(count))
 
@@ -37,9 +41,11 @@ class Heads(nn.Module):
         return len(self.body)
 
     def forward(self, i, e, g):
-        """The feature behind head i, of embeddings scaled to rms 1 and features, [n][dim] each."""
-        u = F.linear(torch.cat((e, g), -1), self.w_in[i])
-        return u + F.silu(F.linear(u, self.body[i]))
+        """The feature behind head i, of embeddings scaled to rms 1 and features, [n][dim] each; and
+        the feature that head i + 1 sees."""
+        u = F.linear(torch.cat((e, g), -1) if self.token else g, self.w_in[i])
+        new = u + F.silu(F.linear(u, self.body[i]))
+        return new, new if self.chained else g
 
     def matrices(self):
         for i in range(len(self)):
@@ -54,6 +60,7 @@ class Heads(nn.Module):
 class Pool:
     """Positions that were read last: their features, and what the loss wants of the model at each,
     made once and used for several steps."""
+    shows = "divergence"
 
     def __init__(self, run, heads):
         args, dim, batch = run.args, run.model.c.dim, ROWS * run.length
@@ -67,7 +74,7 @@ class Pool:
         self.tokens, self.starts = make(size, dtype=torch.long), None
 
     def add(self, pairs, rng):
-        """Reads rows (inputs, labels); returns at how many positions chains may start."""
+        """Reads rows (inputs, labels); returns for how many steps these are good."""
         x, answers, good = chains(pairs, self.args.rest, self.args.heads, self.edges, rng)
         self.answers += answers
         target = np.zeros_like(good[..., 0])
@@ -85,7 +92,7 @@ class Pool:
         self.row[wanted], self.mass[wanted], self.plogp[wanted] = row.bfloat16(), mass, plogp
         self.starts = (self.weights[:, 0] > 0).nonzero()[:, 0]
         self.at = (self.at + x.size) % self.size
-        return int(good[..., 0].sum())
+        return self.args.reuse * int(good[..., 0].sum()) / self.args.batch
 
     def loss(self, rng):
         """The loss of random chains, and per head the divergence from the model."""
@@ -97,10 +104,10 @@ class Pool:
             keep = self.weights[at, i] > 0
             at, g = at[keep], g[keep]
             p = at + 1 + i                                # where the model itself predicts the same
-            g = self.heads(i, base.embedded(self.tokens[p]), g)
-            near = F.smooth_l1_loss(g, self.h[p].float())
-            ce = self.mass[p] * LogSumExp.apply(g, base.output16) - \
-                (self.row[p].float() * g).sum(-1)
+            new, g = self.heads(i, base.embedded(self.tokens[p]), g)
+            near = F.smooth_l1_loss(new, self.h[p].float())
+            ce = self.mass[p] * LogSumExp.apply(new, base.output16) - \
+                (self.row[p].float() * new).sum(-1)
             shown.append((ce.detach() + self.plogp[p]).mean().item())
             loss = loss + DECAY ** i * len(at) / count * (ce.mean() + self.args.smooth * near)
         return loss, shown
@@ -126,8 +133,8 @@ def ranks(base, heads, ids, mine):
         if not len(at):
             break
         same = same & (x[p] == best[p - 1])
-        g = heads(i, base.embedded(x[p]), g)
-        out[at, i] = rank_of(base, base.logits(g), best[p]).cpu()
+        new, g = heads(i, base.embedded(x[p]), g)
+        out[at, i] = rank_of(base, base.logits(new), best[p]).cpu()
         own[at, i] = same.cpu()
     return out.numpy(), own.numpy()
 
@@ -145,8 +152,11 @@ def frequent(texts, count, size):
 
 
 def options():
-    a = arguments(__doc__, "s4c")
+    a = chain_arguments(__doc__, "s4c")
     a.add_argument("--heads", type=int, default=5, help="tokens drafted in a chain (5)")
+    a.add_argument("--independent", action="store_true",
+                   help="every head sees the model's feature, not that of the head before it")
+    a.add_argument("--no-token", action="store_true", help="no head sees a token")
     a.add_argument("--smooth", type=float, default=5.0,
                    help="weight of the features' distance in the loss (5)")
     a.add_argument("--keep", type=int, default=400, metavar="MIB",
@@ -163,10 +173,11 @@ def main():
     vocab = None if args.draft_vocab is None else \
         frequent(run.texts, args.draft_vocab, size)
     base = Base(run.model, args.device, vocab)
-    heads = Heads(run.model.c.dim, args.heads)
-    run.begin(base, heads, {"heads": args.heads, "draft_vocab": args.draft_vocab})
+    heads = Heads(run.model.c.dim, args.heads, not args.no_token, not args.independent)
+    numbers = {"heads": args.heads, "token": heads.token, "chained": heads.chained}
+    run.begin(base, heads, numbers | {"draft_vocab": args.draft_vocab})
     run.learn(Pool(run, heads), ROWS)
-    run.write("s4c", {"heads": args.heads}, dict(heads.matrices()), vocab)
+    run.write("s4c", numbers, dict(heads.matrices()), args.type, vocab)
     report(held_out_texts(run), args.heads, "head", lambda ids, mine: ranks(base, heads, ids, mine))
 
 

@@ -245,7 +245,9 @@ int cli_world_open_session(cli_world *w, const cli_options *o)
     cfg.drafter = o->drafter;
     cfg.verifier = o->verifier;
     cfg.budget = (int)o->budget;
-    cfg.shape = strcmp(o->tree, "paper") == 0 ? FTK_TREE_PAPER : FTK_TREE_FITTED;
+    cfg.shape = strcmp(o->tree, "paper") == 0   ? FTK_TREE_PAPER
+                : strcmp(o->tree, "chain") == 0 ? FTK_TREE_CHAIN
+                                                : FTK_TREE_FITTED;
     cfg.ignore_end = o->ignore_eos;
     cfg.sampling.temperature = (float)o->temp;
     cfg.sampling.top_k = (int)o->top_k;

@@ -37,7 +37,7 @@ typedef struct spec {
 
 static const char *const *tree_names(void)
 {
-    static const char *const names[] = {"fitted", "paper", NULL};
+    static const char *const names[] = {"fitted", "chain", "paper", NULL};
     return names;
 }
 
@@ -81,7 +81,7 @@ static const spec specs[] = {
     {"--verifier", NULL, NAME, C | G, AT(verifier), 0, 0, "NAME", NULL, NULL,
      "who judges the guesses; typical is lossy (default exact)", ftk_verifiers},
     {"--tree", NULL, NAME, C | G, AT(tree), 0, 0, "SHAPE", NULL, NULL,
-     "draft tree: fitted to measured costs (default), or as in the paper", tree_names},
+     "draft tree: fitted to measured costs (default), a chain, or as in the paper", tree_names},
     {"--budget", NULL, WHOLE, C | G, AT(budget), -1, 127, "N",
      "0 to 127, or -1 to let costs decide", "16",
      "most drafted tokens a step (default -1: costs decide)", NULL},

@@ -109,7 +109,8 @@ static ftk_err check(const ftk_session_config *cfg, const ftk_engine *e)
             h, FTK_ERR_INVALID,
             "verifier \"%s\" is unknown: there are exact, reject, traversal and typical",
             cfg->verifier ? cfg->verifier : "");
-    if (cfg->shape != FTK_TREE_FITTED && cfg->shape != FTK_TREE_PAPER)
+    if (cfg->shape != FTK_TREE_FITTED && cfg->shape != FTK_TREE_PAPER &&
+        cfg->shape != FTK_TREE_CHAIN)
         return ftk_fail(h, FTK_ERR_INVALID, "tree shape %d is unknown", (int)cfg->shape);
     return check_sampling(&cfg->sampling, h);
 }

@@ -45,7 +45,7 @@ static bool reading_wide(const ftk_session *s)
 
 bool ftk_session_sizes_itself(const ftk_session *s)
 {
-    return s->cfg.budget < 0 && s->cfg.shape == FTK_TREE_FITTED;
+    return s->cfg.budget < 0 && s->cfg.shape != FTK_TREE_PAPER;
 }
 
 static ftk_family *turn(ftk_session *s)
