@@ -51,14 +51,10 @@ static const float floor_worth = 0.05f; /* of a node that gets children */
 static const float norm_eps = 1e-6f;
 static const float first_yield = 1;
 
-typedef enum source { AHEAD, MATCH } source;
 typedef enum schedule { SPLIT, FUSED, NEITHER, SCHEDULES = NEITHER } schedule;
 
-enum {
-    AHEAD_AT = 0, /* [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS] */
-    MATCH_AT = AHEAD_AT + SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS,
-    RATES = MATCH_AT + FTK_MATCH_CLASSES,
-};
+/* The one source; rates [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS]. */
+enum { AHEAD, RATES = SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS };
 
 typedef struct measured {
     ftk_rate rates[RATES];
@@ -78,7 +74,7 @@ typedef struct firp {
     int layer, n_offsets;
     bool knows_token; /* there are E_i */
     const struct ftk_mat *map[MOST_OFFSETS], *of_token[MOST_OFFSETS];
-    ftk_suffix suffix;
+    const ftk_retrieval *retrieval;
     ftk_guesses guesses;
     measured measured;
     size_t asked;     /* the guesses are an open prediction of what follows text[0..asked) */
@@ -135,10 +131,8 @@ static int firp_state_layer(const ftk_weights *w)
 
 static ftk_rate *init_measured(measured *m)
 {
-    for (int i = 0; i < SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS; i++)
-        ftk_rate_init(&m->rates[AHEAD_AT + i], ftk_likely_prior(i % FTK_LIKELY_BINS) * 0.9f);
-    for (int c = 0; c < FTK_MATCH_CLASSES; c++)
-        ftk_rate_init(&m->rates[MATCH_AT + c], ftk_match_prior(c));
+    for (int i = 0; i < RATES; i++)
+        ftk_rate_init(&m->rates[i], ftk_likely_prior(i % FTK_LIKELY_BINS) * 0.9f);
     m->yield[SPLIT] = m->yield[FUSED] = first_yield;
     return m->rates;
 }
@@ -158,7 +152,7 @@ static void look_at(firp *s, const float *logits, schedule made_by, size_t n)
 static void add_ahead(firp *s)
 {
     for (int i = 0; i < s->n_offsets; i++) {
-        const int rates = AHEAD_AT + (s->made_by * MOST_OFFSETS + i) * FTK_LIKELY_BINS;
+        const int rates = (s->made_by * MOST_OFFSETS + i) * FTK_LIKELY_BINS;
         int chosen[WIDTH];
         const int n = ftk_guesses_best(&s->guesses, i, floor_worth, false, WIDTH, chosen);
         for (int j = 0; j < n; j++)
@@ -317,6 +311,7 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     const ftk_host *const h = env->host;
     const ftk_weights *const w = env->weights;
     s->target = env->target;
+    s->retrieval = env->retrieval;
     if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
     const int n_embd = s->target->n_embd;
     s->layer = firp_state_layer(w) + 1;
@@ -335,13 +330,12 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     s->y = ftk_alloc(h, FTK_MAX_NODES * d, sizeof(float));
     if (!s->state || !s->e || !s->z || !s->y)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for pseudo states");
-    return ftk_suffix_init(&s->suffix, h, env->n_ctx);
+    return FTK_OK;
 }
 
 static void firp_free(void *state, const ftk_host *host)
 {
     firp *const s = state;
-    ftk_suffix_free(&s->suffix, host);
     ftk_guesses_free(&s->guesses, host);
     void *const all[] = {s->state, s->e, s->z, s->y};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) ftk_release(host, all[i]);
@@ -350,19 +344,16 @@ static void firp_free(void *state, const ftk_host *host)
 
 static void firp_reset(void *state, const int32_t *history, size_t n)
 {
+    (void)history, (void)n;
     firp *const s = state;
     s->asked = s->state_of = s->ahead_of = 0;
-    ftk_suffix_reset(&s->suffix);
-    ftk_suffix_sync(&s->suffix, history, n);
 }
 
 static void firp_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
 {
     firp *const s = state;
-    ftk_suffix_sync(&s->suffix, history, n);
     ftk_guesses_begin(&s->guesses, history[n - 1]);
-    if (!(s->flags & FTK_FIRP_NO_RETRIEVAL))
-        ftk_guesses_add_match(&s->guesses, &s->suffix, history, n, MATCH, MATCH_AT);
+    if (!(s->flags & FTK_FIRP_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
     if (s->ahead_of != n && s->state_of == n && split_pays(s)) run_split(s, history[n - 1], n);
     if (s->ahead_of == n) add_ahead(s);
     s->asked = n;

@@ -138,12 +138,14 @@ static ftk_gguf *keys_only(keys k)
 static void *open_small(const ftk_weights *w, const ftk_dash_parts *parts)
 {
     static const ftk_host none;
+    static const ftk_retrieval nothing_matches;
     void *s = ftk_alloc(&none, 1, ftk_drafter_dash.state_size);
     const ftk_drafter_env env = {.host = &none,
                                  .n_vocab = V,
                                  .n_ctx = N_CTX,
                                  .test = (void *)parts,
                                  .target = &target,
+                                 .retrieval = &nothing_matches,
                                  .weights = w};
     assert_int_equal(ftk_drafter_dash.init(s, &env), FTK_OK);
     return s;

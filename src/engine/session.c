@@ -187,6 +187,7 @@ static ftk_err open_family(const ftk_session *s, const ftk_drafter_ops *ops, ftk
         .seed = s->cfg.sampling.seed,
         .test = s->test,
         .target = &s->target,
+        .retrieval = &s->retrieval,
         .weights = weights,
     };
     void *p = ftk_alloc(h, 1, ops->state_size);
@@ -211,10 +212,34 @@ static void close_families(const ftk_session *s, ftk_family *f, int n)
     }
 }
 
+static bool has_retrieval(const ftk_session *s)
+{
+    return s->retrieval.suffix.cap > 0;
+}
+
+static void remember_retrieval(const ftk_session *s)
+{
+    if (has_retrieval(s) && s->stats.steps > 0) s->engine->retrieval = s->retrieval.rates;
+}
+
+/* All families of a session share one, which stays once there was a family. */
+static ftk_err open_retrieval(ftk_session *s)
+{
+    if (has_retrieval(s)) return FTK_OK;
+    const ftk_err err = ftk_retrieval_init(&s->retrieval, &s->engine->host, s->n_ctx);
+    if (err != FTK_OK)
+        ftk_retrieval_free(&s->retrieval, &s->engine->host);
+    else
+        s->retrieval.rates = s->engine->retrieval;
+    return err;
+}
+
 /* On error none is open. */
-static ftk_err open_families(const ftk_session *s, const ftk_drafter_ops *const *ops, int n,
+static ftk_err open_families(ftk_session *s, const ftk_drafter_ops *const *ops, int n,
                              ftk_family *f)
 {
+    const ftk_err opened = n > 0 ? open_retrieval(s) : FTK_OK;
+    if (opened != FTK_OK) return opened;
     for (int i = 0; i < n; i++) {
         const ftk_err err = open_family(s, ops[i], &f[i]);
         if (err != FTK_OK) {
@@ -286,6 +311,7 @@ ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e, const ftk_sessio
 
 static void reset_families(ftk_session *s)
 {
+    if (has_retrieval(s)) ftk_retrieval_reset(&s->retrieval, s->tokens, s->n_tokens);
     for (int i = 0; i < s->n_families; i++)
         s->family[i].ops->reset(s->family[i].state, s->tokens, s->n_tokens);
 }
@@ -318,8 +344,9 @@ ftk_err ftk_session_fork(ftk_session **out, ftk_session *s)
 {
     *out = NULL;
     const ftk_drafter_ops *ops[FTK_MAX_DRAFTERS];
+    remember_retrieval(s); /* the copy begins with it */
     for (int i = 0; i < s->n_families; i++) {
-        remember(s, &s->family[i]); /* the copy begins with it */
+        remember(s, &s->family[i]);
         ops[i] = s->family[i].ops;
     }
     ftk_err err = open_session(out, s->engine, &s->cfg, ops, s->n_families, s->test);
@@ -339,6 +366,8 @@ void ftk_session_free(ftk_session *s)
     if (!s) return;
     const ftk_host h = s->engine->host;
     close_families(s, s->family, s->n_families);
+    remember_retrieval(s);
+    ftk_retrieval_free(&s->retrieval, &h);
     ftk_kv_seq_close(&s->kv);
     ftk_release(&h, s->sampler.order);
     ftk_release(&h, s->sampler.logits);

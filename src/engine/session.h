@@ -47,6 +47,7 @@ struct ftk_engine {
     ftk_cost cost;
     /* in the order of ftk_drafter_list: */
     ftk_learned learned[FTK_MAX_DRAFTERS];
+    ftk_retrieval_rates retrieval; /* what sessions learned of it, where the next one begins */
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
     ftk_lowbit low;                           /* from the first session on whose drafter wants it */
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
@@ -76,6 +77,7 @@ struct ftk_session {
     const ftk_verifier_ops *verifier;
     ftk_family family[FTK_MAX_DRAFTERS]; /* one, unless the drafter is `auto` */
     int n_families;                      /* 0: none */
+    ftk_retrieval retrieval;             /* theirs; open from the first family on */
     int turn;                            /* whose it is to draft */
     int favourite;                       /* whose it is but for trials of others */
     int stay;                            /* steps before another may have it */

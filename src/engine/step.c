@@ -157,14 +157,24 @@ static void append(ftk_session *s, const ftk_family *f)
     if (s->n_joined > 0) s->drafting += cost_of_joining(s);
 }
 
+/* Of every step, as every step shows what retrieval is worth; next to nothing, and no family's cost. */
+static void retrieve(ftk_session *s)
+{
+    const double start = ftk_now();
+    ftk_retrieval_ask(&s->retrieval, s->tokens, s->n_tokens);
+    s->stats.draft_seconds += ftk_now() - start;
+}
+
 /* joined: rows joined the last pass for the sake of this draft. */
 static void propose(ftk_session *s, bool alone, bool joined)
 {
     ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
     s->drafting = 0;
+    if (s->n_families == 0) return;
+    retrieve(s);
     ftk_choose(s);
     ftk_family *const f = turn(s);
-    const int most = f ? ceiling(s, f) : 0;
+    const int most = ceiling(s, f);
     if (most == 0 || (ftk_session_sizes_itself(s) && !joined && rests(s, f))) return;
     const double start = ftk_now();
     f->ops->propose(f->state, s->tokens, s->n_tokens, most, &s->tree);
@@ -173,9 +183,12 @@ static void propose(ftk_session *s, bool alone, bool joined)
     if (alone) append(s, f);
 }
 
-/* Every family that wants to see all passes sees this one, and the one whose tree it was. */
+/* Retrieval learns from every step. Every family that wants to see all passes sees this one, and the one
+ * whose tree it was. */
 static void learn(ftk_session *s, const ftk_rows *rows, bool prompt)
 {
+    ftk_retrieval_settle(&s->retrieval, s->n_tokens, s->verdict.token,
+                         (size_t)s->verdict.n_path + 1);
     for (int i = 0; i < s->n_families; i++) {
         const ftk_family *f = &s->family[i];
         const bool own = i == s->turn && s->tree.n > 1;
