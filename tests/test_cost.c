@@ -92,9 +92,28 @@ static void test_measure(void **state)
     ftk_model_free(m);
 }
 
+/* Drafts that take next to nothing, and now and then half a step, are charged for all they take. */
+static void test_drafts_are_charged(void **state)
+{
+    (void)state;
+    double usually = 0, took = 0, charged = 0;
+    for (int i = 0; i < 1000; i++) {
+        const double seconds = i % 20 == 7 ? 0.5 : 0.001;
+        took += seconds;
+        charged += ftk_cost_of_draft(&usually, seconds, 1);
+    }
+    assert_true(fabs(charged - took) < 1e-9);
+    /* Another program took the core away. */
+    assert_true(about(ftk_cost_of_draft(&usually, 100, 1), 2));
+    /* They take that long: after a while they are charged for it. */
+    for (int i = 0; i < 40; i++) charged = ftk_cost_of_draft(&usually, 6, 1);
+    assert_true(about(charged, 6));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_drafts_are_charged),
         cmocka_unit_test(test_at),
         cmocka_unit_test(test_best),
         cmocka_unit_test(test_update),

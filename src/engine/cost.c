@@ -239,6 +239,14 @@ void ftk_cost_update(ftk_cost *c, int rows, int depth, double seconds)
     keep_rising(c);
 }
 
+double ftk_cost_of_draft(double *usually, double seconds, double plain)
+{
+    const double most = 4 * *usually > 2 * plain ? 4 * *usually : 2 * plain;
+    if (seconds > most) seconds = most;
+    *usually += 0.1 * (seconds - *usually);
+    return seconds;
+}
+
 int ftk_cost_best(const ftk_cost *c, const ftk_tree *tree, int depth, double overhead)
 {
     int best = 0;

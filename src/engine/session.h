@@ -31,7 +31,6 @@ typedef struct ftk_family {
     const ftk_drafter_ops *ops;
     void *state;
     ftk_measured measured;
-    bool begun;    /* it has drafted once */
     double saving; /* credit without which a draft is not tried again */
     int reach;     /* nodes asked for, while the cost model decides: some more than paid lately */
     int due;       /* `auto`: turns until it is tried again */

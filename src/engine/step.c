@@ -117,21 +117,11 @@ static bool rests(const ftk_session *s, ftk_family *f)
     return s->credit < f->saving;
 }
 
-/* The time of a draft. The first one of a session, which reads the prompt and touches its memory for the
- * first time, says nothing of the others; one that took far longer than those was interrupted by
- * another program. */
 static void time_draft(ftk_session *s, ftk_family *f, double seconds)
 {
-    double *const usual = &f->measured.seconds;
     s->stats.draft_seconds += seconds;
-    if (!f->begun) {
-        f->begun = true;
-        return;
-    }
-    if (*usual == 0) *usual = seconds;
-    if (seconds > 4 * *usual) seconds = 4 * *usual;
-    *usual += 0.1 * (seconds - *usual);
-    s->drafting += seconds;
+    s->drafting += ftk_cost_of_draft(&f->measured.seconds, seconds,
+                                     ftk_cost_at(&s->engine->cost, 1, s->kv.len));
 }
 
 /* What the rows that join the pass cost more than the pass without them. */
@@ -198,7 +188,7 @@ static void learn(ftk_session *s, const ftk_rows *rows, bool prompt)
         const double seconds = ftk_now() - start;
         if (prompt) continue;
         s->stats.draft_seconds += seconds;
-        if (own) s->drafting += seconds;
+        if (own || (i == s->turn && s->drafting > 0)) s->drafting += seconds;
     }
 }
 
