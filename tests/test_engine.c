@@ -449,7 +449,7 @@ static void test_losses_are_bounded(void **state)
     cfg.ignore_end = true;
     ftk_session *s;
     assert_int_equal(ftk_session_open_with(&s, e, &cfg, &ftk_drafter_wrong, &truth), FTK_OK);
-    assert_true(s->credit == FTK_CREDIT);
+    assert_true(e->credit == FTK_CREDIT);
     assert_int_equal(ftk_session_append(s, whole, n), FTK_OK);
     double lost = 0;
     int drafts = 0;

@@ -204,7 +204,6 @@ static ftk_err open_family(const ftk_session *s, const ftk_drafter_ops *ops, ftk
 
 static void close_families(const ftk_session *s, ftk_family *f, int n)
 {
-    if (n > 0) s->engine->credit = s->credit < FTK_CARRIED ? s->credit : FTK_CARRIED;
     for (int i = 0; i < n; i++) {
         remember(s, &f[i]);
         f[i].ops->free(f[i].state, &s->engine->host);
@@ -279,7 +278,6 @@ static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_
     s->cfg = *cfg;
     s->n_ctx = cfg->n_ctx ? cfg->n_ctx : e->kv_slots;
     s->limit = SIZE_MAX;
-    s->credit = e->credit;
     s->exact_kv = INT_MAX;
     s->test = test;
     ftk_target_init(&s->target, s);
@@ -433,7 +431,7 @@ ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
     const ftk_err err = open_families(s, ops, n, opened);
     if (err != FTK_OK) return err;
     close_families(s, s->family, s->n_families);
-    s->turn = s->favourite = s->stay = 0;
+    s->turn = s->favourite = s->trial = s->stay = 0;
     memcpy(s->family, opened, (size_t)n * sizeof *opened);
     s->n_families = n;
     if (s->kv.len > s->exact_kv) ftk_kv_truncate(&s->kv, s->exact_kv); /* it is read again */

@@ -15,8 +15,11 @@
 typedef struct ftk_measured {
     double seconds;       /* what proposing costs, smoothed */
     double tokens, spent; /* emitted in its steps, and their cost in plain steps; the past fades */
-    int idle;             /* steps since drafting last paid, while it does not */
-    int pause;            /* `auto`: turns until it is tried again, should another be better */
+    /* `auto`: tokens that its steps gave more than retrieval alone would have, and how often that was in
+     * doubt */
+    double gain, doubt;
+    int idle;  /* steps since drafting last paid, while it does not */
+    int pause; /* `auto`: turns until it is tried again, should another be better */
 } ftk_measured;
 
 /* Where a drafter's next session begins: with what the last one that ended had measured. */
@@ -52,15 +55,14 @@ struct ftk_engine {
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
     int kv_slots;
-    double credit; /* what the drafts of the next session may lose */
+    double credit; /* what drafts may still lose, in plain steps: see settle() in step.c */
     int wide;      /* rows of the pieces in which a device reads long prompts; 0: as all others */
 };
 
-#define FTK_CREDIT  0.5 /* plain steps that the first drafts of an engine may lose */
-#define FTK_CARRIED 2.0 /* the same of a later session, at most, if drafts have gained as much */
+#define FTK_CREDIT 0.5 /* plain steps that the first drafts of an engine may lose */
 enum {
     FTK_REACH = 16,       /* nodes asked of a drafter at least, when the cost model decides */
-    FTK_FIRST_PAUSE = 24, /* turns of `auto` before a family is tried again, at first */
+    FTK_FIRST_PAUSE = 48, /* turns of `auto` before a family is tried again, at first */
 };
 
 struct ftk_session {
@@ -79,7 +81,9 @@ struct ftk_session {
     ftk_retrieval retrieval;             /* theirs; open from the first family on */
     int turn;                            /* whose it is to draft */
     int favourite;                       /* whose it is but for trials of others */
-    int stay;                            /* steps before another may have it */
+    int trial, stay;                     /* whose trial has how many steps left */
+    double doubt;                        /* probability that retrieval is wrong at the root */
+    int retrieved;                       /* nodes that retrieval alone would have drafted */
     ftk_target target;
     void *test; /* for drafters of the tests */
     ftk_tree tree;
@@ -87,7 +91,6 @@ struct ftk_session {
     int16_t joined[FTK_MAX_NODES];
     ftk_verdict verdict;
     double drafting; /* seconds that this step's draft has cost */
-    double credit;   /* what drafts may still lose, in plain steps: see settle() */
     bool stepping;   /* taken by the running ftk_step(), to find doubles */
     ftk_stats stats;
 };
