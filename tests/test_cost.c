@@ -46,7 +46,8 @@ static void test_best(void **state)
     const int deep = ftk_cost_best(&c, t.prob + 1, t.n - 1, 1000, 0);
     assert_true(flat > 3 && deep < flat);
     assert_int_equal(ftk_cost_best(&c, t.prob + 1, t.n - 1, 100000, 0), 0);
-    assert_true(ftk_cost_best(&c, t.prob + 1, t.n - 1, 0, 5) > flat); /* what a draft has cost is spent: use it */
+    assert_true(ftk_cost_best(&c, t.prob + 1, t.n - 1, 0, 5) >
+                flat); /* what a draft has cost is spent: use it */
 }
 
 /* A pass that took twice as long moves all the curve up, its own width the most; never down a row. */

@@ -52,12 +52,14 @@ void ftk_choose(ftk_session *s)
     for (int i = 0; i < s->n_families; i++) {
         ftk_family *const f = &s->family[i];
         ftk_measured *const m = &f->measured;
-        if (i == best || --f->due > 0 || s->turn != best) continue;
+        /* What was never tried is tried in the order of the families, with time in between. */
+        const int pause = m->pause > 0 ? m->pause : i * FTK_FIRST_PAUSE;
+        if (i == best || ++f->waited < pause || s->turn != best) continue;
         const bool near = gain_of(f) > gain_of(&s->family[best]) - close_to;
         const int longest = near ? NEAR_PAUSE : LONGEST_PAUSE;
         m->pause = m->pause == 0 ? FTK_FIRST_PAUSE : LONGER * m->pause;
         if (m->pause > longest) m->pause = longest;
-        f->due = m->pause;
+        f->waited = 0;
         s->turn = s->trial = i;
         s->stay = TRIAL - 1;
     }

@@ -127,24 +127,21 @@ static void recall(const ftk_session *s, ftk_family *f)
     const ftk_learned *l = learned_by(s, f->ops);
     f->reach = FTK_REACH;
     f->measured = (ftk_measured){0};
+    f->waited = l ? l->waited : 0;
     if (!l || !l->known) return;
     f->measured = l->measured;
     if (l->rates) memcpy((char *)f->state + f->ops->rates_at, l->rates, f->ops->rates_size);
 }
 
-/* What was never tried is tried in the order of the list, with time in between. */
 static void recall_all(ftk_session *s)
 {
-    for (int i = 0; i < s->n_families; i++) {
-        ftk_family *const f = &s->family[i];
-        recall(s, f);
-        f->due = f->measured.pause > 0 ? f->measured.pause : i * FTK_FIRST_PAUSE;
-    }
+    for (int i = 0; i < s->n_families; i++) recall(s, &s->family[i]);
 }
 
 static void remember(const ftk_session *s, const ftk_family *f)
 {
     ftk_learned *l = learned_by(s, f->ops);
+    if (l) l->waited = f->waited;
     if (!l || f->steps == 0) return;
     l->known = true;
     l->measured = f->measured;

@@ -26,6 +26,7 @@ typedef struct ftk_measured {
 typedef struct ftk_learned {
     bool known;
     ftk_measured measured;
+    int waited;
     void *rates; /* [rates_size of its ops]; NULL when that is 0 */
 } ftk_learned;
 
@@ -36,7 +37,7 @@ typedef struct ftk_family {
     ftk_measured measured;
     double saving; /* credit without which a draft is not tried again */
     int reach;     /* nodes asked for, while the cost model decides: some more than paid lately */
-    int due;       /* `auto`: turns until it is tried again */
+    int waited;    /* `auto`: turns since it was tried; goes on in the next session */
     uint64_t steps, emitted;
 } ftk_family;
 
