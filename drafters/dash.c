@@ -16,7 +16,7 @@
  * that one times its factor.
  *
  * As a drafter the model's own reduced stack says a chain, token by token. What followed the same
- * words earlier (suffix.h) joins as another source, which costs nothing. So a row is run where it
+ * words earlier (retrieval.h) joins as another source, which costs nothing. So a row is run where it
  * promises more than it costs, and while rows have paid so far: tokens that came thanks to them alone
  * are weighed against the plain steps that they took. Second and third choices hang on the chain.
  * How much a guess is worth is measured as it goes (guesses.h), by its rank, depth and probability.
@@ -63,14 +63,8 @@ typedef struct policy {
     const uint8_t *fixed;
 } policy;
 
-typedef enum source { STACK, MATCH } source;
-
-/* Rates, by source and class. */
-enum {
-    STACK_AT = 0, /* [DEPTHS][CHOICES][FTK_LIKELY_BINS] */
-    MATCH_AT = STACK_AT + DEPTHS * CHOICES * FTK_LIKELY_BINS,
-    RATES = MATCH_AT + FTK_MATCH_CLASSES,
-};
+/* The one source; rates [DEPTHS][CHOICES][FTK_LIKELY_BINS] */
+enum { STACK, RATES = DEPTHS * CHOICES * FTK_LIKELY_BINS };
 
 /* What outlives a session. */
 typedef struct known {
@@ -84,7 +78,7 @@ typedef struct dash {
     ftk_dash_parts parts;
     policy policy;
     ftk_route route;
-    ftk_suffix suffix;
+    const ftk_retrieval *retrieval;
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     known known;
     ftk_guesses guesses;
@@ -223,16 +217,14 @@ static int layers_exact(const dash *s)
 
 static void init_rates(ftk_rate *r)
 {
-    for (int i = STACK_AT; i < MATCH_AT; i++)
-        ftk_rate_init(&r[i], ftk_likely_prior((i - STACK_AT) % FTK_LIKELY_BINS));
-    for (int c = 0; c < FTK_MATCH_CLASSES; c++) ftk_rate_init(&r[MATCH_AT + c], ftk_match_prior(c));
+    for (int i = 0; i < RATES; i++) ftk_rate_init(&r[i], ftk_likely_prior(i % FTK_LIKELY_BINS));
 }
 
 /* depth: of the guess, from 1 on */
 static int stack_rate(int depth, int rank, int bin)
 {
     const int at = depth < DEPTHS ? depth - 1 : DEPTHS - 1;
-    return STACK_AT + (at * CHOICES + rank) * FTK_LIKELY_BINS + bin;
+    return (at * CHOICES + rank) * FTK_LIKELY_BINS + bin;
 }
 
 static void add_balance(dash *s, float steps)
@@ -256,7 +248,7 @@ static void settle(dash *s, const int32_t *truth, int n, int verified)
     for (int d = 0, at = 0; d + 1 < n; d++) {
         at = ftk_guesses_child(&s->guesses, at, truth[d]);
         if (at < 0) break;
-        if (s->guesses.all[at].rate[MATCH] < 0) add_balance(s, 1);
+        if (!s->guesses.all[at].retrieved) add_balance(s, 1);
     }
     add_balance(s, s->n_rows == 0 ? balance_step : -wider(s, verified));
 }
@@ -332,6 +324,7 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
 {
     dash *const s = state;
     s->target = env->target;
+    s->retrieval = env->retrieval;
     if (env->test) memcpy(&s->parts, env->test, sizeof s->parts);
     read_policy(&s->policy, env->weights, env->target, env->host);
     s->policy.fixed = s->parts.fixed;
@@ -349,13 +342,12 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
         .scale = s->parts.without & FTK_DASH_NO_SCALE ? s->ones : s->policy.scale,
         .actions = s->actions,
     };
-    return ftk_suffix_init(&s->suffix, env->host, env->n_ctx);
+    return FTK_OK;
 }
 
 static void dash_free(void *state, const ftk_host *host)
 {
     dash *const s = state;
-    ftk_suffix_free(&s->suffix, host);
     ftk_guesses_free(&s->guesses, host);
     void *const all[] = {s->actions, s->ones, s->states, s->ready};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) ftk_release(host, all[i]);
@@ -364,21 +356,19 @@ static void dash_free(void *state, const ftk_host *host)
 
 static void dash_reset(void *state, const int32_t *history, size_t n)
 {
+    (void)history, (void)n;
     dash *const s = state;
     s->asked = 0;
     s->n_rows = 0;
-    ftk_suffix_reset(&s->suffix);
-    ftk_suffix_sync(&s->suffix, history, n);
 }
 
 static void dash_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
 {
     dash *const s = state;
-    ftk_suffix_sync(&s->suffix, history, n);
     ftk_guesses_begin(&s->guesses, history[n - 1]);
     s->n_rows = 0;
     if (!(s->parts.without & FTK_DASH_NO_RETRIEVAL))
-        ftk_guesses_add_match(&s->guesses, &s->suffix, history, n, MATCH, MATCH_AT);
+        ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
     const int end = run_chain(s, budget);
     if (s->n_rows == 0) s->known.row *= fade; /* it is tried again some time */
     s->asked = n;

@@ -2,7 +2,7 @@
  *
  * What a drafter is: init, propose, learn, reset, free. One const array lists them all; nothing is
  * registered at run time. A drafter knows the token tree and what this interface hands it - of the
- * model what base/target.h says, no cache, no other drafter.
+ * model what base/target.h says, of the text's repeats what retrieval.h says; no cache, no other drafter.
  */
 #ifndef FTK_DRAFTER_H
 #define FTK_DRAFTER_H
@@ -10,9 +10,11 @@
 #include "base/sampler.h"
 #include "base/target.h"
 #include "base/tree.h"
+#include "drafters/retrieval.h"
 
 typedef struct ftk_drafter ftk_drafter;
 
+/* What it points to stays as long as the drafter, except host and test. */
 typedef struct ftk_drafter_env {
     const ftk_host *host;
     int n_vocab;
@@ -21,9 +23,9 @@ typedef struct ftk_drafter_env {
     uint64_t seed; /* for those that draw: ftk_uniform_sub(seed, n, FTK_DRAFT_SUB + i) */
     void *test;    /* for the drafters of the tests, and what benchmarks leave out; else NULL */
     const ftk_target *target;
-    const ftk_weights
-        *weights; /* of a family that is trained, checked; else NULL. Both stay as long
-                                   as the drafter */
+    /* The session's, which has it asked before each propose() and settles it before each learn(). */
+    const ftk_retrieval *retrieval;
+    const ftk_weights *weights; /* of a family that is trained, checked; else NULL */
 } ftk_drafter_env;
 
 /* What a drafter wants to see of every pass that gives logits, not of those alone that verified its own

@@ -20,12 +20,12 @@
  *  split  when a draft is wanted, the k rows go through the upper layers by themselves.
  *  fused  the pass that verifies a tree carries k rows each for those nodes that are likeliest to
  *         be its last accepted ones. If one of them is, its rows are the next draft.
- * Which of them, and whether any, is a matter of costs and of what drafts brought in so far. A draft is
- * worth the tokens that are accepted of it on average, measured for both schedules and for retrieval
- * alone, times the seconds that a token takes at present. The split schedule is run if its draft is
- * worth more than the layers it runs and the retrieved chain that there is without it. A node's rows
- * join a pass if the probability that the node is the last one, times what they are worth more than
- * what there would be without them, is more than they add to the pass.
+ * Which of them, and whether any, is a matter of costs and of what drafts brought in so far: the tokens
+ * that were accepted though retrieval had not named them, less what their rows took to verify, for each
+ * time that retrieval was in doubt, measured for both schedules. Times the doubt and the seconds that a
+ * token takes at present, that is what a draft is worth. The split schedule is run if its draft is worth
+ * more than the layers it runs. A node's rows join a pass if the probability that the node is the last
+ * one, times what they are worth, less what a split draft would be, is more than they add to the pass.
  *
  * Guesses for a depth do not depend on the branch: all nodes of a depth have the same candidates. The
  * tree is made of them best first, with the chain of what followed the same words earlier (guesses.h). */
@@ -51,18 +51,15 @@ static const float floor_worth = 0.05f; /* of a node that gets children */
 static const float norm_eps = 1e-6f;
 static const float first_yield = 1;
 
-typedef enum source { AHEAD, MATCH } source;
 typedef enum schedule { SPLIT, FUSED, NEITHER, SCHEDULES = NEITHER } schedule;
 
-enum {
-    AHEAD_AT = 0, /* [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS] */
-    MATCH_AT = AHEAD_AT + SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS,
-    RATES = MATCH_AT + FTK_MATCH_CLASSES,
-};
+/* The one source; rates [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS]. */
+enum { AHEAD, RATES = SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS };
 
 typedef struct measured {
     ftk_rate rates[RATES];
-    float yield[SCHEDULES + 1];       /* tokens accepted of a draft that it made, on average */
+    float yield[SCHEDULES]; /* tokens that a draft brings in where retrieval knows nothing */
+    float doubt;            /* probability that retrieval is wrong at the root, on average */
     double step_seconds, step_tokens; /* what a step takes and emits, on average; 0: not known */
 } measured;
 
@@ -78,13 +75,14 @@ typedef struct firp {
     int layer, n_offsets;
     bool knows_token; /* there are E_i */
     const struct ftk_mat *map[MOST_OFFSETS], *of_token[MOST_OFFSETS];
-    ftk_suffix suffix;
+    const ftk_retrieval *retrieval;
     ftk_guesses guesses;
     measured measured;
     size_t asked;     /* the guesses are an open prediction of what follows text[0..asked) */
     size_t state_of;  /* length of the text before whose root `state` stands; 0: none */
     size_t ahead_of;  /* length of the text that `ahead` follows; 0: none */
     schedule made_by; /* of `ahead` */
+    float doubt;      /* at `asked` */
     likely ahead[MOST_OFFSETS];
     int n_nodes; /* whose rows were fused */
     int16_t node[FTK_MAX_NODES];
@@ -135,11 +133,10 @@ static int firp_state_layer(const ftk_weights *w)
 
 static ftk_rate *init_measured(measured *m)
 {
-    for (int i = 0; i < SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS; i++)
-        ftk_rate_init(&m->rates[AHEAD_AT + i], ftk_likely_prior(i % FTK_LIKELY_BINS) * 0.9f);
-    for (int c = 0; c < FTK_MATCH_CLASSES; c++)
-        ftk_rate_init(&m->rates[MATCH_AT + c], ftk_match_prior(c));
+    for (int i = 0; i < RATES; i++)
+        ftk_rate_init(&m->rates[i], ftk_likely_prior(i % FTK_LIKELY_BINS) * 0.9f);
     m->yield[SPLIT] = m->yield[FUSED] = first_yield;
+    m->doubt = 1;
     return m->rates;
 }
 
@@ -157,7 +154,7 @@ static void look_at(firp *s, const ftk_rows *rows, int first, schedule made_by, 
 static void add_ahead(firp *s)
 {
     for (int i = 0; i < s->n_offsets; i++) {
-        const int rates = AHEAD_AT + (s->made_by * MOST_OFFSETS + i) * FTK_LIKELY_BINS;
+        const int rates = (s->made_by * MOST_OFFSETS + i) * FTK_LIKELY_BINS;
         int chosen[WIDTH];
         const int n = ftk_guesses_best(&s->guesses, i, floor_worth, false, WIDTH, chosen);
         for (int j = 0; j < n; j++)
@@ -192,26 +189,18 @@ static double token_seconds(const firp *s)
     return s->target->seconds(s->target->ctx, 0, 1);
 }
 
-/* In seconds, less what it costs; `without` tokens are expected of what there is without it. */
-static double worth_of_split(const firp *s, float without)
+/* In seconds, less what it costs. */
+static double worth_of_split(const firp *s, float doubt)
 {
     const ftk_target *const t = s->target;
-    return (double)(s->measured.yield[SPLIT] - without) * token_seconds(s) -
+    return (double)(s->measured.yield[SPLIT] * doubt) * token_seconds(s) -
            t->seconds(t->ctx, s->layer, s->n_offsets);
-}
-
-/* How many tokens of the guesses so far, a chain, are expected to be right. */
-static float expected(const ftk_guesses *g)
-{
-    float sum = 0;
-    for (int i = 1; i < g->n; i++) sum += g->all[i].worth;
-    return sum;
 }
 
 static bool split_pays(const firp *s)
 {
     const ftk_target *const t = s->target;
-    return !(s->flags & FTK_FIRP_NO_SPLIT) && worth_of_split(s, expected(&s->guesses)) > 0 &&
+    return !(s->flags & FTK_FIRP_NO_SPLIT) && worth_of_split(s, s->doubt) > 0 &&
            t->seconds(t->ctx, s->layer, s->n_offsets) <= t->allowance(t->ctx);
 }
 
@@ -220,17 +209,33 @@ static void see(double *average, double now)
     *average += 0.05 * (now - *average);
 }
 
+/* Tokens that came though retrieval had not named them, less what it took to verify all such nodes. */
+static float brought_in(const firp *s, const ftk_tree *tree, const ftk_verdict *v)
+{
+    const ftk_target *const t = s->target;
+    int guess[FTK_MAX_NODES] = {0}, rows = 0, tokens = 0;
+    for (int i = 1; i < tree->n; i++) {
+        guess[i] = ftk_guesses_child(&s->guesses, guess[tree->parent[i]], tree->token[i]);
+        rows += !s->guesses.all[guess[i]].retrieved;
+    }
+    for (int i = 1; i <= v->n_path; i++) tokens += !s->guesses.all[guess[v->path[i]]].retrieved;
+    const double took = t->seconds(t->ctx, 0, tree->n) - t->seconds(t->ctx, 0, tree->n - rows);
+    return (float)(tokens - took / token_seconds(s));
+}
+
 /* A schedule that was not used comes slowly nearer to where it began, so that it gets another chance. */
-static void see_step(firp *s, schedule used, int rows, int accepted)
+static void see_step(firp *s, schedule used, const ftk_tree *tree, const ftk_verdict *v)
 {
     const ftk_target *const t = s->target;
     measured *const m = &s->measured;
-    for (int i = SPLIT; i <= FUSED; i++) m->yield[i] += 0.001f * (first_yield - m->yield[i]);
-    m->yield[used] += 0.02f * ((float)accepted - m->yield[used]);
-    double seconds = t->seconds(t->ctx, 0, rows);
+    double seconds = t->seconds(t->ctx, 0, tree->n);
     if (used == SPLIT) seconds += t->seconds(t->ctx, s->layer, s->n_offsets);
+    for (int i = 0; i < SCHEDULES; i++) m->yield[i] += 0.001f * (first_yield - m->yield[i]);
+    if (used != NEITHER)
+        m->yield[used] += 0.02f * (brought_in(s, tree, v) - m->yield[used] * s->doubt);
+    m->doubt += 0.02f * (s->doubt - m->doubt);
     see(&m->step_seconds, seconds);
-    see(&m->step_tokens, accepted + 1);
+    see(&m->step_tokens, v->n_path + 1);
 }
 
 /* ------------------------------------------------------------------ the two schedules */
@@ -278,9 +283,9 @@ static int likeliest_last(const float *last, int n)
 /* What a fused draft of the last node is worth more than what there is without it, in seconds. */
 static double worth_of_fused(const firp *s)
 {
-    const float *const yield = s->measured.yield;
-    const double split = worth_of_split(s, yield[NEITHER]);
-    return (double)(yield[FUSED] - yield[NEITHER]) * token_seconds(s) - (split > 0 ? split : 0);
+    const measured *const m = &s->measured;
+    const double split = worth_of_split(s, m->doubt);
+    return (double)(m->yield[FUSED] * m->doubt) * token_seconds(s) - (split > 0 ? split : 0);
 }
 
 static int firp_append(void *state, const ftk_tree *tree, int most, int16_t *node)
@@ -316,6 +321,7 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     const ftk_host *const h = env->host;
     const ftk_weights *const w = env->weights;
     s->target = env->target;
+    s->retrieval = env->retrieval;
     if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
     const int n_embd = s->target->n_embd;
     s->layer = firp_state_layer(w) + 1;
@@ -335,13 +341,12 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     s->y = ftk_alloc(h, FTK_MAX_NODES * d, sizeof(float));
     if (!s->state || !s->e || !s->z || !s->y)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for pseudo states");
-    return ftk_suffix_init(&s->suffix, h, env->n_ctx);
+    return FTK_OK;
 }
 
 static void firp_free(void *state, const ftk_host *host)
 {
     firp *const s = state;
-    ftk_suffix_free(&s->suffix, host);
     ftk_guesses_free(&s->guesses, host);
     void *const all[] = {s->state, s->e, s->z, s->y};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) ftk_release(host, all[i]);
@@ -350,19 +355,17 @@ static void firp_free(void *state, const ftk_host *host)
 
 static void firp_reset(void *state, const int32_t *history, size_t n)
 {
+    (void)history, (void)n;
     firp *const s = state;
     s->asked = s->state_of = s->ahead_of = 0;
-    ftk_suffix_reset(&s->suffix);
-    ftk_suffix_sync(&s->suffix, history, n);
 }
 
 static void firp_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
 {
     firp *const s = state;
-    ftk_suffix_sync(&s->suffix, history, n);
     ftk_guesses_begin(&s->guesses, history[n - 1]);
-    if (!(s->flags & FTK_FIRP_NO_RETRIEVAL))
-        ftk_guesses_add_match(&s->guesses, &s->suffix, history, n, MATCH, MATCH_AT);
+    if (!(s->flags & FTK_FIRP_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
+    s->doubt = ftk_guesses_open(&s->guesses, 0);
     if (s->ahead_of != n && s->state_of == n && split_pays(s)) run_split(s, history[n - 1], n);
     if (s->ahead_of == n) add_ahead(s);
     s->asked = n;
@@ -378,7 +381,7 @@ static void firp_learn(void *state, const int32_t *history, size_t n, const ftk_
     const size_t next = n + (size_t)verdict->n_path + 1;
     if (s->asked == n) {
         ftk_guesses_settle(&s->guesses, verdict->token, (size_t)verdict->n_path + 1);
-        see_step(s, s->ahead_of == n ? s->made_by : NEITHER, tree->n, verdict->n_path);
+        see_step(s, s->ahead_of == n ? s->made_by : NEITHER, tree, verdict);
         s->asked = 0;
     }
     const size_t d = (size_t)s->target->n_embd;

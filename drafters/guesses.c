@@ -37,7 +37,9 @@ int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token)
     return i ? i : -1;
 }
 
-int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int source, int rate)
+/* The guess below `parent` that carries `token`, which is worth `share` of its parent at least; -1: no
+ * room. */
+static int name(ftk_guesses *g, int parent, int32_t token, float share)
 {
     int i = ftk_guesses_child(g, parent, token);
     if (i < 0) {
@@ -47,7 +49,7 @@ int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int source, int r
                                 .parent = (int16_t)parent,
                                 .depth = (int16_t)(g->all[parent].depth + 1),
                                 .row = -1,
-                                .rate = {-1, -1, -1, -1}};
+                                .rate = {-1, -1, -1}};
         ftk_guess *const above = &g->all[parent];
         if (above->first)
             g->all[above->last].next = (int16_t)i;
@@ -55,23 +57,25 @@ int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int source, int r
             above->first = (int16_t)i;
         above->last = (int16_t)i;
     }
-    ftk_guess *const c = &g->all[i];
-    c->rate[source] = (int16_t)rate;
-    const float worth = g->all[parent].worth * ftk_rate_get(&g->rates[rate]);
-    if (worth > c->worth) c->worth = worth;
+    const float worth = g->all[parent].worth * share;
+    if (worth > g->all[i].worth) g->all[i].worth = worth;
     return i;
 }
 
-void ftk_guesses_add_match(ftk_guesses *g, const ftk_suffix *s, const int32_t *history, size_t n,
-                           int source, int rate)
+int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int source, int rate)
 {
-    int32_t chain[FTK_CHAIN];
-    const ftk_match m = ftk_suffix_longest(s);
-    if (m.length == 0) return;
-    const int most = ftk_suffix_follow(history, n, m.recent, chain, FTK_CHAIN);
-    int at = 0;
-    for (int i = 0; i < most && at >= 0; i++)
-        at = ftk_guesses_add(g, at, chain[i], source, rate + ftk_match_class(m.length + i));
+    const int i = name(g, parent, token, ftk_rate_get(&g->rates[rate]));
+    if (i >= 0) g->all[i].rate[source] = (int16_t)rate;
+    return i;
+}
+
+void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r)
+{
+    for (int i = 0, at = 0; i < r->n && i < FTK_CHAIN; i++) {
+        at = name(g, at, r->recent[i], ftk_retrieval_goes_on(r, i));
+        if (at < 0) return;
+        g->all[at].retrieved = true;
+    }
 }
 
 int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, int most,

@@ -12,12 +12,12 @@
 #include <string.h>
 
 #include "drafters/acceptance.h"
-#include "drafters/suffix.h"
+#include "drafters/retrieval.h"
 
 struct ftk_rows;
 
 enum {
-    FTK_SOURCES = 4, /* of one family, at most */
+    FTK_SOURCES = 3, /* of one family, at most; retrieval is not one of them */
     FTK_LIKELY_BINS = 8,
     FTK_LIKELY = 10, /* guesses a row of logits gives, at most */
     FTK_CHAIN = 16,  /* guesses retrieval gives, at most */
@@ -30,6 +30,7 @@ typedef struct ftk_guess {
     int16_t depth;             /* of the root 0 */
     int16_t row;               /* the family's own, -1 at first */
     int16_t rate[FTK_SOURCES]; /* -1: that source did not name it */
+    bool retrieved;            /* retrieval named it */
     float worth;
 } ftk_guess;
 
@@ -52,10 +53,8 @@ void ftk_guesses_begin(ftk_guesses *g, int32_t root);
 int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token);
 /* The index of the guess, which may have been there already. -1: no room. */
 int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int source, int rate);
-/* The chain of what followed the longest end of the text that occurred before; its rates are
- * [FTK_MATCH_CLASSES] from `rate` on. */
-void ftk_guesses_add_match(ftk_guesses *g, const ftk_suffix *s, const int32_t *history, size_t n,
-                           int source, int rate);
+/* The chain that retrieval predicts. Its rates are retrieval's, which settles them. */
+void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r);
 /* The best guesses of a depth worth at least `least`, at most `most`, the best first: chosen[].
  * linked: only those whose parent has a row. */
 int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, int most,

@@ -32,9 +32,8 @@
 
 #include "base/mem.h"
 #include "base/sampler.h"
-#include "drafters/acceptance.h"
 #include "drafters/drafter.h"
-#include "drafters/suffix.h"
+#include "drafters/retrieval.h"
 
 enum {
     DEPTH = 8, /* the paper's 5 follow from its tree */
@@ -60,14 +59,15 @@ typedef struct rates {
     /* [parent is of column 0][origin][row][column]: right, where the retrieved token and the
      * columns before were wrong */
     ftk_rate column[2][ORIGINS][DEPTH][TOP_K];
-    /* [names the same token as column 0 of a denoised row][match class] */
+    /* [names the same token as column 0 of a denoised row][match class]: begins with what retrieval
+     * knows of the class, whatever else names the token */
     ftk_rate retrieved[2][FTK_MATCH_CLASSES];
 } rates;
 
 typedef struct jacobi {
     ftk_tree_shape shape;
     int n_vocab;
-    ftk_suffix suffix;
+    const ftk_retrieval *retrieval;
     uint64_t noise;  /* counter of the generator */
     size_t expected; /* length of the text the table belongs to; 0: none */
     row table[DEPTH];
@@ -92,9 +92,6 @@ static void init_rates(rates *r)
                         (line ? 0.3f : 0.2f) / (float)(k + 1) * (1 - 0.1f * (float)d);
                     ftk_rate_init(&r->column[line][from][d][k], from == NOISE ? 0.01f : denoised);
                 }
-    for (int same = 0; same < 2; same++)
-        for (int class = 0; class < FTK_MATCH_CLASSES; class ++)
-            ftk_rate_init(&r->retrieved[same][class], ftk_match_prior(class));
 }
 
 /* What the path to a node says about the guesses for its children. */
@@ -129,7 +126,10 @@ static ftk_rate *chain_rate(jacobi *s, const place *p)
 {
     const row *const r = &s->table[p->depth < DEPTH ? p->depth : 0];
     const bool same = has_row(p) && r->origin != NOISE && r->token[0] == s->chain[p->depth];
-    return &s->rates.retrieved[same][ftk_match_class(s->match_length + p->depth)];
+    const int class = ftk_match_class(s->match_length + p->depth);
+    ftk_rate *const rate = &s->rates.retrieved[same][class];
+    rate->prior = ftk_rate_get(&s->retrieval->rates.goes_on[class]);
+    return rate;
 }
 
 static ftk_rate *column_rates(jacobi *s, const place *p)
@@ -381,40 +381,39 @@ static ftk_err jacobi_init(void *state, const ftk_drafter_env *env)
     jacobi *const s = state;
     s->shape = env->shape;
     s->n_vocab = env->n_vocab;
+    s->retrieval = env->retrieval;
     init_rates(&s->rates);
     s->candidates = ftk_alloc(env->host, FTK_MAX_NODES * COLUMNS, sizeof *s->candidates);
     if (!s->candidates)
         return ftk_fail(env->host, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
-    return ftk_suffix_init(&s->suffix, env->host, env->n_ctx);
+    return FTK_OK;
 }
 
 static void jacobi_free(void *state, const ftk_host *host)
 {
     jacobi *const s = state;
-    ftk_suffix_free(&s->suffix, host);
     ftk_release(host, s->candidates);
     s->candidates = NULL;
 }
 
 static void jacobi_reset(void *state, const int32_t *history, size_t n)
 {
+    (void)history, (void)n;
     jacobi *const s = state;
     s->asked = s->expected = 0;
     s->noise = 0;
-    ftk_suffix_reset(&s->suffix);
-    ftk_suffix_sync(&s->suffix, history, n);
 }
 
 static void retrieve(jacobi *s, const int32_t *history, size_t n)
 {
-    ftk_suffix_sync(&s->suffix, history, n);
+    const ftk_retrieval *const r = s->retrieval;
     if (s->shape != FTK_TREE_PAPER) {
-        const ftk_match m = ftk_suffix_longest(&s->suffix);
-        s->match_length = m.length;
-        s->n_chain = m.length > 0 ? ftk_suffix_follow(history, n, m.recent, s->chain, CHAIN) : 0;
+        s->match_length = r->length;
+        s->n_chain = r->n < CHAIN ? r->n : CHAIN;
+        memcpy(s->chain, r->recent, (size_t)s->n_chain * sizeof *s->chain);
         return;
     }
-    const ftk_match m = ftk_suffix_at_most(&s->suffix, PAPER_KEY);
+    const ftk_match m = ftk_suffix_at_most(&r->suffix, PAPER_KEY);
     s->match_length = m.length;
     s->n_chain = PAPER_CHAIN;
     for (int i = 0; i < PAPER_CHAIN; i++) {

@@ -29,13 +29,10 @@ enum {
 static const float floor_worth = 0.05f;      /* of a node that gets children */
 static const double next_to_nothing = 0.005; /* of a plain step, to read one row */
 
-typedef enum source { TABLE, MATCH } source;
-
 enum {
-    TABLE_AT = 0, /* [DEPTH][FTK_LIKELY_BINS] */
-    MATCH_AT = DEPTH * FTK_LIKELY_BINS,
-    RATES = MATCH_AT + FTK_MATCH_CLASSES,
-};
+    TABLE,
+    RATES = DEPTH * FTK_LIKELY_BINS
+}; /* the one source; rates [DEPTH][FTK_LIKELY_BINS] */
 
 typedef struct successors {
     int32_t token[SUCCESSORS]; /* the likeliest first */
@@ -46,7 +43,7 @@ typedef struct successors {
 typedef struct recycle {
     const ftk_target *target;
     successors *table; /* [n_vocab] */
-    ftk_suffix suffix;
+    const ftk_retrieval *retrieval;
     ftk_guesses guesses;
     size_t asked; /* the guesses are an open prediction of what follows text[0..asked) */
     double took;  /* seconds to read a row, smoothed; 0: not known */
@@ -57,24 +54,21 @@ static ftk_err recycle_init(void *state, const ftk_drafter_env *env)
 {
     recycle *const s = state;
     s->target = env->target;
-    for (int i = 0; i < DEPTH * FTK_LIKELY_BINS; i++)
-        ftk_rate_init(&s->rates[TABLE_AT + i], 0.7f * ftk_likely_prior(i % FTK_LIKELY_BINS));
-    for (int c = 0; c < FTK_MATCH_CLASSES; c++)
-        ftk_rate_init(&s->rates[MATCH_AT + c], ftk_match_prior(c));
+    s->retrieval = env->retrieval;
+    for (int i = 0; i < RATES; i++)
+        ftk_rate_init(&s->rates[i], 0.7f * ftk_likely_prior(i % FTK_LIKELY_BINS));
     s->table = ftk_alloc(env->host, (size_t)env->n_vocab, sizeof *s->table);
     if (!s->table)
         return ftk_fail(env->host, FTK_ERR_NOMEM, "no memory for the successors of %d tokens",
                         env->n_vocab);
-    if (ftk_guesses_init(&s->guesses, env->host, MOST, s->rates, RATES) != FTK_OK)
-        return FTK_ERR_NOMEM;
+    const ftk_err err = ftk_guesses_init(&s->guesses, env->host, MOST, s->rates, RATES);
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
-    return ftk_suffix_init(&s->suffix, env->host, env->n_ctx);
+    return err;
 }
 
 static void recycle_free(void *state, const ftk_host *host)
 {
     recycle *const s = state;
-    ftk_suffix_free(&s->suffix, host);
     ftk_guesses_free(&s->guesses, host);
     ftk_release(host, s->table);
     s->table = NULL;
@@ -83,10 +77,8 @@ static void recycle_free(void *state, const ftk_host *host)
 /* What the model said behind a token remains a guess in any text: the table stays. */
 static void recycle_reset(void *state, const int32_t *history, size_t n)
 {
-    recycle *const s = state;
-    s->asked = 0;
-    ftk_suffix_reset(&s->suffix);
-    ftk_suffix_sync(&s->suffix, history, n);
+    (void)history, (void)n;
+    ((recycle *)state)->asked = 0;
 }
 
 static void suggest_successors(recycle *s)
@@ -98,7 +90,7 @@ static void suggest_successors(recycle *s)
             const successors *next = &s->table[s->guesses.all[chosen[i]].token];
             for (int k = 0; k < next->n; k++)
                 ftk_guesses_add(&s->guesses, chosen[i], next->token[k], TABLE,
-                                TABLE_AT + d * FTK_LIKELY_BINS + next->bin[k]);
+                                d * FTK_LIKELY_BINS + next->bin[k]);
         }
     }
 }
@@ -107,9 +99,8 @@ static void recycle_propose(void *state, const int32_t *history, size_t n, int b
                             ftk_tree *tree)
 {
     recycle *const s = state;
-    ftk_suffix_sync(&s->suffix, history, n);
     ftk_guesses_begin(&s->guesses, history[n - 1]);
-    ftk_guesses_add_match(&s->guesses, &s->suffix, history, n, MATCH, MATCH_AT);
+    ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
     suggest_successors(s);
     s->asked = n;
     ftk_guesses_plant(&s->guesses, budget, tree);

@@ -25,7 +25,7 @@
  * Continuous: the accepted path's last feature is the next g_0, nothing is computed again. What the model
  * said behind the best rejected node, which stood where the new root stands, and what was drafted below
  * the new root's token but not verified, are candidates for the next first place. The chain of what
- * followed the same words earlier (suffix.h) joins as a fourth source. Two sources that name one token
+ * followed the same words earlier (retrieval.h) joins as a fourth source. Two sources that name one token
  * are one node, worth the more of both. */
 #include "drafters/s4c.h"
 
@@ -52,13 +52,12 @@ static const float floor_worth = 0.02f; /* of a node that gets children */
 static const double token_worth = 0.75; /* of a plain step: drafted tokens are cheaper than that */
 static const float norm_eps = 1e-6f;
 
-typedef enum source { HEAD, MATCH, REJECTED, UNVERIFIED } source;
+typedef enum source { HEAD, REJECTED, UNVERIFIED } source;
 
 /* Rates, by source and class. */
 enum {
-    HEAD_AT = 0, /* [MOST_HEADS][FTK_LIKELY_BINS] */
-    MATCH_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS,
-    KEPT_AT = MATCH_AT + FTK_MATCH_CLASSES, /* [REJECTED, UNVERIFIED][KEPT] */
+    HEAD_AT = 0,                                      /* [MOST_HEADS][FTK_LIKELY_BINS] */
+    KEPT_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS, /* [REJECTED, UNVERIFIED][KEPT] */
     BEST_AT = KEPT_AT + 2 * KEPT, /* [MOST_HEADS] how often a head's best choice is right */
     RATES = BEST_AT + MOST_HEADS,
 };
@@ -75,7 +74,7 @@ typedef struct s4c {
     int n_heads;
     bool chained, sees_token;
     const struct ftk_mat *in[MOST_HEADS], *body[MOST_HEADS];
-    ftk_suffix suffix;
+    const ftk_retrieval *retrieval;
     size_t feature_of; /* length of the text whose root `feature` leads to; 0: none */
     size_t asked;      /* the candidates are an open prediction of what follows text[0..asked) */
     kept kept[2];      /* as of feature_of */
@@ -139,7 +138,6 @@ static void init_rates(ftk_rate *r)
     for (int i = 0; i < MOST_HEADS * FTK_LIKELY_BINS; i++)
         ftk_rate_init(&r[HEAD_AT + i],
                       ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < FTK_LIKELY_BINS ? 1 : 0.9f));
-    for (int c = 0; c < FTK_MATCH_CLASSES; c++) ftk_rate_init(&r[MATCH_AT + c], ftk_match_prior(c));
     for (int i = 0; i < 2 * KEPT; i++)
         ftk_rate_init(&r[KEPT_AT + i], 0.15f / (float)(i % KEPT + 1));
     for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[BEST_AT + i], 0.5f);
@@ -325,6 +323,7 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     s4c *const s = state;
     s->target = env->target;
     s->weights = env->weights;
+    s->retrieval = env->retrieval;
     if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
     const ftk_host *const h = env->host;
     const int n_embd = s->target->n_embd;
@@ -350,13 +349,12 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     s->logits = ftk_alloc(h, WIDTH * (size_t)s->weights->n_head, sizeof(float));
     if (!s->feature || !s->g[0] || !s->g[1] || !s->z || !s->e || !s->u || !s->v || !s->logits)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
-    return ftk_suffix_init(&s->suffix, h, env->n_ctx);
+    return FTK_OK;
 }
 
 static void s4c_free(void *state, const ftk_host *host)
 {
     s4c *const s = state;
-    ftk_suffix_free(&s->suffix, host);
     ftk_guesses_free(&s->guesses, host);
     void *const all[] = {s->feature, s->g[0], s->g[1], s->z, s->e, s->u, s->v, s->logits};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) ftk_release(host, all[i]);
@@ -365,19 +363,16 @@ static void s4c_free(void *state, const ftk_host *host)
 
 static void s4c_reset(void *state, const int32_t *history, size_t n)
 {
+    (void)history, (void)n;
     s4c *const s = state;
     s->asked = s->feature_of = 0;
-    ftk_suffix_reset(&s->suffix);
-    ftk_suffix_sync(&s->suffix, history, n);
 }
 
 static void s4c_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
 {
     s4c *const s = state;
-    ftk_suffix_sync(&s->suffix, history, n);
     ftk_guesses_begin(&s->guesses, history[n - 1]);
-    if (!(s->flags & FTK_S4C_NO_RETRIEVAL))
-        ftk_guesses_add_match(&s->guesses, &s->suffix, history, n, MATCH, MATCH_AT);
+    if (!(s->flags & FTK_S4C_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
     if (s->feature_of == n) {
         if (!(s->flags & FTK_S4C_NOT_CONTINUOUS)) suggest_kept(s);
         run_heads(s);

@@ -474,7 +474,7 @@ static void check_drafter(bench *b)
 
     float *w = malloc(OUT * n_embd * sizeof *w);
     for (size_t i = 0; i < OUT * n_embd; i++) w[i] = (float)(i * 7919 % 1009) / 1009 - 0.5f;
-    const ftk_mat mat = {FTK_TYPE_F32, OUT, (int)n_embd, NULL, w};
+    const ftk_mat mat = {.type = FTK_TYPE_F32, .n_out = OUT, .n_in = (int)n_embd, .file = w};
     const ftk_weight items[2] = {{.n_out = 1, .n_in = 3, .vector = w},
                                  {.n_out = OUT, .n_in = (int)n_embd, .matrix = &mat}};
     const ftk_weights weights = {.n = 2, .items = items, .head = &b->f.m->output};
@@ -491,7 +491,8 @@ static void check_drafter(bench *b)
             expect(fabs(y[i * OUT + o] - sum) <= 1e-5 * size, "a drafter's product", (long)i,
                    (long)o);
         }
-    const ftk_mat wide = {FTK_TYPE_F32, 1, (int)n_embd * (ROWS + 1), NULL, y};
+    const ftk_mat wide = {
+        .type = FTK_TYPE_F32, .n_out = 1, .n_in = (int)n_embd * (ROWS + 1), .file = y};
     const ftk_weight too_wide = {.n_out = 1, .n_in = wide.n_in, .matrix = &wide};
     expect(d->ops->add_weights(d, &(ftk_weights){.n = 1, .items = &too_wide}, why, sizeof why) ==
                FTK_ERR_UNSUPPORTED,

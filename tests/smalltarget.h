@@ -59,11 +59,15 @@ static inline ftk_gguf *keys_only(int n, const char *const *keys, const uint32_t
     return g;
 }
 
+static ftk_retrieval
+    retrieval; /* of the drafter that is open; asked by those tests that want matches */
+
 /* test: what benchmarks leave out */
 static inline void *open_shaped(const ftk_drafter_ops *ops, const ftk_target *target,
                                 const ftk_weights *w, ftk_tree_shape shape, const void *test)
 {
     static const ftk_host none;
+    assert_int_equal(ftk_retrieval_init(&retrieval, &none, N_CTX), FTK_OK);
     void *s = ftk_alloc(&none, 1, ops->state_size);
     const ftk_drafter_env env = {.host = &none,
                                  .n_vocab = V,
@@ -71,6 +75,7 @@ static inline void *open_shaped(const ftk_drafter_ops *ops, const ftk_target *ta
                                  .shape = shape,
                                  .test = (void *)test,
                                  .target = target,
+                                 .retrieval = &retrieval,
                                  .weights = w};
     assert_int_equal(ops->init(s, &env), FTK_OK);
     return s;
@@ -86,6 +91,7 @@ static inline void close_small(const ftk_drafter_ops *ops, void *s)
 {
     static const ftk_host none;
     ops->free(s, &none);
+    ftk_retrieval_free(&retrieval, &none);
     ftk_release(&none, s);
 }
 

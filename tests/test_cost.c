@@ -40,13 +40,14 @@ static void test_best(void **state)
     ftk_tree_init(&t, 0);
     float p = 1;
     for (int i = 0; i < 40; i++) ftk_tree_add(&t, i, 1, p *= 0.8f);
-    const int flat = ftk_cost_best(&c, &t, 0, 0);
+    const int flat = ftk_cost_best(&c, t.prob + 1, t.n - 1, 0, 0);
     c.slot = 0;
     c.slot_row = 0.01;
-    const int deep = ftk_cost_best(&c, &t, 1000, 0);
+    const int deep = ftk_cost_best(&c, t.prob + 1, t.n - 1, 1000, 0);
     assert_true(flat > 3 && deep < flat);
-    assert_int_equal(ftk_cost_best(&c, &t, 100000, 0), 0);
-    assert_true(ftk_cost_best(&c, &t, 0, 5) > flat); /* what a draft has cost is spent: use it */
+    assert_int_equal(ftk_cost_best(&c, t.prob + 1, t.n - 1, 100000, 0), 0);
+    assert_true(ftk_cost_best(&c, t.prob + 1, t.n - 1, 0, 5) >
+                flat); /* what a draft has cost is spent: use it */
 }
 
 /* A pass that took twice as long moves all the curve up, its own width the most; never down a row. */
@@ -92,9 +93,28 @@ static void test_measure(void **state)
     ftk_model_free(m);
 }
 
+/* Drafts that take next to nothing, and now and then half a step, are charged for all they take. */
+static void test_drafts_are_charged(void **state)
+{
+    (void)state;
+    double usually = 0, took = 0, charged = 0;
+    for (int i = 0; i < 1000; i++) {
+        const double seconds = i % 20 == 7 ? 0.5 : 0.001;
+        took += seconds;
+        charged += ftk_cost_of_draft(&usually, seconds, 1);
+    }
+    assert_true(fabs(charged - took) < 1e-9);
+    /* Another program took the core away. */
+    assert_true(about(ftk_cost_of_draft(&usually, 100, 1), 2));
+    /* They take that long: after a while they are charged for it. */
+    for (int i = 0; i < 40; i++) charged = ftk_cost_of_draft(&usually, 6, 1);
+    assert_true(about(charged, 6));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_drafts_are_charged),
         cmocka_unit_test(test_at),
         cmocka_unit_test(test_best),
         cmocka_unit_test(test_update),

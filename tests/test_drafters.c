@@ -60,6 +60,16 @@ static void fill_row(float *row, int n_vocab, size_t pos, bool right, denoiser d
 }
 
 static const ftk_verifier_ops *verifier = &ftk_verifier_exact;
+static ftk_retrieval retrieval; /* of the drafter that is open */
+
+/* As the engine does it before each draft. */
+static void propose(const ftk_drafter_ops *ops, void *drafter, const int32_t *text, size_t n,
+                    int budget, ftk_tree *t)
+{
+    ftk_tree_init(t, text[n - 1]);
+    ftk_retrieval_ask(&retrieval, text, n);
+    ops->propose(drafter, text, n, budget, t);
+}
 
 typedef struct tally {
     size_t steps, accepted, drafted;
@@ -81,8 +91,7 @@ static tally decode(const ftk_drafter_ops *ops, void *drafter, int n_vocab, size
     uint64_t r = 1;
     memcpy(text, truth, start * sizeof *text);
     for (size_t at = start; at < n;) {
-        ftk_tree_init(&t, text[at - 1]);
-        ops->propose(drafter, text, at, budget, &t);
+        propose(ops, drafter, text, at, budget, &t);
         assert_in_range(t.n, 1, budget + 1);
         int keep = 1;
         while (keep < t.n && t.prob[keep] >= floor) keep++;
@@ -100,6 +109,7 @@ static tally decode(const ftk_drafter_ops *ops, void *drafter, int n_vocab, size
         }
         ftk_verdict v;
         assert_int_equal(verifier->judge(&t, logits, &s, text, at, &v), FTK_OK);
+        ftk_retrieval_settle(&retrieval, at, v.token, (size_t)v.n_path + 1);
         if (t.n > 1) ops->learn(drafter, text, at, &t, &v, &(ftk_rows){.logits = logits});
         sum.steps++;
         sum.accepted += (size_t)v.n_path;
@@ -120,9 +130,11 @@ static void *open_drafter(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shap
                                  .n_vocab = n_vocab,
                                  .n_ctx = LONG + FTK_MAX_NODES,
                                  .shape = shape,
-                                 .test = &reference};
+                                 .test = &reference,
+                                 .retrieval = &retrieval};
     void *const s = calloc(1, ops->state_size);
     live = 0; /* a test that failed before left some */
+    assert_int_equal(ftk_retrieval_init(&retrieval, &host, env.n_ctx), FTK_OK);
     assert_int_equal(ops->init(s, &env), FTK_OK);
     return s;
 }
@@ -130,6 +142,7 @@ static void *open_drafter(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shap
 static void close_drafter(const ftk_drafter_ops *ops, void *s)
 {
     ops->free(s, &host);
+    ftk_retrieval_free(&retrieval, &host);
     free(s);
     assert_int_equal(live, 0);
 }
@@ -180,8 +193,7 @@ static void test_template(void **state)
     static ftk_tree t;
     void *const s = open_drafter(&ftk_drafter_jacobi, VOCAB, FTK_TREE_PAPER);
     const int32_t text[] = {1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 9};
-    ftk_tree_init(&t, 3);
-    ftk_drafter_jacobi.propose(s, text, 11, 127, &t);
+    propose(&ftk_drafter_jacobi, s, text, 11, 127, &t);
     const int32_t retrieved[] = {4, 5, 6, 7, 8};
     for (int i = 0; i < 5; i++) {
         assert_int_equal(t.token[i + 1], retrieved[i]);
@@ -192,8 +204,7 @@ static void test_template(void **state)
     for (int i = 0; i < t.n; i++) set_row(i, VOCAB, i >= 1 && i <= 5 ? 100 + 10 * (i - 1) : 50);
     const ftk_verdict v = {.n_path = 0, .path = {0}, .token = {9}};
     ftk_drafter_jacobi.learn(s, text, 11, &t, &v, &(ftk_rows){.logits = logits});
-    ftk_tree_init(&t, 9);
-    ftk_drafter_jacobi.propose(s, text, 12, 127, &t);
+    propose(&ftk_drafter_jacobi, s, text, 12, 127, &t);
 
     /* 9 never occurred: the retrieved chain is the start of the text. No token appears twice. */
     assert_int_equal(t.n, 69);
@@ -245,8 +256,7 @@ static void test_leaf(void **state)
     const int32_t text[] = {1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 240, 241, 242};
     for (int shape = 0; shape < 2; shape++) {
         void *const s = open_drafter(&ftk_drafter_jacobi, VOCAB, shape);
-        ftk_tree_init(&t, 3);
-        ftk_drafter_jacobi.propose(s, text, 11, 127, &t);
+        propose(&ftk_drafter_jacobi, s, text, 11, 127, &t);
         memset(logits, 0, sizeof logits);
         for (int i = 1, node = 0; i <= 5; i++) {
             node = ftk_tree_child(&t, node, text[2 + i]); /* the retrieved chain */
@@ -255,16 +265,14 @@ static void test_leaf(void **state)
         ftk_tree_cut(&t, 40);
         ftk_drafter_jacobi.learn(s, text, 11, &t, &(ftk_verdict){.token = {240}},
                                  &(ftk_rows){.logits = logits});
-        ftk_tree_init(&t, 240);
-        ftk_drafter_jacobi.propose(s, text, 12, 127, &t);
+        propose(&ftk_drafter_jacobi, s, text, 12, 127, &t);
         assert_true(ftk_tree_child(&t, ftk_tree_child(&t, 0, 100), 110) > 0);
         ftk_tree_init(&t, 240);
         assert_int_equal(ftk_tree_add(&t, 0, 241, 0.5f), 1); /* a leaf that is accepted */
         ftk_drafter_jacobi.learn(s, text, 12, &t,
                                  &(ftk_verdict){.n_path = 1, .path = {0, 1}, .token = {241, 242}},
                                  &(ftk_rows){.logits = logits});
-        ftk_tree_init(&t, 242);
-        ftk_drafter_jacobi.propose(s, text, 14, 127, &t);
+        propose(&ftk_drafter_jacobi, s, text, 14, 127, &t);
         int kept = 0;
         for (int i = 1; i < t.n; i++) kept += t.token[i] >= 100 && t.token[i] < 150;
         const int node = ftk_tree_child(&t, ftk_tree_child(&t, 0, 120), 130);
@@ -361,8 +369,8 @@ static void test_notices(void **state)
             truth[i] = i < 1000 ? (int32_t)(next_random(&r) % 3) : truth[i - 12];
         float before = 0, after = 0;
         for (size_t n = 1; n < 1200; n++) {
-            ftk_tree_init(&t, truth[n - 1]);
-            both[k]->propose(s, truth, n, 127, &t);
+            propose(both[k], s, truth, n, 127, &t);
+            ftk_retrieval_settle(&retrieval, n, truth + n, 1);
             if (n > 900 && n < 1000 && t.n > 1) before += t.prob[1] / 99;
             if (n >= 1100 && t.n > 1) after += t.prob[1] / 100;
         }
@@ -389,6 +397,12 @@ static void test_odd_sizes(void **state)
                 }
 }
 
+static void reset(const ftk_drafter_ops *ops, void *drafter, size_t n)
+{
+    ftk_retrieval_reset(&retrieval, truth, n);
+    ops->reset(drafter, truth, n);
+}
+
 /* After reset() a drafter goes on as a fresh one would, save for what it measured; a second run
  * over the same text takes no more steps than the first. */
 static void test_reset(void **state)
@@ -400,9 +414,9 @@ static void test_reset(void **state)
         void *const s = open_drafter(both[k], 300, FTK_TREE_FITTED);
         const tally a = decode(both[k], s, 300, 1, 1000, 127, 0, BLIND);
         const int before = allocations;
-        both[k]->reset(s, truth, 400);
+        reset(both[k], s, 400);
         decode(both[k], s, 300, 400, 1000, 127, 0, BLIND);
-        both[k]->reset(s, truth, 0);
+        reset(both[k], s, 0);
         const tally b = decode(both[k], s, 300, 1, 1000, 127, 0, BLIND);
         assert_int_equal(allocations, before);
         assert_true(b.steps <= a.steps + a.steps / 20);
@@ -569,13 +583,11 @@ static void test_cost(void **state)
         enum { STEPS = 1000 };
         static ftk_tree t;
         void *const s = open_drafter(kinds[k].ops, MOST_VOCAB, kinds[k].shape);
-        ftk_tree_init(&t, truth[0]);
-        kinds[k].ops->propose(s, truth, 1, 68, &t);
+        propose(kinds[k].ops, s, truth, 1, 68, &t);
         size_t rows = 0;
         const clock_t start = clock();
         for (size_t n = 1000; n < 1000 + STEPS; n++) {
-            ftk_tree_init(&t, truth[n - 1]);
-            kinds[k].ops->propose(s, truth, n, 68, &t);
+            propose(kinds[k].ops, s, truth, n, 68, &t);
             ftk_verdict v = {.n_path = 0, .path = {0}, .token = {truth[n]}};
             kinds[k].ops->learn(s, truth, n, &t, &v, &(ftk_rows){.logits = logits});
             rows += (size_t)t.n;

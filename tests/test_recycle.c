@@ -69,7 +69,7 @@ static void test_match_joins(void **state)
 {
     (void)state;
     void *s = open_recycle(1e6);
-    ftk_drafter_recycle.reset(s, text, N_TEXT);
+    ftk_retrieval_ask(&retrieval, text, N_TEXT + 1);
     ftk_tree t;
     ftk_tree_init(&t, 1);
     ftk_drafter_recycle.propose(s, text, N_TEXT + 1, 8, &t);

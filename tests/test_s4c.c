@@ -263,7 +263,7 @@ static void test_retrieval(void **state)
     const ftk_weights w = small_weights(keys);
     for (unsigned flags = 0; flags <= FTK_S4C_NO_RETRIEVAL; flags++) {
         void *s = open_small(&ftk_drafter_s4c, &target, &w, &flags);
-        ftk_drafter_s4c.reset(s, again, 9);
+        ftk_retrieval_ask(&retrieval, again, 9);
         ftk_tree t;
         ftk_tree_init(&t, 5);
         ftk_drafter_s4c.propose(s, again, 9, 3, &t);

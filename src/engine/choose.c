@@ -1,30 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Whose turn it is to draft, when a session has several families (`auto`): the one whose steps have
- * lately emitted the most tokens for their cost, drafting included. The others are tried now and then
- * for some steps, the seldomer the more often they have turned out worse.
+ * Whose turn it is to draft, when a session has several families (`auto`).
+ *
+ * What a step emits depends far more on the text than on the family, and all families have retrieval's
+ * chain in their trees. So a family is judged by what its steps gave more than retrieval alone would
+ * have given in the same steps, for each time that retrieval was in doubt (settle() in step.c). The best
+ * one has the turn, but for trials of the others, which become the rarer the more often they turn out
+ * worse. Where retrieval is sure, families draft the same, and nothing is tried.
  */
 #include "session.h"
 
-static const double close_to = 0.9; /* of the best: worth an early look */
-static const double better = 1.03;  /* than the favourite so far: enough to be the next */
-static const double unknown = 2;    /* plain steps that what was never tried is taken to have run */
+static const double sure = 0.1; /* doubt in retrieval below which a step says nothing of a family */
+static const double better =
+    0.05; /* tokens more than the favourite so far: enough to be the next */
+static const double close_to = 0.2; /* tokens less than the best: worth an early look */
+static const double unknown =
+    4; /* times that what was never tried is taken to have given nothing */
 
-enum { TRIAL = 8, NEAR_PAUSE = 192, LONGEST_PAUSE = 2048 }; /* steps, turns, turns */
+/* Steps, turns, turns, and times as long after each trial. */
+enum { TRIAL = 4, NEAR_PAUSE = 192, LONGEST_PAUSE = 3072, LONGER = 4 };
 
-/* Tokens for the time of a plain step. */
-static double yield_of(const ftk_family *f)
+static double gain_of(const ftk_family *f)
 {
-    return (f->measured.tokens + unknown) / (f->measured.spent + unknown);
+    return f->measured.gain / (f->measured.doubt + unknown);
 }
 
 static int best_of(const ftk_session *s)
 {
     int best = s->favourite;
-    double most = yield_of(&s->family[best]) * better;
+    double most = gain_of(&s->family[best]) + better;
     for (int i = 0; i < s->n_families; i++)
-        if (yield_of(&s->family[i]) > most) {
-            most = yield_of(&s->family[i]);
+        if (gain_of(&s->family[i]) > most) {
+            most = gain_of(&s->family[i]);
             best = i;
         }
     return best;
@@ -32,20 +39,28 @@ static int best_of(const ftk_session *s)
 
 void ftk_choose(ftk_session *s)
 {
-    if (s->n_families < 2 || s->stay-- > 0) return;
+    if (s->n_families < 2) return;
+    s->turn = s->favourite;
+    if (s->doubt < sure) return;
+    if (s->stay > 0) {
+        s->stay--;
+        s->turn = s->trial;
+        return;
+    }
     const int best = best_of(s);
-    s->stay = 0;
     s->turn = s->favourite = best;
     for (int i = 0; i < s->n_families; i++) {
         ftk_family *const f = &s->family[i];
         ftk_measured *const m = &f->measured;
-        if (i == best || --f->due > 0 || s->turn != best) continue;
-        const bool near = yield_of(f) > close_to * yield_of(&s->family[best]);
+        /* What was never tried is tried in the order of the families, with time in between. */
+        const int pause = m->pause > 0 ? m->pause : i * FTK_FIRST_PAUSE;
+        if (i == best || ++f->waited < pause || s->turn != best) continue;
+        const bool near = gain_of(f) > gain_of(&s->family[best]) - close_to;
         const int longest = near ? NEAR_PAUSE : LONGEST_PAUSE;
-        m->pause = m->pause == 0 ? FTK_FIRST_PAUSE : 2 * m->pause;
+        m->pause = m->pause == 0 ? FTK_FIRST_PAUSE : LONGER * m->pause;
         if (m->pause > longest) m->pause = longest;
-        f->due = m->pause;
-        s->turn = i;
+        f->waited = 0;
+        s->turn = s->trial = i;
         s->stay = TRIAL - 1;
     }
 }

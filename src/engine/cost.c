@@ -239,12 +239,20 @@ void ftk_cost_update(ftk_cost *c, int rows, int depth, double seconds)
     keep_rising(c);
 }
 
-int ftk_cost_best(const ftk_cost *c, const ftk_tree *tree, int depth, double overhead)
+double ftk_cost_of_draft(double *usually, double seconds, double plain)
+{
+    const double most = 4 * *usually > 2 * plain ? 4 * *usually : 2 * plain;
+    if (seconds > most) seconds = most;
+    *usually += 0.1 * (seconds - *usually);
+    return seconds;
+}
+
+int ftk_cost_best(const ftk_cost *c, const float *prob, int nodes, int depth, double overhead)
 {
     int best = 0;
     double sum = 1, best_rate = 1 / (ftk_cost_at(c, 1, depth) + overhead);
-    for (int n = 1; n < tree->n; n++) {
-        sum += tree->prob[n];
+    for (int n = 1; n <= nodes; n++) {
+        sum += prob[n - 1];
         const double rate = sum / (ftk_cost_at(c, n + 1, depth) + overhead);
         if (rate > best_rate) {
             best_rate = rate;

@@ -29,9 +29,14 @@ void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, doub
 /* A pass over rows took so long: moves the whole curve a little, as the machine's speed changes for
  * all widths, and the points around it some more; keeps it rising. */
 void ftk_cost_update(ftk_cost *c, int rows, int depth, double seconds);
-/* The leading part of a tree (in nodes below the root, 0..tree->n - 1) with the most expected
- * tokens per second: (1 + sum of prob) / (cost(nodes + 1) + overhead), where overhead is what the tree has
- * cost already. */
-int ftk_cost_best(const ftk_cost *c, const ftk_tree *tree, int depth, double overhead);
+/* What a draft that took so long is taken to have cost, next to a plain step's seconds. Drafts of one
+ * family may take a thousand times as long as others of it, as layers are run or not, and all is counted;
+ * but more than two plain steps, where the family's drafts do not *usually take that (smoothed, in
+ * seconds), was another program that had the core. */
+double ftk_cost_of_draft(double *usually, double seconds, double plain);
+/* How many of a tree's nodes below the root, which have these probabilities, the first ones of them, give
+ * the most expected tokens per second: (1 + sum of prob) / (cost(nodes + 1) + overhead), where overhead is
+ * what the tree has cost already. */
+int ftk_cost_best(const ftk_cost *c, const float *prob, int nodes, int depth, double overhead);
 
 #endif

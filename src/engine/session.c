@@ -128,24 +128,21 @@ static void recall(const ftk_session *s, ftk_family *f)
     const ftk_learned *l = learned_by(s, f->ops);
     f->reach = FTK_REACH;
     f->measured = (ftk_measured){0};
+    f->waited = l ? l->waited : 0;
     if (!l || !l->known) return;
     f->measured = l->measured;
     if (l->rates) memcpy((char *)f->state + f->ops->rates_at, l->rates, f->ops->rates_size);
 }
 
-/* What was never tried is tried in the order of the list, with time in between. */
 static void recall_all(ftk_session *s)
 {
-    for (int i = 0; i < s->n_families; i++) {
-        ftk_family *const f = &s->family[i];
-        recall(s, f);
-        f->due = f->measured.pause > 0 ? f->measured.pause : i * FTK_FIRST_PAUSE;
-    }
+    for (int i = 0; i < s->n_families; i++) recall(s, &s->family[i]);
 }
 
 static void remember(const ftk_session *s, const ftk_family *f)
 {
     ftk_learned *l = learned_by(s, f->ops);
+    if (l) l->waited = f->waited;
     if (!l || f->steps == 0) return;
     l->known = true;
     l->measured = f->measured;
@@ -188,6 +185,7 @@ static ftk_err open_family(const ftk_session *s, const ftk_drafter_ops *ops, ftk
         .seed = s->cfg.sampling.seed,
         .test = s->test,
         .target = &s->target,
+        .retrieval = &s->retrieval,
         .weights = weights,
     };
     void *p = ftk_alloc(h, 1, ops->state_size);
@@ -204,7 +202,6 @@ static ftk_err open_family(const ftk_session *s, const ftk_drafter_ops *ops, ftk
 
 static void close_families(const ftk_session *s, ftk_family *f, int n)
 {
-    if (n > 0) s->engine->credit = s->credit < FTK_CARRIED ? s->credit : FTK_CARRIED;
     for (int i = 0; i < n; i++) {
         remember(s, &f[i]);
         f[i].ops->free(f[i].state, &s->engine->host);
@@ -212,10 +209,34 @@ static void close_families(const ftk_session *s, ftk_family *f, int n)
     }
 }
 
+static bool has_retrieval(const ftk_session *s)
+{
+    return s->retrieval.suffix.cap > 0;
+}
+
+static void remember_retrieval(const ftk_session *s)
+{
+    if (has_retrieval(s) && s->stats.steps > 0) s->engine->retrieval = s->retrieval.rates;
+}
+
+/* All families of a session share one, which stays once there was a family. */
+static ftk_err open_retrieval(ftk_session *s)
+{
+    if (has_retrieval(s)) return FTK_OK;
+    const ftk_err err = ftk_retrieval_init(&s->retrieval, &s->engine->host, s->n_ctx);
+    if (err != FTK_OK)
+        ftk_retrieval_free(&s->retrieval, &s->engine->host);
+    else
+        s->retrieval.rates = s->engine->retrieval;
+    return err;
+}
+
 /* On error none is open. */
-static ftk_err open_families(const ftk_session *s, const ftk_drafter_ops *const *ops, int n,
+static ftk_err open_families(ftk_session *s, const ftk_drafter_ops *const *ops, int n,
                              ftk_family *f)
 {
+    const ftk_err opened = n > 0 ? open_retrieval(s) : FTK_OK;
+    if (opened != FTK_OK) return opened;
     for (int i = 0; i < n; i++) {
         const ftk_err err = open_family(s, ops[i], &f[i]);
         if (err != FTK_OK) {
@@ -255,7 +276,6 @@ static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_
     s->cfg = *cfg;
     s->n_ctx = cfg->n_ctx ? cfg->n_ctx : e->kv_slots;
     s->limit = SIZE_MAX;
-    s->credit = e->credit;
     s->exact_kv = INT_MAX;
     s->test = test;
     ftk_target_init(&s->target, s);
@@ -287,6 +307,7 @@ ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e, const ftk_sessio
 
 static void reset_families(ftk_session *s)
 {
+    if (has_retrieval(s)) ftk_retrieval_reset(&s->retrieval, s->tokens, s->n_tokens);
     for (int i = 0; i < s->n_families; i++)
         s->family[i].ops->reset(s->family[i].state, s->tokens, s->n_tokens);
 }
@@ -319,8 +340,9 @@ ftk_err ftk_session_fork(ftk_session **out, ftk_session *s)
 {
     *out = NULL;
     const ftk_drafter_ops *ops[FTK_MAX_DRAFTERS];
+    remember_retrieval(s); /* the copy begins with it */
     for (int i = 0; i < s->n_families; i++) {
-        remember(s, &s->family[i]); /* the copy begins with it */
+        remember(s, &s->family[i]);
         ops[i] = s->family[i].ops;
     }
     ftk_err err = open_session(out, s->engine, &s->cfg, ops, s->n_families, s->test);
@@ -340,6 +362,8 @@ void ftk_session_free(ftk_session *s)
     if (!s) return;
     const ftk_host h = s->engine->host;
     close_families(s, s->family, s->n_families);
+    remember_retrieval(s);
+    ftk_retrieval_free(&s->retrieval, &h);
     ftk_kv_seq_close(&s->kv);
     ftk_release(&h, s->sampler.order);
     ftk_release(&h, s->sampler.logits);
@@ -405,7 +429,7 @@ ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
     const ftk_err err = open_families(s, ops, n, opened);
     if (err != FTK_OK) return err;
     close_families(s, s->family, s->n_families);
-    s->turn = s->favourite = s->stay = 0;
+    s->turn = s->favourite = s->trial = s->stay = 0;
     memcpy(s->family, opened, (size_t)n * sizeof *opened);
     s->n_families = n;
     if (s->kv.len > s->exact_kv) ftk_kv_truncate(&s->kv, s->exact_kv); /* it is read again */

@@ -15,14 +15,18 @@
 typedef struct ftk_measured {
     double seconds;       /* what proposing costs, smoothed */
     double tokens, spent; /* emitted in its steps, and their cost in plain steps; the past fades */
-    int idle;             /* steps since drafting last paid, while it does not */
-    int pause;            /* `auto`: turns until it is tried again, should another be better */
+    /* `auto`: tokens that its steps gave more than retrieval alone would have, and how often that was in
+     * doubt */
+    double gain, doubt;
+    int idle;  /* steps since drafting last paid, while it does not */
+    int pause; /* `auto`: turns until it is tried again, should another be better */
 } ftk_measured;
 
 /* Where a drafter's next session begins: with what the last one that ended had measured. */
 typedef struct ftk_learned {
     bool known;
     ftk_measured measured;
+    int waited;
     void *rates; /* [rates_size of its ops]; NULL when that is 0 */
 } ftk_learned;
 
@@ -31,10 +35,9 @@ typedef struct ftk_family {
     const ftk_drafter_ops *ops;
     void *state;
     ftk_measured measured;
-    bool begun;    /* it has drafted once */
     double saving; /* credit without which a draft is not tried again */
     int reach;     /* nodes asked for, while the cost model decides: some more than paid lately */
-    int due;       /* `auto`: turns until it is tried again */
+    int waited;    /* `auto`: turns since it was tried; goes on in the next session */
     uint64_t steps, emitted;
 } ftk_family;
 
@@ -47,20 +50,20 @@ struct ftk_engine {
     ftk_cost cost;
     /* in the order of ftk_drafter_list: */
     ftk_learned learned[FTK_MAX_DRAFTERS];
+    ftk_retrieval_rates retrieval; /* what sessions learned of it, where the next one begins */
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
     ftk_lowbit low;                           /* from the first session on whose drafter wants it */
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
     int kv_slots;
-    double credit; /* what the drafts of the next session may lose */
+    double credit; /* what drafts may still lose, in plain steps: see settle() in step.c */
     int wide;      /* rows of the pieces in which a device reads long prompts; 0: as all others */
 };
 
-#define FTK_CREDIT  0.5 /* plain steps that the first drafts of an engine may lose */
-#define FTK_CARRIED 2.0 /* the same of a later session, at most, if drafts have gained as much */
+#define FTK_CREDIT 0.5 /* plain steps that the first drafts of an engine may lose */
 enum {
     FTK_REACH = 16,       /* nodes asked of a drafter at least, when the cost model decides */
-    FTK_FIRST_PAUSE = 24, /* turns of `auto` before a family is tried again, at first */
+    FTK_FIRST_PAUSE = 48, /* turns of `auto` before a family is tried again, at first */
 };
 
 struct ftk_session {
@@ -76,9 +79,12 @@ struct ftk_session {
     const ftk_verifier_ops *verifier;
     ftk_family family[FTK_MAX_DRAFTERS]; /* one, unless the drafter is `auto` */
     int n_families;                      /* 0: none */
+    ftk_retrieval retrieval;             /* theirs; open from the first family on */
     int turn;                            /* whose it is to draft */
     int favourite;                       /* whose it is but for trials of others */
-    int stay;                            /* steps before another may have it */
+    int trial, stay;                     /* whose trial has how many steps left */
+    double doubt;                        /* probability that retrieval is wrong at the root */
+    int retrieved;                       /* nodes that retrieval alone would have drafted */
     ftk_target target;
     ftk_rows above; /* what its run_above() leaves */
     void *test;     /* for drafters of the tests */
@@ -87,7 +93,6 @@ struct ftk_session {
     int16_t joined[FTK_MAX_NODES];
     ftk_verdict verdict;
     double drafting; /* seconds that this step's draft has cost */
-    double credit;   /* what drafts may still lose, in plain steps: see settle() */
     bool stepping;   /* taken by the running ftk_step(), to find doubles */
     ftk_stats stats;
 };

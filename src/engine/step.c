@@ -9,11 +9,13 @@
 #include "base/mem.h"
 #include "session.h"
 
-static const double ALLOWANCE = 0.02; /* of a plain step */
+static const double ALLOWANCE =
+    0.015; /* of a plain step; what the costs do not see has room below 0.02 */
 static const double MOST_CREDIT = 16; /* plain steps */
 static const double MOST_DEBT =
     2; /* plain steps: a program that takes the core away is no draft's fault */
-static const double MEMORY = 0.985; /* of what steps gave and cost, a step later */
+static const double MEMORY = 0.985;      /* of what steps gave and cost, a step later */
+static const double LONG_MEMORY = 0.995; /* of what they gave more than retrieval alone */
 
 enum {
     PASS_SEQS = 64,  /* sessions in one pass, at most */
@@ -71,19 +73,39 @@ static double price(const ftk_session *s, int nodes)
     return (ftk_cost_at(c, nodes + 1, depth) + s->drafting) / ftk_cost_at(c, 1, depth);
 }
 
-/* What a step cost and gave. However wrong the estimates are, drafts lose no more than a few steps
- * and ALLOWANCE of the time: plain steps earn a little credit, drafts what they gained, and a draft, be
- * it verified or not, must be covered by it. */
+/* What the step of a family that drafted gave more than retrieval alone would have, in tokens; time is
+ * worth the tokens that it gives at present. */
+static void compare(const ftk_session *s, ftk_measured *m, double spent, int emitted)
+{
+    const ftk_measured *const best = &s->family[s->favourite].measured;
+    const ftk_cost *const c = &s->engine->cost;
+    const double worth = best->spent > 0 ? best->tokens / best->spent : 1;
+    const double cost = ftk_cost_at(c, s->retrieved + 1, s->kv.len) / ftk_cost_at(c, 1, s->kv.len);
+    int right = 0;
+    while (right < s->retrieved && right < emitted &&
+           s->retrieval.recent[right] == s->verdict.token[right])
+        right++;
+    m->gain = m->gain * LONG_MEMORY + (emitted - 1 - right) - worth * (spent - cost);
+    m->doubt = m->doubt * LONG_MEMORY + s->doubt;
+}
+
+/* What a step cost and gave. However wrong the estimates are, drafts lose no more than what they have
+ * gained before, FTK_CREDIT, and ALLOWANCE of the time: plain steps earn a little credit, drafts what they
+ * gained, and a draft, be it verified or not, must be covered by it. There is one account for an engine:
+ * where luck is bad for a while, as at the start of many a text, a session of its own would have nothing
+ * to go on with, and lose more by what it leaves undrafted than by what it drafts. */
 static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
 {
     ftk_measured *const m = &f->measured;
+    double *const credit = &s->engine->credit;
     const double spent = price(s, nodes);
+    if (s->drafting > 0) compare(s, m, spent, emitted);
     const bool plain = nodes == 0 && s->drafting == 0;
     m->tokens = m->tokens * MEMORY + emitted;
     m->spent = m->spent * MEMORY + spent;
-    s->credit += plain ? ALLOWANCE : emitted - spent;
-    if (s->credit > MOST_CREDIT) s->credit = MOST_CREDIT;
-    if (s->credit < -MOST_DEBT) s->credit = -MOST_DEBT;
+    *credit += plain ? ALLOWANCE : emitted - spent;
+    if (*credit > MOST_CREDIT) *credit = MOST_CREDIT;
+    if (*credit < -MOST_DEBT) *credit = -MOST_DEBT;
     f->steps++;
     f->emitted += (uint64_t)emitted;
 }
@@ -91,7 +113,8 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
 /* Sizes the draft: the part of the tree that pays, now and then a small probe, or nothing. */
 static void size_draft(ftk_session *s, ftk_family *f)
 {
-    int n = ftk_cost_best(&s->engine->cost, &s->tree, s->kv.len, s->drafting);
+    int n =
+        ftk_cost_best(&s->engine->cost, s->tree.prob + 1, s->tree.n - 1, s->kv.len, s->drafting);
     if (4 * n > 3 * f->reach && f->reach < FTK_MAX_NODES)
         f->reach *= 2;
     else if (4 * n < f->reach && f->reach > FTK_REACH)
@@ -101,7 +124,7 @@ static void size_draft(ftk_session *s, ftk_family *f)
     if (n == 0 && *idle % PROBE == 0 && *idle > 0)
         n = PROBE_NODES < s->tree.n - 1 ? PROBE_NODES : s->tree.n - 1;
     const int wanted = n < PROBE_NODES ? n : PROBE_NODES;
-    while (n > 0 && price(s, n) - 1 > s->credit) n--;
+    while (n > 0 && price(s, n) - 1 > s->engine->credit) n--;
     f->saving = wanted > 0 && n == 0 ? price(s, wanted) - 1 : 0;
     ftk_tree_cut(&s->tree, n + 1);
 }
@@ -114,24 +137,14 @@ static bool rests(const ftk_session *s, ftk_family *f)
         m->idle++;
         return true;
     }
-    return s->credit < f->saving;
+    return s->engine->credit < f->saving;
 }
 
-/* The time of a draft. The first one of a session, which reads the prompt and touches its memory for the
- * first time, says nothing of the others; one that took far longer than those was interrupted by
- * another program. */
 static void time_draft(ftk_session *s, ftk_family *f, double seconds)
 {
-    double *const usual = &f->measured.seconds;
     s->stats.draft_seconds += seconds;
-    if (!f->begun) {
-        f->begun = true;
-        return;
-    }
-    if (*usual == 0) *usual = seconds;
-    if (seconds > 4 * *usual) seconds = 4 * *usual;
-    *usual += 0.1 * (seconds - *usual);
-    s->drafting += seconds;
+    s->drafting += ftk_cost_of_draft(&f->measured.seconds, seconds,
+                                     ftk_cost_at(&s->engine->cost, 1, s->kv.len));
 }
 
 /* What the rows that join the pass cost more than the pass without them. */
@@ -157,14 +170,33 @@ static void append(ftk_session *s, const ftk_family *f)
     if (s->n_joined > 0) s->drafting += cost_of_joining(s);
 }
 
+/* Of every step, as every step shows what retrieval is worth; next to nothing, and no family's cost. Then
+ * what retrieval alone would draft, where families are to be compared with it. */
+static void retrieve(ftk_session *s)
+{
+    const ftk_retrieval *const r = &s->retrieval;
+    const double start = ftk_now();
+    ftk_retrieval_ask(&s->retrieval, s->tokens, s->n_tokens);
+    if (s->n_families > 1) {
+        float prob[FTK_REACH], so_far = 1;
+        int n = 0;
+        for (; n < r->n && n < FTK_REACH; n++) prob[n] = so_far *= ftk_retrieval_goes_on(r, n);
+        s->retrieved = ftk_cost_best(&s->engine->cost, prob, n, s->kv.len, 0);
+        s->doubt = n > 0 ? 1 - prob[0] : 1;
+    }
+    s->stats.draft_seconds += ftk_now() - start;
+}
+
 /* joined: rows joined the last pass for the sake of this draft. */
 static void propose(ftk_session *s, bool alone, bool joined)
 {
     ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
     s->drafting = 0;
+    if (s->n_families == 0) return;
+    retrieve(s);
     ftk_choose(s);
     ftk_family *const f = turn(s);
-    const int most = f ? ceiling(s, f) : 0;
+    const int most = ceiling(s, f);
     if (most == 0 || (ftk_session_sizes_itself(s) && !joined && rests(s, f))) return;
     const double start = ftk_now();
     f->ops->propose(f->state, s->tokens, s->n_tokens, most, &s->tree);
@@ -173,9 +205,12 @@ static void propose(ftk_session *s, bool alone, bool joined)
     if (alone) append(s, f);
 }
 
-/* Every family that wants to see all passes sees this one, and the one whose tree it was. */
+/* Retrieval learns from every step. Every family that wants to see all passes sees this one, and the one
+ * whose tree it was. */
 static void learn(ftk_session *s, const ftk_rows *rows, bool prompt)
 {
+    ftk_retrieval_settle(&s->retrieval, s->n_tokens, s->verdict.token,
+                         (size_t)s->verdict.n_path + 1);
     for (int i = 0; i < s->n_families; i++) {
         const ftk_family *f = &s->family[i];
         const bool own = i == s->turn && s->tree.n > 1;
@@ -185,7 +220,7 @@ static void learn(ftk_session *s, const ftk_rows *rows, bool prompt)
         const double seconds = ftk_now() - start;
         if (prompt) continue;
         s->stats.draft_seconds += seconds;
-        if (own) s->drafting += seconds;
+        if (own || (i == s->turn && s->drafting > 0)) s->drafting += seconds;
     }
 }
 

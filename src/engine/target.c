@@ -121,7 +121,7 @@ static double allowance(void *ctx)
     if (!ftk_session_sizes_itself(s)) return INFINITY;
     const int depth = s->kv.len;
     const double plain = ftk_cost_at(c, 1, depth);
-    return s->credit * plain - (ftk_cost_at(c, 4, depth) - plain);
+    return s->engine->credit * plain - (ftk_cost_at(c, 4, depth) - plain);
 }
 
 static const float *run_route(void *ctx, int depth, int32_t token, const ftk_route *route)
