@@ -355,8 +355,8 @@ static void help(void)
     printf(
         "inflate [options] SMALL.gguf LARGE.gguf [SMALL.drafter.gguf LARGE.drafter.gguf]...\n"
         "\n"
-        "The small model's text at a large one's cost; and what its trained drafters, s4c and\n"
-        "firp, draft, at the cost of drafters of the large one.\n"
+        "The small model's text at a large one's cost; and what its trained drafters, s4c, firp\n"
+        "and dash, draft, at the cost of drafters of the large one.\n"
         "\n"
         "  --shape NAME    the bytes one token reads are about those of this shape; as the\n"
         "                  vocabulary and so the output matrix stay small, the feed-forward\n"

@@ -6,9 +6,15 @@
  * Features have zeros behind the small model's, so what makes features writes zeros there. The
  * stream before a norm holds copies: what reads states or embeddings reads the first, what makes
  * states writes all. S4C divides an embedding by its root mean square, which is sqrt(factor) times
- * the small model's: the weights behind it are multiplied by that. FIRP divides one root mean square
- * by another, and nothing changes. Both add 1e-6 to a mean of squares that is `factor` times the
- * small one: in S4C that moves an embedding's scale by a part of 1e-6 over its mean of squares. */
+ * the small model's: the weights behind it are multiplied by that, and so are those of DASH's policy.
+ * FIRP divides one root mean square by another, and nothing changes. All add 1e-6 to a mean of squares
+ * that is `factor` times the small one: in S4C that moves an embedding's scale by a part of 1e-6 over
+ * its mean of squares.
+ *
+ * DASH's policy chooses at a layer of the small model what it chose there, and at a new one as at the last
+ * old one before it, so that about the same share of the layers is run, in full or in few bits. What a
+ * new layer adds to the text is nothing either way; but it is one of the two last actions that the policy
+ * sees, and asked ahead it sees a newer state behind a new layer than behind an old one. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +41,17 @@ static const struct {
     {&ftk_drafter_firp, "offset", {"token", STREAM_RAW, STREAM_OUT, NOISE, AT_NEW}},
 };
 enum { N_PARTS = sizeof parts / sizeof parts[0] };
+
+/* DASH's vectors, and what their numbers belong to. */
+typedef enum spread { NOTHING, CHANNELS, LAYERS, LAYERS_AND_CHANNELS } spread;
+static const struct {
+    const char *name;
+    spread by;
+} vectors[] = {
+    {"policy.in", CHANNELS}, {"policy.past", NOTHING},    {"policy.bias", LAYERS},
+    {"policy.out", LAYERS},  {"policy.out_bias", LAYERS}, {"scale", LAYERS_AND_CHANNELS},
+};
+enum { N_VECTORS = sizeof vectors / sizeof vectors[0] };
 
 typedef struct {
     ftk_drafterfile file;
@@ -67,7 +84,8 @@ static const ftk_drafter_ops *find_family(const char *path, ftk_str name)
         const char *known = parts[i].family->name;
         if (name.n == strlen(known) && memcmp(name.p, known, name.n) == 0) return parts[i].family;
     }
-    run_die("%s: drafters of the family %.*s cannot be inflated: only s4c and firp can", path,
+    if (name.n == 4 && memcmp(name.p, "dash", 4) == 0) return &ftk_drafter_dash;
+    run_die("%s: drafters of the family %.*s cannot be inflated: only s4c, firp and dash can", path,
             (int)(name.n < 40 ? name.n : 40), name.p);
 }
 
@@ -121,7 +139,62 @@ static void *scaled_for_tokens(const job *j, const ftk_tensor_info *t)
     return all;
 }
 
-static void put_tensor(job *j, const drafter *d, int i)
+static spread find_vector(const drafter *d, const ftk_weight *w)
+{
+    for (int i = 0; i < N_VECTORS; i++)
+        if (strcmp(w->name, vectors[i].name) == 0) return vectors[i].by;
+    run_die("%s: tensor %s is no part of a drafter of the family %s that can be inflated",
+            d->file.path, w->name, d->family->name);
+}
+
+static void put_floats(job *j, const float *x, size_t n, double scale)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float y = x ? (float)(x[i] * scale) : 0;
+        modelfile_write(&j->m, &y, sizeof y);
+    }
+}
+
+/* One factor for each channel of the stream; what is no copy of the small model's is 0 anyway. */
+static void put_scale(job *j, const float *small)
+{
+    static const float one = 1;
+    const axis *out = &j->axes[STREAM_OUT];
+    for (int c = 0; c < out->n; c++)
+        put_floats(j, small && out->from[c] >= 0 ? small + out->from[c] : &one, 1, 1);
+}
+
+static void put_vector(job *j, const drafter *d, const ftk_weight *w)
+{
+    const spread by = find_vector(d, w);
+    const axis *in = &j->axes[STREAM_RAW];
+    const bool by_layer = by == LAYERS || by == LAYERS_AND_CHANNELS;
+    const int channels = j->small->hp.n_embd;
+    const int parts_of = by_layer ? j->small->hp.n_layer : by == CHANNELS ? channels : 1;
+    const int each = w->n_in / parts_of;
+    if (j->planning) {
+        const int large = by_layer ? j->s.layers : by == CHANNELS ? in->n : 1;
+        const int wide = by == LAYERS_AND_CHANNELS ? j->s.dim : each;
+        modelfile_plan(&j->m, w->name, large * wide, 0, FTK_TYPE_F32);
+        return;
+    }
+    if (by == NOTHING) put_floats(j, w->vector, (size_t)each, 1);
+    for (int c = 0; by == CHANNELS && c < in->n; c++)
+        put_floats(j, in->from[c] >= 0 ? w->vector + (size_t)in->from[c] * (size_t)each : NULL,
+                   (size_t)each, sqrt(j->factor));
+    for (int i = 0; by_layer && i < j->s.layers; i++) {
+        int near;
+        const bool is_new = inflate_small_layer(j, i, &near) < 0;
+        const float *old = w->vector + (size_t)near * (size_t)each;
+        if (by == LAYERS)
+            put_floats(j, old, (size_t)each, 1);
+        else
+            put_scale(j, is_new ? NULL : old);
+    }
+    modelfile_align(&j->m);
+}
+
+static void put_matrix(job *j, const drafter *d, int i)
 {
     const ftk_weight *w = &d->file.weights.items[i];
     const matrix *m = find_part(j, d, w);
@@ -140,7 +213,11 @@ static void put_tensors(job *j, const drafter *d, bool planning)
 {
     j->planning = planning;
     j->noise = 1;
-    for (int i = 0; i < d->file.weights.n; i++) put_tensor(j, d, i);
+    for (int i = 0; i < d->file.weights.n; i++)
+        if (d->family == &ftk_drafter_dash)
+            put_vector(j, d, &d->file.weights.items[i]);
+        else
+            put_matrix(j, d, i);
 }
 
 /* ---- keys */
@@ -153,9 +230,28 @@ static int large_layer(const job *j, int small)
     return i;
 }
 
+/* Where a layer of the small model is in the large one. */
+static int place_of(const job *j, int small)
+{
+    return large_layer(j, small + 1) - 1;
+}
+
+/* The layers that no policy decides about. */
+static void put_ends(job *j, const drafter *d)
+{
+    const int n = j->small->hp.n_layer;
+    int first, last;
+    if (!ftk_weights_int(&d->file.weights, "first", 1, n, &first, &j->small->host) ||
+        !ftk_weights_int(&d->file.weights, "last", 1, n, &last, &j->small->host))
+        exit(1);
+    gw_u32(&j->m.head, PREFIX "first", (uint32_t)place_of(j, first));
+    gw_u32(&j->m.head, PREFIX "last", (uint32_t)(j->s.layers - place_of(j, n - last)));
+}
+
 static void put_keys(job *j, const drafter *d, const char *base)
 {
-    static const char *const ours[] = {PREFIX "base", PREFIX "layer", "general.alignment"};
+    static const char *const ours[] = {PREFIX "base", PREFIX "layer", PREFIX "first", PREFIX "last",
+                                       "general.alignment"};
     gw *w = &j->m.head;
     for (size_t i = 0; i < ftk_gguf_n_keys(d->file.file); i++) {
         ftk_str key;
@@ -170,6 +266,7 @@ static void put_keys(job *j, const drafter *d, const char *base)
     if (d->family->state_layer)
         gw_u32(w, PREFIX "layer",
                (uint32_t)large_layer(j, d->family->state_layer(&d->file.weights) + 1));
+    if (d->family == &ftk_drafter_dash) put_ends(j, d);
 }
 
 /* ---- all of them */
@@ -195,8 +292,8 @@ static void write_drafter(job *j, const char *base, const char *from, const char
     modelfile_begin(&j->m, to);
     put_tensors(j, &d, false);
     const uint64_t bytes = modelfile_end(&j->m);
-    printf("%s: %s, %d matrices; %llu MiB\n", to, d.family->name, d.file.weights.n,
-           (unsigned long long)(bytes >> 20));
+    printf("%s: %s, %d tensors; %llu KiB\n", to, d.family->name, d.file.weights.n,
+           (unsigned long long)(bytes >> 10));
     ftk_drafterfile_close(&d.file, &j->small->host);
 }
 

@@ -160,12 +160,12 @@ if [ -e "$s4c" ]; then
     check "inflate: a drafter of another model" eval '[ $status = 1 -a "$(wc -l < err)" = 1 ] &&
         grep -q "was trained for another model" err && [ ! -e x.gguf -a ! -e y.gguf ]'
     LC_ALL=C sed 's/\(drafter.family.\{12\}\)s4c/\1xyz/' "$s4c" > xyz.gguf # the key's type and its length
-    refused "xyz.gguf: drafters of the family xyz cannot be inflated: only s4c and firp can" \
+    refused "xyz.gguf: drafters of the family xyz cannot be inflated: only s4c, firp and dash can" \
         inflate --dim 512 "$demo" x.gguf xyz.gguf y.gguf
     LC_ALL=C sed 's/head\.1\.body/head.1.bodx/' "$s4c" > damaged.gguf
     refused "damaged.gguf: tensor head.1.body is missing" \
         inflate --dim 512 "$demo" x.gguf damaged.gguf y.gguf
-    does "big.drafter.gguf: s4c, 10 matrices" \
+    does "big.drafter.gguf: s4c, 10 tensors" \
         inflate --dim 512 "$demo" big.gguf "$s4c" big.drafter.gguf
 else
     echo "SKIPPED inflating drafters: $s4c is not there"

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * test_inflate_drafters INFLATE SMALL FOLDER: inflates a model with its trained drafters, those that
- * are beside it and FIRP's of maps made up here. The large ones must draft what the small ones draft:
+ * are beside it, FIRP's of maps and DASH's of a policy made up here. The large ones must draft what the small ones draft:
  * the same text in as many steps, but for rounding. Time decides nothing: whatever the drafters ask,
  * a pass takes long and all else next to nothing. */
 #include "support.h"
 
+#include "drafters/dash.h"
 #include "drafters/drafter.h"
 #include "drafters/firp.h"
 #include "drafters/s4c.h"
@@ -53,7 +54,7 @@ static const char *const prompts[] = {
 };
 enum { N_PROMPTS = sizeof prompts / sizeof prompts[0] };
 
-static void answer_one(ftk_engine *e, const char *prompt, unsigned flags, answer *a)
+static void answer_one(ftk_engine *e, const char *prompt, void *parts, answer *a)
 {
     ftk_drafter_ops ops = *real;
     ops.init = init;
@@ -66,37 +67,37 @@ static void answer_one(ftk_engine *e, const char *prompt, unsigned flags, answer
     cfg.ignore_end = true;
     cfg.budget = BUDGET;
     ftk_session *s;
-    assert_int_equal(ftk_session_open_with(&s, e, &cfg, &ops, &flags), FTK_OK);
+    assert_int_equal(ftk_session_open_with(&s, e, &cfg, &ops, parts), FTK_OK);
     assert_int_equal(ftk_session_append(s, token, n), FTK_OK);
     assert_int_equal(take(s, TOKENS, a->token), TOKENS);
     ftk_session_get_stats(s, &a->stats);
     ftk_session_free(s);
 }
 
-static void answer_all(const char *model, const char *drafter, unsigned flags, answer *a)
+static void answer_all(const char *model, const char *drafter, void *parts, answer *a)
 {
     ftk_model *m = load_model(model);
     ftk_engine *e = open_engine(m, 1, 512, FTK_TYPE_F16);
     assert_int_equal(ftk_engine_add_drafter(e, drafter), FTK_OK);
-    for (int i = 0; i < N_PROMPTS; i++) answer_one(e, prompts[i], flags, &a[i]);
+    for (int i = 0; i < N_PROMPTS; i++) answer_one(e, prompts[i], parts, &a[i]);
     ftk_engine_free(e);
     ftk_model_free(m);
 }
 
-/* Retrieval is left out by the flags: all that is drafted comes from the file. percent: of all steps,
+/* Retrieval is not among the parts: all that is drafted comes from the file. percent: of all steps,
  * by how many those of an answer may differ; activations in 8 bits round what 1e-6 moves. */
 static void check_same(const char *large, const char *drafter, const char *large_drafter,
-                       unsigned flags, int percent)
+                       void *parts, int percent)
 {
     static answer was[N_PROMPTS], is[N_PROMPTS];
-    answer_all(small_path, drafter, flags, was);
-    answer_all(large, large_drafter, flags, is);
+    answer_all(small_path, drafter, parts, was);
+    answer_all(large, large_drafter, parts, is);
     int steps = 0, off = 0;
     for (int i = 0; i < N_PROMPTS; i++) {
         const ftk_stats *a = &was[i].stats, *b = &is[i].stats;
-        printf("%s, flags %u: steps %d and %d, drafted %d and %d, accepted %d and %d\n", real->name,
-               flags, (int)a->steps, (int)b->steps, (int)a->drafted, (int)b->drafted,
-               (int)a->accepted, (int)b->accepted);
+        printf("%s: steps %d and %d, drafted %d and %d, accepted %d and %d\n", real->name,
+               (int)a->steps, (int)b->steps, (int)a->drafted, (int)b->drafted, (int)a->accepted,
+               (int)b->accepted);
         assert_memory_equal(was[i].token, is[i].token, sizeof was[i].token);
         assert_true(a->accepted > 0);
         steps += (int)a->steps;
@@ -114,7 +115,7 @@ static const char *const shapes[] = {
 };
 enum { N_SHAPES = sizeof shapes / sizeof shapes[0] };
 
-static void check_inflated(const ftk_drafter_ops *ops, const char *drafter, unsigned flags,
+static void check_inflated(const ftk_drafter_ops *ops, const char *drafter, void *parts,
                            int percent)
 {
     char large[512], large_drafter[512], command[4096];
@@ -126,30 +127,38 @@ static void check_inflated(const ftk_drafter_ops *ops, const char *drafter, unsi
         snprintf(command, sizeof command, "'%s' %s '%s' '%s' '%s' '%s' > /dev/null", inflate,
                  shapes[i], small_path, large, drafter, large_drafter);
         assert_int_equal(system(command), 0);
-        check_same(large, drafter, large_drafter, flags, percent);
+        check_same(large, drafter, large_drafter, parts, percent);
         unlink(large);
         unlink(large_drafter);
     }
 }
 
-static void check_beside(const ftk_drafter_ops *ops, unsigned flags)
+static void check_beside(const ftk_drafter_ops *ops, void *parts)
 {
     char path[512];
     snprintf(path, sizeof path, FTK_MODELS_DIR "/foretoken-demo-%s.drafter.gguf", ops->name);
     NEED(path);
-    check_inflated(ops, path, flags, 5);
+    check_inflated(ops, path, parts, 5);
 }
 
 static void test_s4c(void **state)
 {
     (void)state;
-    check_beside(&ftk_drafter_s4c, FTK_S4C_NO_RETRIEVAL);
+    check_beside(&ftk_drafter_s4c, &(unsigned){FTK_S4C_NO_RETRIEVAL});
 }
 
 static void test_firp(void **state)
 {
     (void)state;
-    check_beside(&ftk_drafter_firp, FTK_FIRP_NO_RETRIEVAL);
+    check_beside(&ftk_drafter_firp, &(unsigned){FTK_FIRP_NO_RETRIEVAL});
+}
+
+static ftk_dash_parts stack_alone = {.without = FTK_DASH_NO_RETRIEVAL | FTK_DASH_ALWAYS};
+
+static void test_dash(void **state)
+{
+    (void)state;
+    check_beside(&ftk_drafter_dash, &stack_alone);
 }
 
 /* ---- maps made up: half of what they read, and something else */
@@ -211,8 +220,65 @@ static void test_made_up_firp(void **state)
     snprintf(path, sizeof path, "%s/made-up-firp.drafter.gguf", folder);
     for (int i = 0; i < 2; i++) {
         write_firp(path, types[i]);
-        check_inflated(&ftk_drafter_firp, path, flags[i] | FTK_FIRP_NO_RETRIEVAL, 1);
+        check_inflated(&ftk_drafter_firp, path, &(unsigned){flags[i] | FTK_FIRP_NO_RETRIEVAL}, 1);
     }
+    unlink(path);
+}
+
+/* ---- a policy made up, which goes by the state in time alone: a new layer is in the past, and asked ahead it
+ * shows the next one a newer state */
+
+static void put_random(gw *w, const char *name, int n, float about, float size, uint32_t *noise)
+{
+    float *x = calloc((size_t)n, sizeof *x);
+    for (int i = 0; i < n; i++) {
+        *noise = *noise * 1664525u + 1013904223u;
+        x[i] = about + size * ((float)(*noise >> 16) / 0x8000 - 1);
+    }
+    gw_tensor(w, name, 1, &(uint64_t){(uint64_t)n}, FTK_TYPE_F32, x, (size_t)n * sizeof *x);
+    free(x);
+}
+
+static void write_dash(const char *path)
+{
+    enum { HIDDEN = 8, PAST = 2 * FTK_ACTIONS + 1 };
+    ftk_model *m = load_model(small_path);
+    const int d = m->hp.n_embd, layers = m->hp.n_layer;
+    uint32_t noise = 7;
+    gw w;
+    gw_init(&w);
+    gw_str(&w, "general.architecture", "foretoken-drafter");
+    gw_str(&w, "foretoken.drafter.family", "dash");
+    gw_str(&w, "foretoken.drafter.base", m->fingerprint);
+    gw_u32(&w, "foretoken.drafter.hidden", HIDDEN);
+    gw_u32(&w, "foretoken.drafter.first", 3);
+    gw_u32(&w, "foretoken.drafter.last", 2);
+    gw_u32(&w, "foretoken.drafter.partial", 1);
+    gw_u32(&w, "foretoken.drafter.cost.partial", 600);
+    gw_u32(&w, "foretoken.drafter.cost.skip", 100);
+    put_random(&w, "policy.in", d * HIDDEN, 0, 1, &noise);
+    put_random(&w, "policy.past", PAST * HIDDEN, 0, 0, &noise);
+    put_random(&w, "policy.bias", layers * HIDDEN, 0, 1, &noise);
+    put_random(&w, "policy.out", layers * FTK_ACTIONS * HIDDEN, 0, 1, &noise);
+    put_random(&w, "policy.out_bias", layers * FTK_ACTIONS, 0, 1, &noise);
+    put_random(&w, "scale", layers * d, 1, 0.1f, &noise);
+    assert_true(gw_end(&w, path));
+    ftk_model_free(m);
+}
+
+static void test_made_up_dash(void **state)
+{
+    (void)state;
+    NEED(small_path);
+    uint64_t taken[FTK_ACTIONS] = {0};
+    ftk_dash_parts parts = stack_alone;
+    parts.without |= FTK_DASH_IN_TIME;
+    parts.taken = taken;
+    char path[512];
+    snprintf(path, sizeof path, "%s/made-up-dash.drafter.gguf", folder);
+    write_dash(path);
+    check_inflated(&ftk_drafter_dash, path, &parts, 2);
+    for (int a = 0; a < FTK_ACTIONS; a++) assert_true(taken[a] > 100);
     unlink(path);
 }
 
@@ -226,9 +292,9 @@ int main(int argc, char **argv)
     small_path = argv[2];
     folder = argv[3];
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_s4c),
-        cmocka_unit_test(test_firp),
-        cmocka_unit_test(test_made_up_firp),
+        cmocka_unit_test(test_s4c),          cmocka_unit_test(test_firp),
+        cmocka_unit_test(test_dash),         cmocka_unit_test(test_made_up_firp),
+        cmocka_unit_test(test_made_up_dash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
