@@ -18,7 +18,7 @@
  * As a drafter the model's own reduced stack says a chain, token by token. What followed the same
  * words earlier (retrieval.h) joins as another source, which costs nothing. So a row is run where it
  * promises more than it costs, and while rows have paid so far: tokens that came thanks to them alone
- * are weighed against the plain steps that they took. Second and third choices hang on the chain.
+ * are weighed against those that come in the time they took, at the pace of late. Second and third choices hang on the chain.
  * How much a guess is worth is measured as it goes (guesses.h), by its rank, depth and probability.
  * The chain's rows lie in the slots of the tree's first nodes, so its nodes are these. Layers below
  * the first action that is not full are exact: the pass that verifies starts above them (resume).
@@ -48,8 +48,9 @@ enum {
 static const float norm_eps = 1e-6f;
 static const float smooth = 0.2f, fade = 0.99f; /* of what rows cost */
 static const float always_worth = 0.5f;         /* of a chain that FTK_DASH_ALWAYS goes on with */
+static const float pace_fade = 0.98f;           /* of tokens and time, a step later */
 static const float most_cost = 2; /* plain steps of a row: more was a page that was not there yet */
-/* In plain steps: what rows may lose at first, earn by each step without them, and have at most. */
+/* In tokens: what rows may lose at first, earn by each step without them, and have at most. */
 static const float balance_first = 2, balance_step = 0.01f, balance_most = 4;
 
 typedef struct policy {
@@ -69,8 +70,9 @@ enum { STACK, RATES = DEPTHS * CHOICES * FTK_LIKELY_BINS };
 /* What outlives a session. */
 typedef struct known {
     ftk_rate rates[RATES];
-    float row;     /* plain steps that a row takes, smoothed */
-    float balance; /* what rows have brought more than they took */
+    float row;           /* plain steps that a row takes, smoothed */
+    float balance;       /* what rows have brought more than they took, in tokens */
+    float tokens, steps; /* emitted of late, and the plain steps they took */
 } known;
 
 typedef struct dash {
@@ -83,6 +85,7 @@ typedef struct dash {
     known known;
     ftk_guesses guesses;
     int n_rows;       /* of the chain that were run */
+    float spent;      /* plain steps that they took */
     int exact[ROWS];  /* layers of a row that were full, up to the first that was not */
     float *ones;      /* [n_layer][n_embd], where there is no compensation */
     uint8_t *actions; /* [n_layer] */
@@ -227,9 +230,9 @@ static int stack_rate(int depth, int rank, int bin)
     return (at * CHOICES + rank) * FTK_LIKELY_BINS + bin;
 }
 
-static void add_balance(dash *s, float steps)
+static void add_balance(dash *s, float tokens)
 {
-    const float sum = s->known.balance + steps;
+    const float sum = s->known.balance + tokens;
     s->known.balance = sum < balance_most ? sum : balance_most;
 }
 
@@ -238,6 +241,19 @@ static float wider(const dash *s, int rows)
 {
     const ftk_target *t = s->target;
     return (float)(t->seconds(t->ctx, 0, rows) / t->seconds(t->ctx, 0, 1)) - 1;
+}
+
+/* Tokens that come in the time of a plain step, drafts and all. */
+static float pace(const dash *s)
+{
+    return s->known.tokens > s->known.steps ? s->known.tokens / s->known.steps : 1;
+}
+
+static void see_pace(dash *s, int tokens, int rows)
+{
+    s->known.tokens = s->known.tokens * pace_fade + (float)tokens;
+    s->known.steps = s->known.steps * pace_fade + 1 + wider(s, rows) + s->spent;
+    s->spent = 0;
 }
 
 /* The tokens that came after the open prediction: those that came thanks to the stack alone are
@@ -250,7 +266,7 @@ static void settle(dash *s, const int32_t *truth, int n, int verified)
         if (at < 0) break;
         if (!s->guesses.all[at].retrieved) add_balance(s, 1);
     }
-    add_balance(s, s->n_rows == 0 ? balance_step : -wider(s, verified));
+    add_balance(s, s->n_rows == 0 ? balance_step : -wider(s, verified) * pace(s));
 }
 
 /* ------------------------------------------------------------------ candidates */
@@ -273,7 +289,8 @@ static bool pays(const dash *s, int node)
 {
     if (s->parts.without & FTK_DASH_ALWAYS) return s->guesses.all[node].worth > always_worth;
     const float more = wider(s, s->n_rows + 2) - wider(s, s->n_rows + 1);
-    return s->known.balance > 0 && ftk_guesses_open(&s->guesses, node) > s->known.row + more;
+    return s->known.balance > 0 &&
+           ftk_guesses_open(&s->guesses, node) > (s->known.row + more) * pace(s);
 }
 
 /* The row of a node at the end of the chain; false: there is no room. */
@@ -287,7 +304,8 @@ static bool run_node(dash *s, int node, const float **logits)
     const float steps = (float)((ftk_now() - start) / s->target->seconds(s->target->ctx, 0, 1));
     const float cost = steps < most_cost ? steps : most_cost;
     s->known.row += smooth * (cost - s->known.row);
-    add_balance(s, -cost);
+    s->spent += cost;
+    add_balance(s, -cost * pace(s));
     s->exact[s->n_rows++] = layers_exact(s);
     return true;
 }
@@ -396,6 +414,7 @@ static void dash_learn(void *state, const int32_t *history, size_t n, const ftk_
     (void)history, (void)rows;
     dash *const s = state;
     if (s->asked == n) settle(s, verdict->token, verdict->n_path + 1, tree->n);
+    see_pace(s, verdict->n_path + 1, tree->n);
     s->asked = 0;
     s->n_rows = 0; /* the cache has moved on */
 }
