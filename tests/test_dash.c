@@ -27,15 +27,15 @@ static void state_at(int depth, int layer, float *x)
     for (int i = 0; i < D; i++) x[i] = 4 * noise(&seed);
 }
 
-static const float *run_route(void *ctx, int depth, int32_t token, const ftk_route *r)
+static const ftk_rows *run_route(void *ctx, int depth, int32_t token, const ftk_route *r)
 {
     (void)ctx;
     bool exact = true;
     for (int l = 0; l < L; l++) {
         float x[D];
         state_at(depth, l, x);
-        r->actions[l] = r->choose(r->ctx, l, x, r->actions);
-        for (int i = 0; i < D && exact; i++) r->states[l * D + i] = x[i];
+        r->actions[l] = ftk_policy_choose(r->policy, l, x, r->actions);
+        for (int i = 0; i < D && exact && r->states; i++) r->states[l * D + i] = x[i];
         exact = exact && r->actions[l] == FTK_FULL;
     }
     memcpy(seen[depth], r->actions, sizeof seen[0]);
@@ -44,7 +44,8 @@ static const float *run_route(void *ctx, int depth, int32_t token, const ftk_rou
     small_logits[(token + 1) % V] = sure;
     small_logits[(token + 2) % V] = 1;
     small_logits[V - 1] = last_logit;
-    return small_logits;
+    static const ftk_rows rows = {.logits = small_logits};
+    return &rows;
 }
 
 static double seconds(void *ctx, int layer, int rows)
@@ -53,8 +54,12 @@ static double seconds(void *ctx, int layer, int rows)
     return 1;
 }
 
-static const ftk_target target = {
-    .n_vocab = V, .n_embd = D, .n_layer = L, .run_route = run_route, .seconds = seconds};
+static ftk_target target = {.n_vocab = V,
+                            .n_embd = D,
+                            .n_layer = L,
+                            .run_route = run_route,
+                            .resumes = true,
+                            .seconds = seconds};
 
 static void fill(float *v, int n, uint32_t *seed)
 {
@@ -367,16 +372,6 @@ static ftk_session *start(ftk_engine *e, const char *drafter, int budget, float 
 
 enum { ROWS = 4, NODES = 6, DEEPEST = 6 };
 
-typedef struct pattern {
-    uint8_t action[FTK_MAX_LAYERS];
-} pattern;
-
-static uint8_t by_pattern(const void *ctx, int layer, const float *x, const uint8_t *past)
-{
-    (void)x, (void)past;
-    return ((const pattern *)ctx)->action[layer];
-}
-
 static const int32_t node_token[NODES] = {0, 300, 400, 500, 600, 700};
 static const int16_t node_parent[NODES] = {-1, 0, 1, 2, 0, 2};
 
@@ -402,8 +397,7 @@ static void test_resume(void **state)
     const size_t d = (size_t)m->hp.n_embd, n_layer = (size_t)m->hp.n_layer;
     const size_t bytes = NODES * (size_t)m->hp.n_vocab * sizeof(float);
     float *want = malloc(bytes), *states = malloc(ROWS * n_layer * d * sizeof *states);
-    float *ready = malloc(NODES * d * sizeof *ready), *ones = malloc(n_layer * d * sizeof *ones);
-    for (size_t i = 0; i < n_layer * d; i++) ones[i] = 1;
+    float *ready = malloc(NODES * d * sizeof *ready);
     for (int round = 0; round < 4; round++) {
         ftk_engine *e = engine_with(m, 1 + round % 2, false);
         ftk_forward *f = &e->forward;
@@ -420,17 +414,16 @@ static void test_resume(void **state)
         int first = (int)n_layer;
         for (int row = 0; row < ROWS; row++) {
             const int at = DEEPEST - row;
-            pattern p = {{0}};
-            p.action[at] = row % 2 ? FTK_SKIP : FTK_PARTIAL;
-            p.action[at + 3] = FTK_SKIP;
-            const ftk_route route = {.choose = by_pattern,
-                                     .ctx = &p,
+            uint8_t pattern[FTK_MAX_LAYERS] = {0};
+            pattern[at] = row % 2 ? FTK_SKIP : FTK_PARTIAL;
+            pattern[at + 3] = FTK_SKIP;
+            const ftk_policy policy = {.fixed = pattern};
+            const ftk_route route = {.policy = &policy,
                                      .ahead = round > 1,
-                                     .scale = ones,
                                      .actions = actions,
                                      .states = states + (size_t)row * n_layer * d};
             assert_non_null(s->target.run_route(s->target.ctx, row, t.token[row], &route));
-            assert_memory_equal(actions, p.action, n_layer);
+            assert_memory_equal(actions, pattern, n_layer);
             if (at < first) first = at;
         }
         for (size_t row = 0; row < ROWS; row++)
@@ -441,7 +434,6 @@ static void test_resume(void **state)
         ftk_session_free(s);
         ftk_engine_free(e);
     }
-    free(ones);
     free(ready);
     free(states);
     free(want);
@@ -466,12 +458,12 @@ static void test_skip(void **state)
         ftk_result r;
         assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
         uint8_t actions[FTK_MAX_LAYERS];
-        pattern p = {{0}};
-        p.action[AT] = FTK_SKIP;
-        const ftk_route route = {
-            .choose = by_pattern, .ctx = &p, .scale = scale, .actions = actions, .states = states};
+        uint8_t pattern[FTK_MAX_LAYERS] = {0};
+        pattern[AT] = FTK_SKIP;
+        const ftk_policy policy = {.scale = scale, .fixed = pattern};
+        const ftk_route route = {.policy = &policy, .actions = actions, .states = states};
         const int32_t root = s->tokens[s->n_tokens - 1];
-        memcpy(got, s->target.run_route(s->target.ctx, 0, root, &route), bytes);
+        memcpy(got, s->target.run_route(s->target.ctx, 0, root, &route)->logits, bytes);
         float *x = states + AT * d;
         for (size_t i = 0; i < d; i++) x[i] *= scale[AT * d + i];
         assert_memory_equal(s->target.run_above(s->target.ctx, AT + 1, 1, x)->logits, got, bytes);
