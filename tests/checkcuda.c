@@ -604,6 +604,8 @@ static void check_choices(ftk_queue *q, int n_embd, int units, int counts[FTK_AC
         ftk_cuda_upload(q, dx, x, sizeof x);
         ftk_cuda_upload(q, dr, &r, sizeof r);
         ftk_cuda_upload(q, df, fixed, sizeof fixed);
+        memset(got, FTK_SKIP, sizeof got); /* what the last round left is no answer */
+        ftk_cuda_upload(q, da, got, sizeof got);
         for (int l = 0; l < LAYERS; l++) ftk_cuda_choose(q, &on, dr, l, dx + l * EMBD, da);
         ftk_cuda_download(q, got, da, sizeof got);
         expect(ftk_cuda_wait(q), "the device failed", 0, 0);

@@ -118,18 +118,12 @@ static ftk_cuda_mat *device_mat(ftk_gpu_layer *l, int j)
     return all[j];
 }
 
-/* The host's memory in which a matrix is made. */
-typedef struct {
-    char *file;
-    float *row;
-    size_t most_file, most_row;
-} workshop;
-
-/* Sends the copies of those matrices that gain by it, or counts their bytes and what making them takes.
- * The others are the model's own. */
-static void put_low(ftk_gpu_loading *l, workshop *w, ftk_gpu_layer *to)
+/* Sends the copies of those matrices that gain by it, each made in `room` on the host; or counts their
+ * bytes. The others are the model's own. Returns the bytes of the largest. */
+static size_t put_low(ftk_gpu_loading *l, char *room, ftk_gpu_layer *to)
 {
     const ftk_model *m = l->c->m;
+    size_t most = 0;
     for (int i = 0; i < m->hp.n_layer; i++)
         for (int j = 0; j < MATS; j++) {
             const ftk_mat *from = host_mat(&m->layers[i], j);
@@ -137,23 +131,21 @@ static void put_low(ftk_gpu_loading *l, workshop *w, ftk_gpu_layer *to)
             const ftk_mat copy = {.type = FTK_TYPE_Q4_0,
                                   .n_out = from->n_out,
                                   .n_in = from->n_in,
-                                  .file = w->file};
-            if (l->arena)
-                ftk_lowbit_quantise(m, from, w->row, w->file);
-            else
-                w->most_file = ftk_gpu_most(w->most_file, ftk_lowbit_bytes(from));
-            w->most_row = ftk_gpu_most(w->most_row, (size_t)from->n_in);
-            ftk_gpu_put_matrix(l, &copy, to ? device_mat(&to[i], j) : NULL);
+                                  .file = room};
+            if (l->arena) ftk_lowbit_quantise(m, from, room);
+            ftk_gpu_put_matrix(l, &copy, l->arena ? device_mat(&to[i], j) : NULL);
+            most = ftk_gpu_most(most, ftk_lowbit_bytes(from));
         }
+    return most;
 }
 
-static ftk_err make_low(ftk_gpu *c, size_t bytes, workshop *w, ftk_gpu_layer *to, char *why,
+static ftk_err make_low(ftk_gpu *c, size_t bytes, char *room, ftk_gpu_layer *to, char *why,
                         size_t cap)
 {
     c->low_arena = take(c, bytes);
     if (!c->low_arena) return lacks(c, bytes, "the layers in few bits", why, cap);
     memcpy(to, c->layers, (size_t)c->m->hp.n_layer * sizeof *to);
-    put_low(&(ftk_gpu_loading){.c = c, .arena = c->low_arena}, w, to);
+    put_low(&(ftk_gpu_loading){.c = c, .arena = c->low_arena}, room, to);
     return arrives(c, why, cap);
 }
 
@@ -162,20 +154,17 @@ ftk_err ftk_gpu_add_low_bits(ftk_device *d, char *why, size_t cap)
     ftk_gpu *const c = ftk_gpu_of(d);
     const ftk_host *const h = &c->host;
     ftk_gpu_loading count = {.c = c};
-    workshop w = {0};
     if (c->low) return FTK_OK;
-    put_low(&count, &w, NULL);
+    const size_t most = put_low(&count, NULL, NULL);
     if (count.bytes == 0) return FTK_OK; /* FTK_PARTIAL is FTK_FULL */
     ftk_gpu_layer *const to = ftk_alloc(h, (size_t)c->m->hp.n_layer, sizeof *to);
-    w.file = ftk_alloc_raw(h, w.most_file, 1);
-    w.row = ftk_alloc_raw(h, w.most_row, sizeof *w.row);
+    char *const room = ftk_alloc_raw(h, most, 1);
     ftk_err err = FTK_ERR_NOMEM;
-    if (to && w.file && w.row)
-        err = make_low(c, count.bytes, &w, to, why, cap);
+    if (to && room)
+        err = make_low(c, count.bytes, room, to, why, cap);
     else
         snprintf(why, cap, "no memory to make the layers in few bits");
-    ftk_release(h, w.row);
-    ftk_release(h, w.file);
+    ftk_release(h, room);
     if (err == FTK_OK) {
         ftk_gpu_drop_kept(c); /* routes among them */
         c->low = to;
