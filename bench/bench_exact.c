@@ -8,13 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "drafters/dash.h"
 #include "engine/session.h"
 #include "prompts.h"
 #include "run.h"
 #include "tests/test_drafters_ops.h"
 
 typedef struct {
-    const char *name; /* of the public list, or NULL for ops */
+    const char *name; /* of the public list, or NULL for ops; with both: DASH, whose rows need not pay */
     const ftk_drafter_ops *ops;
     ftk_tree_shape shape;
     int budget;
@@ -40,8 +41,10 @@ static const method methods[] = {
     {"firp", NULL, FTK_TREE_FITTED, 24, "traversal"},
     {"dash", NULL, FTK_TREE_FITTED, -1, NULL},
     {"dash", NULL, FTK_TREE_FITTED, 12, NULL},
+    {"dash", &ftk_drafter_dash, FTK_TREE_FITTED, 12, NULL},
     {"auto", NULL, FTK_TREE_CHAIN, 24, NULL},
     {"dash", NULL, FTK_TREE_CHAIN, 12, NULL},
+    {"dash", &ftk_drafter_dash, FTK_TREE_CHAIN, 12, "traversal"},
     {NULL, &ftk_drafter_right, FTK_TREE_FITTED, 15, NULL},
     {NULL, &ftk_drafter_wrong, FTK_TREE_FITTED, 16, NULL},
     {"jacobi", NULL, FTK_TREE_FITTED, 40, "reject"},
@@ -66,7 +69,8 @@ static ftk_session *open_session(ftk_engine *e, const method *m, float temperatu
     ftk_session *s;
     ftk_err err;
     if (m->ops) {
-        err = ftk_session_open_with(&s, e, &cfg, m->ops, reference);
+        ftk_dash_parts all_rows = {.without = FTK_DASH_ALWAYS};
+        err = ftk_session_open_with(&s, e, &cfg, m->ops, m->name ? &all_rows : reference);
     } else {
         cfg.drafter = m->name;
         err = ftk_session_open(&s, e, &cfg);
@@ -111,9 +115,9 @@ static void compare(ftk_engine *const engines[2], float temperature, uint64_t se
 static const char *label(const method *m, char *buf, size_t n)
 {
     static const char *const shapes[] = {"", " (paper)", " (chain)"};
-    snprintf(buf, n, "%s%s%s%s%s", m->ops ? m->ops->name : m->name, shapes[m->shape],
-             m->budget >= 0 && !m->ops ? " (fixed)" : "", m->verifier ? ", " : "",
-             m->verifier ? m->verifier : "");
+    snprintf(buf, n, "%s%s%s%s%s%s", m->ops ? m->ops->name : m->name, shapes[m->shape],
+             m->budget >= 0 && !m->ops ? " (fixed)" : "", m->ops && m->name ? " (all rows)" : "",
+             m->verifier ? ", " : "", m->verifier ? m->verifier : "");
     return buf;
 }
 

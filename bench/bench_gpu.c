@@ -9,7 +9,8 @@
  * tokens to the likeliest tokens of every row on the host; `logits` is a pass over 64 rows that gets
  * all logits, as one does when tokens are drawn. GB/s counts the bytes of weights, and share is that
  * over the speed of a copy on the same device, which counts what it reads and what it writes. kept:
- * how many kinds of passes ran as one call (CUDA graphs). Exit: 0 done, 2 usage or failed, 77 no
+ * how many kinds of passes ran as one call (CUDA graphs). Routes are rows as DASH runs them, one token by
+ * itself: a policy is asked at every layer, and says what the column does. Exit: 0 done, 2 usage or failed, 77 no
  * device. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -302,6 +303,98 @@ static void bench_prefill(const options *o, mm_shape shape, ftk_type type)
     mm_free(m);
 }
 
+/* ------------------------------------------------------------------ routes */
+
+enum { UNITS = 16, ROUTES = 3 };
+
+/* A policy that is asked in earnest, but always says the same: at every `every`-th layer this action, at
+ * the others FTK_FULL. */
+static ftk_policy make_policy(const ftk_model *m, ftk_action action, int every)
+{
+    const int n_layer = m->hp.n_layer, d = m->hp.n_embd;
+    const int outputs = n_layer * FTK_ACTIONS, sizes[] = {d * UNITS,       FTK_POLICY_PAST * UNITS,
+                                                          n_layer * UNITS, outputs * UNITS,
+                                                          n_layer * d};
+    float *bias = calloc((size_t)outputs, sizeof *bias), *zeros[5];
+    for (int i = 0; i < 5; i++)
+        if (!(zeros[i] = calloc((size_t)sizes[i], sizeof *bias)) || !bias) die("no memory");
+    for (int l = 0; l < n_layer; l++)
+        bias[l * FTK_ACTIONS + (int)(l % every == every - 1 ? action : FTK_FULL)] = 1;
+    for (int i = 0; i < n_layer * d; i++) zeros[4][i] = 1;
+    return (ftk_policy){.n_layer = n_layer,
+                        .n_embd = d,
+                        .units = UNITS,
+                        .first = 1,
+                        .partial = true,
+                        .in = zeros[0],
+                        .past = zeros[1],
+                        .bias = zeros[2],
+                        .out = zeros[3],
+                        .out_bias = bias,
+                        .cost = {1},
+                        .scale = zeros[4]};
+}
+
+static void free_policy(const ftk_policy *p)
+{
+    const float *const all[] = {p->in, p->past, p->bias, p->out, p->out_bias, p->scale};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free((void *)all[i]);
+}
+
+static double route_time(const options *o, bench *b, const ftk_policy *p)
+{
+    uint8_t actions[FTK_MAX_LAYERS];
+    const ftk_route route = {.policy = p, .ahead = true, .actions = actions};
+    const ftk_pass_seq seq = {.kv = &b->seq,
+                              .n_rows = 1,
+                              .token = b->token,
+                              .spare = FTK_SPARE_LOGITS | FTK_SPARE_FEATURES,
+                              .route = &route};
+    double t[MOST_REPEATS];
+    const int n = o->quick ? 1 : MOST_REPEATS;
+    if (ftk_kv_reserve(&b->seq, 1) != FTK_OK) die("the KV cache is full");
+    for (int i = o->quick ? 0 : -3; i < n; i++) {
+        const double start = ftk_now();
+        ftk_forward_run(&b->f, &seq, 1);
+        if (i >= 0) t[i] = ftk_now() - start;
+    }
+    const char *trouble = b->device->ops->trouble(b->device);
+    if (trouble) die(trouble);
+    return median(t, n);
+}
+
+static void bench_route(const options *o, mm_shape shape, ftk_type type)
+{
+    static const struct {
+        ftk_action action;
+        int every;
+    } routes[ROUTES] = {{FTK_FULL, 1}, {FTK_PARTIAL, 1}, {FTK_SKIP, 2}};
+    char why[400];
+    shape.attn = shape.ffn = shape.ends = type;
+    shape.repeated = true;
+    ftk_model *m = mm_open(&shape, "ref");
+    bench b;
+    if (bench_open(&b, o, m, false)) {
+        fill_cache(&b, o->depth);
+        printf("%-5s %-5s %8.3f", shape.name, ftk_type_name(type),
+               pass_time(o, &b, 1, FTK_SPARE_LOGITS) * 1e3);
+        for (int copy = 0; copy < 2; copy++) {
+            if (copy && b.device->ops->add_low_bits(b.device, why, sizeof why) != FTK_OK) die(why);
+            for (int i = 0; i < ROUTES; i++) {
+                if (!copy && routes[i].action == FTK_PARTIAL) continue;
+                const ftk_policy p = make_policy(m, routes[i].action, routes[i].every);
+                if (b.device->ops->add_policy(b.device, &p, why, sizeof why) != FTK_OK) die(why);
+                printf(" %8.3f", route_time(o, &b, &p) * 1e3);
+                free_policy(&p);
+            }
+        }
+        printf("\n");
+        fflush(stdout);
+        bench_close(&b);
+    }
+    mm_free(m);
+}
+
 static const mm_shape shapes[] = {
     {.name = "110m",
      .layers = 12,
@@ -373,6 +466,19 @@ static void bench_prefills(const options *o)
     bench_prefill(o, o->quick ? tiny : shapes[SHAPE_7B], FTK_TYPE_Q4_0);
 }
 
+static void bench_routes(const options *o)
+{
+    enum { SHAPE_110M = 0, SHAPE_7B = 2 };
+    printf("\nroutes at depth %d, ms a row; with copy: the layers in few bits are there\n"
+           "                      no copy              with copy\n"
+           "shape type      pass     full half out     full few bits half out\n",
+           o->depth);
+    bench_route(o, o->quick ? tiny : shapes[SHAPE_110M], FTK_TYPE_F16);
+    if (o->quick) return;
+    bench_route(o, shapes[SHAPE_7B], FTK_TYPE_F16);
+    bench_route(o, shapes[SHAPE_7B], FTK_TYPE_Q8_0);
+}
+
 /* ------------------------------------------------------------------ main */
 
 static options parse(int argc, char **argv)
@@ -418,5 +524,6 @@ int main(int argc, char **argv)
     bench_attention(&o, copy);
     bench_passes(&o, copy);
     if (!o.shape && !o.type) bench_prefills(&o);
+    if (!o.shape && !o.type) bench_routes(&o);
     return 0;
 }

@@ -6,11 +6,7 @@
  *
  * At each layer but the first and the last ones a policy chooses for the token at hand: the layer,
  * its copy in few bits, or none of it; then the state is multiplied by a factor per channel, fitted
- * to what the layer makes of states on average (compensation). With x the state,
- *
- *     h = relu(W_in x / rms(x) + W_past [action before; the one before that; share of the cost spent]
- *              + bias[layer])
- *     action = argmax of W_out[layer] h + b_out[layer]
+ * to what the layer makes of states on average (compensation). How it chooses is in base/policy.h.
  *
  * Asynchronous: the action at a layer is asked for while the layer before runs, of the state before
  * that one times its factor.
@@ -26,7 +22,6 @@
  * dash-direct is the paper's own use: what the reduced stack says is emitted. LOSSY. */
 #include "drafters/dash.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,32 +32,18 @@
 #include "drafters/guesses.h"
 
 enum {
-    MOST_HIDDEN = 64,
-    PAST = 2 * FTK_ACTIONS + 1,
     ROWS = 16, /* of a chain */
     CHOICES = 3,
     DEPTHS = 4,                            /* that have rates of their own */
     MOST = 1 + FTK_CHAIN + ROWS * CHOICES, /* candidates, with the root */
 };
 
-static const float norm_eps = 1e-6f;
 static const float smooth = 0.2f, fade = 0.99f; /* of what rows cost */
 static const float always_worth = 0.5f;         /* of a chain that FTK_DASH_ALWAYS goes on with */
 static const float pace_fade = 0.98f;           /* of tokens and time, a step later */
 static const float most_cost = 2; /* plain steps of a row: more was a page that was not there yet */
 /* In tokens: what rows may lose at first, earn by each step without them, and have at most. */
 static const float balance_first = 2, balance_step = 0.01f, balance_most = 4;
-
-typedef struct policy {
-    int n_layer, n_embd, hidden, first, last, partial;
-    const float *in;   /* [n_embd][hidden] */
-    const float *past; /* [PAST][hidden] */
-    const float *bias, *out,
-        *out_bias;           /* [n_layer] [hidden], [FTK_ACTIONS][hidden], [FTK_ACTIONS] */
-    const float *scale;      /* [n_layer][n_embd] */
-    float cost[FTK_ACTIONS]; /* of a layer, a full one 1 */
-    const uint8_t *fixed;
-} policy;
 
 /* The one source; rates [DEPTHS][CHOICES][FTK_LIKELY_BINS] */
 enum { STACK, RATES = DEPTHS * CHOICES * FTK_LIKELY_BINS };
@@ -78,7 +59,7 @@ typedef struct known {
 typedef struct dash {
     const ftk_target *target;
     ftk_dash_parts parts;
-    policy policy;
+    ftk_policy policy;
     ftk_route route;
     const ftk_retrieval *retrieval;
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
@@ -87,10 +68,10 @@ typedef struct dash {
     int n_rows;       /* of the chain that were run */
     float spent;      /* plain steps that they took */
     int exact[ROWS];  /* layers of a row that were full, up to the first that was not */
-    float *ones;      /* [n_layer][n_embd], where there is no compensation */
     uint8_t *actions; /* [n_layer] */
-    float *states;    /* [ROWS][n_layer][n_embd] */
-    float *ready;     /* [FTK_MAX_NODES][n_embd] */
+    /* NULL where nothing is resumed: */
+    float *states; /* [ROWS][n_layer][n_embd] */
+    float *ready;  /* [FTK_MAX_NODES][n_embd] */
 } dash;
 
 /* ------------------------------------------------------------------ the file */
@@ -111,28 +92,30 @@ static bool get_cost(const ftk_weights *w, const char *key, const ftk_host *host
     return true;
 }
 
-static bool read_policy(policy *p, const ftk_weights *w, const ftk_target *t, const ftk_host *host)
+static bool read_policy(ftk_policy *p, const ftk_weights *w, const ftk_target *t, const ftk_host *host)
 {
-    *p = (policy){.n_layer = t->n_layer, .n_embd = t->n_embd, .cost = {1}};
-    if (!ftk_weights_int(w, "hidden", 1, MOST_HIDDEN, &p->hidden, host) ||
+    int partial;
+    *p = (ftk_policy){.n_layer = t->n_layer, .n_embd = t->n_embd, .cost = {1}};
+    if (!ftk_weights_int(w, "hidden", 1, FTK_POLICY_UNITS, &p->units, host) ||
         !ftk_weights_int(w, "first", 1, t->n_layer, &p->first, host) ||
         !ftk_weights_int(w, "last", 1, t->n_layer, &p->last, host) ||
-        !ftk_weights_int(w, "partial", 0, 1, &p->partial, host) ||
+        !ftk_weights_int(w, "partial", 0, 1, &partial, host) ||
         !get_cost(w, "cost.partial", host, &p->cost[FTK_PARTIAL]) ||
         !get_cost(w, "cost.skip", host, &p->cost[FTK_SKIP]))
         return false;
     const int outputs = p->n_layer * FTK_ACTIONS;
-    return get_vector(w, "policy.in", p->n_embd * p->hidden, host, &p->in) &&
-           get_vector(w, "policy.past", PAST * p->hidden, host, &p->past) &&
-           get_vector(w, "policy.bias", p->n_layer * p->hidden, host, &p->bias) &&
-           get_vector(w, "policy.out", outputs * p->hidden, host, &p->out) &&
+    p->partial = partial != 0;
+    return get_vector(w, "policy.in", p->n_embd * p->units, host, &p->in) &&
+           get_vector(w, "policy.past", FTK_POLICY_PAST * p->units, host, &p->past) &&
+           get_vector(w, "policy.bias", p->n_layer * p->units, host, &p->bias) &&
+           get_vector(w, "policy.out", outputs * p->units, host, &p->out) &&
            get_vector(w, "policy.out_bias", outputs, host, &p->out_bias) &&
            get_vector(w, "scale", p->n_layer * p->n_embd, host, &p->scale);
 }
 
 static ftk_err dash_check(const ftk_weights *w, const ftk_target *t, const ftk_host *host)
 {
-    policy p;
+    ftk_policy p;
     if (!read_policy(&p, w, t, host)) return FTK_ERR_FORMAT;
     if (p.first + p.last >= t->n_layer)
         return ftk_fail(host, FTK_ERR_FORMAT,
@@ -142,71 +125,22 @@ static ftk_err dash_check(const ftk_weights *w, const ftk_target *t, const ftk_h
     return FTK_OK;
 }
 
-static bool dash_low_bits(const ftk_weights *w)
+static ftk_policy dash_policy(const ftk_weights *w, const ftk_target *t)
 {
     static const ftk_host quiet;
-    int partial;
-    return ftk_weights_int(w, "partial", 1, 1, &partial, &quiet);
+    ftk_policy p;
+    read_policy(&p, w, t, &quiet);
+    return p;
 }
 
-/* ------------------------------------------------------------------ the policy */
+/* ------------------------------------------------------------------ rows */
 
-/* h = W_in x / rms(x) */
-static void project(const policy *p, const float *x, float *h)
+static const ftk_rows *run_row(dash *s, int depth, int32_t token)
 {
-    float part[8] = {0}, sum = 0;
-    memset(h, 0, (size_t)p->hidden * sizeof *h);
-    for (int i = 0; i < p->n_embd; i++) {
-        const float *w = p->in + (size_t)i * (size_t)p->hidden;
-        part[i % 8] += x[i] * x[i];
-        for (int k = 0; k < p->hidden; k++) h[k] += x[i] * w[k];
-    }
-    for (int i = 0; i < 8; i++) sum += part[i];
-    const float scale = 1 / sqrtf(sum / (float)p->n_embd + norm_eps);
-    for (int k = 0; k < p->hidden; k++) h[k] *= scale;
-}
-
-static void add_past(const policy *p, int layer, const uint8_t *past, float *h)
-{
-    float spent = 0;
-    for (int l = 0; l < layer; l++) spent += p->cost[past[l]];
-    const size_t n = (size_t)p->hidden;
-    const float *one = p->past + past[layer - 1] * n;
-    const float *two = p->past + (FTK_ACTIONS + past[layer > 1 ? layer - 2 : 0]) * n;
-    const float *share = p->past + 2 * FTK_ACTIONS * n, *bias = p->bias + (size_t)layer * n;
-    for (size_t k = 0; k < n; k++)
-        h[k] += one[k] + two[k] + share[k] * (spent / (float)p->n_layer) + bias[k];
-}
-
-static uint8_t choose(const void *ctx, int layer, const float *x, const uint8_t *past)
-{
-    const policy *p = ctx;
-    if (p->fixed) return p->fixed[layer];
-    if (layer < p->first || layer >= p->n_layer - p->last) return FTK_FULL;
-    float h[MOST_HIDDEN], best = 0;
-    uint8_t action = FTK_FULL;
-    project(p, x, h);
-    add_past(p, layer, past, h);
-    for (uint8_t a = 0; a < FTK_ACTIONS; a++) {
-        const size_t at = (size_t)layer * FTK_ACTIONS + a;
-        float value = p->out_bias[at];
-        for (int k = 0; k < p->hidden; k++)
-            value += h[k] > 0 ? h[k] * p->out[at * (size_t)p->hidden + (size_t)k] : 0;
-        if (a == FTK_PARTIAL && !p->partial) continue;
-        if (a == FTK_FULL || value > best) {
-            best = value;
-            action = a;
-        }
-    }
-    return action;
-}
-
-static const float *run_row(dash *s, int depth, int32_t token)
-{
-    const float *logits = s->target->run_route(s->target->ctx, depth, token, &s->route);
-    for (int l = 0; s->parts.taken && logits && l < s->policy.n_layer; l++)
+    const ftk_rows *said = s->target->run_route(s->target->ctx, depth, token, &s->route);
+    for (int l = 0; s->parts.taken && said && l < s->policy.n_layer; l++)
         s->parts.taken[s->actions[l]]++;
-    return logits;
+    return said;
 }
 
 static int layers_exact(const dash *s)
@@ -272,12 +206,12 @@ static void settle(dash *s, const int32_t *truth, int n, int verified)
 /* ------------------------------------------------------------------ candidates */
 
 /* The children of `node` by the stack; the first of them, or -1 for logits that are not finite. */
-static int suggest_choices(dash *s, int node, const float *logits)
+static int suggest_choices(dash *s, int node, const ftk_rows *said)
 {
     int32_t best[CHOICES];
     int8_t bin[CHOICES];
     const int most = s->guesses.chain ? 1 : CHOICES;
-    const int n = ftk_likely(logits, s->target->n_vocab, most, best, bin);
+    const int n = ftk_rows_likely(said, 0, s->target->n_vocab, most, best, bin);
     const int depth = s->guesses.all[node].depth + 1;
     for (int i = 0; i < n; i++)
         ftk_guesses_add(&s->guesses, node, best[i], STACK, stack_rate(depth, i, bin[i]));
@@ -294,13 +228,13 @@ static bool pays(const dash *s, int node)
 }
 
 /* The row of a node at the end of the chain; false: there is no room. */
-static bool run_node(dash *s, int node, const float **logits)
+static bool run_node(dash *s, int node, const ftk_rows **said)
 {
     const size_t each = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
-    s->route.states = s->states + (size_t)s->n_rows * each;
+    if (s->states) s->route.states = s->states + (size_t)s->n_rows * each;
     const double start = ftk_now();
-    *logits = run_row(s, s->n_rows, s->guesses.all[node].token);
-    if (!*logits) return false;
+    *said = run_row(s, s->n_rows, s->guesses.all[node].token);
+    if (!*said) return false;
     const float steps = (float)((ftk_now() - start) / s->target->seconds(s->target->ctx, 0, 1));
     const float cost = steps < most_cost ? steps : most_cost;
     s->known.row += smooth * (cost - s->known.row);
@@ -313,10 +247,10 @@ static bool run_node(dash *s, int node, const float **logits)
 /* Runs the reduced stack along its own first choices; where the chain of them ends. */
 static int run_chain(dash *s, int budget)
 {
-    const float *logits;
+    const ftk_rows *said;
     int at = 0;
     while (s->n_rows < ROWS && s->n_rows < budget && pays(s, at)) {
-        const int next = run_node(s, at, &logits) ? suggest_choices(s, at, logits) : -1;
+        const int next = run_node(s, at, &said) ? suggest_choices(s, at, said) : -1;
         if (next < 0) break;
         at = next;
     }
@@ -331,10 +265,10 @@ static ftk_err take_memory(dash *s, const ftk_host *h)
     if (ftk_guesses_init(&s->guesses, h, MOST, s->known.rates, RATES) != FTK_OK)
         return FTK_ERR_NOMEM;
     s->actions = ftk_alloc(h, layers, sizeof *s->actions);
-    s->ones = ftk_alloc(h, layers * d, sizeof(float));
-    s->states = ftk_alloc_raw(h, ROWS * layers * d, sizeof(float));
-    s->ready = ftk_alloc_raw(h, FTK_MAX_NODES * d, sizeof(float));
-    if (s->actions && s->ones && s->states && s->ready) return FTK_OK;
+    const bool resumes = s->target->resumes;
+    if (resumes) s->states = ftk_alloc_raw(h, ROWS * layers * d, sizeof(float));
+    if (resumes) s->ready = ftk_alloc_raw(h, FTK_MAX_NODES * d, sizeof(float));
+    if (s->actions && (!resumes || (s->states && s->ready))) return FTK_OK;
     return ftk_fail(h, FTK_ERR_NOMEM, "no memory for the states of a draft");
 }
 
@@ -344,20 +278,17 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
     s->target = env->target;
     s->retrieval = env->retrieval;
     if (env->test) memcpy(&s->parts, env->test, sizeof s->parts);
-    read_policy(&s->policy, env->weights, env->target, env->host);
+    s->policy = dash_policy(env->weights, env->target);
     s->policy.fixed = s->parts.fixed;
+    if (s->parts.without & FTK_DASH_NO_SCALE) s->policy.scale = NULL;
     init_rates(s->known.rates);
     s->known.balance = balance_first;
     const ftk_err err = take_memory(s, env->host);
     if (err != FTK_OK) return err;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
-    const size_t n = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
-    for (size_t i = 0; i < n; i++) s->ones[i] = 1;
     s->route = (ftk_route){
-        .choose = choose,
-        .ctx = &s->policy,
+        .policy = &s->policy,
         .ahead = !(s->parts.without & FTK_DASH_IN_TIME),
-        .scale = s->parts.without & FTK_DASH_NO_SCALE ? s->ones : s->policy.scale,
         .actions = s->actions,
     };
     return FTK_OK;
@@ -367,7 +298,7 @@ static void dash_free(void *state, const ftk_host *host)
 {
     dash *const s = state;
     ftk_guesses_free(&s->guesses, host);
-    void *const all[] = {s->actions, s->ones, s->states, s->ready};
+    void *const all[] = {s->actions, s->states, s->ready};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) ftk_release(host, all[i]);
     *s = (dash){0};
 }
@@ -398,7 +329,7 @@ static int dash_resume(void *state, const ftk_tree *tree, int *n_ready, float **
     dash *const s = state;
     const size_t d = (size_t)s->policy.n_embd, layers = (size_t)s->policy.n_layer;
     const int n = s->n_rows < tree->n ? s->n_rows : tree->n;
-    if (n == 0 || s->parts.without & FTK_DASH_NO_RESUME) return 0;
+    if (n == 0 || !s->states || s->parts.without & FTK_DASH_NO_RESUME) return 0;
     int first = s->exact[0];
     for (int i = 1; i < n; i++) first = s->exact[i] < first ? s->exact[i] : first;
     for (size_t i = 0; i < (size_t)n; i++)
@@ -424,9 +355,9 @@ const ftk_drafter_ops ftk_drafter_dash = {
     .state_size = sizeof(dash),
     .rates_at = offsetof(dash, known),
     .rates_size = sizeof(known),
-    .wants = FTK_WANT_LAYERS,
+    .wants = FTK_WANT_PASSES,
     .check = dash_check,
-    .low_bits = dash_low_bits,
+    .policy = dash_policy,
     .init = dash_init,
     .propose = dash_propose,
     .resume = dash_resume,
@@ -464,9 +395,9 @@ const ftk_drafter_ops ftk_drafter_dash_direct = {
     .name = "dash-direct",
     .family = "dash",
     .state_size = sizeof(dash),
-    .wants = FTK_WANT_LAYERS,
+    .wants = FTK_WANT_PASSES,
     .check = dash_check,
-    .low_bits = dash_low_bits,
+    .policy = dash_policy,
     .init = dash_init,
     .propose = direct_propose,
     .decode = direct_decode,

@@ -35,7 +35,6 @@ enum {
     FTK_WANT_FEATURES = 1,
     FTK_WANT_STATES = 2, /* behind the layer that state_layer() names */
     FTK_WANT_PASSES = 4, /* no more than the rows' likeliest tokens */
-    FTK_WANT_LAYERS = 8, /* none of that, but run_route() of the target: the CPU's alone */
 };
 
 /* Rows of the pass that verified a tree: row i at node i. */
@@ -62,7 +61,8 @@ typedef struct ftk_drafter_ops {
      * FORMAT, with a message. */
     ftk_err (*check)(const ftk_weights *weights, const ftk_target *target, const ftk_host *host);
     int (*state_layer)(const ftk_weights *weights); /* with FTK_WANT_STATES; weights are checked */
-    bool (*low_bits)(const ftk_weights *weights); /* or NULL: whether its routes use FTK_PARTIAL */
+    /* Or NULL: by which rows that it runs by run_route() go, but for `fixed`; weights are checked. */
+    ftk_policy (*policy)(const ftk_weights *weights, const ftk_target *target);
     /* Takes all memory the drafter will ever need. state is zeroed. Errors: NOMEM. On error,
      * free() is called by the caller. */
     ftk_err (*init)(void *state, const ftk_drafter_env *env);

@@ -5,12 +5,13 @@
 
 #include <math.h>
 
+#include "dashfile.h"
 #include "drafters/dash.h"
 #include "kernels/blocks.h"
 
 /* ---- a small target: a row's state at a layer is made up; its token says the next */
 
-enum { L = 6, H = 5, FIRST = 2, LAST = 1, PAST = 7, N_ITEMS = 6 };
+enum { L = 6, H = DASH_UNITS, FIRST = 2, LAST = 1, PAST = FTK_POLICY_PAST, N_ITEMS = DASH_ITEMS };
 
 static float in[D * H], past_in[PAST * H], bias[L * H], out[L * 3 * H], out_bias[L * 3],
     factor[L * D];
@@ -19,6 +20,7 @@ static float small_logits[V], sure; /* how much the likeliest token stands out *
 static float last_logit;
 static uint32_t salt;
 static int n_run;
+static bool gave_states; /* they were asked for */
 static uint8_t seen[16][L];
 
 static void state_at(int depth, int layer, float *x)
@@ -27,15 +29,16 @@ static void state_at(int depth, int layer, float *x)
     for (int i = 0; i < D; i++) x[i] = 4 * noise(&seed);
 }
 
-static const float *run_route(void *ctx, int depth, int32_t token, const ftk_route *r)
+static const ftk_rows *run_route(void *ctx, int depth, int32_t token, const ftk_route *r)
 {
     (void)ctx;
     bool exact = true;
+    gave_states = r->states != NULL;
     for (int l = 0; l < L; l++) {
         float x[D];
         state_at(depth, l, x);
-        r->actions[l] = r->choose(r->ctx, l, x, r->actions);
-        for (int i = 0; i < D && exact; i++) r->states[l * D + i] = x[i];
+        r->actions[l] = ftk_policy_choose(r->policy, l, x, r->actions);
+        for (int i = 0; i < D && exact && gave_states; i++) r->states[l * D + i] = x[i];
         exact = exact && r->actions[l] == FTK_FULL;
     }
     memcpy(seen[depth], r->actions, sizeof seen[0]);
@@ -44,7 +47,8 @@ static const float *run_route(void *ctx, int depth, int32_t token, const ftk_rou
     small_logits[(token + 1) % V] = sure;
     small_logits[(token + 2) % V] = 1;
     small_logits[V - 1] = last_logit;
-    return small_logits;
+    static const ftk_rows rows = {.logits = small_logits};
+    return &rows;
 }
 
 static double seconds(void *ctx, int layer, int rows)
@@ -53,8 +57,12 @@ static double seconds(void *ctx, int layer, int rows)
     return 1;
 }
 
-static const ftk_target target = {
-    .n_vocab = V, .n_embd = D, .n_layer = L, .run_route = run_route, .seconds = seconds};
+static ftk_target target = {.n_vocab = V,
+                            .n_embd = D,
+                            .n_layer = L,
+                            .run_route = run_route,
+                            .resumes = true,
+                            .seconds = seconds};
 
 static void fill(float *v, int n, uint32_t *seed)
 {
@@ -82,10 +90,8 @@ static ftk_weights small_weights(ftk_gguf *file)
     return (ftk_weights){.path = "small", .file = file, .n = N_ITEMS, .items = items};
 }
 
-static const char *const key_names[] = {
-    "foretoken.drafter.hidden",  "foretoken.drafter.first",        "foretoken.drafter.last",
-    "foretoken.drafter.partial", "foretoken.drafter.cost.partial", "foretoken.drafter.cost.skip"};
-enum { N_KEYS = sizeof key_names / sizeof *key_names };
+enum { N_KEYS = DASH_KEYS };
+static const char *const *const key_names = dash_keys;
 static const uint32_t good[N_KEYS] = {H, FIRST, LAST, 1, 600, 100};
 
 static void *start_small(const ftk_weights *w, ftk_dash_parts parts)
@@ -207,6 +213,28 @@ static void test_tree(void **state)
     ftk_gguf_free(file);
 }
 
+/* Where passes do not go on from states, none are asked for. */
+static void test_no_resume(void **state)
+{
+    (void)state;
+    ftk_gguf *file = keys_only(N_KEYS, key_names, good);
+    const ftk_weights w = small_weights(file);
+    for (int resumes = 0; resumes < 2; resumes++) {
+        target.resumes = resumes;
+        void *s = start_small(&w, (ftk_dash_parts){.without = FTK_DASH_ALWAYS});
+        sure = 30;
+        ftk_tree t;
+        propose(s, 8, &t);
+        assert_true(n_run > 1);
+        assert_int_equal(gave_states, resumes);
+        float *states;
+        int n_ready;
+        assert_true((ftk_drafter_dash.resume(s, &t, &n_ready, &states) > 0) == resumes);
+        close_dash(s);
+    }
+    ftk_gguf_free(file);
+}
+
 /* What is no number is no guess. */
 static void test_not_finite(void **state)
 {
@@ -284,44 +312,11 @@ static void test_no_memory(void **state)
     (void)state;
     ftk_gguf *file = keys_only(N_KEYS, key_names, good);
     const ftk_weights w = small_weights(file);
-    assert_true(fail_each_allocation(&ftk_drafter_dash, &target, &w) > 6);
+    assert_true(fail_each_allocation(&ftk_drafter_dash, &target, &w) > 5);
     ftk_gguf_free(file);
 }
 
 /* ---- the demo model */
-
-/* A policy of random numbers, or (`sure_full`) one that never leaves anything out. */
-static void write_file(const char *path, const ftk_model *m, bool sure_full)
-{
-    const int d = m->hp.n_embd, n_layer = m->hp.n_layer;
-    const struct {
-        const char *name;
-        int n;
-    } all[N_ITEMS] = {{"policy.in", d * H},
-                      {"policy.past", PAST * H},
-                      {"policy.bias", n_layer * H},
-                      {"policy.out", n_layer * 3 * H},
-                      {"policy.out_bias", n_layer * 3},
-                      {"scale", n_layer * d}};
-    uint32_t seed = 12;
-    gw w;
-    gw_init(&w);
-    gw_str(&w, "general.architecture", "foretoken-drafter");
-    gw_str(&w, "foretoken.drafter.family", "dash");
-    gw_str(&w, "foretoken.drafter.base", m->fingerprint);
-    for (int i = 0; i < N_KEYS; i++) gw_u32(&w, key_names[i], good[i]);
-    float *v = calloc((size_t)n_layer * (size_t)d, sizeof *v);
-    for (int i = 0; i < N_ITEMS; i++) {
-        for (int j = 0; j < all[i].n; j++) {
-            v[j] = i == 5 ? 1 + 0.1f * noise(&seed) : noise(&seed);
-            if (i == 4) v[j] = j % 3 == FTK_FULL ? (sure_full ? 100 : 0.3f) : 0;
-        }
-        gw_tensor(&w, all[i].name, 1, &(uint64_t){(uint64_t)all[i].n}, FTK_TYPE_F32, v,
-                  (size_t)all[i].n * sizeof *v);
-    }
-    assert_true(gw_end(&w, path));
-    free(v);
-}
 
 static ftk_engine *engine_with(const ftk_model *m, int threads, bool sure_full)
 {
@@ -329,7 +324,7 @@ static ftk_engine *engine_with(const ftk_model *m, int threads, bool sure_full)
     const int fd = mkstemp(path);
     assert_true(fd >= 0);
     close(fd);
-    write_file(path, m, sure_full);
+    write_dash(path, m, sure_full ? DASH_ALL_FULL : DASH_RANDOM);
     ftk_engine_config cfg;
     ftk_engine_config_init(&cfg);
     cfg.threads = threads;
@@ -367,16 +362,6 @@ static ftk_session *start(ftk_engine *e, const char *drafter, int budget, float 
 
 enum { ROWS = 4, NODES = 6, DEEPEST = 6 };
 
-typedef struct pattern {
-    uint8_t action[FTK_MAX_LAYERS];
-} pattern;
-
-static uint8_t by_pattern(const void *ctx, int layer, const float *x, const uint8_t *past)
-{
-    (void)x, (void)past;
-    return ((const pattern *)ctx)->action[layer];
-}
-
 static const int32_t node_token[NODES] = {0, 300, 400, 500, 600, 700};
 static const int16_t node_parent[NODES] = {-1, 0, 1, 2, 0, 2};
 
@@ -402,8 +387,7 @@ static void test_resume(void **state)
     const size_t d = (size_t)m->hp.n_embd, n_layer = (size_t)m->hp.n_layer;
     const size_t bytes = NODES * (size_t)m->hp.n_vocab * sizeof(float);
     float *want = malloc(bytes), *states = malloc(ROWS * n_layer * d * sizeof *states);
-    float *ready = malloc(NODES * d * sizeof *ready), *ones = malloc(n_layer * d * sizeof *ones);
-    for (size_t i = 0; i < n_layer * d; i++) ones[i] = 1;
+    float *ready = malloc(NODES * d * sizeof *ready);
     for (int round = 0; round < 4; round++) {
         ftk_engine *e = engine_with(m, 1 + round % 2, false);
         ftk_forward *f = &e->forward;
@@ -420,17 +404,16 @@ static void test_resume(void **state)
         int first = (int)n_layer;
         for (int row = 0; row < ROWS; row++) {
             const int at = DEEPEST - row;
-            pattern p = {{0}};
-            p.action[at] = row % 2 ? FTK_SKIP : FTK_PARTIAL;
-            p.action[at + 3] = FTK_SKIP;
-            const ftk_route route = {.choose = by_pattern,
-                                     .ctx = &p,
+            uint8_t pattern[FTK_MAX_LAYERS] = {0};
+            pattern[at] = row % 2 ? FTK_SKIP : FTK_PARTIAL;
+            pattern[at + 3] = FTK_SKIP;
+            const ftk_policy policy = {.fixed = pattern};
+            const ftk_route route = {.policy = &policy,
                                      .ahead = round > 1,
-                                     .scale = ones,
                                      .actions = actions,
                                      .states = states + (size_t)row * n_layer * d};
             assert_non_null(s->target.run_route(s->target.ctx, row, t.token[row], &route));
-            assert_memory_equal(actions, p.action, n_layer);
+            assert_memory_equal(actions, pattern, n_layer);
             if (at < first) first = at;
         }
         for (size_t row = 0; row < ROWS; row++)
@@ -441,7 +424,6 @@ static void test_resume(void **state)
         ftk_session_free(s);
         ftk_engine_free(e);
     }
-    free(ones);
     free(ready);
     free(states);
     free(want);
@@ -466,12 +448,12 @@ static void test_skip(void **state)
         ftk_result r;
         assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
         uint8_t actions[FTK_MAX_LAYERS];
-        pattern p = {{0}};
-        p.action[AT] = FTK_SKIP;
-        const ftk_route route = {
-            .choose = by_pattern, .ctx = &p, .scale = scale, .actions = actions, .states = states};
+        uint8_t pattern[FTK_MAX_LAYERS] = {0};
+        pattern[AT] = FTK_SKIP;
+        const ftk_policy policy = {.scale = scale, .fixed = pattern};
+        const ftk_route route = {.policy = &policy, .actions = actions, .states = states};
         const int32_t root = s->tokens[s->n_tokens - 1];
-        memcpy(got, s->target.run_route(s->target.ctx, 0, root, &route), bytes);
+        memcpy(got, s->target.run_route(s->target.ctx, 0, root, &route)->logits, bytes);
         float *x = states + AT * d;
         for (size_t i = 0; i < d; i++) x[i] *= scale[AT * d + i];
         assert_memory_equal(s->target.run_above(s->target.ctx, AT + 1, 1, x)->logits, got, bytes);
@@ -647,7 +629,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_policy),     cmocka_unit_test(test_tree),
-        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_fixed),
+        cmocka_unit_test(test_no_resume),  cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_fixed),
         cmocka_unit_test(test_file),       cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_resume),     cmocka_unit_test(test_skip),
         cmocka_unit_test(test_low_bits),   cmocka_unit_test(test_text_is_the_models),

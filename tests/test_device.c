@@ -4,18 +4,24 @@
 
 #include <math.h>
 
+#include "dashfile.h"
 #include "firpfile.h"
 #include "memorymodel.h"
 #include "drafters/guesses.h"
+#include "drafters/dash.h"
 #include "engine/session.h"
+#include "model/device_cuda.h"
 #include "test_drafters_ops.h"
 
 static char last_line[512];
+static int n_lines;
 
 static void keep_line(void *ctx, ftk_log_level level, const char *line)
 {
     (void)ctx;
-    if (level <= FTK_LOG_WARN) snprintf(last_line, sizeof last_line, "%s", line);
+    if (level > FTK_LOG_WARN) return;
+    snprintf(last_line, sizeof last_line, "%s", line);
+    n_lines++;
 }
 
 static ftk_model *load(void)
@@ -40,6 +46,7 @@ static ftk_err open_on(ftk_engine **e, const ftk_model *m, const char *device, f
     cfg.measure = false;
     cfg.device = device;
     last_line[0] = 0;
+    n_lines = 0;
     return ftk_engine_open(e, m, &cfg);
 }
 
@@ -343,25 +350,185 @@ static void test_refusals(void **state)
     ftk_model_free(m);
 }
 
-/* A drafter that runs layers one by one is the CPU's; its file is no error. */
-static void test_layers(void **state)
+/* ---- DASH */
+
+static ftk_engine *with_dash(const ftk_model *m, const char *device, dash_kind kind)
+{
+    ftk_engine *e;
+    char path[] = "dash-XXXXXX";
+    close(mkstemp(path));
+    write_dash(path, m, kind);
+    assert_int_equal(open_on(&e, m, device, FTK_TYPE_F16), FTK_OK);
+    assert_int_equal(ftk_engine_add_drafter(e, path), FTK_OK);
+    assert_true(ftk_engine_has_drafter(e, "dash") && ftk_engine_has_drafter(e, "dash-direct"));
+    unlink(path);
+    return e;
+}
+
+static ftk_session *open_dash(ftk_engine *e, const ftk_drafter_ops *ops, ftk_dash_parts *parts,
+                              const ftk_sampling *how, int budget)
+{
+    ftk_session_config cfg;
+    ftk_session_config_init(&cfg);
+    cfg.budget = budget;
+    cfg.ignore_end = true;
+    if (how) cfg.sampling = *how;
+    ftk_session *s;
+    assert_int_equal(ftk_session_open_with(&s, e, &cfg, ops, parts), FTK_OK);
+    int32_t tokens[64];
+    size_t n;
+    assert_int_equal(ftk_tokenize(e->model, text, 24, FTK_TOK_BOS, tokens, 64, &n), FTK_OK);
+    assert_int_equal(ftk_session_append(s, tokens, n), FTK_OK);
+    return s;
+}
+
+/* Drafts by a policy of random numbers change no token, greedy, drawn and of logits on the host; nothing
+ * is resumed; and the actions that rows took are the CPU's, nearly always. */
+static void test_dash(void **state)
 {
     (void)state;
-    static const char file[] = FTK_MODELS_DIR "/foretoken-demo-dash.drafter.gguf";
-    NEED(file);
+    enum { N = 8 };
+    static const ftk_sampling ways[] = {
+        {.top_p = 1, .repeat_penalty = 1},
+        {.temperature = 0.9f, .top_p = 0.9f, .repeat_penalty = 1, .seed = 3},
+        {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1.3f, .repeat_last = 64, .seed = 3},
+    };
+    NEED(DEMO);
+    ftk_model *m = load();
+    ftk_engine *e = with_dash(m, "cuda", DASH_RANDOM);
+    uint64_t taken[FTK_ACTIONS] = {0};
+    for (int i = 0; i < 3; i++) {
+        int32_t want[N], got[N];
+        ftk_session *s = open_dash(e, NULL, NULL, &ways[i], 0);
+        assert_int_equal(take(s, N, want), N);
+        ftk_session_free(s);
+        ftk_dash_parts parts = {.without = FTK_DASH_ALWAYS, .taken = taken};
+        s = open_dash(e, &ftk_drafter_dash, &parts, &ways[i], 6);
+        assert_int_equal(take(s, N, got), N);
+        assert_memory_equal(got, want, sizeof want);
+        ftk_stats st;
+        ftk_session_get_stats(s, &st);
+        assert_true(st.drafted > 0);
+        assert_int_equal(st.layers_saved, 0);
+        ftk_session_free(s);
+    }
+    for (int a = 0; a < FTK_ACTIONS; a++) assert_true(taken[a] > 0);
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
+/* dash-direct: its tokens are the CPU's; with nothing left out they are plain decoding's, drawn ones and
+ * those of logits on the host too; and another drafter takes over. */
+static void test_dash_direct(void **state)
+{
+    (void)state;
+    enum { N = 8 };
+    static const ftk_sampling drawn_ways[] = {
+        {.top_p = 1, .repeat_penalty = 1},
+        {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1, .seed = 3},
+        {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1.3f, .repeat_last = 64, .seed = 3}};
+    NEED(DEMO);
+    ftk_model *m = load();
+    int32_t want[N], got[N];
+    uint64_t taken[2][FTK_ACTIONS] = {{0}};
+    ftk_engine *e[2] = {with_dash(m, "cpu", DASH_RANDOM), with_dash(m, "cuda", DASH_RANDOM)};
+    for (int i = 0; i < 2; i++) {
+        ftk_dash_parts parts = {.taken = taken[i]};
+        ftk_session *s = open_dash(e[i], &ftk_drafter_dash_direct, &parts, NULL, -1);
+        assert_int_equal(take(s, N, i ? got : want), N);
+        ftk_session_free(s);
+    }
+    assert_memory_equal(got, want, sizeof want);
+    assert_memory_equal(taken[0], taken[1], sizeof taken[0]);
+    for (int i = 0; i < 2; i++) ftk_engine_free(e[i]);
+
+    ftk_engine *full = with_dash(m, "cuda", DASH_ALL_FULL);
+    for (int i = 0; i < 3; i++) {
+        ftk_session *s = open_dash(full, NULL, NULL, &drawn_ways[i], 0);
+        assert_int_equal(take(s, N, want), N);
+        ftk_session_free(s);
+        s = open_dash(full, &ftk_drafter_dash_direct, NULL, &drawn_ways[i], -1);
+        assert_int_equal(take(s, N / 2, got), N / 2);
+        assert_int_equal(ftk_session_set_drafter(s, "dash"), FTK_OK);
+        assert_int_equal(take(s, N - N / 2, got + N / 2), N - N / 2);
+        assert_memory_equal(got, want, sizeof want);
+        ftk_session_free(s);
+    }
+    ftk_engine_free(full);
+    ftk_model_free(m);
+}
+
+/* What DASH takes of the device's memory: that it is missing is one line, after which all else works.
+ * `auto` does without. */
+static void test_dash_room(void **state)
+{
+    (void)state;
+    NEED(DEMO);
     ftk_model *m = load();
     ftk_engine *e;
+    char path[] = "dash-XXXXXX";
+    close(mkstemp(path));
+    write_dash(path, m, DASH_RANDOM);
     assert_int_equal(open_on(&e, m, "cuda", FTK_TYPE_F16), FTK_OK);
-    assert_int_equal(ftk_engine_add_drafter(e, file), FTK_OK);
+    ftk_queue *const q = &ftk_gpu_of(e->device)->q;
+    q->limit = 4096;
+    assert_int_equal(ftk_engine_add_drafter(e, path), FTK_ERR_NOMEM);
+    assert_non_null(strstr(last_line, "cuda:0 emulated has no 1 MiB left for a policy: use a smaller "
+                                      "context or the CPU"));
+    assert_int_equal(n_lines, 1);
     assert_false(ftk_engine_has_drafter(e, "dash"));
+    q->limit = 0;
+    assert_int_equal(ftk_engine_add_drafter(e, path), FTK_OK);
+    unlink(path);
+
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
     cfg.drafter = "dash";
     ftk_session *s;
-    assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_ERR_INVALID);
-    assert_string_equal(last_line, "drafter dash runs layers one by one, which this device does "
-                                   "not: give another drafter, or --device cpu");
+    n_lines = 0;
+    q->limit = 1 << 20;
+    assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_ERR_NOMEM);
+    assert_string_equal(last_line, "drafter dash: cuda:0 emulated has no 6 MiB left for the layers in "
+                                   "few bits: use a smaller context or the CPU");
+    assert_int_equal(n_lines, 1);
+    cfg.drafter = "auto";
+    assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
+    assert_int_equal(n_lines, 2);
+    for (int i = 0; i < s->n_families; i++)
+        assert_string_not_equal(s->family[i].ops->name, "dash");
+    ftk_session_free(s);
+    q->limit = 0;
+    assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
+    assert_int_equal(n_lines, 2);
+    assert_string_equal(s->family[0].ops->name, "dash");
+    ftk_session_free(s);
     ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
+/* A device that fails while a draft is run, or a row whose token is emitted. */
+static void test_dash_trouble(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    ftk_model *m = load();
+    for (int i = 0; i < 2; i++) {
+        ftk_engine *e = with_dash(m, "cuda", DASH_RANDOM);
+        ftk_dash_parts parts = {.without = FTK_DASH_ALWAYS};
+        ftk_session *s =
+            open_dash(e, i ? &ftk_drafter_dash_direct : &ftk_drafter_dash, &parts, NULL, 6);
+        int32_t got[4];
+        assert_int_equal(take(s, 4, got), 4);
+        ftk_session_limit(s, 10);
+        ftk_gpu_of(e->device)->q.error = 1;
+        ftk_result r;
+        n_lines = 0;
+        assert_int_equal(ftk_step(&s, 1, &r), FTK_ERR_DEVICE);
+        assert_string_equal(last_line, "cuda:0 emulated failed: the emulated GPU failed");
+        assert_int_equal(n_lines, 1);
+        ftk_session_free(s);
+        ftk_engine_free(e);
+    }
     ftk_model_free(m);
 }
 
@@ -371,6 +538,8 @@ int main(void)
         cmocka_unit_test(test_loop),     cmocka_unit_test(test_small_cache),
         cmocka_unit_test(test_together), cmocka_unit_test(test_products),
         cmocka_unit_test(test_drawn),    cmocka_unit_test(test_wide),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_layers)};
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_dash),
+        cmocka_unit_test(test_dash_direct), cmocka_unit_test(test_dash_room),
+        cmocka_unit_test(test_dash_trouble)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

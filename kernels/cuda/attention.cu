@@ -38,6 +38,7 @@ __device__ __forceinline__ seen keys_of(const uint64_t (*mask)[2], int row, int 
 }
 
 struct job {
+    ftk_cuda_when when;
     const ftk_cuda_span *span;
     int row0, n_rows, n_head, group, window, n_chunks;
     float scale;
@@ -128,6 +129,7 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
     __shared__ uint8_t ancestor[PAIRS][MOST_NODES]; /* of the rows of this block, by rank */
     __shared__ size_t row_of[STEP]; /* where the step's rows lie in the cache of this head */
 
+    if (left_out(j.when)) return;
     const int lane = (int)threadIdx.x % STEP, warp = (int)threadIdx.x / STEP;
     const int chunk = (int)blockIdx.x, head_kv = (int)blockIdx.y;
     const int prefix = j.span->prefix;
@@ -283,7 +285,7 @@ __global__ void __launch_bounds__(THREADS) attend_chunk(job j, ftk_cuda_kv kv)
 __global__ void __launch_bounds__(MERGE_THREADS) merge_chunks(job j, int dim)
 {
     const int row = (int)blockIdx.x / j.n_head;
-    if (row >= rows_of(j)) return;
+    if (row >= rows_of(j) || left_out(j.when)) return;
     const seen s = keys_of(j.mask, j.row0 + row, j.span->prefix, j.window);
     const int begin = s.first / FTK_CUDA_CHUNK, end = (s.n + FTK_CUDA_CHUNK - 1) / FTK_CUDA_CHUNK;
     const float *sums = j.sums + (size_t)blockIdx.x * (size_t)j.n_chunks * 2;
@@ -392,6 +394,7 @@ extern "C" size_t ftk_cuda_attn_partial(int n_rows, int n_head, int head_dim, in
 extern "C" void ftk_cuda_attention(ftk_queue *q, const ftk_cuda_attn *a, const ftk_cuda_kv *kv)
 {
     job j = {};
+    j.when = q->when;
     j.n_head = a->n_head;
     j.group = a->n_head / kv->n_head_kv;
     j.window = a->window;

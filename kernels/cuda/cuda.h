@@ -10,6 +10,7 @@
 #ifndef FTK_CUDA_H
 #define FTK_CUDA_H
 
+#include "base/policy.h"
 #include "kernels/cuda/tiles.h"
 
 #ifdef __cplusplus
@@ -18,7 +19,16 @@ extern "C" {
 
 /* ------------------------------------------------------------------ runtime */
 
+/* Work that is done only if one of a byte's values holds: bit *at of `values`. The byte is read when the
+ * work is done, so work on the queue before may write it. */
+typedef struct ftk_cuda_when {
+    const uint8_t *at; /* NULL: always */
+    unsigned values;
+} ftk_cuda_when;
+
 typedef struct ftk_queue {
+    ftk_cuda_when when; /* goes for products, norms, turns, gates, sums and attention that are put on the
+                           queue from now on; other work is always done */
     void *stream, *own; /* the runtime's; what else belongs to the queue */
     void *blas;         /* ftk_cuda_wide_open() */
     int device;
@@ -128,6 +138,25 @@ void ftk_cuda_rope(ftk_queue *q, bool halves, int n_rows, int n_heads, int head_
 void ftk_cuda_gate(ftk_queue *q, bool gelu, size_t n, float *gate, const float *up);
 /* y += x */
 void ftk_cuda_add(ftk_queue *q, size_t n, const float *x, float *y);
+
+/* ------------------------------------------------------------------ routes */
+
+/* How a row goes by a policy. In device memory, so that kept work goes by the row at hand. */
+typedef struct ftk_cuda_route {
+    uint8_t ahead;  /* the action is chosen a layer ahead, of the scaled state: ftk_route.ahead */
+    uint8_t scaled; /* by the policy's scale */
+    uint8_t fixed;  /* the actions are those of a list */
+} ftk_cuda_route;
+
+/* With x[n_embd] the state before `layer`: the action at that layer, or, ahead, at the next one (and at
+ * layer 0) to actions[n_layer], where those before stand. p's pointers are to device memory, p->fixed
+ * [n_layer] is read where the route says so. Layer after layer, from 0 on. */
+void ftk_cuda_choose(ftk_queue *q, const ftk_policy *p, const ftk_cuda_route *route, int layer,
+                     const float *x, uint8_t *actions);
+/* x[n_embd] *= the policy's scale at a layer, if the route is scaled. */
+void ftk_cuda_leave_out(ftk_queue *q, const ftk_policy *p, const ftk_cuda_route *route, int layer,
+                        float *x);
+
 /* ------------------------------------------------------------------ logits */
 
 /* The k largest of each row of n, largest first, ties to the lower index: ids [n_rows][k], -1 behind

@@ -105,6 +105,12 @@ static __device__ __forceinline__ void mma_bf16(float c[4], const uint32_t a[4],
 #include "kernels/cuda/emulator.h"
 #endif
 
+/* All threads agree. */
+static __device__ __forceinline__ bool left_out(const ftk_cuda_when &when)
+{
+    return when.at && !(when.values >> *when.at & 1);
+}
+
 static __device__ __forceinline__ float bf16_float(uint16_t h)
 {
     return bits_float((uint32_t)h << 16);

@@ -256,6 +256,7 @@ __device__ __forceinline__ void add_floats(const uint32_t (*a)[8], const unsigne
 }
 
 struct product {
+    ftk_cuda_when when;
     const unsigned char *w, *act;
     size_t tile_bytes;
     int n_blocks, n_out, n_rows, n_tiles;
@@ -292,6 +293,7 @@ __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) matmul_tiles(product p)
 {
     using L = layout<TYPE>;
     constexpr int AHEAD = ahead<TYPE, MT>();
+    if (left_out(p.when)) return;
     const int lane = (int)threadIdx.x % FTK_TILE_LANES, warp = (int)threadIdx.x / FTK_TILE_LANES;
     const int tile = (int)blockIdx.x * MT, group = (int)blockIdx.y * NT;
     const int n_groups = (p.n_rows + FTK_TILE_ROWS - 1) / FTK_TILE_ROWS;
@@ -359,7 +361,7 @@ __global__ void __launch_bounds__(THREADS) matmul_f32(product p, int n_in)
 {
     const int lane = (int)threadIdx.x % FTK_TILE_LANES, warp = (int)threadIdx.x / FTK_TILE_LANES;
     const int o = (int)blockIdx.x * WARPS + warp, r0 = (int)blockIdx.y * FTK_TILE_ROWS;
-    if (o >= p.n_out) return;
+    if (o >= p.n_out || left_out(p.when)) return;
     const float *w = reinterpret_cast<const float *>(p.w) + (size_t)o * (size_t)n_in;
     const float *x = reinterpret_cast<const float *>(p.act) + (size_t)r0 * (size_t)n_in;
     float acc[FTK_TILE_ROWS] = {};
@@ -662,6 +664,7 @@ extern "C" void ftk_cuda_matmul(ftk_queue *q, const ftk_cuda_mat *w, const void 
                                 const float *bias, bool add, float *y, size_t ldy)
 {
     product p = {};
+    p.when = q->when;
     p.w = static_cast<const unsigned char *>(w->data);
     p.act = static_cast<const unsigned char *>(act);
     p.tile_bytes = ftk_tiles_bytes(w->type, FTK_TILE_OUT, w->n_in);

@@ -13,10 +13,11 @@ enum { THREADS = 256, WARPS = THREADS / 32 };
 
 /* In double, as in plain C: the square of a float never overflows there. */
 __global__ void __launch_bounds__(THREADS)
-    rms_norm(int heads, int n, const float *x, size_t ldx, const int32_t *index, const float *w,
-             float eps, float *y, size_t ldy)
+    rms_norm(ftk_cuda_when when, int heads, int n, const float *x, size_t ldx,
+             const int32_t *index, const float *w, float eps, float *y, size_t ldy)
 {
     __shared__ double part[WARPS];
+    if (left_out(when)) return;
     const int row = (int)blockIdx.x / heads, head = (int)blockIdx.x % heads;
     const size_t from = index ? (size_t)index[row] : (size_t)row;
     x += from * ldx + (size_t)head * (size_t)n;
@@ -33,9 +34,10 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 __global__ void __launch_bounds__(THREADS)
-    rope(bool halves, int n_heads, int head_dim, int n_rot, const float *cs, const int32_t *pos,
-         float *x, size_t ldx)
+    rope(ftk_cuda_when when, bool halves, int n_heads, int head_dim, int n_rot, const float *cs,
+         const int32_t *pos, float *x, size_t ldx)
 {
+    if (left_out(when)) return;
     const int half = n_rot / 2;
     cs += (size_t)pos[blockIdx.x] * (size_t)n_rot;
     x += (size_t)blockIdx.x * ldx;
@@ -50,18 +52,20 @@ __global__ void __launch_bounds__(THREADS)
     }
 }
 
-__global__ void __launch_bounds__(THREADS) gate(bool gelu, size_t n, float *x, const float *up)
+__global__ void __launch_bounds__(THREADS)
+    gate(ftk_cuda_when when, bool gelu, size_t n, float *x, const float *up)
 {
     const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i >= n) return;
+    if (i >= n || left_out(when)) return;
     const float v = x[i], u = gelu ? v * (GELU_1 + GELU_3 * (v * v)) : v;
     x[i] = v / (1.0f + expf(-u)) * up[i];
 }
 
-__global__ void __launch_bounds__(THREADS) add(size_t n, const float *x, float *y)
+__global__ void __launch_bounds__(THREADS)
+    add(ftk_cuda_when when, size_t n, const float *x, float *y)
 {
     const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i < n) y[i] += x[i];
+    if (i < n && !left_out(when)) y[i] += x[i];
 }
 
 dim3 blocks_for(size_t n)
@@ -75,23 +79,23 @@ extern "C" void ftk_cuda_rms_norm(ftk_queue *q, int n_rows, int heads, int n, co
                                   size_t ldx, const int32_t *index, const float *w, float eps,
                                   float *y, size_t ldy)
 {
-    FTK_LAUNCH(q, rms_norm, dim3((unsigned)(n_rows * heads)), dim3(THREADS), heads, n, x, ldx,
-               index, w, eps, y, ldy);
+    FTK_LAUNCH(q, rms_norm, dim3((unsigned)(n_rows * heads)), dim3(THREADS), q->when, heads, n,
+               x, ldx, index, w, eps, y, ldy);
 }
 
 extern "C" void ftk_cuda_rope(ftk_queue *q, bool halves, int n_rows, int n_heads, int head_dim,
                               int n_rot, const float *cs, const int32_t *pos, float *x, size_t ldx)
 {
-    FTK_LAUNCH(q, rope, dim3((unsigned)n_rows), dim3(THREADS), halves, n_heads, head_dim, n_rot, cs,
-               pos, x, ldx);
+    FTK_LAUNCH(q, rope, dim3((unsigned)n_rows), dim3(THREADS), q->when, halves, n_heads, head_dim,
+               n_rot, cs, pos, x, ldx);
 }
 
 extern "C" void ftk_cuda_gate(ftk_queue *q, bool gelu, size_t n, float *x, const float *up)
 {
-    FTK_LAUNCH(q, gate, blocks_for(n), dim3(THREADS), gelu, n, x, up);
+    FTK_LAUNCH(q, gate, blocks_for(n), dim3(THREADS), q->when, gelu, n, x, up);
 }
 
 extern "C" void ftk_cuda_add(ftk_queue *q, size_t n, const float *x, float *y)
 {
-    FTK_LAUNCH(q, add, blocks_for(n), dim3(THREADS), n, x, y);
+    FTK_LAUNCH(q, add, blocks_for(n), dim3(THREADS), q->when, n, x, y);
 }

@@ -5,30 +5,21 @@
 #ifndef FTK_TARGET_H
 #define FTK_TARGET_H
 
-#include "foretoken.h"
+#include "policy.h"
 
 struct ftk_mat; /* a matrix as the kernels read it */
 struct ftk_rows;
 struct ftk_ranked;
 
-/* What a row does at a layer: it runs the layer, or a copy of it in few bits, or leaves it out: then
- * its state is multiplied by the layer's scale, and the layer's key and value are made of the state
- * all the same, so that later rows find them. Without a copy FTK_PARTIAL is FTK_FULL. */
-typedef enum ftk_action { FTK_FULL, FTK_PARTIAL, FTK_SKIP, FTK_ACTIONS } ftk_action;
-
 /* How a row gets through the layers. */
 typedef struct ftk_route {
-    /* The ftk_action at a layer, of the state x[n_embd] before it; past[0..layer): those before. May be
-     * asked by several threads at once, which must be told the same. */
-    uint8_t (*choose)(const void *ctx, int layer, const float *x, const uint8_t *past);
-    const void *ctx;
-    /* One thread asks for a layer while the one before it runs; x is then the state before that one,
-     * scaled as if it were left out. */
+    const ftk_policy *policy;
+    /* It is asked for a layer before the one below has run, of the state before that one, scaled as if
+     * that were left out. */
     bool ahead;
-    const float *scale; /* [n_layer][n_embd] */
-    uint8_t *actions;   /* [n_layer] gets what was chosen */
+    uint8_t *actions; /* [n_layer] gets what was chosen */
     /* [n_layer][n_embd] gets the state before each layer, up to the first one that is not full; NULL:
-     * it is not wanted. */
+     * it is not wanted. Only where ftk_target.resumes. */
     float *states;
 } ftk_route;
 
@@ -59,8 +50,11 @@ typedef struct ftk_target {
     /* Runs one token `depth` places behind the root, behind everything before the root and the rows of
      * lower depths that were run this way last. Its keys and values stay in the slot of row `depth`
      * until a pass takes that; below the first layer that is not full they have the bits that a pass
-     * gives. logits[n_vocab], valid until the next pass; NULL, if the cache has no room. */
-    const float *(*run_route)(void *ctx, int depth, int32_t token, const ftk_route *route);
+     * gives. The row's logits, or what is likeliest by them, valid until the next pass; NULL, if the
+     * cache has no room. */
+    const struct ftk_rows *(*run_route)(void *ctx, int depth, int32_t token, const ftk_route *route);
+    /* The pass that verifies can go on from states that routes left (ftk_drafter_ops.resume). */
+    bool resumes;
 } ftk_target;
 
 /* A tensor of a drafter's file: a matrix [n_out][n_in], or a vector of n_in floats (n_out is 1). */

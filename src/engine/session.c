@@ -55,8 +55,15 @@ bool ftk_drafter_lossless(const char *drafter)
     return other || (i >= 0 && !ftk_drafter_list[i]->decode);
 }
 
+/* `auto` does without a family whose copy of the layers a device has no room for. */
+static bool usable(ftk_engine *e, const ftk_drafter_ops *ops)
+{
+    return ftk_engine_has_drafter(e, ops->name) &&
+           (!e->device || ftk_target_low_bits(e, ops, FTK_LOG_WARN) == FTK_OK);
+}
+
 /* The families of a name, of `auto` the trained ones first; returns how many, -1 for an unknown name. */
-static int find_drafters(const ftk_engine *e, const char *name, const ftk_drafter_ops **ops)
+static int find_drafters(ftk_engine *e, const char *name, const ftk_drafter_ops **ops)
 {
     int n = 0;
     if (strcmp(name, "none") == 0) return 0;
@@ -64,8 +71,7 @@ static int find_drafters(const ftk_engine *e, const char *name, const ftk_drafte
         for (int trained = 1; trained >= 0; trained--)
             for (int i = 0; ftk_drafter_list[i]; i++) {
                 const ftk_drafter_ops *d = ftk_drafter_list[i];
-                if (!d->decode && !d->check == !trained && ftk_engine_has_drafter(e, d->name))
-                    ops[n++] = d;
+                if (!d->decode && !d->check == !trained && usable(e, d)) ops[n++] = d;
             }
         return n;
     }
@@ -154,11 +160,6 @@ static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, co
 {
     *w = NULL;
     if (!ops->check) return FTK_OK;
-    if (ops->wants & FTK_WANT_LAYERS && s->engine->device)
-        return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
-                        "drafter %s runs layers one by one, which this device does not: give "
-                        "another drafter, or --device cpu",
-                        ops->name);
     *w = ftk_target_weights(s->engine, ops);
     if (!*w)
         return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
@@ -174,8 +175,7 @@ static ftk_err open_family(const ftk_session *s, const ftk_drafter_ops *ops, ftk
     *f = (ftk_family){.ops = ops};
     const ftk_weights *weights;
     ftk_err err = find_weights(s, ops, &weights);
-    if (err == FTK_OK && ops->low_bits && ops->low_bits(weights))
-        err = ftk_target_low_bits(s->engine);
+    if (err == FTK_OK) err = ftk_target_low_bits(s->engine, ops, FTK_LOG_ERROR);
     if (err != FTK_OK) return err;
     const ftk_drafter_env env = {
         .host = h,

@@ -52,7 +52,7 @@ struct ftk_engine {
     ftk_learned learned[FTK_MAX_DRAFTERS];
     ftk_retrieval_rates retrieval; /* what sessions learned of it, where the next one begins */
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
-    ftk_lowbit low;                           /* from the first session on whose drafter wants it */
+    ftk_lowbit low; /* the CPU's, from the first session on whose drafter wants it */
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
     int kv_slots;
@@ -86,7 +86,8 @@ struct ftk_session {
     double doubt;                        /* probability that retrieval is wrong at the root */
     int retrieved;                       /* nodes that retrieval alone would have drafted */
     ftk_target target;
-    ftk_rows above; /* what its run_above() leaves */
+    ftk_rows above; /* what its run_above() and run_route() leave */
+    bool decoding;  /* a drafter's decode() runs: what its row says is emitted */
     void *test;     /* for drafters of the tests */
     ftk_tree tree;
     int n_joined; /* rows of the drafter that join the tree's pass, and their nodes */
@@ -99,6 +100,8 @@ struct ftk_session {
 
 /* What a pass left of the rows from `first` on that have logits; spared: FTK_SPARE_LOGITS. */
 ftk_rows ftk_rows_of(const ftk_forward *f, bool spared, size_t first);
+/* What neither the verdict nor a drafter reads of a pass: FTK_SPARE_. */
+unsigned ftk_session_spare(const ftk_session *s);
 /* The cost model decides how many nodes are drafted. */
 bool ftk_session_sizes_itself(const ftk_session *s);
 /* What drafters may use of the model; s outlives it. */
@@ -107,8 +110,9 @@ void ftk_target_init(ftk_target *t, ftk_session *s);
 double ftk_target_share(const ftk_model *m, int layer);
 /* The weights of a trained drafter; NULL: no file of its family was added. */
 const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops *ops);
-/* Makes the copy of the layers in few bits, if it is not there. Errors: NOMEM. */
-ftk_err ftk_target_low_bits(ftk_engine *e);
+/* Makes the copy of the layers in few bits, if rows of this drafter use it and it is not there. A device
+ * says at `level` what is missing. Errors: NOMEM, DEVICE. */
+ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_level level);
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);
 /* Gives the turn to the family that drafts this step. */

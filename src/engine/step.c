@@ -231,8 +231,8 @@ static bool wants(const ftk_session *s, unsigned what)
     return false;
 }
 
-/* What neither the verdict nor a drafter reads of a pass, where a device picks the rows' tokens. */
-static unsigned spare(const ftk_session *s)
+/* Where a device picks the rows' tokens. */
+unsigned ftk_session_spare(const ftk_session *s)
 {
     const bool picked = s->cfg.sampling.repeat_penalty == 1 && s->verifier->judge_ranked;
     return (picked ? FTK_SPARE_LOGITS : 0) | (wants(s, FTK_WANT_FEATURES) ? 0 : FTK_SPARE_FEATURES);
@@ -262,7 +262,7 @@ static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
                               .depth = s->tree.depth,
                               .mask = (const uint64_t(*)[2])s->tree.mask};
     }
-    seq->spare = spare(s);
+    seq->spare = ftk_session_spare(s);
     seq->sampling = &s->cfg.sampling;
     return ftk_kv_reserve(&s->kv, seq->n_rows + s->n_joined);
 }
@@ -342,7 +342,9 @@ static bool direct(ftk_session *s)
 
 static void decode(ftk_session *s)
 {
+    s->decoding = true;
     turn(s)->ops->decode(turn(s)->state, s->tokens, s->n_tokens);
+    s->decoding = false;
     if (s->kv.len < s->exact_kv) s->exact_kv = s->kv.len;
 }
 

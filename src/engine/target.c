@@ -124,15 +124,29 @@ static double allowance(void *ctx)
     return s->engine->credit * plain - (ftk_cost_at(c, 4, depth) - plain);
 }
 
-static const float *run_route(void *ctx, int depth, int32_t token, const ftk_route *route)
+/* A device's trouble is said by the step that runs into it. */
+static bool works(const ftk_engine *e)
+{
+    return !e->device || !e->device->ops->trouble(e->device);
+}
+
+static const ftk_rows *run_route(void *ctx, int depth, int32_t token, const ftk_route *route)
 {
     ftk_session *s = ctx;
     ftk_forward *f = &s->engine->forward;
     if (ftk_kv_reserve(&s->kv, depth + 1) != FTK_OK) return NULL;
-    const ftk_pass_seq seq = {
-        .kv = &s->kv, .n_rows = 1, .slot = depth, .token = &token, .route = route};
+    const unsigned spare =
+        s->decoding ? ftk_session_spare(s) : FTK_SPARE_LOGITS | FTK_SPARE_FEATURES;
+    const ftk_pass_seq seq = {.kv = &s->kv,
+                              .n_rows = 1,
+                              .slot = depth,
+                              .token = &token,
+                              .spare = spare,
+                              .sampling = s->decoding ? &s->cfg.sampling : NULL,
+                              .route = route};
     ftk_forward_run(f, &seq, 1);
-    return f->logits;
+    s->above = ftk_rows_of(f, spare & FTK_SPARE_LOGITS, 0);
+    return works(s->engine) ? &s->above : NULL;
 }
 
 void ftk_target_init(ftk_target *t, ftk_session *s)
@@ -151,6 +165,7 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .seconds = seconds,
         .allowance = allowance,
         .run_route = run_route,
+        .resumes = !s->engine->device,
     };
 }
 
@@ -190,21 +205,43 @@ const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops
     return d ? &d->weights : NULL;
 }
 
-ftk_err ftk_target_low_bits(ftk_engine *e)
+/* What a drafter is told before there is a session. */
+static ftk_target sizes_of(const ftk_model *m)
 {
+    return (ftk_target){
+        .n_vocab = m->hp.n_vocab, .n_embd = m->hp.n_embd, .n_layer = m->hp.n_layer};
+}
+
+ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_level level)
+{
+    char why[400];
+    const ftk_target sizes = sizes_of(e->model);
+    if (!ops->policy || !ops->policy(ftk_target_weights(e, ops), &sizes).partial) return FTK_OK;
+    if (e->device) {
+        const ftk_err err = e->device->ops->add_low_bits(e->device, why, sizeof why);
+        if (err != FTK_OK) ftk_log(&e->host, level, "drafter %s: %s", ops->name, why);
+        return err;
+    }
     if (e->low.layers) return FTK_OK;
     const ftk_err err = ftk_lowbit_open(&e->low, e->model);
     e->forward.low = e->low.layers;
     return err;
 }
 
-/* What products with the drafter's matrices need, where the drafter runs at all. */
+/* What products with the drafter's matrices need, or on a device the matrices themselves, or a policy. */
 static ftk_err take_room(ftk_engine *e, const ftk_drafter_ops *ops, const ftk_drafterfile *d)
 {
     char why[400];
     if (!e->device) return ftk_target_room(e, d->widest);
-    if (ops->wants & FTK_WANT_LAYERS) return FTK_OK;
-    const ftk_err err = e->device->ops->add_weights(e->device, &d->weights, why, sizeof why);
+    const ftk_device_ops *const on = e->device->ops;
+    const ftk_target sizes = sizes_of(e->model);
+    ftk_err err;
+    if (ops->policy) {
+        const ftk_policy p = ops->policy(&d->weights, &sizes);
+        err = on->add_policy(e->device, &p, why, sizeof why);
+    } else {
+        err = on->add_weights(e->device, &d->weights, why, sizeof why);
+    }
     return err == FTK_OK ? err : ftk_fail(&e->host, err, "%s: %s", d->path, why);
 }
 
@@ -223,9 +260,7 @@ static ftk_err add_opened(ftk_engine *e, ftk_drafterfile *d, ftk_str family)
     if (e->files[i])
         return ftk_fail(&e->host, FTK_ERR_INVALID, "%s: there is a drafter %s already: %s", d->path,
                         ops->name, e->files[i]->path);
-    ftk_target sizes = {.n_vocab = e->model->hp.n_vocab,
-                        .n_embd = e->model->hp.n_embd,
-                        .n_layer = e->model->hp.n_layer};
+    const ftk_target sizes = sizes_of(e->model);
     ftk_err err = ops->check(&d->weights, &sizes, &e->host);
     if (err == FTK_OK && ops->wants & FTK_WANT_STATES)
         err = ftk_forward_keep(&e->forward, ops->state_layer(&d->weights));
@@ -255,8 +290,7 @@ bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter)
     if (strcmp(drafter, "none") == 0 || strcmp(drafter, "auto") == 0) return true;
     const int i = ftk_drafter_index(drafter, strlen(drafter));
     if (i < 0 || !ftk_drafter_list[i]->check) return i >= 0;
-    const bool runs = !e->device || !(ftk_drafter_list[i]->wants & FTK_WANT_LAYERS);
-    return runs && e->files[family_of(ftk_drafter_list[i])];
+    return e->files[family_of(ftk_drafter_list[i])];
 }
 
 static bool ends_with(const char *s, const char *end)

@@ -27,6 +27,11 @@ typedef struct ftk_device_ops {
     /* Copies the matrices of a drafter's file, which multiply() and rank() then know. On an error, why[cap]
      * says what is missing. Errors: NOMEM, DEVICE. */
     ftk_err (*add_weights)(ftk_device *d, const ftk_weights *w, char *why, size_t cap);
+    /* Copies a policy's numbers, by which routes then go: of theirs `in` is looked at, and what may differ
+     * between two of one file, `fixed` and whether there is a `scale`. Errors: NOMEM, DEVICE. */
+    ftk_err (*add_policy)(ftk_device *d, const ftk_policy *p, char *why, size_t cap);
+    /* Makes the copy of the layers in few bits (lowbit.h), once. Errors: NOMEM, DEVICE. */
+    ftk_err (*add_low_bits)(ftk_device *d, char *why, size_t cap);
     /* ftk_target's: of w only its `file` is looked at. */
     void (*multiply)(ftk_device *d, const ftk_mat *w, int n, const float *x, float *y);
     const ftk_ranked *(*rank)(ftk_device *d, const ftk_mat *w, int n, const float *x);

@@ -62,6 +62,7 @@ static size_t deal_work(ftk_gpu *c)
         {&c->turns[1], c->m->rope.freq_window ? turns : 0},
         {&c->best, rows * FTK_BEST * sizeof *c->best},
         {&c->ranked, rows * sizeof *c->ranked},
+        {&c->actions, (size_t)hp->n_layer},
         {&c->ranking, ftk_cuda_top_k_bytes(c->max_rows, hp->n_vocab, FTK_BEST)},
         {&c->features, d},
         {&c->states, d},
@@ -132,6 +133,7 @@ static void free_device(ftk_device *d)
         ftk_cuda_free_host(&c->q, c->in_host);
         ftk_cuda_free_host(&c->q, c->ranked_host);
         ftk_gpu_free_drafters(c);
+        ftk_gpu_free_routes(c);
         ftk_cuda_free_host(&c->q, c->stage);
         ftk_cuda_close(&c->q);
     }
@@ -161,6 +163,8 @@ static const ftk_device_ops ops = {
     .kv_move = kv_move,
     .run = ftk_gpu_run,
     .add_weights = ftk_gpu_add_weights,
+    .add_policy = ftk_gpu_add_policy,
+    .add_low_bits = ftk_gpu_add_low_bits,
     .multiply = ftk_gpu_multiply,
     .rank = ftk_gpu_rank_product,
     .kept = ftk_gpu_n_kept,
@@ -184,7 +188,7 @@ static ftk_err plan(ftk_gpu *c, const ftk_device_config *cfg, const ftk_cuda_inf
     const size_t one = ftk_cuda_attn_partial(1, hp->n_head, hp->head_dim, cfg->max_slots);
     const size_t all = one * FTK_MAX_NODES;
     c->partial_size = all < (size_t)PARTIAL ? all : ftk_gpu_most(one, (size_t)PARTIAL);
-    c->in_size = ftk_gpu_lay_out(NULL, c->max_rows, c->max_rows,
+    c->in_size = ftk_gpu_lay_out(NULL, c->max_rows, c->max_rows + 1, hp->n_layer,
                                  (size_t)c->max_rows * (size_t)c->max_pages, &in);
     c->act_size = act_bytes(hp, c->max_rows);
     c->arena_size = ftk_gpu_put_weights(c);
@@ -206,13 +210,15 @@ static ftk_err fill(ftk_gpu *c, char *why, size_t cap)
     c->work = ftk_cuda_alloc(&c->q, deal_work(c));
     c->stage = ftk_cuda_alloc_host(&c->q, c->stage_size);
     c->in_host = ftk_cuda_alloc_host(&c->q, c->in_size);
-    c->ranked_host =
-        ftk_cuda_alloc_host(&c->q, ((size_t)c->max_rows + FTK_MAX_NODES) * sizeof *c->ranked_host);
+    const size_t n_ranked = (size_t)c->max_rows + FTK_MAX_NODES;
+    c->ranked_host = ftk_cuda_alloc_host(&c->q, n_ranked * sizeof *c->ranked_host +
+                                                    (size_t)c->m->hp.n_layer);
     if (!c->arena || !c->work || !c->stage || !c->in_host || !c->ranked_host) {
         snprintf(why, cap, "%s: no memory for weights of %zu MiB and passes of %zu MiB", c->name,
                  mib(c->arena_size), mib(deal_work(c)));
         return FTK_ERR_NOMEM;
     }
+    c->actions_host = (uint8_t *)(c->ranked_host + n_ranked);
     deal_work(c);
     if (!c->m->rope.freq_window) c->turns[1] = c->turns[0];
     ftk_gpu_put_weights(c);

@@ -5,6 +5,7 @@
  *     device_cuda.c          life, work space, the KV cache's memory
  *     device_cuda_weights.c  matrices and vectors to the device
  *     device_cuda_pass.c     a pass
+ *     device_cuda_route.c    policies, and the layers in few bits, for rows that have a route
  *     device_cuda_graph.c    passes that are kept whole
  *     device_cuda_drafter.c  drafters' matrices, and products with them */
 #ifndef FTK_DEVICE_CUDA_H
@@ -17,7 +18,7 @@ enum {
     FTK_GPU_ALIGN = 256,
     FTK_GPU_KEPT_ROWS = 64, /* of a pass that may be kept */
     FTK_GPU_TREE_KINDS = 1 + FTK_GPU_KEPT_ROWS / FTK_TILE_ROWS,
-    FTK_GPU_ROW_KINDS = FTK_GPU_TREE_KINDS + 1, /* and whole pieces of prompts */
+    FTK_GPU_ROW_KINDS = FTK_GPU_TREE_KINDS + 2, /* and whole pieces of prompts, and routes */
     FTK_GPU_SLOT_KINDS = 20,                    /* powers of 2 of attention's chunks */
 };
 /* Device memory left to the driver: the kernels, stacks, kept passes. */
@@ -34,8 +35,10 @@ typedef struct {
     uint64_t (*mask)[2];
     ftk_cuda_draw *draw; /* of each row with logits */
     int32_t *token, *pos, *logit_row;
-    ftk_cuda_span *span; /* of each sequence's parts: n_parts() */
-    int32_t *page;       /* of all of them, one after the other */
+    ftk_cuda_span *span; /* of each sequence's parts: n_parts(); of a route, then, where it is stored */
+    ftk_cuda_route *route; /* of a row that has one, */
+    uint8_t *fixed;        /* [n_layer] and its list of actions; else they are not sent */
+    int32_t *page;         /* of all sequences, one after the other */
 } ftk_gpu_inputs;
 
 /* One kind of passes. */
@@ -54,6 +57,14 @@ typedef struct ftk_gpu_drafter {
         ftk_cuda_mat mat;
     } items[];
 } ftk_gpu_drafter;
+
+/* The numbers of a policy, in memory of their own. */
+typedef struct ftk_gpu_policy {
+    struct ftk_gpu_policy *next;
+    const float *key; /* ftk_policy.in of the host: what it is known by */
+    char *arena;
+    ftk_policy p; /* on the device */
+} ftk_gpu_policy;
 
 typedef struct {
     ftk_device base;
@@ -76,16 +87,23 @@ typedef struct {
     float *turns[2];    /* [max_slots][n_rot] ftk_turn() of every position, for ftk_forward.freq */
     int32_t *best;      /* [max_rows][FTK_BEST] */
     ftk_ranked *ranked; /* [max_rows] */
+    uint8_t *actions;   /* [n_layer] of a row that has a route */
     char *act, *ranking;
     size_t partial_size, act_size;
     char *in, *in_host; /* see ftk_gpu_inputs */
     size_t in_size;
     ftk_ranked *ranked_host; /* [max_rows] of the last pass, [FTK_MAX_NODES] of a drafter's rows */
+    uint8_t *actions_host;   /* behind them */
     ftk_gpu_drafter *drafters;
+    ftk_gpu_policy *policies;
+    ftk_gpu_layer *low; /* [n_layer] the layers in few bits; NULL: none */
+    char *low_arena;
     bool turned; /* turns holds what it should */
     ftk_gpu_kept kept[FTK_GPU_ROW_KINDS][FTK_GPU_SLOT_KINDS];
-    const char *kept_pool; /* kept passes are of these pages, and leave states of that layer */
+    /* kept passes are of these pages, leave states of that layer, and go by this policy */
+    const char *kept_pool;
     int kept_keep;
+    const ftk_gpu_policy *kept_policy;
     bool keeps_none; /* the runtime would not */
     bool wide;       /* there is room for wide passes */
     ftk_cuda_wide wide_room;
@@ -110,6 +128,7 @@ typedef struct {
     int n_seqs, first;
     int n_rows, n_logits;
     int n_slots;       /* of the only sequence; 0: each has its own */
+    const ftk_gpu_policy *policy; /* of the only row, which has a route; or NULL */
     ftk_gpu_inputs in; /* on the device */
 } ftk_gpu_pass;
 
@@ -140,14 +159,17 @@ size_t ftk_gpu_page_bytes(const ftk_kv_pool *p);
 size_t ftk_gpu_put_weights(ftk_gpu *c);
 /* Sends a matrix, whose place is then in `to`; or only counts. */
 void ftk_gpu_put_matrix(ftk_gpu_loading *l, const ftk_mat *w, ftk_cuda_mat *to);
+/* The same of a vector of n floats; NULL is passed over. */
+void ftk_gpu_put_vector(ftk_gpu_loading *l, const float *v, int n, const float **to);
 /* Bytes of the largest tile, the least that the stage must hold. */
 size_t ftk_gpu_widest_tile(const ftk_model *m);
 
 /* ---- device_cuda_pass.c */
 
 /* Where a pass's inputs begin in a piece at `base`; returns the bytes. Pages come last: those that are
- * not there are not sent. */
-size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, size_t n_pages, ftk_gpu_inputs *in);
+ * not there are not sent. n_layer: of a route; 0: there is none. */
+size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, int n_layer, size_t n_pages,
+                       ftk_gpu_inputs *in);
 /* All that a pass computes, from the inputs to logits, features and states. */
 void ftk_gpu_compute(ftk_gpu *c, const ftk_gpu_pass *p);
 /* ftk_device_ops.run */
@@ -165,6 +187,37 @@ void ftk_gpu_compute_kept(ftk_gpu *c, ftk_gpu_kept *k, const ftk_gpu_pass *p);
 void ftk_gpu_drop_kept(ftk_gpu *c);
 /* ftk_device_ops.kept */
 int ftk_gpu_n_kept(const ftk_device *d);
+
+/* ---- device_cuda_route.c */
+
+/* ftk_device_ops of these names */
+ftk_err ftk_gpu_add_policy(ftk_device *d, const ftk_policy *p, char *why, size_t cap);
+ftk_err ftk_gpu_add_low_bits(ftk_device *d, char *why, size_t cap);
+void ftk_gpu_free_routes(ftk_gpu *c);
+/* The policy that was added; p: the host's. */
+const ftk_gpu_policy *ftk_gpu_policy_of(const ftk_gpu *c, const ftk_policy *p);
+/* A route's part of a pass's inputs. */
+void ftk_gpu_fill_route(const ftk_route *r, const ftk_gpu_inputs *in);
+/* Before a layer: chooses its action, or, ahead, the next one's. */
+void ftk_gpu_choose(ftk_gpu *c, const ftk_gpu_pass *p, int layer);
+/* Behind it: scales the state of a row that leaves it out; what follows is done by all. */
+void ftk_gpu_leave_out(ftk_gpu *c, const ftk_gpu_pass *p, int layer);
+/* What is put on the queue from now on is done by a row whose action at a layer is one of `actions`, a sum
+ * of FTK_GPU_; by rows without a route always. */
+enum {
+    FTK_GPU_FULL = 1 << FTK_FULL,
+    FTK_GPU_PARTIAL = 1 << FTK_PARTIAL,
+    FTK_GPU_SKIP = 1 << FTK_SKIP,
+    FTK_GPU_RUN = FTK_GPU_FULL | FTK_GPU_PARTIAL,
+    FTK_GPU_ALL = FTK_GPU_RUN | FTK_GPU_SKIP,
+};
+void ftk_gpu_when(ftk_gpu *c, const ftk_gpu_pass *p, int layer, unsigned actions);
+/* How many versions of its layers a pass multiplies by: the model's, and on a route those in few bits. */
+int ftk_gpu_versions(const ftk_gpu *c, const ftk_gpu_pass *p);
+/* A layer in one of them; what is put on the queue from now on is done where the action is that version,
+ * or one of `also`, which is looked at for the first alone. */
+const ftk_gpu_layer *ftk_gpu_version(ftk_gpu *c, const ftk_gpu_pass *p, int layer, int version,
+                                     unsigned also);
 
 /* ---- device_cuda_drafter.c: ftk_device_ops of these names */
 

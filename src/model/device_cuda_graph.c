@@ -2,7 +2,7 @@
  *
  * Passes that verify a tree or decode plainly are kept whole (ftk_cuda_graph): one for each number of
  * rows, rounded up, and each length, rounded up; and so are those that read FTK_MAX_NODES tokens of a
- * prompt, of which no logits are wanted. All that differs between two passes of a kind lies in
+ * prompt, of which no logits are wanted, and rows that have a route. All that differs between two passes of a kind lies in
  * the inputs, in device memory; rows that are there only to round up see nothing, are read by nobody
  * and store nothing. */
 #include "device_cuda.h"
@@ -27,13 +27,17 @@ ftk_gpu_kept *ftk_gpu_kind(ftk_gpu *c, ftk_gpu_pass *p)
     int rows = 0, slots = 0;
     if (seq->n_rows > 1) rows = (seq->n_rows + FTK_TILE_ROWS - 1) / FTK_TILE_ROWS;
     if (piece) rows = FTK_GPU_TREE_KINDS;
-    while (FTK_CUDA_CHUNK << slots < seq->kv->len + seq->n_rows) slots++;
+    if (p->policy) rows = FTK_GPU_TREE_KINDS + 1;
+    while (FTK_CUDA_CHUNK << slots < seq->kv->len + seq->slot + seq->n_rows) slots++;
     if (slots >= FTK_GPU_SLOT_KINDS) return NULL;
     const char *pool = seq->kv->pool->data;
-    if (c->kept_pool != pool || c->kept_keep != p->f->keep) ftk_gpu_drop_kept(c);
+    if (c->kept_pool != pool || c->kept_keep != p->f->keep ||
+        (p->policy && p->policy != c->kept_policy))
+        ftk_gpu_drop_kept(c);
     c->kept_pool = pool;
     c->kept_keep = p->f->keep;
-    if (tree) p->n_rows = p->n_logits = rows ? rows * FTK_TILE_ROWS : 1;
+    if (p->policy) c->kept_policy = p->policy;
+    if (tree && seq->n_rows > 1) p->n_rows = p->n_logits = rows * FTK_TILE_ROWS;
     p->n_slots = FTK_CUDA_CHUNK << slots;
     return &c->kept[rows][slots];
 }

@@ -2,6 +2,7 @@
  *
  * A pass on a GPU: it sends a few numbers per row, runs all layers on one queue and waits once, for
  * the likeliest tokens or the logits. The order of the computation is that of forward.c. */
+#include <stddef.h>
 #include <string.h>
 
 #include "device_cuda.h"
@@ -20,12 +21,18 @@ static int rows_of_part(const ftk_pass_seq *seq, int i)
     return left < FTK_MAX_NODES ? left : FTK_MAX_NODES;
 }
 
-size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, size_t n_pages, ftk_gpu_inputs *in)
+size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, int n_layer, size_t n_pages,
+                       ftk_gpu_inputs *in)
 {
     const size_t rows = (size_t)n_rows;
-    const size_t sizes[] = {rows * sizeof *in->mask,      rows * sizeof *in->draw,
-                            rows * sizeof *in->token,     rows * sizeof *in->pos,
-                            rows * sizeof *in->logit_row, (size_t)n_spans * sizeof *in->span,
+    const size_t sizes[] = {rows * sizeof *in->mask,
+                            rows * sizeof *in->draw,
+                            rows * sizeof *in->token,
+                            rows * sizeof *in->pos,
+                            rows * sizeof *in->logit_row,
+                            (size_t)n_spans * sizeof *in->span,
+                            n_layer > 0 ? sizeof *in->route : 0,
+                            (size_t)n_layer,
                             n_pages * sizeof *in->page};
     enum { N = sizeof sizes / sizeof *sizes };
     size_t used = 0;
@@ -40,7 +47,9 @@ size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, size_t n_pages, ftk_
                            .pos = (void *)at[3],
                            .logit_row = (void *)at[4],
                            .span = (void *)at[5],
-                           .page = (void *)at[6]};
+                           .route = (void *)at[6],
+                           .fixed = (void *)at[7],
+                           .page = (void *)at[8]};
     return used;
 }
 
@@ -80,10 +89,15 @@ static ftk_cuda_kv kv_of(const ftk_kv_pool *p, int layer_index, ftk_type type, c
                          .page = page};
 }
 
-/* Pages that hold a sequence's committed slots and its rows. */
+/* A sequence's committed slots, and its rows or what lies before them. */
+static int slots_of(const ftk_pass_seq *seq)
+{
+    return seq->kv->len + seq->slot + seq->n_rows;
+}
+
 static int pages_of(const ftk_pass_seq *seq)
 {
-    return (seq->kv->len + seq->n_rows + FTK_PAGE - 1) / FTK_PAGE;
+    return (slots_of(seq) + FTK_PAGE - 1) / FTK_PAGE;
 }
 
 /* Of a token behind position pos. */
@@ -100,14 +114,15 @@ static ftk_cuda_draw draw_of(const ftk_sampling *s, int pos)
 static void send_inputs(ftk_gpu *c, ftk_gpu_pass *p)
 {
     size_t n_pages = 0;
-    int n_spans = 0;
+    int n_spans = p->policy ? 1 : 0;
+    const int n_layer = p->policy ? c->m->hp.n_layer : 0;
     for (int s = 0; s < p->n_seqs; s++) {
         n_pages += (size_t)pages_of(&p->seqs[s]);
         n_spans += n_parts(&p->seqs[s]);
     }
     ftk_gpu_inputs in;
-    const size_t bytes = ftk_gpu_lay_out(c->in_host, p->n_rows, n_spans, n_pages, &in);
-    ftk_gpu_lay_out(c->in, p->n_rows, n_spans, n_pages, &p->in);
+    const size_t bytes = ftk_gpu_lay_out(c->in_host, p->n_rows, n_spans, n_layer, n_pages, &in);
+    ftk_gpu_lay_out(c->in, p->n_rows, n_spans, n_layer, n_pages, &p->in);
     memset(c->in_host, 0, bytes); /* rows that are not there see nothing */
     int row = 0, n_logits = 0;
     ftk_cuda_span *span = in.span;
@@ -116,19 +131,24 @@ static void send_inputs(ftk_gpu *c, ftk_gpu_pass *p)
         const ftk_pass_seq *seq = &p->seqs[s];
         for (int i = 0; i < seq->n_rows; i++, row++) {
             in.token[row] = seq->token ? seq->token[i] : 0;
-            memcpy(in.mask[row], seq->mask ? seq->mask[i] : p->f->chain[i % FTK_MAX_NODES],
+            memcpy(in.mask[row], seq->mask ? seq->mask[i] : p->f->chain[(seq->slot + i) % FTK_MAX_NODES],
                    sizeof in.mask[row]);
-            in.pos[row] = seq->kv->len + (seq->depth ? seq->depth[i] : i);
+            in.pos[row] = seq->kv->len + (seq->depth ? seq->depth[i] : seq->slot + i);
             if (i < seq->first_logits) continue;
             if (seq->sampling) in.draw[n_logits] = draw_of(seq->sampling, in.pos[row]);
             in.logit_row[n_logits++] = row;
         }
         for (int i = 0; i < n_parts(seq); i++) {
             const int prefix = seq->kv->len + i * FTK_MAX_NODES, n = rows_of_part(seq, i);
-            *span++ = (ftk_cuda_span){prefix, n, prefix + n};
+            *span++ = (ftk_cuda_span){prefix, n, prefix + seq->slot + n};
         }
         memcpy(page, seq->kv->page, (size_t)pages_of(seq) * sizeof *page);
         page += pages_of(seq);
+    }
+    if (p->policy) {
+        const ftk_pass_seq *seq = p->seqs;
+        *span = (ftk_cuda_span){seq->kv->len + seq->slot, 1, slots_of(seq)};
+        ftk_gpu_fill_route(seq->route, &in);
     }
     ftk_cuda_upload(&c->q, c->in, c->in_host, bytes);
 }
@@ -180,15 +200,20 @@ static void norm(ftk_gpu *c, int n_rows, const float *x, const int32_t *index, c
     c->act_of = c->wide_of = NULL;
 }
 
-/* x += W from + bias, or that normed. */
-static void add_block(ftk_gpu *c, int n_rows, const float *from, const ftk_cuda_mat *w,
+/* x += W from + bias, or that normed; W is at `mat` in any version of layer i. */
+static void add_block(ftk_gpu *c, const ftk_gpu_pass *p, int i, const float *from, size_t mat,
                       const float *bias, const float *post_norm)
 {
     const size_t d = (size_t)c->m->hp.n_embd;
-    project(c, from, w, n_rows, bias, !post_norm, post_norm ? c->out : c->x, d);
+    for (int v = 0; v < ftk_gpu_versions(c, p); v++) {
+        const ftk_gpu_layer *l = ftk_gpu_version(c, p, i, v, 0);
+        const ftk_cuda_mat *w = (const void *)((const char *)l + mat);
+        project(c, from, w, p->n_rows, bias, !post_norm, post_norm ? c->out : c->x, d);
+    }
     if (!post_norm) return;
-    norm(c, n_rows, c->out, NULL, post_norm, c->out);
-    ftk_cuda_add(&c->q, (size_t)n_rows * d, c->out, c->x);
+    ftk_gpu_when(c, p, i, FTK_GPU_RUN);
+    norm(c, p->n_rows, c->out, NULL, post_norm, c->out);
+    ftk_cuda_add(&c->q, (size_t)p->n_rows * d, c->out, c->x);
 }
 
 /* Norms, where the layer has weights for it, and turns n heads of each row. */
@@ -203,7 +228,8 @@ static void place_heads(ftk_gpu *c, const ftk_gpu_pass *p, int windowed, const f
                   c->turns[windowed], p->in.pos, x, ld);
 }
 
-/* Keys and values of each part to the cache, then its attention, which reads them. */
+/* Keys and values of each part to the cache, then its attention, which reads them. A row that has a
+ * route stands behind others of its kind: it is stored as if those were committed. */
 static void attend(ftk_gpu *c, const ftk_gpu_pass *p, int layer_index)
 {
     const ftk_hparams *hp = &c->m->hp;
@@ -217,8 +243,8 @@ static void attend(ftk_gpu *c, const ftk_gpu_pass *p, int layer_index)
         const ftk_cuda_kv kv = kv_of(seq->kv->pool, layer_index, p->f->kv_type, page);
         for (int i = 0; i < n_parts(seq); i++, span++) {
             const int n_rows = rows_of_part(seq, i), laid_out = p->n_slots ? p->n_rows : n_rows;
-            const int n_slots = seq->kv->len + i * FTK_MAX_NODES + n_rows;
-            ftk_cuda_kv_store(&c->q, &kv, laid_out, span, c->kv + row * 2 * dkv,
+            const int n_slots = seq->kv->len + seq->slot + i * FTK_MAX_NODES + n_rows;
+            ftk_cuda_kv_store(&c->q, &kv, laid_out, p->policy ? span + 1 : span, c->kv + row * 2 * dkv,
                               c->kv + row * 2 * dkv + dkv, 2 * dkv);
             const ftk_cuda_attn a = {.n_rows = laid_out,
                                      .n_slots = p->n_slots ? p->n_slots : n_slots,
@@ -246,24 +272,35 @@ static void attention_block(ftk_gpu *c, const ftk_gpu_pass *p, int i)
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
     float *const keys = c->kv, *const values = c->kv + dkv;
     norm(c, p->n_rows, c->x, NULL, l->attn_norm, c->norm);
-    project(c, c->norm, &l->q, p->n_rows, l->q_bias, false, c->heads, dq);
-    project(c, c->norm, &l->k, p->n_rows, l->k_bias, false, keys, 2 * dkv);
-    project(c, c->norm, &l->v, p->n_rows, l->v_bias, false, values, 2 * dkv);
-    place_heads(c, p, hp->windowed[i], l->q_norm, hp->n_head, c->heads, dq);
+    for (int v = 0; v < ftk_gpu_versions(c, p); v++) {
+        const ftk_gpu_layer *by = ftk_gpu_version(c, p, i, v, 0);
+        project(c, c->norm, &by->q, p->n_rows, l->q_bias, false, c->heads, dq);
+        ftk_gpu_version(c, p, i, v, FTK_GPU_SKIP); /* which has a key and a value, too */
+        project(c, c->norm, &by->k, p->n_rows, l->k_bias, false, keys, 2 * dkv);
+        project(c, c->norm, &by->v, p->n_rows, l->v_bias, false, values, 2 * dkv);
+    }
+    ftk_gpu_when(c, p, i, FTK_GPU_ALL);
     place_heads(c, p, hp->windowed[i], l->k_norm, hp->n_head_kv, keys, 2 * dkv);
+    ftk_gpu_when(c, p, i, FTK_GPU_RUN);
+    place_heads(c, p, hp->windowed[i], l->q_norm, hp->n_head, c->heads, dq);
     attend(c, p, i);
-    add_block(c, p->n_rows, c->attn, &l->o, l->o_bias, l->attn_post_norm);
+    add_block(c, p, i, c->attn, offsetof(ftk_gpu_layer, o), l->o_bias, l->attn_post_norm);
 }
 
-static void ffn_block(ftk_gpu *c, int n_rows, int i)
+static void ffn_block(ftk_gpu *c, const ftk_gpu_pass *p, int i)
 {
     const ftk_gpu_layer *l = &c->layers[i];
     const size_t ff = (size_t)c->m->hp.n_ff;
-    norm(c, n_rows, c->x, NULL, l->ffn_norm, c->norm);
-    project(c, c->norm, &l->gate, n_rows, NULL, false, c->gate, ff);
-    project(c, c->norm, &l->up, n_rows, NULL, false, c->up, ff);
-    ftk_cuda_gate(&c->q, arch_has(c, FTK_ARCH_GELU), (size_t)n_rows * ff, c->gate, c->up);
-    add_block(c, n_rows, c->gate, &l->down, NULL, l->ffn_post_norm);
+    ftk_gpu_when(c, p, i, FTK_GPU_RUN);
+    norm(c, p->n_rows, c->x, NULL, l->ffn_norm, c->norm);
+    for (int v = 0; v < ftk_gpu_versions(c, p); v++) {
+        const ftk_gpu_layer *by = ftk_gpu_version(c, p, i, v, 0);
+        project(c, c->norm, &by->gate, p->n_rows, NULL, false, c->gate, ff);
+        project(c, c->norm, &by->up, p->n_rows, NULL, false, c->up, ff);
+    }
+    ftk_gpu_when(c, p, i, FTK_GPU_RUN);
+    ftk_cuda_gate(&c->q, arch_has(c, FTK_ARCH_GELU), (size_t)p->n_rows * ff, c->gate, c->up);
+    add_block(c, p, i, c->gate, offsetof(ftk_gpu_layer, down), NULL, l->ffn_post_norm);
 }
 
 void ftk_gpu_compute(ftk_gpu *c, const ftk_gpu_pass *p)
@@ -272,8 +309,10 @@ void ftk_gpu_compute(ftk_gpu *c, const ftk_gpu_pass *p)
     c->act_of = c->wide_of = NULL;
     embed_rows(c, p);
     for (int i = p->first; i < p->f->layers; i++) {
+        ftk_gpu_choose(c, p, i);
         attention_block(c, p, i);
-        ffn_block(c, p->n_rows, i);
+        ffn_block(c, p, i);
+        ftk_gpu_leave_out(c, p, i);
         if (i == p->f->keep)
             ftk_cuda_copy(&c->q, c->states, c->x, (size_t)p->n_rows * d * sizeof *c->x);
     }
@@ -315,6 +354,8 @@ static void fetch(ftk_gpu *c, const ftk_gpu_pass *p, int n_rows, int n_logits)
         ftk_gpu_rank(c, n_logits, (int)n_vocab, c->logits, p->in.draw);
         ftk_cuda_download(&c->q, c->ranked_host, c->ranked, (size_t)n_logits * sizeof *c->ranked);
     }
+    if (p->policy)
+        ftk_cuda_download(&c->q, c->actions_host, c->actions, (size_t)c->m->hp.n_layer);
     if (f->keep >= 0)
         ftk_cuda_download(&c->q, f->states, c->states, (size_t)n_rows * d * sizeof(float));
 }
@@ -335,6 +376,8 @@ void ftk_gpu_run(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_
                       .first = first,
                       .n_rows = n_rows,
                       .n_logits = n_logits};
+    const ftk_route *route = seqs[0].route;
+    if (route) p.policy = ftk_gpu_policy_of(c, route->policy);
     c->runs_wide = n_seqs == 1 && n_rows > FTK_MAX_NODES;
     ftk_gpu_kept *k = ftk_gpu_kind(c, &p);
     send_inputs(c, &p);
@@ -346,4 +389,5 @@ void ftk_gpu_run(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_
     f->ranked = c->ranked_host;
     ftk_cuda_wait(&c->q);
     ftk_gpu_note_trouble(c);
+    if (route) memcpy(route->actions, c->actions_host, (size_t)c->m->hp.n_layer);
 }

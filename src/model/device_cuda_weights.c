@@ -41,7 +41,7 @@ void ftk_gpu_put_matrix(ftk_gpu_loading *l, const ftk_mat *w, ftk_cuda_mat *to)
     }
 }
 
-static void put_vector(ftk_gpu_loading *l, const float *v, int n, const float **to)
+void ftk_gpu_put_vector(ftk_gpu_loading *l, const float *v, int n, const float **to)
 {
     if (!v) return;
     float *at = reserve(l, (size_t)n * sizeof *v);
@@ -63,23 +63,23 @@ static void put_layer(ftk_gpu_loading *l, int i)
     ftk_gpu_put_matrix(l, &from->gate, &to->gate);
     ftk_gpu_put_matrix(l, &from->up, &to->up);
     ftk_gpu_put_matrix(l, &from->down, &to->down);
-    put_vector(l, from->attn_norm, d, &to->attn_norm);
-    put_vector(l, from->ffn_norm, d, &to->ffn_norm);
-    put_vector(l, from->attn_post_norm, d, &to->attn_post_norm);
-    put_vector(l, from->ffn_post_norm, d, &to->ffn_post_norm);
-    put_vector(l, from->q_norm, hp->head_dim, &to->q_norm);
-    put_vector(l, from->k_norm, hp->head_dim, &to->k_norm);
-    put_vector(l, from->q_bias, dq, &to->q_bias);
-    put_vector(l, from->k_bias, dkv, &to->k_bias);
-    put_vector(l, from->v_bias, dkv, &to->v_bias);
-    put_vector(l, from->o_bias, d, &to->o_bias);
+    ftk_gpu_put_vector(l, from->attn_norm, d, &to->attn_norm);
+    ftk_gpu_put_vector(l, from->ffn_norm, d, &to->ffn_norm);
+    ftk_gpu_put_vector(l, from->attn_post_norm, d, &to->attn_post_norm);
+    ftk_gpu_put_vector(l, from->ffn_post_norm, d, &to->ffn_post_norm);
+    ftk_gpu_put_vector(l, from->q_norm, hp->head_dim, &to->q_norm);
+    ftk_gpu_put_vector(l, from->k_norm, hp->head_dim, &to->k_norm);
+    ftk_gpu_put_vector(l, from->q_bias, dq, &to->q_bias);
+    ftk_gpu_put_vector(l, from->k_bias, dkv, &to->k_bias);
+    ftk_gpu_put_vector(l, from->v_bias, dkv, &to->v_bias);
+    ftk_gpu_put_vector(l, from->o_bias, d, &to->o_bias);
 }
 
 size_t ftk_gpu_put_weights(ftk_gpu *c)
 {
     ftk_gpu_loading l = {.c = c, .arena = c->arena};
     for (int i = 0; i < c->m->hp.n_layer; i++) put_layer(&l, i);
-    put_vector(&l, c->m->output_norm, c->m->hp.n_embd, &c->output_norm);
+    ftk_gpu_put_vector(&l, c->m->output_norm, c->m->hp.n_embd, &c->output_norm);
     ftk_gpu_put_matrix(&l, &c->m->output, &c->output);
     if (c->m->output.file == c->m->embd.file)
         c->embd = c->output;

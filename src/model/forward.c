@@ -326,8 +326,9 @@ static void skip_block(const worker *w, int i)
     barrier(w);
     store(w, i, false);
     const range o = share(w, hp->n_embd, 1);
-    const float *scale = w->route->scale + (size_t)i * (size_t)hp->n_embd;
-    for (int j = o.begin; j < o.end; j++) f->x[j] *= scale[j];
+    const float *all = w->route->policy->scale;
+    const float *scale = all ? all + (size_t)i * (size_t)hp->n_embd : NULL;
+    for (int j = o.begin; scale && j < o.end; j++) f->x[j] *= scale[j];
     barrier(w);
 }
 
@@ -338,7 +339,7 @@ static uint8_t action_at(const worker *w, int layer)
     const ftk_route *r = w->route;
     if (!r) return FTK_FULL;
     if (r->ahead && layer > 0) return r->actions[layer];
-    const uint8_t action = r->choose(r->ctx, layer, w->f->x, r->actions);
+    const uint8_t action = ftk_policy_choose(r->policy, layer, w->f->x, r->actions);
     if (w->ith == 0) r->actions[layer] = action;
     return action;
 }
@@ -348,9 +349,13 @@ static void look_ahead(const worker *w, int layer)
     const ftk_route *r = w->route;
     if (!r || !r->ahead || w->ith > 0 || layer + 1 == w->f->layers) return;
     const int d = w->f->m->hp.n_embd;
-    const float *scale = r->scale + (size_t)layer * (size_t)d;
-    for (int j = 0; j < d; j++) w->norm[j] = w->f->x[j] * scale[j];
-    r->actions[layer + 1] = r->choose(r->ctx, layer + 1, w->norm, r->actions);
+    const float *x = w->f->x, *all = r->policy->scale;
+    if (all) {
+        const float *scale = all + (size_t)layer * (size_t)d;
+        for (int j = 0; j < d; j++) w->norm[j] = x[j] * scale[j];
+        x = w->norm;
+    }
+    r->actions[layer + 1] = ftk_policy_choose(r->policy, layer + 1, x, r->actions);
 }
 
 static void run_layer(const worker *w, int i, uint8_t action)

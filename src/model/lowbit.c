@@ -21,12 +21,12 @@ static size_t row_bytes(ftk_type type, const ftk_mat *w)
     return ftk_type_bytes(type, (size_t)w->n_in);
 }
 
-static bool gains(const ftk_mat *w)
+bool ftk_lowbit_gains(const ftk_mat *w)
 {
     return w->n_in % FTK_QBLOCK == 0 && row_bytes(FTK_TYPE_Q4_0, w) < row_bytes(w->type, w);
 }
 
-static size_t file_bytes(const ftk_mat *w)
+size_t ftk_lowbit_bytes(const ftk_mat *w)
 {
     return row_bytes(FTK_TYPE_Q4_0, w) * (size_t)w->n_out;
 }
@@ -35,7 +35,7 @@ static size_t file_bytes(const ftk_mat *w)
 static size_t copy_bytes(const ftk_model *m, const ftk_mat *w)
 {
     const size_t packed = m->kernels.pack_bytes(FTK_TYPE_Q4_0, w->n_out, w->n_in);
-    return ((packed > 0 ? packed : file_bytes(w)) + 63) / 64 * 64;
+    return ((packed > 0 ? packed : ftk_lowbit_bytes(w)) + 63) / 64 * 64;
 }
 
 /* The number of the largest magnitude becomes -8 steps, and the others the nearest of 16. */
@@ -53,25 +53,32 @@ static void quantise_block(const float *x, ftk_q4_0 *b)
     }
 }
 
-static void quantise(const ftk_model *m, const ftk_mat *w, float *row, char *out)
+static void quantise_row(const ftk_model *m, const ftk_mat *w, const char *in, ftk_q4_0 *out)
 {
-    const char *in = w->file;
-    for (int r = 0; r < w->n_out; r++) {
-        m->kernels.dequant_row(w->type, w->n_in, in, row);
-        for (int i = 0; i < w->n_in; i += FTK_QBLOCK) {
-            quantise_block(row + i, (ftk_q4_0 *)(void *)out);
-            out += sizeof(ftk_q4_0);
-        }
-        in += row_bytes(w->type, w);
+    float x[FTK_QUNIT];
+    for (int i = 0; i < w->n_in; i += FTK_QUNIT) {
+        const int n = w->n_in - i < FTK_QUNIT ? w->n_in - i : FTK_QUNIT;
+        m->kernels.dequant_row(w->type, n, in + ftk_type_bytes(w->type, (size_t)i), x);
+        for (int k = 0; k < n; k += FTK_QBLOCK) quantise_block(x + k, out++);
     }
 }
 
+void ftk_lowbit_quantise(const ftk_model *m, const ftk_mat *w, void *out)
+{
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static)
+#endif
+    for (int r = 0; r < w->n_out; r++)
+        quantise_row(m, w, (const char *)w->file + (size_t)r * row_bytes(w->type, w),
+                     (ftk_q4_0 *)out + (size_t)r * (size_t)(w->n_in / FTK_QBLOCK));
+}
+
 /* Makes the copy of one matrix at `at`; returns where the next one goes. */
-static char *copy(const ftk_model *m, ftk_mat *w, float *row, char *work, char *at)
+static char *copy(const ftk_model *m, ftk_mat *w, char *work, char *at)
 {
     const bool packs = m->kernels.pack_bytes(FTK_TYPE_Q4_0, w->n_out, w->n_in) > 0;
     const size_t n = copy_bytes(m, w);
-    quantise(m, w, row, packs ? work : at);
+    ftk_lowbit_quantise(m, w, packs ? work : at);
     if (packs) m->kernels.pack(FTK_TYPE_Q4_0, w->n_out, w->n_in, work, at);
     *w = (ftk_mat){
         .type = FTK_TYPE_Q4_0, .n_out = w->n_out, .n_in = w->n_in, .data = at, .cached = w->cached};
@@ -84,27 +91,24 @@ ftk_err ftk_lowbit_open(ftk_lowbit *low, const ftk_model *m)
     const size_t n_layer = (size_t)m->hp.n_layer;
     *low = (ftk_lowbit){.layers = ftk_alloc(h, n_layer, sizeof *low->layers)};
     ftk_mat *mats[MATS];
-    size_t bytes = 0, largest = 0, longest = 0;
+    size_t bytes = 0, largest = 0;
     for (size_t i = 0; low->layers && i < n_layer; i++) {
         low->layers[i] = m->layers[i];
         mats_of(&low->layers[i], mats);
         for (int j = 0; j < MATS; j++) {
-            if (!gains(mats[j])) continue;
+            if (!ftk_lowbit_gains(mats[j])) continue;
             bytes += copy_bytes(m, mats[j]);
-            largest = file_bytes(mats[j]) > largest ? file_bytes(mats[j]) : largest;
-            longest = (size_t)mats[j]->n_in > longest ? (size_t)mats[j]->n_in : longest;
+            largest = ftk_lowbit_bytes(mats[j]) > largest ? ftk_lowbit_bytes(mats[j]) : largest;
         }
     }
     low->data = ftk_alloc_raw(h, bytes, 1);
     char *work = ftk_alloc_raw(h, largest, 1), *at = low->data;
-    float *row = ftk_alloc_raw(h, longest, sizeof *row);
-    const bool fits = low->layers && low->data && work && row;
+    const bool fits = low->layers && low->data && work;
     for (size_t i = 0; fits && i < n_layer; i++) {
         mats_of(&low->layers[i], mats);
         for (int j = 0; j < MATS; j++)
-            if (gains(mats[j])) at = copy(m, mats[j], row, work, at);
+            if (ftk_lowbit_gains(mats[j])) at = copy(m, mats[j], work, at);
     }
-    ftk_release(h, row);
     ftk_release(h, work);
     if (fits) return FTK_OK;
     ftk_lowbit_close(low, h);

@@ -5,6 +5,12 @@
 
 #include "model.h"
 
+/* Whether a copy of this matrix is smaller: its rows are whole blocks, and longer than in Q4_0. */
+bool ftk_lowbit_gains(const ftk_mat *w);
+/* The matrix in Q4_0, as it would lie in a file: ftk_lowbit_bytes() at `out`. */
+size_t ftk_lowbit_bytes(const ftk_mat *w);
+void ftk_lowbit_quantise(const ftk_model *m, const ftk_mat *w, void *out);
+
 typedef struct ftk_lowbit {
     ftk_layer *layers; /* [n_layer]; norms and biases are the model's */
     void *data;
