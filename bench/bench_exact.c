@@ -15,7 +15,8 @@
 #include "tests/test_drafters_ops.h"
 
 typedef struct {
-    const char *name; /* of the public list, or NULL for ops; with both: DASH, whose rows need not pay */
+    const char
+        *name; /* of the public list, or NULL for ops; with both: DASH, whose rows need not pay */
     const ftk_drafter_ops *ops;
     ftk_tree_shape shape;
     int budget;

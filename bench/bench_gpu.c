@@ -9,9 +9,9 @@
  * tokens to the likeliest tokens of every row on the host; `logits` is a pass over 64 rows that gets
  * all logits, as one does when tokens are drawn. GB/s counts the bytes of weights, and share is that
  * over the speed of a copy on the same device, which counts what it reads and what it writes. kept:
- * how many kinds of passes ran as one call (CUDA graphs). Routes are rows as DASH runs them, one token by
- * itself: a policy is asked at every layer, and says what the column does. Exit: 0 done, 2 usage or failed, 77 no
- * device. */
+ * how many kinds of passes ran as one call (CUDA graphs). A route is a row as DASH runs it, one token
+ * by itself: a policy is asked at every layer, and says what the column does. Exit: 0 done, 2 usage or
+ * failed, 77 no device. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -312,9 +312,9 @@ enum { UNITS = 16, ROUTES = 3 };
 static ftk_policy make_policy(const ftk_model *m, ftk_action action, int every)
 {
     const int n_layer = m->hp.n_layer, d = m->hp.n_embd;
-    const int outputs = n_layer * FTK_ACTIONS, sizes[] = {d * UNITS,       FTK_POLICY_PAST * UNITS,
-                                                          n_layer * UNITS, outputs * UNITS,
-                                                          n_layer * d};
+    const int outputs = n_layer * FTK_ACTIONS,
+              sizes[] = {d * UNITS, FTK_POLICY_PAST * UNITS, n_layer * UNITS, outputs * UNITS,
+                         n_layer * d};
     float *bias = calloc((size_t)outputs, sizeof *bias), *zeros[5];
     for (int i = 0; i < 5; i++)
         if (!(zeros[i] = calloc((size_t)sizes[i], sizeof *bias)) || !bias) die("no memory");

@@ -92,7 +92,8 @@ static bool get_cost(const ftk_weights *w, const char *key, const ftk_host *host
     return true;
 }
 
-static bool read_policy(ftk_policy *p, const ftk_weights *w, const ftk_target *t, const ftk_host *host)
+static bool read_policy(ftk_policy *p, const ftk_weights *w, const ftk_target *t,
+                        const ftk_host *host)
 {
     int partial;
     *p = (ftk_policy){.n_layer = t->n_layer, .n_embd = t->n_embd, .cost = {1}};

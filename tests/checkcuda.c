@@ -553,8 +553,8 @@ static double margin_of(const ftk_policy *p, int layer, const float *x, const ui
                p->past[(FTK_ACTIONS + past[layer > 1 ? layer - 2 : 0]) * p->units + k] +
                p->past[2 * FTK_ACTIONS * p->units + k] * spent / p->n_layer;
         for (int i = 0; i < p->n_embd; i++)
-            h[k] += p->in[i * p->units + k] * x[i] /
-                    sqrt(square / p->n_embd + (double)FTK_POLICY_EPS);
+            h[k] +=
+                p->in[i * p->units + k] * x[i] / sqrt(square / p->n_embd + (double)FTK_POLICY_EPS);
     }
     for (int a = 0; a < FTK_ACTIONS; a++) {
         if (a == FTK_PARTIAL && !p->partial) continue;
@@ -646,7 +646,8 @@ static void check_policies(int ordinal)
     if (!ftk_cuda_open(&q, ordinal)) exit(2);
     for (int i = 0; i < (int)(sizeof sizes / sizeof *sizes); i++)
         check_choices(&q, sizes[i][0], sizes[i][1], counts);
-    for (int a = 0; a < FTK_ACTIONS; a++) expect(counts[a] > 200, "an action is rare", a, counts[a]);
+    for (int a = 0; a < FTK_ACTIONS; a++)
+        expect(counts[a] > 200, "an action is rare", a, counts[a]);
     ftk_cuda_close(&q);
 }
 

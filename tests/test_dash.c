@@ -628,13 +628,19 @@ static void test_batch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_policy),     cmocka_unit_test(test_tree),
-        cmocka_unit_test(test_no_resume),  cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_policy),
+        cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_no_resume),
+        cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_fixed),
-        cmocka_unit_test(test_file),       cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_resume),     cmocka_unit_test(test_skip),
-        cmocka_unit_test(test_low_bits),   cmocka_unit_test(test_text_is_the_models),
-        cmocka_unit_test(test_direct),     cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_low_bits),
+        cmocka_unit_test(test_text_is_the_models),
+        cmocka_unit_test(test_direct),
+        cmocka_unit_test(test_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -473,8 +473,9 @@ static void test_dash_room(void **state)
     ftk_queue *const q = &ftk_gpu_of(e->device)->q;
     q->limit = 4096;
     assert_int_equal(ftk_engine_add_drafter(e, path), FTK_ERR_NOMEM);
-    assert_non_null(strstr(last_line, "cuda:0 emulated has no 1 MiB left for a policy: use a smaller "
-                                      "context or the CPU"));
+    assert_non_null(strstr(last_line,
+                           "cuda:0 emulated has no 1 MiB left for a policy: use a smaller "
+                           "context or the CPU"));
     assert_int_equal(n_lines, 1);
     assert_false(ftk_engine_has_drafter(e, "dash"));
     q->limit = 0;
@@ -488,14 +489,14 @@ static void test_dash_room(void **state)
     n_lines = 0;
     q->limit = 1 << 20;
     assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_ERR_NOMEM);
-    assert_string_equal(last_line, "drafter dash: cuda:0 emulated has no 6 MiB left for the layers in "
-                                   "few bits: use a smaller context or the CPU");
+    assert_string_equal(last_line,
+                        "drafter dash: cuda:0 emulated has no 6 MiB left for the layers in "
+                        "few bits: use a smaller context or the CPU");
     assert_int_equal(n_lines, 1);
     cfg.drafter = "auto";
     assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
     assert_int_equal(n_lines, 2);
-    for (int i = 0; i < s->n_families; i++)
-        assert_string_not_equal(s->family[i].ops->name, "dash");
+    for (int i = 0; i < s->n_families; i++) assert_string_not_equal(s->family[i].ops->name, "dash");
     ftk_session_free(s);
     q->limit = 0;
     assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
@@ -535,10 +536,10 @@ static void test_dash_trouble(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_loop),     cmocka_unit_test(test_small_cache),
-        cmocka_unit_test(test_together), cmocka_unit_test(test_products),
-        cmocka_unit_test(test_drawn),    cmocka_unit_test(test_wide),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_dash),
+        cmocka_unit_test(test_loop),        cmocka_unit_test(test_small_cache),
+        cmocka_unit_test(test_together),    cmocka_unit_test(test_products),
+        cmocka_unit_test(test_drawn),       cmocka_unit_test(test_wide),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_dash),
         cmocka_unit_test(test_dash_direct), cmocka_unit_test(test_dash_room),
         cmocka_unit_test(test_dash_trouble)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,7 +27,8 @@ typedef struct ftk_cuda_when {
 } ftk_cuda_when;
 
 typedef struct ftk_queue {
-    ftk_cuda_when when; /* goes for products, norms, turns, gates, sums and attention that are put on the
+    ftk_cuda_when
+        when; /* goes for products, norms, turns, gates, sums and attention that are put on the
                            queue from now on; other work is always done */
     void *stream, *own; /* the runtime's; what else belongs to the queue */
     void *blas;         /* ftk_cuda_wide_open() */

@@ -13,8 +13,8 @@ enum { THREADS = 256, WARPS = THREADS / 32 };
 
 /* In double, as in plain C: the square of a float never overflows there. */
 __global__ void __launch_bounds__(THREADS)
-    rms_norm(ftk_cuda_when when, int heads, int n, const float *x, size_t ldx,
-             const int32_t *index, const float *w, float eps, float *y, size_t ldy)
+    rms_norm(ftk_cuda_when when, int heads, int n, const float *x, size_t ldx, const int32_t *index,
+             const float *w, float eps, float *y, size_t ldy)
 {
     __shared__ double part[WARPS];
     if (left_out(when)) return;
@@ -79,8 +79,8 @@ extern "C" void ftk_cuda_rms_norm(ftk_queue *q, int n_rows, int heads, int n, co
                                   size_t ldx, const int32_t *index, const float *w, float eps,
                                   float *y, size_t ldy)
 {
-    FTK_LAUNCH(q, rms_norm, dim3((unsigned)(n_rows * heads)), dim3(THREADS), q->when, heads, n,
-               x, ldx, index, w, eps, y, ldy);
+    FTK_LAUNCH(q, rms_norm, dim3((unsigned)(n_rows * heads)), dim3(THREADS), q->when, heads, n, x,
+               ldx, index, w, eps, y, ldy);
 }
 
 extern "C" void ftk_cuda_rope(ftk_queue *q, bool halves, int n_rows, int n_heads, int head_dim,

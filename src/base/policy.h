@@ -36,7 +36,7 @@ typedef struct ftk_policy {
     const float *out_bias;   /* [n_layer][FTK_ACTIONS] */
     float cost[FTK_ACTIONS]; /* of a layer, a full one 1 */
     const float *scale;      /* [n_layer][n_embd]; NULL: 1 */
-    const uint8_t *fixed;    /* [n_layer] actions that are taken whatever the numbers say, or NULL */
+    const uint8_t *fixed; /* [n_layer] actions that are taken whatever the numbers say, or NULL */
 } ftk_policy;
 
 /* The ftk_action at a layer, of the state x[n_embd] before it; past[0..layer): those before. */

@@ -52,7 +52,8 @@ typedef struct ftk_target {
      * until a pass takes that; below the first layer that is not full they have the bits that a pass
      * gives. The row's logits, or what is likeliest by them, valid until the next pass; NULL, if the
      * cache has no room. */
-    const struct ftk_rows *(*run_route)(void *ctx, int depth, int32_t token, const ftk_route *route);
+    const struct ftk_rows *(*run_route)(void *ctx, int depth, int32_t token,
+                                        const ftk_route *route);
     /* The pass that verifies can go on from states that routes left (ftk_drafter_ops.resume). */
     bool resumes;
 } ftk_target;

@@ -52,7 +52,7 @@ struct ftk_engine {
     ftk_learned learned[FTK_MAX_DRAFTERS];
     ftk_retrieval_rates retrieval; /* what sessions learned of it, where the next one begins */
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
-    ftk_lowbit low; /* the CPU's, from the first session on whose drafter wants it */
+    ftk_lowbit low;   /* the CPU's, from the first session on whose drafter wants it */
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
     int kv_slots;

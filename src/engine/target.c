@@ -208,8 +208,7 @@ const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops
 /* What a drafter is told before there is a session. */
 static ftk_target sizes_of(const ftk_model *m)
 {
-    return (ftk_target){
-        .n_vocab = m->hp.n_vocab, .n_embd = m->hp.n_embd, .n_layer = m->hp.n_layer};
+    return (ftk_target){.n_vocab = m->hp.n_vocab, .n_embd = m->hp.n_embd, .n_layer = m->hp.n_layer};
 }
 
 ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_level level)

@@ -211,8 +211,8 @@ static ftk_err fill(ftk_gpu *c, char *why, size_t cap)
     c->stage = ftk_cuda_alloc_host(&c->q, c->stage_size);
     c->in_host = ftk_cuda_alloc_host(&c->q, c->in_size);
     const size_t n_ranked = (size_t)c->max_rows + FTK_MAX_NODES;
-    c->ranked_host = ftk_cuda_alloc_host(&c->q, n_ranked * sizeof *c->ranked_host +
-                                                    (size_t)c->m->hp.n_layer);
+    c->ranked_host =
+        ftk_cuda_alloc_host(&c->q, n_ranked * sizeof *c->ranked_host + (size_t)c->m->hp.n_layer);
     if (!c->arena || !c->work || !c->stage || !c->in_host || !c->ranked_host) {
         snprintf(why, cap, "%s: no memory for weights of %zu MiB and passes of %zu MiB", c->name,
                  mib(c->arena_size), mib(deal_work(c)));

@@ -35,10 +35,11 @@ typedef struct {
     uint64_t (*mask)[2];
     ftk_cuda_draw *draw; /* of each row with logits */
     int32_t *token, *pos, *logit_row;
-    ftk_cuda_span *span; /* of each sequence's parts: n_parts(); of a route, then, where it is stored */
-    ftk_cuda_route *route; /* of a row that has one, */
-    uint8_t *fixed;        /* [n_layer] and its list of actions; else they are not sent */
-    int32_t *page;         /* of all sequences, one after the other */
+    ftk_cuda_span *span; /* of each sequence's parts: n_parts() */
+    int32_t *page;       /* of all of them, one after the other */
+    /* of a row that has a route, else not sent; where it is stored is in span[1] */
+    ftk_cuda_route *route;
+    uint8_t *fixed; /* [n_layer] */
 } ftk_gpu_inputs;
 
 /* One kind of passes. */
@@ -127,9 +128,9 @@ typedef struct {
     const ftk_pass_seq *seqs;
     int n_seqs, first;
     int n_rows, n_logits;
-    int n_slots;       /* of the only sequence; 0: each has its own */
+    int n_slots;                  /* of the only sequence; 0: each has its own */
     const ftk_gpu_policy *policy; /* of the only row, which has a route; or NULL */
-    ftk_gpu_inputs in; /* on the device */
+    ftk_gpu_inputs in;            /* on the device */
 } ftk_gpu_pass;
 
 static inline ftk_gpu *ftk_gpu_of(ftk_device *d)

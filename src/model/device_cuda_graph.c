@@ -2,9 +2,9 @@
  *
  * Passes that verify a tree or decode plainly are kept whole (ftk_cuda_graph): one for each number of
  * rows, rounded up, and each length, rounded up; and so are those that read FTK_MAX_NODES tokens of a
- * prompt, of which no logits are wanted, and rows that have a route. All that differs between two passes of a kind lies in
- * the inputs, in device memory; rows that are there only to round up see nothing, are read by nobody
- * and store nothing. */
+ * prompt, of which no logits are wanted, and rows that have a route. All that differs between two
+ * passes of a kind lies in the inputs, in device memory; rows that are there only to round up see
+ * nothing, are read by nobody and store nothing. */
 #include "device_cuda.h"
 
 void ftk_gpu_drop_kept(ftk_gpu *c)

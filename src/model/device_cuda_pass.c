@@ -89,7 +89,7 @@ static ftk_cuda_kv kv_of(const ftk_kv_pool *p, int layer_index, ftk_type type, c
                          .page = page};
 }
 
-/* A sequence's committed slots, and its rows or what lies before them. */
+/* Of a sequence: committed ones, and provisional ones up to its last row's. */
 static int slots_of(const ftk_pass_seq *seq)
 {
     return seq->kv->len + seq->slot + seq->n_rows;
@@ -131,7 +131,8 @@ static void send_inputs(ftk_gpu *c, ftk_gpu_pass *p)
         const ftk_pass_seq *seq = &p->seqs[s];
         for (int i = 0; i < seq->n_rows; i++, row++) {
             in.token[row] = seq->token ? seq->token[i] : 0;
-            memcpy(in.mask[row], seq->mask ? seq->mask[i] : p->f->chain[(seq->slot + i) % FTK_MAX_NODES],
+            memcpy(in.mask[row],
+                   seq->mask ? seq->mask[i] : p->f->chain[(seq->slot + i) % FTK_MAX_NODES],
                    sizeof in.mask[row]);
             in.pos[row] = seq->kv->len + (seq->depth ? seq->depth[i] : seq->slot + i);
             if (i < seq->first_logits) continue;
@@ -244,8 +245,8 @@ static void attend(ftk_gpu *c, const ftk_gpu_pass *p, int layer_index)
         for (int i = 0; i < n_parts(seq); i++, span++) {
             const int n_rows = rows_of_part(seq, i), laid_out = p->n_slots ? p->n_rows : n_rows;
             const int n_slots = seq->kv->len + seq->slot + i * FTK_MAX_NODES + n_rows;
-            ftk_cuda_kv_store(&c->q, &kv, laid_out, p->policy ? span + 1 : span, c->kv + row * 2 * dkv,
-                              c->kv + row * 2 * dkv + dkv, 2 * dkv);
+            ftk_cuda_kv_store(&c->q, &kv, laid_out, p->policy ? span + 1 : span,
+                              c->kv + row * 2 * dkv, c->kv + row * 2 * dkv + dkv, 2 * dkv);
             const ftk_cuda_attn a = {.n_rows = laid_out,
                                      .n_slots = p->n_slots ? p->n_slots : n_slots,
                                      .span = span,
@@ -354,8 +355,7 @@ static void fetch(ftk_gpu *c, const ftk_gpu_pass *p, int n_rows, int n_logits)
         ftk_gpu_rank(c, n_logits, (int)n_vocab, c->logits, p->in.draw);
         ftk_cuda_download(&c->q, c->ranked_host, c->ranked, (size_t)n_logits * sizeof *c->ranked);
     }
-    if (p->policy)
-        ftk_cuda_download(&c->q, c->actions_host, c->actions, (size_t)c->m->hp.n_layer);
+    if (p->policy) ftk_cuda_download(&c->q, c->actions_host, c->actions, (size_t)c->m->hp.n_layer);
     if (f->keep >= 0)
         ftk_cuda_download(&c->q, f->states, c->states, (size_t)n_rows * d * sizeof(float));
 }

@@ -128,10 +128,8 @@ static size_t put_low(ftk_gpu_loading *l, char *room, ftk_gpu_layer *to)
         for (int j = 0; j < MATS; j++) {
             const ftk_mat *from = host_mat(&m->layers[i], j);
             if (!ftk_lowbit_gains(from)) continue;
-            const ftk_mat copy = {.type = FTK_TYPE_Q4_0,
-                                  .n_out = from->n_out,
-                                  .n_in = from->n_in,
-                                  .file = room};
+            const ftk_mat copy = {
+                .type = FTK_TYPE_Q4_0, .n_out = from->n_out, .n_in = from->n_in, .file = room};
             if (l->arena) ftk_lowbit_quantise(m, from, room);
             ftk_gpu_put_matrix(l, &copy, l->arena ? device_mat(&to[i], j) : NULL);
             most = ftk_gpu_most(most, ftk_lowbit_bytes(from));
@@ -181,8 +179,8 @@ ftk_err ftk_gpu_add_low_bits(ftk_device *d, char *why, size_t cap)
 void ftk_gpu_fill_route(const ftk_route *r, const ftk_gpu_inputs *in)
 {
     const ftk_policy *p = r->policy;
-    *in->route = (ftk_cuda_route){
-        .ahead = r->ahead, .scaled = p->scale != NULL, .fixed = p->fixed != NULL};
+    *in->route =
+        (ftk_cuda_route){.ahead = r->ahead, .scaled = p->scale != NULL, .fixed = p->fixed != NULL};
     if (p->fixed) memcpy(in->fixed, p->fixed, (size_t)p->n_layer);
 }
 
