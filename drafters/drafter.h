@@ -40,10 +40,11 @@ enum {
 
 /* Rows of the pass that verified a tree: row i at node i. */
 typedef struct ftk_rows {
-    const float *logits;             /* [tree->n][n_vocab]; NULL where `ranked` says enough */
-    const ftk_ranked *ranked;        /* [tree->n], or NULL: then there are logits */
-    const float *features;           /* [tree->n][n_embd]: states after the last norm */
-    const float *states;             /* [tree->n][n_embd]; NULL unless wanted */
+    const float *logits;      /* [tree->n][n_vocab]; NULL where `ranked` says enough */
+    const ftk_ranked *ranked; /* [tree->n], or NULL: then there are logits */
+    const float *features; /* [tree->n][n_embd]: states after the last norm; NULL on a device, which
+                              holds what it is told to (ftk_target.hold) */
+    const float *states;   /* [tree->n][n_embd]; NULL unless wanted, and on a device */
     const struct ftk_rows *appended; /* logits of those that joined; NULL: none did */
 } ftk_rows;
 

@@ -187,18 +187,6 @@ static void test_products(void **state)
         for (int k = 0; k < ROWS * of[0]->n_out; k++) top = fmaxf(top, fabsf(y[0][k]));
         for (int k = 0; k < ROWS * of[0]->n_out; k++)
             assert_true(fabsf(y[0][k] - y[1][k]) <= 1e-2f * top);
-        if (j < w[0]->n) continue;
-        assert_null(t[0].rank);
-        const ftk_rows said = {.ranked = t[1].rank(t[1].ctx, of[1], ROWS, x)};
-        for (int r = 0; r < ROWS; r++) {
-            int32_t best[2][FTK_BEST];
-            int8_t bin[2][FTK_BEST];
-            const int n = of[1]->n_out;
-            assert_int_equal(ftk_likely(y[1] + r * n, n, FTK_BEST, best[0], bin[0]), FTK_BEST);
-            assert_int_equal(ftk_rows_likely(&said, r, n, FTK_BEST, best[1], bin[1]), FTK_BEST);
-            assert_memory_equal(best[0], best[1], sizeof best[0]);
-            assert_memory_equal(bin[0], bin[1], sizeof bin[0]);
-        }
     }
     for (int i = 0; i < 2; i++) ftk_engine_free(s[i].engine);
     ftk_model_free(m);

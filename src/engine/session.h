@@ -87,6 +87,10 @@ struct ftk_session {
     int retrieved;                       /* nodes that retrieval alone would have drafted */
     ftk_target target;
     ftk_rows above; /* what its run_above() leaves */
+    float *
+        held; /* [FTK_HELD][n_embd] on the device, from the first family on that wants such; else NULL */
+    int first_row
+        [FTK_HELD]; /* of the device's rows those of this session's tree, while it is learned from */
     void *test;     /* for drafters of the tests */
     ftk_tree tree;
     int n_joined; /* rows of the drafter that join the tree's pass, and their nodes */
@@ -103,6 +107,9 @@ ftk_rows ftk_rows_of(const ftk_forward *f, bool spared, size_t first);
 bool ftk_session_sizes_itself(const ftk_session *s);
 /* What drafters may use of the model; s outlives it. */
 void ftk_target_init(ftk_target *t, ftk_session *s);
+/* Takes the memory of a device for what is held, if there is a device. Errors: NOMEM. */
+ftk_err ftk_target_hold(ftk_session *s);
+void ftk_target_release(ftk_session *s);
 /* Which part of all weights that a pass reads is read from this layer on. */
 double ftk_target_share(const ftk_model *m, int layer);
 /* The weights of a trained drafter; NULL: no file of its family was added. */

@@ -231,11 +231,12 @@ static bool wants(const ftk_session *s, unsigned what)
     return false;
 }
 
-/* What neither the verdict nor a drafter reads of a pass, where a device picks the rows' tokens. */
+/* What neither the verdict nor a drafter reads of a pass, where a device picks the rows' tokens and holds
+ * features and states. */
 static unsigned spare(const ftk_session *s)
 {
     const bool picked = s->cfg.sampling.repeat_penalty == 1 && s->verifier->judge_ranked;
-    return (picked ? FTK_SPARE_LOGITS : 0) | (wants(s, FTK_WANT_FEATURES) ? 0 : FTK_SPARE_FEATURES);
+    return (picked ? FTK_SPARE_LOGITS : 0) | FTK_SPARE_FEATURES | FTK_SPARE_STATES;
 }
 
 /* The rows of this session in the next pass, which it may have alone: a piece of its prompt, or a
@@ -419,9 +420,12 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
         const ftk_rows said = ftk_rows_of(f, spared, with_logits);
         const ftk_rows rows = {.logits = said.logits,
                                .ranked = said.ranked,
-                               .features = f->features + with_logits * n_embd,
-                               .states = f->keep < 0 ? NULL : f->states + first_row * n_embd,
+                               .features = f->device ? NULL : f->features + with_logits * n_embd,
+                               .states =
+                                   f->device || f->keep < 0 ? NULL : f->states + first_row * n_embd,
                                .appended = s[i]->n_joined ? &joined : NULL};
+        s[i]->first_row[FTK_HELD_FEATURE] = (int)with_logits;
+        s[i]->first_row[FTK_HELD_STATE] = (int)first_row;
         r[i].err = conclude(s[i], &seqs[i], &rows, &r[i]);
         if (first == FTK_OK) first = r[i].err;
         row += (size_t)seqs[i].n_rows;

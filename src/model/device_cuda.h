@@ -5,8 +5,8 @@
  *     device_cuda.c          life, work space, the KV cache's memory
  *     device_cuda_weights.c  matrices and vectors to the device
  *     device_cuda_pass.c     a pass
- *     device_cuda_graph.c    passes that are kept whole
- *     device_cuda_drafter.c  drafters' matrices, and products with them */
+ *     device_cuda_graph.c    passes and drafts that are kept whole
+ *     device_cuda_drafter.c  drafters' matrices, products with them, whole drafts */
 #ifndef FTK_DEVICE_CUDA_H
 #define FTK_DEVICE_CUDA_H
 
@@ -17,8 +17,10 @@ enum {
     FTK_GPU_ALIGN = 256,
     FTK_GPU_KEPT_ROWS = 64, /* of a pass that may be kept */
     FTK_GPU_TREE_KINDS = 1 + FTK_GPU_KEPT_ROWS / FTK_TILE_ROWS,
-    FTK_GPU_ROW_KINDS = FTK_GPU_TREE_KINDS + 1, /* and whole pieces of prompts */
-    FTK_GPU_SLOT_KINDS = 20,                    /* powers of 2 of attention's chunks */
+    FTK_GPU_PIECE = FTK_GPU_TREE_KINDS, /* the kind of whole pieces of prompts */
+    FTK_GPU_MAPPED,                     /* that of a draft by maps */
+    FTK_GPU_ROW_KINDS,
+    FTK_GPU_SLOT_KINDS = 20, /* powers of 2 of attention's chunks */
 };
 /* Device memory left to the driver: the kernels, stacks, kept passes. */
 static const size_t ftk_gpu_reserve = (size_t)256 << 20;
@@ -48,12 +50,22 @@ typedef struct {
 typedef struct ftk_gpu_drafter {
     struct ftk_gpu_drafter *next;
     char *arena;
+    const int32_t *vocab;             /* of the file; NULL: it has none */
+    ftk_gpu_kept chain[2][FTK_HEADS]; /* drafts by 1, 2 ... heads: of one node a depth, of trees */
     int n;
     struct {
         const void *file; /* ftk_mat.file: what they are known by */
         ftk_cuda_mat mat;
     } items[];
 } ftk_gpu_drafter;
+
+/* What a draft needs: rows of n_embd numbers, by a tree's or one. */
+typedef struct {
+    float *held, *root;   /* the feature or state, an embedding */
+    float *e, *z, *u, *v; /* [FTK_HEAD_NODES]; z of twice the length */
+    float *g[2];          /* [FTK_HEAD_NODES] of a depth and of the one before */
+    ftk_cuda_draft *chain;
+} ftk_gpu_draft;
 
 typedef struct {
     ftk_device base;
@@ -80,14 +92,17 @@ typedef struct {
     size_t partial_size, act_size;
     char *in, *in_host; /* see ftk_gpu_inputs */
     size_t in_size;
-    ftk_ranked *ranked_host; /* [max_rows] of the last pass, [FTK_MAX_NODES] of a drafter's rows */
+    ftk_ranked *ranked_host; /* [max_rows] of the last pass */
+    ftk_gpu_draft draft;
+    ftk_cuda_draft *draft_host; /* what goes of it, and what comes */
     ftk_gpu_drafter *drafters;
     bool turned; /* turns holds what it should */
     ftk_gpu_kept kept[FTK_GPU_ROW_KINDS][FTK_GPU_SLOT_KINDS];
     const char *kept_pool; /* kept passes are of these pages, and leave states of that layer */
     int kept_keep;
-    bool keeps_none; /* the runtime would not */
-    bool wide;       /* there is room for wide passes */
+    const void *kept_maps; /* and go by the file of these */
+    bool keeps_none;       /* the runtime would not */
+    bool wide;             /* there is room for wide passes */
     ftk_cuda_wide wide_room;
     /* of the running pass */
     bool runs_wide;
@@ -109,8 +124,9 @@ typedef struct {
     const ftk_pass_seq *seqs;
     int n_seqs, first;
     int n_rows, n_logits;
-    int n_slots;       /* of the only sequence; 0: each has its own */
-    ftk_gpu_inputs in; /* on the device */
+    int n_slots;          /* of the only sequence; 0: each has its own */
+    const ftk_maps *maps; /* make the rows of c->draft.held; NULL: they are tokens, or states */
+    ftk_gpu_inputs in;    /* on the device */
 } ftk_gpu_pass;
 
 static inline ftk_gpu *ftk_gpu_of(ftk_device *d)
@@ -140,6 +156,8 @@ size_t ftk_gpu_page_bytes(const ftk_kv_pool *p);
 size_t ftk_gpu_put_weights(ftk_gpu *c);
 /* Sends a matrix, whose place is then in `to`; or only counts. */
 void ftk_gpu_put_matrix(ftk_gpu_loading *l, const ftk_mat *w, ftk_cuda_mat *to);
+/* Sends bytes and returns where they are; or only counts. */
+const void *ftk_gpu_put(ftk_gpu_loading *l, const void *from, size_t bytes);
 /* Bytes of the largest tile, the least that the stage must hold. */
 size_t ftk_gpu_widest_tile(const ftk_model *m);
 
@@ -148,20 +166,24 @@ size_t ftk_gpu_widest_tile(const ftk_model *m);
 /* Where a pass's inputs begin in a piece at `base`; returns the bytes. Pages come last: those that are
  * not there are not sent. */
 size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, size_t n_pages, ftk_gpu_inputs *in);
-/* All that a pass computes, from the inputs to logits, features and states. */
-void ftk_gpu_compute(ftk_gpu *c, const ftk_gpu_pass *p);
+/* All that an ftk_gpu_pass computes, from the inputs to logits, features and states. */
+void ftk_gpu_compute(ftk_gpu *c, const void *pass);
+/* Counts p's rows, and runs it. */
+void ftk_gpu_run_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p);
 /* ftk_device_ops.run */
 void ftk_gpu_run(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
 
-/* What is said of each of n rows of logits [n][n_vocab]: c->ranked. draws may be NULL. */
-void ftk_gpu_rank(ftk_gpu *c, int n, int n_vocab, const float *logits, const ftk_cuda_draw *draws);
+/* What is said of each of n rows of logits [n][n_vocab]. draws may be NULL. */
+void ftk_gpu_rank(ftk_gpu *c, int n, int n_vocab, const float *logits, const ftk_cuda_draw *draws,
+                  ftk_ranked *to);
 
 /* ---- device_cuda_graph.c */
 
 /* The kind of a pass, which is then laid out for all of its kind; NULL: it is none to keep. */
 ftk_gpu_kept *ftk_gpu_kind(ftk_gpu *c, ftk_gpu_pass *p);
-/* ftk_gpu_compute(), kept from the second time on. */
-void ftk_gpu_compute_kept(ftk_gpu *c, ftk_gpu_kept *k, const ftk_gpu_pass *p);
+/* Does work, which is kept from the second time on; k NULL: it is not to be. */
+void ftk_gpu_do(ftk_gpu *c, ftk_gpu_kept *k, void (*work)(ftk_gpu *c, const void *ctx),
+                const void *ctx);
 void ftk_gpu_drop_kept(ftk_gpu *c);
 /* ftk_device_ops.kept */
 int ftk_gpu_n_kept(const ftk_device *d);
@@ -170,7 +192,13 @@ int ftk_gpu_n_kept(const ftk_device *d);
 
 ftk_err ftk_gpu_add_weights(ftk_device *d, const ftk_weights *w, char *why, size_t cap);
 void ftk_gpu_multiply(ftk_device *d, const ftk_mat *w, int n, const float *x, float *y);
-const ftk_ranked *ftk_gpu_rank_product(ftk_device *d, const ftk_mat *w, int n, const float *x);
+void ftk_gpu_hold(ftk_device *d, ftk_held what, int row, float *to);
+const ftk_heads_said *ftk_gpu_run_heads(ftk_device *d, const ftk_heads *h, const ftk_heads_ask *ask,
+                                        const float *feature);
+void ftk_gpu_run_mapped(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq, int first,
+                        const ftk_maps *maps, const float *state);
+/* c->x = what the maps make of c->draft.held and of the token that lies at root. */
+void ftk_gpu_map(ftk_gpu *c, const ftk_maps *maps, const int32_t *root);
 void ftk_gpu_free_drafters(ftk_gpu *c);
 
 #endif

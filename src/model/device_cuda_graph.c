@@ -19,40 +19,46 @@ void ftk_gpu_drop_kept(ftk_gpu *c)
 ftk_gpu_kept *ftk_gpu_kind(ftk_gpu *c, ftk_gpu_pass *p)
 {
     const ftk_pass_seq *seq = p->seqs;
+    const bool above = p->first > 0 || seq->states;
     const bool piece = seq->n_rows == FTK_MAX_NODES && seq->first_logits == seq->n_rows;
     const bool tree = seq->n_rows <= FTK_GPU_KEPT_ROWS && seq->first_logits == 0;
-    if (c->keeps_none || p->n_seqs != 1 || p->first > 0 || seq->states || !(piece || tree) ||
+    if (c->keeps_none || p->n_seqs != 1 || above != (p->maps != NULL) || !(piece || tree) ||
         p->f->layers < c->m->hp.n_layer)
         return NULL;
     int rows = 0, slots = 0;
     if (seq->n_rows > 1) rows = (seq->n_rows + FTK_TILE_ROWS - 1) / FTK_TILE_ROWS;
-    if (piece) rows = FTK_GPU_TREE_KINDS;
+    if (piece) rows = FTK_GPU_PIECE;
+    if (p->maps) rows = FTK_GPU_MAPPED;
     while (FTK_CUDA_CHUNK << slots < seq->kv->len + seq->n_rows) slots++;
     if (slots >= FTK_GPU_SLOT_KINDS) return NULL;
     const char *pool = seq->kv->pool->data;
-    if (c->kept_pool != pool || c->kept_keep != p->f->keep) ftk_gpu_drop_kept(c);
+    const void *maps = p->maps ? p->maps->of_state[0]->file : c->kept_maps;
+    if (c->kept_pool != pool || c->kept_keep != p->f->keep || c->kept_maps != maps)
+        ftk_gpu_drop_kept(c);
     c->kept_pool = pool;
     c->kept_keep = p->f->keep;
-    if (tree) p->n_rows = p->n_logits = rows ? rows * FTK_TILE_ROWS : 1;
+    c->kept_maps = maps;
+    if (tree && !p->maps) p->n_rows = p->n_logits = rows ? rows * FTK_TILE_ROWS : 1;
     p->n_slots = FTK_CUDA_CHUNK << slots;
     return &c->kept[rows][slots];
 }
 
 /* The first pass of a kind is done as it stands, as kernels may be loaded then; the second one is kept,
  * and all further ones are one call. */
-void ftk_gpu_compute_kept(ftk_gpu *c, ftk_gpu_kept *k, const ftk_gpu_pass *p)
+void ftk_gpu_do(ftk_gpu *c, ftk_gpu_kept *k, void (*work)(ftk_gpu *c, const void *ctx),
+                const void *ctx)
 {
-    if (k->seen && !k->graph && !c->keeps_none) {
+    if (k && k->seen && !k->graph && !c->keeps_none) {
         ftk_cuda_graph_begin(&c->q);
-        ftk_gpu_compute(c, p);
+        work(c, ctx);
         k->graph = ftk_cuda_graph_end(&c->q);
         c->keeps_none = !k->graph;
     }
-    k->seen = true;
-    if (k->graph)
+    if (k) k->seen = true;
+    if (k && k->graph)
         ftk_cuda_graph_run(&c->q, k->graph);
     else
-        ftk_gpu_compute(c, p);
+        work(c, ctx);
 }
 
 int ftk_gpu_n_kept(const ftk_device *d)
@@ -61,5 +67,8 @@ int ftk_gpu_n_kept(const ftk_device *d)
     int n = 0;
     for (int i = 0; i < FTK_GPU_ROW_KINDS; i++)
         for (int j = 0; j < FTK_GPU_SLOT_KINDS; j++) n += c->kept[i][j].graph != NULL;
+    for (const ftk_gpu_drafter *f = c->drafters; f; f = f->next)
+        for (int i = 0; i < 2; i++)
+            for (int j = 0; j < FTK_HEADS; j++) n += f->chain[i][j].graph != NULL;
     return c->keeps_none ? -1 : n;
 }

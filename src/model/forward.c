@@ -526,6 +526,7 @@ void ftk_forward_run_appending(ftk_forward *f, const ftk_pass_seq *seq, const ft
     const int layers = f->layers, n = seq->n_rows;
     ftk_pass_seq below = *seq;
     below.first_logits = n;
+    below.spare &= ~(unsigned)FTK_SPARE_STATES;
     f->layers = a->layer;
     ftk_forward_run(f, &below, 1);
     f->layers = layers;

@@ -17,6 +17,7 @@
 enum {
     FTK_SPARE_LOGITS = 1, /* ftk_forward.ranked will do, where there is one */
     FTK_SPARE_FEATURES = 2,
+    FTK_SPARE_STATES = 4, /* those that ftk_forward.keep asks for */
 };
 
 /* The rows of one sequence: provisional slots len + slot .. len + slot + n_rows. */
