@@ -2,8 +2,8 @@
  *
  * Passes that verify a tree or decode plainly are kept whole (ftk_cuda_graph): one for each number of
  * rows, rounded up, and each length, rounded up; and so are those that read FTK_MAX_NODES tokens of a
- * prompt, of which no logits are wanted. All that differs between two passes of a kind lies in
- * the inputs, in device memory; rows that are there only to round up see nothing, are read by nobody
+ * prompt, of which no logits are wanted, and whole drafts: by heads for each number of heads, by maps for
+ * each length. All that differs between two passes of a kind lies in the inputs, in device memory; rows that are there only to round up see nothing, are read by nobody
  * and store nothing. */
 #include "device_cuda.h"
 
@@ -33,7 +33,8 @@ ftk_gpu_kept *ftk_gpu_kind(ftk_gpu *c, ftk_gpu_pass *p)
     if (slots >= FTK_GPU_SLOT_KINDS) return NULL;
     const char *pool = seq->kv->pool->data;
     const void *maps = p->maps ? p->maps->of_state[0]->file : c->kept_maps;
-    if (c->kept_pool != pool || c->kept_keep != p->f->keep || c->kept_maps != maps)
+    if (c->kept_pool != pool || c->kept_keep != p->f->keep ||
+        (c->kept_maps && c->kept_maps != maps))
         ftk_gpu_drop_kept(c);
     c->kept_pool = pool;
     c->kept_keep = p->f->keep;
