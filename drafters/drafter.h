@@ -80,6 +80,9 @@ typedef struct ftk_drafter_ops {
     /* With append, in the middle of the pass: x[rows][n_embd], the states of those rows, from the
      * states[tree->n][n_embd] of the tree's behind that layer. */
     void (*appended)(void *state, const float *states, float *x);
+    /* Or NULL. With append, of maps that a device has: a node's row i is what map i makes of its state.
+     * Such a device does not call appended(). */
+    const ftk_maps *(*append_maps)(void *state);
     /* Or NULL. What drafting has computed of the tree, possibly cut since, that propose() gave last in
      * this step: rows [0, *n_ready) need no more than the layers from the one returned on, 0: nothing is
      * known. Their states are left in *states [tree->n][n_embd], which gets those of the others. */

@@ -72,6 +72,7 @@ typedef struct firp {
     const ftk_target *target;
     unsigned flags;
     int layer, n_offsets;
+    ftk_maps maps;    /* as a device runs them */
     bool knows_token; /* there are E_i */
     const struct ftk_mat *map[MOST_OFFSETS], *of_token[MOST_OFFSETS];
     const ftk_retrieval *retrieval;
@@ -244,12 +245,8 @@ static const ftk_rows *run_maps(firp *s, int32_t root)
 {
     const ftk_target *const t = s->target;
     const size_t d = (size_t)t->n_embd;
-    if (t->run_mapped)
-        return t->run_mapped(t->ctx, s->layer,
-                             &(ftk_maps){.n = s->n_offsets,
-                                         .of_state = s->map,
-                                         .of_token = s->knows_token ? s->of_token : NULL,
-                                         .token = root});
+    s->maps.token = root;
+    if (t->run_mapped) return t->run_mapped(t->ctx, s->layer, &s->maps);
     if (s->knows_token) scale_embedding(s, root);
     for (int i = 0; i < s->n_offsets; i++) {
         float *const z = s->z + (size_t)i * d;
@@ -273,6 +270,11 @@ static void firp_appended(void *state, const float *states, float *x)
         t->multiply(t->ctx, s->map[i], s->n_nodes, s->z, s->y);
         for (size_t j = 0; j < n; j++) memcpy(x + (j * k + i) * d, s->y + j * d, d * sizeof *x);
     }
+}
+
+static const ftk_maps *firp_append_maps(void *state)
+{
+    return &((firp *)state)->maps;
 }
 
 /* last[i]: the probability that node i is the last that is accepted. Returns the highest. */
@@ -335,9 +337,12 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
         s->map[i] = map_weight(w, i, "weight", n_embd, h)->matrix;
         if (s->knows_token) s->of_token[i] = map_weight(w, i, "token", n_embd, h)->matrix;
     }
+    s->maps = (ftk_maps){
+        .n = s->n_offsets, .of_state = s->map, .of_token = s->knows_token ? s->of_token : NULL};
     ftk_err err = ftk_guesses_init(&s->guesses, h, MOST, init_measured(&s->measured), RATES);
     if (err != FTK_OK) return err;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
+    if (s->target->run_mapped) return FTK_OK; /* states are a device's */
     const size_t d = (size_t)n_embd;
     s->state = ftk_alloc(h, d, sizeof(float));
     s->e = ftk_alloc(h, d, sizeof(float));
@@ -414,6 +419,7 @@ const ftk_drafter_ops ftk_drafter_firp = {
     .propose = firp_propose,
     .append = firp_append,
     .appended = firp_appended,
+    .append_maps = firp_append_maps,
     .learn = firp_learn,
     .reset = firp_reset,
     .free = firp_free,

@@ -83,7 +83,7 @@ typedef struct ftk_heads_said {
     ftk_ranked said[FTK_HEADS][FTK_HEAD_NODES];
 } ftk_heads_said;
 
-/* FIRP's maps: drafters/firp.c says what they compute, of the held state and of a token. */
+/* FIRP's maps: drafters/firp.c says what they compute, of a state, the held one as a rule, and of a token. */
 typedef struct ftk_maps {
     int n;
     const struct ftk_mat *const *of_state;

@@ -368,12 +368,16 @@ static void run_forward(ftk_session *const *s, const ftk_pass_seq *seqs, int n)
         ftk_forward_run(f, seqs, n);
         return;
     }
-    ftk_forward_run_appending(f, seqs,
-                              &(ftk_pass_append){.n = s[0]->n_joined,
-                                                 .layer = f->keep + 1,
-                                                 .node = s[0]->joined,
-                                                 .states = turn(s[0])->ops->appended,
-                                                 .ctx = turn(s[0])->state});
+    const ftk_family *const family = turn(s[0]);
+    const bool maps = f->device && family->ops->append_maps;
+    ftk_forward_run_appending(
+        f, seqs,
+        &(ftk_pass_append){.n = s[0]->n_joined,
+                           .layer = f->keep + 1,
+                           .node = s[0]->joined,
+                           .states = family->ops->appended,
+                           .ctx = family->state,
+                           .maps = maps ? family->ops->append_maps(family->state) : NULL});
 }
 
 static void see_cost(const ftk_session *s, int rows, double seconds)

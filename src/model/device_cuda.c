@@ -177,6 +177,7 @@ static const ftk_device_ops ops = {
     .hold = ftk_gpu_hold,
     .run_heads = ftk_gpu_run_heads,
     .run_mapped = ftk_gpu_run_mapped,
+    .run_joined = ftk_gpu_run_joined,
     .kept = ftk_gpu_n_kept,
 };
 

@@ -124,9 +124,11 @@ typedef struct {
     const ftk_pass_seq *seqs;
     int n_seqs, first;
     int n_rows, n_logits;
-    int n_slots;          /* of the only sequence; 0: each has its own */
-    const ftk_maps *maps; /* make the rows of c->draft.held; NULL: they are tokens, or states */
-    ftk_gpu_inputs in;    /* on the device */
+    int n_slots; /* of the only sequence; 0: each has its own */
+    const ftk_maps
+        *maps;         /* make the rows' states; NULL: rows are tokens, or states of the host's */
+    int n_joined;      /* the last rows are made, of states of the first; 0: all, of what is held */
+    ftk_gpu_inputs in; /* on the device */
 } ftk_gpu_pass;
 
 static inline ftk_gpu *ftk_gpu_of(ftk_device *d)
@@ -197,8 +199,10 @@ const ftk_heads_said *ftk_gpu_run_heads(ftk_device *d, const ftk_heads *h, const
                                         const float *feature);
 void ftk_gpu_run_mapped(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq, int first,
                         const ftk_maps *maps, const float *state);
-/* c->x = what the maps make of c->draft.held and of the token that lies at root. */
-void ftk_gpu_map(ftk_gpu *c, const ftk_maps *maps, const int32_t *root);
+void ftk_gpu_run_joined(ftk_device *d, ftk_forward *f, const ftk_pass_seq *all,
+                        const ftk_pass_append *a);
+/* c->x = the states that p->maps make. */
+void ftk_gpu_map(ftk_gpu *c, const ftk_gpu_pass *p);
 void ftk_gpu_free_drafters(ftk_gpu *c);
 
 #endif

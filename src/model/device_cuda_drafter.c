@@ -144,12 +144,13 @@ static int rows_at_once(const ftk_gpu *c, const ftk_cuda_mat *w, int n)
 }
 
 /* y = W x, or y += that, for n rows that take no more than there is room for. */
-static void multiply(ftk_gpu *c, const ftk_cuda_mat *w, int n, const float *x, bool add, float *y)
+static void multiply(ftk_gpu *c, const ftk_cuda_mat *w, int n, const float *x, bool add, float *y,
+                     size_t ldy)
 {
     const ftk_tile_act form = ftk_tile_act_of(w->type);
     if (form != FTK_TILE_F32) ftk_cuda_act(&c->q, form, n, w->n_in, x, c->act);
     ftk_cuda_matmul(&c->q, w, form == FTK_TILE_F32 ? (const void *)x : c->act, n, NULL, add, y,
-                    (size_t)w->n_out);
+                    ldy);
 }
 
 void ftk_gpu_multiply(ftk_device *d, const ftk_mat *mat, int n, const float *x, float *y)
@@ -165,7 +166,7 @@ void ftk_gpu_multiply(ftk_device *d, const ftk_mat *mat, int n, const float *x, 
         char *const back = c->stage + (size_t)rows * in * sizeof *x;
         memcpy(c->stage, x + (size_t)i * in, (size_t)rows * in * sizeof *x);
         ftk_cuda_upload(&c->q, c->x, c->stage, (size_t)rows * in * sizeof *x);
-        multiply(c, w, rows, c->x, false, c->logits);
+        multiply(c, w, rows, c->x, false, c->logits, out);
         ftk_cuda_download(&c->q, back, c->logits, bytes);
         ftk_cuda_wait(&c->q);
         memcpy(y + (size_t)i * out, back, bytes);
@@ -207,8 +208,8 @@ static void run_head(ftk_gpu *c, const chain *k, int h, int rows)
         ftk_cuda_embed(&c->q, &c->embd, rows, t->chain->token, c->m->hp.embd_scale, t->e);
     ftk_cuda_draft_join(&c->q, rows, d, k->heads->sees_token ? t->e : NULL, FTK_EMBED_EPS,
                         first ? t->held : t->g[(h + 1) % 2], t->chain->from, t->z);
-    multiply(c, k->in[h], rows, t->z, false, t->u);
-    multiply(c, k->body[h], rows, t->u, false, t->v);
+    multiply(c, k->in[h], rows, t->z, false, t->u, (size_t)d);
+    multiply(c, k->body[h], rows, t->u, false, t->v, (size_t)d);
     ftk_cuda_silu_add(&c->q, (size_t)rows * (size_t)d, t->u, t->v, t->g[h % 2]);
 }
 
@@ -227,7 +228,7 @@ static void run_chain(ftk_gpu *c, const void *ctx)
                                              .vocab = k->vocab},
                             c->draft.chain);
         run_head(c, k, h, rows);
-        multiply(c, k->output, rows, c->draft.g[h % 2], false, c->logits);
+        multiply(c, k->output, rows, c->draft.g[h % 2], false, c->logits, (size_t)k->output->n_out);
         ftk_gpu_rank(c, rows, k->output->n_out, c->logits, NULL, c->draft.chain->said.said[h]);
     }
 }
@@ -257,17 +258,41 @@ const ftk_heads_said *ftk_gpu_run_heads(ftk_device *d, const ftk_heads *h, const
 
 /* ---- a draft by maps */
 
-void ftk_gpu_map(ftk_gpu *c, const ftk_maps *maps, const int32_t *root)
+/* The held state, and the token of the first row, if they go by tokens. */
+static void map_held(ftk_gpu *c, const ftk_gpu_pass *p)
 {
-    const int d = c->m->hp.n_embd;
+    const ftk_maps *const maps = p->maps;
+    const size_t d = (size_t)c->m->hp.n_embd;
     float *const e = c->draft.root;
     for (int i = 0; i < maps->n; i++)
-        multiply(c, matrix_of(c, maps->of_state[i]), 1, c->draft.held, false, c->x + i * d);
+        multiply(c, matrix_of(c, maps->of_state[i]), 1, c->draft.held, false, c->x + (size_t)i * d,
+                 d);
     if (!maps->of_token) return;
-    ftk_cuda_embed(&c->q, &c->embd, 1, root, c->m->hp.embd_scale, e);
-    ftk_cuda_scale_like(&c->q, d, c->draft.held, FTK_EMBED_EPS, e);
+    ftk_cuda_embed(&c->q, &c->embd, 1, p->in.token, c->m->hp.embd_scale, e);
+    ftk_cuda_scale_like(&c->q, (int)d, c->draft.held, FTK_EMBED_EPS, e);
     for (int i = 0; i < maps->n; i++)
-        multiply(c, matrix_of(c, maps->of_token[i]), 1, e, true, c->x + i * d);
+        multiply(c, matrix_of(c, maps->of_token[i]), 1, e, true, c->x + (size_t)i * d, d);
+}
+
+/* The states of nodes, which the first rows have in place of tokens. */
+static void map_joined(ftk_gpu *c, const ftk_gpu_pass *p)
+{
+    const ftk_maps *const maps = p->maps;
+    const size_t d = (size_t)c->m->hp.n_embd, ld = (size_t)maps->n * d;
+    const int nodes = p->n_joined / maps->n, n = p->n_rows - p->n_joined;
+    ftk_cuda_copy(&c->q, c->x, c->states, (size_t)n * d * sizeof *c->x);
+    ftk_cuda_draft_join(&c->q, nodes, (int)d, NULL, 0, c->states, p->in.token, c->norm);
+    for (int i = 0; i < maps->n; i++)
+        multiply(c, matrix_of(c, maps->of_state[i]), nodes, c->norm, false,
+                 c->x + (size_t)(n + i) * d, ld);
+}
+
+void ftk_gpu_map(ftk_gpu *c, const ftk_gpu_pass *p)
+{
+    if (p->n_joined)
+        map_joined(c, p);
+    else
+        map_held(c, p);
 }
 
 void ftk_gpu_run_mapped(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq, int first,
@@ -277,4 +302,16 @@ void ftk_gpu_run_mapped(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq, 
     ftk_gpu_pass p = {.f = f, .seqs = seq, .n_seqs = 1, .first = first, .maps = maps};
     take_held(c, state);
     ftk_gpu_run_pass(c, f, &p);
+}
+
+void ftk_gpu_run_joined(ftk_device *d, ftk_forward *f, const ftk_pass_seq *all,
+                        const ftk_pass_append *a)
+{
+    int32_t node[FTK_MAX_NODES] = {0};
+    for (int i = 0; i < a->n / a->maps->n; i++) node[i] = a->node[i * a->maps->n];
+    ftk_pass_seq seq = *all;
+    seq.token = node;
+    ftk_gpu_pass p = {
+        .f = f, .seqs = &seq, .n_seqs = 1, .first = a->layer, .maps = a->maps, .n_joined = a->n};
+    ftk_gpu_run_pass(ftk_gpu_of(d), f, &p);
 }

@@ -22,8 +22,8 @@ ftk_gpu_kept *ftk_gpu_kind(ftk_gpu *c, ftk_gpu_pass *p)
     const bool above = p->first > 0 || seq->states;
     const bool piece = seq->n_rows == FTK_MAX_NODES && seq->first_logits == seq->n_rows;
     const bool tree = seq->n_rows <= FTK_GPU_KEPT_ROWS && seq->first_logits == 0;
-    if (c->keeps_none || p->n_seqs != 1 || above != (p->maps != NULL) || !(piece || tree) ||
-        p->f->layers < c->m->hp.n_layer)
+    if (c->keeps_none || p->n_seqs != 1 || p->n_joined || above != (p->maps != NULL) ||
+        !(piece || tree) || p->f->layers < c->m->hp.n_layer)
         return NULL;
     int rows = 0, slots = 0;
     if (seq->n_rows > 1) rows = (seq->n_rows + FTK_TILE_ROWS - 1) / FTK_TILE_ROWS;

@@ -144,7 +144,7 @@ static void embed_rows(ftk_gpu *c, const ftk_gpu_pass *p)
 {
     const size_t d = (size_t)c->m->hp.n_embd;
     if (p->maps) {
-        ftk_gpu_map(c, p->maps, p->in.token);
+        ftk_gpu_map(c, p);
         return;
     }
     ftk_cuda_embed(&c->q, &c->embd, p->n_rows, p->in.token, c->m->hp.embd_scale, c->x);

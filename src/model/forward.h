@@ -46,6 +46,8 @@ typedef struct ftk_pass_append {
     /* Makes their states x[n][n_embd] of the sequence's rows' states[n_rows][n_embd]. */
     void (*states)(void *ctx, const float *states, float *x);
     void *ctx;
+    const ftk_maps
+        *maps; /* or NULL. On a device these make them instead: a node's row i is map i's */
 } ftk_pass_append;
 
 /* What the first layer reads for a token: x[n_embd]. */
