@@ -39,10 +39,11 @@ enum {
 
 /* Rows of the pass that verified a tree: row i at node i. */
 typedef struct ftk_rows {
-    const float *logits;             /* [tree->n][n_vocab]; NULL where `ranked` says enough */
-    const ftk_ranked *ranked;        /* [tree->n], or NULL: then there are logits */
-    const float *features;           /* [tree->n][n_embd]: states after the last norm */
-    const float *states;             /* [tree->n][n_embd]; NULL unless wanted */
+    const float *logits;      /* [tree->n][n_vocab]; NULL where `ranked` says enough */
+    const ftk_ranked *ranked; /* [tree->n], or NULL: then there are logits */
+    const float *features; /* [tree->n][n_embd]: states after the last norm; NULL on a device, which
+                              holds what it is told to (ftk_target.hold) */
+    const float *states;   /* [tree->n][n_embd]; NULL unless wanted, and on a device */
     const struct ftk_rows *appended; /* logits of those that joined; NULL: none did */
 } ftk_rows;
 
@@ -79,6 +80,9 @@ typedef struct ftk_drafter_ops {
     /* With append, in the middle of the pass: x[rows][n_embd], the states of those rows, from the
      * states[tree->n][n_embd] of the tree's behind that layer. */
     void (*appended)(void *state, const float *states, float *x);
+    /* Or NULL. With append, of maps that a device has: a node's row i is what map i makes of its state.
+     * Such a device does not call appended(). */
+    const ftk_maps *(*append_maps)(void *state);
     /* Or NULL. What drafting has computed of the tree, possibly cut since, that propose() gave last in
      * this step: rows [0, *n_ready) need no more than the layers from the one returned on, 0: nothing is
      * known. Their states are left in *states [tree->n][n_embd], which gets those of the others. */

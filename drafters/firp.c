@@ -48,7 +48,6 @@ enum {
 };
 
 static const float floor_worth = 0.05f; /* of a node that gets children */
-static const float norm_eps = 1e-6f;
 static const float first_yield = 1;
 
 typedef enum schedule { SPLIT, FUSED, NEITHER, SCHEDULES = NEITHER } schedule;
@@ -73,6 +72,7 @@ typedef struct firp {
     const ftk_target *target;
     unsigned flags;
     int layer, n_offsets;
+    ftk_maps maps;    /* as a device runs them */
     bool knows_token; /* there are E_i */
     const struct ftk_mat *map[MOST_OFFSETS], *of_token[MOST_OFFSETS];
     const ftk_retrieval *retrieval;
@@ -176,7 +176,7 @@ static void scale_embedding(firp *s, int32_t token)
         sum += s->e[j] * s->e[j];
         of_state += s->state[j] * s->state[j];
     }
-    const float scale = sqrtf(of_state / (float)d) / sqrtf(sum / (float)d + norm_eps);
+    const float scale = sqrtf(of_state / (float)d) / sqrtf(sum / (float)d + FTK_EMBED_EPS);
     for (size_t j = 0; j < d; j++) s->e[j] *= scale;
 }
 
@@ -241,10 +241,12 @@ static void see_step(firp *s, schedule used, const ftk_tree *tree, const ftk_ver
 /* ------------------------------------------------------------------ the two schedules */
 
 /* The split schedule: the pseudo states of `state` and the root, through the upper layers. */
-static void run_split(firp *s, int32_t root, size_t n)
+static const ftk_rows *run_maps(firp *s, int32_t root)
 {
     const ftk_target *const t = s->target;
     const size_t d = (size_t)t->n_embd;
+    s->maps.token = root;
+    if (t->run_mapped) return t->run_mapped(t->ctx, s->layer, &s->maps);
     if (s->knows_token) scale_embedding(s, root);
     for (int i = 0; i < s->n_offsets; i++) {
         float *const z = s->z + (size_t)i * d;
@@ -253,8 +255,7 @@ static void run_split(firp *s, int32_t root, size_t n)
         t->multiply(t->ctx, s->of_token[i], 1, s->e, s->y);
         for (size_t j = 0; j < d; j++) z[j] += s->y[j];
     }
-    const ftk_rows *const rows = t->run_above(t->ctx, s->layer, s->n_offsets, s->z);
-    if (rows) look_at(s, rows, 0, SPLIT, n);
+    return t->run_above(t->ctx, s->layer, s->n_offsets, s->z);
 }
 
 /* The fused schedule: x[nodes][offsets][n_embd], of the states of the tree's rows. */
@@ -269,6 +270,11 @@ static void firp_appended(void *state, const float *states, float *x)
         t->multiply(t->ctx, s->map[i], s->n_nodes, s->z, s->y);
         for (size_t j = 0; j < n; j++) memcpy(x + (j * k + i) * d, s->y + j * d, d * sizeof *x);
     }
+}
+
+static const ftk_maps *firp_append_maps(void *state)
+{
+    return &((firp *)state)->maps;
 }
 
 /* last[i]: the probability that node i is the last that is accepted. Returns the highest. */
@@ -331,9 +337,12 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
         s->map[i] = map_weight(w, i, "weight", n_embd, h)->matrix;
         if (s->knows_token) s->of_token[i] = map_weight(w, i, "token", n_embd, h)->matrix;
     }
+    s->maps = (ftk_maps){
+        .n = s->n_offsets, .of_state = s->map, .of_token = s->knows_token ? s->of_token : NULL};
     ftk_err err = ftk_guesses_init(&s->guesses, h, MOST, init_measured(&s->measured), RATES);
     if (err != FTK_OK) return err;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
+    if (s->target->run_mapped) return FTK_OK; /* states are a device's */
     const size_t d = (size_t)n_embd;
     s->state = ftk_alloc(h, d, sizeof(float));
     s->e = ftk_alloc(h, d, sizeof(float));
@@ -366,7 +375,10 @@ static void firp_propose(void *state, const int32_t *history, size_t n, int budg
     ftk_guesses_begin(&s->guesses, history[n - 1]);
     if (!(s->flags & FTK_FIRP_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
     s->doubt = ftk_guesses_open(&s->guesses, 0);
-    if (s->ahead_of != n && s->state_of == n && split_pays(s)) run_split(s, history[n - 1], n);
+    if (s->ahead_of != n && s->state_of == n && split_pays(s)) {
+        const ftk_rows *const rows = run_maps(s, history[n - 1]);
+        if (rows) look_at(s, rows, 0, SPLIT, n);
+    }
     if (s->ahead_of == n) add_ahead(s);
     s->asked = n;
     ftk_guesses_plant(&s->guesses, budget, tree);
@@ -384,8 +396,12 @@ static void firp_learn(void *state, const int32_t *history, size_t n, const ftk_
         see_step(s, s->ahead_of == n ? s->made_by : NEITHER, tree, verdict);
         s->asked = 0;
     }
-    const size_t d = (size_t)s->target->n_embd;
-    memcpy(s->state, rows->states + (size_t)last * d, d * sizeof *s->state);
+    const ftk_target *const t = s->target;
+    const size_t d = (size_t)t->n_embd;
+    if (t->hold)
+        t->hold(t->ctx, FTK_HELD_STATE, last);
+    else
+        memcpy(s->state, rows->states + (size_t)last * d, d * sizeof *s->state);
     s->state_of = next;
     for (int j = 0; rows->appended && j < s->n_nodes; j++)
         if (s->node[j] == last) look_at(s, rows->appended, j * s->n_offsets, FUSED, next);
@@ -403,6 +419,7 @@ const ftk_drafter_ops ftk_drafter_firp = {
     .propose = firp_propose,
     .append = firp_append,
     .appended = firp_appended,
+    .append_maps = firp_append_maps,
     .learn = firp_learn,
     .reset = firp_reset,
     .free = firp_free,

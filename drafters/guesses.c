@@ -179,11 +179,12 @@ void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree)
 
 /* ---- logits */
 
+const float ftk_likely_bounds[] = {0.9f, 0.7f, 0.5f, 0.3f, 0.15f, 0.07f, 0.03f};
+
 static int8_t bin_of(float p)
 {
-    static const float from[FTK_LIKELY_BINS - 1] = {0.9f, 0.7f, 0.5f, 0.3f, 0.15f, 0.07f, 0.03f};
     int8_t bin = 0;
-    while (bin < FTK_LIKELY_BINS - 1 && p < from[bin]) bin++;
+    while (bin < FTK_LIKELY_BINS - 1 && p < ftk_likely_bounds[bin]) bin++;
     return bin;
 }
 

@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "base/target.h"
 #include "drafters/acceptance.h"
 #include "drafters/retrieval.h"
 
@@ -18,7 +19,7 @@ struct ftk_rows;
 
 enum {
     FTK_SOURCES = 3, /* of one family, at most; retrieval is not one of them */
-    FTK_LIKELY_BINS = 8,
+    FTK_LIKELY_BINS = FTK_HEAD_BINS,
     FTK_LIKELY = 10, /* guesses a row of logits gives, at most */
     FTK_CHAIN = 16,  /* guesses retrieval gives, at most */
 };
@@ -74,6 +75,8 @@ int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
 /* The same of a row of n logits, whether there are the logits or what a device says of them. */
 int ftk_rows_likely(const struct ftk_rows *rows, int row, int n, int most, int32_t *best,
                     int8_t *bin);
+/* A probability belongs to the first bin whose bound is not above it, or to the last one. */
+extern const float ftk_likely_bounds[FTK_LIKELY_BINS - 1];
 /* What a probability of that bin means as long as nothing was measured. */
 float ftk_likely_prior(int bin);
 /* e^x for x <= 0 to 1e-5 of it, in a form that compilers turn into vector code. */

@@ -20,7 +20,9 @@
  * The tree: a node is worth the product of its path's probabilities. Of each depth the best nodes, at
  * most WIDTH, get children, CHOICES each; of all candidates the best are drafted. A head's probability
  * counts as what guesses of its size were worth so far (guesses.h). A head runs for as many nodes as it
- * is worth running for: the tokens expected of it must take longer to say without it than it runs.
+ * is worth running for: the tokens expected of it must take longer to say without it than it runs. A
+ * device runs all heads in one call and chooses the nodes itself, by the same worths (base/target.h); how
+ * many heads that are is decided before, and nodes are free.
  *
  * Continuous: the accepted path's last feature is the next g_0, nothing is computed again. What the model
  * said behind the best rejected node, which stood where the new root stands, and what was drafted below
@@ -41,8 +43,8 @@
 #include "drafters/guesses.h"
 
 enum {
-    MOST_HEADS = 8,
-    WIDTH = 10,
+    MOST_HEADS = FTK_HEADS,
+    WIDTH = FTK_HEAD_NODES,
     CHOICES = FTK_LIKELY,
     KEPT = 3, /* candidates of each kind that are carried over */
     MOST = 1 + FTK_CHAIN + 2 * KEPT + MOST_HEADS * WIDTH * CHOICES, /* candidates, with the root */
@@ -50,7 +52,6 @@ enum {
 
 static const float floor_worth = 0.02f; /* of a node that gets children */
 static const double token_worth = 0.75; /* of a plain step: drafted tokens are cheaper than that */
-static const float norm_eps = 1e-6f;
 
 typedef enum source { HEAD, REJECTED, UNVERIFIED } source;
 
@@ -58,8 +59,9 @@ typedef enum source { HEAD, REJECTED, UNVERIFIED } source;
 enum {
     HEAD_AT = 0,                                      /* [MOST_HEADS][FTK_LIKELY_BINS] */
     KEPT_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS, /* [REJECTED, UNVERIFIED][KEPT] */
-    BEST_AT = KEPT_AT + 2 * KEPT, /* [MOST_HEADS] how often a head's best choice is right */
-    RATES = BEST_AT + MOST_HEADS,
+    BEST_AT = KEPT_AT + 2 * KEPT,    /* [MOST_HEADS] how often a head's best choice is right */
+    NAMED_AT = BEST_AT + MOST_HEADS, /* [MOST_HEADS] how often one of its choices is */
+    RATES = NAMED_AT + MOST_HEADS,
 };
 
 typedef struct kept {
@@ -79,14 +81,16 @@ typedef struct s4c {
     size_t asked;      /* the candidates are an open prediction of what follows text[0..asked) */
     kept kept[2];      /* as of feature_of */
     ftk_rate rates[RATES];
-    double took[WIDTH]; /* seconds of a head for so many nodes and one, smoothed; 0: not known */
+    double took[WIDTH]; /* seconds of a head for so many nodes and one, smoothed; 0: not known. On a
+                           device, of a draft by so many heads and one */
     ftk_guesses guesses;
     int32_t best[MOST_HEADS][WIDTH]; /* a head's best choice for each node it ran for */
     float *feature;                  /* [n_embd] */
     float *g[2];                     /* [WIDTH][n_embd] of a depth and of the one before */
     float *z, *e, *u, *v; /* [WIDTH][2 n_embd] or [WIDTH][n_embd], [WIDTH][n_embd] each */
     float *logits;        /* [WIDTH][n_head] */
-    ftk_rows said;        /* by a head for its nodes */
+    ftk_heads heads;      /* as a device runs them */
+    ftk_heads_ask ask;
 } s4c;
 
 /* ------------------------------------------------------------------ the file */
@@ -141,6 +145,7 @@ static void init_rates(ftk_rate *r)
     for (int i = 0; i < 2 * KEPT; i++)
         ftk_rate_init(&r[KEPT_AT + i], 0.15f / (float)(i % KEPT + 1));
     for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[BEST_AT + i], 0.5f);
+    for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[NAMED_AT + i], 0.75f);
 }
 
 static void suggest_kept(s4c *s)
@@ -165,7 +170,7 @@ static void put_tokens(s4c *s, int n, const int *chosen)
         const float *const e = s->e + i * d;
         float sum = 0, *const z = s->z + i * 2 * d;
         for (size_t j = 0; j < d; j++) sum += e[j] * e[j];
-        const float scale = 1 / sqrtf(sum / (float)d + norm_eps);
+        const float scale = 1 / sqrtf(sum / (float)d + FTK_EMBED_EPS);
         for (size_t j = 0; j < d; j++) z[j] = e[j] * scale;
     }
 }
@@ -183,7 +188,7 @@ static int rows_for(const s4c *s, int n)
     return s->sees_token || n == 0 ? n : 1;
 }
 
-/* Features of the chosen nodes' children: s->g[1]. */
+/* Features of the chosen nodes' children, s->g[1], and what they say, s->logits. */
 static void run_head(s4c *s, int head, int n, const int *chosen)
 {
     const ftk_target *const t = s->target;
@@ -197,24 +202,25 @@ static void run_head(s4c *s, int head, int n, const int *chosen)
         const float v = s->v[j], e = ftk_exp_below(v < 0 ? v : -v);
         s->g[1][j] = s->u[j] + v * (v < 0 ? e : 1) / (1 + e);
     }
-    s->said = (ftk_rows){.logits = s->logits};
-    if (t->rank)
-        s->said = (ftk_rows){.ranked = t->rank(t->ctx, s->weights->head, n, s->g[1])};
-    else
-        t->multiply(t->ctx, s->weights->head, n, s->g[1], s->logits);
+    t->multiply(t->ctx, s->weights->head, n, s->g[1], s->logits);
 }
 
-static void suggest_children(s4c *s, int node, int head, int row)
+/* Of what a head said, row `row` is a node's. guess[CHOICES], unless NULL, gets the children. */
+static void suggest_children(s4c *s, int node, int head, const ftk_rows *said, int row,
+                             int16_t *guess)
 {
     int32_t best[CHOICES];
     int8_t bin[CHOICES];
     const int most = s->guesses.chain ? 1 : CHOICES;
-    const int n = ftk_rows_likely(&s->said, row, s->weights->n_head, most, best, bin);
-    s->best[head][s->guesses.all[node].row] = -1;
+    const int n = ftk_rows_likely(said, row, s->weights->n_head, most, best, bin);
+    s->guesses.all[node].row = (int16_t)row;
+    s->best[head][row] = -1;
     for (int i = 0; i < n; i++) {
         const int32_t token = s->weights->vocab ? s->weights->vocab[best[i]] : best[i];
-        ftk_guesses_add(&s->guesses, node, token, HEAD, HEAD_AT + head * FTK_LIKELY_BINS + bin[i]);
-        if (i == 0) s->best[head][s->guesses.all[node].row] = token;
+        const int at = ftk_guesses_add(&s->guesses, node, token, HEAD,
+                                       HEAD_AT + head * FTK_LIKELY_BINS + bin[i]);
+        if (guess) guess[i] = (int16_t)at;
+        if (i == 0) s->best[head][row] = token;
     }
 }
 
@@ -266,16 +272,98 @@ static void run_heads(s4c *s)
         const int rows = rows_for(s, n);
         const double start = ftk_now();
         run_head(s, head, rows, chosen);
-        for (int i = 0; i < n; i++) {
-            const int row = rows == n ? i : 0;
-            s->guesses.all[chosen[i]].row = (int16_t)row;
-            suggest_children(s, chosen[i], head, row);
-        }
+        const ftk_rows said = {.logits = s->logits};
+        for (int i = 0; i < n; i++)
+            suggest_children(s, chosen[i], head, &said, rows == n ? i : 0, NULL);
         time_head(s, rows, ftk_now() - start);
         float *const before = s->g[0];
         s->g[0] = s->g[1];
         s->g[1] = before;
     }
+}
+
+/* ------------------------------------------------------------------ heads on a device */
+
+/* Seconds of a draft by n heads: of a number not seen yet, as of the next smaller one that was. */
+static double chain_seconds(const s4c *s, int n)
+{
+    int known = n;
+    while (known > 1 && s->took[known - 1] == 0) known--;
+    return s->took[known - 1] * (n + 1) / (known + 1);
+}
+
+/* How likely it is that the text comes by a node of that depth and what is known ends there. */
+static double open_at(const s4c *s, int depth)
+{
+    const ftk_guesses *const g = &s->guesses;
+    double open = 0;
+    for (int i = 0; i < g->n; i++)
+        if (g->all[i].depth == depth && g->all[i].worth >= floor_worth)
+            open += ftk_guesses_open(g, i);
+    return open;
+}
+
+/* How many heads are worth running, as worth_running() has it of nodes: a head is reached where what was
+ * known ends at its depth, or where one of the choices of the head before is right. */
+static int heads_worth_running(s4c *s)
+{
+    const double token = token_worth * s->target->seconds(s->target->ctx, 0, 1);
+    double reached = 0, tokens = 0, most = 0;
+    int best = 0;
+    for (int head = 0; head < s->n_heads; head++) {
+        reached += open_at(s, head);
+        tokens += ftk_rate_get(&s->rates[BEST_AT + head]) * reached;
+        const double gain = tokens * token - chain_seconds(s, head + 1);
+        if (gain > most) {
+            most = gain;
+            best = head + 1;
+        }
+        reached *= ftk_rate_get(&s->rates[NAMED_AT + head]);
+    }
+    for (int i = 0; best == 0 && i < WIDTH; i++) s->took[i] *= 0.99;
+    return best;
+}
+
+/* What is known before the heads run: guess i is known[i]. */
+static void tell_device(s4c *s)
+{
+    ftk_heads_ask *const ask = &s->ask;
+    const ftk_guess *const all = s->guesses.all;
+    ask->n_known = s->guesses.n < FTK_HEAD_KNOWN ? s->guesses.n : FTK_HEAD_KNOWN;
+    for (int i = 0; i < ask->n_known; i++)
+        ask->known[i] = (ftk_known){all[i].token, all[i].parent, all[i].depth, all[i].worth};
+    for (int i = 0; i < MOST_HEADS * FTK_LIKELY_BINS; i++)
+        ask->rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] = ftk_rate_get(&s->rates[HEAD_AT + i]);
+}
+
+/* The guesses that the heads' choices are. */
+static void suggest_said(s4c *s, const ftk_heads_said *said)
+{
+    int16_t guess[FTK_HEAD_KNOWN + MOST_HEADS * WIDTH * CHOICES];
+    memset(guess, -1, sizeof guess);
+    for (int i = 0; i < s->ask.n_known; i++) guess[i] = (int16_t)i;
+    for (int head = 0; head < s->heads.n; head++) {
+        const ftk_rows rows = {.ranked = said->said[head]};
+        for (int i = 0; i < said->n[head]; i++) {
+            const int node = guess[said->node[head][i]];
+            if (node >= 0)
+                suggest_children(s, node, head, &rows, s->sees_token ? i : 0,
+                                 guess + FTK_HEAD_KNOWN + (head * WIDTH + i) * CHOICES);
+        }
+    }
+}
+
+static void run_on_device(s4c *s)
+{
+    const ftk_target *const t = s->target;
+    s->heads.n = heads_worth_running(s);
+    if (s->heads.n == 0) return;
+    const double start = ftk_now();
+    tell_device(s);
+    const ftk_heads_said *const said = t->run_heads(t->ctx, &s->heads, &s->ask);
+    if (!said) return;
+    suggest_said(s, said);
+    time_head(s, s->heads.n, ftk_now() - start);
 }
 
 /* ------------------------------------------------------------------ what is kept */
@@ -304,7 +392,7 @@ static void keep_unverified(s4c *s, const int32_t *truth, int n)
         s->kept[1].token[s->kept[1].n++] = all[i].token;
 }
 
-/* Of each head that ran for a node of the true path, whether its best choice came. */
+/* Of each head that ran for a node of the true path, whether its best choice came, and whether one did. */
 static void see_heads(s4c *s, const int32_t *truth, int n)
 {
     int at = 0;
@@ -313,10 +401,40 @@ static void see_heads(s4c *s, const int32_t *truth, int n)
         if (row < 0) return;
         ftk_rate_see(&s->rates[BEST_AT + i], s->best[i][row] == truth[i]);
         at = ftk_guesses_child(&s->guesses, at, truth[i]);
+        ftk_rate_see(&s->rates[NAMED_AT + i], at >= 0 && s->guesses.all[at].rate[HEAD] >= 0);
     }
 }
 
 /* ------------------------------------------------------------------ the drafter */
+
+/* What stays of what a device is asked. */
+static void tell_heads(s4c *s, bool chain)
+{
+    s->heads = (ftk_heads){.output = s->weights->head,
+                           .chained = s->chained,
+                           .sees_token = s->sees_token,
+                           .width = chain ? 1 : WIDTH,
+                           .choices = chain ? 1 : CHOICES};
+    memcpy(s->heads.in, s->in, sizeof s->in);
+    memcpy(s->heads.body, s->body, sizeof s->body);
+    s->ask.least = floor_worth;
+    memcpy(s->ask.bound, ftk_likely_bounds, sizeof s->ask.bound);
+}
+
+/* Memory for heads that are not a device's. */
+static bool take_room(s4c *s, const ftk_host *h)
+{
+    const size_t d = (size_t)s->target->n_embd;
+    s->feature = ftk_alloc(h, d, sizeof(float));
+    s->g[0] = ftk_alloc(h, WIDTH * d, sizeof(float));
+    s->g[1] = ftk_alloc(h, WIDTH * d, sizeof(float));
+    s->z = ftk_alloc(h, WIDTH * 2 * d, sizeof(float));
+    s->e = ftk_alloc(h, WIDTH * d, sizeof(float));
+    s->u = ftk_alloc(h, WIDTH * d, sizeof(float));
+    s->v = ftk_alloc(h, WIDTH * d, sizeof(float));
+    s->logits = ftk_alloc(h, WIDTH * (size_t)s->weights->n_head, sizeof(float));
+    return s->feature && s->g[0] && s->g[1] && s->z && s->e && s->u && s->v && s->logits;
+}
 
 static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
 {
@@ -336,18 +454,10 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
         s->body[i] = head_weight(s->weights, i, "body", n_embd, n_embd, h)->matrix;
     }
     init_rates(s->rates);
-    const size_t d = (size_t)n_embd;
+    tell_heads(s, env->shape == FTK_TREE_CHAIN);
     if (ftk_guesses_init(&s->guesses, h, MOST, s->rates, RATES) != FTK_OK) return FTK_ERR_NOMEM;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
-    s->feature = ftk_alloc(h, d, sizeof(float));
-    s->g[0] = ftk_alloc(h, WIDTH * d, sizeof(float));
-    s->g[1] = ftk_alloc(h, WIDTH * d, sizeof(float));
-    s->z = ftk_alloc(h, WIDTH * 2 * d, sizeof(float));
-    s->e = ftk_alloc(h, WIDTH * d, sizeof(float));
-    s->u = ftk_alloc(h, WIDTH * d, sizeof(float));
-    s->v = ftk_alloc(h, WIDTH * d, sizeof(float));
-    s->logits = ftk_alloc(h, WIDTH * (size_t)s->weights->n_head, sizeof(float));
-    if (!s->feature || !s->g[0] || !s->g[1] || !s->z || !s->e || !s->u || !s->v || !s->logits)
+    if (!s->target->run_heads && !take_room(s, h))
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
     return FTK_OK;
 }
@@ -375,7 +485,10 @@ static void s4c_propose(void *state, const int32_t *history, size_t n, int budge
     if (!(s->flags & FTK_S4C_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
     if (s->feature_of == n) {
         if (!(s->flags & FTK_S4C_NOT_CONTINUOUS)) suggest_kept(s);
-        run_heads(s);
+        if (s->target->run_heads)
+            run_on_device(s);
+        else
+            run_heads(s);
     }
     s->asked = n;
     ftk_guesses_plant(&s->guesses, budget, tree);
@@ -395,9 +508,13 @@ static void s4c_learn(void *state, const int32_t *history, size_t n, const ftk_t
         ftk_guesses_settle(&s->guesses, verdict->token, (size_t)emitted);
         s->asked = 0;
     }
-    const size_t d = (size_t)s->target->n_embd;
-    memcpy(s->feature, rows->features + (size_t)verdict->path[verdict->n_path] * d,
-           d * sizeof *s->feature);
+    const ftk_target *const t = s->target;
+    const size_t d = (size_t)t->n_embd;
+    const int last = verdict->path[verdict->n_path];
+    if (t->hold)
+        t->hold(t->ctx, FTK_HELD_FEATURE, last);
+    else
+        memcpy(s->feature, rows->features + (size_t)last * d, d * sizeof *s->feature);
     s->feature_of = n + (size_t)emitted;
 }
 

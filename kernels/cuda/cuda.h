@@ -11,6 +11,7 @@
 #define FTK_CUDA_H
 
 #include "base/policy.h"
+#include "base/target.h"
 #include "kernels/cuda/tiles.h"
 
 #ifdef __cplusplus
@@ -35,6 +36,7 @@ typedef struct ftk_queue {
     int device;
     int error;    /* the runtime's number; 0: none yet */
     size_t limit; /* emulated only: bytes that may still be allocated; 0: any */
+    int waits;    /* emulated only: how often ftk_cuda_wait() was called */
 } ftk_queue;
 
 typedef struct ftk_cuda_info {
@@ -180,6 +182,36 @@ typedef struct ftk_cuda_draw {
  * probabilities at temperature 1. Of rows that are none of logits the token is -1, and so is the first id. */
 void ftk_cuda_rank(ftk_queue *q, int n_rows, int n, int k, const float *x,
                    const ftk_cuda_draw *draws, const int32_t *ids, int32_t *out);
+
+/* ------------------------------------------------------------------ drafts */
+
+/* A draft by heads, in device memory. */
+typedef struct ftk_cuda_draft {
+    ftk_heads_ask ask; /* guesses that heads name too are worth more in the end */
+    ftk_heads_said said;
+    float worth[FTK_HEADS][FTK_HEAD_NODES]; /* of said.node */
+    int32_t row_of[FTK_HEAD_KNOWN];         /* of ask.known, -1: it has none */
+    int32_t token[FTK_HEAD_NODES], from[FTK_HEAD_NODES];
+} ftk_cuda_draft;
+
+typedef struct ftk_cuda_pick {
+    int head, width, choices;
+    bool chained, sees_token; /* ftk_heads */
+    const int32_t *vocab;     /* which token row i of the output is; NULL: i */
+} ftk_cuda_pick;
+
+/* Chooses the nodes that a head names children of, by what the heads before said: said.n and .node of the
+ * head. token and from get the nodes' tokens and the rows of the features that they see, 0 behind the
+ * last of them. */
+void ftk_cuda_draft_pick(ftk_queue *q, const ftk_cuda_pick *how, ftk_cuda_draft *draft);
+/* z[r] = [e[r] scaled to a mean square of 1 ; g[from[r]]], each of d numbers; g[from[r]] alone where e is
+ * NULL. eps is added to e's mean square. */
+void ftk_cuda_draft_join(ftk_queue *q, int n_rows, int d, const float *e, float eps, const float *g,
+                         const int32_t *from, float *z);
+/* y = u + silu(v) */
+void ftk_cuda_silu_add(ftk_queue *q, size_t n, const float *u, const float *v, float *y);
+/* x scaled to the mean square of `like`, both of n numbers. */
+void ftk_cuda_scale_like(ftk_queue *q, int n, const float *like, float eps, float *x);
 
 /* ------------------------------------------------------------------ KV cache, attention */
 

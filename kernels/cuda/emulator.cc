@@ -375,6 +375,7 @@ void ftk_cuda_copy(ftk_queue *q, void *dst, const void *src, size_t n)
 bool ftk_cuda_wait(ftk_queue *q)
 {
     if (q->own) wrong("work that is kept was waited for");
+    q->waits++;
     return q->error == 0;
 }
 

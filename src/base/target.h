@@ -6,10 +6,10 @@
 #define FTK_TARGET_H
 
 #include "policy.h"
+#include "sampler.h"
 
 struct ftk_mat; /* a matrix as the kernels read it */
 struct ftk_rows;
-struct ftk_ranked;
 
 /* How a row gets through the layers. */
 typedef struct ftk_route {
@@ -23,6 +23,68 @@ typedef struct ftk_route {
     float *states;
 } ftk_route;
 
+/* ---- what a device does of a draft, in one go */
+
+/* Added to the mean square of an embedding whose size is taken away. */
+#define FTK_EMBED_EPS 1e-6f
+
+/* What a device holds of a pass for a session: a row's feature, a row's state behind the layer that
+ * passes keep. */
+typedef enum ftk_held { FTK_HELD_FEATURE, FTK_HELD_STATE, FTK_HELD } ftk_held;
+
+enum {
+    FTK_HEADS = 8,       /* that run one after the other */
+    FTK_HEAD_NODES = 10, /* of a depth that get children */
+    FTK_HEAD_KNOWN = 64, /* guesses that are there before */
+    FTK_HEAD_BINS = 8,   /* classes of probability */
+};
+
+/* S4C's heads: drafters/s4c.c says what they compute, of the held feature. Head i names children of nodes
+ * of depth i: of the `width` best, `choices` each. */
+typedef struct ftk_heads {
+    int n;
+    const struct ftk_mat *in[FTK_HEADS], *body[FTK_HEADS];
+    const struct ftk_mat *output; /* of ftk_weights: its head */
+    bool chained;       /* a head sees the feature that the one before made, else the held one */
+    bool sees_token;    /* else all nodes of a depth have the same children */
+    int width, choices; /* at most FTK_HEAD_NODES, FTK_BEST */
+} ftk_heads;
+
+/* A guess; the first one is the root, and parents come before their children. */
+typedef struct ftk_known {
+    int32_t token, parent, depth; /* parent -1 of the root, depth 0 */
+    float worth;
+} ftk_known;
+
+/* A head's choice of probability p is worth as much as its parent times the head's rate of the first bin
+ * whose bound is not above p; of two that name a token below one node, the more counts. Nodes are
+ * chosen by worth, ties to the one that was there first. */
+typedef struct ftk_heads_ask {
+    int32_t n_known;
+    float least; /* worth of a node that gets children */
+    float bound[FTK_HEAD_BINS - 1], rate[FTK_HEADS][FTK_HEAD_BINS];
+    ftk_known known[FTK_HEAD_KNOWN];
+} ftk_heads_ask;
+
+/* The choices of each head, and for which nodes: known[i] is node i, choice k of row r of head h is node
+ * FTK_HEAD_KNOWN + (h * FTK_HEAD_NODES + r) * FTK_BEST + k, unless known[] has it. Row r is that of node
+ * r; if no token is seen, row 0 is that of all. */
+typedef struct ftk_heads_said {
+    int32_t n[FTK_HEADS];
+    int32_t node[FTK_HEADS][FTK_HEAD_NODES];
+    ftk_ranked said[FTK_HEADS][FTK_HEAD_NODES];
+} ftk_heads_said;
+
+/* FIRP's maps: drafters/firp.c says what they compute, of a state, the held one as a rule, and of a token. */
+typedef struct ftk_maps {
+    int n;
+    const struct ftk_mat *const *of_state;
+    const struct ftk_mat *const *of_token; /* NULL: there are none */
+    int32_t token;
+} ftk_maps;
+
+/* ---- the target */
+
 /* Functions run on the engine's threads and fail never: what they need was taken before. Rows are
  * row-major, one after the other, at most FTK_MAX_NODES. */
 typedef struct ftk_target {
@@ -32,9 +94,6 @@ typedef struct ftk_target {
     void (*embed)(void *ctx, int n, const int32_t *tokens, float *x);
     /* y[n][n_out] = W x[n][n_in], with W one of the drafter's matrices or its head. */
     void (*multiply)(void *ctx, const struct ftk_mat *w, int n, const float *x, float *y);
-    /* What is likeliest by each row of W x[n][n_in]: [n], valid until the next call. NULL: multiply()
-     * gives the rows where they are wanted. */
-    const struct ftk_ranked *(*rank)(void *ctx, const struct ftk_mat *w, int n, const float *x);
     /* y[n][n_embd]: the target's last norm, which makes features of states. */
     void (*last_norm)(void *ctx, int n, const float *x, float *y);
     /* Runs the layers from `layer` on over states x[n][n_embd], taken for those behind layer - 1, as
@@ -56,6 +115,14 @@ typedef struct ftk_target {
                                         const ftk_route *route);
     /* The pass that verifies can go on from states that routes left (ftk_drafter_ops.resume). */
     bool resumes;
+    /* The three below are a device's, which holds features and states; NULL on the CPU. Of the pass that
+     * is being learned from: what row `row` of the tree left is held, in place of what was. */
+    void (*hold)(void *ctx, ftk_held what, int row);
+    /* Runs heads over the held feature; valid until the next call. NULL: the device has failed, which
+     * the next pass tells. */
+    const ftk_heads_said *(*run_heads)(void *ctx, const ftk_heads *h, const ftk_heads_ask *ask);
+    /* run_above() over what the maps make of the held state. */
+    const struct ftk_rows *(*run_mapped)(void *ctx, int layer, const ftk_maps *maps);
 } ftk_target;
 
 /* A tensor of a drafter's file: a matrix [n_out][n_in], or a vector of n_in floats (n_out is 1). */

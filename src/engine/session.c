@@ -169,13 +169,15 @@ static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, co
     return FTK_OK;
 }
 
-static ftk_err open_family(const ftk_session *s, const ftk_drafter_ops *ops, ftk_family *f)
+static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_family *f)
 {
     const ftk_host *h = &s->engine->host;
     *f = (ftk_family){.ops = ops};
     const ftk_weights *weights;
     ftk_err err = find_weights(s, ops, &weights);
     if (err == FTK_OK) err = ftk_target_low_bits(s->engine, ops, FTK_LOG_ERROR);
+    if (err == FTK_OK && ops->wants & (FTK_WANT_FEATURES | FTK_WANT_STATES))
+        err = ftk_target_hold(s);
     if (err != FTK_OK) return err;
     const ftk_drafter_env env = {
         .host = h,
@@ -364,6 +366,7 @@ void ftk_session_free(ftk_session *s)
     close_families(s, s->family, s->n_families);
     remember_retrieval(s);
     ftk_retrieval_free(&s->retrieval, &h);
+    ftk_target_release(s);
     ftk_kv_seq_close(&s->kv);
     ftk_release(&h, s->sampler.order);
     ftk_release(&h, s->sampler.logits);

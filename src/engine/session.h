@@ -88,7 +88,11 @@ struct ftk_session {
     ftk_target target;
     ftk_rows above; /* what its run_above() and run_route() leave */
     bool decoding;  /* a drafter's decode() runs: what its row says is emitted */
-    void *test;     /* for drafters of the tests */
+    /* [FTK_HELD][n_embd] on the device, from the first family on that wants such; else NULL */
+    float *held;
+    /* Of the device's rows those of this session's tree, while it is learned from. */
+    int first_row[FTK_HELD];
+    void *test; /* for drafters of the tests */
     ftk_tree tree;
     int n_joined; /* rows of the drafter that join the tree's pass, and their nodes */
     int16_t joined[FTK_MAX_NODES];
@@ -106,6 +110,9 @@ unsigned ftk_session_spare(const ftk_session *s);
 bool ftk_session_sizes_itself(const ftk_session *s);
 /* What drafters may use of the model; s outlives it. */
 void ftk_target_init(ftk_target *t, ftk_session *s);
+/* Takes the memory of a device for what is held, if there is a device. Errors: NOMEM. */
+ftk_err ftk_target_hold(ftk_session *s);
+void ftk_target_release(ftk_session *s);
 /* Which part of all weights that a pass reads is read from this layer on. */
 double ftk_target_share(const ftk_model *m, int layer);
 /* The weights of a trained drafter; NULL: no file of its family was added. */

@@ -231,11 +231,12 @@ static bool wants(const ftk_session *s, unsigned what)
     return false;
 }
 
-/* Where a device picks the rows' tokens. */
+/* What neither the verdict nor a drafter reads of a pass, where a device picks the rows' tokens and holds
+ * features and states. */
 unsigned ftk_session_spare(const ftk_session *s)
 {
     const bool picked = s->cfg.sampling.repeat_penalty == 1 && s->verifier->judge_ranked;
-    return (picked ? FTK_SPARE_LOGITS : 0) | (wants(s, FTK_WANT_FEATURES) ? 0 : FTK_SPARE_FEATURES);
+    return (picked ? FTK_SPARE_LOGITS : 0) | FTK_SPARE_FEATURES | FTK_SPARE_STATES;
 }
 
 /* The rows of this session in the next pass, which it may have alone: a piece of its prompt, or a
@@ -369,12 +370,16 @@ static void run_forward(ftk_session *const *s, const ftk_pass_seq *seqs, int n)
         ftk_forward_run(f, seqs, n);
         return;
     }
-    ftk_forward_run_appending(f, seqs,
-                              &(ftk_pass_append){.n = s[0]->n_joined,
-                                                 .layer = f->keep + 1,
-                                                 .node = s[0]->joined,
-                                                 .states = turn(s[0])->ops->appended,
-                                                 .ctx = turn(s[0])->state});
+    const ftk_family *const family = turn(s[0]);
+    const bool maps = f->device && family->ops->append_maps;
+    ftk_forward_run_appending(
+        f, seqs,
+        &(ftk_pass_append){.n = s[0]->n_joined,
+                           .layer = f->keep + 1,
+                           .node = s[0]->joined,
+                           .states = family->ops->appended,
+                           .ctx = family->state,
+                           .maps = maps ? family->ops->append_maps(family->state) : NULL});
 }
 
 static void see_cost(const ftk_session *s, int rows, double seconds)
@@ -421,9 +426,12 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
         const ftk_rows said = ftk_rows_of(f, spared, with_logits);
         const ftk_rows rows = {.logits = said.logits,
                                .ranked = said.ranked,
-                               .features = f->features + with_logits * n_embd,
-                               .states = f->keep < 0 ? NULL : f->states + first_row * n_embd,
+                               .features = f->device ? NULL : f->features + with_logits * n_embd,
+                               .states =
+                                   f->device || f->keep < 0 ? NULL : f->states + first_row * n_embd,
                                .appended = s[i]->n_joined ? &joined : NULL};
+        s[i]->first_row[FTK_HELD_FEATURE] = (int)with_logits;
+        s[i]->first_row[FTK_HELD_STATE] = (int)first_row;
         r[i].err = conclude(s[i], &seqs[i], &rows, &r[i]);
         if (first == FTK_OK) first = r[i].err;
         row += (size_t)seqs[i].n_rows;

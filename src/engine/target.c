@@ -69,13 +69,6 @@ static void multiply(void *ctx, const ftk_mat *w, int n, const float *x, float *
     multiply_share(e, w, n, y, 0, 1);
 }
 
-/* On a device it picks from the rows; on the CPU they are as near as what it would pick. */
-static const ftk_ranked *rank(void *ctx, const ftk_mat *w, int n, const float *x)
-{
-    ftk_device *const d = ((const ftk_session *)ctx)->engine->device;
-    return d->ops->rank(d, w, n, x);
-}
-
 /* ---- upper layers */
 
 ftk_rows ftk_rows_of(const ftk_forward *f, bool spared, size_t first)
@@ -84,16 +77,26 @@ ftk_rows ftk_rows_of(const ftk_forward *f, bool spared, size_t first)
     return (ftk_rows){.logits = f->logits + first * (size_t)f->m->hp.n_vocab};
 }
 
+static const unsigned spare_all = FTK_SPARE_LOGITS | FTK_SPARE_FEATURES | FTK_SPARE_STATES;
+
+static bool has_room(ftk_session *s, int n)
+{
+    return ftk_kv_room(&s->kv) >= n && ftk_kv_reserve(&s->kv, n) == FTK_OK;
+}
+
+static const ftk_rows *rows_above(ftk_session *s)
+{
+    s->above = ftk_rows_of(&s->engine->forward, true, 0);
+    return ftk_forward_check(&s->engine->forward) == FTK_OK ? &s->above : NULL;
+}
+
 static const ftk_rows *run_above(void *ctx, int layer, int n, const float *x)
 {
     ftk_session *s = ctx;
-    ftk_forward *f = &s->engine->forward;
-    if (ftk_kv_room(&s->kv) < n || ftk_kv_reserve(&s->kv, n) != FTK_OK) return NULL;
-    const ftk_pass_seq seq = {
-        .kv = &s->kv, .n_rows = n, .spare = FTK_SPARE_LOGITS | FTK_SPARE_FEATURES, .states = x};
-    ftk_forward_run_above(f, &seq, 1, layer);
-    s->above = ftk_rows_of(f, true, 0);
-    return ftk_forward_check(f) == FTK_OK ? &s->above : NULL;
+    if (!has_room(s, n)) return NULL;
+    const ftk_pass_seq seq = {.kv = &s->kv, .n_rows = n, .spare = spare_all, .states = x};
+    ftk_forward_run_above(&s->engine->forward, &seq, 1, layer);
+    return rows_above(s);
 }
 
 double ftk_target_share(const ftk_model *m, int layer)
@@ -149,9 +152,60 @@ static const ftk_rows *run_route(void *ctx, int depth, int32_t token, const ftk_
     return works(s->engine) ? &s->above : NULL;
 }
 
+/* ---- whole drafts on a device */
+
+static float *held(const ftk_session *s, ftk_held what)
+{
+    return s->held + (size_t)what * (size_t)s->engine->model->hp.n_embd;
+}
+
+static void hold(void *ctx, ftk_held what, int row)
+{
+    const ftk_session *s = ctx;
+    ftk_device *const d = s->engine->device;
+    d->ops->hold(d, what, s->first_row[what] + row, held(s, what));
+}
+
+static const ftk_heads_said *run_heads(void *ctx, const ftk_heads *h, const ftk_heads_ask *ask)
+{
+    const ftk_session *s = ctx;
+    ftk_device *const d = s->engine->device;
+    return d->ops->run_heads(d, h, ask, held(s, FTK_HELD_FEATURE));
+}
+
+static const ftk_rows *run_mapped(void *ctx, int layer, const ftk_maps *maps)
+{
+    ftk_session *s = ctx;
+    ftk_device *const d = s->engine->device;
+    if (!has_room(s, maps->n)) return NULL;
+    int32_t token[FTK_MAX_NODES];
+    for (int i = 0; i < maps->n; i++) token[i] = maps->token;
+    const ftk_pass_seq seq = {.kv = &s->kv, .n_rows = maps->n, .token = token, .spare = spare_all};
+    d->ops->run_mapped(d, &s->engine->forward, &seq, layer, maps, held(s, FTK_HELD_STATE));
+    return rows_above(s);
+}
+
+ftk_err ftk_target_hold(ftk_session *s)
+{
+    ftk_device *const d = s->engine->device;
+    if (!d || s->held) return FTK_OK;
+    s->held = d->ops->mem_alloc(d, FTK_HELD * (size_t)s->engine->model->hp.n_embd * sizeof(float));
+    return s->held ? FTK_OK
+                   : ftk_fail(&s->engine->host, FTK_ERR_NOMEM,
+                              "no memory on the device for what a drafter holds");
+}
+
+void ftk_target_release(ftk_session *s)
+{
+    ftk_device *const d = s->engine->device;
+    if (d) d->ops->mem_free(d, s->held);
+    s->held = NULL;
+}
+
 void ftk_target_init(ftk_target *t, ftk_session *s)
 {
     const ftk_hparams *hp = &s->engine->model->hp;
+    const bool on_device = s->engine->device != NULL;
     *t = (ftk_target){
         .ctx = s,
         .n_vocab = hp->n_vocab,
@@ -159,13 +213,15 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .n_layer = hp->n_layer,
         .embed = embed,
         .multiply = multiply,
-        .rank = s->engine->device ? rank : NULL,
         .last_norm = last_norm,
         .run_above = run_above,
         .seconds = seconds,
         .allowance = allowance,
         .run_route = run_route,
         .resumes = !s->engine->device,
+        .hold = on_device ? hold : NULL,
+        .run_heads = on_device ? run_heads : NULL,
+        .run_mapped = on_device ? run_mapped : NULL,
     };
 }
 

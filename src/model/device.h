@@ -17,15 +17,15 @@ typedef struct ftk_device_ops {
     const char *(*name)(const ftk_device *d); /* "cuda:0 NVIDIA H100" */
     /* What went wrong first, or NULL. From then on passes do nothing. */
     const char *(*trouble)(const ftk_device *d);
-    void *(*kv_alloc)(ftk_device *d, size_t n); /* NULL: no memory */
-    void (*kv_free)(ftk_device *d, void *p);    /* accepts NULL */
+    void *(*mem_alloc)(ftk_device *d, size_t n); /* NULL: no memory */
+    void (*mem_free)(ftk_device *d, void *p);    /* accepts NULL */
     void (*kv_copy)(ftk_device *d, void *dst, const void *src, size_t n);
     /* What ftk_kv_commit() does to the slots. */
     void (*kv_move)(ftk_device *d, const ftk_kv_seq *s, const int16_t *path, int n);
     /* ftk_forward_run_above() */
     void (*run)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
-    /* Copies the matrices of a drafter's file, which multiply() and rank() then know. On an error, why[cap]
-     * says what is missing. Errors: NOMEM, DEVICE. */
+    /* Copies the matrices of a drafter's file, which the functions below then know. On an error, why[cap]
+     * says what is missing. Errors: NOMEM, UNSUPPORTED (a matrix is too wide), DEVICE. */
     ftk_err (*add_weights)(ftk_device *d, const ftk_weights *w, char *why, size_t cap);
     /* Copies a policy's numbers, by which routes then go: of theirs `in` is looked at, and what may differ
      * between two of one file, `fixed` and whether there is a `scale`. Errors: NOMEM, DEVICE. */
@@ -34,8 +34,19 @@ typedef struct ftk_device_ops {
     ftk_err (*add_low_bits)(ftk_device *d, char *why, size_t cap);
     /* ftk_target's: of w only its `file` is looked at. */
     void (*multiply)(ftk_device *d, const ftk_mat *w, int n, const float *x, float *y);
-    const ftk_ranked *(*rank)(ftk_device *d, const ftk_mat *w, int n, const float *x);
-    /* How many kinds of passes are kept whole, to be run by one call; -1: that was refused. */
+    /* What row `row` of the last pass left - of those with logits, of all for states - to to[n_embd]. */
+    void (*hold)(ftk_device *d, ftk_held what, int row, float *to);
+    /* ftk_target's, with what is held. */
+    const ftk_heads_said *(*run_heads)(ftk_device *d, const ftk_heads *h, const ftk_heads_ask *ask,
+                                       const float *feature);
+    /* run() from layer `first` on over seq's rows, made by maps. */
+    void (*run_mapped)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq, int first,
+                       const ftk_maps *maps, const float *state);
+    /* The second part of ftk_forward_run_appending(): run() from a->layer on over all its rows, of the states
+     * that the first part has left. */
+    void (*run_joined)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *all,
+                       const ftk_pass_append *a);
+    /* How many kinds of passes and drafts are kept whole, to be run by one call; -1: that was refused. */
     int (*kept)(const ftk_device *d);
 } ftk_device_ops;
 
@@ -43,8 +54,8 @@ typedef struct ftk_device_ops {
 
 /* What an engine will ask for. */
 typedef struct ftk_device_config {
-    const char *name; /* "cuda" or "cuda:N" */
-    int max_rows, max_slots;
+    const char *name;        /* "cuda" or "cuda:N" */
+    int max_rows, max_slots; /* FTK_MAX_NODES rows at least */
     ftk_type kv_type;
     size_t kv_bytes; /* of the whole cache */
     bool wide;       /* passes of one chain of FTK_WIDE_ROWS, without logits, are run too */

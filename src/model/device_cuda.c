@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * An NVIDIA GPU: what it holds, and for how long. */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,6 +42,7 @@ static size_t deal_work(ftk_gpu *c)
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
     const size_t d = (size_t)hp->n_embd * f * rows, ff = (size_t)hp->n_ff * f * rows;
+    const size_t one = (size_t)hp->n_embd * f, few = FTK_HEAD_NODES * one;
     const size_t turns = (size_t)c->max_slots * (size_t)hp->n_rot * f;
     const size_t wide = c->wide ? FTK_WIDE_ROWS : 0;
     size_t most_weights, most_in, most_out;
@@ -66,6 +68,15 @@ static size_t deal_work(ftk_gpu *c)
         {&c->ranking, ftk_cuda_top_k_bytes(c->max_rows, hp->n_vocab, FTK_BEST)},
         {&c->features, d},
         {&c->states, d},
+        {&c->draft.held, one},
+        {&c->draft.root, one},
+        {&c->draft.e, few},
+        {&c->draft.z, 2 * few},
+        {&c->draft.u, few},
+        {&c->draft.v, few},
+        {&c->draft.g[0], few},
+        {&c->draft.g[1], few},
+        {&c->draft.chain, sizeof *c->draft.chain},
         {&c->partial, c->partial_size},
         {&c->act, c->act_size},
         {&c->in, c->in_size},
@@ -85,12 +96,12 @@ static size_t deal_work(ftk_gpu *c)
 
 /* ---- the KV cache */
 
-static void *kv_alloc(ftk_device *d, size_t n)
+static void *mem_alloc(ftk_device *d, size_t n)
 {
     return ftk_cuda_alloc(&ftk_gpu_of(d)->q, n);
 }
 
-static void kv_free(ftk_device *d, void *p)
+static void mem_free(ftk_device *d, void *p)
 {
     ftk_cuda_free(&ftk_gpu_of(d)->q, p);
 }
@@ -132,6 +143,7 @@ static void free_device(ftk_device *d)
         ftk_cuda_free(&c->q, c->work);
         ftk_cuda_free_host(&c->q, c->in_host);
         ftk_cuda_free_host(&c->q, c->ranked_host);
+        ftk_cuda_free_host(&c->q, c->draft_host);
         ftk_gpu_free_drafters(c);
         ftk_gpu_free_routes(c);
         ftk_cuda_free_host(&c->q, c->stage);
@@ -157,8 +169,8 @@ static const ftk_device_ops ops = {
     .free = free_device,
     .name = name,
     .trouble = trouble,
-    .kv_alloc = kv_alloc,
-    .kv_free = kv_free,
+    .mem_alloc = mem_alloc,
+    .mem_free = mem_free,
     .kv_copy = kv_copy,
     .kv_move = kv_move,
     .run = ftk_gpu_run,
@@ -166,7 +178,10 @@ static const ftk_device_ops ops = {
     .add_policy = ftk_gpu_add_policy,
     .add_low_bits = ftk_gpu_add_low_bits,
     .multiply = ftk_gpu_multiply,
-    .rank = ftk_gpu_rank_product,
+    .hold = ftk_gpu_hold,
+    .run_heads = ftk_gpu_run_heads,
+    .run_mapped = ftk_gpu_run_mapped,
+    .run_joined = ftk_gpu_run_joined,
     .kept = ftk_gpu_n_kept,
 };
 
@@ -213,7 +228,8 @@ static ftk_err fill(ftk_gpu *c, char *why, size_t cap)
     const size_t n_ranked = (size_t)c->max_rows + FTK_MAX_NODES;
     c->ranked_host =
         ftk_cuda_alloc_host(&c->q, n_ranked * sizeof *c->ranked_host + (size_t)c->m->hp.n_layer);
-    if (!c->arena || !c->work || !c->stage || !c->in_host || !c->ranked_host) {
+    c->draft_host = ftk_cuda_alloc_host(&c->q, sizeof *c->draft_host);
+    if (!c->arena || !c->work || !c->stage || !c->in_host || !c->ranked_host || !c->draft_host) {
         snprintf(why, cap, "%s: no memory for weights of %zu MiB and passes of %zu MiB", c->name,
                  mib(c->arena_size), mib(deal_work(c)));
         return FTK_ERR_NOMEM;
@@ -232,6 +248,7 @@ static ftk_err fill(ftk_gpu *c, char *why, size_t cap)
 ftk_err ftk_device_open(ftk_device **out, const ftk_model *m, const ftk_device_config *cfg,
                         char *why, size_t cap)
 {
+    assert(cfg->max_rows >= FTK_MAX_NODES);
     *out = NULL;
     int ordinal;
     ftk_cuda_info info;

@@ -6,8 +6,8 @@
  *     device_cuda_weights.c  matrices and vectors to the device
  *     device_cuda_pass.c     a pass
  *     device_cuda_route.c    policies, and the layers in few bits, for rows that have a route
- *     device_cuda_graph.c    passes that are kept whole
- *     device_cuda_drafter.c  drafters' matrices, and products with them */
+ *     device_cuda_graph.c    passes and drafts that are kept whole
+ *     device_cuda_drafter.c  drafters' matrices, products with them, whole drafts */
 #ifndef FTK_DEVICE_CUDA_H
 #define FTK_DEVICE_CUDA_H
 
@@ -18,8 +18,11 @@ enum {
     FTK_GPU_ALIGN = 256,
     FTK_GPU_KEPT_ROWS = 64, /* of a pass that may be kept */
     FTK_GPU_TREE_KINDS = 1 + FTK_GPU_KEPT_ROWS / FTK_TILE_ROWS,
-    FTK_GPU_ROW_KINDS = FTK_GPU_TREE_KINDS + 2, /* and whole pieces of prompts, and routes */
-    FTK_GPU_SLOT_KINDS = 20,                    /* powers of 2 of attention's chunks */
+    FTK_GPU_PIECE = FTK_GPU_TREE_KINDS, /* the kind of whole pieces of prompts */
+    FTK_GPU_MAPPED,                     /* that of a draft by maps */
+    FTK_GPU_ROUTED,                     /* that of a row that has a route */
+    FTK_GPU_ROW_KINDS,
+    FTK_GPU_SLOT_KINDS = 20, /* powers of 2 of attention's chunks */
 };
 /* Device memory left to the driver: the kernels, stacks, kept passes. */
 static const size_t ftk_gpu_reserve = (size_t)256 << 20;
@@ -52,6 +55,8 @@ typedef struct {
 typedef struct ftk_gpu_drafter {
     struct ftk_gpu_drafter *next;
     char *arena;
+    const int32_t *vocab;             /* of the file; NULL: it has none */
+    ftk_gpu_kept chain[2][FTK_HEADS]; /* drafts by 1, 2 ... heads: of one node a depth, of trees */
     int n;
     struct {
         const void *file; /* ftk_mat.file: what they are known by */
@@ -66,6 +71,14 @@ typedef struct ftk_gpu_policy {
     char *arena;
     ftk_policy p; /* on the device */
 } ftk_gpu_policy;
+
+/* What a draft needs: rows of n_embd numbers, by a tree's or one. */
+typedef struct {
+    float *held, *root;   /* the feature or state, an embedding */
+    float *e, *z, *u, *v; /* [FTK_HEAD_NODES]; z of twice the length */
+    float *g[2];          /* [FTK_HEAD_NODES] of a depth and of the one before */
+    ftk_cuda_draft *chain;
+} ftk_gpu_draft;
 
 typedef struct {
     ftk_device base;
@@ -95,6 +108,8 @@ typedef struct {
     size_t in_size;
     ftk_ranked *ranked_host; /* [max_rows] of the last pass, [FTK_MAX_NODES] of a drafter's rows */
     uint8_t *actions_host;   /* behind them */
+    ftk_gpu_draft draft;
+    ftk_cuda_draft *draft_host; /* what goes of it, and what comes */
     ftk_gpu_drafter *drafters;
     ftk_gpu_policy *policies;
     ftk_gpu_layer *low; /* [n_layer] the layers in few bits; NULL: none */
@@ -104,6 +119,7 @@ typedef struct {
     /* kept passes are of these pages, leave states of that layer, and go by this policy */
     const char *kept_pool;
     int kept_keep;
+    const void *kept_maps; /* the file of these */
     const ftk_gpu_policy *kept_policy;
     bool keeps_none; /* the runtime would not */
     bool wide;       /* there is room for wide passes */
@@ -130,7 +146,10 @@ typedef struct {
     int n_rows, n_logits;
     int n_slots;                  /* of the only sequence; 0: each has its own */
     const ftk_gpu_policy *policy; /* of the only row, which has a route; or NULL */
-    ftk_gpu_inputs in;            /* on the device */
+    /* Make the rows' states; NULL: rows are tokens, or states of the host's. */
+    const ftk_maps *maps;
+    int n_joined;      /* the last rows are made, of states of the first; 0: all, of what is held */
+    ftk_gpu_inputs in; /* on the device */
 } ftk_gpu_pass;
 
 static inline ftk_gpu *ftk_gpu_of(ftk_device *d)
@@ -160,6 +179,8 @@ size_t ftk_gpu_page_bytes(const ftk_kv_pool *p);
 size_t ftk_gpu_put_weights(ftk_gpu *c);
 /* Sends a matrix, whose place is then in `to`; or only counts. */
 void ftk_gpu_put_matrix(ftk_gpu_loading *l, const ftk_mat *w, ftk_cuda_mat *to);
+/* Sends bytes and returns where they are; or only counts. */
+const void *ftk_gpu_put(ftk_gpu_loading *l, const void *from, size_t bytes);
 /* The same of a vector of n floats; NULL is passed over. */
 void ftk_gpu_put_vector(ftk_gpu_loading *l, const float *v, int n, const float **to);
 /* Bytes of the largest tile, the least that the stage must hold. */
@@ -171,20 +192,24 @@ size_t ftk_gpu_widest_tile(const ftk_model *m);
  * not there are not sent. n_layer: of a route; 0: there is none. */
 size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, int n_layer, size_t n_pages,
                        ftk_gpu_inputs *in);
-/* All that a pass computes, from the inputs to logits, features and states. */
-void ftk_gpu_compute(ftk_gpu *c, const ftk_gpu_pass *p);
+/* All that an ftk_gpu_pass computes, from the inputs to logits, features and states. */
+void ftk_gpu_compute(ftk_gpu *c, const void *pass);
+/* Counts p's rows, and runs it. */
+void ftk_gpu_run_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p);
 /* ftk_device_ops.run */
 void ftk_gpu_run(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
 
-/* What is said of each of n rows of logits [n][n_vocab]: c->ranked. draws may be NULL. */
-void ftk_gpu_rank(ftk_gpu *c, int n, int n_vocab, const float *logits, const ftk_cuda_draw *draws);
+/* What is said of each of n rows of logits [n][n_vocab]. draws may be NULL. */
+void ftk_gpu_rank(ftk_gpu *c, int n, int n_vocab, const float *logits, const ftk_cuda_draw *draws,
+                  ftk_ranked *to);
 
 /* ---- device_cuda_graph.c */
 
 /* The kind of a pass, which is then laid out for all of its kind; NULL: it is none to keep. */
 ftk_gpu_kept *ftk_gpu_kind(ftk_gpu *c, ftk_gpu_pass *p);
-/* ftk_gpu_compute(), kept from the second time on. */
-void ftk_gpu_compute_kept(ftk_gpu *c, ftk_gpu_kept *k, const ftk_gpu_pass *p);
+/* Does work, which is kept from the second time on; k NULL: it is not to be. */
+void ftk_gpu_do(ftk_gpu *c, ftk_gpu_kept *k, void (*work)(ftk_gpu *c, const void *ctx),
+                const void *ctx);
 void ftk_gpu_drop_kept(ftk_gpu *c);
 /* ftk_device_ops.kept */
 int ftk_gpu_n_kept(const ftk_device *d);
@@ -224,7 +249,15 @@ const ftk_gpu_layer *ftk_gpu_version(ftk_gpu *c, const ftk_gpu_pass *p, int laye
 
 ftk_err ftk_gpu_add_weights(ftk_device *d, const ftk_weights *w, char *why, size_t cap);
 void ftk_gpu_multiply(ftk_device *d, const ftk_mat *w, int n, const float *x, float *y);
-const ftk_ranked *ftk_gpu_rank_product(ftk_device *d, const ftk_mat *w, int n, const float *x);
+void ftk_gpu_hold(ftk_device *d, ftk_held what, int row, float *to);
+const ftk_heads_said *ftk_gpu_run_heads(ftk_device *d, const ftk_heads *h, const ftk_heads_ask *ask,
+                                        const float *feature);
+void ftk_gpu_run_mapped(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq, int first,
+                        const ftk_maps *maps, const float *state);
+void ftk_gpu_run_joined(ftk_device *d, ftk_forward *f, const ftk_pass_seq *all,
+                        const ftk_pass_append *a);
+/* c->x = the states that p->maps make. */
+void ftk_gpu_map(ftk_gpu *c, const ftk_gpu_pass *p);
 void ftk_gpu_free_drafters(ftk_gpu *c);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Products with drafters' matrices on a GPU, between the passes. They take the pass's work space, which
- * is nobody's then, and copies go by the stage; each call waits once. */
+ * Drafts on a GPU, between the passes: products with drafters' matrices, and whole drafts. Products take
+ * the pass's work space, which is nobody's then, and copies go by pinned memory; each call waits once. */
 #include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,6 +18,8 @@ void ftk_gpu_free_drafters(ftk_gpu *c)
 {
     for (ftk_gpu_drafter *f = c->drafters, *next; f; f = next) {
         next = f->next;
+        for (int i = 0; i < 2 * FTK_HEADS; i++)
+            ftk_cuda_graph_free(f->chain[i / FTK_HEADS][i % FTK_HEADS].graph);
         ftk_cuda_free(&c->q, f->arena);
         ftk_release(&c->host, f);
     }
@@ -59,6 +62,8 @@ static bool put_drafter(ftk_gpu_loading *l, const ftk_weights *w, ftk_gpu_drafte
         to->items[to->n].file = from->file;
         ftk_gpu_put_matrix(l, from, &to->items[to->n++].mat);
     }
+    if (fits && w->vocab)
+        to->vocab = ftk_gpu_put(l, w->vocab, (size_t)w->n_head * sizeof *w->vocab);
     return fits;
 }
 
@@ -110,14 +115,25 @@ ftk_err ftk_gpu_add_weights(ftk_device *d, const ftk_weights *w, char *why, size
 
 /* ---- products */
 
+static const ftk_cuda_mat *item_of(const ftk_gpu_drafter *f, const ftk_mat *w)
+{
+    for (int i = 0; i < f->n; i++)
+        if (f->items[i].file == w->file) return &f->items[i].mat;
+    return NULL;
+}
+
+/* The file that a matrix came with. */
+static ftk_gpu_drafter *drafter_of(const ftk_gpu *c, const ftk_mat *w)
+{
+    ftk_gpu_drafter *f = c->drafters;
+    while (f && !item_of(f, w)) f = f->next;
+    assert(f && "a matrix that was never added");
+    return f;
+}
+
 static const ftk_cuda_mat *matrix_of(const ftk_gpu *c, const ftk_mat *w)
 {
-    if (w->file == c->m->output.file) return &c->output;
-    for (const ftk_gpu_drafter *f = c->drafters; f; f = f->next)
-        for (int i = 0; i < f->n; i++)
-            if (f->items[i].file == w->file) return &f->items[i].mat;
-    assert(!"a matrix that was never added");
-    return NULL;
+    return w->file == c->m->output.file ? &c->output : item_of(drafter_of(c, w), w);
 }
 
 static int rows_at_once(const ftk_gpu *c, const ftk_cuda_mat *w, int n)
@@ -127,16 +143,14 @@ static int rows_at_once(const ftk_gpu *c, const ftk_cuda_mat *w, int n)
     return rows;
 }
 
-/* c->logits = W x, for n rows that take no more than there is room for. */
-static void product(ftk_gpu *c, const ftk_cuda_mat *w, int n, const float *x)
+/* y = W x, or y += that, for n rows that take no more than there is room for. */
+static void multiply(ftk_gpu *c, const ftk_cuda_mat *w, int n, const float *x, bool add, float *y,
+                     size_t ldy)
 {
-    const size_t bytes = (size_t)n * (size_t)w->n_in * sizeof *x;
-    memcpy(c->stage, x, bytes);
-    ftk_cuda_upload(&c->q, c->x, c->stage, bytes);
     const ftk_tile_act form = ftk_tile_act_of(w->type);
-    if (form != FTK_TILE_F32) ftk_cuda_act(&c->q, form, n, w->n_in, c->x, c->act);
-    ftk_cuda_matmul(&c->q, w, form == FTK_TILE_F32 ? (const void *)c->x : c->act, n, NULL, false,
-                    c->logits, (size_t)w->n_out);
+    if (form != FTK_TILE_F32) ftk_cuda_act(&c->q, form, n, w->n_in, x, c->act);
+    ftk_cuda_matmul(&c->q, w, form == FTK_TILE_F32 ? (const void *)x : c->act, n, NULL, add, y,
+                    ldy);
 }
 
 void ftk_gpu_multiply(ftk_device *d, const ftk_mat *mat, int n, const float *x, float *y)
@@ -150,7 +164,9 @@ void ftk_gpu_multiply(ftk_device *d, const ftk_mat *mat, int n, const float *x, 
         const int rows = n - i < most ? n - i : most;
         const size_t bytes = (size_t)rows * out * sizeof *y;
         char *const back = c->stage + (size_t)rows * in * sizeof *x;
-        product(c, w, rows, x + (size_t)i * in);
+        memcpy(c->stage, x + (size_t)i * in, (size_t)rows * in * sizeof *x);
+        ftk_cuda_upload(&c->q, c->x, c->stage, (size_t)rows * in * sizeof *x);
+        multiply(c, w, rows, c->x, false, c->logits, out);
         ftk_cuda_download(&c->q, back, c->logits, bytes);
         ftk_cuda_wait(&c->q);
         memcpy(y + (size_t)i * out, back, bytes);
@@ -158,20 +174,144 @@ void ftk_gpu_multiply(ftk_device *d, const ftk_mat *mat, int n, const float *x, 
     ftk_gpu_note_trouble(c);
 }
 
-const ftk_ranked *ftk_gpu_rank_product(ftk_device *d, const ftk_mat *mat, int n, const float *x)
+/* ---- what is held */
+
+void ftk_gpu_hold(ftk_device *d, ftk_held what, int row, float *to)
 {
     ftk_gpu *const c = ftk_gpu_of(d);
-    const ftk_cuda_mat *const w = matrix_of(c, mat);
-    ftk_ranked *const back = c->ranked_host + c->max_rows;
-    assert(w->n_out <= c->m->hp.n_vocab && n <= FTK_MAX_NODES);
-    for (int i = 0, most = rows_at_once(c, w, n); i < n && !c->trouble[0]; i += most) {
-        const int rows = n - i < most ? n - i : most;
-        product(c, w, rows, x + (size_t)i * (size_t)w->n_in);
-        ftk_gpu_rank(c, rows, w->n_out, c->logits, NULL);
-        ftk_cuda_download(&c->q, back + i, c->ranked, (size_t)rows * sizeof *back);
-        ftk_cuda_wait(&c->q);
-        ftk_gpu_note_trouble(c);
+    const size_t n = (size_t)c->m->hp.n_embd;
+    const float *const from = what == FTK_HELD_FEATURE ? c->features : c->states;
+    ftk_cuda_copy(&c->q, to, from + (size_t)row * n, n * sizeof *to);
+}
+
+/* To where kept work finds it. */
+static void take_held(ftk_gpu *c, const float *held)
+{
+    ftk_cuda_copy(&c->q, c->draft.held, held, (size_t)c->m->hp.n_embd * sizeof *held);
+}
+
+/* ---- a draft by heads */
+
+typedef struct {
+    const ftk_heads *heads;
+    const ftk_cuda_mat *in[FTK_HEADS], *body[FTK_HEADS], *output;
+    const int32_t *vocab;
+} chain;
+
+/* The features of head h for its rows, to draft.g[h % 2]. */
+static void run_head(ftk_gpu *c, const chain *k, int h, int rows)
+{
+    const ftk_gpu_draft *const t = &c->draft;
+    const int d = c->m->hp.n_embd;
+    const bool first = h == 0 || !k->heads->chained;
+    if (k->heads->sees_token)
+        ftk_cuda_embed(&c->q, &c->embd, rows, t->chain->token, c->m->hp.embd_scale, t->e);
+    ftk_cuda_draft_join(&c->q, rows, d, k->heads->sees_token ? t->e : NULL, FTK_EMBED_EPS,
+                        first ? t->held : t->g[(h + 1) % 2], t->chain->from, t->z);
+    multiply(c, k->in[h], rows, t->z, false, t->u, (size_t)d);
+    multiply(c, k->body[h], rows, t->u, false, t->v, (size_t)d);
+    ftk_cuda_silu_add(&c->q, (size_t)rows * (size_t)d, t->u, t->v, t->g[h % 2]);
+}
+
+static void run_chain(ftk_gpu *c, const void *ctx)
+{
+    const chain *const k = ctx;
+    const ftk_heads *const heads = k->heads;
+    for (int h = 0; h < heads->n; h++) {
+        const int rows = h == 0 || !heads->sees_token ? 1 : heads->width;
+        ftk_cuda_draft_pick(&c->q,
+                            &(ftk_cuda_pick){.head = h,
+                                             .width = heads->width,
+                                             .choices = heads->choices,
+                                             .chained = heads->chained,
+                                             .sees_token = heads->sees_token,
+                                             .vocab = k->vocab},
+                            c->draft.chain);
+        run_head(c, k, h, rows);
+        multiply(c, k->output, rows, c->draft.g[h % 2], false, c->logits, (size_t)k->output->n_out);
+        ftk_gpu_rank(c, rows, k->output->n_out, c->logits, NULL, c->draft.chain->said.said[h]);
     }
-    for (int i = 0; i < n && c->trouble[0]; i++) back[i].token = -1;
-    return back;
+}
+
+const ftk_heads_said *ftk_gpu_run_heads(ftk_device *d, const ftk_heads *h, const ftk_heads_ask *ask,
+                                        const float *feature)
+{
+    ftk_gpu *const c = ftk_gpu_of(d);
+    ftk_gpu_drafter *const f = drafter_of(c, h->in[0]);
+    ftk_heads_said *const said = &c->draft_host->said;
+    chain k = {.heads = h, .output = matrix_of(c, h->output), .vocab = f->vocab};
+    for (int i = 0; i < h->n; i++) {
+        k.in[i] = matrix_of(c, h->in[i]);
+        k.body[i] = matrix_of(c, h->body[i]);
+    }
+    if (c->trouble[0]) return NULL;
+    c->draft_host->ask = *ask;
+    ftk_cuda_upload(&c->q, &c->draft.chain->ask, &c->draft_host->ask, sizeof *ask);
+    take_held(c, feature);
+    ftk_gpu_do(c, c->keeps_none ? NULL : &f->chain[h->width > 1][h->n - 1], run_chain, &k);
+    ftk_cuda_download(&c->q, said, &c->draft.chain->said,
+                      offsetof(ftk_heads_said, said) + (size_t)h->n * sizeof said->said[0]);
+    ftk_cuda_wait(&c->q);
+    ftk_gpu_note_trouble(c);
+    return c->trouble[0] ? NULL : said;
+}
+
+/* ---- a draft by maps */
+
+/* The held state, and the token of the first row, if they go by tokens. */
+static void map_held(ftk_gpu *c, const ftk_gpu_pass *p)
+{
+    const ftk_maps *const maps = p->maps;
+    const size_t d = (size_t)c->m->hp.n_embd;
+    float *const e = c->draft.root;
+    for (int i = 0; i < maps->n; i++)
+        multiply(c, matrix_of(c, maps->of_state[i]), 1, c->draft.held, false, c->x + (size_t)i * d,
+                 d);
+    if (!maps->of_token) return;
+    ftk_cuda_embed(&c->q, &c->embd, 1, p->in.token, c->m->hp.embd_scale, e);
+    ftk_cuda_scale_like(&c->q, (int)d, c->draft.held, FTK_EMBED_EPS, e);
+    for (int i = 0; i < maps->n; i++)
+        multiply(c, matrix_of(c, maps->of_token[i]), 1, e, true, c->x + (size_t)i * d, d);
+}
+
+/* The states of nodes, which the first rows have in place of tokens. */
+static void map_joined(ftk_gpu *c, const ftk_gpu_pass *p)
+{
+    const ftk_maps *const maps = p->maps;
+    const size_t d = (size_t)c->m->hp.n_embd, ld = (size_t)maps->n * d;
+    const int nodes = p->n_joined / maps->n, n = p->n_rows - p->n_joined;
+    ftk_cuda_copy(&c->q, c->x, c->states, (size_t)n * d * sizeof *c->x);
+    ftk_cuda_draft_join(&c->q, nodes, (int)d, NULL, 0, c->states, p->in.token, c->norm);
+    for (int i = 0; i < maps->n; i++)
+        multiply(c, matrix_of(c, maps->of_state[i]), nodes, c->norm, false,
+                 c->x + (size_t)(n + i) * d, ld);
+}
+
+void ftk_gpu_map(ftk_gpu *c, const ftk_gpu_pass *p)
+{
+    if (p->n_joined)
+        map_joined(c, p);
+    else
+        map_held(c, p);
+}
+
+void ftk_gpu_run_mapped(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq, int first,
+                        const ftk_maps *maps, const float *state)
+{
+    ftk_gpu *const c = ftk_gpu_of(d);
+    ftk_gpu_pass p = {.f = f, .seqs = seq, .n_seqs = 1, .first = first, .maps = maps};
+    take_held(c, state);
+    ftk_gpu_run_pass(c, f, &p);
+}
+
+void ftk_gpu_run_joined(ftk_device *d, ftk_forward *f, const ftk_pass_seq *all,
+                        const ftk_pass_append *a)
+{
+    int32_t node[FTK_MAX_NODES] = {0};
+    for (int i = 0; i < a->n / a->maps->n; i++) node[i] = a->node[i * a->maps->n];
+    ftk_pass_seq seq = *all;
+    seq.token = node;
+    ftk_gpu_pass p = {
+        .f = f, .seqs = &seq, .n_seqs = 1, .first = a->layer, .maps = a->maps, .n_joined = a->n};
+    ftk_gpu_run_pass(ftk_gpu_of(d), f, &p);
 }

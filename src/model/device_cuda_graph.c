@@ -2,9 +2,9 @@
  *
  * Passes that verify a tree or decode plainly are kept whole (ftk_cuda_graph): one for each number of
  * rows, rounded up, and each length, rounded up; and so are those that read FTK_MAX_NODES tokens of a
- * prompt, of which no logits are wanted, and rows that have a route. All that differs between two
- * passes of a kind lies in the inputs, in device memory; rows that are there only to round up see
- * nothing, are read by nobody and store nothing. */
+ * prompt, of which no logits are wanted, rows that have a route, and whole drafts: by heads for each number
+ * of heads, by maps for each length. All that differs between two passes of a kind lies in the inputs, in
+ * device memory; rows that are there only to round up see nothing, are read by nobody and store nothing. */
 #include "device_cuda.h"
 
 void ftk_gpu_drop_kept(ftk_gpu *c)
@@ -19,44 +19,51 @@ void ftk_gpu_drop_kept(ftk_gpu *c)
 ftk_gpu_kept *ftk_gpu_kind(ftk_gpu *c, ftk_gpu_pass *p)
 {
     const ftk_pass_seq *seq = p->seqs;
+    const bool above = p->first > 0 || seq->states;
     const bool piece = seq->n_rows == FTK_MAX_NODES && seq->first_logits == seq->n_rows;
     const bool tree = seq->n_rows <= FTK_GPU_KEPT_ROWS && seq->first_logits == 0;
-    if (c->keeps_none || p->n_seqs != 1 || p->first > 0 || seq->states || !(piece || tree) ||
-        p->f->layers < c->m->hp.n_layer)
+    if (c->keeps_none || p->n_seqs != 1 || p->n_joined || above != (p->maps != NULL) ||
+        !(piece || tree) || p->f->layers < c->m->hp.n_layer)
         return NULL;
     int rows = 0, slots = 0;
     if (seq->n_rows > 1) rows = (seq->n_rows + FTK_TILE_ROWS - 1) / FTK_TILE_ROWS;
-    if (piece) rows = FTK_GPU_TREE_KINDS;
-    if (p->policy) rows = FTK_GPU_TREE_KINDS + 1;
+    const int kind = piece       ? FTK_GPU_PIECE
+                     : p->maps   ? FTK_GPU_MAPPED
+                     : p->policy ? FTK_GPU_ROUTED
+                                 : rows;
     while (FTK_CUDA_CHUNK << slots < seq->kv->len + seq->slot + seq->n_rows) slots++;
     if (slots >= FTK_GPU_SLOT_KINDS) return NULL;
     const char *pool = seq->kv->pool->data;
+    const void *maps = p->maps ? p->maps->of_state[0]->file : c->kept_maps;
+    const ftk_gpu_policy *policy = p->policy ? p->policy : c->kept_policy;
     if (c->kept_pool != pool || c->kept_keep != p->f->keep ||
-        (p->policy && p->policy != c->kept_policy))
+        (c->kept_maps && c->kept_maps != maps) || (c->kept_policy && c->kept_policy != policy))
         ftk_gpu_drop_kept(c);
     c->kept_pool = pool;
     c->kept_keep = p->f->keep;
-    if (p->policy) c->kept_policy = p->policy;
-    if (tree && seq->n_rows > 1) p->n_rows = p->n_logits = rows * FTK_TILE_ROWS;
+    c->kept_maps = maps;
+    c->kept_policy = policy;
+    if (tree && rows > 0 && !p->maps) p->n_rows = p->n_logits = rows * FTK_TILE_ROWS;
     p->n_slots = FTK_CUDA_CHUNK << slots;
-    return &c->kept[rows][slots];
+    return &c->kept[kind][slots];
 }
 
 /* The first pass of a kind is done as it stands, as kernels may be loaded then; the second one is kept,
  * and all further ones are one call. */
-void ftk_gpu_compute_kept(ftk_gpu *c, ftk_gpu_kept *k, const ftk_gpu_pass *p)
+void ftk_gpu_do(ftk_gpu *c, ftk_gpu_kept *k, void (*work)(ftk_gpu *c, const void *ctx),
+                const void *ctx)
 {
-    if (k->seen && !k->graph && !c->keeps_none) {
+    if (k && k->seen && !k->graph && !c->keeps_none) {
         ftk_cuda_graph_begin(&c->q);
-        ftk_gpu_compute(c, p);
+        work(c, ctx);
         k->graph = ftk_cuda_graph_end(&c->q);
         c->keeps_none = !k->graph;
     }
-    k->seen = true;
-    if (k->graph)
+    if (k) k->seen = true;
+    if (k && k->graph)
         ftk_cuda_graph_run(&c->q, k->graph);
     else
-        ftk_gpu_compute(c, p);
+        work(c, ctx);
 }
 
 int ftk_gpu_n_kept(const ftk_device *d)
@@ -65,5 +72,8 @@ int ftk_gpu_n_kept(const ftk_device *d)
     int n = 0;
     for (int i = 0; i < FTK_GPU_ROW_KINDS; i++)
         for (int j = 0; j < FTK_GPU_SLOT_KINDS; j++) n += c->kept[i][j].graph != NULL;
+    for (const ftk_gpu_drafter *f = c->drafters; f; f = f->next)
+        for (int i = 0; i < 2; i++)
+            for (int j = 0; j < FTK_HEADS; j++) n += f->chain[i][j].graph != NULL;
     return c->keeps_none ? -1 : n;
 }

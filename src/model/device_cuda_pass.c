@@ -164,6 +164,10 @@ static bool arch_has(const ftk_gpu *c, unsigned flag)
 static void embed_rows(ftk_gpu *c, const ftk_gpu_pass *p)
 {
     const size_t d = (size_t)c->m->hp.n_embd;
+    if (p->maps) {
+        ftk_gpu_map(c, p);
+        return;
+    }
     ftk_cuda_embed(&c->q, &c->embd, p->n_rows, p->in.token, c->m->hp.embd_scale, c->x);
     size_t row = 0;
     for (int s = 0; s < p->n_seqs; row += (size_t)p->seqs[s++].n_rows)
@@ -304,8 +308,9 @@ static void ffn_block(ftk_gpu *c, const ftk_gpu_pass *p, int i)
     add_block(c, p, i, c->gate, offsetof(ftk_gpu_layer, down), NULL, l->ffn_post_norm);
 }
 
-void ftk_gpu_compute(ftk_gpu *c, const ftk_gpu_pass *p)
+void ftk_gpu_compute(ftk_gpu *c, const void *pass)
 {
+    const ftk_gpu_pass *const p = pass;
     const size_t d = (size_t)c->m->hp.n_embd;
     c->act_of = c->wide_of = NULL;
     embed_rows(c, p);
@@ -323,24 +328,25 @@ void ftk_gpu_compute(ftk_gpu *c, const ftk_gpu_pass *p)
             (size_t)c->m->hp.n_vocab);
 }
 
-void ftk_gpu_rank(ftk_gpu *c, int n, int n_vocab, const float *logits, const ftk_cuda_draw *draws)
+void ftk_gpu_rank(ftk_gpu *c, int n, int n_vocab, const float *logits, const ftk_cuda_draw *draws,
+                  ftk_ranked *to)
 {
     _Static_assert(sizeof(ftk_ranked) == (1 + 2 * FTK_BEST) * sizeof(int32_t),
                    "as kernels write it");
     ftk_cuda_top_k(&c->q, n, n_vocab, FTK_BEST, logits, c->ranking, c->best);
-    ftk_cuda_rank(&c->q, n, n_vocab, FTK_BEST, logits, draws, c->best, &c->ranked->token);
+    ftk_cuda_rank(&c->q, n, n_vocab, FTK_BEST, logits, draws, c->best, &to->token);
 }
 
-/* What the caller reads of the rows [0, n_logits) and [0, n_rows) comes back. */
-static void fetch(ftk_gpu *c, const ftk_gpu_pass *p, int n_rows, int n_logits)
+/* What the caller reads of the rows comes back, n_logits of which have logits. */
+static void fetch(ftk_gpu *c, const ftk_gpu_pass *p, int n_logits)
 {
     const ftk_forward *f = p->f;
     const size_t d = (size_t)c->m->hp.n_embd, n_vocab = (size_t)c->m->hp.n_vocab;
     bool ranked = false;
-    size_t row = 0;
+    size_t row = 0, state = 0;
     for (int s = 0; s < p->n_seqs; s++) {
         const ftk_pass_seq *seq = &p->seqs[s];
-        const size_t n = (size_t)(seq->n_rows - seq->first_logits);
+        const size_t n = (size_t)(seq->n_rows - seq->first_logits), all = (size_t)seq->n_rows;
         if (seq->spare & FTK_SPARE_LOGITS)
             ranked |= n > 0;
         else
@@ -349,45 +355,43 @@ static void fetch(ftk_gpu *c, const ftk_gpu_pass *p, int n_rows, int n_logits)
         if (!(seq->spare & FTK_SPARE_FEATURES))
             ftk_cuda_download(&c->q, f->features + row * d, c->features + row * d,
                               n * d * sizeof(float));
+        if (f->keep >= 0 && !(seq->spare & FTK_SPARE_STATES))
+            ftk_cuda_download(&c->q, f->states + state * d, c->states + state * d,
+                              all * d * sizeof(float));
         row += n;
+        state += all;
     }
     if (ranked) {
-        ftk_gpu_rank(c, n_logits, (int)n_vocab, c->logits, p->in.draw);
+        ftk_gpu_rank(c, n_logits, (int)n_vocab, c->logits, p->in.draw, c->ranked);
         ftk_cuda_download(&c->q, c->ranked_host, c->ranked, (size_t)n_logits * sizeof *c->ranked);
     }
     if (p->policy) ftk_cuda_download(&c->q, c->actions_host, c->actions, (size_t)c->m->hp.n_layer);
-    if (f->keep >= 0)
-        ftk_cuda_download(&c->q, f->states, c->states, (size_t)n_rows * d * sizeof(float));
 }
 
-void ftk_gpu_run(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first)
+void ftk_gpu_run_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p)
 {
-    ftk_gpu *c = ftk_gpu_of(d);
     if (c->trouble[0]) return;
     if (!c->turned) send_turns(c, f);
-    int n_rows = 0, n_logits = 0;
-    for (int s = 0; s < n_seqs; s++) {
-        n_rows += seqs[s].n_rows;
-        n_logits += seqs[s].n_rows - seqs[s].first_logits;
+    for (int s = 0; s < p->n_seqs; s++) {
+        p->n_rows += p->seqs[s].n_rows;
+        p->n_logits += p->seqs[s].n_rows - p->seqs[s].first_logits;
     }
-    ftk_gpu_pass p = {.f = f,
-                      .seqs = seqs,
-                      .n_seqs = n_seqs,
-                      .first = first,
-                      .n_rows = n_rows,
-                      .n_logits = n_logits};
-    const ftk_route *route = seqs[0].route;
-    if (route) p.policy = ftk_gpu_policy_of(c, route->policy);
-    c->runs_wide = n_seqs == 1 && n_rows > FTK_MAX_NODES;
-    ftk_gpu_kept *k = ftk_gpu_kind(c, &p);
-    send_inputs(c, &p);
-    if (k)
-        ftk_gpu_compute_kept(c, k, &p);
-    else
-        ftk_gpu_compute(c, &p);
-    fetch(c, &p, n_rows, n_logits);
+    const int n_logits = p->n_logits;
+    const ftk_route *const route = p->seqs[0].route;
+    if (route) p->policy = ftk_gpu_policy_of(c, route->policy);
+    c->runs_wide = p->n_seqs == 1 && p->n_rows > FTK_MAX_NODES;
+    ftk_gpu_kept *k = ftk_gpu_kind(c, p);
+    send_inputs(c, p);
+    ftk_gpu_do(c, k, ftk_gpu_compute, p);
+    fetch(c, p, n_logits);
     f->ranked = c->ranked_host;
     ftk_cuda_wait(&c->q);
     ftk_gpu_note_trouble(c);
     if (route) memcpy(route->actions, c->actions_host, (size_t)c->m->hp.n_layer);
+}
+
+void ftk_gpu_run(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first)
+{
+    ftk_gpu_pass p = {.f = f, .seqs = seqs, .n_seqs = n_seqs, .first = first};
+    ftk_gpu_run_pass(ftk_gpu_of(d), f, &p);
 }

@@ -41,13 +41,16 @@ void ftk_gpu_put_matrix(ftk_gpu_loading *l, const ftk_mat *w, ftk_cuda_mat *to)
     }
 }
 
+const void *ftk_gpu_put(ftk_gpu_loading *l, const void *from, size_t bytes)
+{
+    char *at = reserve(l, bytes);
+    if (l->arena) ftk_cuda_upload(&l->c->q, at, from, bytes);
+    return at;
+}
+
 void ftk_gpu_put_vector(ftk_gpu_loading *l, const float *v, int n, const float **to)
 {
-    if (!v) return;
-    float *at = reserve(l, (size_t)n * sizeof *v);
-    if (!l->arena) return;
-    ftk_cuda_upload(&l->c->q, at, v, (size_t)n * sizeof *v);
-    *to = at;
+    if (v) *to = ftk_gpu_put(l, v, (size_t)n * sizeof *v);
 }
 
 static void put_layer(ftk_gpu_loading *l, int i)

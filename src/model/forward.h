@@ -17,6 +17,7 @@
 enum {
     FTK_SPARE_LOGITS = 1, /* ftk_forward.ranked will do, where there is one */
     FTK_SPARE_FEATURES = 2,
+    FTK_SPARE_STATES = 4, /* those that ftk_forward.keep asks for */
 };
 
 /* The rows of one sequence: provisional slots len + slot .. len + slot + n_rows. */
@@ -45,6 +46,8 @@ typedef struct ftk_pass_append {
     /* Makes their states x[n][n_embd] of the sequence's rows' states[n_rows][n_embd]. */
     void (*states)(void *ctx, const float *states, float *x);
     void *ctx;
+    const ftk_maps
+        *maps; /* or NULL. On a device these make them instead: a node's row i is map i's */
 } ftk_pass_append;
 
 /* What the first layer reads for a token: x[n_embd]. */

@@ -42,7 +42,7 @@ ftk_err ftk_kv_pool_open_on(ftk_kv_pool *p, const ftk_model *m, int slots, ftk_t
     p->plane = p->head_bytes * (size_t)p->n_head_kv;
     p->free_list = ftk_alloc(p->host, (size_t)p->n_pages, sizeof *p->free_list);
     p->refs = ftk_alloc(p->host, (size_t)p->n_pages, sizeof *p->refs);
-    p->data = device ? device->ops->kv_alloc(device, (size_t)p->n_pages * page_bytes(p))
+    p->data = device ? device->ops->mem_alloc(device, (size_t)p->n_pages * page_bytes(p))
                      : ftk_alloc_raw(p->host, (size_t)p->n_pages, page_bytes(p));
     if (!p->free_list || !p->refs || !p->data)
         return ftk_fail(p->host, FTK_ERR_NOMEM,
@@ -55,7 +55,7 @@ ftk_err ftk_kv_pool_open_on(ftk_kv_pool *p, const ftk_model *m, int slots, ftk_t
 void ftk_kv_pool_close(ftk_kv_pool *p)
 {
     if (p->device)
-        p->device->ops->kv_free(p->device, p->data);
+        p->device->ops->mem_free(p->device, p->data);
     else
         ftk_release(p->host, p->data);
     ftk_release(p->host, p->refs);
