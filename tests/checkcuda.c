@@ -873,7 +873,7 @@ static int choose(const chain *k, guess *all, int depth, int *node)
     for (int n = 0;; n++) {
         int best = -1;
         for (int i = 0; i < GUESSES; i++) {
-            const bool linked = depth == 0 || !k->heads.chained || !k->heads.sees_token ||
+            const bool linked = all[i].parent < 0 || !k->heads.chained || !k->heads.sees_token ||
                                 all[all[i].parent].row >= 0;
             if (all[i].depth == depth && all[i].row < 0 && all[i].worth >= k->ask.least && linked &&
                 (best < 0 || all[i].worth > all[best].worth))
@@ -995,6 +995,131 @@ static void check_heads(bench *b, unsigned kind, double tol)
     chain_close(&k);
     dev->ops->mem_free(dev, held);
     free(feature);
+    ftk_kv_seq_close(&s);
+}
+
+enum { MAPS = 2 };
+
+typedef struct {
+    bench *b;
+    const ftk_maps *maps;
+    const int16_t *node; /* of every row that joins */
+    int n;
+} joining;
+
+/* What maps make of nodes' states, one product after the other. */
+static void map_states(void *ctx, const float *states, float *x)
+{
+    const joining *const j = ctx;
+    ftk_device *const dev = j->b->device;
+    const size_t d = (size_t)j->b->f.m->hp.n_embd;
+    for (int i = 0; i < j->n; i++)
+        dev->ops->multiply(dev, j->maps->of_state[i % MAPS], 1, states + (size_t)j->node[i] * d,
+                           x + (size_t)i * d);
+}
+
+/* Rows that join a tree's pass are the same to the bit whether their states are made there or go by the
+ * host. */
+static void check_joined(bench *b, const ftk_maps *maps)
+{
+    enum { NODES_ = 3, JOIN = NODES_ * MAPS };
+    static const int16_t node[JOIN] = {4, 4, 0, 0, NODES - 1, NODES - 1};
+    const tree t = grow(b);
+    joining j = {b, maps, node, JOIN};
+    ftk_kv_seq s = seq_new(b);
+    read_to(b, &s, 30, 30);
+    must(ftk_kv_reserve(&s, NODES + JOIN), "reserve");
+    const ftk_pass_seq p = {.kv = &s,
+                            .n_rows = NODES,
+                            .token = t.token,
+                            .depth = t.depth,
+                            .mask = (const uint64_t(*)[2])t.mask,
+                            .spare = FTK_SPARE_STATES};
+    ftk_pass_append a = {.n = JOIN, .layer = 1, .node = node, .states = map_states, .ctx = &j};
+    ftk_forward_run_appending(&b->f, &p, &a);
+    float *want = malloc((NODES + JOIN) * row_bytes(b));
+    memcpy(want, b->f.logits, (NODES + JOIN) * row_bytes(b));
+    a.maps = maps;
+    ftk_forward_run_appending(&b->f, &p, &a);
+    expect(memcmp(want, b->f.logits, (NODES + JOIN) * row_bytes(b)) == 0, "rows that join differ",
+           NODES, JOIN);
+    free(want);
+    ftk_kv_seq_close(&s);
+}
+
+/* A draft by maps is what upper layers give over the same states made on the host: to the bit without a
+ * token, roughly with one; kept or not. */
+static void check_maps(bench *b, double tol)
+{
+    enum { N = 9, ROW = 6 };
+    ftk_device *const dev = b->device;
+    const size_t d = (size_t)b->f.m->hp.n_embd, n_vocab = (size_t)b->f.m->hp.n_vocab;
+    ftk_mat mat[2 * MAPS];
+    ftk_weight items[2 * MAPS];
+    const ftk_mat *all[2 * MAPS];
+    for (int i = 0; i < 2 * MAPS; i++) {
+        mat[i] = random_mat((int)d, (int)d, 71 + (uint32_t)i);
+        items[i] = (ftk_weight){.n_out = (int)d, .n_in = (int)d, .matrix = all[i] = &mat[i]};
+    }
+    char why[400] = "";
+    must(dev->ops->add_weights(
+             dev, &(ftk_weights){.n = 2 * MAPS, .items = items, .head = &b->f.m->output}, why,
+             sizeof why),
+         why);
+    must(ftk_forward_keep(&b->f, 0), "states");
+    ftk_kv_seq s = seq_new(b);
+    read_to(b, &s, 40, 40);
+    int32_t tokens[N];
+    for (int i = 0; i < N; i++) tokens[i] = token_at(b, 40 + i);
+    must(ftk_kv_reserve(&s, N), "reserve");
+    ftk_pass_seq p = {.kv = &s, .n_rows = N, .token = tokens};
+    ftk_forward_run(&b->f, &p, 1);
+    float *held = dev->ops->mem_alloc(dev, d * sizeof *held);
+    dev->ops->hold(dev, FTK_HELD_STATE, ROW, held);
+    float *h = malloc(d * sizeof *h), *e = malloc(d * sizeof *e), *z = malloc(MAPS * d * sizeof *z);
+    float *y = malloc(d * sizeof *y);
+    memcpy(h, b->f.states + ROW * d, d * sizeof *h);
+    ftk_maps maps = {.n = MAPS, .of_state = all, .token = tokens[2]};
+    for (int with = 0; with < 2; with++) {
+        double sum = 0, of_state = 0;
+        ftk_embed(b->f.m, maps.token, e);
+        for (size_t i = 0; i < d; i++) {
+            sum += (double)e[i] * e[i];
+            of_state += (double)h[i] * h[i];
+        }
+        const double scale = sqrt(of_state / (sum + (double)d * (double)FTK_EMBED_EPS));
+        for (size_t i = 0; i < d; i++) e[i] = (float)(e[i] * scale);
+        for (size_t i = 0; i < MAPS; i++) {
+            dev->ops->multiply(dev, all[i], 1, h, z + i * d);
+            dev->ops->multiply(dev, all[MAPS + i], 1, e, y);
+            for (size_t k = 0; k < d && with; k++) z[i * d + k] += y[k];
+        }
+        p = (ftk_pass_seq){.kv = &s, .n_rows = MAPS, .states = z};
+        ftk_forward_run_above(&b->f, &p, 1, 1);
+        float want[MAPS * MOST_VOCAB];
+        memcpy(want, b->f.logits, MAPS * row_bytes(b));
+        maps.of_token = with ? all + MAPS : NULL;
+        int32_t same[MAPS] = {maps.token, maps.token};
+        p = (ftk_pass_seq){.kv = &s, .n_rows = MAPS, .token = same};
+        const int kept = dev->ops->kept(dev);
+        for (int run = 0; run < 3; run++) {
+            dev->ops->run_mapped(dev, &b->f, &p, 1, &maps, held);
+            double top = 0, off = 0;
+            for (size_t i = 0; i < MAPS * n_vocab; i++) {
+                top = fmax(top, fabs((double)want[i]));
+                off = fmax(off, fabs((double)want[i] - (double)b->f.logits[i]));
+            }
+            expect(off <= (with ? tol : 0) * top, "a draft by maps differs (token, run)", with,
+                   run);
+        }
+        expect(with || dev->ops->kept(dev) > kept, "no draft was kept", kept, 0);
+    }
+    check_joined(b, &maps);
+    b->f.keep = -1;
+    for (int i = 0; i < 2 * MAPS; i++) free((void *)mat[i].file);
+    dev->ops->mem_free(dev, held);
+    void *const rows[] = {h, e, y, z};
+    for (int i = 0; i < 4; i++) free(rows[i]);
     ftk_kv_seq_close(&s);
 }
 
@@ -1288,6 +1413,7 @@ static void check_shape(int i, int ordinal)
     if (all || i == 1 || i == 3) check_wide(&cpu, m, ordinal, cases[i].kv, 0.05);
     check_states(&dev);
     if (all || i % 2 == 0) check_routes(&cpu, &dev, cases[i].tol);
+    if (i == 0 || i == 3) check_maps(&dev, i == 0 ? 1e-5 : 0.02);
     expect(ftk_forward_check(&dev.f) == FTK_OK, "the device failed", 0, 0);
     if (i == 0) check_refusals(m);
     printf("%-34s %s, %.1e of the largest logit from the CPU\n", cases[i].shape.name,

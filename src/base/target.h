@@ -33,10 +33,10 @@ typedef struct ftk_route {
 typedef enum ftk_held { FTK_HELD_FEATURE, FTK_HELD_STATE, FTK_HELD } ftk_held;
 
 enum {
-    FTK_HEADS = 8,       /* that run one after the other */
-    FTK_HEAD_NODES = 10, /* of a depth that get children */
-    FTK_HEAD_KNOWN = 64, /* guesses that are there before */
-    FTK_HEAD_BINS = 8,   /* classes of probability */
+    FTK_HEADS = 8,        /* that run one after the other */
+    FTK_HEAD_NODES = 10,  /* of a depth that get children */
+    FTK_HEAD_KNOWN = 160, /* guesses that are there before, at most: further ones are not told */
+    FTK_HEAD_BINS = 8,    /* classes of probability */
 };
 
 /* S4C's heads: drafters/s4c.c says what they compute, of the held feature. Head i names children of nodes

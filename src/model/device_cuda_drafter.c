@@ -246,7 +246,8 @@ const ftk_heads_said *ftk_gpu_run_heads(ftk_device *d, const ftk_heads *h, const
     }
     if (c->trouble[0]) return NULL;
     c->draft_host->ask = *ask;
-    ftk_cuda_upload(&c->q, &c->draft.chain->ask, &c->draft_host->ask, sizeof *ask);
+    ftk_cuda_upload(&c->q, &c->draft.chain->ask, &c->draft_host->ask,
+                    offsetof(ftk_heads_ask, known) + (size_t)ask->n_known * sizeof ask->known[0]);
     take_held(c, feature);
     ftk_gpu_do(c, c->keeps_none ? NULL : &f->chain[h->width > 1][h->n - 1], run_chain, &k);
     ftk_cuda_download(&c->q, said, &c->draft.chain->said,

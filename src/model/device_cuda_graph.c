@@ -16,6 +16,12 @@ void ftk_gpu_drop_kept(ftk_gpu *c)
         }
 }
 
+/* What tells maps from others. */
+static const void *file_of(const ftk_maps *maps)
+{
+    return (maps->of_token ? maps->of_token : maps->of_state)[0]->file;
+}
+
 ftk_gpu_kept *ftk_gpu_kind(ftk_gpu *c, ftk_gpu_pass *p)
 {
     const ftk_pass_seq *seq = p->seqs;
@@ -34,7 +40,7 @@ ftk_gpu_kept *ftk_gpu_kind(ftk_gpu *c, ftk_gpu_pass *p)
     while (FTK_CUDA_CHUNK << slots < seq->kv->len + seq->slot + seq->n_rows) slots++;
     if (slots >= FTK_GPU_SLOT_KINDS) return NULL;
     const char *pool = seq->kv->pool->data;
-    const void *maps = p->maps ? p->maps->of_state[0]->file : c->kept_maps;
+    const void *maps = p->maps ? file_of(p->maps) : c->kept_maps;
     const ftk_gpu_policy *policy = p->policy ? p->policy : c->kept_policy;
     if (c->kept_pool != pool || c->kept_keep != p->f->keep ||
         (c->kept_maps && c->kept_maps != maps) || (c->kept_policy && c->kept_policy != policy))
