@@ -42,7 +42,7 @@ enum {
     ROWS = 16, /* of a chain */
     CHOICES = 3,
     DEPTHS = 4,                            /* that have rates of their own */
-    MOST = 1 + FTK_CHAIN + ROWS * CHOICES, /* candidates, with the root */
+    MOST = 1 + FTK_CHAIN + FTK_RECYCLED + ROWS * CHOICES, /* candidates, with the root */
 };
 
 static const float norm_eps = 1e-6f;
@@ -79,6 +79,7 @@ typedef struct dash {
     policy policy;
     ftk_route route;
     const ftk_retrieval *retrieval;
+    const ftk_successors *successors; /* NULL: left out */
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     known known;
     ftk_guesses guesses;
@@ -248,7 +249,7 @@ static void settle(dash *s, const int32_t *truth, int n, int verified)
     for (int d = 0, at = 0; d + 1 < n; d++) {
         at = ftk_guesses_child(&s->guesses, at, truth[d]);
         if (at < 0) break;
-        if (!s->guesses.all[at].retrieved) add_balance(s, 1);
+        if (!s->guesses.all[at].shared) add_balance(s, 1);
     }
     add_balance(s, s->n_rows == 0 ? balance_step : -wider(s, verified));
 }
@@ -326,6 +327,7 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
     s->target = env->target;
     s->retrieval = env->retrieval;
     if (env->test) memcpy(&s->parts, env->test, sizeof s->parts);
+    s->successors = s->parts.without & FTK_DASH_NO_SUCCESSORS ? NULL : env->successors;
     read_policy(&s->policy, env->weights, env->target, env->host);
     s->policy.fixed = s->parts.fixed;
     init_rates(s->known.rates);
@@ -369,8 +371,10 @@ static void dash_propose(void *state, const int32_t *history, size_t n, int budg
     s->n_rows = 0;
     if (!(s->parts.without & FTK_DASH_NO_RETRIEVAL))
         ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
+    ftk_guesses_add_successors(&s->guesses, s->successors);
     const int end = run_chain(s, budget);
     if (s->n_rows == 0) s->known.row *= fade; /* it is tried again some time */
+    ftk_guesses_add_successors(&s->guesses, s->successors);
     s->asked = n;
     ftk_guesses_plant_path(&s->guesses, end, budget, tree);
 }
@@ -405,7 +409,7 @@ const ftk_drafter_ops ftk_drafter_dash = {
     .state_size = sizeof(dash),
     .rates_at = offsetof(dash, known),
     .rates_size = sizeof(known),
-    .wants = FTK_WANT_LAYERS,
+    .wants = FTK_WANT_LAYERS | FTK_WANT_SUCCESSORS,
     .check = dash_check,
     .low_bits = dash_low_bits,
     .init = dash_init,

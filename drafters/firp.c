@@ -43,8 +43,8 @@
 enum {
     MOST_OFFSETS = 8,
     WIDTH = 10,
-    MOST = 1 + FTK_CHAIN + MOST_OFFSETS * WIDTH * FTK_LIKELY, /* candidates, with the root */
-    FORCED = 4,                                               /* nodes, with FTK_FIRP_FOUR_JOIN */
+    MOST = 1 + FTK_CHAIN + FTK_RECYCLED + MOST_OFFSETS * WIDTH * FTK_LIKELY, /* with the root */
+    FORCED = 4, /* nodes, with FTK_FIRP_FOUR_JOIN */
 };
 
 static const float floor_worth = 0.05f; /* of a node that gets children */
@@ -76,6 +76,7 @@ typedef struct firp {
     bool knows_token; /* there are E_i */
     const struct ftk_mat *map[MOST_OFFSETS], *of_token[MOST_OFFSETS];
     const ftk_retrieval *retrieval;
+    const ftk_successors *successors; /* NULL: left out */
     ftk_guesses guesses;
     measured measured;
     size_t asked;     /* the guesses are an open prediction of what follows text[0..asked) */
@@ -156,6 +157,7 @@ static void add_ahead(firp *s)
     for (int i = 0; i < s->n_offsets; i++) {
         const int rates = (s->made_by * MOST_OFFSETS + i) * FTK_LIKELY_BINS;
         int chosen[WIDTH];
+        ftk_guesses_add_successors(&s->guesses, s->successors);
         const int n = ftk_guesses_best(&s->guesses, i, floor_worth, false, WIDTH, chosen);
         for (int j = 0; j < n; j++)
             for (int k = 0; k < s->ahead[i].n; k++)
@@ -216,9 +218,9 @@ static float brought_in(const firp *s, const ftk_tree *tree, const ftk_verdict *
     int guess[FTK_MAX_NODES] = {0}, rows = 0, tokens = 0;
     for (int i = 1; i < tree->n; i++) {
         guess[i] = ftk_guesses_child(&s->guesses, guess[tree->parent[i]], tree->token[i]);
-        rows += !s->guesses.all[guess[i]].retrieved;
+        rows += !s->guesses.all[guess[i]].shared;
     }
-    for (int i = 1; i <= v->n_path; i++) tokens += !s->guesses.all[guess[v->path[i]]].retrieved;
+    for (int i = 1; i <= v->n_path; i++) tokens += !s->guesses.all[guess[v->path[i]]].shared;
     const double took = t->seconds(t->ctx, 0, tree->n) - t->seconds(t->ctx, 0, tree->n - rows);
     return (float)(tokens - took / token_seconds(s));
 }
@@ -323,6 +325,7 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     s->target = env->target;
     s->retrieval = env->retrieval;
     if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
+    s->successors = s->flags & FTK_FIRP_NO_SUCCESSORS ? NULL : env->successors;
     const int n_embd = s->target->n_embd;
     s->layer = firp_state_layer(w) + 1;
     ftk_weights_int(w, "offsets", 1, MOST_OFFSETS, &s->n_offsets, h);
@@ -365,9 +368,11 @@ static void firp_propose(void *state, const int32_t *history, size_t n, int budg
     firp *const s = state;
     ftk_guesses_begin(&s->guesses, history[n - 1]);
     if (!(s->flags & FTK_FIRP_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
+    ftk_guesses_add_successors(&s->guesses, s->successors);
     s->doubt = ftk_guesses_open(&s->guesses, 0);
     if (s->ahead_of != n && s->state_of == n && split_pays(s)) run_split(s, history[n - 1], n);
     if (s->ahead_of == n) add_ahead(s);
+    ftk_guesses_add_successors(&s->guesses, s->successors);
     s->asked = n;
     ftk_guesses_plant(&s->guesses, budget, tree);
 }
@@ -396,7 +401,7 @@ const ftk_drafter_ops ftk_drafter_firp = {
     .state_size = sizeof(firp),
     .rates_at = offsetof(firp, measured),
     .rates_size = sizeof(measured),
-    .wants = FTK_WANT_STATES,
+    .wants = FTK_WANT_STATES | FTK_WANT_SUCCESSORS,
     .check = firp_check,
     .state_layer = firp_state_layer,
     .init = firp_init,

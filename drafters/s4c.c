@@ -25,7 +25,8 @@
  * Continuous: the accepted path's last feature is the next g_0, nothing is computed again. What the model
  * said behind the best rejected node, which stood where the new root stands, and what was drafted below
  * the new root's token but not verified, are candidates for the next first place. The chain of what
- * followed the same words earlier (retrieval.h) joins as a fourth source. Two sources that name one token
+ * followed the same words earlier (retrieval.h) and the successors of all candidates (successors.h) join,
+ * so that a head runs for what these leave open. Two sources that name one token
  * are one node, worth the more of both. */
 #include "drafters/s4c.h"
 
@@ -45,7 +46,8 @@ enum {
     WIDTH = 10,
     CHOICES = FTK_LIKELY,
     KEPT = 3, /* candidates of each kind that are carried over */
-    MOST = 1 + FTK_CHAIN + 2 * KEPT + MOST_HEADS * WIDTH * CHOICES, /* candidates, with the root */
+    /* candidates, with the root: */
+    MOST = 1 + FTK_CHAIN + FTK_RECYCLED + 2 * KEPT + MOST_HEADS * WIDTH * CHOICES,
 };
 
 static const float floor_worth = 0.02f; /* of a node that gets children */
@@ -75,6 +77,7 @@ typedef struct s4c {
     bool chained, sees_token;
     const struct ftk_mat *in[MOST_HEADS], *body[MOST_HEADS];
     const ftk_retrieval *retrieval;
+    const ftk_successors *successors; /* NULL: left out */
     size_t feature_of; /* length of the text whose root `feature` leads to; 0: none */
     size_t asked;      /* the candidates are an open prediction of what follows text[0..asked) */
     kept kept[2];      /* as of feature_of */
@@ -260,6 +263,7 @@ static void run_heads(s4c *s)
     const bool linked = s->chained && s->sees_token;
     for (int head = 0; head < s->n_heads; head++) {
         int chosen[WIDTH];
+        ftk_guesses_add_successors(&s->guesses, s->successors);
         int n = ftk_guesses_best(&s->guesses, head, floor_worth, linked, most, chosen);
         n = worth_running(s, head, n, chosen);
         if (n == 0) return;
@@ -325,6 +329,7 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     s->weights = env->weights;
     s->retrieval = env->retrieval;
     if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
+    s->successors = s->flags & FTK_S4C_NO_SUCCESSORS ? NULL : env->successors;
     const ftk_host *const h = env->host;
     const int n_embd = s->target->n_embd;
     ftk_weights_int(s->weights, "heads", 1, MOST_HEADS, &s->n_heads, h);
@@ -377,6 +382,7 @@ static void s4c_propose(void *state, const int32_t *history, size_t n, int budge
         if (!(s->flags & FTK_S4C_NOT_CONTINUOUS)) suggest_kept(s);
         run_heads(s);
     }
+    ftk_guesses_add_successors(&s->guesses, s->successors);
     s->asked = n;
     ftk_guesses_plant(&s->guesses, budget, tree);
 }
@@ -406,7 +412,7 @@ const ftk_drafter_ops ftk_drafter_s4c = {
     .state_size = sizeof(s4c),
     .rates_at = offsetof(s4c, rates),
     .rates_size = RATES * sizeof(ftk_rate),
-    .wants = FTK_WANT_FEATURES,
+    .wants = FTK_WANT_FEATURES | FTK_WANT_SUCCESSORS,
     .check = s4c_check,
     .init = s4c_init,
     .propose = s4c_propose,

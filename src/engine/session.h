@@ -50,7 +50,9 @@ struct ftk_engine {
     ftk_cost cost;
     /* in the order of ftk_drafter_list: */
     ftk_learned learned[FTK_MAX_DRAFTERS];
-    ftk_retrieval_rates retrieval; /* what sessions learned of it, where the next one begins */
+    /* what sessions learned of theirs, where the next one begins: */
+    ftk_retrieval_rates retrieval;
+    ftk_successor_rates successors;
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
     ftk_lowbit low;                           /* from the first session on whose drafter wants it */
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
@@ -80,6 +82,7 @@ struct ftk_session {
     ftk_family family[FTK_MAX_DRAFTERS]; /* one, unless the drafter is `auto` */
     int n_families;                      /* 0: none */
     ftk_retrieval retrieval;             /* theirs; open from the first family on */
+    ftk_successors successors;           /* theirs; open from the first on that wants them */
     int turn;                            /* whose it is to draft */
     int favourite;                       /* whose it is but for trials of others */
     int trial, stay;                     /* whose trial has how many steps left */
