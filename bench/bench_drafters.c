@@ -196,18 +196,21 @@ static const method dash_parts[] = {
 
 /* Each family without what the session knows, with one source of that, and with both. */
 #define WITH(family, of, neither_retrieval, no_successors)                                         \
-    {                                                                                              \
-        .label = family " alone", .drafter = family, .budget = -1, .ops = of,                      \
-        .how = (neither_retrieval) | (no_successors)                                               \
-    },                                                                                             \
-        {                                                                                          \
-            .label = family ", retrieval", .drafter = family, .budget = -1, .ops = of,             \
-            .how = no_successors                                                                   \
-        },                                                                                         \
-        {                                                                                          \
-            .label = family ", successors", .drafter = family, .budget = -1, .ops = of,            \
-            .how = neither_retrieval                                                               \
-        },                                                                                         \
+    {.label = family " alone",                                                                     \
+     .drafter = family,                                                                            \
+     .budget = -1,                                                                                 \
+     .ops = of,                                                                                    \
+     .how = (neither_retrieval) | (no_successors)},                                                \
+        {.label = family ", retrieval",                                                            \
+         .drafter = family,                                                                        \
+         .budget = -1,                                                                             \
+         .ops = of,                                                                                \
+         .how = no_successors},                                                                    \
+        {.label = family ", successors",                                                           \
+         .drafter = family,                                                                        \
+         .budget = -1,                                                                             \
+         .ops = of,                                                                                \
+         .how = neither_retrieval},                                                                \
     {                                                                                              \
         .label = family ", both", .drafter = family, .budget = -1, .ops = of                       \
     }

@@ -41,7 +41,7 @@ enum {
     PAST = 2 * FTK_ACTIONS + 1,
     ROWS = 16, /* of a chain */
     CHOICES = 3,
-    DEPTHS = 4,                            /* that have rates of their own */
+    DEPTHS = 4,                                           /* that have rates of their own */
     MOST = 1 + FTK_CHAIN + FTK_RECYCLED + ROWS * CHOICES, /* candidates, with the root */
 };
 

@@ -28,7 +28,7 @@ typedef struct ftk_drafter_env {
     /* The session's, which has it asked before each propose() and settles it before each learn(). */
     const ftk_retrieval *retrieval;
     const ftk_successors *successors; /* likewise, of families that want them; else NULL */
-    const ftk_weights *weights; /* of a family that is trained, checked; else NULL */
+    const ftk_weights *weights;       /* of a family that is trained, checked; else NULL */
 } ftk_drafter_env;
 
 /* What a drafter wants to see of every pass that gives logits, not of those alone that verified its own

@@ -9,7 +9,7 @@
 ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate *rates,
                          int n_rates)
 {
-    *g = (ftk_guesses){.cap = cap, .rates = rates, .n_rates = n_rates};
+    *g = (ftk_guesses){.cap = cap, .rates = rates, .n_rates = n_rates, .beside = -1};
     g->all = ftk_alloc(host, (size_t)cap, sizeof *g->all);
     g->heap = ftk_alloc(host, (size_t)cap, sizeof *g->heap);
     if (!g->all || !g->heap)
@@ -46,8 +46,8 @@ static void weigh(ftk_guess *all, int guess)
     c->worth = worth;
 }
 
-/* Another source may have made it worth more, and so all below. */
-static void raise(ftk_guesses *g, int guess, float share)
+/* A guess may be worth more or less for another source, and so all below. */
+static void change(ftk_guesses *g, int guess, float share)
 {
     g->all[guess].share = share;
     weigh(g->all, guess);
@@ -75,7 +75,7 @@ static int name(ftk_guesses *g, int parent, int32_t token, float share)
             above->first = (int16_t)i;
         above->last = (int16_t)i;
     }
-    if (share > g->all[i].share) raise(g, i, share);
+    if (share > g->all[i].share) change(g, i, share);
     return i;
 }
 
@@ -95,8 +95,29 @@ void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r)
     }
 }
 
+static bool by_successors_alone(const ftk_guess *c)
+{
+    for (int from = 0; from < FTK_SOURCES; from++)
+        if (c->rate[from] >= 0) return false;
+    return !c->retrieved;
+}
+
+static ftk_rate *beside(const ftk_guesses *g, const ftk_guess *c)
+{
+    return &g->rates[g->beside + c->size - 1];
+}
+
+void ftk_guesses_answered(ftk_guesses *g, int guess)
+{
+    if (g->beside < 0) return;
+    g->all[guess].answered = true;
+    for (int i = g->all[guess].first; i; i = g->all[i].next)
+        if (by_successors_alone(&g->all[i])) change(g, i, ftk_rate_get(beside(g, &g->all[i])));
+}
+
 static void add_successors_of(ftk_guesses *g, const ftk_successors *s, int guess)
 {
+    if (g->all[guess].answered) return;
     const ftk_successor_set *const set = &s->of[g->all[guess].token];
     for (int k = 0; k < FTK_SUCCESSORS && set->size[k] && g->n_recycled < FTK_RECYCLED; k++) {
         const float right = ftk_successor_right(s, set, k, g->all[guess].depth);
@@ -104,6 +125,7 @@ static void add_successors_of(ftk_guesses *g, const ftk_successors *s, int guess
         const int n = g->n, i = name(g, guess, set->token[k], right);
         if (i < 0) return;
         g->n_recycled += g->n - n;
+        g->all[i].size = set->size[k];
         g->all[i].shared |= g->all[guess].shared;
     }
 }
@@ -144,6 +166,8 @@ void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)
             for (int from = 0; from < FTK_SOURCES; from++)
                 if (c->rate[from] >= 0)
                     ftk_rate_see(&g->rates[c->rate[from]], c->token == truth[d]);
+            if (g->all[at].answered && by_successors_alone(c))
+                ftk_rate_see(beside(g, c), c->token == truth[d]);
         }
         at = ftk_guesses_child(g, at, truth[d]);
     }
@@ -181,13 +205,6 @@ static void push_children(const ftk_guesses *g, ftk_heap *heap, int parent, int 
 static bool has_room(const ftk_tree *tree, int budget)
 {
     return tree->n <= budget && tree->n < FTK_MAX_NODES;
-}
-
-static bool by_successors_alone(const ftk_guess *c)
-{
-    for (int from = 0; from < FTK_SOURCES; from++)
-        if (c->rate[from] >= 0) return false;
-    return !c->retrieved;
 }
 
 static int add_node(const ftk_guesses *g, ftk_tree *tree, int parent, int guess)

@@ -27,8 +27,11 @@ typedef struct ftk_guess {
     int16_t depth;             /* of the root 0 */
     int16_t row;               /* the family's own, -1 at first */
     int16_t rate[FTK_SOURCES]; /* -1: that source did not name it */
+    int8_t size;               /* of the successor that it is, as the table has it; 0: none */
     bool retrieved;            /* retrieval named it */
-    bool shared; /* the session's sources, retrieval and successors, lead to it without the family's */
+    bool answered;             /* the family's own source has said what follows it */
+    bool
+        shared; /* the session's sources, retrieval and successors, lead to it without the family's */
     bool walked; /* its successors were looked at */
     float share; /* of its parent's worth */
     float worth;
@@ -42,6 +45,9 @@ typedef struct ftk_guesses {
     ftk_candidate *heap; /* [cap] */
     int n_rates;
     ftk_rate *rates; /* [n_rates] the family's */
+    /* Where FTK_LIKELY_BINS of them begin: what successors are worth, by size, that the family's own source
+     * did not name where it was asked. -1: what they are worth elsewhere. */
+    int beside;
 } ftk_guesses;
 
 /* Room for cap guesses, the root among them. Errors: NOMEM; ftk_guesses_free() is due then, too. */
@@ -59,6 +65,9 @@ void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r);
 /* What the table has behind all guesses that are there, and behind those; called again, behind those that
  * came since. Rates are the table's, which settles them. NULL: there is no table. */
 void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s);
+/* The family's own source has named all that it would name below a guess: what successors alone have
+ * named there is worth less. */
+void ftk_guesses_answered(ftk_guesses *g, int guess);
 /* The best guesses of a depth worth at least `least`, at most `most`, the best first: chosen[].
  * linked: only those whose parent has a row. */
 int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, int most,

@@ -75,8 +75,8 @@ typedef struct jacobi {
     int n_vocab;
     const ftk_retrieval *retrieval;
     const ftk_successors *successors; /* NULL: left out */
-    uint64_t noise;  /* counter of the generator */
-    size_t expected; /* length of the text the table belongs to; 0: none */
+    uint64_t noise;                   /* counter of the generator */
+    size_t expected;                  /* length of the text the table belongs to; 0: none */
     row table[DEPTH];
     size_t asked; /* the table and chain are an open prediction of what follows text[0..asked) */
     int32_t root;

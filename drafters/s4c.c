@@ -61,7 +61,8 @@ enum {
     HEAD_AT = 0,                                      /* [MOST_HEADS][FTK_LIKELY_BINS] */
     KEPT_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS, /* [REJECTED, UNVERIFIED][KEPT] */
     BEST_AT = KEPT_AT + 2 * KEPT, /* [MOST_HEADS] how often a head's best choice is right */
-    RATES = BEST_AT + MOST_HEADS,
+    BESIDE_AT = BEST_AT + MOST_HEADS, /* [FTK_LIKELY_BINS] of successors, see guesses.h */
+    RATES = BESIDE_AT + FTK_LIKELY_BINS,
 };
 
 typedef struct kept {
@@ -144,6 +145,8 @@ static void init_rates(ftk_rate *r)
     for (int i = 0; i < 2 * KEPT; i++)
         ftk_rate_init(&r[KEPT_AT + i], 0.15f / (float)(i % KEPT + 1));
     for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[BEST_AT + i], 0.5f);
+    for (int i = 0; i < FTK_LIKELY_BINS; i++)
+        ftk_rate_init(&r[BESIDE_AT + i], 0.2f * ftk_likely_prior(i));
 }
 
 static void suggest_kept(s4c *s)
@@ -219,6 +222,7 @@ static void suggest_children(s4c *s, int node, int head, int row)
         ftk_guesses_add(&s->guesses, node, token, HEAD, HEAD_AT + head * FTK_LIKELY_BINS + bin[i]);
         if (i == 0) s->best[head][s->guesses.all[node].row] = token;
     }
+    ftk_guesses_answered(&s->guesses, node);
 }
 
 /* Seconds of a head for n nodes: of a number not seen yet, as of the next smaller one that was. */
@@ -344,6 +348,7 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     const size_t d = (size_t)n_embd;
     if (ftk_guesses_init(&s->guesses, h, MOST, s->rates, RATES) != FTK_OK) return FTK_ERR_NOMEM;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
+    s->guesses.beside = BESIDE_AT;
     s->feature = ftk_alloc(h, d, sizeof(float));
     s->g[0] = ftk_alloc(h, WIDTH * d, sizeof(float));
     s->g[1] = ftk_alloc(h, WIDTH * d, sizeof(float));

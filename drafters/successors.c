@@ -8,7 +8,7 @@
 #include "base/mem.h"
 
 static const double first_balance = 2; /* plain steps */
-static const double slower = 0.05; /* how fast a longer time to read a row is believed */
+static const double slower = 0.05;     /* how fast a longer time to read a row is believed */
 
 void ftk_successor_rates_init(ftk_successor_rates *rates)
 {

@@ -114,6 +114,9 @@ const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops
 ftk_err ftk_target_low_bits(ftk_engine *e);
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);
+/* Of a step whose draft was m's family's, that cost `spent` plain steps and emitted so many tokens: counts
+ * what it gave more than retrieval alone would have given in it, in tokens, time paid for. */
+void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted);
 /* Gives the turn to the family that drafts this step. */
 void ftk_choose(ftk_session *s);
 /* The index of a family in ftk_drafter_list, or -1. */

@@ -18,8 +18,7 @@ static const float LEAST = 0.02f; /* probability of a guess that successors are 
 static const double NEXT_TO_NOTHING = 0.005; /* of a plain step, to read one row */
 /* In plain steps: credit below which it is kept for drafts; what reading may lose a step, and have saved. */
 static const double COMFORT = 2, EARNED = 0.004, MOST_BALANCE = 2;
-static const double MEMORY = 0.985;      /* of what steps gave and cost, a step later */
-static const double LONG_MEMORY = 0.995; /* of what they gave more than retrieval alone */
+static const double MEMORY = 0.985; /* of what steps gave and cost, a step later */
 
 enum {
     PASS_SEQS = 64,  /* sessions in one pass, at most */
@@ -77,22 +76,6 @@ static double price(const ftk_session *s, int nodes)
     return (ftk_cost_at(c, nodes + 1, depth) + s->drafting) / ftk_cost_at(c, 1, depth);
 }
 
-/* What the step of a family that drafted gave more than retrieval alone would have, in tokens; time is
- * worth the tokens that it gives at present. */
-static void compare(const ftk_session *s, ftk_measured *m, double spent, int emitted)
-{
-    const ftk_measured *const best = &s->family[s->favourite].measured;
-    const ftk_cost *const c = &s->engine->cost;
-    const double worth = best->spent > 0 ? best->tokens / best->spent : 1;
-    const double cost = ftk_cost_at(c, s->retrieved + 1, s->kv.len) / ftk_cost_at(c, 1, s->kv.len);
-    int right = 0;
-    while (right < s->retrieved && right < emitted &&
-           s->retrieval.recent[right] == s->verdict.token[right])
-        right++;
-    m->gain = m->gain * LONG_MEMORY + (emitted - 1 - right) - worth * (spent - cost);
-    m->doubt = m->doubt * LONG_MEMORY + s->doubt;
-}
-
 /* What a step cost and gave. However wrong the estimates are, drafts lose no more than what they have
  * gained before, FTK_CREDIT, and ALLOWANCE of the time: plain steps earn a little credit, drafts what they
  * gained, and a draft, be it verified or not, must be covered by it. There is one account for an engine:
@@ -103,7 +86,7 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
     ftk_measured *const m = &f->measured;
     double *const credit = &s->engine->credit;
     const double spent = price(s, nodes);
-    if (s->drafting > 0) compare(s, m, spent, emitted);
+    if (s->drafting > 0) ftk_compare(s, m, spent, emitted);
     const bool plain = nodes == 0 && s->drafting == 0;
     m->tokens = m->tokens * MEMORY + emitted;
     m->spent = m->spent * MEMORY + spent;
