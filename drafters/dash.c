@@ -63,8 +63,9 @@ typedef struct policy {
     const uint8_t *fixed;
 } policy;
 
-/* The one source; rates [DEPTHS][CHOICES][FTK_LIKELY_BINS] */
-enum { STACK, RATES = DEPTHS * CHOICES * FTK_LIKELY_BINS };
+/* The one source; rates [DEPTHS][CHOICES][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of successors beside it,
+ * see guesses.h */
+enum { STACK, BESIDE_AT = DEPTHS * CHOICES * FTK_LIKELY_BINS, RATES = BESIDE_AT + FTK_LIKELY_BINS };
 
 /* What outlives a session. */
 typedef struct known {
@@ -218,7 +219,8 @@ static int layers_exact(const dash *s)
 
 static void init_rates(ftk_rate *r)
 {
-    for (int i = 0; i < RATES; i++) ftk_rate_init(&r[i], ftk_likely_prior(i % FTK_LIKELY_BINS));
+    for (int i = 0; i < RATES; i++)
+        ftk_rate_init(&r[i], ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < BESIDE_AT ? 1 : 0.2f));
 }
 
 /* depth: of the guess, from 1 on */
@@ -266,6 +268,7 @@ static int suggest_choices(dash *s, int node, const float *logits)
     const int depth = s->guesses.all[node].depth + 1;
     for (int i = 0; i < n; i++)
         ftk_guesses_add(&s->guesses, node, best[i], STACK, stack_rate(depth, i, bin[i]));
+    ftk_guesses_answered(&s->guesses, node);
     return n > 0 ? ftk_guesses_child(&s->guesses, node, best[0]) : -1;
 }
 
@@ -335,6 +338,7 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
     const ftk_err err = take_memory(s, env->host);
     if (err != FTK_OK) return err;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
+    s->guesses.beside = BESIDE_AT;
     const size_t n = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
     for (size_t i = 0; i < n; i++) s->ones[i] = 1;
     s->route = (ftk_route){

@@ -53,8 +53,13 @@ static const float first_yield = 1;
 
 typedef enum schedule { SPLIT, FUSED, NEITHER, SCHEDULES = NEITHER } schedule;
 
-/* The one source; rates [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS]. */
-enum { AHEAD, RATES = SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS };
+/* The one source; rates [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of successors
+ * beside it, see guesses.h. */
+enum {
+    AHEAD,
+    BESIDE_AT = SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS,
+    RATES = BESIDE_AT + FTK_LIKELY_BINS
+};
 
 typedef struct measured {
     ftk_rate rates[RATES];
@@ -135,7 +140,8 @@ static int firp_state_layer(const ftk_weights *w)
 static ftk_rate *init_measured(measured *m)
 {
     for (int i = 0; i < RATES; i++)
-        ftk_rate_init(&m->rates[i], ftk_likely_prior(i % FTK_LIKELY_BINS) * 0.9f);
+        ftk_rate_init(&m->rates[i],
+                      ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < BESIDE_AT ? 0.9f : 0.4f));
     m->yield[SPLIT] = m->yield[FUSED] = first_yield;
     m->doubt = 1;
     return m->rates;
@@ -159,10 +165,12 @@ static void add_ahead(firp *s)
         int chosen[WIDTH];
         ftk_guesses_add_successors(&s->guesses, s->successors);
         const int n = ftk_guesses_best(&s->guesses, i, floor_worth, false, WIDTH, chosen);
-        for (int j = 0; j < n; j++)
+        for (int j = 0; j < n; j++) {
             for (int k = 0; k < s->ahead[i].n; k++)
                 ftk_guesses_add(&s->guesses, chosen[j], s->ahead[i].token[k], AHEAD,
                                 rates + s->ahead[i].bin[k]);
+            ftk_guesses_answered(&s->guesses, chosen[j]);
+        }
     }
 }
 
@@ -337,6 +345,7 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     ftk_err err = ftk_guesses_init(&s->guesses, h, MOST, init_measured(&s->measured), RATES);
     if (err != FTK_OK) return err;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
+    s->guesses.beside = BESIDE_AT;
     const size_t d = (size_t)n_embd;
     s->state = ftk_alloc(h, d, sizeof(float));
     s->e = ftk_alloc(h, d, sizeof(float));

@@ -60,7 +60,7 @@ typedef enum source { HEAD, REJECTED, UNVERIFIED } source;
 enum {
     HEAD_AT = 0,                                      /* [MOST_HEADS][FTK_LIKELY_BINS] */
     KEPT_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS, /* [REJECTED, UNVERIFIED][KEPT] */
-    BEST_AT = KEPT_AT + 2 * KEPT, /* [MOST_HEADS] how often a head's best choice is right */
+    BEST_AT = KEPT_AT + 2 * KEPT,     /* [MOST_HEADS] how often a head's best choice is right */
     BESIDE_AT = BEST_AT + MOST_HEADS, /* [FTK_LIKELY_BINS] of successors, see guesses.h */
     RATES = BESIDE_AT + FTK_LIKELY_BINS,
 };

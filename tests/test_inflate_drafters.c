@@ -211,7 +211,8 @@ static void test_made_up_firp(void **state)
     snprintf(path, sizeof path, "%s/made-up-firp.drafter.gguf", folder);
     for (int i = 0; i < 2; i++) {
         write_firp(path, types[i]);
-        check_inflated(&ftk_drafter_firp, path, flags[i] | FTK_FIRP_NO_RETRIEVAL | FTK_FIRP_NO_SUCCESSORS, 1);
+        check_inflated(&ftk_drafter_firp, path,
+                       flags[i] | FTK_FIRP_NO_RETRIEVAL | FTK_FIRP_NO_SUCCESSORS, 1);
     }
     unlink(path);
 }

@@ -172,8 +172,13 @@ static ftk_session *open_session(ftk_engine *e, const char *drafter)
 static void answer(ftk_session *s, int n)
 {
     static int32_t out[256];
-    static const int32_t prompt[] = {1, 40, 50, 60, 70, 80};
-    assert_int_equal(ftk_session_append(s, prompt, 6), FTK_OK);
+    static const char text[] = "Tell me a story about a king and his dog.";
+    int32_t prompt[64];
+    size_t n_prompt;
+    assert_int_equal(
+        ftk_tokenize(s->engine->model, text, sizeof text - 1, FTK_TOK_BOS, prompt, 64, &n_prompt),
+        FTK_OK);
+    assert_int_equal(ftk_session_append(s, prompt, n_prompt), FTK_OK);
     assert_int_equal(take(s, (size_t)n, out), n);
 }
 
