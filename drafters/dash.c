@@ -16,7 +16,7 @@
  * that one times its factor.
  *
  * As a drafter the model's own reduced stack says a chain, token by token. What followed the same
- * words earlier (retrieval.h) joins as another source, which costs nothing. So a row is run where it
+ * words earlier (retrieval.h) and successors (successors.h) join, which cost nothing. So a row is run where it
  * promises more than it costs, and while rows have paid so far: tokens that came thanks to them alone
  * are weighed against the plain steps that they took. Second and third choices hang on the chain.
  * How much a guess is worth is measured as it goes (guesses.h), by its rank, depth and probability.

@@ -21,14 +21,16 @@
  *  fused  the pass that verifies a tree carries k rows each for those nodes that are likeliest to
  *         be its last accepted ones. If one of them is, its rows are the next draft.
  * Which of them, and whether any, is a matter of costs and of what drafts brought in so far: the tokens
- * that were accepted though retrieval had not named them, less what their rows took to verify, for each
+ * that were accepted though the session's sources had not named them, less what their rows took to verify, for each
  * time that retrieval was in doubt, measured for both schedules. Times the doubt and the seconds that a
  * token takes at present, that is what a draft is worth. The split schedule is run if its draft is worth
  * more than the layers it runs. A node's rows join a pass if the probability that the node is the last
  * one, times what they are worth, less what a split draft would be, is more than they add to the pass.
  *
  * Guesses for a depth do not depend on the branch: all nodes of a depth have the same candidates. The
- * tree is made of them best first, with the chain of what followed the same words earlier (guesses.h). */
+ * tree is made of them best first, with the chain of what followed the same words earlier and with the
+ * successors of all that are there (guesses.h). What retrieval or successors had named is not what a draft
+ * brought in. */
 #include "drafters/firp.h"
 
 #include <math.h>
@@ -219,7 +221,7 @@ static void see(double *average, double now)
     *average += 0.05 * (now - *average);
 }
 
-/* Tokens that came though retrieval had not named them, less what it took to verify all such nodes. */
+/* Tokens that came though retrieval and successors had not named them, less what it took to verify all such nodes. */
 static float brought_in(const firp *s, const ftk_tree *tree, const ftk_verdict *v)
 {
     const ftk_target *const t = s->target;

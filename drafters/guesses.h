@@ -30,10 +30,9 @@ typedef struct ftk_guess {
     int8_t size;               /* of the successor that it is, as the table has it; 0: none */
     bool retrieved;            /* retrieval named it */
     bool answered;             /* the family's own source has said what follows it */
-    bool
-        shared; /* the session's sources, retrieval and successors, lead to it without the family's */
-    bool walked; /* its successors were looked at */
-    float share; /* of its parent's worth */
+    bool shared;               /* retrieval and successors lead to it without the family's own */
+    bool walked;               /* its successors were looked at */
+    float share;               /* of its parent's worth */
     float worth;
 } ftk_guess;
 

@@ -18,7 +18,8 @@
  * tokens, the earliest on ties, and starts at the text's first token where nothing matches.
  *
  * FTK_TREE_FITTED: nodes by falling worth; retrieval by the longest match, its latest occurrence,
- * up to CHAIN tokens. What a node is worth is first its probability, as measured (acceptance.h).
+ * up to CHAIN tokens; and successors of the node's own token (successors.h) are children, too, tried behind
+ * the retrieved one. What a node is worth is first its probability, as measured (acceptance.h).
  * But a tree of only such nodes would leave no wrong tokens to denoise, so under each node one
  * chain, of the likeliest children, is worth more: where the path ends at node w, the row of its
  * j-th chain node fills row j - 1 of the next table, which gains the next step about the

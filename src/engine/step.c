@@ -237,15 +237,17 @@ static void recycle(ftk_session *s, const ftk_rows *rows, bool prompt)
     const ftk_verdict *const v = &s->verdict;
     double *const credit = &s->engine->credit;
     const double start = ftk_now(), plain = ftk_cost_at(&s->engine->cost, 1, s->kv.len);
+    int n_read = 0;
     const bool cheap = r->took <= NEXT_TO_NOTHING * plain;
     if (!prompt) ftk_successors_settle(table, s->tree.token[0], v->token, (size_t)v->n_path + 1);
     if (cheap || (r->balance > 0 && *credit > COMFORT))
-        ftk_successors_read(table, &s->tree, v, rows, cheap);
+        n_read = ftk_successors_read(table, &s->tree, v, rows, cheap);
     if (prompt) return;
-    const double seconds = ftk_now() - start;
-    s->stats.draft_seconds += seconds;
-    *credit -= seconds / plain;
-    r->balance += EARNED + given_by_table(s) - seconds / plain;
+    s->stats.draft_seconds += ftk_now() - start;
+    const double cost =
+        n_read * r->took / plain; /* as usual: another program may have had the core */
+    *credit -= cost;
+    r->balance += EARNED + given_by_table(s) - cost;
     if (r->balance > MOST_BALANCE) r->balance = MOST_BALANCE;
     if (r->balance < -MOST_BALANCE) r->balance = -MOST_BALANCE;
 }
