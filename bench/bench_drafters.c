@@ -3,7 +3,9 @@
  * bench-drafters: drafters against plain decoding over a file of prompts (prompts.h), prompt by prompt
  * in turn, so that drift of the machine hits all alike. Prints a Markdown table. With --parts s4c, firp or
  * dash it shows what each part of that family is worth instead: it looks below the public header for that.
- * With --parts shape it sets each family's trees against its chains, both sized by the cost model.
+ * With --parts shape it sets each family's trees against its chains, both sized by the cost model; with
+ * --parts sources it shows what retrieval and successors, which are the session's, are worth to each.
+ * What all answers so far gave goes to stderr after each prompt, so that a run that is cut is not lost.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +13,8 @@
 
 #include "dashparts.h"
 #include "drafters/firp.h"
+#include "drafters/jacobi.h"
+#include "drafters/recycle.h"
 #include "drafters/s4c.h"
 #include "engine/session.h"
 #include "prompts.h"
@@ -78,6 +82,16 @@ static void print(const method *m, const method *plain, size_t n)
            (double)m->drafted / (double)m->steps, 100 * m->draft / m->seconds, m->same, n);
     for (int d = 0; d < 6; d++) printf(" %.2f", (double)m->accepted_at[d] / (double)m->steps);
     printf(" |\n");
+}
+
+/* Tokens a second, and a step, of the answers so far. */
+static void print_so_far(const method *m, int n, size_t done, size_t all)
+{
+    fprintf(stderr, "%zu of %zu:", done, all);
+    for (int i = 0; i < n; i++)
+        fprintf(stderr, "%s %s %.0f (%.2f)", i > 0 ? "," : "", m[i].label,
+                (double)m[i].emitted / m[i].seconds, (double)m[i].emitted / (double)m[i].steps);
+    fputc('\n', stderr);
 }
 
 /* Another order for each question: what ran before leaves its traces in the caches, for a fifth of
@@ -180,6 +194,55 @@ static const method dash_parts[] = {
     DASH("the whole model, alone", DASH_ALL_FULL, 0),
 };
 
+/* Each family without what the session knows, with one source of that, and with both. */
+#define WITH(family, of, neither_retrieval, no_successors)                                         \
+    {.label = family " alone",                                                                     \
+     .drafter = family,                                                                            \
+     .budget = -1,                                                                                 \
+     .ops = of,                                                                                    \
+     .how = (neither_retrieval) | (no_successors)},                                                \
+        {.label = family ", retrieval",                                                            \
+         .drafter = family,                                                                        \
+         .budget = -1,                                                                             \
+         .ops = of,                                                                                \
+         .how = no_successors},                                                                    \
+        {.label = family ", successors",                                                           \
+         .drafter = family,                                                                        \
+         .budget = -1,                                                                             \
+         .ops = of,                                                                                \
+         .how = neither_retrieval},                                                                \
+    {                                                                                              \
+        .label = family ", both", .drafter = family, .budget = -1, .ops = of                       \
+    }
+
+static const method sources[] = {
+    {.label = "none", .drafter = "none", .budget = -1},
+    {.label = "none, again", .drafter = "none", .budget = -1},
+    {.label = "lookup", .drafter = "lookup", .budget = -1},
+    {.label = "recycle, successors",
+     .drafter = "recycle",
+     .budget = -1,
+     .ops = &ftk_drafter_recycle,
+     .how = FTK_RECYCLE_NO_RETRIEVAL},
+    {.label = "recycle, both", .drafter = "recycle", .budget = -1},
+    WITH("s4c", &ftk_drafter_s4c, FTK_S4C_NO_RETRIEVAL, FTK_S4C_NO_SUCCESSORS),
+    WITH("firp", &ftk_drafter_firp, FTK_FIRP_NO_RETRIEVAL, FTK_FIRP_NO_SUCCESSORS),
+    WITH("jacobi", &ftk_drafter_jacobi, FTK_JACOBI_NO_RETRIEVAL, FTK_JACOBI_NO_SUCCESSORS),
+    {.label = "dash alone",
+     .drafter = "dash",
+     .budget = -1,
+     .dash = {"", DASH_POLICY, FTK_DASH_NO_RETRIEVAL | FTK_DASH_NO_SUCCESSORS}},
+    {.label = "dash, retrieval",
+     .drafter = "dash",
+     .budget = -1,
+     .dash = {"", DASH_POLICY, FTK_DASH_NO_SUCCESSORS}},
+    {.label = "dash, successors",
+     .drafter = "dash",
+     .budget = -1,
+     .dash = {"", DASH_POLICY, FTK_DASH_NO_RETRIEVAL}},
+    {.label = "dash, both", .drafter = "dash", .budget = -1},
+};
+
 #define TREE(name)                                                                                 \
     {                                                                                              \
         .label = name ", a tree", .drafter = name, .budget = -1                                    \
@@ -218,6 +281,7 @@ static const table tables[] = {
     {"firp", firp_parts, sizeof firp_parts / sizeof *firp_parts},
     {"dash", dash_parts, sizeof dash_parts / sizeof *dash_parts},
     {"shape", shapes, sizeof shapes / sizeof *shapes},
+    {"sources", sources, sizeof sources / sizeof *sources},
 };
 
 enum { MOST = 24, MOST_HEADS = 4, TABLES = sizeof tables / sizeof *tables };
@@ -312,6 +376,7 @@ static void bench_model(const char *path, const options *o)
             answer(&methods[k], p.at[i].tokens, p.at[i].n, o->n, &r[k]);
         }
         for (int k = 0; k < n_methods; k++) count(&methods[k], &r[k], &r[0], i);
+        print_so_far(methods, n_methods, i + 1, p.n);
     }
     printf("\n%s (%s), on %s, kernels %s, %d threads, %zu questions, at most %zu tokens%s, "
            "temperature 0; %.0f tokens an answer\n\n",
@@ -338,7 +403,7 @@ static const table *find_table(const char *parts)
 {
     for (int i = 1; i < TABLES; i++)
         if (strcmp(tables[i].parts, parts) == 0) return &tables[i];
-    run_die("--parts %s is unknown: there are s4c, firp, dash and shape", parts);
+    run_die("--parts %s is unknown: there are s4c, firp, dash, shape and sources", parts);
     return NULL;
 }
 
@@ -372,7 +437,7 @@ int main(int argc, char **argv)
     }
     if (i >= argc || !o.file || o.n < 1 || o.n > RUN_MAX)
         run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
-                "[--ends keep|ignore] [--device NAME] [--parts s4c|firp|dash|shape] "
+                "[--ends keep|ignore] [--device NAME] [--parts s4c|firp|dash|shape|sources] "
                 "[--drafters NAME,...] [--heads NAME=FILE]... MODEL...");
     for (; i < argc; i++) bench_model(argv[i], &o);
     return 0;

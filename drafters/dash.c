@@ -12,7 +12,7 @@
  * that one times its factor.
  *
  * As a drafter the model's own reduced stack says a chain, token by token. What followed the same
- * words earlier (retrieval.h) joins as another source, which costs nothing. So a row is run where it
+ * words earlier (retrieval.h) and successors (successors.h) join, which cost nothing. So a row is run where it
  * promises more than it costs, and while rows have paid so far: tokens that came thanks to them alone
  * are weighed against those that come in the time they took, at the pace of late. Second and third choices hang on the chain.
  * How much a guess is worth is measured as it goes (guesses.h), by its rank, depth and probability.
@@ -34,8 +34,8 @@
 enum {
     ROWS = 16, /* of a chain */
     CHOICES = 3,
-    DEPTHS = 4,                            /* that have rates of their own */
-    MOST = 1 + FTK_CHAIN + ROWS * CHOICES, /* candidates, with the root */
+    DEPTHS = 4,                                           /* that have rates of their own */
+    MOST = 1 + FTK_CHAIN + FTK_RECYCLED + ROWS * CHOICES, /* candidates, with the root */
 };
 
 static const float smooth = 0.2f, fade = 0.99f; /* of what rows cost */
@@ -45,8 +45,9 @@ static const float most_cost = 2; /* plain steps of a row: more was a page that 
 /* In tokens: what rows may lose at first, earn by each step without them, and have at most. */
 static const float balance_first = 2, balance_step = 0.01f, balance_most = 4;
 
-/* The one source; rates [DEPTHS][CHOICES][FTK_LIKELY_BINS] */
-enum { STACK, RATES = DEPTHS * CHOICES * FTK_LIKELY_BINS };
+/* The one source; rates [DEPTHS][CHOICES][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of successors beside it,
+ * see guesses.h */
+enum { STACK, BESIDE_AT = DEPTHS * CHOICES * FTK_LIKELY_BINS, RATES = BESIDE_AT + FTK_LIKELY_BINS };
 
 /* What outlives a session. */
 typedef struct known {
@@ -62,6 +63,7 @@ typedef struct dash {
     ftk_policy policy;
     ftk_route route;
     const ftk_retrieval *retrieval;
+    const ftk_successors *successors; /* NULL: left out */
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     known known;
     ftk_guesses guesses;
@@ -155,7 +157,8 @@ static int layers_exact(const dash *s)
 
 static void init_rates(ftk_rate *r)
 {
-    for (int i = 0; i < RATES; i++) ftk_rate_init(&r[i], ftk_likely_prior(i % FTK_LIKELY_BINS));
+    for (int i = 0; i < RATES; i++)
+        ftk_rate_init(&r[i], ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < BESIDE_AT ? 1 : 0.2f));
 }
 
 /* depth: of the guess, from 1 on */
@@ -199,7 +202,7 @@ static void settle(dash *s, const int32_t *truth, int n, int verified)
     for (int d = 0, at = 0; d + 1 < n; d++) {
         at = ftk_guesses_child(&s->guesses, at, truth[d]);
         if (at < 0) break;
-        if (!s->guesses.all[at].retrieved) add_balance(s, 1);
+        if (!s->guesses.all[at].shared) add_balance(s, 1);
     }
     add_balance(s, s->n_rows == 0 ? balance_step : -wider(s, verified) * pace(s));
 }
@@ -216,6 +219,7 @@ static int suggest_choices(dash *s, int node, const ftk_rows *said)
     const int depth = s->guesses.all[node].depth + 1;
     for (int i = 0; i < n; i++)
         ftk_guesses_add(&s->guesses, node, best[i], STACK, stack_rate(depth, i, bin[i]));
+    ftk_guesses_answered(&s->guesses, node);
     return n > 0 ? ftk_guesses_child(&s->guesses, node, best[0]) : -1;
 }
 
@@ -279,6 +283,7 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
     s->target = env->target;
     s->retrieval = env->retrieval;
     if (env->test) memcpy(&s->parts, env->test, sizeof s->parts);
+    s->successors = s->parts.without & FTK_DASH_NO_SUCCESSORS ? NULL : env->successors;
     s->policy = dash_policy(env->weights, env->target);
     s->policy.fixed = s->parts.fixed;
     if (s->parts.without & FTK_DASH_NO_SCALE) s->policy.scale = NULL;
@@ -287,6 +292,7 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
     const ftk_err err = take_memory(s, env->host);
     if (err != FTK_OK) return err;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
+    s->guesses.beside = BESIDE_AT;
     s->route = (ftk_route){
         .policy = &s->policy,
         .ahead = !(s->parts.without & FTK_DASH_IN_TIME),
@@ -319,8 +325,10 @@ static void dash_propose(void *state, const int32_t *history, size_t n, int budg
     s->n_rows = 0;
     if (!(s->parts.without & FTK_DASH_NO_RETRIEVAL))
         ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
+    ftk_guesses_add_successors(&s->guesses, s->successors);
     const int end = run_chain(s, budget);
     if (s->n_rows == 0) s->known.row *= fade; /* it is tried again some time */
+    ftk_guesses_add_successors(&s->guesses, s->successors);
     s->asked = n;
     ftk_guesses_plant_path(&s->guesses, end, budget, tree);
 }
@@ -356,7 +364,7 @@ const ftk_drafter_ops ftk_drafter_dash = {
     .state_size = sizeof(dash),
     .rates_at = offsetof(dash, known),
     .rates_size = sizeof(known),
-    .wants = FTK_WANT_PASSES,
+    .wants = FTK_WANT_PASSES | FTK_WANT_SUCCESSORS,
     .check = dash_check,
     .policy = dash_policy,
     .init = dash_init,

@@ -2,7 +2,8 @@
  *
  * What a drafter is: init, propose, learn, reset, free. One const array lists them all; nothing is
  * registered at run time. A drafter knows the token tree and what this interface hands it - of the
- * model what base/target.h says, of the text's repeats what retrieval.h says; no cache, no other drafter.
+ * model what base/target.h says, of the text's repeats what retrieval.h says, of its
+ * rows what successors.h says; no cache, no other drafter.
  */
 #ifndef FTK_DRAFTER_H
 #define FTK_DRAFTER_H
@@ -11,6 +12,7 @@
 #include "base/target.h"
 #include "base/tree.h"
 #include "drafters/retrieval.h"
+#include "drafters/successors.h"
 
 typedef struct ftk_drafter ftk_drafter;
 
@@ -25,7 +27,8 @@ typedef struct ftk_drafter_env {
     const ftk_target *target;
     /* The session's, which has it asked before each propose() and settles it before each learn(). */
     const ftk_retrieval *retrieval;
-    const ftk_weights *weights; /* of a family that is trained, checked; else NULL */
+    const ftk_successors *successors; /* likewise, of families that want them; else NULL */
+    const ftk_weights *weights;       /* of a family that is trained, checked; else NULL */
 } ftk_drafter_env;
 
 /* What a drafter wants to see of every pass that gives logits, not of those alone that verified its own
@@ -34,7 +37,9 @@ typedef struct ftk_drafter_env {
 enum {
     FTK_WANT_FEATURES = 1,
     FTK_WANT_STATES = 2, /* behind the layer that state_layer() names */
-    FTK_WANT_PASSES = 4, /* no more than the rows' likeliest tokens */
+    FTK_WANT_PASSES = 4, /* none of that */
+    /* Not of passes: the session's table of successors. */
+    FTK_WANT_SUCCESSORS = 8,
 };
 
 /* Rows of the pass that verified a tree: row i at node i. */

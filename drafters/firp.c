@@ -21,14 +21,16 @@
  *  fused  the pass that verifies a tree carries k rows each for those nodes that are likeliest to
  *         be its last accepted ones. If one of them is, its rows are the next draft.
  * Which of them, and whether any, is a matter of costs and of what drafts brought in so far: the tokens
- * that were accepted though retrieval had not named them, less what their rows took to verify, for each
+ * that were accepted though the session's sources had not named them, less what their rows took to verify, for each
  * time that retrieval was in doubt, measured for both schedules. Times the doubt and the seconds that a
  * token takes at present, that is what a draft is worth. The split schedule is run if its draft is worth
  * more than the layers it runs. A node's rows join a pass if the probability that the node is the last
  * one, times what they are worth, less what a split draft would be, is more than they add to the pass.
  *
  * Guesses for a depth do not depend on the branch: all nodes of a depth have the same candidates. The
- * tree is made of them best first, with the chain of what followed the same words earlier (guesses.h). */
+ * tree is made of them best first, with the chain of what followed the same words earlier and with the
+ * successors of all that are there (guesses.h). What retrieval or successors had named is not what a draft
+ * brought in. */
 #include "drafters/firp.h"
 
 #include <math.h>
@@ -43,8 +45,8 @@
 enum {
     MOST_OFFSETS = 8,
     WIDTH = 10,
-    MOST = 1 + FTK_CHAIN + MOST_OFFSETS * WIDTH * FTK_LIKELY, /* candidates, with the root */
-    FORCED = 4,                                               /* nodes, with FTK_FIRP_FOUR_JOIN */
+    MOST = 1 + FTK_CHAIN + FTK_RECYCLED + MOST_OFFSETS * WIDTH * FTK_LIKELY, /* with the root */
+    FORCED = 4, /* nodes, with FTK_FIRP_FOUR_JOIN */
 };
 
 static const float floor_worth = 0.05f; /* of a node that gets children */
@@ -52,8 +54,13 @@ static const float first_yield = 1;
 
 typedef enum schedule { SPLIT, FUSED, NEITHER, SCHEDULES = NEITHER } schedule;
 
-/* The one source; rates [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS]. */
-enum { AHEAD, RATES = SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS };
+/* The one source; rates [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of successors
+ * beside it, see guesses.h. */
+enum {
+    AHEAD,
+    BESIDE_AT = SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS,
+    RATES = BESIDE_AT + FTK_LIKELY_BINS
+};
 
 typedef struct measured {
     ftk_rate rates[RATES];
@@ -76,6 +83,7 @@ typedef struct firp {
     bool knows_token; /* there are E_i */
     const struct ftk_mat *map[MOST_OFFSETS], *of_token[MOST_OFFSETS];
     const ftk_retrieval *retrieval;
+    const ftk_successors *successors; /* NULL: left out */
     ftk_guesses guesses;
     measured measured;
     size_t asked;     /* the guesses are an open prediction of what follows text[0..asked) */
@@ -134,7 +142,8 @@ static int firp_state_layer(const ftk_weights *w)
 static ftk_rate *init_measured(measured *m)
 {
     for (int i = 0; i < RATES; i++)
-        ftk_rate_init(&m->rates[i], ftk_likely_prior(i % FTK_LIKELY_BINS) * 0.9f);
+        ftk_rate_init(&m->rates[i],
+                      ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < BESIDE_AT ? 0.9f : 0.4f));
     m->yield[SPLIT] = m->yield[FUSED] = first_yield;
     m->doubt = 1;
     return m->rates;
@@ -156,11 +165,14 @@ static void add_ahead(firp *s)
     for (int i = 0; i < s->n_offsets; i++) {
         const int rates = (s->made_by * MOST_OFFSETS + i) * FTK_LIKELY_BINS;
         int chosen[WIDTH];
+        ftk_guesses_add_successors(&s->guesses, s->successors);
         const int n = ftk_guesses_best(&s->guesses, i, floor_worth, false, WIDTH, chosen);
-        for (int j = 0; j < n; j++)
+        for (int j = 0; j < n; j++) {
             for (int k = 0; k < s->ahead[i].n; k++)
                 ftk_guesses_add(&s->guesses, chosen[j], s->ahead[i].token[k], AHEAD,
                                 rates + s->ahead[i].bin[k]);
+            ftk_guesses_answered(&s->guesses, chosen[j]);
+        }
     }
 }
 
@@ -209,16 +221,16 @@ static void see(double *average, double now)
     *average += 0.05 * (now - *average);
 }
 
-/* Tokens that came though retrieval had not named them, less what it took to verify all such nodes. */
+/* Tokens that came though retrieval and successors had not named them, less what it took to verify all such nodes. */
 static float brought_in(const firp *s, const ftk_tree *tree, const ftk_verdict *v)
 {
     const ftk_target *const t = s->target;
     int guess[FTK_MAX_NODES] = {0}, rows = 0, tokens = 0;
     for (int i = 1; i < tree->n; i++) {
         guess[i] = ftk_guesses_child(&s->guesses, guess[tree->parent[i]], tree->token[i]);
-        rows += !s->guesses.all[guess[i]].retrieved;
+        rows += !s->guesses.all[guess[i]].shared;
     }
-    for (int i = 1; i <= v->n_path; i++) tokens += !s->guesses.all[guess[v->path[i]]].retrieved;
+    for (int i = 1; i <= v->n_path; i++) tokens += !s->guesses.all[guess[v->path[i]]].shared;
     const double took = t->seconds(t->ctx, 0, tree->n) - t->seconds(t->ctx, 0, tree->n - rows);
     return (float)(tokens - took / token_seconds(s));
 }
@@ -329,6 +341,7 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     s->target = env->target;
     s->retrieval = env->retrieval;
     if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
+    s->successors = s->flags & FTK_FIRP_NO_SUCCESSORS ? NULL : env->successors;
     const int n_embd = s->target->n_embd;
     s->layer = firp_state_layer(w) + 1;
     ftk_weights_int(w, "offsets", 1, MOST_OFFSETS, &s->n_offsets, h);
@@ -342,6 +355,7 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     ftk_err err = ftk_guesses_init(&s->guesses, h, MOST, init_measured(&s->measured), RATES);
     if (err != FTK_OK) return err;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
+    s->guesses.beside = BESIDE_AT;
     if (s->target->run_mapped) return FTK_OK; /* states are a device's */
     const size_t d = (size_t)n_embd;
     s->state = ftk_alloc(h, d, sizeof(float));
@@ -374,12 +388,14 @@ static void firp_propose(void *state, const int32_t *history, size_t n, int budg
     firp *const s = state;
     ftk_guesses_begin(&s->guesses, history[n - 1]);
     if (!(s->flags & FTK_FIRP_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
+    ftk_guesses_add_successors(&s->guesses, s->successors);
     s->doubt = ftk_guesses_open(&s->guesses, 0);
     if (s->ahead_of != n && s->state_of == n && split_pays(s)) {
         const ftk_rows *const rows = run_maps(s, history[n - 1]);
         if (rows) look_at(s, rows, 0, SPLIT, n);
     }
     if (s->ahead_of == n) add_ahead(s);
+    ftk_guesses_add_successors(&s->guesses, s->successors);
     s->asked = n;
     ftk_guesses_plant(&s->guesses, budget, tree);
 }
@@ -412,7 +428,7 @@ const ftk_drafter_ops ftk_drafter_firp = {
     .state_size = sizeof(firp),
     .rates_at = offsetof(firp, measured),
     .rates_size = sizeof(measured),
-    .wants = FTK_WANT_STATES,
+    .wants = FTK_WANT_STATES | FTK_WANT_SUCCESSORS,
     .check = firp_check,
     .state_layer = firp_state_layer,
     .init = firp_init,

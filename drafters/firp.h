@@ -8,6 +8,7 @@ enum {
     FTK_FIRP_NO_FUSED = 2,
     FTK_FIRP_NO_SPLIT = 4,
     FTK_FIRP_FOUR_JOIN = 8, /* rows of the four likeliest nodes join, whatever that costs */
+    FTK_FIRP_NO_SUCCESSORS = 16,
 };
 
 #endif

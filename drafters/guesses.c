@@ -9,7 +9,7 @@
 ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate *rates,
                          int n_rates)
 {
-    *g = (ftk_guesses){.cap = cap, .rates = rates, .n_rates = n_rates};
+    *g = (ftk_guesses){.cap = cap, .rates = rates, .n_rates = n_rates, .beside = -1};
     g->all = ftk_alloc(host, (size_t)cap, sizeof *g->all);
     g->heap = ftk_alloc(host, (size_t)cap, sizeof *g->heap);
     if (!g->all || !g->heap)
@@ -27,7 +27,8 @@ void ftk_guesses_free(ftk_guesses *g, const ftk_host *host)
 void ftk_guesses_begin(ftk_guesses *g, int32_t root)
 {
     g->n = 1;
-    g->all[0] = (ftk_guess){.token = root, .parent = -1, .row = -1, .worth = 1};
+    g->n_recycled = 0;
+    g->all[0] = (ftk_guess){.token = root, .parent = -1, .row = -1, .shared = true, .worth = 1};
 }
 
 int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token)
@@ -35,6 +36,23 @@ int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token)
     int i = g->all[parent].first;
     while (i && g->all[i].token != token) i = g->all[i].next;
     return i ? i : -1;
+}
+
+static void weigh(ftk_guess *all, int guess)
+{
+    ftk_guess *const c = &all[guess];
+    const float worth = all[c->parent].worth * c->share;
+    c->walked &= worth <= c->worth; /* there may be more successors worth asking for */
+    c->worth = worth;
+}
+
+/* A guess may be worth more or less for another source, and so all below. */
+static void change(ftk_guesses *g, int guess, float share)
+{
+    g->all[guess].share = share;
+    weigh(g->all, guess);
+    if (!g->all[guess].first) return;
+    for (int i = guess + 1; i < g->n; i++) weigh(g->all, i);
 }
 
 /* The guess below `parent` that carries `token`, which is worth `share` of its parent at least; -1: no
@@ -57,8 +75,7 @@ static int name(ftk_guesses *g, int parent, int32_t token, float share)
             above->first = (int16_t)i;
         above->last = (int16_t)i;
     }
-    const float worth = g->all[parent].worth * share;
-    if (worth > g->all[i].worth) g->all[i].worth = worth;
+    if (share > g->all[i].share) change(g, i, share);
     return i;
 }
 
@@ -74,7 +91,51 @@ void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r)
     for (int i = 0, at = 0; i < r->n && i < FTK_CHAIN; i++) {
         at = name(g, at, r->recent[i], ftk_retrieval_goes_on(r, i));
         if (at < 0) return;
-        g->all[at].retrieved = true;
+        g->all[at].retrieved = g->all[at].shared = true;
+    }
+}
+
+static bool by_successors_alone(const ftk_guess *c)
+{
+    for (int from = 0; from < FTK_SOURCES; from++)
+        if (c->rate[from] >= 0) return false;
+    return !c->retrieved;
+}
+
+static ftk_rate *beside(const ftk_guesses *g, const ftk_guess *c)
+{
+    return &g->rates[g->beside + c->size - 1];
+}
+
+void ftk_guesses_answered(ftk_guesses *g, int guess)
+{
+    if (g->beside < 0) return;
+    g->all[guess].answered = true;
+    for (int i = g->all[guess].first; i; i = g->all[i].next)
+        if (by_successors_alone(&g->all[i])) change(g, i, ftk_rate_get(beside(g, &g->all[i])));
+}
+
+static void add_successors_of(ftk_guesses *g, const ftk_successors *s, int guess)
+{
+    if (g->all[guess].answered) return;
+    const ftk_successor_set *const set = &s->of[g->all[guess].token];
+    for (int k = 0; k < FTK_SUCCESSORS && set->size[k] && g->n_recycled < FTK_RECYCLED; k++) {
+        const float right = ftk_successor_right(s, set, k, g->all[guess].depth);
+        if (g->all[guess].worth * right < s->least) continue;
+        const int n = g->n, i = name(g, guess, set->token[k], right);
+        if (i < 0) return;
+        g->n_recycled += g->n - n;
+        g->all[i].size = set->size[k];
+        g->all[i].shared |= g->all[guess].shared;
+    }
+}
+
+void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s)
+{
+    for (int i = 0; s && i < g->n && g->n_recycled < FTK_RECYCLED; i++) {
+        if (g->all[i].walked || g->all[i].worth < s->least) continue;
+        g->all[i].walked = true;
+        add_successors_of(g, s, i);
     }
 }
 
@@ -105,6 +166,8 @@ void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)
             for (int from = 0; from < FTK_SOURCES; from++)
                 if (c->rate[from] >= 0)
                     ftk_rate_see(&g->rates[c->rate[from]], c->token == truth[d]);
+            if (g->all[at].answered && by_successors_alone(c))
+                ftk_rate_see(beside(g, c), c->token == truth[d]);
         }
         at = ftk_guesses_child(g, at, truth[d]);
     }
@@ -144,11 +207,11 @@ static bool has_room(const ftk_tree *tree, int budget)
     return tree->n <= budget && tree->n < FTK_MAX_NODES;
 }
 
-/* A node that two sources made worth more than its parent's share is no better than its parent. */
 static int add_node(const ftk_guesses *g, ftk_tree *tree, int parent, int guess)
 {
-    const float above = tree->prob[parent], worth = g->all[guess].worth;
-    return ftk_tree_add(tree, parent, g->all[guess].token, worth < above ? worth : above);
+    const int i = ftk_tree_add(tree, parent, g->all[guess].token, g->all[guess].worth);
+    tree->recycled[i] = by_successors_alone(&g->all[guess]);
+    return i;
 }
 
 /* The guess below `at` on the path to `leaf`; 0: that is `at`. */
@@ -175,49 +238,4 @@ void ftk_guesses_plant_path(ftk_guesses *g, int leaf, int budget, ftk_tree *tree
 void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree)
 {
     ftk_guesses_plant_path(g, 0, budget, tree);
-}
-
-/* ---- logits */
-
-const float ftk_likely_bounds[] = {0.9f, 0.7f, 0.5f, 0.3f, 0.15f, 0.07f, 0.03f};
-
-static int8_t bin_of(float p)
-{
-    int8_t bin = 0;
-    while (bin < FTK_LIKELY_BINS - 1 && p < ftk_likely_bounds[bin]) bin++;
-    return bin;
-}
-
-int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
-{
-    const int n_best = ftk_top_k(logits, n, most, best);
-    const float top = logits[best[0]];
-    float sum = 0;
-    int bad = 0;
-    for (int i = 0; i < n; i++) {
-        const float x = logits[i] - top;
-        bad |= !(x <= 0);
-        sum += ftk_exp_below(x);
-    }
-    if (bad) return 0;
-    for (int i = 0; i < n_best; i++) bin[i] = bin_of(ftk_exp_below(logits[best[i]] - top) / sum);
-    return n_best;
-}
-
-int ftk_rows_likely(const ftk_rows *rows, int row, int n, int most, int32_t *best, int8_t *bin)
-{
-    if (!rows->ranked)
-        return ftk_likely(rows->logits + (size_t)row * (size_t)n, n, most, best, bin);
-    const ftk_ranked *const r = &rows->ranked[row];
-    if (r->token < 0) return 0;
-    const int n_best = ftk_rows_best(rows, row, n, most, best);
-    for (int i = 0; i < n_best; i++) bin[i] = bin_of(r->prob[i]);
-    return n_best;
-}
-
-float ftk_likely_prior(int bin)
-{
-    static const float prior[FTK_LIKELY_BINS] = {0.93f, 0.75f, 0.55f,  0.37f,
-                                                 0.2f,  0.1f,  0.045f, 0.01f};
-    return prior[bin];
 }

@@ -9,19 +9,16 @@
 #ifndef FTK_GUESSES_H
 #define FTK_GUESSES_H
 
-#include <string.h>
-
 #include "base/target.h"
 #include "drafters/acceptance.h"
+#include "drafters/likely.h"
 #include "drafters/retrieval.h"
-
-struct ftk_rows;
+#include "drafters/successors.h"
 
 enum {
-    FTK_SOURCES = 3, /* of one family, at most; retrieval is not one of them */
-    FTK_LIKELY_BINS = FTK_HEAD_BINS,
-    FTK_LIKELY = 10, /* guesses a row of logits gives, at most */
-    FTK_CHAIN = 16,  /* guesses retrieval gives, at most */
+    FTK_SOURCES = 3,    /* of one family, at most; the session's are not among them */
+    FTK_CHAIN = 16,     /* guesses retrieval gives, at most */
+    FTK_RECYCLED = 112, /* guesses successors give, at most */
 };
 
 typedef struct ftk_guess {
@@ -31,17 +28,26 @@ typedef struct ftk_guess {
     int16_t depth;             /* of the root 0 */
     int16_t row;               /* the family's own, -1 at first */
     int16_t rate[FTK_SOURCES]; /* -1: that source did not name it */
+    int8_t size;               /* of the successor that it is, as the table has it; 0: none */
     bool retrieved;            /* retrieval named it */
+    bool answered;             /* the family's own source has said what follows it */
+    bool shared;               /* retrieval and successors lead to it without the family's own */
+    bool walked;               /* its successors were looked at */
+    float share;               /* of its parent's worth */
     float worth;
 } ftk_guess;
 
 typedef struct ftk_guesses {
     int n, cap;
     bool chain;          /* trees have one node a depth */
+    int n_recycled;      /* that successors gave */
     ftk_guess *all;      /* [cap] all[0] is the root; parents come before their children */
     ftk_candidate *heap; /* [cap] */
     int n_rates;
     ftk_rate *rates; /* [n_rates] the family's */
+    /* Where FTK_LIKELY_BINS of them begin: what successors are worth, by size, that the family's own source
+     * did not name where it was asked. -1: what they are worth elsewhere. */
+    int beside;
 } ftk_guesses;
 
 /* Room for cap guesses, the root among them. Errors: NOMEM; ftk_guesses_free() is due then, too. */
@@ -56,6 +62,12 @@ int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token);
 int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int source, int rate);
 /* The chain that retrieval predicts. Its rates are retrieval's, which settles them. */
 void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r);
+/* What the table has behind all guesses that are there, and behind those; called again, behind those that
+ * came since. Rates are the table's, which settles them. NULL: there is no table. */
+void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s);
+/* The family's own source has named all that it would name below a guess: what successors alone have
+ * named there is worth less. */
+void ftk_guesses_answered(ftk_guesses *g, int guess);
 /* The best guesses of a depth worth at least `least`, at most `most`, the best first: chosen[].
  * linked: only those whose parent has a row. */
 int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, int most,
@@ -68,28 +80,5 @@ float ftk_guesses_open(const ftk_guesses *g, int guess);
 void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree);
 /* The same behind the path from the root to `leaf`, whose guesses become nodes 1, 2, ... */
 void ftk_guesses_plant_path(ftk_guesses *g, int leaf, int budget, ftk_tree *tree);
-
-/* The `most` (up to FTK_LIKELY) largest of n logits, largest first, and the bin of each one's
- * probability. Returns how many: none where a logit is NaN or the largest is infinite. */
-int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin);
-/* The same of a row of n logits, whether there are the logits or what a device says of them. */
-int ftk_rows_likely(const struct ftk_rows *rows, int row, int n, int most, int32_t *best,
-                    int8_t *bin);
-/* A probability belongs to the first bin whose bound is not above it, or to the last one. */
-extern const float ftk_likely_bounds[FTK_LIKELY_BINS - 1];
-/* What a probability of that bin means as long as nothing was measured. */
-float ftk_likely_prior(int bin);
-/* e^x for x <= 0 to 1e-5 of it, in a form that compilers turn into vector code. */
-static inline float ftk_exp_below(float x)
-{
-    x = x > -80 ? x : -80; /* what is no number too */
-    const float n = (float)(int)(x * 1.44269504f - 0.5f);
-    const float r = x - n * 0.693147181f;
-    const float p = 1 + r * (1 + r * (0.5f + r * (0.1666667f + r * (0.0416667f + r * 0.0083333f))));
-    const uint32_t bits = (uint32_t)((int)n + 127) << 23;
-    float scale;
-    memcpy(&scale, &bits, sizeof scale);
-    return p * scale;
-}
 
 #endif

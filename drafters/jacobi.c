@@ -18,7 +18,8 @@
  * tokens, the earliest on ties, and starts at the text's first token where nothing matches.
  *
  * FTK_TREE_FITTED: nodes by falling worth; retrieval by the longest match, its latest occurrence,
- * up to CHAIN tokens. What a node is worth is first its probability, as measured (acceptance.h).
+ * up to CHAIN tokens; and successors of the node's own token (successors.h) are children, too, tried behind
+ * the retrieved one. What a node is worth is first its probability, as measured (acceptance.h).
  * But a tree of only such nodes would leave no wrong tokens to denoise, so under each node one
  * chain, of the likeliest children, is worth more: where the path ends at node w, the row of its
  * j-th chain node fills row j - 1 of the next table, which gains the next step about the
@@ -27,13 +28,14 @@
  * Where a model does not denoise, the gain is measured as nothing, and nothing is drafted for it.
  * FTK_TREE_CHAIN: that chain alone.
  */
+#include "drafters/jacobi.h"
+
 #include <stddef.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/sampler.h"
 #include "drafters/drafter.h"
-#include "drafters/retrieval.h"
 
 enum {
     DEPTH = 8, /* the paper's 5 follow from its tree */
@@ -41,8 +43,10 @@ enum {
     PAPER_CHAIN = 5,
     PAPER_KEY = 3,
     CHAIN = 16,
-    RETRIEVED = TOP_K, /* the extra column; as a child it is tried first */
-    COLUMNS = TOP_K + 1,
+    /* Extra columns, which as children are tried first, in this order: */
+    RETRIEVED = TOP_K,
+    NEXT = TOP_K + 1, /* successors of the node's own token */
+    COLUMNS = NEXT + FTK_SUCCESSORS,
 };
 
 /* Where a row comes from. */
@@ -62,16 +66,21 @@ typedef struct rates {
     /* [names the same token as column 0 of a denoised row][match class]: begins with what retrieval
      * knows of the class, whatever else names the token */
     ftk_rate retrieved[2][FTK_MATCH_CLASSES];
+    /* [the same][size]: likewise, with what the table knows of that size and depth */
+    ftk_rate next[2][FTK_LIKELY_BINS];
 } rates;
 
 typedef struct jacobi {
+    unsigned flags;
     ftk_tree_shape shape;
     int n_vocab;
     const ftk_retrieval *retrieval;
-    uint64_t noise;  /* counter of the generator */
-    size_t expected; /* length of the text the table belongs to; 0: none */
+    const ftk_successors *successors; /* NULL: left out */
+    uint64_t noise;                   /* counter of the generator */
+    size_t expected;                  /* length of the text the table belongs to; 0: none */
     row table[DEPTH];
     size_t asked; /* the table and chain are an open prediction of what follows text[0..asked) */
+    int32_t root;
     int match_length; /* in the text, before the chain */
     int n_chain;
     int32_t chain[CHAIN];
@@ -96,12 +105,16 @@ static void init_rates(rates *r)
 
 /* What the path to a node says about the guesses for its children. */
 typedef struct place {
+    int32_t token; /* the node's */
     int depth;     /* of the node: its children take row `depth` */
     bool on_chain; /* all tokens so far are the retrieved ones */
     bool leading;  /* the node's own token is of column 0; true for the root */
 } place;
 
-static const place root_place = {.on_chain = true, .leading = true};
+static place root_place(const jacobi *s)
+{
+    return (place){.token = s->root, .on_chain = true, .leading = true};
+}
 
 static bool has_row(const place *p)
 {
@@ -116,20 +129,47 @@ static bool has_chain(const jacobi *s, const place *p)
 static place place_below(const jacobi *s, const place *p, int32_t token)
 {
     const int d = p->depth;
-    place below = {.depth = d + 1};
+    place below = {.token = token, .depth = d + 1};
     below.on_chain = has_chain(s, p) && s->chain[d] == token;
     below.leading = has_row(p) && s->table[d].n > 0 && s->table[d].token[0] == token;
     return below;
 }
 
-static ftk_rate *chain_rate(jacobi *s, const place *p)
+/* Column 0 of a denoised row names it, too. */
+static bool is_first(const jacobi *s, const place *p, int32_t token)
 {
     const row *const r = &s->table[p->depth < DEPTH ? p->depth : 0];
-    const bool same = has_row(p) && r->origin != NOISE && r->token[0] == s->chain[p->depth];
+    return has_row(p) && r->origin != NOISE && r->token[0] == token;
+}
+
+static ftk_rate *chain_rate(jacobi *s, const place *p)
+{
+    const bool same = is_first(s, p, s->chain[p->depth]);
     const int class = ftk_match_class(s->match_length + p->depth);
     ftk_rate *const rate = &s->rates.retrieved[same][class];
     rate->prior = ftk_rate_get(&s->retrieval->rates.goes_on[class]);
     return rate;
+}
+
+static const ftk_successor_set *successors_of(const jacobi *s, const place *p)
+{
+    static const ftk_successor_set none;
+    return s->successors ? &s->successors->of[p->token] : &none;
+}
+
+static ftk_rate *next_rate(jacobi *s, const place *p, const ftk_successor_set *set, int k)
+{
+    const bool same = is_first(s, p, set->token[k]);
+    ftk_rate *const rate = &s->rates.next[same][set->size[k] - 1];
+    rate->prior = ftk_successor_right(s->successors, set, k, p->depth);
+    return rate;
+}
+
+static bool is_successor(const ftk_successor_set *set, int32_t token)
+{
+    for (int k = 0; k < FTK_SUCCESSORS && set->size[k]; k++)
+        if (set->token[k] == token) return true;
+    return false;
 }
 
 static ftk_rate *column_rates(jacobi *s, const place *p)
@@ -147,11 +187,17 @@ static void shares(jacobi *s, const place *p, float *share)
         share[RETRIEVED] = ftk_rate_get(chain_rate(s, p));
         rest -= share[RETRIEVED];
     }
+    const ftk_successor_set *const next = successors_of(s, p);
+    for (int k = 0; k < FTK_SUCCESSORS && next->size[k]; k++) {
+        if (next->token[k] == retrieved) continue;
+        share[NEXT + k] = rest * ftk_rate_get(next_rate(s, p, next, k));
+        rest -= share[NEXT + k];
+    }
     if (!has_row(p)) return;
     const ftk_rate *const rate = column_rates(s, p);
     const row *const r = &s->table[p->depth];
     for (int c = 0; c < r->n; c++) {
-        if (r->token[c] == retrieved) continue;
+        if (r->token[c] == retrieved || is_successor(next, r->token[c])) continue;
         share[c] = rest * ftk_rate_get(&rate[c]);
         rest -= share[c];
     }
@@ -165,11 +211,17 @@ static void see(jacobi *s, const place *p, int32_t truth)
         ftk_rate_see(chain_rate(s, p), retrieved == truth);
         if (retrieved == truth) return;
     }
+    const ftk_successor_set *const next = successors_of(s, p);
+    for (int k = 0; k < FTK_SUCCESSORS && next->size[k]; k++) {
+        if (next->token[k] == retrieved) continue;
+        ftk_rate_see(next_rate(s, p, next, k), next->token[k] == truth);
+        if (next->token[k] == truth) return;
+    }
     if (!has_row(p)) return;
     ftk_rate *const rate = column_rates(s, p);
     const row *const r = &s->table[p->depth];
     for (int c = 0; c < r->n; c++) {
-        if (r->token[c] == retrieved) continue;
+        if (r->token[c] == retrieved || is_successor(next, r->token[c])) continue;
         ftk_rate_see(&rate[c], r->token[c] == truth);
         if (r->token[c] == truth) return;
     }
@@ -181,7 +233,8 @@ static void settle(jacobi *s, const int32_t *truth, size_t n)
 {
     ftk_rates_fade((ftk_rate *)s->rates.column, sizeof s->rates.column / sizeof(ftk_rate));
     ftk_rates_fade((ftk_rate *)s->rates.retrieved, sizeof s->rates.retrieved / sizeof(ftk_rate));
-    place p = root_place;
+    ftk_rates_fade((ftk_rate *)s->rates.next, sizeof s->rates.next / sizeof(ftk_rate));
+    place p = root_place(s);
     for (size_t d = 0; d < n && (has_row(&p) || has_chain(s, &p)); d++) {
         see(s, &p, truth[d]);
         p = place_below(s, &p, truth[d]);
@@ -285,11 +338,11 @@ static int add_column(jacobi *s, ftk_tree *tree, int node, place *p, int column)
 /* A column that repeats another one's token is that one's node. */
 static void plant_paper(jacobi *s, ftk_tree *tree)
 {
-    place p = root_place;
+    place p = root_place(s);
     for (int i = 0, node = 0; i < s->n_chain && node >= 0; i++)
         node = add_column(s, tree, node, &p, RETRIEVED);
     for (size_t i = 0; i < sizeof template / sizeof *template; i++) {
-        p = root_place;
+        p = root_place(s);
         int node = 0;
         for (const char *c = template[i]; *c && node >= 0; c++)
             node = add_column(s, tree, node, &p, *c - '0');
@@ -323,7 +376,7 @@ static void measure_gain(const jacobi *s, fit *f)
 /* The origin of the row that this token's output makes. */
 static origin denoised_by(const jacobi *s, const place *p, int column)
 {
-    const bool noisy = column != RETRIEVED && s->table[p->depth].origin == NOISE;
+    const bool noisy = column < RETRIEVED && s->table[p->depth].origin == NOISE;
     return noisy ? FROM_NOISE : FROM_DRAFT;
 }
 
@@ -333,6 +386,12 @@ static float feeding(const jacobi *s, const fit *f, const planted *node, int col
     float sum = 0;
     for (int j = 0; j < DEPTH; j++) sum += node->ends[j] * gain[j];
     return sum;
+}
+
+static int32_t token_of(const jacobi *s, const place *p, int column)
+{
+    if (column >= NEXT) return successors_of(s, p)->token[column - NEXT];
+    return column == RETRIEVED ? s->chain[p->depth] : s->table[p->depth].token[column];
 }
 
 static void push_children(jacobi *s, fit *f, int at)
@@ -351,7 +410,8 @@ static void push_children(jacobi *s, fit *f, int at)
         if (share[c] <= 0 || (s->shape == FTK_TREE_CHAIN && c != node->feeder)) continue;
         ftk_candidate k = {
             .prob = node->prob * share[c], .parent = (int16_t)at, .slot = (int16_t)c};
-        k.token = c == RETRIEVED ? s->chain[p->depth] : s->table[p->depth].token[c];
+        if (c >= NEXT && k.prob < s->successors->least) continue;
+        k.token = token_of(s, p, c);
         k.value = k.prob + (c == node->feeder ? feeding(s, f, node, c) : 0);
         ftk_heap_push(&f->heap, k);
     }
@@ -362,12 +422,14 @@ static void plant_fitted(jacobi *s, int budget, ftk_tree *tree)
     fit f;
     f.heap = (ftk_heap){.cap = FTK_MAX_NODES * COLUMNS, .items = s->candidates};
     measure_gain(s, &f);
-    f.nodes[0] = (planted){.place = root_place, .prob = 1};
+    f.nodes[0] = (planted){.place = root_place(s), .prob = 1};
     for (ftk_candidate c; tree->n <= budget;) {
         push_children(s, &f, tree->n - 1);
         if (!ftk_heap_pop(&f.heap, &c)) return;
         const planted *const parent = &f.nodes[c.parent];
-        planted *const node = &f.nodes[ftk_tree_add(tree, c.parent, c.token, c.value)];
+        const int i = ftk_tree_add(tree, c.parent, c.token, c.value);
+        tree->recycled[i] = c.slot >= NEXT && !is_first(s, &parent->place, c.token);
+        planted *const node = &f.nodes[i];
         *node = (planted){.place = place_below(s, &parent->place, c.token), .prob = c.prob};
         if (c.slot == parent->feeder)
             memcpy(node->ends + 1, parent->ends, (DEPTH - 1) * sizeof *node->ends);
@@ -381,7 +443,10 @@ static ftk_err jacobi_init(void *state, const ftk_drafter_env *env)
     jacobi *const s = state;
     s->shape = env->shape;
     s->n_vocab = env->n_vocab;
+    if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
     s->retrieval = env->retrieval;
+    const bool with = s->shape != FTK_TREE_PAPER && !(s->flags & FTK_JACOBI_NO_SUCCESSORS);
+    s->successors = with ? env->successors : NULL;
     init_rates(&s->rates);
     s->candidates = ftk_alloc(env->host, FTK_MAX_NODES * COLUMNS, sizeof *s->candidates);
     if (!s->candidates)
@@ -410,6 +475,7 @@ static void retrieve(jacobi *s, const int32_t *history, size_t n)
     if (s->shape != FTK_TREE_PAPER) {
         s->match_length = r->length;
         s->n_chain = r->n < CHAIN ? r->n : CHAIN;
+        if (s->flags & FTK_JACOBI_NO_RETRIEVAL) s->n_chain = 0;
         memcpy(s->chain, r->recent, (size_t)s->n_chain * sizeof *s->chain);
         return;
     }
@@ -431,6 +497,7 @@ static void jacobi_propose(void *state, const int32_t *history, size_t n, int bu
     for (int i = 0; i < DEPTH; i++)
         if (s->table[i].n == 0) fill_with_noise(s, &s->table[i], history, n);
     retrieve(s, history, n);
+    s->root = history[n - 1];
     s->asked = n;
     if (budget > FTK_MAX_NODES - 1) budget = FTK_MAX_NODES - 1;
     if (s->shape != FTK_TREE_PAPER)
@@ -456,6 +523,7 @@ const ftk_drafter_ops ftk_drafter_jacobi = {
     .state_size = sizeof(jacobi),
     .rates_at = offsetof(jacobi, rates),
     .rates_size = sizeof(rates),
+    .wants = FTK_WANT_SUCCESSORS,
     .init = jacobi_init,
     .propose = jacobi_propose,
     .learn = jacobi_learn,

@@ -27,7 +27,8 @@
  * Continuous: the accepted path's last feature is the next g_0, nothing is computed again. What the model
  * said behind the best rejected node, which stood where the new root stands, and what was drafted below
  * the new root's token but not verified, are candidates for the next first place. The chain of what
- * followed the same words earlier (retrieval.h) joins as a fourth source. Two sources that name one token
+ * followed the same words earlier (retrieval.h) and the successors of all candidates (successors.h) join,
+ * so that a head runs for what these leave open. Two sources that name one token
  * are one node, worth the more of both. */
 #include "drafters/s4c.h"
 
@@ -47,7 +48,8 @@ enum {
     WIDTH = FTK_HEAD_NODES,
     CHOICES = FTK_LIKELY,
     KEPT = 3, /* candidates of each kind that are carried over */
-    MOST = 1 + FTK_CHAIN + 2 * KEPT + MOST_HEADS * WIDTH * CHOICES, /* candidates, with the root */
+    /* candidates, with the root: */
+    MOST = 1 + FTK_CHAIN + FTK_RECYCLED + 2 * KEPT + MOST_HEADS * WIDTH * CHOICES,
 };
 
 static const float floor_worth = 0.02f; /* of a node that gets children */
@@ -59,9 +61,10 @@ typedef enum source { HEAD, REJECTED, UNVERIFIED } source;
 enum {
     HEAD_AT = 0,                                      /* [MOST_HEADS][FTK_LIKELY_BINS] */
     KEPT_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS, /* [REJECTED, UNVERIFIED][KEPT] */
-    BEST_AT = KEPT_AT + 2 * KEPT,    /* [MOST_HEADS] how often a head's best choice is right */
-    NAMED_AT = BEST_AT + MOST_HEADS, /* [MOST_HEADS] how often one of its choices is */
-    RATES = NAMED_AT + MOST_HEADS,
+    BEST_AT = KEPT_AT + 2 * KEPT,      /* [MOST_HEADS] how often a head's best choice is right */
+    NAMED_AT = BEST_AT + MOST_HEADS,   /* [MOST_HEADS] how often one of its choices is */
+    BESIDE_AT = NAMED_AT + MOST_HEADS, /* [FTK_LIKELY_BINS] of successors, see guesses.h */
+    RATES = BESIDE_AT + FTK_LIKELY_BINS,
 };
 
 typedef struct kept {
@@ -77,6 +80,7 @@ typedef struct s4c {
     bool chained, sees_token;
     const struct ftk_mat *in[MOST_HEADS], *body[MOST_HEADS];
     const ftk_retrieval *retrieval;
+    const ftk_successors *successors; /* NULL: left out */
     size_t feature_of; /* length of the text whose root `feature` leads to; 0: none */
     size_t asked;      /* the candidates are an open prediction of what follows text[0..asked) */
     kept kept[2];      /* as of feature_of */
@@ -146,6 +150,8 @@ static void init_rates(ftk_rate *r)
         ftk_rate_init(&r[KEPT_AT + i], 0.15f / (float)(i % KEPT + 1));
     for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[BEST_AT + i], 0.5f);
     for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[NAMED_AT + i], 0.75f);
+    for (int i = 0; i < FTK_LIKELY_BINS; i++)
+        ftk_rate_init(&r[BESIDE_AT + i], 0.2f * ftk_likely_prior(i));
 }
 
 static void suggest_kept(s4c *s)
@@ -222,6 +228,7 @@ static void suggest_children(s4c *s, int node, int head, const ftk_rows *said, i
         if (guess) guess[i] = (int16_t)at;
         if (i == 0) s->best[head][row] = token;
     }
+    ftk_guesses_answered(&s->guesses, node);
 }
 
 /* Seconds of a head for n nodes: of a number not seen yet, as of the next smaller one that was. */
@@ -266,6 +273,7 @@ static void run_heads(s4c *s)
     const bool linked = s->chained && s->sees_token;
     for (int head = 0; head < s->n_heads; head++) {
         int chosen[WIDTH];
+        ftk_guesses_add_successors(&s->guesses, s->successors);
         int n = ftk_guesses_best(&s->guesses, head, floor_worth, linked, most, chosen);
         n = worth_running(s, head, n, chosen);
         if (n == 0) return;
@@ -443,6 +451,7 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     s->weights = env->weights;
     s->retrieval = env->retrieval;
     if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
+    s->successors = s->flags & FTK_S4C_NO_SUCCESSORS ? NULL : env->successors;
     const ftk_host *const h = env->host;
     const int n_embd = s->target->n_embd;
     ftk_weights_int(s->weights, "heads", 1, MOST_HEADS, &s->n_heads, h);
@@ -457,6 +466,7 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     tell_heads(s, env->shape == FTK_TREE_CHAIN);
     if (ftk_guesses_init(&s->guesses, h, MOST, s->rates, RATES) != FTK_OK) return FTK_ERR_NOMEM;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
+    s->guesses.beside = BESIDE_AT;
     if (!s->target->run_heads && !take_room(s, h))
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
     return FTK_OK;
@@ -490,6 +500,7 @@ static void s4c_propose(void *state, const int32_t *history, size_t n, int budge
         else
             run_heads(s);
     }
+    ftk_guesses_add_successors(&s->guesses, s->successors);
     s->asked = n;
     ftk_guesses_plant(&s->guesses, budget, tree);
 }
@@ -523,7 +534,7 @@ const ftk_drafter_ops ftk_drafter_s4c = {
     .state_size = sizeof(s4c),
     .rates_at = offsetof(s4c, rates),
     .rates_size = RATES * sizeof(ftk_rate),
-    .wants = FTK_WANT_FEATURES,
+    .wants = FTK_WANT_FEATURES | FTK_WANT_SUCCESSORS,
     .check = s4c_check,
     .init = s4c_init,
     .propose = s4c_propose,

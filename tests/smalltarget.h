@@ -59,8 +59,9 @@ static inline ftk_gguf *keys_only(int n, const char *const *keys, const uint32_t
     return g;
 }
 
-static ftk_retrieval
-    retrieval; /* of the drafter that is open; asked by those tests that want matches */
+/* Of the drafter that is open: asked by those tests that want matches, read by those that want a table. */
+static ftk_retrieval retrieval;
+static ftk_successors successors;
 
 /* test: what benchmarks leave out */
 static inline void *open_shaped(const ftk_drafter_ops *ops, const ftk_target *target,
@@ -68,6 +69,8 @@ static inline void *open_shaped(const ftk_drafter_ops *ops, const ftk_target *ta
 {
     static const ftk_host none;
     assert_int_equal(ftk_retrieval_init(&retrieval, &none, N_CTX), FTK_OK);
+    assert_int_equal(ftk_successors_init(&successors, &none, V), FTK_OK);
+    successors.least = 0.02f;
     void *s = ftk_alloc(&none, 1, ops->state_size);
     const ftk_drafter_env env = {.host = &none,
                                  .n_vocab = V,
@@ -76,6 +79,7 @@ static inline void *open_shaped(const ftk_drafter_ops *ops, const ftk_target *ta
                                  .test = (void *)test,
                                  .target = target,
                                  .retrieval = &retrieval,
+                                 .successors = &successors,
                                  .weights = w};
     assert_int_equal(ops->init(s, &env), FTK_OK);
     return s;
@@ -92,6 +96,7 @@ static inline void close_small(const ftk_drafter_ops *ops, void *s)
     static const ftk_host none;
     ops->free(s, &none);
     ftk_retrieval_free(&retrieval, &none);
+    ftk_successors_free(&successors, &none);
     ftk_release(&none, s);
 }
 

@@ -5,7 +5,7 @@
 #include "engine/session.h"
 
 enum { N = 4 };
-static const double memory = 0.995; /* as in step.c */
+static const double memory = 0.995; /* as in choose.c */
 
 /* Steps of a session in which retrieval is wrong half of the time, where families give more[i] tokens more
  * than it does, with noise; counts the steps of each and returns what all of them gave more. */
@@ -129,6 +129,111 @@ static void test_change(void **state)
     free(s);
 }
 
+/* ---- what a step says of the family that drafted it */
+
+/* Passes over 1 to 128 rows take 1, 1.5, 2 ... plain steps. Retrieval would have drafted so many nodes. */
+static ftk_session *open_judged(ftk_engine *e, int retrieved)
+{
+    for (int i = 0; i < FTK_COST_POINTS; i++) e->cost.seconds[i] = 0.01 * (1 + 0.5 * i);
+    ftk_session *s = open_session(2);
+    s->engine = e;
+    s->doubt = 0.25;
+    s->retrieved = retrieved;
+    for (int i = 0; i < 20; i++) s->retrieval.recent[i] = 100 + i;
+    return s;
+}
+
+/* The tokens that came: `right` as retrieval had them, then others, and one more that it had again. */
+static void came(ftk_session *s, int right, int emitted)
+{
+    for (int i = 0; i < emitted; i++) s->verdict.token[i] = i < right ? 100 + i : 7;
+    if (right + 1 < emitted) s->verdict.token[right + 1] = 100 + right + 1;
+}
+
+static double judged(const ftk_session *s, double spent, int emitted)
+{
+    ftk_measured m = {0};
+    ftk_compare(s, &m, spent, emitted);
+    assert_float_equal(m.doubt, 0.25, 1e-12);
+    return m.gain;
+}
+
+static void test_judgement(void **state)
+{
+    (void)state;
+    static ftk_engine engine;
+    ftk_session *s = open_judged(&engine, 3);
+    const double alone =
+        2; /* plain steps of the four rows that retrieval would have had verified */
+    came(s, 2, 3);
+    assert_float_equal(judged(s, alone, 3), 0, 1e-9); /* just what retrieval would have given */
+    assert_float_equal(judged(s, alone + 0.5, 3), -0.5, 1e-9);
+    assert_float_equal(judged(s, alone - 0.5, 3), 0.5, 1e-9);
+    came(s, 0, 3); /* two tokens more than without a draft, and retrieval had none of them */
+    assert_float_equal(judged(s, alone, 3), 2, 1e-9);
+    came(s, 1, 4); /* what it has right behind its first error it would not have given */
+    assert_float_equal(judged(s, alone, 4), 2, 1e-9);
+    came(s, 1, 1); /* nothing was drafted where retrieval would have given a token */
+    assert_float_equal(judged(s, 1, 1), -1 + (alone - 1), 1e-9);
+    came(s, 10, 10); /* it would have drafted three, however far it is right */
+    assert_float_equal(judged(s, alone, 10), 6, 1e-9);
+    s->retrieved = 0; /* where it would have drafted none, a plain step is what there would be */
+    assert_float_equal(judged(s, 1.5, 3), 2 - 0.5, 1e-9);
+    free(s);
+}
+
+/* Time is worth what the favourite gives in it, not the family itself. */
+static void test_time_is_worth(void **state)
+{
+    (void)state;
+    static ftk_engine engine;
+    ftk_session *s = open_judged(&engine, 0);
+    s->favourite = 1;
+    s->family[0].measured = (ftk_measured){.tokens = 10, .spent = 10};
+    s->family[1].measured = (ftk_measured){.tokens = 30, .spent = 10};
+    came(s, 0, 3);
+    assert_float_equal(judged(s, 1.5, 3), 2 - 3 * 0.5, 1e-9);
+    assert_float_equal(judged(s, 2, 3), 2 - 3 * 1, 1e-9); /* tokens that are not worth it */
+    ftk_measured m = {.gain = 1, .doubt = 1};
+    ftk_compare(s, &m, 1, 1);
+    assert_float_equal(m.gain, memory, 1e-9);
+    assert_float_equal(m.doubt, memory + 0.25, 1e-9);
+    free(s);
+}
+
+/* Of families that draft in turn the best is found, whatever the text gives in the meantime: steps of an easy
+ * text, where retrieval would have given as much, say nothing for the one whose turn it is. Family 0 is
+ * retrieval alone, 1 adds a guess of the table, which is right half of the time, for a little more, and 2 adds
+ * one that always is, for far too much. */
+static void test_judged_families(void **state)
+{
+    (void)state;
+    static ftk_engine engine;
+    ftk_session *s = open_judged(&engine, 0);
+    s->n_families = 3;
+    int late = 0;
+    for (int k = 0; k < 3000; k++) {
+        const bool easy = k / 40 % 2 == 0;
+        s->retrieved = easy ? 7 : 0;
+        s->doubt = easy ? 0.2 : 0.9;
+        ftk_choose(s);
+        const int family = s->turn, right = easy ? 7 : 0;
+        const int more = family == 2 || (family == 1 && k % 2 == 0);
+        const double alone = easy ? 2.5 : 1, spent = alone + (family == 1   ? 0.1
+                                                              : family == 2 ? 2
+                                                                            : 0);
+        const int emitted = right + 1 + more;
+        came(s, right, emitted);
+        ftk_measured *const m = &s->family[family].measured;
+        ftk_compare(s, m, spent, emitted);
+        m->tokens = m->tokens * 0.985 + emitted;
+        m->spent = m->spent * 0.985 + spent;
+        late += k >= 1000 && family == 1;
+    }
+    assert_true(late > 0.93 * 2000);
+    free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -138,6 +243,9 @@ int main(void)
         cmocka_unit_test(test_nothing_to_gain),
         cmocka_unit_test(test_sure),
         cmocka_unit_test(test_change),
+        cmocka_unit_test(test_judgement),
+        cmocka_unit_test(test_time_is_worth),
+        cmocka_unit_test(test_judged_families),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

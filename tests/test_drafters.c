@@ -60,7 +60,9 @@ static void fill_row(float *row, int n_vocab, size_t pos, bool right, denoiser d
 }
 
 static const ftk_verifier_ops *verifier = &ftk_verifier_exact;
-static ftk_retrieval retrieval; /* of the drafter that is open */
+/* Of the drafter that is open. */
+static ftk_retrieval retrieval;
+static ftk_successors successors;
 
 /* As the engine does it before each draft. */
 static void propose(const ftk_drafter_ops *ops, void *drafter, const int32_t *text, size_t n,
@@ -109,8 +111,11 @@ static tally decode(const ftk_drafter_ops *ops, void *drafter, int n_vocab, size
         }
         ftk_verdict v;
         assert_int_equal(verifier->judge(&t, logits, &s, text, at, &v), FTK_OK);
+        const ftk_rows rows = {.logits = logits};
         ftk_retrieval_settle(&retrieval, at, v.token, (size_t)v.n_path + 1);
-        if (t.n > 1) ops->learn(drafter, text, at, &t, &v, &(ftk_rows){.logits = logits});
+        ftk_successors_settle(&successors, t.token[0], v.token, (size_t)v.n_path + 1);
+        if (ops->wants & FTK_WANT_SUCCESSORS) ftk_successors_read(&successors, &t, &v, &rows, true);
+        if (t.n > 1) ops->learn(drafter, text, at, &t, &v, &rows);
         sum.steps++;
         sum.accepted += (size_t)v.n_path;
         sum.drafted += (size_t)t.n - 1;
@@ -130,11 +135,14 @@ static void *open_drafter(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shap
                                  .n_vocab = n_vocab,
                                  .n_ctx = LONG + FTK_MAX_NODES,
                                  .shape = shape,
-                                 .test = &reference,
-                                 .retrieval = &retrieval};
+                                 .test = ops->wants ? NULL : &reference,
+                                 .retrieval = &retrieval,
+                                 .successors = &successors};
     void *const s = calloc(1, ops->state_size);
     live = 0; /* a test that failed before left some */
     assert_int_equal(ftk_retrieval_init(&retrieval, &host, env.n_ctx), FTK_OK);
+    assert_int_equal(ftk_successors_init(&successors, &host, n_vocab), FTK_OK);
+    successors.least = 0.02f;
     assert_int_equal(ops->init(s, &env), FTK_OK);
     return s;
 }
@@ -143,6 +151,7 @@ static void close_drafter(const ftk_drafter_ops *ops, void *s)
 {
     ops->free(s, &host);
     ftk_retrieval_free(&retrieval, &host);
+    ftk_successors_free(&successors, &host);
     free(s);
     assert_int_equal(live, 0);
 }

@@ -84,7 +84,7 @@ static void answer_all(const char *model, const char *drafter, void *parts, answ
     ftk_model_free(m);
 }
 
-/* Retrieval is not among the parts: all that is drafted comes from the file. percent: of all steps,
+/* Retrieval and successors are not among the parts: all that is drafted comes from the file. percent: of all steps,
  * by how many those of an answer may differ; activations in 8 bits round what 1e-6 moves. */
 static void check_same(const char *large, const char *drafter, const char *large_drafter,
                        void *parts, int percent)
@@ -144,16 +144,17 @@ static void check_beside(const ftk_drafter_ops *ops, void *parts)
 static void test_s4c(void **state)
 {
     (void)state;
-    check_beside(&ftk_drafter_s4c, &(unsigned){FTK_S4C_NO_RETRIEVAL});
+    check_beside(&ftk_drafter_s4c, &(unsigned){FTK_S4C_NO_RETRIEVAL | FTK_S4C_NO_SUCCESSORS});
 }
 
 static void test_firp(void **state)
 {
     (void)state;
-    check_beside(&ftk_drafter_firp, &(unsigned){FTK_FIRP_NO_RETRIEVAL});
+    check_beside(&ftk_drafter_firp, &(unsigned){FTK_FIRP_NO_RETRIEVAL | FTK_FIRP_NO_SUCCESSORS});
 }
 
-static ftk_dash_parts stack_alone = {.without = FTK_DASH_NO_RETRIEVAL | FTK_DASH_ALWAYS};
+static ftk_dash_parts stack_alone = {.without = FTK_DASH_NO_RETRIEVAL | FTK_DASH_NO_SUCCESSORS |
+                                                FTK_DASH_ALWAYS};
 
 static void test_dash(void **state)
 {
@@ -220,7 +221,8 @@ static void test_made_up_firp(void **state)
     snprintf(path, sizeof path, "%s/made-up-firp.drafter.gguf", folder);
     for (int i = 0; i < 2; i++) {
         write_firp(path, types[i]);
-        check_inflated(&ftk_drafter_firp, path, &(unsigned){flags[i] | FTK_FIRP_NO_RETRIEVAL}, 1);
+        check_inflated(&ftk_drafter_firp, path,
+                       &(unsigned){flags[i] | FTK_FIRP_NO_RETRIEVAL | FTK_FIRP_NO_SUCCESSORS}, 1);
     }
     unlink(path);
 }

@@ -1,36 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Token recycling: what was said behind a token comes back as guesses, in depth; the longest match joins;
- * rows of other drafters' passes are read where that is cheap; and the text stays the model's. */
+ * and how guesses of the session's sources stand beside a family's own. */
 #include "smalltarget.h"
 
-static double plain_seconds;
+#include "drafters/guesses.h"
 
-static double seconds(void *ctx, int layer, int rows)
+static void *open_recycle(void)
 {
-    (void)ctx, (void)layer, (void)rows;
-    return plain_seconds;
-}
-
-static const ftk_target target = {.n_vocab = V, .n_embd = D, .n_layer = 1, .seconds = seconds};
-
-static void *open_recycle(double plain)
-{
-    plain_seconds = plain;
-    void *s = open_small(&ftk_drafter_recycle, &target, NULL, NULL);
-    ftk_drafter_recycle.reset(s, NULL, 0);
-    return s;
+    return open_small(&ftk_drafter_recycle, NULL, NULL, NULL);
 }
 
 /* A pass over a tree of the root alone, whose row says `then` first and `next` second. */
-static void read_token(void *s, const int32_t *text, size_t n, int32_t then, int32_t next)
+static void read_token(int32_t token, int32_t then, int32_t next)
 {
     float logits[V] = {0};
     logits[then] = 12;
     logits[next] = 11;
     ftk_tree t;
-    ftk_tree_init(&t, text[n - 1]);
+    ftk_tree_init(&t, token);
     const ftk_verdict v = {.token = {then}};
-    ftk_drafter_recycle.learn(s, text, n, &t, &v, &(ftk_rows){.logits = logits});
+    ftk_successors_read(&successors, &t, &v, &(ftk_rows){.logits = logits}, true);
 }
 
 static const int32_t text[] = {1, 2, 3, 4, 5, 1};
@@ -39,24 +28,25 @@ enum { N_TEXT = 5 };
 static void test_successors(void **state)
 {
     (void)state;
-    void *s = open_recycle(1e6);
+    void *s = open_recycle();
     ftk_tree t;
     ftk_tree_init(&t, 1);
     ftk_drafter_recycle.propose(s, text, 1, 20, &t);
     assert_int_equal(t.n, 1); /* nothing was read yet, nothing matches */
-    const int32_t first[] = {1}, second[] = {1, 2};
-    read_token(s, first, 1, 2, 7);
-    read_token(s, second, 2, 9, 8);
+    read_token(1, 2, 7);
+    read_token(2, 9, 8);
     const int32_t other[] = {3, 1}; /* no match, but 1 was read before */
-    ftk_drafter_recycle.reset(s, other, 2);
     ftk_tree_init(&t, 1);
     ftk_drafter_recycle.propose(s, other, 2, 40, &t);
     const int two = ftk_tree_child(&t, 0, 2);
     assert_int_equal(two, 1); /* the likeliest comes first */
     assert_true(ftk_tree_child(&t, 0, 7) > 0);
     assert_true(ftk_tree_child(&t, two, 9) > 0 && ftk_tree_child(&t, two, 8) > 0);
-    for (int i = 1; i < t.n; i++) assert_true(t.prob[i] > 0 && t.prob[i] <= t.prob[t.parent[i]]);
-    read_token(s, other, 2, 20, 21); /* what was said last counts */
+    for (int i = 1; i < t.n; i++) {
+        assert_true(t.prob[i] > 0 && t.prob[i] <= t.prob[t.parent[i]]);
+        assert_true(t.recycled[i]);
+    }
+    read_token(1, 20, 21); /* what was said last counts */
     ftk_tree_init(&t, 1);
     ftk_drafter_recycle.propose(s, other, 2, 40, &t);
     assert_int_equal(ftk_tree_child(&t, 0, 20), 1);
@@ -68,39 +58,91 @@ static void test_successors(void **state)
 static void test_match_joins(void **state)
 {
     (void)state;
-    void *s = open_recycle(1e6);
+    void *s = open_recycle();
     ftk_retrieval_ask(&retrieval, text, N_TEXT + 1);
     ftk_tree t;
     ftk_tree_init(&t, 1);
     ftk_drafter_recycle.propose(s, text, N_TEXT + 1, 8, &t);
     assert_int_equal(t.token[1], 2); /* 1 2 3 4 5 1: then 2 3 4 again */
     assert_int_equal(t.token[2], 3);
+    assert_false(t.recycled[1]);
     close_small(&ftk_drafter_recycle, s);
 }
 
-/* A pass that was not its own is left out when reading it takes long beside a plain step. */
-static void test_reads_where_cheap(void **state)
+/* Below what is worth nothing nothing is asked for, and however many guesses the table has, there is room
+ * left for a family's own. */
+static void test_limits(void **state)
 {
     (void)state;
-    for (int cheap = 0; cheap <= 1; cheap++) {
-        void *s = open_recycle(cheap ? 1e6 : 0);
-        const int32_t history[] = {1, 2, 3};
-        read_token(s, history, 1, 5, 6); /* the first is read to see how long it takes */
-        read_token(s, history, 2, 7, 8);
-        ftk_tree t;
-        ftk_tree_init(&t, 2);
-        ftk_drafter_recycle.propose(s, history, 2, 8, &t);
-        assert_int_equal(t.n > 1, cheap);
-        close_small(&ftk_drafter_recycle, s);
-    }
+    void *s = open_recycle();
+    ftk_guesses g;
+    ftk_rate rate;
+    ftk_rate_init(&rate, 0.5f);
+    assert_int_equal(ftk_guesses_init(&g, NULL, 1 + FTK_RECYCLED + 1, &rate, 1), FTK_OK);
+    for (int32_t token = 0; token < V; token++)
+        for (int k = 0; k < FTK_SUCCESSORS; k++) {
+            successors.of[token].token[k] = (token + k + 1) % V;
+            successors.of[token].size[k] = (int8_t)(k < 2 ? 2 : 5);
+        }
+    ftk_guesses_begin(&g, 1);
+    ftk_guesses_add_successors(&g, NULL);
+    assert_int_equal(g.n, 1);
+    successors.least = 0.3f;
+    ftk_guesses_add_successors(&g, &successors);
+    assert_int_equal(g.n, 3); /* two of 0.52, and those behind them are worth 0.27 */
+    ftk_guesses_begin(&g, 1);
+    successors.least = 0.001f;
+    ftk_guesses_add_successors(&g, &successors);
+    assert_int_equal(g.n, 1 + FTK_RECYCLED);
+    assert_true(ftk_guesses_add(&g, 0, 39, 0, 0) > 0);
+    ftk_guesses_free(&g, NULL);
+    close_small(&ftk_drafter_recycle, s);
+}
+
+/* A source that makes a guess worth more raises all below it, and more successors get worth asking for. */
+static void test_raised(void **state)
+{
+    (void)state;
+    void *s = open_recycle();
+    ftk_guesses g;
+    ftk_rate rate;
+    ftk_rate_init(&rate, 0.9f);
+    assert_int_equal(ftk_guesses_init(&g, NULL, 50, &rate, 1), FTK_OK);
+    successors.of[1] = (ftk_successor_set){{2}, {4}};       /* 0.26 */
+    successors.of[2] = (ftk_successor_set){{3, 4}, {2, 4}}; /* 0.52, 0.26 */
+    successors.least = 0.1f;
+    ftk_guesses_begin(&g, 1);
+    ftk_guesses_add_successors(&g, &successors);
+    const int two = ftk_guesses_child(&g, 0, 2), three = ftk_guesses_child(&g, two, 3);
+    assert_int_equal(g.n, 3);
+    const float before = g.all[three].worth;
+    assert_true(g.all[two].shared && g.all[three].shared);
+    ftk_guesses_add(&g, 0, 2, 0, 0);
+    assert_true(g.all[two].worth == ftk_rate_get(&rate) && g.all[two].shared);
+    assert_true(g.all[three].worth > 3 * before);
+    assert_true(g.all[three].worth == g.all[two].worth * g.all[three].share);
+    ftk_guesses_add_successors(&g, &successors);
+    assert_true(ftk_guesses_child(&g, two, 4) > 0);
+    /* Behind a guess of the family's own the session's sources do not lead alone. */
+    const int own = ftk_guesses_add(&g, three, 1, 0, 0);
+    ftk_guesses_add_successors(&g, &successors);
+    const int below = ftk_guesses_child(&g, own, 2);
+    assert_true(below > 0 && !g.all[own].shared && !g.all[below].shared);
+    ftk_tree t;
+    ftk_tree_init(&t, 1);
+    ftk_guesses_plant(&g, 20, &t);
+    for (int i = 1; i < t.n; i++)
+        assert_true(t.recycled[i] == !((t.depth[i] == 1 && t.token[i] == 2) || t.token[i] == 1));
+    ftk_guesses_free(&g, NULL);
+    close_small(&ftk_drafter_recycle, s);
 }
 
 static void test_no_budget(void **state)
 {
     (void)state;
-    void *s = open_recycle(1e6);
+    void *s = open_recycle();
     const int32_t history[] = {1};
-    read_token(s, history, 1, 5, 6);
+    read_token(1, 5, 6);
     ftk_tree t;
     for (int budget = 0; budget < FTK_MAX_NODES; budget++) {
         ftk_tree_init(&t, 1);
@@ -113,15 +155,15 @@ static void test_no_budget(void **state)
 static void test_no_memory(void **state)
 {
     (void)state;
-    assert_true(fail_each_allocation(&ftk_drafter_recycle, &target, NULL) > 3);
+    assert_true(fail_each_allocation(&ftk_drafter_recycle, NULL, NULL) > 2);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_successors),        cmocka_unit_test(test_match_joins),
-        cmocka_unit_test(test_reads_where_cheap), cmocka_unit_test(test_no_budget),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_successors), cmocka_unit_test(test_match_joins),
+        cmocka_unit_test(test_limits),     cmocka_unit_test(test_raised),
+        cmocka_unit_test(test_no_budget),  cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

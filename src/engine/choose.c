@@ -4,12 +4,15 @@
  *
  * What a step emits depends far more on the text than on the family, and all families have retrieval's
  * chain in their trees. So a family is judged by what its steps gave more than retrieval alone would
- * have given in the same steps, for each time that retrieval was in doubt (settle() in step.c). The best
+ * have given in the same steps, for each time that retrieval was in doubt (ftk_compare()). The best
  * one has the turn, but for trials of the others, which become the rarer the more often they turn out
- * worse. Where retrieval is sure, families draft the same, and nothing is tried.
+ * worse. Where retrieval is sure, families draft the same, and nothing is tried. What the session's table of
+ * successors gives counts for a family that drafts with it: `lookup` does not. Reading it is for no
+ * family's account, as it is read whoever drafted.
  */
 #include "session.h"
 
+static const double memory = 0.995; /* of what steps gave more than retrieval alone, a step later */
 static const double sure = 0.1; /* doubt in retrieval below which a step says nothing of a family */
 static const double better =
     0.05; /* tokens more than the favourite so far: enough to be the next */
@@ -19,6 +22,21 @@ static const double unknown =
 
 /* Steps, turns, turns, and times as long after each trial. */
 enum { TRIAL = 4, NEAR_PAUSE = 192, LONGEST_PAUSE = 3072, LONGER = 4 };
+
+/* Time is worth the tokens that the favourite gives in it at present. */
+void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted)
+{
+    const ftk_measured *const best = &s->family[s->favourite].measured;
+    const ftk_cost *const c = &s->engine->cost;
+    const double worth = best->spent > 0 ? best->tokens / best->spent : 1;
+    const double cost = ftk_cost_at(c, s->retrieved + 1, s->kv.len) / ftk_cost_at(c, 1, s->kv.len);
+    int right = 0;
+    while (right < s->retrieved && right < emitted &&
+           s->retrieval.recent[right] == s->verdict.token[right])
+        right++;
+    m->gain = m->gain * memory + (emitted - 1 - right) - worth * (spent - cost);
+    m->doubt = m->doubt * memory + s->doubt;
+}
 
 static double gain_of(const ftk_family *f)
 {

@@ -122,6 +122,7 @@ ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_c
     e->host = *h;
     e->credit = FTK_CREDIT;
     ftk_retrieval_rates_init(&e->retrieval);
+    ftk_successor_rates_init(&e->successors);
     err = open_parts(e, cfg);
     if (err != FTK_OK) {
         ftk_engine_free(e);

@@ -188,6 +188,7 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
         .test = s->test,
         .target = &s->target,
         .retrieval = &s->retrieval,
+        .successors = ops->wants & FTK_WANT_SUCCESSORS ? &s->successors : NULL,
         .weights = weights,
     };
     void *p = ftk_alloc(h, 1, ops->state_size);
@@ -216,12 +217,18 @@ static bool has_retrieval(const ftk_session *s)
     return s->retrieval.suffix.cap > 0;
 }
 
-static void remember_retrieval(const ftk_session *s)
+static bool has_successors(const ftk_session *s)
 {
-    if (has_retrieval(s) && s->stats.steps > 0) s->engine->retrieval = s->retrieval.rates;
+    return s->successors.of != NULL;
 }
 
-/* All families of a session share one, which stays once there was a family. */
+static void remember_shared(const ftk_session *s)
+{
+    if (s->stats.steps == 0) return;
+    if (has_retrieval(s)) s->engine->retrieval = s->retrieval.rates;
+    if (has_successors(s)) s->engine->successors = s->successors.rates;
+}
+
 static ftk_err open_retrieval(ftk_session *s)
 {
     if (has_retrieval(s)) return FTK_OK;
@@ -233,11 +240,29 @@ static ftk_err open_retrieval(ftk_session *s)
     return err;
 }
 
+static ftk_err open_successors(ftk_session *s)
+{
+    if (has_successors(s)) return FTK_OK;
+    const ftk_err err =
+        ftk_successors_init(&s->successors, &s->engine->host, s->engine->model->hp.n_vocab);
+    if (err == FTK_OK) s->successors.rates = s->engine->successors;
+    return err;
+}
+
+/* All families of a session share one of each, which stays once there was a family for it. */
+static ftk_err open_shared(ftk_session *s, const ftk_drafter_ops *const *ops, int n)
+{
+    ftk_err err = n > 0 ? open_retrieval(s) : FTK_OK;
+    for (int i = 0; i < n && err == FTK_OK; i++)
+        if (ops[i]->wants & FTK_WANT_SUCCESSORS) err = open_successors(s);
+    return err;
+}
+
 /* On error none is open. */
 static ftk_err open_families(ftk_session *s, const ftk_drafter_ops *const *ops, int n,
                              ftk_family *f)
 {
-    const ftk_err opened = n > 0 ? open_retrieval(s) : FTK_OK;
+    const ftk_err opened = open_shared(s, ops, n);
     if (opened != FTK_OK) return opened;
     for (int i = 0; i < n; i++) {
         const ftk_err err = open_family(s, ops[i], &f[i]);
@@ -342,7 +367,7 @@ ftk_err ftk_session_fork(ftk_session **out, ftk_session *s)
 {
     *out = NULL;
     const ftk_drafter_ops *ops[FTK_MAX_DRAFTERS];
-    remember_retrieval(s); /* the copy begins with it */
+    remember_shared(s); /* the copy begins with it */
     for (int i = 0; i < s->n_families; i++) {
         remember(s, &s->family[i]);
         ops[i] = s->family[i].ops;
@@ -355,6 +380,7 @@ ftk_err ftk_session_fork(ftk_session **out, ftk_session *s)
     copy->limit = s->limit;
     copy->exact_kv = s->exact_kv;
     ftk_kv_fork(&copy->kv, &s->kv);
+    if (has_successors(copy)) ftk_successors_copy(&copy->successors, &s->successors);
     reset_families(copy);
     return FTK_OK;
 }
@@ -364,8 +390,9 @@ void ftk_session_free(ftk_session *s)
     if (!s) return;
     const ftk_host h = s->engine->host;
     close_families(s, s->family, s->n_families);
-    remember_retrieval(s);
+    remember_shared(s);
     ftk_retrieval_free(&s->retrieval, &h);
+    ftk_successors_free(&s->successors, &h);
     ftk_target_release(s);
     ftk_kv_seq_close(&s->kv);
     ftk_release(&h, s->sampler.order);

@@ -50,7 +50,9 @@ struct ftk_engine {
     ftk_cost cost;
     /* in the order of ftk_drafter_list: */
     ftk_learned learned[FTK_MAX_DRAFTERS];
-    ftk_retrieval_rates retrieval; /* what sessions learned of it, where the next one begins */
+    /* what sessions learned of theirs, where the next one begins: */
+    ftk_retrieval_rates retrieval;
+    ftk_successor_rates successors;
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
     ftk_lowbit low;   /* the CPU's, from the first session on whose drafter wants it */
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
@@ -80,6 +82,7 @@ struct ftk_session {
     ftk_family family[FTK_MAX_DRAFTERS]; /* one, unless the drafter is `auto` */
     int n_families;                      /* 0: none */
     ftk_retrieval retrieval;             /* theirs; open from the first family on */
+    ftk_successors successors;           /* theirs; open from the first on that wants them */
     int turn;                            /* whose it is to draft */
     int favourite;                       /* whose it is but for trials of others */
     int trial, stay;                     /* whose trial has how many steps left */
@@ -122,6 +125,9 @@ const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops
 ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_level level);
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);
+/* Of a step whose draft was m's family's, that cost `spent` plain steps and emitted so many tokens: counts
+ * what it gave more than retrieval alone would have given in it, in tokens, time paid for. */
+void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted);
 /* Gives the turn to the family that drafts this step. */
 void ftk_choose(ftk_session *s);
 /* The index of a family in ftk_drafter_list, or -1. */

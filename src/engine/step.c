@@ -14,8 +14,11 @@ static const double ALLOWANCE =
 static const double MOST_CREDIT = 16; /* plain steps */
 static const double MOST_DEBT =
     2; /* plain steps: a program that takes the core away is no draft's fault */
-static const double MEMORY = 0.985;      /* of what steps gave and cost, a step later */
-static const double LONG_MEMORY = 0.995; /* of what they gave more than retrieval alone */
+static const float LEAST = 0.02f; /* probability of a guess that successors are asked for */
+static const double NEXT_TO_NOTHING = 0.005; /* of a plain step, to read one row */
+/* In plain steps: credit below which it is kept for drafts; what reading may lose a step, and have saved. */
+static const double COMFORT = 2, EARNED = 0.004, MOST_BALANCE = 2;
+static const double MEMORY = 0.985; /* of what steps gave and cost, a step later */
 
 enum {
     PASS_SEQS = 64,  /* sessions in one pass, at most */
@@ -73,22 +76,6 @@ static double price(const ftk_session *s, int nodes)
     return (ftk_cost_at(c, nodes + 1, depth) + s->drafting) / ftk_cost_at(c, 1, depth);
 }
 
-/* What the step of a family that drafted gave more than retrieval alone would have, in tokens; time is
- * worth the tokens that it gives at present. */
-static void compare(const ftk_session *s, ftk_measured *m, double spent, int emitted)
-{
-    const ftk_measured *const best = &s->family[s->favourite].measured;
-    const ftk_cost *const c = &s->engine->cost;
-    const double worth = best->spent > 0 ? best->tokens / best->spent : 1;
-    const double cost = ftk_cost_at(c, s->retrieved + 1, s->kv.len) / ftk_cost_at(c, 1, s->kv.len);
-    int right = 0;
-    while (right < s->retrieved && right < emitted &&
-           s->retrieval.recent[right] == s->verdict.token[right])
-        right++;
-    m->gain = m->gain * LONG_MEMORY + (emitted - 1 - right) - worth * (spent - cost);
-    m->doubt = m->doubt * LONG_MEMORY + s->doubt;
-}
-
 /* What a step cost and gave. However wrong the estimates are, drafts lose no more than what they have
  * gained before, FTK_CREDIT, and ALLOWANCE of the time: plain steps earn a little credit, drafts what they
  * gained, and a draft, be it verified or not, must be covered by it. There is one account for an engine:
@@ -99,7 +86,7 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
     ftk_measured *const m = &f->measured;
     double *const credit = &s->engine->credit;
     const double spent = price(s, nodes);
-    if (s->drafting > 0) compare(s, m, spent, emitted);
+    if (s->drafting > 0) ftk_compare(s, m, spent, emitted);
     const bool plain = nodes == 0 && s->drafting == 0;
     m->tokens = m->tokens * MEMORY + emitted;
     m->spent = m->spent * MEMORY + spent;
@@ -187,6 +174,16 @@ static void retrieve(ftk_session *s)
     s->stats.draft_seconds += ftk_now() - start;
 }
 
+/* What a row more adds to a pass that has some, in plain steps: a guess that is less likely never pays. */
+static float price_of_row(const ftk_session *s)
+{
+    enum { FEW = 4, MORE = 12 };
+    const ftk_cost *const c = &s->engine->cost;
+    const int depth = s->kv.len;
+    const double added = ftk_cost_at(c, MORE, depth) - ftk_cost_at(c, FEW, depth);
+    return (float)(added / (MORE - FEW) / ftk_cost_at(c, 1, depth));
+}
+
 /* joined: rows joined the last pass for the sake of this draft. */
 static void propose(ftk_session *s, bool alone, bool joined)
 {
@@ -194,6 +191,8 @@ static void propose(ftk_session *s, bool alone, bool joined)
     s->drafting = 0;
     if (s->n_families == 0) return;
     retrieve(s);
+    const float least = ftk_session_sizes_itself(s) ? price_of_row(s) : 0;
+    s->successors.least = least > LEAST ? least : LEAST;
     ftk_choose(s);
     ftk_family *const f = turn(s);
     const int most = ceiling(s, f);
@@ -205,16 +204,65 @@ static void propose(ftk_session *s, bool alone, bool joined)
     if (alone) append(s, f);
 }
 
-/* Retrieval learns from every step. Every family that wants to see all passes sees this one, and the one
- * whose tree it was. */
+static bool wants(const ftk_session *s, unsigned what)
+{
+    for (int i = 0; i < s->n_families; i++)
+        if (s->family[i].ops->wants & what) return true;
+    return false;
+}
+
+/* What the table of successors gave in this step, in plain steps: the tokens that came thanks to it alone,
+ * less what it took to verify all such nodes. */
+static double given_by_table(const ftk_session *s)
+{
+    const ftk_tree *const t = &s->tree;
+    const ftk_cost *const c = &s->engine->cost;
+    const ftk_measured *const m = &s->family[s->turn].measured;
+    const int depth = s->kv.len;
+    int nodes = 0, tokens = 0;
+    for (int i = 1; i < t->n; i++) nodes += t->recycled[i];
+    for (int i = 1; i <= s->verdict.n_path; i++) tokens += t->recycled[s->verdict.path[i]];
+    const double token = m->tokens > 0 ? m->spent / m->tokens : 1;
+    const double took = ftk_cost_at(c, t->n, depth) - ftk_cost_at(c, t->n - nodes, depth);
+    return tokens * token - took / ftk_cost_at(c, 1, depth);
+}
+
+/* The table learns from every step, whoever drafted, and for nobody's account but drafts'. Where reading a
+ * row costs something it is read as long as that pays. */
+static void recycle(ftk_session *s, const ftk_rows *rows, bool prompt)
+{
+    if (!wants(s, FTK_WANT_SUCCESSORS)) return;
+    ftk_successors *const table = &s->successors;
+    ftk_successor_rates *const r = &table->rates;
+    const ftk_verdict *const v = &s->verdict;
+    double *const credit = &s->engine->credit;
+    const double start = ftk_now(), plain = ftk_cost_at(&s->engine->cost, 1, s->kv.len);
+    int n_read = 0;
+    const bool cheap = r->took <= NEXT_TO_NOTHING * plain;
+    if (!prompt) ftk_successors_settle(table, s->tree.token[0], v->token, (size_t)v->n_path + 1);
+    if (cheap || (r->balance > 0 && *credit > COMFORT))
+        n_read = ftk_successors_read(table, &s->tree, v, rows, cheap);
+    if (prompt) return;
+    s->stats.draft_seconds += ftk_now() - start;
+    const double cost =
+        n_read * r->took / plain; /* as usual: another program may have had the core */
+    *credit -= cost;
+    r->balance += EARNED + given_by_table(s) - cost;
+    if (r->balance > MOST_BALANCE) r->balance = MOST_BALANCE;
+    if (r->balance < -MOST_BALANCE) r->balance = -MOST_BALANCE;
+}
+
+/* What is shared learns from every step. Every family that wants to see all passes sees this one, and the
+ * one whose tree it was. */
 static void learn(ftk_session *s, const ftk_rows *rows, bool prompt)
 {
     ftk_retrieval_settle(&s->retrieval, s->n_tokens, s->verdict.token,
                          (size_t)s->verdict.n_path + 1);
+    recycle(s, rows, prompt);
     for (int i = 0; i < s->n_families; i++) {
         const ftk_family *f = &s->family[i];
         const bool own = i == s->turn && s->tree.n > 1;
-        if (!own && !f->ops->wants) continue;
+        if (!own && !(f->ops->wants & ~(unsigned)FTK_WANT_SUCCESSORS)) continue;
         const double start = ftk_now();
         f->ops->learn(f->state, s->tokens, s->n_tokens, &s->tree, &s->verdict, rows);
         const double seconds = ftk_now() - start;
@@ -222,13 +270,6 @@ static void learn(ftk_session *s, const ftk_rows *rows, bool prompt)
         s->stats.draft_seconds += seconds;
         if (own || (i == s->turn && s->drafting > 0)) s->drafting += seconds;
     }
-}
-
-static bool wants(const ftk_session *s, unsigned what)
-{
-    for (int i = 0; i < s->n_families; i++)
-        if (s->family[i].ops->wants & what) return true;
-    return false;
 }
 
 /* What neither the verdict nor a drafter reads of a pass, where a device picks the rows' tokens and holds
