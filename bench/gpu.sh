@@ -143,6 +143,8 @@ fi
 # ---- one report
 
 show() { [ ! -s "$out/$1.log" ] || cat "$out/$1.log"; }
+# without what bench-drafters says after each question
+tables() { show "$1" | grep -vE '^[0-9]+ of [0-9]+: ' || true; }
 {
     echo "# On a GPU: commit $(git describe --always --dirty 2> /dev/null || echo unknown), $compiler"
     echo
@@ -159,9 +161,9 @@ show() { [ ! -s "$out/$1.log" ] || cat "$out/$1.log"; }
     echo '```'
     echo
     echo "## Drafters: the bundled model, and Q4_0 at the cost of 7 B"
-    show drafters
+    tables drafters
     show inflate | sed 's/^/    /;1s/^    .*gguf:/\n    inflated:/'
-    show drafters-7b
+    tables drafters-7b
 } > "$out/gpu.md"
 cat "$out/gpu.md"
 exit $failed
