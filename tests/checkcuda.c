@@ -7,6 +7,8 @@
  * Logits are compared with those of the CPU's plain C; what is promised to the bit, to the bit: a row
  * does not depend on its company, a tree row equals its path as a chain, and committed, forked and
  * batched sequences go on as one that was read alone. Exit: 0 passed, 1 failed, 77 no device. */
+#include "checkcuda.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,160 +20,8 @@
 #include "kernels/cuda/cuda.h"
 #include "memorymodel.h"
 #include "quantise.h"
-#include "model/device.h"
-#include "model/lowbit.h"
 
-enum { SLOTS = 1024, ROWS = 256, MOST_VOCAB = 400, TEXT = 70 };
-
-static int passed, failed;
-static const char *shape_name;
-
-static bool expect(bool ok, const char *what, long a, long b)
-{
-    passed += ok;
-    failed += !ok;
-    if (!ok && failed <= 20) printf("FAIL %s: %s (%ld, %ld)\n", shape_name, what, a, b);
-    return ok;
-}
-
-/* ------------------------------------------------------------------ benches */
-
-/* What a session has, on the CPU or on a device. */
-typedef struct {
-    ftk_device *device;
-    ftk_kv_pool pool;
-    ftk_forward f;
-} bench;
-
-static void must(ftk_err err, const char *what)
-{
-    if (err == FTK_OK) return;
-    fprintf(stderr, "checkcuda: %s: %s\n", what, ftk_strerror(err));
-    exit(2);
-}
-
-static void bench_open(bench *b, const ftk_model *m, int ordinal, ftk_type kv, bool wide)
-{
-    *b = (bench){0};
-    if (ordinal >= 0) {
-        char name[32], why[400];
-        snprintf(name, sizeof name, "cuda:%d", ordinal);
-        const ftk_device_config c = {.name = name,
-                                     .max_rows = ROWS,
-                                     .max_slots = SLOTS + FTK_MAX_NODES,
-                                     .kv_type = kv,
-                                     .kv_bytes = ftk_kv_pool_bytes(m, SLOTS, kv),
-                                     .wide = wide};
-        must(ftk_device_open(&b->device, m, &c, why, sizeof why), why);
-    }
-    must(ftk_kv_pool_open_on(&b->pool, m, SLOTS, kv, b->device), "KV cache");
-    must(ftk_forward_open(&b->f, m, 1, ROWS, SLOTS, SLOTS + FTK_MAX_NODES, kv), "pass");
-    b->f.device = b->device;
-}
-
-static void bench_close(bench *b)
-{
-    ftk_forward_close(&b->f);
-    ftk_kv_pool_close(&b->pool);
-    if (b->device) b->device->ops->free(b->device);
-}
-
-static ftk_kv_seq seq_new(bench *b)
-{
-    ftk_kv_seq s;
-    must(ftk_kv_seq_open(&s, &b->pool, SLOTS), "sequence");
-    return s;
-}
-
-static int32_t token_at(const bench *b, int i)
-{
-    return (int32_t)((unsigned)(i * 7919 + 13) % (unsigned)b->f.m->hp.n_vocab);
-}
-
-static int16_t straight[FTK_MAX_NODES];
-
-/* Reads tokens [s->len, n) of the text, `step` rows at a time; logits of the last row stay. */
-static void read_to(bench *b, ftk_kv_seq *s, int n, int step)
-{
-    int32_t tokens[FTK_MAX_NODES];
-    while (s->len < n) {
-        const int rows = n - s->len < step ? n - s->len : step;
-        for (int i = 0; i < rows; i++) tokens[i] = token_at(b, s->len + i);
-        must(ftk_kv_reserve(s, rows), "reserve");
-        const ftk_pass_seq p = {.kv = s, .n_rows = rows, .token = tokens, .first_logits = rows - 1};
-        ftk_forward_run(&b->f, &p, 1);
-        ftk_kv_commit(s, straight, rows);
-    }
-}
-
-static size_t row_bytes(const bench *b)
-{
-    return (size_t)b->f.m->hp.n_vocab * sizeof(float);
-}
-
-/* ------------------------------------------------------------------ trees */
-
-enum { NODES = 21 };
-
-typedef struct {
-    int parent[NODES];
-    int32_t token[NODES];
-    int16_t depth[NODES];
-    uint64_t mask[NODES][2];
-} tree;
-
-static tree grow(const bench *b)
-{
-    tree t = {0};
-    uint32_t r = 7;
-    for (int i = 0; i < NODES; i++) {
-        r = r * 1664525u + 1013904223u;
-        t.parent[i] = i == 0 ? -1 : i - 1 - (int)(r >> 16) % (i < 3 ? i : 3);
-        t.token[i] = token_at(b, 1000 + i);
-        if (i > 0) {
-            t.depth[i] = (int16_t)(t.depth[t.parent[i]] + 1);
-            memcpy(t.mask[i], t.mask[t.parent[i]], sizeof t.mask[i]);
-        }
-        t.mask[i][i / 64] |= (uint64_t)1 << i % 64;
-    }
-    return t;
-}
-
-static void run_tree(bench *b, ftk_kv_seq *s, const tree *t)
-{
-    must(ftk_kv_reserve(s, NODES), "reserve");
-    const ftk_pass_seq p = {.kv = s,
-                            .n_rows = NODES,
-                            .token = t->token,
-                            .depth = t->depth,
-                            .mask = (const uint64_t(*)[2])t->mask};
-    ftk_forward_run(&b->f, &p, 1);
-}
-
-/* The path to a node as a chain; *n gets its length. */
-static void path_to(const tree *t, int node, int16_t *path, int *n)
-{
-    *n = t->depth[node] + 1;
-    for (int i = *n - 1, at = node; i >= 0; i--, at = t->parent[at]) path[i] = (int16_t)at;
-}
-
-/* ------------------------------------------------------------------ checks */
-
-static double worst; /* difference to the CPU, in parts of the largest logit */
-
-static void check_close(const bench *cpu, const bench *dev, int rows, double tol)
-{
-    const int n = cpu->f.m->hp.n_vocab;
-    double top = 0, off = 0;
-    for (int i = 0; i < rows * n; i++) {
-        const double d = fabs((double)cpu->f.logits[i] - (double)dev->f.logits[i]);
-        top = fmax(top, fabs((double)cpu->f.logits[i]));
-        off = d <= off ? off : d; /* NaN stays */
-    }
-    worst = off / top <= worst ? worst : off / top;
-    expect(off <= tol * top, "logits are not the CPU's (rows, parts per million)", rows,
-           (long)(1e6 * off / top));
-}
+enum { TEXT = 70 };
 
 static void check_against_cpu(bench *cpu, bench *dev, double tol)
 {
@@ -498,631 +348,6 @@ static void check_drafter(bench *b)
     free(y);
 }
 
-/* ------------------------------------------------------------------ routes */
-
-static uint32_t dice;
-
-static float roll(void)
-{
-    dice = dice * 1664525u + 1013904223u;
-    return (float)(dice >> 8) * 0x1p-23f - 1;
-}
-
-enum { MOST_POLICY = 1 << 18 };
-
-/* A policy of random numbers, which lie in `all` one after the other. */
-static ftk_policy make_policy(int n_layer, int n_embd, int units, float *all)
-{
-    ftk_policy p = {.n_layer = n_layer,
-                    .n_embd = n_embd,
-                    .units = units,
-                    .first = 1,
-                    .partial = true,
-                    .cost = {1, 0.6f, 0.1f}};
-    const struct {
-        const float **at;
-        int n;
-        float base, spread;
-    } parts[] = {{&p.in, n_embd * units, 0, 2 / sqrtf((float)n_embd)},
-                 {&p.past, FTK_POLICY_PAST * units, 0, 1},
-                 {&p.bias, n_layer * units, 0.3f, 1},
-                 {&p.out, n_layer * FTK_ACTIONS * units, 0, 2},
-                 {&p.out_bias, n_layer * FTK_ACTIONS, 0, 0.3f},
-                 {&p.scale, n_layer * n_embd, 1, 0.3f}};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        *parts[i].at = all;
-        for (int k = 0; k < parts[i].n; k++) *all++ = parts[i].base + parts[i].spread * roll();
-    }
-    return p;
-}
-
-/* By how much the best action at a layer is better than the second best, in double. */
-static double margin_of(const ftk_policy *p, int layer, const float *x, const uint8_t *past)
-{
-    double square = 0, spent = 0, best = -INFINITY, second = -INFINITY;
-    double h[FTK_POLICY_UNITS];
-    for (int i = 0; i < p->n_embd; i++) square += (double)x[i] * x[i];
-    for (int l = 0; l < layer; l++) spent += p->cost[past[l]];
-    for (int k = 0; k < p->units; k++) {
-        h[k] = p->bias[layer * p->units + k] + p->past[past[layer - 1] * p->units + k] +
-               p->past[(FTK_ACTIONS + past[layer > 1 ? layer - 2 : 0]) * p->units + k] +
-               p->past[2 * FTK_ACTIONS * p->units + k] * spent / p->n_layer;
-        for (int i = 0; i < p->n_embd; i++)
-            h[k] +=
-                p->in[i * p->units + k] * x[i] / sqrt(square / p->n_embd + (double)FTK_POLICY_EPS);
-    }
-    for (int a = 0; a < FTK_ACTIONS; a++) {
-        if (a == FTK_PARTIAL && !p->partial) continue;
-        double v = p->out_bias[layer * FTK_ACTIONS + a];
-        for (int k = 0; k < p->units; k++)
-            if (h[k] > 0) v += h[k] * p->out[(layer * FTK_ACTIONS + a) * p->units + k];
-        second = fmax(second, fmin(v, best));
-        best = fmax(best, v);
-    }
-    return best - second;
-}
-
-/* Numbers of a policy on the device. */
-static ftk_policy send_policy(ftk_queue *q, const ftk_policy *p, const float *all, char *at)
-{
-    ftk_policy to = *p;
-    ftk_cuda_upload(q, at, all, MOST_POLICY * sizeof *all);
-    const float **const parts[] = {&to.in, &to.past, &to.bias, &to.out, &to.out_bias, &to.scale};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        *parts[i] = (const float *)(void *)(at + ((const char *)*parts[i] - (const char *)all));
-    return to;
-}
-
-/* What is chosen layer after layer on made-up states is what the host chooses; ends are full. */
-static void check_choices(ftk_queue *q, int n_embd, int units, int counts[FTK_ACTIONS])
-{
-    enum { LAYERS = 40, EMBD = 2051 };
-    static float all[MOST_POLICY], x[LAYERS][EMBD], scaled[EMBD];
-    static uint8_t want[LAYERS], got[LAYERS], fixed[LAYERS];
-    ftk_policy p = make_policy(LAYERS, n_embd, units, all);
-    char *numbers = ftk_cuda_alloc(q, sizeof all);
-    float *dx = ftk_cuda_alloc(q, sizeof x);
-    ftk_cuda_route *dr = ftk_cuda_alloc(q, sizeof *dr);
-    uint8_t *da = ftk_cuda_alloc(q, sizeof got), *df = ftk_cuda_alloc(q, sizeof fixed);
-    for (int round = 0; round < 16; round++) {
-        const ftk_cuda_route r = {
-            .ahead = round & 1, .scaled = round >> 1 & 1, .fixed = round == 15};
-        p.partial = round & 4;
-        p.first = 1 + (round & 8) / 4;
-        p.last = round & 3;
-        ftk_policy on = send_policy(q, &p, all, numbers);
-        on.fixed = df;
-        for (int l = 0; l < LAYERS; l++) {
-            for (int i = 0; i < n_embd; i++) x[l][i] = roll() * (float)(1 << l % 20);
-            fixed[l] = (uint8_t)(l * 7 % FTK_ACTIONS);
-        }
-        ftk_cuda_upload(q, dx, x, sizeof x);
-        ftk_cuda_upload(q, dr, &r, sizeof r);
-        ftk_cuda_upload(q, df, fixed, sizeof fixed);
-        memset(got, FTK_SKIP, sizeof got); /* what the last round left is no answer */
-        ftk_cuda_upload(q, da, got, sizeof got);
-        for (int l = 0; l < LAYERS; l++) ftk_cuda_choose(q, &on, dr, l, dx + l * EMBD, da);
-        ftk_cuda_download(q, got, da, sizeof got);
-        expect(ftk_cuda_wait(q), "the device failed", 0, 0);
-        p.fixed = r.fixed ? fixed : NULL;
-        for (int l = 0; l < LAYERS; l++) {
-            const float *state = x[l];
-            if (r.ahead && l > 0) state = x[l - 1];
-            for (int i = 0; r.ahead && r.scaled && l > 0 && i < n_embd; i++)
-                scaled[i] = state[i] * p.scale[(l - 1) * n_embd + i];
-            if (r.ahead && r.scaled && l > 0) state = scaled;
-            want[l] = ftk_policy_choose(&p, l, state, got);
-            counts[got[l]]++;
-            if (want[l] != got[l] && !r.fixed && l >= p.first && l < LAYERS - p.last)
-                expect(margin_of(&p, l, state, got) < 1e-3, "another action (layer, round)", l,
-                       round);
-            else
-                expect(want[l] == got[l], "another action at an end (layer, round)", l, round);
-        }
-        p.fixed = NULL;
-        /* the state of a layer that is left out */
-        ftk_cuda_leave_out(q, &on, dr, 3, dx);
-        ftk_cuda_download(q, scaled, dx, (size_t)n_embd * sizeof *scaled);
-        expect(ftk_cuda_wait(q), "the device failed", 0, 0);
-        for (int i = 0; i < n_embd; i++)
-            expect(scaled[i] == (r.scaled ? x[0][i] * p.scale[3 * n_embd + i] : x[0][i]),
-                   "scaled otherwise", i, round);
-    }
-    void *const memory[] = {numbers, dx, dr, da, df};
-    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) ftk_cuda_free(q, memory[i]);
-}
-
-static void check_policies(int ordinal)
-{
-    static const int sizes[][2] = {{7, 1}, {96, 5}, {2051, 16}, {1000, 33}, {300, 64}};
-    int counts[FTK_ACTIONS] = {0};
-    shape_name = "policies";
-    ftk_queue q;
-    if (!ftk_cuda_open(&q, ordinal)) exit(2);
-    for (int i = 0; i < (int)(sizeof sizes / sizeof *sizes); i++)
-        check_choices(&q, sizes[i][0], sizes[i][1], counts);
-    for (int a = 0; a < FTK_ACTIONS; a++)
-        expect(counts[a] > 200, "an action is rare", a, counts[a]);
-    ftk_cuda_close(&q);
-}
-
-/* A row behind s and the rows of lower depths. */
-static void run_route(bench *b, const ftk_kv_seq *s, int depth, const ftk_policy *p, bool ahead,
-                      uint8_t *actions)
-{
-    const int32_t token = token_at(b, 3000 + depth);
-    const ftk_route route = {.policy = p, .ahead = ahead, .actions = actions};
-    const ftk_pass_seq seq = {
-        .kv = s, .n_rows = 1, .slot = depth, .token = &token, .route = &route};
-    ftk_forward_run(&b->f, &seq, 1);
-}
-
-enum { DEPTHS = 5 };
-
-/* Rows that run every layer are those of a chain, to the bit, and so is the pass after others. */
-static void check_full_routes(bench *b, const ftk_policy *p, int prefix)
-{
-    const size_t n_vocab = (size_t)b->f.m->hp.n_vocab;
-    uint8_t actions[FTK_MAX_LAYERS], wild[FTK_MAX_LAYERS], full[FTK_MAX_LAYERS] = {0};
-    ftk_policy all_full = *p, others = *p;
-    all_full.fixed = full;
-    others.fixed = wild;
-    for (int l = 0; l < p->n_layer; l++) wild[l] = (uint8_t)(1 + l % 2);
-    ftk_kv_seq s = seq_new(b);
-    read_to(b, &s, prefix, 50);
-    must(ftk_kv_reserve(&s, DEPTHS), "reserve");
-    int32_t tokens[DEPTHS];
-    for (int i = 0; i < DEPTHS; i++) tokens[i] = token_at(b, 3000 + i);
-    const ftk_pass_seq chain = {.kv = &s, .n_rows = DEPTHS, .token = tokens};
-    float *want = malloc(DEPTHS * row_bytes(b));
-    ftk_forward_run(&b->f, &chain, 1);
-    memcpy(want, b->f.logits, DEPTHS * row_bytes(b));
-    for (int round = 0; round < 3; round++) {
-        for (int d = 0; d < DEPTHS; d++) run_route(b, &s, d, &others, round == 1, actions);
-        for (int d = 0; d < DEPTHS; d++) {
-            memset(actions, 9, sizeof actions);
-            run_route(b, &s, d, &all_full, round == 2, actions);
-            expect(memcmp(actions, full, (size_t)p->n_layer) == 0, "not full", d, round);
-            expect(memcmp(want + (size_t)d * n_vocab, b->f.logits, row_bytes(b)) == 0,
-                   "a full route is not its row (depth, round)", d, round);
-        }
-        for (int d = 0; d < DEPTHS; d++) run_route(b, &s, d, &others, false, actions);
-        expect(memcmp(actions, wild, (size_t)p->n_layer) == 0, "not what was fixed", round, 0);
-        ftk_forward_run(&b->f, &chain, 1);
-        expect(memcmp(want, b->f.logits, DEPTHS * row_bytes(b)) == 0,
-               "routes are seen by the pass after them", round, 0);
-    }
-    free(want);
-    ftk_kv_seq_close(&s);
-}
-
-/* Rows by a policy do what the CPU's do, up to rounding: which may turn a choice that is close. Where an
- * action was another, what follows is compared with the CPU's own by those actions. */
-static void check_routes(bench *cpu, bench *dev, double tol)
-{
-    static float all[MOST_POLICY];
-    const ftk_model *m = dev->f.m;
-    ftk_device *const d = dev->device;
-    char why[400] = "";
-    ftk_lowbit copy = {0};
-    dice = 77;
-    ftk_policy p = make_policy(m->hp.n_layer, m->hp.n_embd, 16, all);
-    must(d->ops->add_policy(d, &p, why, sizeof why), why);
-    must(ftk_lowbit_open(&copy, m), "layers in few bits");
-    must(d->ops->add_low_bits(d, why, sizeof why), why);
-    must(d->ops->add_low_bits(d, why, sizeof why), why);
-    cpu->f.low = copy.layers;
-    int counts[FTK_ACTIONS] = {0}, others = 0, rows = 0;
-    for (int round = 0; round < 8; round++) {
-        ftk_policy by = p;
-        if (round & 2) by.scale = NULL;
-        uint8_t actions[2][FTK_MAX_LAYERS], wild[FTK_MAX_LAYERS];
-        for (int l = 0; l < m->hp.n_layer; l++) wild[l] = (uint8_t)((l + round) % FTK_ACTIONS);
-        if (round > 5) by.fixed = wild;
-        ftk_kv_seq a = seq_new(cpu), b = seq_new(dev);
-        read_to(cpu, &a, 20 + round, 40);
-        read_to(dev, &b, 20 + round, 40);
-        must(ftk_kv_reserve(&a, DEPTHS), "reserve");
-        must(ftk_kv_reserve(&b, DEPTHS), "reserve");
-        for (int depth = 0; depth < DEPTHS; depth++, rows++) {
-            run_route(dev, &b, depth, &by, round & 1, actions[0]);
-            run_route(cpu, &a, depth, &by, round & 1, actions[1]);
-            for (int l = 0; l < m->hp.n_layer; l++) counts[actions[0][l]]++;
-            if (memcmp(actions[0], actions[1], (size_t)m->hp.n_layer) != 0) {
-                ftk_policy same = by;
-                same.fixed = actions[0];
-                run_route(cpu, &a, depth, &same, round & 1, actions[1]);
-                others++;
-            }
-            check_close(cpu, dev, 1, tol);
-        }
-        ftk_kv_seq_close(&a);
-        ftk_kv_seq_close(&b);
-    }
-    for (int i = 0; i < FTK_ACTIONS; i++)
-        expect(counts[i] > 2, "an action was never taken", i, counts[i]);
-    expect(others <= rows / 10, "other actions than on the CPU (rows, of)", others, rows);
-    check_full_routes(dev, &p, 250); /* into another chunk of attention */
-    expect(d->ops->kept(d) > 0, "no route was kept", 0, 0);
-    cpu->f.low = NULL;
-    ftk_lowbit_close(&copy, &m->host);
-}
-
-/* ------------------------------------------------------------------ drafts */
-
-enum { HEADS = 3, KNOWN = 6 };
-
-/* What is said of heads, to be computed again. */
-typedef struct {
-    ftk_heads heads;
-    ftk_heads_ask ask;
-    ftk_mat mat[2 * HEADS + 1];
-    ftk_weight items[2 * HEADS];
-    ftk_weights weights;
-    int32_t vocab[MOST_VOCAB];
-} chain;
-
-/* Matrices of random floats, large enough that some tokens are much likelier than others. */
-static ftk_mat random_mat(int n_out, int n_in, uint32_t seed)
-{
-    const size_t n = (size_t)n_out * (size_t)n_in;
-    float *w = malloc(n * sizeof *w);
-    for (size_t i = 0; i < n; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        w[i] = ((float)(seed >> 8) * 0x1p-23f - 1) * 3 / sqrtf((float)n_in);
-    }
-    return (ftk_mat){.type = FTK_TYPE_F32, .n_out = n_out, .n_in = n_in, .file = w};
-}
-
-/* kind: bit 0: not chained; 1: no token is seen; 2: a vocabulary; 3: a chain of single nodes. */
-static void chain_open(chain *k, const bench *b, unsigned kind)
-{
-    const int d = b->f.m->hp.n_embd, n_vocab = b->f.m->hp.n_vocab, n_head = n_vocab / 2;
-    *k = (chain){.weights = {.n = 2 * HEADS, .items = k->items, .head = &b->f.m->output}};
-    k->heads = (ftk_heads){.n = HEADS,
-                           .chained = !(kind & 1),
-                           .sees_token = !(kind & 2),
-                           .width = kind & 8 ? 1 : FTK_HEAD_NODES,
-                           .choices = kind & 8 ? 1 : FTK_BEST};
-    for (int i = 0; i < 2 * HEADS; i++) {
-        const int n_in = i % 2 == 0 && k->heads.sees_token ? 2 * d : d;
-        k->mat[i] = random_mat(d, n_in, 17 + (uint32_t)i);
-        k->items[i] = (ftk_weight){.n_out = d, .n_in = n_in, .matrix = &k->mat[i]};
-        *(i % 2 ? &k->heads.body[i / 2] : &k->heads.in[i / 2]) = &k->mat[i];
-    }
-    if (kind & 4) {
-        k->mat[2 * HEADS] = random_mat(n_head, d, 5);
-        for (int i = 0; i < n_head; i++) k->vocab[i] = 2 * i + 1;
-        k->weights.head = &k->mat[2 * HEADS];
-        k->weights.vocab = k->vocab;
-    }
-    k->weights.n_head = k->weights.head->n_out;
-    k->heads.output = k->weights.head;
-    static const float bound[FTK_HEAD_BINS - 1] = {0.4f, 0.2f, 0.1f, 0.07f, 0.05f, 0.03f, 0.02f};
-    memcpy(k->ask.bound, bound, sizeof bound);
-    k->ask.least = 0.02f;
-    for (int i = 0; i < HEADS * FTK_HEAD_BINS; i++)
-        k->ask.rate[i / FTK_HEAD_BINS][i % FTK_HEAD_BINS] = 0.9f / (float)(1 + i % FTK_HEAD_BINS);
-    char why[400] = "";
-    must(b->device->ops->add_weights(b->device, &k->weights, why, sizeof why), why);
-}
-
-static void chain_close(chain *k)
-{
-    for (int i = 0; i <= 2 * HEADS; i++) free((void *)k->mat[i].file);
-}
-
-static int32_t token_of(const chain *k, int32_t id)
-{
-    return k->weights.vocab ? k->weights.vocab[id] : id;
-}
-
-typedef struct {
-    int32_t token;
-    int parent, depth, row;
-    float worth;
-} guess;
-
-enum { GUESSES = FTK_HEAD_KNOWN + HEADS * FTK_HEAD_NODES * FTK_BEST };
-
-/* Features of head h's children for a node with that token: what is said of them is ranked. */
-static void next_feature(const bench *b, const chain *k, int h, int32_t token, const float *g,
-                         float *next)
-{
-    ftk_device *const dev = b->device;
-    const size_t d = (size_t)b->f.m->hp.n_embd;
-    float *z = malloc(2 * d * sizeof *z), *u = malloc(d * sizeof *u), *v = malloc(d * sizeof *v);
-    double sum = 0;
-    ftk_embed(b->f.m, token, z);
-    for (size_t i = 0; i < d; i++) sum += (double)z[i] * z[i];
-    for (size_t i = 0; i < d; i++)
-        z[i] = (float)(z[i] / sqrt(sum / (double)d + (double)FTK_EMBED_EPS));
-    memcpy(k->heads.sees_token ? z + d : z, g, d * sizeof *z);
-    dev->ops->multiply(dev, k->heads.in[h], 1, z, u);
-    dev->ops->multiply(dev, k->heads.body[h], 1, u, v);
-    for (size_t i = 0; i < d; i++) next[i] = (float)(u[i] + v[i] / (1 + exp(-(double)v[i])));
-    free(z);
-    free(u);
-    free(v);
-}
-
-/* A row's tokens and probabilities are those of its feature. */
-static void check_said(const bench *b, const chain *k, const ftk_ranked *r, const float *feature,
-                       int h, double tol)
-{
-    const int n = k->heads.output->n_out;
-    float *x = malloc((size_t)n * sizeof *x);
-    int32_t best[FTK_BEST];
-    b->device->ops->multiply(b->device, k->heads.output, 1, feature, x);
-    ftk_top_k(x, n, FTK_BEST, best);
-    double sum = 0;
-    for (int i = 0; i < n; i++) sum += exp((double)x[i] - x[best[0]]);
-    for (int i = 0; i < FTK_BEST; i++) {
-        const double ith = exp((double)x[best[i]] - x[best[0]]) / sum;
-        const double own = exp((double)x[r->best[i]] - x[best[0]]) / sum;
-        expect(fabs(r->prob[i] - ith) <= tol, "a head's probability (head, rank)", h, i);
-        expect(fabs(r->prob[i] - own) <= tol, "a head's token (head, rank)", h, i);
-    }
-    expect(r->token == r->best[0], "a head's token is not its likeliest", h, 0);
-    free(x);
-}
-
-/* The best guesses of a depth, as base/target.h has it, of what the device says of the heads before. */
-static int choose(const chain *k, guess *all, int depth, int *node)
-{
-    for (int n = 0;; n++) {
-        int best = -1;
-        for (int i = 0; i < GUESSES; i++) {
-            const bool linked = all[i].parent < 0 || !k->heads.chained || !k->heads.sees_token ||
-                                all[all[i].parent].row >= 0;
-            if (all[i].depth == depth && all[i].row < 0 && all[i].worth >= k->ask.least && linked &&
-                (best < 0 || all[i].worth > all[best].worth))
-                best = i;
-        }
-        if (best < 0 || n == k->heads.width) return n;
-        all[best].row = n;
-        node[n] = best;
-    }
-}
-
-static void name_children(const chain *k, guess *all, int h, int r, int parent, const ftk_ranked *s)
-{
-    for (int c = 0; c < k->heads.choices; c++) {
-        int bin = 0, at = FTK_HEAD_KNOWN + (h * FTK_HEAD_NODES + r) * FTK_BEST + c;
-        while (bin < FTK_HEAD_BINS - 1 && s->prob[c] < k->ask.bound[bin]) bin++;
-        const float worth = all[parent].worth * k->ask.rate[h][bin];
-        for (int i = 0; i < k->ask.n_known; i++)
-            if (all[i].parent == parent && all[i].token == token_of(k, s->best[c])) at = i;
-        if (at >= FTK_HEAD_KNOWN)
-            all[at] = (guess){token_of(k, s->best[c]), parent, h + 1, -1, worth};
-        else if (worth > all[at].worth)
-            all[at].worth = worth;
-    }
-}
-
-/* All that was said is what heads and nodes, computed one by one, give. Returns how many known guesses
- * got children. */
-static int check_chain(const bench *b, const chain *k, const float *feature,
-                       const ftk_heads_said *said, double tol)
-{
-    const size_t d = (size_t)b->f.m->hp.n_embd;
-    static guess all[GUESSES];
-    float *g[2];
-    int known = 0;
-    for (int i = 0; i < 2; i++) g[i] = malloc(FTK_HEAD_NODES * d * sizeof *g[i]);
-    for (int i = 0; i < GUESSES; i++) all[i] = (guess){-1, -1, -1, -1, -1};
-    for (int i = 0; i < k->ask.n_known; i++) {
-        const ftk_known *const a = &k->ask.known[i];
-        all[i] = (guess){a->token, a->parent, a->depth, -1, a->worth};
-    }
-    for (int h = 0; h < HEADS; h++) {
-        int node[FTK_HEAD_NODES];
-        const int n = choose(k, all, h, node);
-        if (!expect(said->n[h] == n, "so many nodes get children (head, nodes)", h, said->n[h]) ||
-            !expect(memcmp(said->node[h], node, (size_t)n * sizeof *node) == 0,
-                    "other nodes get children (head)", h, 0))
-            break;
-        for (int r = 0; r < n; r++) {
-            const int row = k->heads.sees_token ? r : 0;
-            const float *from = feature;
-            if (h > 0 && k->heads.chained)
-                from = g[(h + 1) % 2] +
-                       (k->heads.sees_token ? (size_t)all[all[node[r]].parent].row : 0) * d;
-            known += node[r] < FTK_HEAD_KNOWN;
-            if (row == r) {
-                next_feature(b, k, h, all[node[r]].token, from, g[h % 2] + (size_t)r * d);
-                check_said(b, k, &said->said[h][r], g[h % 2] + (size_t)r * d, h, tol);
-            }
-            name_children(k, all, h, r, node[r], &said->said[h][row]);
-        }
-    }
-    for (int i = 0; i < 2; i++) free(g[i]);
-    return known;
-}
-
-/* A draft by heads in one call and with one wait, run as it stands, to be kept, and from what was kept. */
-static void check_heads(bench *b, unsigned kind, double tol)
-{
-    enum { N = 9, ROW = 6 };
-    ftk_device *const dev = b->device;
-    const size_t d = (size_t)b->f.m->hp.n_embd;
-    int32_t tokens[N];
-    for (int i = 0; i < N; i++) tokens[i] = token_at(b, i);
-    ftk_kv_seq s = seq_new(b);
-    must(ftk_kv_reserve(&s, N), "reserve");
-    const ftk_pass_seq p = {.kv = &s, .n_rows = N, .token = tokens};
-    ftk_forward_run(&b->f, &p, 1);
-    float *held = dev->ops->mem_alloc(dev, d * sizeof *held);
-    dev->ops->hold(dev, FTK_HELD_FEATURE, ROW, held);
-    float *feature = malloc(d * sizeof *feature);
-    memcpy(feature, b->f.features + ROW * d, d * sizeof *feature);
-    read_to(b, &s, 20, 20); /* another pass leaves other features */
-    chain k;
-    chain_open(&k, b, kind);
-    k.ask.n_known = 1;
-    k.ask.known[0] = (ftk_known){token_at(b, 50), -1, 0, 1};
-    ftk_heads_said first = *dev->ops->run_heads(dev, &k.heads, &k.ask, held);
-    expect(check_chain(b, &k, feature, &first, tol) == 1, "the root alone was known", kind, 0);
-    /* Beside it, what the first head names in third place, with a chain below, and what it does not. */
-    const int32_t third = token_of(&k, first.said[0][0].best[2]);
-    int32_t other = 0;
-    for (int i = 0; i < FTK_BEST; i++)
-        if (token_of(&k, first.said[0][0].best[i]) == other) other++, i = -1;
-    k.ask.n_known = KNOWN;
-    k.ask.known[1] = (ftk_known){third, 0, 1, 0.7f};
-    k.ask.known[2] = (ftk_known){token_at(b, 51), 1, 2, 0.6f};
-    k.ask.known[3] = (ftk_known){token_at(b, 52), 2, 3, 0.5f};
-    k.ask.known[4] =
-        (ftk_known){other, 0, 1, 0.01f}; /* not worth children, so not what is below it */
-    k.ask.known[5] = (ftk_known){token_at(b, 53), 4, 2, 0.5f};
-    const int kept = dev->ops->kept(dev);
-    for (int i = 0; i < 3; i++) {
-        const ftk_heads_said *const said = dev->ops->run_heads(dev, &k.heads, &k.ask, held);
-        if (i == 0) {
-            first = *said;
-            expect(check_chain(b, &k, feature, said, tol) >= (kind & 8 ? 1 : 3),
-                   "nothing known was worth it", kind, 0);
-        }
-        for (int h = 0; h < HEADS; h++) {
-            const size_t rows = k.heads.sees_token ? (size_t)said->n[h] : 1;
-            expect(memcmp(said->node[h], first.node[h], (size_t)said->n[h] * sizeof **said->node) ==
-                           0 &&
-                       memcmp(said->said[h], first.said[h], rows * sizeof **said->said) == 0,
-                   "a kept draft differs (kind, run)", kind, i);
-        }
-    }
-    expect(dev->ops->kept(dev) > kept, "no draft was kept", kind, kept);
-    chain_close(&k);
-    dev->ops->mem_free(dev, held);
-    free(feature);
-    ftk_kv_seq_close(&s);
-}
-
-enum { MAPS = 2 };
-
-typedef struct {
-    bench *b;
-    const ftk_maps *maps;
-    const int16_t *node; /* of every row that joins */
-    int n;
-} joining;
-
-/* What maps make of nodes' states, one product after the other. */
-static void map_states(void *ctx, const float *states, float *x)
-{
-    const joining *const j = ctx;
-    ftk_device *const dev = j->b->device;
-    const size_t d = (size_t)j->b->f.m->hp.n_embd;
-    for (int i = 0; i < j->n; i++)
-        dev->ops->multiply(dev, j->maps->of_state[i % MAPS], 1, states + (size_t)j->node[i] * d,
-                           x + (size_t)i * d);
-}
-
-/* Rows that join a tree's pass are the same to the bit whether their states are made there or go by the
- * host. */
-static void check_joined(bench *b, const ftk_maps *maps)
-{
-    enum { NODES_ = 3, JOIN = NODES_ * MAPS };
-    static const int16_t node[JOIN] = {4, 4, 0, 0, NODES - 1, NODES - 1};
-    const tree t = grow(b);
-    joining j = {b, maps, node, JOIN};
-    ftk_kv_seq s = seq_new(b);
-    read_to(b, &s, 30, 30);
-    must(ftk_kv_reserve(&s, NODES + JOIN), "reserve");
-    const ftk_pass_seq p = {.kv = &s,
-                            .n_rows = NODES,
-                            .token = t.token,
-                            .depth = t.depth,
-                            .mask = (const uint64_t(*)[2])t.mask,
-                            .spare = FTK_SPARE_STATES};
-    ftk_pass_append a = {.n = JOIN, .layer = 1, .node = node, .states = map_states, .ctx = &j};
-    ftk_forward_run_appending(&b->f, &p, &a);
-    float *want = malloc((NODES + JOIN) * row_bytes(b));
-    memcpy(want, b->f.logits, (NODES + JOIN) * row_bytes(b));
-    a.maps = maps;
-    ftk_forward_run_appending(&b->f, &p, &a);
-    expect(memcmp(want, b->f.logits, (NODES + JOIN) * row_bytes(b)) == 0, "rows that join differ",
-           NODES, JOIN);
-    free(want);
-    ftk_kv_seq_close(&s);
-}
-
-/* A draft by maps is what upper layers give over the same states made on the host: to the bit without a
- * token, roughly with one; kept or not. */
-static void check_maps(bench *b, double tol)
-{
-    enum { N = 9, ROW = 6 };
-    ftk_device *const dev = b->device;
-    const size_t d = (size_t)b->f.m->hp.n_embd, n_vocab = (size_t)b->f.m->hp.n_vocab;
-    ftk_mat mat[2 * MAPS];
-    ftk_weight items[2 * MAPS];
-    const ftk_mat *all[2 * MAPS];
-    for (int i = 0; i < 2 * MAPS; i++) {
-        mat[i] = random_mat((int)d, (int)d, 71 + (uint32_t)i);
-        items[i] = (ftk_weight){.n_out = (int)d, .n_in = (int)d, .matrix = all[i] = &mat[i]};
-    }
-    char why[400] = "";
-    must(dev->ops->add_weights(
-             dev, &(ftk_weights){.n = 2 * MAPS, .items = items, .head = &b->f.m->output}, why,
-             sizeof why),
-         why);
-    must(ftk_forward_keep(&b->f, 0), "states");
-    ftk_kv_seq s = seq_new(b);
-    read_to(b, &s, 40, 40);
-    int32_t tokens[N];
-    for (int i = 0; i < N; i++) tokens[i] = token_at(b, 40 + i);
-    must(ftk_kv_reserve(&s, N), "reserve");
-    ftk_pass_seq p = {.kv = &s, .n_rows = N, .token = tokens};
-    ftk_forward_run(&b->f, &p, 1);
-    float *held = dev->ops->mem_alloc(dev, d * sizeof *held);
-    dev->ops->hold(dev, FTK_HELD_STATE, ROW, held);
-    float *h = malloc(d * sizeof *h), *e = malloc(d * sizeof *e), *z = malloc(MAPS * d * sizeof *z);
-    float *y = malloc(d * sizeof *y);
-    memcpy(h, b->f.states + ROW * d, d * sizeof *h);
-    ftk_maps maps = {.n = MAPS, .of_state = all, .token = tokens[2]};
-    for (int with = 0; with < 2; with++) {
-        double sum = 0, of_state = 0;
-        ftk_embed(b->f.m, maps.token, e);
-        for (size_t i = 0; i < d; i++) {
-            sum += (double)e[i] * e[i];
-            of_state += (double)h[i] * h[i];
-        }
-        const double scale = sqrt(of_state / (sum + (double)d * (double)FTK_EMBED_EPS));
-        for (size_t i = 0; i < d; i++) e[i] = (float)(e[i] * scale);
-        for (size_t i = 0; i < MAPS; i++) {
-            dev->ops->multiply(dev, all[i], 1, h, z + i * d);
-            dev->ops->multiply(dev, all[MAPS + i], 1, e, y);
-            for (size_t k = 0; k < d && with; k++) z[i * d + k] += y[k];
-        }
-        p = (ftk_pass_seq){.kv = &s, .n_rows = MAPS, .states = z};
-        ftk_forward_run_above(&b->f, &p, 1, 1);
-        float want[MAPS * MOST_VOCAB];
-        memcpy(want, b->f.logits, MAPS * row_bytes(b));
-        maps.of_token = with ? all + MAPS : NULL;
-        int32_t same[MAPS] = {maps.token, maps.token};
-        p = (ftk_pass_seq){.kv = &s, .n_rows = MAPS, .token = same};
-        const int kept = dev->ops->kept(dev);
-        for (int run = 0; run < 3; run++) {
-            dev->ops->run_mapped(dev, &b->f, &p, 1, &maps, held);
-            double top = 0, off = 0;
-            for (size_t i = 0; i < MAPS * n_vocab; i++) {
-                top = fmax(top, fabs((double)want[i]));
-                off = fmax(off, fabs((double)want[i] - (double)b->f.logits[i]));
-            }
-            expect(off <= (with ? tol : 0) * top, "a draft by maps differs (token, run)", with,
-                   run);
-        }
-        expect(with || dev->ops->kept(dev) > kept, "no draft was kept", kept, 0);
-    }
-    check_joined(b, &maps);
-    b->f.keep = -1;
-    for (int i = 0; i < 2 * MAPS; i++) free((void *)mat[i].file);
-    dev->ops->mem_free(dev, held);
-    void *const rows[] = {h, e, y, z};
-    for (int i = 0; i < 4; i++) free(rows[i]);
-    ftk_kv_seq_close(&s);
-}
-
 /* ------------------------------------------------------------------ drawing */
 
 /* Logits with ties and holes, spread as a model's are. */
@@ -1204,7 +429,7 @@ static void check_drawing(int ordinal)
         {.temperature = 1.5f, .top_p = 0.8f, .min_p = 0.02f, .top_k = 20},
     };
     static const int lengths[] = {1, 5, 37, 1003, 3001};
-    shape_name = "drawing";
+    check_shape_name = "drawing";
     ftk_queue q;
     if (!ftk_cuda_open(&q, ordinal)) exit(2);
     for (int l = 0; l < (int)(sizeof lengths / sizeof *lengths); l++)
@@ -1220,7 +445,7 @@ static void check_top_k(int ordinal)
     enum { K = FTK_BEST, R = 6, MOST = 500000 };
     static const int lengths[] = {3, 1003, 2048, 2049, 40001, MOST}; /* one, two, three levels */
     static float x[R][MOST];
-    shape_name = "top_k";
+    check_shape_name = "top_k";
     ftk_queue q;
     if (!ftk_cuda_open(&q, ordinal)) exit(2);
     int32_t ids[R][K], want[K];
@@ -1312,13 +537,13 @@ static void check_wide_products(int ordinal)
                                      FTK_TYPE_Q5_0,  FTK_TYPE_Q5_1, FTK_TYPE_Q2_K, FTK_TYPE_Q3_K,
                                      FTK_TYPE_Q4_K,  FTK_TYPE_Q5_K, FTK_TYPE_Q6_K, FTK_TYPE_IQ4_NL,
                                      FTK_TYPE_IQ4_XS};
-    shape_name = "wide products";
+    check_shape_name = "wide products";
     ftk_queue q;
     if (!ftk_cuda_open(&q, ordinal)) exit(2);
     if (ftk_cuda_wide_open(&q))
         for (size_t i = 0; i < sizeof types / sizeof *types; i++) check_widened(&q, types[i]);
     else
-        printf("%-34s skipped: cuBLAS is not installed\n", shape_name);
+        printf("%-34s skipped: cuBLAS is not installed\n", check_shape_name);
     ftk_cuda_close(&q);
 }
 
@@ -1340,7 +565,7 @@ static void check_refused(const ftk_model *m, const char *device, ftk_type kv, s
 
 static void check_refusals(const ftk_model *m)
 {
-    shape_name = "refusals";
+    check_shape_name = "refusals";
     check_refused(m, "gpu", FTK_TYPE_F16, 0, FTK_ERR_INVALID, "give cpu");
     check_refused(m, "cuda:x", FTK_TYPE_F16, 0, FTK_ERR_INVALID, "give cpu");
     check_refused(m, "cuda:99", FTK_TYPE_F16, 0, FTK_ERR_DEVICE, "no device 99");
@@ -1391,13 +616,13 @@ static const struct {
 
 static void check_shape(int i, int ordinal)
 {
-    shape_name = cases[i].shape.name;
+    check_shape_name = cases[i].shape.name;
     ftk_model *m = mm_open(&cases[i].shape, "ref");
     bench cpu, dev;
     bench_open(&cpu, m, -1, cases[i].kv, false);
     bench_open(&dev, m, ordinal, cases[i].kv, false);
-    const int before = failed;
-    worst = 0;
+    const int before = check_failed;
+    check_worst = 0;
     check_against_cpu(&cpu, &dev, cases[i].tol);
     /* past a chunk of attention, and a tree across one; emulated, not every time */
     const bool all = !ftk_cuda_emulated();
@@ -1417,7 +642,7 @@ static void check_shape(int i, int ordinal)
     expect(ftk_forward_check(&dev.f) == FTK_OK, "the device failed", 0, 0);
     if (i == 0) check_refusals(m);
     printf("%-34s %s, %.1e of the largest logit from the CPU\n", cases[i].shape.name,
-           failed == before ? "ok" : "FAILED", worst);
+           check_failed == before ? "ok" : "FAILED", check_worst);
     fflush(stdout);
     bench_close(&cpu);
     bench_close(&dev);
@@ -1445,6 +670,6 @@ int main(int argc, char **argv)
     check_drawing(ordinal);
     check_wide_products(ordinal);
     check_policies(ordinal);
-    printf("%d passed, %d failed\n", passed, failed);
-    return failed ? 1 : 0;
+    printf("%d passed, %d failed\n", check_passed, check_failed);
+    return check_failed ? 1 : 0;
 }

@@ -15,8 +15,9 @@ static const char *const dash_keys[DASH_KEYS] = {
     "foretoken.drafter.hidden",  "foretoken.drafter.first",        "foretoken.drafter.last",
     "foretoken.drafter.partial", "foretoken.drafter.cost.partial", "foretoken.drafter.cost.skip"};
 
-/* A policy of random numbers, or one that never leaves anything out. */
-typedef enum dash_kind { DASH_RANDOM, DASH_ALL_FULL } dash_kind;
+/* A policy of random numbers, the same blind to what was done before, or one that never leaves anything
+ * out. */
+typedef enum dash_kind { DASH_RANDOM, DASH_BY_STATE, DASH_ALL_FULL } dash_kind;
 
 static inline float dash_noise(uint32_t *seed)
 {
@@ -48,6 +49,7 @@ static inline void write_dash(const char *path, const ftk_model *m, dash_kind ki
     for (int i = 0; i < DASH_ITEMS; i++) {
         for (int j = 0; j < all[i].n; j++) {
             v[j] = i == 5 ? 1 + 0.1f * dash_noise(&seed) : dash_noise(&seed);
+            if (i == 1 && kind == DASH_BY_STATE) v[j] = 0;
             if (i == 4)
                 v[j] = j % FTK_ACTIONS == FTK_FULL ? (kind == DASH_ALL_FULL ? 100 : 0.3f) : 0;
         }

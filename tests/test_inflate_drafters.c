@@ -6,6 +6,7 @@
  * a pass takes long and all else next to nothing. */
 #include "support.h"
 
+#include "dashfile.h"
 #include "drafters/dash.h"
 #include "drafters/drafter.h"
 #include "drafters/firp.h"
@@ -230,44 +231,6 @@ static void test_made_up_firp(void **state)
 /* ---- a policy made up, which goes by the state in time alone: a new layer is in the past, and asked ahead it
  * shows the next one a newer state */
 
-static void put_random(gw *w, const char *name, int n, float about, float size, uint32_t *noise)
-{
-    float *x = calloc((size_t)n, sizeof *x);
-    for (int i = 0; i < n; i++) {
-        *noise = *noise * 1664525u + 1013904223u;
-        x[i] = about + size * ((float)(*noise >> 16) / 0x8000 - 1);
-    }
-    gw_tensor(w, name, 1, &(uint64_t){(uint64_t)n}, FTK_TYPE_F32, x, (size_t)n * sizeof *x);
-    free(x);
-}
-
-static void write_dash(const char *path)
-{
-    enum { HIDDEN = 8, PAST = 2 * FTK_ACTIONS + 1 };
-    ftk_model *m = load_model(small_path);
-    const int d = m->hp.n_embd, layers = m->hp.n_layer;
-    uint32_t noise = 7;
-    gw w;
-    gw_init(&w);
-    gw_str(&w, "general.architecture", "foretoken-drafter");
-    gw_str(&w, "foretoken.drafter.family", "dash");
-    gw_str(&w, "foretoken.drafter.base", m->fingerprint);
-    gw_u32(&w, "foretoken.drafter.hidden", HIDDEN);
-    gw_u32(&w, "foretoken.drafter.first", 3);
-    gw_u32(&w, "foretoken.drafter.last", 2);
-    gw_u32(&w, "foretoken.drafter.partial", 1);
-    gw_u32(&w, "foretoken.drafter.cost.partial", 600);
-    gw_u32(&w, "foretoken.drafter.cost.skip", 100);
-    put_random(&w, "policy.in", d * HIDDEN, 0, 1, &noise);
-    put_random(&w, "policy.past", PAST * HIDDEN, 0, 0, &noise);
-    put_random(&w, "policy.bias", layers * HIDDEN, 0, 1, &noise);
-    put_random(&w, "policy.out", layers * FTK_ACTIONS * HIDDEN, 0, 1, &noise);
-    put_random(&w, "policy.out_bias", layers * FTK_ACTIONS, 0, 1, &noise);
-    put_random(&w, "scale", layers * d, 1, 0.1f, &noise);
-    assert_true(gw_end(&w, path));
-    ftk_model_free(m);
-}
-
 static void test_made_up_dash(void **state)
 {
     (void)state;
@@ -278,7 +241,9 @@ static void test_made_up_dash(void **state)
     parts.taken = taken;
     char path[512];
     snprintf(path, sizeof path, "%s/made-up-dash.drafter.gguf", folder);
-    write_dash(path);
+    ftk_model *m = load_model(small_path);
+    write_dash(path, m, DASH_BY_STATE);
+    ftk_model_free(m);
     check_inflated(&ftk_drafter_dash, path, &parts, 2);
     for (int a = 0; a < FTK_ACTIONS; a++) assert_true(taken[a] > 100);
     unlink(path);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Retrieval: what it predicts and learns; that a session has one, whichever families draft; and that what
  * it learned under one family another one, or the next session, begins with. */
-#include "support.h"
+#include "demosession.h"
 
 #include "drafters/drafter.h"
 #include "engine/session.h"
@@ -71,24 +71,6 @@ static void *watching_alloc(void *ctx, size_t size, size_t align)
     return aligned_alloc(align, (size + align - 1) / align * align);
 }
 
-static void plain_free(void *ctx, void *p)
-{
-    (void)ctx;
-    free(p);
-}
-
-static ftk_session *open_session(ftk_engine *e, const char *drafter)
-{
-    ftk_session_config cfg;
-    ftk_session_config_init(&cfg);
-    cfg.drafter = drafter;
-    cfg.budget = 8;
-    cfg.ignore_end = true;
-    ftk_session *s;
-    assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
-    return s;
-}
-
 static void answer(ftk_session *s, int n)
 {
     static int32_t out[256];
@@ -97,16 +79,9 @@ static void answer(ftk_session *s, int n)
     assert_int_equal(take(s, (size_t)n, out), n);
 }
 
-static ftk_engine *open_demo(ftk_model **m)
+static ftk_engine *open_watched(ftk_model **m)
 {
-    ftk_model_config cfg;
-    ftk_model_config_init(&cfg);
-    cfg.host = (ftk_host){NULL, watching_alloc, plain_free, print_log};
-    assert_int_equal(ftk_model_load(m, DEMO, &cfg), FTK_OK);
-    ftk_engine *e = open_engine(*m, 1, 613, FTK_TYPE_F16);
-    int found;
-    assert_int_equal(ftk_engine_find_drafters(e, DEMO, &found), FTK_OK);
-    assert_true(found > 0);
+    ftk_engine *e = open_demo(m, watching_alloc);
     index_size = (3 * (size_t)e->kv_slots + 1) * 4 * sizeof(int32_t);
     return e;
 }
@@ -116,7 +91,7 @@ static void test_one_a_session(void **state)
     (void)state;
     NEED(DEMO);
     ftk_model *m;
-    ftk_engine *e = open_demo(&m);
+    ftk_engine *e = open_watched(&m);
     indexes = 0;
     ftk_session *s = open_session(e, "none");
     assert_int_equal(indexes, 0);
@@ -166,7 +141,7 @@ static void test_families_share_rates(void **state)
     static const char *const names[] = {"lookup", "recycle", "jacobi", "s4c", "firp"};
     enum { N = sizeof names / sizeof names[0] };
     ftk_model *m;
-    ftk_engine *e = open_demo(&m);
+    ftk_engine *e = open_watched(&m);
     ftk_retrieval_rates fresh;
     ftk_retrieval_rates_init(&fresh);
     for (int by = 0; by < 2; by++) { /* learned under lookup, under recycle */

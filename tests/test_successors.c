@@ -2,7 +2,7 @@
  * Successors: what the table holds and learns; that a session has one, whichever families draft; that what
  * it read under one family another one drafts, and what it measured the next session begins with; and that
  * where reading costs something it is done as long as it pays. */
-#include "support.h"
+#include "demosession.h"
 
 #include <math.h>
 
@@ -151,24 +151,6 @@ static void *refusing_alloc(void *ctx, size_t size, size_t align)
     return aligned_alloc(align, (size + align - 1) / align * align);
 }
 
-static void plain_free(void *ctx, void *p)
-{
-    (void)ctx;
-    free(p);
-}
-
-static ftk_session *open_session(ftk_engine *e, const char *drafter)
-{
-    ftk_session_config cfg;
-    ftk_session_config_init(&cfg);
-    cfg.drafter = drafter;
-    cfg.budget = 8;
-    cfg.ignore_end = true;
-    ftk_session *s;
-    assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
-    return s;
-}
-
 static void answer(ftk_session *s, int n)
 {
     static int32_t out[256];
@@ -182,16 +164,9 @@ static void answer(ftk_session *s, int n)
     assert_int_equal(take(s, (size_t)n, out), n);
 }
 
-static ftk_engine *open_demo(ftk_model **m)
+static ftk_engine *open_watched(ftk_model **m)
 {
-    ftk_model_config cfg;
-    ftk_model_config_init(&cfg);
-    cfg.host = (ftk_host){NULL, refusing_alloc, plain_free, NULL};
-    assert_int_equal(ftk_model_load(m, DEMO, &cfg), FTK_OK);
-    ftk_engine *e = open_engine(*m, 1, 613, FTK_TYPE_F16);
-    int found;
-    assert_int_equal(ftk_engine_find_drafters(e, DEMO, &found), FTK_OK);
-    assert_true(found > 0);
+    ftk_engine *e = open_demo(m, refusing_alloc);
     table_size = (size_t)e->model->hp.n_vocab * sizeof(ftk_successor_set);
     return e;
 }
@@ -208,7 +183,7 @@ static void test_one_a_session(void **state)
     (void)state;
     NEED(DEMO);
     ftk_model *m;
-    ftk_engine *e = open_demo(&m);
+    ftk_engine *e = open_watched(&m);
     ftk_session *s = open_session(e, "lookup"); /* does without one */
     answer(s, 20);
     assert_null(s->successors.of);
@@ -268,7 +243,7 @@ static void test_families_share(void **state)
     static const char *const by[] = {"s4c", "dash", "jacobi"};
     enum { N = sizeof names / sizeof names[0] };
     ftk_model *m;
-    ftk_engine *e = open_demo(&m);
+    ftk_engine *e = open_watched(&m);
     for (int k = 0; k < 3; k++) {
         ftk_session *s = open_session(e, by[k]);
         answer(s, 200); /* each in its own way through the loop */
@@ -312,7 +287,7 @@ static void test_reads_while_it_pays(void **state)
     (void)state;
     NEED(DEMO);
     ftk_model *m;
-    ftk_engine *e = open_demo(&m);
+    ftk_engine *e = open_watched(&m);
     ftk_session *s = open_dear(e, -1000, 16); /* it has not paid */
     answer(s, 10);
     assert_int_equal(known(s), 0);
