@@ -51,10 +51,12 @@ static const ftk_rows *run_route(void *ctx, int depth, int32_t token, const ftk_
     return &rows;
 }
 
+static double row_costs; /* in plain steps, of every row of a pass but the first */
+
 static double seconds(void *ctx, int layer, int rows)
 {
-    (void)ctx, (void)layer, (void)rows;
-    return 1;
+    (void)ctx, (void)layer;
+    return 1 + row_costs * (rows - 1);
 }
 
 static ftk_target target = {.n_vocab = V,
@@ -210,6 +212,33 @@ static void test_tree(void **state)
         assert_int_equal(n_run, 1);
         close_dash(s);
     }
+    ftk_gguf_free(file);
+}
+
+/* A row has to bring more than what comes in its time without it: at one token a step it pays here, at
+ * four it does not, and does again once less comes. */
+static void test_pace(void **state)
+{
+    (void)state;
+    ftk_gguf *file = keys_only(N_KEYS, key_names, good);
+    const ftk_weights w = small_weights(file);
+    void *s = start_small(&w, (ftk_dash_parts){0});
+    ftk_tree t, root;
+    ftk_tree_init(&root, text[N_TEXT - 1]);
+    row_costs = 0.3;
+    sure = 30;
+    propose(s, 8, &t);
+    assert_true(n_run > 0);
+    for (int accepted = 3; accepted >= 0; accepted -= 3) {
+        const ftk_verdict v = {.n_path = accepted};
+        ftk_drafter_dash.reset(s, text, N_TEXT);
+        for (int i = 0; i < 200; i++)
+            ftk_drafter_dash.learn(s, text, N_TEXT, &root, &v, &(ftk_rows){0});
+        propose(s, 8, &t);
+        assert_true((n_run > 0) == (accepted == 0));
+    }
+    row_costs = 0;
+    close_dash(s);
     ftk_gguf_free(file);
 }
 
@@ -628,19 +657,14 @@ static void test_batch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_policy),
-        cmocka_unit_test(test_tree),
-        cmocka_unit_test(test_no_resume),
-        cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_fixed),
-        cmocka_unit_test(test_file),
-        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_skip),
-        cmocka_unit_test(test_low_bits),
-        cmocka_unit_test(test_text_is_the_models),
-        cmocka_unit_test(test_direct),
-        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_policy),     cmocka_unit_test(test_pace),
+
+        cmocka_unit_test(test_tree),       cmocka_unit_test(test_no_resume),
+        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_fixed),
+        cmocka_unit_test(test_file),       cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_resume),     cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_low_bits),   cmocka_unit_test(test_text_is_the_models),
+        cmocka_unit_test(test_direct),     cmocka_unit_test(test_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
