@@ -40,7 +40,6 @@ enum {
 
 static const float smooth = 0.2f, fade = 0.99f; /* of what rows cost */
 static const float always_worth = 0.5f;         /* of a chain that FTK_DASH_ALWAYS goes on with */
-static const float pace_fade = 0.98f;           /* of tokens and time, a step later */
 static const float most_cost = 2; /* plain steps of a row: more was a page that was not there yet */
 /* In tokens: what rows may lose at first, earn by each step without them, and have at most. */
 static const float balance_first = 2, balance_step = 0.01f, balance_most = 4;
@@ -54,7 +53,6 @@ typedef struct known {
     ftk_rate rates[RATES];
     float row;           /* plain steps that a row takes, smoothed */
     float balance;       /* what rows have brought more than they took, in tokens */
-    float tokens, steps; /* emitted of late, and the plain steps they took */
 } known;
 
 typedef struct dash {
@@ -68,7 +66,6 @@ typedef struct dash {
     known known;
     ftk_guesses guesses;
     int n_rows;       /* of the chain that were run */
-    float spent;      /* plain steps that they took */
     int exact[ROWS];  /* layers of a row that were full, up to the first that was not */
     uint8_t *actions; /* [n_layer] */
     /* NULL where nothing is resumed: */
@@ -181,17 +178,9 @@ static float wider(const dash *s, int rows)
     return (float)(t->seconds(t->ctx, 0, rows) / t->seconds(t->ctx, 0, 1)) - 1;
 }
 
-/* Tokens that come in the time of a plain step, drafts and all. */
 static float pace(const dash *s)
 {
-    return s->known.tokens > s->known.steps ? s->known.tokens / s->known.steps : 1;
-}
-
-static void see_pace(dash *s, int tokens, int rows)
-{
-    s->known.tokens = s->known.tokens * pace_fade + (float)tokens;
-    s->known.steps = s->known.steps * pace_fade + 1 + wider(s, rows) + s->spent;
-    s->spent = 0;
+    return (float)s->target->pace(s->target->ctx);
 }
 
 /* The tokens that came after the open prediction: those that came thanks to the stack alone are
@@ -243,7 +232,6 @@ static bool run_node(dash *s, int node, const ftk_rows **said)
     const float steps = (float)((ftk_now() - start) / s->target->seconds(s->target->ctx, 0, 1));
     const float cost = steps < most_cost ? steps : most_cost;
     s->known.row += smooth * (cost - s->known.row);
-    s->spent += cost;
     add_balance(s, -cost * pace(s));
     s->exact[s->n_rows++] = layers_exact(s);
     return true;
@@ -354,7 +342,6 @@ static void dash_learn(void *state, const int32_t *history, size_t n, const ftk_
     (void)history, (void)rows;
     dash *const s = state;
     if (s->asked == n) settle(s, verdict->token, verdict->n_path + 1, tree->n);
-    see_pace(s, verdict->n_path + 1, tree->n);
     s->asked = 0;
     s->n_rows = 0; /* the cache has moved on */
 }

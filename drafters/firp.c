@@ -66,7 +66,6 @@ typedef struct measured {
     ftk_rate rates[RATES];
     float yield[SCHEDULES]; /* tokens that a draft brings in where retrieval knows nothing */
     float doubt;            /* probability that retrieval is wrong at the root, on average */
-    double step_seconds, step_tokens; /* what a step takes and emits, on average; 0: not known */
 } measured;
 
 typedef struct likely {
@@ -194,11 +193,11 @@ static void scale_embedding(firp *s, int32_t token)
 
 /* ------------------------------------------------------------------ what a draft is worth */
 
+/* At the pace of late. */
 static double token_seconds(const firp *s)
 {
-    const measured *const m = &s->measured;
-    if (m->step_tokens > 0) return m->step_seconds / m->step_tokens;
-    return s->target->seconds(s->target->ctx, 0, 1);
+    const ftk_target *const t = s->target;
+    return t->seconds(t->ctx, 0, 1) / t->pace(t->ctx);
 }
 
 /* In seconds, less what it costs. */
@@ -214,11 +213,6 @@ static bool split_pays(const firp *s)
     const ftk_target *const t = s->target;
     return !(s->flags & FTK_FIRP_NO_SPLIT) && worth_of_split(s, s->doubt) > 0 &&
            t->seconds(t->ctx, s->layer, s->n_offsets) <= t->allowance(t->ctx);
-}
-
-static void see(double *average, double now)
-{
-    *average += 0.05 * (now - *average);
 }
 
 /* Tokens that came though retrieval and successors had not named them, less what it took to verify all such nodes. */
@@ -238,16 +232,11 @@ static float brought_in(const firp *s, const ftk_tree *tree, const ftk_verdict *
 /* A schedule that was not used comes slowly nearer to where it began, so that it gets another chance. */
 static void see_step(firp *s, schedule used, const ftk_tree *tree, const ftk_verdict *v)
 {
-    const ftk_target *const t = s->target;
     measured *const m = &s->measured;
-    double seconds = t->seconds(t->ctx, 0, tree->n);
-    if (used == SPLIT) seconds += t->seconds(t->ctx, s->layer, s->n_offsets);
     for (int i = 0; i < SCHEDULES; i++) m->yield[i] += 0.001f * (first_yield - m->yield[i]);
     if (used != NEITHER)
         m->yield[used] += 0.02f * (brought_in(s, tree, v) - m->yield[used] * s->doubt);
     m->doubt += 0.02f * (s->doubt - m->doubt);
-    see(&m->step_seconds, seconds);
-    see(&m->step_tokens, v->n_path + 1);
 }
 
 /* ------------------------------------------------------------------ the two schedules */

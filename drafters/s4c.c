@@ -53,7 +53,6 @@ enum {
 };
 
 static const float floor_worth = 0.02f; /* of a node that gets children */
-static const double token_worth = 0.75; /* of a plain step: drafted tokens are cheaper than that */
 
 typedef enum source { HEAD, REJECTED, UNVERIFIED } source;
 
@@ -231,6 +230,13 @@ static void suggest_children(s4c *s, int node, int head, const ftk_rows *said, i
     ftk_guesses_answered(&s->guesses, node);
 }
 
+/* At the pace of late. */
+static double token_seconds(const s4c *s)
+{
+    const ftk_target *const t = s->target;
+    return t->seconds(t->ctx, 0, 1) / t->pace(t->ctx);
+}
+
 /* Seconds of a head for n nodes: of a number not seen yet, as of the next smaller one that was. */
 static double head_seconds(const s4c *s, int n)
 {
@@ -244,7 +250,7 @@ static double head_seconds(const s4c *s, int n)
 static int worth_running(s4c *s, int head, int n, const int *chosen)
 {
     const double right = ftk_rate_get(&s->rates[BEST_AT + head]);
-    const double token = token_worth * s->target->seconds(s->target->ctx, 0, 1);
+    const double token = token_seconds(s);
     double tokens = 0, most = 0;
     int best = 0;
     for (int i = 0; i < n; i++) {
@@ -315,7 +321,7 @@ static double open_at(const s4c *s, int depth)
  * known ends at its depth, or where one of the choices of the head before is right. */
 static int heads_worth_running(s4c *s)
 {
-    const double token = token_worth * s->target->seconds(s->target->ctx, 0, 1);
+    const double token = token_seconds(s);
     double reached = 0, tokens = 0, most = 0;
     int best = 0;
     for (int head = 0; head < s->n_heads; head++) {

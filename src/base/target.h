@@ -103,6 +103,9 @@ typedef struct ftk_target {
     const struct ftk_rows *(*run_above)(void *ctx, int layer, int n, const float *x);
     /* What a pass over so many rows takes from `layer` on, in seconds, as measured so far. */
     double (*seconds)(void *ctx, int layer, int rows);
+    /* Tokens that come in the time of a plain step of late, drafts and all; 1 at least. So much is a
+     * plain step's time worth. */
+    double (*pace)(void *ctx);
     /* What may be spent on the present draft, in seconds, passes above and rows that join included, so
      * that drafts which bring nothing in do not slow decoding down. */
     double (*allowance)(void *ctx);

@@ -23,18 +23,16 @@ static const double unknown =
 /* Steps, turns, turns, and times as long after each trial. */
 enum { TRIAL = 4, NEAR_PAUSE = 192, LONGEST_PAUSE = 3072, LONGER = 4 };
 
-/* Time is worth the tokens that the favourite gives in it at present. */
+/* Time is worth the tokens that come in it at present. */
 void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted)
 {
-    const ftk_measured *const best = &s->family[s->favourite].measured;
     const ftk_cost *const c = &s->engine->cost;
-    const double worth = best->spent > 0 ? best->tokens / best->spent : 1;
     const double cost = ftk_cost_at(c, s->retrieved + 1, s->kv.len) / ftk_cost_at(c, 1, s->kv.len);
     int right = 0;
     while (right < s->retrieved && right < emitted &&
            s->retrieval.recent[right] == s->verdict.token[right])
         right++;
-    m->gain = m->gain * memory + (emitted - 1 - right) - worth * (spent - cost);
+    m->gain = m->gain * memory + (emitted - 1 - right) - ftk_session_pace(s) * (spent - cost);
     m->doubt = m->doubt * memory + s->doubt;
 }
 

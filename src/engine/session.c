@@ -225,6 +225,7 @@ static bool has_successors(const ftk_session *s)
 static void remember_shared(const ftk_session *s)
 {
     if (s->stats.steps == 0) return;
+    if (has_retrieval(s)) s->engine->pace = s->pace;
     if (has_retrieval(s)) s->engine->retrieval = s->retrieval.rates;
     if (has_successors(s)) s->engine->successors = s->successors.rates;
 }
@@ -304,6 +305,7 @@ static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_
     s->n_ctx = cfg->n_ctx ? cfg->n_ctx : e->kv_slots;
     s->limit = SIZE_MAX;
     s->exact_kv = INT_MAX;
+    s->pace = e->pace;
     s->test = test;
     ftk_target_init(&s->target, s);
     s->verifier = find_verifier(cfg->verifier);

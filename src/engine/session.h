@@ -11,6 +11,11 @@
 #include "model/lowbit.h"
 #include "verifiers/verifier.h"
 
+/* Tokens emitted of late, whoever drafted, and what the steps cost in plain steps; the past fades. */
+typedef struct ftk_pace {
+    double tokens, spent;
+} ftk_pace;
+
 /* What is measured of a drafter while it drafts. */
 typedef struct ftk_measured {
     double seconds;       /* what proposing costs, smoothed */
@@ -53,6 +58,7 @@ struct ftk_engine {
     /* what sessions learned of theirs, where the next one begins: */
     ftk_retrieval_rates retrieval;
     ftk_successor_rates successors;
+    ftk_pace pace;
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
     ftk_lowbit low;   /* the CPU's, from the first session on whose drafter wants it */
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
@@ -65,6 +71,7 @@ struct ftk_engine {
 #define FTK_CREDIT 0.5 /* plain steps that the first drafts of an engine may lose */
 enum {
     FTK_REACH = 16,       /* nodes asked of a drafter at least, when the cost model decides */
+    FTK_PLAIN = 8,        /* plain steps that stand for those which none has seen yet */
     FTK_FIRST_PAUSE = 48, /* turns of `auto` before a family is tried again, at first */
 };
 
@@ -100,6 +107,7 @@ struct ftk_session {
     int n_joined; /* rows of the drafter that join the tree's pass, and their nodes */
     int16_t joined[FTK_MAX_NODES];
     ftk_verdict verdict;
+    ftk_pace pace;
     double drafting; /* seconds that this step's draft has cost */
     bool stepping;   /* taken by the running ftk_step(), to find doubles */
     ftk_stats stats;
@@ -109,6 +117,8 @@ struct ftk_session {
 ftk_rows ftk_rows_of(const ftk_forward *f, bool spared, size_t first);
 /* What neither the verdict nor a drafter reads of a pass: FTK_SPARE_. */
 unsigned ftk_session_spare(const ftk_session *s);
+/* Tokens that come in the time of a plain step of late: 1 at least. */
+double ftk_session_pace(const ftk_session *s);
 /* The cost model decides how many nodes are drafted. */
 bool ftk_session_sizes_itself(const ftk_session *s);
 /* What drafters may use of the model; s outlives it. */

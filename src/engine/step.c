@@ -48,6 +48,11 @@ static bool reading_wide(const ftk_session *s)
     return wide > 0 && s->n_tokens - (size_t)s->kv.len > (size_t)wide;
 }
 
+double ftk_session_pace(const ftk_session *s)
+{
+    return s->pace.tokens > s->pace.spent ? s->pace.tokens / s->pace.spent : 1;
+}
+
 bool ftk_session_sizes_itself(const ftk_session *s)
 {
     return s->cfg.budget < 0 && s->cfg.shape != FTK_TREE_PAPER;
@@ -90,6 +95,8 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
     const bool plain = nodes == 0 && s->drafting == 0;
     m->tokens = m->tokens * MEMORY + emitted;
     m->spent = m->spent * MEMORY + spent;
+    s->pace.tokens = s->pace.tokens * MEMORY + emitted;
+    s->pace.spent = s->pace.spent * MEMORY + spent;
     *credit += plain ? ALLOWANCE : emitted - spent;
     if (*credit > MOST_CREDIT) *credit = MOST_CREDIT;
     if (*credit < -MOST_DEBT) *credit = -MOST_DEBT;
@@ -100,8 +107,8 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
 /* Sizes the draft: the part of the tree that pays, now and then a small probe, or nothing. */
 static void size_draft(ftk_session *s, ftk_family *f)
 {
-    int n =
-        ftk_cost_best(&s->engine->cost, s->tree.prob + 1, s->tree.n - 1, s->kv.len, s->drafting);
+    int n = ftk_cost_best(&s->engine->cost, s->tree.prob + 1, s->tree.n - 1, s->kv.len,
+                          ftk_session_pace(s));
     if (4 * n > 3 * f->reach && f->reach < FTK_MAX_NODES)
         f->reach *= 2;
     else if (4 * n < f->reach && f->reach > FTK_REACH)
@@ -168,20 +175,20 @@ static void retrieve(ftk_session *s)
         float prob[FTK_REACH], so_far = 1;
         int n = 0;
         for (; n < r->n && n < FTK_REACH; n++) prob[n] = so_far *= ftk_retrieval_goes_on(r, n);
-        s->retrieved = ftk_cost_best(&s->engine->cost, prob, n, s->kv.len, 0);
+        s->retrieved = ftk_cost_best(&s->engine->cost, prob, n, s->kv.len, ftk_session_pace(s));
         s->doubt = n > 0 ? 1 - prob[0] : 1;
     }
     s->stats.draft_seconds += ftk_now() - start;
 }
 
-/* What a row more adds to a pass that has some, in plain steps: a guess that is less likely never pays. */
+/* What a row more, in a pass that has some, takes in tokens: a guess that is less likely never pays. */
 static float price_of_row(const ftk_session *s)
 {
     enum { FEW = 4, MORE = 12 };
     const ftk_cost *const c = &s->engine->cost;
     const int depth = s->kv.len;
     const double added = ftk_cost_at(c, MORE, depth) - ftk_cost_at(c, FEW, depth);
-    return (float)(added / (MORE - FEW) / ftk_cost_at(c, 1, depth));
+    return (float)(ftk_session_pace(s) * added / (MORE - FEW) / ftk_cost_at(c, 1, depth));
 }
 
 /* joined: rows joined the last pass for the sake of this draft. */
@@ -217,14 +224,12 @@ static double given_by_table(const ftk_session *s)
 {
     const ftk_tree *const t = &s->tree;
     const ftk_cost *const c = &s->engine->cost;
-    const ftk_measured *const m = &s->family[s->turn].measured;
     const int depth = s->kv.len;
     int nodes = 0, tokens = 0;
     for (int i = 1; i < t->n; i++) nodes += t->recycled[i];
     for (int i = 1; i <= s->verdict.n_path; i++) tokens += t->recycled[s->verdict.path[i]];
-    const double token = m->tokens > 0 ? m->spent / m->tokens : 1;
     const double took = ftk_cost_at(c, t->n, depth) - ftk_cost_at(c, t->n - nodes, depth);
-    return tokens * token - took / ftk_cost_at(c, 1, depth);
+    return tokens / ftk_session_pace(s) - took / ftk_cost_at(c, 1, depth);
 }
 
 /* The table learns from every step, whoever drafted, and for nobody's account but drafts'. Where reading a

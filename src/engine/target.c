@@ -116,6 +116,11 @@ static double seconds(void *ctx, int layer, int rows)
     return ftk_target_share(e->model, layer) * ftk_cost_at(&e->cost, rows, s->kv.len);
 }
 
+static double pace(void *ctx)
+{
+    return ftk_session_pace(ctx);
+}
+
 /* What the credit covers, less what it takes to verify a few nodes. */
 static double allowance(void *ctx)
 {
@@ -216,6 +221,7 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .last_norm = last_norm,
         .run_above = run_above,
         .seconds = seconds,
+        .pace = pace,
         .allowance = allowance,
         .run_route = run_route,
         .resumes = !s->engine->device,
