@@ -11,10 +11,15 @@ void ftk_rate_init(ftk_rate *r, float prior)
     *r = (ftk_rate){.prior = prior};
 }
 
-void ftk_rate_see(ftk_rate *r, bool hit)
+void ftk_rate_see_expected(ftk_rate *r, bool hit, float expected)
 {
     r->hits = r->hits * rate_decay + (hit ? 1 : 0);
-    r->tries = r->tries * rate_decay + 1;
+    r->tries = r->tries * rate_decay + expected;
+}
+
+void ftk_rate_see(ftk_rate *r, bool hit)
+{
+    ftk_rate_see_expected(r, hit, 1);
 }
 
 float ftk_rate_get(const ftk_rate *r)

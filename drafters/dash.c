@@ -45,8 +45,12 @@ static const float most_cost = 2; /* plain steps of a row: more was a page that 
 static const float balance_first = 2, balance_step = 0.01f, balance_most = 4;
 
 /* The one source; rates [DEPTHS][CHOICES][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of successors beside it,
- * see guesses.h */
-enum { STACK, BESIDE_AT = DEPTHS * CHOICES * FTK_LIKELY_BINS, RATES = BESIDE_AT + FTK_LIKELY_BINS };
+ * then those of all guesses, see guesses.h */
+enum {
+    STACK,
+    BESIDE_AT = DEPTHS * CHOICES * FTK_LIKELY_BINS,
+    RATES = BESIDE_AT + FTK_LIKELY_BINS + FTK_GUESS_RATES
+};
 
 /* What outlives a session. */
 typedef struct known {

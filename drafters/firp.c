@@ -55,11 +55,11 @@ static const float first_yield = 1;
 typedef enum schedule { SPLIT, FUSED, NEITHER, SCHEDULES = NEITHER } schedule;
 
 /* The one source; rates [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of successors
- * beside it, see guesses.h. */
+ * beside it, then those of all guesses, see guesses.h. */
 enum {
     AHEAD,
     BESIDE_AT = SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS,
-    RATES = BESIDE_AT + FTK_LIKELY_BINS
+    RATES = BESIDE_AT + FTK_LIKELY_BINS + FTK_GUESS_RATES
 };
 
 typedef struct measured {

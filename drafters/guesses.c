@@ -6,10 +6,13 @@
 #include "base/sampler.h"
 #include "drafters/drafter.h"
 
+static const float nearly = 0.3f; /* of the best one's share */
+
 ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate *rates,
                          int n_rates)
 {
     *g = (ftk_guesses){.cap = cap, .rates = rates, .n_rates = n_rates, .beside = -1};
+    for (int i = n_rates - FTK_GUESS_RATES; i < n_rates; i++) ftk_rate_init(&rates[i], 1);
     g->all = ftk_alloc(host, (size_t)cap, sizeof *g->all);
     g->heap = ftk_alloc(host, (size_t)cap, sizeof *g->heap);
     if (!g->all || !g->heap)
@@ -156,6 +159,41 @@ int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, 
     return n;
 }
 
+static bool named_by_several(const ftk_guess *c)
+{
+    int n = c->retrieved + (c->size > 0);
+    for (int from = 0; from < FTK_SOURCES; from++) n += c->rate[from] >= 0;
+    return n > 1;
+}
+
+static ftk_beside stands(const ftk_guesses *g, int guess)
+{
+    const ftk_guess *const c = &g->all[guess];
+    float rival = 0;
+    for (int i = g->all[c->parent].first; i; i = g->all[i].next) {
+        if (i == guess) continue;
+        const float share = g->all[i].share;
+        if (share > c->share || (share == c->share && i < guess)) return FTK_BEHIND;
+        if (share > rival) rival = share;
+    }
+    if (named_by_several(c)) return FTK_AGREED;
+    return rival > nearly * c->share ? FTK_RIVALLED : FTK_ALONE;
+}
+
+static ftk_rate *of_such(const ftk_guesses *g, int guess)
+{
+    const int bin = ftk_likely_bin(g->all[guess].share);
+    return &g->rates[g->n_rates - FTK_GUESS_RATES + bin * FTK_BESIDES + (int)stands(g, guess)];
+}
+
+static void weigh_beside(ftk_guesses *g)
+{
+    for (int i = 1; i < g->n; i++) {
+        const float share = g->all[i].share * ftk_rate_get(of_such(g, i));
+        g->all[i].worth = g->all[g->all[i].parent].worth * (share < 1 ? share : 1);
+    }
+}
+
 void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)
 {
     ftk_rates_fade(g->rates, (size_t)g->n_rates);
@@ -163,6 +201,7 @@ void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)
     for (size_t d = 0; d < n && at >= 0; d++) {
         for (int i = g->all[at].first; i; i = g->all[i].next) {
             const ftk_guess *c = &g->all[i];
+            ftk_rate_see_expected(of_such(g, i), c->token == truth[d], c->share);
             for (int from = 0; from < FTK_SOURCES; from++)
                 if (c->rate[from] >= 0)
                     ftk_rate_see(&g->rates[c->rate[from]], c->token == truth[d]);
@@ -225,6 +264,7 @@ static int towards(const ftk_guesses *g, int at, int leaf)
 void ftk_guesses_plant_path(ftk_guesses *g, int leaf, int budget, ftk_tree *tree)
 {
     ftk_heap heap = {.cap = g->cap, .items = g->heap};
+    weigh_beside(g);
     int at = 0, node = 0;
     for (int next; has_room(tree, budget) && (next = towards(g, at, leaf)) > 0; at = next) {
         push_children(g, &heap, at, node, next);

@@ -5,6 +5,11 @@
  * guesses of that size were right where their path was, measured as they go (acceptance.h). So each
  * guess names the rate that speaks for it, and a candidate is worth the product along its path of the
  * best rate of those sources that named it.
+ *
+ * Such a rate is that of all places. Where sources disagree, and for what is likeliest but one, it says too
+ * much, and the best of several rates says more than any of them. So before candidates become a tree,
+ * what each is worth is set right by how often such ones came for each time they were expected: by
+ * the size of their share, whether several sources named them, and what stands beside them.
  */
 #ifndef FTK_GUESSES_H
 #define FTK_GUESSES_H
@@ -15,10 +20,22 @@
 #include "drafters/retrieval.h"
 #include "drafters/successors.h"
 
+/* A guess beside its siblings. */
+typedef enum ftk_beside {
+    FTK_AGREED,   /* the best; several sources named it */
+    FTK_ALONE,    /* the best, by far */
+    FTK_RIVALLED, /* the best, and one source names it; another guess is nearly as good */
+    FTK_BEHIND,   /* not the best */
+    FTK_BESIDES
+} ftk_beside;
+
 enum {
     FTK_SOURCES = 3,    /* of one family, at most; the session's are not among them */
     FTK_CHAIN = 16,     /* guesses retrieval gives, at most */
     FTK_RECYCLED = 112, /* guesses successors give, at most */
+    /* [FTK_LIKELY_BINS of the share][FTK_BESIDES] the last rates of each family, which are not its own: how
+     * often such guesses came for each time that they were expected. */
+    FTK_GUESS_RATES = FTK_LIKELY_BINS * FTK_BESIDES,
 };
 
 typedef struct ftk_guess {
@@ -44,13 +61,14 @@ typedef struct ftk_guesses {
     ftk_guess *all;      /* [cap] all[0] is the root; parents come before their children */
     ftk_candidate *heap; /* [cap] */
     int n_rates;
-    ftk_rate *rates; /* [n_rates] the family's */
+    ftk_rate *rates; /* [n_rates] the family's, then FTK_GUESS_RATES */
     /* Where FTK_LIKELY_BINS of them begin: what successors are worth, by size, that the family's own source
      * did not name where it was asked. -1: what they are worth elsewhere. */
     int beside;
 } ftk_guesses;
 
-/* Room for cap guesses, the root among them. Errors: NOMEM; ftk_guesses_free() is due then, too. */
+/* Room for cap guesses, the root among them. The last FTK_GUESS_RATES of rates[n_rates] are set to where they
+ * begin. Errors: NOMEM; ftk_guesses_free() is due then, too. */
 ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate *rates,
                          int n_rates);
 void ftk_guesses_free(ftk_guesses *g, const ftk_host *host);
@@ -76,7 +94,8 @@ int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, 
 void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n);
 /* The probability that a guess is right and none of those below it is. */
 float ftk_guesses_open(const ftk_guesses *g, int guess);
-/* Fills the tree best first, with at most `budget` nodes below its root. */
+/* Fills the tree best first, with at most `budget` nodes below its root. From now on a guess's worth is what
+ * it is beside others. */
 void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree);
 /* The same behind the path from the root to `leaf`, whose guesses become nodes 1, 2, ... */
 void ftk_guesses_plant_path(ftk_guesses *g, int leaf, int budget, ftk_tree *tree);

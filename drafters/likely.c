@@ -10,7 +10,7 @@ enum { LANES = 16, BLOCK = 128 };
 
 const float ftk_likely_bounds[] = {0.9f, 0.7f, 0.5f, 0.3f, 0.15f, 0.07f, 0.03f};
 
-static int8_t bin_of(float p)
+int8_t ftk_likely_bin(float p)
 {
     int8_t bin = 0;
     while (bin < FTK_LIKELY_BINS - 1 && p < ftk_likely_bounds[bin]) bin++;
@@ -44,7 +44,7 @@ int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
         bad |= add_block(logits + at, n - at < BLOCK ? n - at : BLOCK, top, part);
     if (bad) return 0;
     for (int j = 0; j < LANES; j++) sum += part[j];
-    for (int i = 0; i < n_best; i++) bin[i] = bin_of(ftk_exp_below(logits[best[i]] - top) / sum);
+    for (int i = 0; i < n_best; i++) bin[i] = ftk_likely_bin(ftk_exp_below(logits[best[i]] - top) / sum);
     return n_best;
 }
 
@@ -55,7 +55,7 @@ int ftk_rows_likely(const ftk_rows *rows, int row, int n, int most, int32_t *bes
     const ftk_ranked *const r = &rows->ranked[row];
     if (r->token < 0) return 0;
     const int n_best = ftk_rows_best(rows, row, n, most, best);
-    for (int i = 0; i < n_best; i++) bin[i] = bin_of(r->prob[i]);
+    for (int i = 0; i < n_best; i++) bin[i] = ftk_likely_bin(r->prob[i]);
     return n_best;
 }
 

@@ -23,6 +23,7 @@ int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
 /* The same of a row of n logits, whether there are the logits or what a device says of them. */
 int ftk_rows_likely(const struct ftk_rows *rows, int row, int n, int most, int32_t *best,
                     int8_t *bin);
+int8_t ftk_likely_bin(float p);
 /* A probability belongs to the first bin whose bound is not above it, or to the last one. */
 extern const float ftk_likely_bounds[FTK_LIKELY_BINS - 1];
 /* What a probability of that bin means as long as nothing was measured. */

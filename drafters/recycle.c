@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "drafters/drafter.h"
+#include <stddef.h>
+
 #include "drafters/guesses.h"
 
 enum { MOST = 1 + FTK_CHAIN + FTK_RECYCLED };
@@ -16,6 +18,8 @@ typedef struct recycle {
     unsigned flags;
     const ftk_retrieval *retrieval;
     const ftk_successors *successors;
+    size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
+    ftk_rate rates[FTK_GUESS_RATES];
     ftk_guesses guesses;
 } recycle;
 
@@ -25,7 +29,7 @@ static ftk_err recycle_init(void *state, const ftk_drafter_env *env)
     if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
     s->retrieval = env->retrieval;
     s->successors = env->successors;
-    const ftk_err err = ftk_guesses_init(&s->guesses, env->host, MOST, NULL, 0);
+    const ftk_err err = ftk_guesses_init(&s->guesses, env->host, MOST, s->rates, FTK_GUESS_RATES);
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
     return err;
 }
@@ -39,6 +43,7 @@ static void recycle_propose(void *state, const int32_t *history, size_t n, int b
                             ftk_tree *tree)
 {
     recycle *const s = state;
+    s->asked = n;
     ftk_guesses_begin(&s->guesses, history[n - 1]);
     if (!(s->flags & FTK_RECYCLE_NO_RETRIEVAL))
         ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
@@ -49,17 +54,24 @@ static void recycle_propose(void *state, const int32_t *history, size_t n, int b
 static void recycle_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
                           const ftk_verdict *verdict, const ftk_rows *rows)
 {
-    (void)state, (void)history, (void)n, (void)tree, (void)verdict, (void)rows;
+    (void)history, (void)tree, (void)rows;
+    recycle *const s = state;
+    if (s->asked != n) return;
+    ftk_guesses_settle(&s->guesses, verdict->token, (size_t)verdict->n_path + 1);
+    s->asked = 0;
 }
 
 static void recycle_reset(void *state, const int32_t *history, size_t n)
 {
-    (void)state, (void)history, (void)n;
+    (void)history, (void)n;
+    ((recycle *)state)->asked = 0;
 }
 
 const ftk_drafter_ops ftk_drafter_recycle = {
     .name = "recycle",
     .state_size = sizeof(recycle),
+    .rates_at = offsetof(recycle, rates),
+    .rates_size = sizeof(((recycle *)0)->rates),
     .wants = FTK_WANT_SUCCESSORS,
     .init = recycle_init,
     .propose = recycle_propose,

@@ -63,7 +63,7 @@ enum {
     BEST_AT = KEPT_AT + 2 * KEPT,      /* [MOST_HEADS] how often a head's best choice is right */
     NAMED_AT = BEST_AT + MOST_HEADS,   /* [MOST_HEADS] how often one of its choices is */
     BESIDE_AT = NAMED_AT + MOST_HEADS, /* [FTK_LIKELY_BINS] of successors, see guesses.h */
-    RATES = BESIDE_AT + FTK_LIKELY_BINS,
+    RATES = BESIDE_AT + FTK_LIKELY_BINS + FTK_GUESS_RATES,
 };
 
 typedef struct kept {

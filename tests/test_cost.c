@@ -40,14 +40,12 @@ static void test_best(void **state)
     ftk_tree_init(&t, 0);
     float p = 1;
     for (int i = 0; i < 40; i++) ftk_tree_add(&t, i, 1, p *= 0.8f);
-    const int flat = ftk_cost_best(&c, t.prob + 1, t.n - 1, 0, 0);
+    const int flat = ftk_cost_best(&c, t.prob + 1, t.n - 1, 0);
     c.slot = 0;
     c.slot_row = 0.01;
-    const int deep = ftk_cost_best(&c, t.prob + 1, t.n - 1, 1000, 0);
+    const int deep = ftk_cost_best(&c, t.prob + 1, t.n - 1, 1000);
     assert_true(flat > 3 && deep < flat);
-    assert_int_equal(ftk_cost_best(&c, t.prob + 1, t.n - 1, 100000, 0), 0);
-    assert_true(ftk_cost_best(&c, t.prob + 1, t.n - 1, 0, 5) >
-                flat); /* what a draft has cost is spent: use it */
+    assert_int_equal(ftk_cost_best(&c, t.prob + 1, t.n - 1, 100000), 0);
 }
 
 /* A pass that took twice as long moves all the curve up, its own width the most; never down a row. */

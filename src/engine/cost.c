@@ -247,16 +247,15 @@ double ftk_cost_of_draft(double *usually, double seconds, double plain)
     return seconds;
 }
 
-int ftk_cost_best(const ftk_cost *c, const float *prob, int nodes, int depth, double pace)
+int ftk_cost_best(const ftk_cost *c, const float *prob, int nodes, int depth)
 {
-    const double plain = ftk_cost_at(c, 1, depth);
     int best = 0;
-    double sum = 0, most = 0;
+    double sum = 1, best_rate = 1 / ftk_cost_at(c, 1, depth);
     for (int n = 1; n <= nodes; n++) {
         sum += prob[n - 1];
-        const double gain = sum - pace * (ftk_cost_at(c, n + 1, depth) / plain - 1);
-        if (gain > most) {
-            most = gain;
+        const double rate = sum / ftk_cost_at(c, n + 1, depth);
+        if (rate > best_rate) {
+            best_rate = rate;
             best = n;
         }
     }

@@ -34,11 +34,9 @@ void ftk_cost_update(ftk_cost *c, int rows, int depth, double seconds);
  * but more than two plain steps, where the family's drafts do not *usually take that (smoothed, in
  * seconds), was another program that had the core. */
 double ftk_cost_of_draft(double *usually, double seconds, double plain);
-/* How many of a tree's nodes below the root, which have these probabilities, the first ones of them, are
- * worth verifying where `pace` tokens come in the time of a plain step: those for which the sum of prob,
- * less that many tokens for the time their rows add, is highest. A step has the most tokens a second by
- * itself with others; but a text's time is the sum of its steps', and time that a doubtful step does not
- * take is time for others. */
-int ftk_cost_best(const ftk_cost *c, const float *prob, int nodes, int depth, double pace);
+/* How many of a tree's nodes below the root, which have these probabilities, the first ones of them, give
+ * the most expected tokens per second: (1 + sum of prob) / cost(nodes + 1). What the tree has cost already is
+ * spent, whatever is verified of it. */
+int ftk_cost_best(const ftk_cost *c, const float *prob, int nodes, int depth);
 
 #endif

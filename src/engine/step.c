@@ -107,8 +107,7 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
 /* Sizes the draft: the part of the tree that pays, now and then a small probe, or nothing. */
 static void size_draft(ftk_session *s, ftk_family *f)
 {
-    int n = ftk_cost_best(&s->engine->cost, s->tree.prob + 1, s->tree.n - 1, s->kv.len,
-                          ftk_session_pace(s));
+    int n = ftk_cost_best(&s->engine->cost, s->tree.prob + 1, s->tree.n - 1, s->kv.len);
     if (4 * n > 3 * f->reach && f->reach < FTK_MAX_NODES)
         f->reach *= 2;
     else if (4 * n < f->reach && f->reach > FTK_REACH)
@@ -175,20 +174,20 @@ static void retrieve(ftk_session *s)
         float prob[FTK_REACH], so_far = 1;
         int n = 0;
         for (; n < r->n && n < FTK_REACH; n++) prob[n] = so_far *= ftk_retrieval_goes_on(r, n);
-        s->retrieved = ftk_cost_best(&s->engine->cost, prob, n, s->kv.len, ftk_session_pace(s));
+        s->retrieved = ftk_cost_best(&s->engine->cost, prob, n, s->kv.len);
         s->doubt = n > 0 ? 1 - prob[0] : 1;
     }
     s->stats.draft_seconds += ftk_now() - start;
 }
 
-/* What a row more, in a pass that has some, takes in tokens: a guess that is less likely never pays. */
+/* What a row more adds to a pass that has some, in plain steps: a guess that is less likely never pays. */
 static float price_of_row(const ftk_session *s)
 {
     enum { FEW = 4, MORE = 12 };
     const ftk_cost *const c = &s->engine->cost;
     const int depth = s->kv.len;
     const double added = ftk_cost_at(c, MORE, depth) - ftk_cost_at(c, FEW, depth);
-    return (float)(ftk_session_pace(s) * added / (MORE - FEW) / ftk_cost_at(c, 1, depth));
+    return (float)(added / (MORE - FEW) / ftk_cost_at(c, 1, depth));
 }
 
 /* joined: rows joined the last pass for the sake of this draft. */
