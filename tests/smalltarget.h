@@ -40,6 +40,14 @@ static inline void multiply(void *ctx, const ftk_mat *w, int n, const float *x, 
         }
 }
 
+static double pace_of_late = 1; /* as if drafts brought nothing in */
+
+static inline double pace(void *ctx)
+{
+    (void)ctx;
+    return pace_of_late;
+}
+
 /* A file that holds nothing but whole numbers. */
 static inline ftk_gguf *keys_only(int n, const char *const *keys, const uint32_t *values)
 {

@@ -182,15 +182,14 @@ static void test_judgement(void **state)
     free(s);
 }
 
-/* Time is worth what the favourite gives in it, not the family itself. */
+/* Time is worth what the session gives in it, whoever drafts. */
 static void test_time_is_worth(void **state)
 {
     (void)state;
     static ftk_engine engine;
     ftk_session *s = open_judged(&engine, 0);
-    s->favourite = 1;
     s->family[0].measured = (ftk_measured){.tokens = 10, .spent = 10};
-    s->family[1].measured = (ftk_measured){.tokens = 30, .spent = 10};
+    s->pace = (ftk_pace){.tokens = 30, .spent = 10};
     came(s, 0, 3);
     assert_float_equal(judged(s, 1.5, 3), 2 - 3 * 0.5, 1e-9);
     assert_float_equal(judged(s, 2, 3), 2 - 3 * 1, 1e-9); /* tokens that are not worth it */
@@ -226,8 +225,8 @@ static void test_judged_families(void **state)
         came(s, right, emitted);
         ftk_measured *const m = &s->family[family].measured;
         ftk_compare(s, m, spent, emitted);
-        m->tokens = m->tokens * 0.985 + emitted;
-        m->spent = m->spent * 0.985 + spent;
+        s->pace.tokens = s->pace.tokens * 0.985 + emitted;
+        s->pace.spent = s->pace.spent * 0.985 + spent;
         late += k >= 1000 && family == 1;
     }
     assert_true(late > 0.93 * 2000);

@@ -65,6 +65,26 @@ static void test_update(void **state)
     assert_true(fabs(ftk_cost_at(&c, 8, 0) - 0.5) < 0.05);
 }
 
+/* Widths that were measured far too dear are not run. They come down as the narrower ones show what
+ * passes cost; and what was far too cheap goes up. */
+static void test_wrong_at_first(void **state)
+{
+    (void)state;
+    const ftk_cost truth = rising();
+    for (int dear = 0; dear < 2; dear++) {
+        ftk_cost c = truth;
+        for (int i = 3; i < FTK_COST_POINTS; i++) c.seconds[i] *= dear ? 10 : 0.1;
+        for (int k = 0; k < 200; k++) {
+            const int rows = 1 + k % 4;
+            ftk_cost_update(&c, rows, 0, ftk_cost_at(&truth, rows, 0));
+        }
+        for (int rows = 1; rows <= 4; rows++)
+            assert_true(fabs(ftk_cost_at(&c, rows, 0) / ftk_cost_at(&truth, rows, 0) - 1) < 0.02);
+        for (int i = 1; i < FTK_COST_POINTS; i++)
+            assert_true(c.seconds[i] >= c.seconds[i - 1] && c.seconds[i] <= 2 * c.seconds[i - 1]);
+    }
+}
+
 static void test_measure(void **state)
 {
     (void)state;
@@ -116,6 +136,7 @@ int main(void)
         cmocka_unit_test(test_at),
         cmocka_unit_test(test_best),
         cmocka_unit_test(test_update),
+        cmocka_unit_test(test_wrong_at_first),
         cmocka_unit_test(test_measure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

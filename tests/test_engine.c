@@ -164,7 +164,12 @@ static void test_always_right_and_wrong(void **state)
             assert_in_range(stats.steps, 4, 6); /* 16 tokens a step */
         else
             assert_int_equal(stats.accepted, 0);
+        const double pace = ftk_session_pace(s);
+        assert_true(i == 0 ? pace > 1 : pace == 1);
         ftk_session_free(s);
+        ftk_session *next = open_session(e, "lookup", 20, 0); /* begins where that one ended */
+        assert_true(ftk_session_pace(next) == pace);
+        ftk_session_free(next);
         ftk_engine_free(e);
     }
 }

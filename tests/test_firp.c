@@ -55,6 +55,7 @@ static const ftk_target target = {.n_vocab = V,
                                   .multiply = multiply,
                                   .run_above = run_above,
                                   .seconds = seconds,
+                                  .pace = pace,
                                   .allowance = allowance};
 
 static const char *const key_names[] = {"foretoken.drafter.layer", "foretoken.drafter.offsets"};

@@ -31,11 +31,18 @@ static double seconds(void *ctx, int layer, int rows)
     return layer == 0 ? 1e9 : 1e-3;
 }
 
+static double pace(void *ctx)
+{
+    (void)ctx;
+    return 1;
+}
+
 static ftk_err init(void *state, const ftk_drafter_env *env)
 {
     ftk_drafter_env e = *env;
     timeless = *env->target;
     timeless.seconds = seconds;
+    timeless.pace = pace;
     e.target = &timeless;
     return real->init(state, &e);
 }

@@ -76,9 +76,10 @@ static void test_limits(void **state)
     (void)state;
     void *s = open_recycle();
     ftk_guesses g;
-    ftk_rate rate;
-    ftk_rate_init(&rate, 0.5f);
-    assert_int_equal(ftk_guesses_init(&g, NULL, 1 + FTK_RECYCLED + 1, &rate, 1), FTK_OK);
+    ftk_rate rates[1 + FTK_GUESS_RATES];
+    ftk_rate_init(&rates[0], 0.5f);
+    assert_int_equal(
+        ftk_guesses_init(&g, NULL, 1 + FTK_RECYCLED + 1, rates, 1 + FTK_GUESS_RATES), FTK_OK);
     for (int32_t token = 0; token < V; token++)
         for (int k = 0; k < FTK_SUCCESSORS; k++) {
             successors.of[token].token[k] = (token + k + 1) % V;
@@ -105,9 +106,9 @@ static void test_raised(void **state)
     (void)state;
     void *s = open_recycle();
     ftk_guesses g;
-    ftk_rate rate;
-    ftk_rate_init(&rate, 0.9f);
-    assert_int_equal(ftk_guesses_init(&g, NULL, 50, &rate, 1), FTK_OK);
+    ftk_rate rates[1 + FTK_GUESS_RATES];
+    ftk_rate_init(&rates[0], 0.9f);
+    assert_int_equal(ftk_guesses_init(&g, NULL, 50, rates, 1 + FTK_GUESS_RATES), FTK_OK);
     successors.of[1] = (ftk_successor_set){{2}, {4}};       /* 0.26 */
     successors.of[2] = (ftk_successor_set){{3, 4}, {2, 4}}; /* 0.52, 0.26 */
     successors.least = 0.1f;
@@ -118,7 +119,7 @@ static void test_raised(void **state)
     const float before = g.all[three].worth;
     assert_true(g.all[two].shared && g.all[three].shared);
     ftk_guesses_add(&g, 0, 2, 0, 0);
-    assert_true(g.all[two].worth == ftk_rate_get(&rate) && g.all[two].shared);
+    assert_true(g.all[two].worth == ftk_rate_get(&rates[0]) && g.all[two].shared);
     assert_true(g.all[three].worth > 3 * before);
     assert_true(g.all[three].worth == g.all[two].worth * g.all[three].share);
     ftk_guesses_add_successors(&g, &successors);
@@ -135,6 +136,36 @@ static void test_raised(void **state)
         assert_true(t.recycled[i] == !((t.depth[i] == 1 && t.token[i] == 2) || t.token[i] == 1));
     ftk_guesses_free(&g, NULL);
     close_small(&ftk_drafter_recycle, s);
+}
+
+/* One source is always right where it stands alone, and one time in five where another is as sure of something
+ * else: its rate says 0.6 in both places. What the tree says learns to tell them apart. */
+static void test_beside_others(void **state)
+{
+    (void)state;
+    enum { OURS = 2, THEIRS, SURE = 4, STEPS = 400 };
+    ftk_guesses g;
+    ftk_rate rates[2 + FTK_GUESS_RATES];
+    ftk_rate_init(&rates[0], 0.6f);
+    ftk_rate_init(&rates[1], 0.6f);
+    assert_int_equal(ftk_guesses_init(&g, NULL, 50, rates, 2 + FTK_GUESS_RATES), FTK_OK);
+    float alone = 0, rivalled = 0, agreed = 0;
+    for (int k = 0; k < STEPS; k++) {
+        const bool beside = k % 2, agrees = k % 4 == 2;
+        ftk_guesses_begin(&g, 1);
+        ftk_guesses_add(&g, 0, OURS, 0, 0);
+        if (beside || agrees) ftk_guesses_add(&g, 0, agrees ? OURS : THEIRS, 1, 1);
+        ftk_tree t;
+        ftk_tree_init(&t, 1);
+        ftk_guesses_plant(&g, 20, &t);
+        for (int i = 1; i < t.n; i++)
+            if (t.token[i] == OURS) *(beside ? &rivalled : agrees ? &agreed : &alone) = t.prob[i];
+        if (k == 1) assert_float_equal(rivalled, 0.6, 0.15); /* as nothing is known yet */
+        const int32_t truth = !beside || k % 10 == 1 ? OURS : k % 10 == 3 ? THEIRS : SURE;
+        ftk_guesses_settle(&g, &truth, 1);
+    }
+    assert_true(alone > 0.85 && agreed > 0.85 && rivalled < 0.4);
+    ftk_guesses_free(&g, NULL);
 }
 
 static void test_no_budget(void **state)
@@ -163,6 +194,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_successors), cmocka_unit_test(test_match_joins),
         cmocka_unit_test(test_limits),     cmocka_unit_test(test_raised),
+        cmocka_unit_test(test_beside_others),
         cmocka_unit_test(test_no_budget),  cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

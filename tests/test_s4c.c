@@ -22,6 +22,7 @@ static double seconds(void *ctx, int layer, int rows)
 }
 
 static const ftk_target target = {.seconds = seconds,
+                                  .pace = pace,
                                   .n_vocab = V,
                                   .n_embd = D,
                                   .n_layer = 1,
@@ -222,6 +223,29 @@ static void test_tree(void **state)
 
 /* What the model said behind a rejected node comes back as a guess for the new root; not without
  * continuity, and not when the text is another. */
+/* A head is run for what its tokens are worth: nothing, where others come in no time. */
+static void test_pace(void **state)
+{
+    (void)state;
+    ftk_gguf *keys = keys_only(3, key_names, (const uint32_t[]){HEADS, 1, 1});
+    const ftk_weights w = weights_of(keys, true);
+    const unsigned flags = FTK_S4C_NO_RETRIEVAL;
+    void *s = open_shaped(&ftk_drafter_s4c, &target, &w, FTK_TREE_FITTED, &flags);
+    const double g[D] = {1, 2, 3};
+    for (int i = 0; i < 2; i++) {
+        pace_of_late = i == 0 ? 1 : 1e15;
+        ftk_drafter_s4c.reset(s, text, N_TEXT);
+        teach(s, text, N_TEXT, text[N_TEXT], g);
+        ftk_tree t;
+        ftk_tree_init(&t, text[N_TEXT]);
+        ftk_drafter_s4c.propose(s, text, N_TEXT + 1, 16, &t);
+        assert_true((t.n > 1) == (i == 0));
+    }
+    pace_of_late = 1;
+    close_small(&ftk_drafter_s4c, s);
+    ftk_gguf_free(keys);
+}
+
 static void test_kept(void **state)
 {
     (void)state;
@@ -383,6 +407,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_heads),     cmocka_unit_test(test_no_token),
         cmocka_unit_test(test_tree),      cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_pace),
         cmocka_unit_test(test_retrieval), cmocka_unit_test(test_file),
         cmocka_unit_test(test_no_memory), cmocka_unit_test(test_text_is_the_models),
     };

@@ -14,10 +14,19 @@ void ftk_cost_flat(ftk_cost *c)
     for (int i = 0; i < FTK_COST_POINTS; i++) c->seconds[i] = 1.0;
 }
 
-static void keep_rising(ftk_cost *c)
+static double between(double least, double x, double most)
 {
-    for (int i = 1; i < FTK_COST_POINTS; i++)
-        if (c->seconds[i] < c->seconds[i - 1]) c->seconds[i] = c->seconds[i - 1];
+    return x < least ? least : x > most ? most : x;
+}
+
+/* Twice the rows take no less time, and no more than twice as much. Point i is believed, then its
+ * neighbours: widths that are never run would else stay as wrong as they were measured, and so never be
+ * run. */
+static void keep_shape(ftk_cost *c, int i)
+{
+    double *const s = c->seconds;
+    for (int j = i + 1; j < FTK_COST_POINTS; j++) s[j] = between(s[j - 1], s[j], 2 * s[j - 1]);
+    for (int j = i - 1; j >= 0; j--) s[j] = between(s[j + 1] / 2, s[j], s[j + 1]);
 }
 
 /* The fastest pass so far of each width: what disturbs a pass only ever adds to it. A large model's
@@ -138,6 +147,7 @@ static void draw(ftk_cost *c, const timing *t)
         const double step = i >= 2 ? 2 * (before - c->seconds[i - 2]) : before;
         c->seconds[i] = before + (step < before ? step : before);
     }
+    keep_shape(c, 0);
 }
 
 /* The rows of t's pass with and without DEEP tokens before them, over the same layers: what one of those
@@ -223,7 +233,7 @@ void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, doub
 
 void ftk_cost_update(ftk_cost *c, int rows, int depth, double seconds)
 {
-    const double all = 0.03, near = 0.05;
+    const double all = 0.02, near = 0.1;
     double ratio = seconds / ftk_cost_at(c, rows, depth);
     if (!(ratio > 0.25)) ratio = 0.25;
     if (ratio > 2) /* a core was taken away for a moment: not the machine's cost */
@@ -236,7 +246,7 @@ void ftk_cost_update(ftk_cost *c, int rows, int depth, double seconds)
     }
     c->slot *= 1 + all * (ratio - 1);
     c->slot_row *= 1 + all * (ratio - 1);
-    keep_rising(c);
+    keep_shape(c, part < 0.5 || i == FTK_COST_POINTS - 1 ? i : i + 1);
 }
 
 double ftk_cost_of_draft(double *usually, double seconds, double plain)
