@@ -139,6 +139,20 @@ void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s)
     }
 }
 
+void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask)
+{
+    ask->n_known = g->n < FTK_HEAD_KNOWN ? g->n : FTK_HEAD_KNOWN;
+    ask->deepest = 0;
+    for (int i = 0; i < ask->n_known; i++) {
+        const ftk_guess *const c = &g->all[i];
+        ftk_known *const to = &ask->known[i];
+        *to = (ftk_known){c->token, c->parent, c->depth, i > 0 ? c->share : 1, -1};
+        if (i > 0 && by_successors_alone(c))
+            to->beside = g->beside < 0 ? c->share : ftk_rate_get(beside(g, c));
+        if (c->depth > ask->deepest) ask->deepest = c->depth;
+    }
+}
+
 int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, int most,
                      int *chosen)
 {

@@ -5,6 +5,9 @@
  * guesses of that size were right where their path was, measured as they go (acceptance.h). So each
  * guess names the rate that speaks for it, and a candidate is worth the product along its path of the
  * best rate of those sources that named it.
+ *
+ * A device that finishes a draft (ftk_target.leave) makes the same tree of the same guesses, node for node, by
+ * the same rules: plant() of kernels/cuda/draft.cu.
  */
 #ifndef FTK_GUESSES_H
 #define FTK_GUESSES_H
@@ -68,6 +71,8 @@ void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s);
 /* The family's own source has named all that it would name below a guess: what successors alone have
  * named there is worth less. */
 void ftk_guesses_answered(ftk_guesses *g, int guess);
+/* Tells a device what is there: guess i is known[i], as far as there is room. */
+void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask);
 /* The best guesses of a depth worth at least `least`, at most `most`, the best first: chosen[].
  * linked: only those whose parent has a row. */
 int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, int most,

@@ -48,6 +48,10 @@ void check_close(const bench *cpu, const bench *dev, int rows, double tol);
 void check_heads(bench *b, unsigned kind, double tol);
 void check_maps(bench *b, double tol);
 
+/* ---- checkcuda_plant.c: trees of drafts that a device finishes */
+
+void check_planted(int ordinal);
+
 /* ---- checkcuda_route.c: policies, and rows that go by them */
 
 void check_policies(int ordinal);

@@ -80,7 +80,7 @@ static int32_t token_of(const chain *k, int32_t id)
 typedef struct {
     int32_t token;
     int parent, depth, row;
-    float worth;
+    float share, worth;
 } guess;
 
 enum { GUESSES = FTK_HEAD_KNOWN + HEADS * FTK_HEAD_NODES * FTK_BEST };
@@ -130,6 +130,9 @@ static void check_said(const bench *b, const chain *k, const ftk_ranked *r, cons
 /* The best guesses of a depth, as base/target.h has it, of what the device says of the heads before. */
 static int choose(const chain *k, guess *all, int depth, int *node)
 {
+    for (int i = 0; i < GUESSES; i++)
+        if (all[i].depth == depth)
+            all[i].worth = (all[i].parent < 0 ? 1 : all[all[i].parent].worth) * all[i].share;
     for (int n = 0;; n++) {
         int best = -1;
         for (int i = 0; i < GUESSES; i++) {
@@ -147,17 +150,22 @@ static int choose(const chain *k, guess *all, int depth, int *node)
 
 static void name_children(const chain *k, guess *all, int h, int r, int parent, const ftk_ranked *s)
 {
+    bool named[GUESSES] = {0};
     for (int c = 0; c < k->heads.choices; c++) {
         int bin = 0, at = FTK_HEAD_KNOWN + (h * FTK_HEAD_NODES + r) * FTK_BEST + c;
         while (bin < FTK_HEAD_BINS - 1 && s->prob[c] < k->ask.bound[bin]) bin++;
-        const float worth = all[parent].worth * k->ask.rate[h][bin];
+        const float share = k->ask.rate[h][bin];
         for (int i = 0; i < k->ask.n_known; i++)
             if (all[i].parent == parent && all[i].token == token_of(k, s->best[c])) at = i;
+        named[at] = true;
         if (at >= FTK_HEAD_KNOWN)
-            all[at] = (guess){token_of(k, s->best[c]), parent, h + 1, -1, worth};
-        else if (worth > all[at].worth)
-            all[at].worth = worth;
+            all[at] = (guess){token_of(k, s->best[c]), parent, h + 1, -1, share, -1};
+        else if (share > all[at].share)
+            all[at].share = share;
     }
+    for (int i = 0; i < k->ask.n_known; i++)
+        if (all[i].parent == parent && !named[i] && k->ask.known[i].beside >= 0)
+            all[i].share = k->ask.known[i].beside;
 }
 
 /* All that was said is what heads and nodes, computed one by one, give. Returns how many known guesses
@@ -170,10 +178,10 @@ static int check_chain(const bench *b, const chain *k, const float *feature,
     float *g[2];
     int known = 0;
     for (int i = 0; i < 2; i++) g[i] = malloc(FTK_HEAD_NODES * d * sizeof *g[i]);
-    for (int i = 0; i < GUESSES; i++) all[i] = (guess){-1, -1, -1, -1, -1};
+    for (int i = 0; i < GUESSES; i++) all[i] = (guess){-1, -1, -1, -1, -1, -1};
     for (int i = 0; i < k->ask.n_known; i++) {
         const ftk_known *const a = &k->ask.known[i];
-        all[i] = (guess){a->token, a->parent, a->depth, -1, a->worth};
+        all[i] = (guess){a->token, a->parent, a->depth, -1, a->share, -1};
     }
     for (int h = 0; h < HEADS; h++) {
         int node[FTK_HEAD_NODES];
@@ -220,7 +228,7 @@ void check_heads(bench *b, unsigned kind, double tol)
     chain k;
     chain_open(&k, b, kind);
     k.ask.n_known = 1;
-    k.ask.known[0] = (ftk_known){token_at(b, 50), -1, 0, 1};
+    k.ask.known[0] = (ftk_known){token_at(b, 50), -1, 0, 1, -1};
     ftk_heads_said first = *dev->ops->run_heads(dev, &k.heads, &k.ask, held);
     expect(check_chain(b, &k, feature, &first, tol) == 1, "the root alone was known", kind, 0);
     /* Beside it, what the first head names in third place, with a chain below, and what it does not. */
@@ -229,12 +237,12 @@ void check_heads(bench *b, unsigned kind, double tol)
     for (int i = 0; i < FTK_BEST; i++)
         if (token_of(&k, first.said[0][0].best[i]) == other) other++, i = -1;
     k.ask.n_known = KNOWN;
-    k.ask.known[1] = (ftk_known){third, 0, 1, 0.7f};
-    k.ask.known[2] = (ftk_known){token_at(b, 51), 1, 2, 0.6f};
-    k.ask.known[3] = (ftk_known){token_at(b, 52), 2, 3, 0.5f};
+    k.ask.known[1] = (ftk_known){third, 0, 1, 0.7f, -1};
+    k.ask.known[2] = (ftk_known){token_at(b, 51), 1, 2, 0.9f, 0.3f};
+    k.ask.known[3] = (ftk_known){token_at(b, 52), 2, 3, 0.8f, -1};
     k.ask.known[4] =
-        (ftk_known){other, 0, 1, 0.01f}; /* not worth children, so not what is below it */
-    k.ask.known[5] = (ftk_known){token_at(b, 53), 4, 2, 0.5f};
+        (ftk_known){other, 0, 1, 0.01f, -1}; /* not worth children, so not what is below it */
+    k.ask.known[5] = (ftk_known){token_at(b, 53), 4, 2, 1, -1};
     const int kept = dev->ops->kept(dev);
     for (int i = 0; i < 3; i++) {
         const ftk_heads_said *const said = dev->ops->run_heads(dev, &k.heads, &k.ask, held);

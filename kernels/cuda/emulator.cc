@@ -3,6 +3,7 @@
  * the program where a kernel is wrong. */
 #include "kernels/cuda/emulator.h"
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
@@ -441,9 +442,15 @@ void ftk_cuda_graph_free(ftk_cuda_graph *g)
     delete g;
 }
 
-double ftk_cuda_elapsed(ftk_queue *, int)
+void ftk_cuda_mark(ftk_queue *q, int mark)
 {
-    return 0;
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    q->mark[mark] = std::chrono::duration<double>(now).count();
+}
+
+double ftk_cuda_elapsed(ftk_queue *q)
+{
+    return q->mark[1] - q->mark[0];
 }
 
 const char *ftk_cuda_error_text(const ftk_queue *)
