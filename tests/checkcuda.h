@@ -51,6 +51,8 @@ void check_maps(bench *b, double tol);
 /* ---- checkcuda_plant.c: trees of drafts that a device finishes */
 
 void check_planted(int ordinal);
+void check_finished(bench *b, ftk_kv_seq *s, const ftk_unfinished *draft, const float *held,
+                    const ftk_ranked *said, int n_said);
 
 /* ---- checkcuda_route.c: policies, and rows that go by them */
 

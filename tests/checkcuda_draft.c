@@ -237,6 +237,7 @@ void check_heads(bench *b, unsigned kind, double tol)
     for (int i = 0; i < FTK_BEST; i++)
         if (token_of(&k, first.said[0][0].best[i]) == other) other++, i = -1;
     k.ask.n_known = KNOWN;
+    k.ask.deepest = 3;
     k.ask.known[1] = (ftk_known){third, 0, 1, 0.7f, -1};
     k.ask.known[2] = (ftk_known){token_at(b, 51), 1, 2, 0.9f, 0.3f};
     k.ask.known[3] = (ftk_known){token_at(b, 52), 2, 3, 0.8f, -1};
@@ -260,6 +261,9 @@ void check_heads(bench *b, unsigned kind, double tol)
         }
     }
     expect(dev->ops->kept(dev) > kept, "no draft was kept", kind, kept);
+    if (!(kind & 8))
+        check_finished(b, &s, &(ftk_unfinished){.heads = &k.heads, .ask = &k.ask}, held,
+                       first.said[0], 1);
     chain_close(&k);
     dev->ops->mem_free(dev, held);
     free(feature);
@@ -348,6 +352,13 @@ void check_maps(bench *b, double tol)
     float *y = malloc(d * sizeof *y);
     memcpy(h, b->f.states + ROW * d, d * sizeof *h);
     ftk_maps maps = {.n = MAPS, .of_state = all, .token = tokens[2]};
+    ftk_ranked said[MAPS];
+    ftk_heads_ask ask = {.n_known = 2,
+                         .deepest = 1,
+                         .least = 0.02f,
+                         .known = {{maps.token, -1, 0, 1, -1}, {tokens[3], 0, 1, 0.8f, -1}}};
+    for (int i = 0; i < MAPS * FTK_HEAD_BINS; i++) /* all choices are of the first bin */
+        ask.rate[i / FTK_HEAD_BINS][i % FTK_HEAD_BINS] = 0.5f;
     for (int with = 0; with < 2; with++) {
         double sum = 0, of_state = 0;
         ftk_embed(b->f.m, maps.token, e);
@@ -380,6 +391,11 @@ void check_maps(bench *b, double tol)
             expect(off <= (with ? tol : 0) * top, "a draft by maps differs (token, run)", with,
                    run);
         }
+        p.spare = FTK_SPARE_LOGITS | FTK_SPARE_FEATURES | FTK_SPARE_STATES;
+        dev->ops->run_mapped(dev, &b->f, &p, 1, &maps, held);
+        memcpy(said, b->f.ranked, sizeof said);
+        check_finished(b, &s, &(ftk_unfinished){.maps = &maps, .layer = 1, .ask = &ask}, held, said,
+                       MAPS);
         expect(with || dev->ops->kept(dev) > kept, "no draft was kept", kept, 0);
     }
     check_joined(b, &maps);

@@ -265,3 +265,89 @@ void check_planted(int ordinal)
     ftk_cuda_free(&q, rows);
     ftk_cuda_close(&q);
 }
+
+/* ------------------------------------------------------------------ drafts that are finished */
+
+enum { MOST_ROWS = 32 };
+
+/* What a pass leaves of its rows: what is likeliest, features, and, where a path of it is committed, what the
+ * model says behind that. */
+typedef struct {
+    ftk_ranked ranked[MOST_ROWS];
+    float *features; /* [MOST_ROWS][n_embd] */
+    float behind[MOST_VOCAB];
+} left;
+
+static void take_left(bench *b, ftk_kv_seq *s, const ftk_tree *t, left *to)
+{
+    const size_t row = (size_t)b->f.m->hp.n_embd * sizeof(float);
+    const int len = s->len;
+    memcpy(to->ranked, b->f.ranked, (size_t)t->n * sizeof *to->ranked);
+    memcpy(to->features, b->f.features, (size_t)t->n * row);
+    int16_t path[FTK_MAX_NODES];
+    const int n = t->depth[t->n - 1] + 1;
+    for (int i = n - 1, at = t->n - 1; i >= 0; i--, at = t->parent[at]) path[i] = (int16_t)at;
+    ftk_kv_commit(s, path, n);
+    must(ftk_kv_reserve(s, 1), "reserve");
+    const int32_t token = token_at(b, 3);
+    ftk_forward_run(&b->f, &(ftk_pass_seq){.kv = s, .n_rows = 1, .token = &token}, 1);
+    memcpy(to->behind, b->f.logits, row_bytes(b));
+    ftk_kv_truncate(s, len);
+    must(ftk_kv_reserve(s, MOST_ROWS), "reserve");
+}
+
+static void expect_left(const bench *b, const left *a, const left *c, int n, const char *what)
+{
+    const size_t row = (size_t)b->f.m->hp.n_embd * sizeof(float);
+    expect(memcmp(a->ranked, c->ranked, (size_t)n * sizeof *a->ranked) == 0 &&
+               memcmp(a->features, c->features, (size_t)n * row) == 0,
+           what, n, 0);
+    expect(memcmp(a->behind, c->behind, row_bytes(b)) == 0, "what lies behind its path differs", n,
+           0);
+}
+
+/* One call and one wait give what a pass over the same tree gives that the host knows; as it stands, to be
+ * kept, and from what was kept. said: what heads or maps say of the same draft by themselves. */
+void check_finished(bench *b, ftk_kv_seq *s, const ftk_unfinished *draft, const float *held,
+                    const ftk_ranked *said, int n_said)
+{
+    static const ftk_sampling how = {.temperature = 0.9f, .top_p = 0.9f, .seed = 5};
+    const size_t d = (size_t)b->f.m->hp.n_embd;
+    const int *const waits = &((ftk_gpu *)(void *)b->device)->q.waits;
+    left got = {.features = malloc(MOST_ROWS * d * sizeof(float))};
+    left want = {.features = malloc(MOST_ROWS * d * sizeof(float))};
+    must(ftk_kv_reserve(s, MOST_ROWS), "reserve");
+    for (int run = 0; run < 4; run++) {
+        ftk_sizing size = {.most = MOST_ROWS - 1, .room = MOST_ROWS - 9, .all = run < 3};
+        for (int i = 0; i <= size.most; i++) size.seconds[i] = 1 + 0.15 * i;
+        ftk_pass_seq p = {.kv = s,
+                          .n_rows = size.room + 1,
+                          .spare = FTK_SPARE_LOGITS | FTK_SPARE_STATES,
+                          .sampling = run % 2 ? &how : NULL};
+        const int before = *waits;
+        const ftk_finished *const f =
+            b->device->ops->finish(b->device, &b->f, &p, draft, &size, held);
+        if (!expect(f != NULL, "no draft was finished", run, 0)) break;
+        expect(!ftk_cuda_emulated() || *waits == before + 1, "waits for a draft and its pass", run,
+               *waits - before);
+        expect(f->seconds > 0, "the draft took no time", run, 0);
+        expect(memcmp(f->said->said, said, (size_t)n_said * sizeof *said) == 0,
+               "heads or maps say something else (run)", run, 0);
+        expect(run == 3 ? f->tree->n > 1 && f->tree->n < f->tree->there : f->tree->n == p.n_rows,
+               "nodes (run, nodes)", run, f->tree->n);
+        ftk_tree t;
+        ftk_tree_init(&t, f->tree->node[0].token);
+        for (int i = 1; i < f->tree->n; i++)
+            ftk_tree_add(&t, f->tree->node[i].parent, f->tree->node[i].token, 0.5f);
+        take_left(b, s, &t, &got);
+        p.n_rows = t.n;
+        p.token = t.token;
+        p.depth = t.depth;
+        p.mask = (const uint64_t(*)[2])t.mask;
+        ftk_forward_run(&b->f, &p, 1);
+        take_left(b, s, &t, &want);
+        expect_left(b, &got, &want, t.n, "a finished draft's rows differ");
+    }
+    free(got.features);
+    free(want.features);
+}
