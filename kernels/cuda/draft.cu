@@ -199,7 +199,8 @@ __global__ void __launch_bounds__(PLANTERS, 1)
     parent[i] = (int16_t)(there ? d->all[i].parent : -1);
     __syncthreads();
     int rank = 0, n = 0;
-    for (int j = 0; j < PLANTERS; j++) {
+    const int end = mine >= 0 || i < FTK_MAX_NODES ? FTK_HEAD_KNOWN + n_heads * CHOICES : 0;
+    for (int j = 0; j < end; j++) {
         n += worth[j] >= 0;
         rank += worth[j] > mine || (mine >= 0 && worth[j] == mine && before(worth, parent, j, i));
     }

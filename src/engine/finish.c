@@ -21,7 +21,8 @@ void ftk_finish_allow(ftk_session *s, bool alone)
                       ftk_session_spare(s) & FTK_SPARE_LOGITS;
 }
 
-/* Nodes that there are slots and rows for, and, where the cost model decides, credit. */
+/* Nodes that there are slots and rows for, and, where the cost model decides, credit; then no row is there for
+ * the sake of one node. */
 static int room_for(const ftk_session *s, const ftk_unfinished *draft, int budget)
 {
     const int slots = ftk_kv_room(&s->kv), rows = s->engine->forward.max_rows;
@@ -29,7 +30,8 @@ static int room_for(const ftk_session *s, const ftk_unfinished *draft, int budge
     if (draft->maps && draft->maps->n > slots) return 0;
     if (room > slots - 1) room = slots - 1;
     if (!ftk_session_sizes_itself(s)) return room;
-    return ftk_size_covered(s, room, draft->seconds);
+    room = ftk_size_covered(s, room, draft->seconds);
+    return room < FTK_DEVICE_ROWS ? room : (room + 1) / FTK_DEVICE_ROWS * FTK_DEVICE_ROWS - 1;
 }
 
 bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget)

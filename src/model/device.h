@@ -67,6 +67,9 @@ typedef struct ftk_device_config {
     bool wide;       /* passes of one chain of FTK_WIDE_ROWS, without logits, are run too */
 } ftk_device_config;
 
+/* Passes over more than one row are run for a multiple of so many. */
+enum { FTK_DEVICE_ROWS = 8 };
+
 /* Rows of a piece of a prompt whose products a library for large ones computes: see docs/cuda.md. */
 enum { FTK_WIDE_ROWS = 512 };
 
