@@ -268,7 +268,7 @@ void check_planted(int ordinal)
 
 /* ------------------------------------------------------------------ drafts that are finished */
 
-enum { MOST_ROWS = 32 };
+enum { MOST_ROWS = 32, FEW = 10 };
 
 /* What a pass leaves of its rows: what is likeliest, features, and, where a path of it is committed, what the
  * model says behind that. */
@@ -313,7 +313,7 @@ void check_finished(bench *b, ftk_kv_seq *s, const ftk_unfinished *draft, const 
 {
     static const ftk_sampling how = {.temperature = 0.9f, .top_p = 0.9f, .seed = 5};
     const size_t d = (size_t)b->f.m->hp.n_embd;
-    const int *const waits = &((ftk_gpu *)(void *)b->device)->q.waits;
+    const ftk_queue *const q = &((ftk_gpu *)(void *)b->device)->q;
     left got = {.features = malloc(MOST_ROWS * d * sizeof(float))};
     left want = {.features = malloc(MOST_ROWS * d * sizeof(float))};
     must(ftk_kv_reserve(s, MOST_ROWS), "reserve");
@@ -324,12 +324,15 @@ void check_finished(bench *b, ftk_kv_seq *s, const ftk_unfinished *draft, const 
                           .n_rows = size.room + 1,
                           .spare = FTK_SPARE_LOGITS | FTK_SPARE_STATES,
                           .sampling = run % 2 ? &how : NULL};
-        const int before = *waits;
+        const int waits = q->waits, launches = q->launches;
         const ftk_finished *const f =
             b->device->ops->finish(b->device, &b->f, &p, draft, &size, held);
         if (!expect(f != NULL, "no draft was finished", run, 0)) break;
-        expect(!ftk_cuda_emulated() || *waits == before + 1, "waits for a draft and its pass", run,
-               *waits - before);
+        expect(!ftk_cuda_emulated() || q->waits == waits + 1, "waits for a draft and its pass", run,
+               q->waits - waits);
+        /* what is held, the tree, what is likeliest: all else was kept */
+        expect(run < 2 || q->launches - launches <= FEW,
+               "kernels beside what is kept (run, kernels)", run, q->launches - launches);
         expect(f->seconds > 0, "the draft took no time", run, 0);
         expect(memcmp(f->said->said, said, (size_t)n_said * sizeof *said) == 0,
                "heads or maps say something else (run)", run, 0);

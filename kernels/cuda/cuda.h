@@ -37,6 +37,7 @@ typedef struct ftk_queue {
     int error;      /* the runtime's number; 0: none yet */
     size_t limit;   /* emulated only: bytes that may still be allocated; 0: any */
     int waits;      /* emulated only: how often ftk_cuda_wait() was called */
+    int launches;   /* emulated only: kernels and copies within the device that were not kept */
     double mark[2]; /* emulated only: when */
 } ftk_queue;
 

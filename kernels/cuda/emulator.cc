@@ -483,10 +483,12 @@ struct ftk_cuda_graph {
 
 void ftk_emu_submit(ftk_queue *q, const std::function<void()> &work)
 {
-    if (q->own)
+    if (q->own) {
         static_cast<ftk_cuda_graph *>(q->own)->work.push_back(work);
-    else
-        work();
+        return;
+    }
+    q->launches++;
+    work();
 }
 
 void ftk_cuda_graph_begin(ftk_queue *q)

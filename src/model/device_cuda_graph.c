@@ -22,7 +22,7 @@ static const void *file_of(const ftk_maps *maps)
     return (maps->of_token ? maps->of_token : maps->of_state)[0]->file;
 }
 
-_Static_assert(FTK_DEVICE_ROWS == FTK_TILE_ROWS, "what products round up to");
+_Static_assert((int)FTK_DEVICE_ROWS == (int)FTK_TILE_ROWS, "what products round up to");
 
 ftk_gpu_kept *ftk_gpu_kind(ftk_gpu *c, ftk_gpu_pass *p)
 {
