@@ -59,11 +59,10 @@ static double copy_speed(const options *o)
     double t[MOST_REPEATS];
     for (int i = -2; i < MOST_REPEATS; i++) {
         ftk_cuda_wait(&q);
-        const double start = ftk_now();
-        ftk_cuda_elapsed(&q, 0);
+        ftk_cuda_mark(&q, 0);
         ftk_cuda_copy(&q, a, b, bytes);
-        double seconds = ftk_cuda_elapsed(&q, 1);
-        if (ftk_cuda_emulated()) seconds = ftk_now() - start;
+        ftk_cuda_mark(&q, 1);
+        const double seconds = ftk_cuda_elapsed(&q);
         if (i >= 0) t[i] = seconds;
     }
     if (!ftk_cuda_wait(&q)) die(ftk_cuda_error_text(&q));
@@ -122,11 +121,10 @@ static double attention_time(const options *o, int heads, int heads_kv, int dim,
     double t[MOST_REPEATS];
     for (int i = -2; i < MOST_REPEATS; i++) {
         ftk_cuda_wait(&q);
-        const double start = ftk_now();
-        ftk_cuda_elapsed(&q, 0);
+        ftk_cuda_mark(&q, 0);
         ftk_cuda_attention(&q, &a, &kv);
-        double seconds = ftk_cuda_elapsed(&q, 1);
-        if (ftk_cuda_emulated()) seconds = ftk_now() - start;
+        ftk_cuda_mark(&q, 1);
+        const double seconds = ftk_cuda_elapsed(&q);
         if (i >= 0) t[i] = seconds;
     }
     if (!ftk_cuda_wait(&q)) die(ftk_cuda_error_text(&q));

@@ -76,6 +76,9 @@ typedef struct ftk_drafter_ops {
      * prob estimated. history[0..n): all committed tokens, the root last. The history only grew
      * by appending since the last propose or learn, or reset() was called in between. */
     void (*propose)(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree);
+    /* Or NULL: then no draft is left to a device (ftk_target.leave). Of one that propose() left there in this
+     * step, once it was verified: what heads or maps said, before learn(). */
+    void (*finished)(void *state, const ftk_finished *finished);
     /* Rows that join the pass which verifies `tree`, behind the layer of state_layer(); NULL: none
      * ever do. Asked of sessions that have a pass to themselves, once the tree has its size. Returns how
      * many, at most `most`, rows of one node side by side: row i belongs to node[i]. It sees what

@@ -78,7 +78,8 @@ typedef struct firp {
     const ftk_target *target;
     unsigned flags;
     int layer, n_offsets;
-    ftk_maps maps;    /* as a device runs them */
+    ftk_maps maps; /* as a device runs them */
+    ftk_heads_ask ask;
     bool knows_token; /* there are E_i */
     const struct ftk_mat *map[MOST_OFFSETS], *of_token[MOST_OFFSETS];
     const ftk_retrieval *retrieval;
@@ -159,12 +160,12 @@ static void look_at(firp *s, const ftk_rows *rows, int first, schedule made_by, 
     s->ahead_of = n;
 }
 
-static void add_ahead(firp *s)
+static void add_ahead(firp *s, const ftk_successors *successors)
 {
     for (int i = 0; i < s->n_offsets; i++) {
         const int rates = (s->made_by * MOST_OFFSETS + i) * FTK_LIKELY_BINS;
         int chosen[WIDTH];
-        ftk_guesses_add_successors(&s->guesses, s->successors);
+        ftk_guesses_add_successors(&s->guesses, successors);
         const int n = ftk_guesses_best(&s->guesses, i, floor_worth, false, WIDTH, chosen);
         for (int j = 0; j < n; j++) {
             for (int k = 0; k < s->ahead[i].n; k++)
@@ -295,6 +296,45 @@ static double worth_of_fused(const firp *s)
     return (double)(m->yield[FUSED] * m->doubt) * token_seconds(s) - (split > 0 ? split : 0);
 }
 
+/* Of any tree of up to so many rows. */
+static bool some_may_join(const firp *s, int rows)
+{
+    const ftk_target *const t = s->target;
+    if (s->flags & FTK_FIRP_NO_FUSED) return false;
+    if (s->flags & FTK_FIRP_FOUR_JOIN) return true;
+    const double worth = worth_of_fused(s);
+    for (int i = 1; i <= rows; i++)
+        if (worth >
+            t->seconds(t->ctx, s->layer, i + s->n_offsets) - t->seconds(t->ctx, s->layer, i))
+            return true;
+    return false;
+}
+
+/* True: the device goes on from here, up to the tree, and firp_finished() gets what the rows said. Rows that
+ * join the pass are chosen by a tree that is known, so there must be none. */
+static bool left_to_device(firp *s, int32_t root, int budget)
+{
+    const ftk_target *const t = s->target;
+    if (!t->leave || some_may_join(s, budget + 1)) return false;
+    ftk_guesses_tell(&s->guesses, &s->ask);
+    for (int i = 0; i < s->n_offsets * FTK_LIKELY_BINS; i++)
+        s->ask.rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] =
+            ftk_rate_get(&s->measured.rates[SPLIT * MOST_OFFSETS * FTK_LIKELY_BINS + i]);
+    s->maps.token = root;
+    const ftk_unfinished draft = {.maps = &s->maps,
+                                  .layer = s->layer,
+                                  .ask = &s->ask,
+                                  .seconds = t->seconds(t->ctx, s->layer, s->n_offsets)};
+    return t->leave(t->ctx, &draft, budget);
+}
+
+static void firp_finished(void *state, const ftk_finished *f)
+{
+    firp *const s = state;
+    look_at(s, &(ftk_rows){.ranked = f->said->said[0]}, 0, SPLIT, s->asked);
+    add_ahead(s, NULL);
+}
+
 static int firp_append(void *state, const ftk_tree *tree, int most, int16_t *node)
 {
     firp *const s = state;
@@ -345,6 +385,8 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     if (err != FTK_OK) return err;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
     s->guesses.beside = BESIDE_AT;
+    s->ask.least = floor_worth;
+    memcpy(s->ask.bound, ftk_likely_bounds, sizeof s->ask.bound);
     if (s->target->run_mapped) return FTK_OK; /* states are a device's */
     const size_t d = (size_t)n_embd;
     s->state = ftk_alloc(h, d, sizeof(float));
@@ -379,13 +421,14 @@ static void firp_propose(void *state, const int32_t *history, size_t n, int budg
     if (!(s->flags & FTK_FIRP_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
     ftk_guesses_add_successors(&s->guesses, s->successors);
     s->doubt = ftk_guesses_open(&s->guesses, 0);
+    s->asked = n;
     if (s->ahead_of != n && s->state_of == n && split_pays(s)) {
+        if (left_to_device(s, history[n - 1], budget)) return;
         const ftk_rows *const rows = run_maps(s, history[n - 1]);
         if (rows) look_at(s, rows, 0, SPLIT, n);
     }
-    if (s->ahead_of == n) add_ahead(s);
+    if (s->ahead_of == n) add_ahead(s, s->successors);
     ftk_guesses_add_successors(&s->guesses, s->successors);
-    s->asked = n;
     ftk_guesses_plant(&s->guesses, budget, tree);
 }
 
@@ -422,6 +465,7 @@ const ftk_drafter_ops ftk_drafter_firp = {
     .state_layer = firp_state_layer,
     .init = firp_init,
     .propose = firp_propose,
+    .finished = firp_finished,
     .append = firp_append,
     .appended = firp_appended,
     .append_maps = firp_append_maps,

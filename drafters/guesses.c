@@ -6,8 +6,6 @@
 #include "base/sampler.h"
 #include "drafters/drafter.h"
 
-static const float nearly = 0.3f; /* of the best one's share */
-
 ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate *rates,
                          int n_rates)
 {
@@ -142,6 +140,58 @@ void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s)
     }
 }
 
+static int sources_of(const ftk_guess *c)
+{
+    int n = c->retrieved + (c->size > 0);
+    for (int from = 0; from < FTK_SOURCES; from++) n += c->rate[from] >= 0;
+    return n;
+}
+
+static ftk_beside stands(const ftk_guesses *g, int guess)
+{
+    const ftk_guess *const c = &g->all[guess];
+    float rival = 0;
+    for (int i = g->all[c->parent].first; i; i = g->all[i].next) {
+        if (i == guess) continue;
+        const float share = g->all[i].share;
+        if (share > c->share || (share == c->share && i < guess)) return FTK_BEHIND;
+        if (share > rival) rival = share;
+    }
+    if (sources_of(c) > 1) return FTK_AGREED;
+    return rival > FTK_NEARLY * c->share ? FTK_RIVALLED : FTK_ALONE;
+}
+
+static ftk_rate *of_such(const ftk_guesses *g, int guess)
+{
+    const int bin = ftk_likely_bin(g->all[guess].share);
+    return &g->rates[g->n_rates - FTK_GUESS_RATES + bin * FTK_BESIDES + (int)stands(g, guess)];
+}
+
+static void weigh_beside(ftk_guesses *g)
+{
+    for (int i = 1; i < g->n; i++) {
+        const float share = g->all[i].share * ftk_rate_get(of_such(g, i));
+        g->all[i].worth = g->all[g->all[i].parent].worth * (share < 1 ? share : 1);
+    }
+}
+
+void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask)
+{
+    ask->n_known = g->n < FTK_HEAD_KNOWN ? g->n : FTK_HEAD_KNOWN;
+    ask->deepest = 0;
+    for (int i = 0; i < ask->n_known; i++) {
+        const ftk_guess *const c = &g->all[i];
+        ftk_known *const to = &ask->known[i];
+        *to = (ftk_known){c->token, c->parent, c->depth, i > 0 ? c->share : 1, -1, sources_of(c)};
+        if (i > 0 && by_successors_alone(c))
+            to->beside = g->beside < 0 ? c->share : ftk_rate_get(beside(g, c));
+        if (c->depth > ask->deepest) ask->deepest = c->depth;
+    }
+    for (int i = 0; i < FTK_GUESS_RATES; i++)
+        ask->comes[i / FTK_BESIDES][i % FTK_BESIDES] =
+            ftk_rate_get(&g->rates[g->n_rates - FTK_GUESS_RATES + i]);
+}
+
 int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, int most,
                      int *chosen)
 {
@@ -157,41 +207,6 @@ int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, 
         if (at < most) chosen[at] = i;
     }
     return n;
-}
-
-static bool named_by_several(const ftk_guess *c)
-{
-    int n = c->retrieved + (c->size > 0);
-    for (int from = 0; from < FTK_SOURCES; from++) n += c->rate[from] >= 0;
-    return n > 1;
-}
-
-static ftk_beside stands(const ftk_guesses *g, int guess)
-{
-    const ftk_guess *const c = &g->all[guess];
-    float rival = 0;
-    for (int i = g->all[c->parent].first; i; i = g->all[i].next) {
-        if (i == guess) continue;
-        const float share = g->all[i].share;
-        if (share > c->share || (share == c->share && i < guess)) return FTK_BEHIND;
-        if (share > rival) rival = share;
-    }
-    if (named_by_several(c)) return FTK_AGREED;
-    return rival > nearly * c->share ? FTK_RIVALLED : FTK_ALONE;
-}
-
-static ftk_rate *of_such(const ftk_guesses *g, int guess)
-{
-    const int bin = ftk_likely_bin(g->all[guess].share);
-    return &g->rates[g->n_rates - FTK_GUESS_RATES + bin * FTK_BESIDES + (int)stands(g, guess)];
-}
-
-static void weigh_beside(ftk_guesses *g)
-{
-    for (int i = 1; i < g->n; i++) {
-        const float share = g->all[i].share * ftk_rate_get(of_such(g, i));
-        g->all[i].worth = g->all[g->all[i].parent].worth * (share < 1 ? share : 1);
-    }
 }
 
 void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)

@@ -10,6 +10,9 @@
  * much, and the best of several rates says more than any of them. So before candidates become a tree,
  * what each is worth is set right by how often such ones came for each time they were expected: by
  * the size of their share, whether several sources named them, and what stands beside them.
+ *
+ * A device that finishes a draft (ftk_target.leave) makes the same tree of the same guesses, node for node, by
+ * the same rules: plant() of kernels/cuda/draft.cu.
  */
 #ifndef FTK_GUESSES_H
 #define FTK_GUESSES_H
@@ -19,15 +22,6 @@
 #include "drafters/likely.h"
 #include "drafters/retrieval.h"
 #include "drafters/successors.h"
-
-/* A guess beside its siblings. */
-typedef enum ftk_beside {
-    FTK_AGREED,   /* the best; several sources named it */
-    FTK_ALONE,    /* the best, by far */
-    FTK_RIVALLED, /* the best, and one source names it; another guess is nearly as good */
-    FTK_BEHIND,   /* not the best */
-    FTK_BESIDES
-} ftk_beside;
 
 enum {
     FTK_SOURCES = 3,    /* of one family, at most; the session's are not among them */
@@ -86,6 +80,8 @@ void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s);
 /* The family's own source has named all that it would name below a guess: what successors alone have
  * named there is worth less. */
 void ftk_guesses_answered(ftk_guesses *g, int guess);
+/* Tells a device what is there: guess i is known[i], as far as there is room. */
+void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask);
 /* The best guesses of a depth worth at least `least`, at most `most`, the best first: chosen[].
  * linked: only those whose parent has a row. */
 int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, int most,

@@ -22,7 +22,8 @@
  * counts as what guesses of its size were worth so far (guesses.h). A head runs for as many nodes as it
  * is worth running for: the tokens expected of it must take longer to say without it than it runs. A
  * device runs all heads in one call and chooses the nodes itself, by the same worths (base/target.h); how
- * many heads that are is decided before, and nodes are free.
+ * many heads that are is decided before, and nodes are free. Where it may, it makes the tree as well and
+ * verifies it at once: then no successor stands behind what heads named.
  *
  * Continuous: the accepted path's last feature is the next g_0, nothing is computed again. What the model
  * said behind the best rejected node, which stood where the new root stands, and what was drafted below
@@ -341,13 +342,10 @@ static int heads_worth_running(s4c *s)
 /* What is known before the heads run: guess i is known[i]. */
 static void tell_device(s4c *s)
 {
-    ftk_heads_ask *const ask = &s->ask;
-    const ftk_guess *const all = s->guesses.all;
-    ask->n_known = s->guesses.n < FTK_HEAD_KNOWN ? s->guesses.n : FTK_HEAD_KNOWN;
-    for (int i = 0; i < ask->n_known; i++)
-        ask->known[i] = (ftk_known){all[i].token, all[i].parent, all[i].depth, all[i].worth};
+    ftk_guesses_tell(&s->guesses, &s->ask);
     for (int i = 0; i < MOST_HEADS * FTK_LIKELY_BINS; i++)
-        ask->rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] = ftk_rate_get(&s->rates[HEAD_AT + i]);
+        s->ask.rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] =
+            ftk_rate_get(&s->rates[HEAD_AT + i]);
 }
 
 /* The guesses that the heads' choices are. */
@@ -367,17 +365,30 @@ static void suggest_said(s4c *s, const ftk_heads_said *said)
     }
 }
 
-static void run_on_device(s4c *s)
+/* True: the device goes on from here, up to the tree, and s4c_finished() gets what the heads said. */
+static bool run_on_device(s4c *s, int budget)
 {
     const ftk_target *const t = s->target;
+    ftk_guesses_add_successors(&s->guesses, s->successors);
     s->heads.n = heads_worth_running(s);
-    if (s->heads.n == 0) return;
+    if (s->heads.n == 0) return false;
     const double start = ftk_now();
     tell_device(s);
+    const ftk_unfinished draft = {
+        .heads = &s->heads, .ask = &s->ask, .seconds = chain_seconds(s, s->heads.n)};
+    if (t->leave(t->ctx, &draft, budget)) return true;
     const ftk_heads_said *const said = t->run_heads(t->ctx, &s->heads, &s->ask);
-    if (!said) return;
+    if (!said) return false;
     suggest_said(s, said);
     time_head(s, s->heads.n, ftk_now() - start);
+    return false;
+}
+
+static void s4c_finished(void *state, const ftk_finished *f)
+{
+    s4c *const s = state;
+    suggest_said(s, f->said);
+    time_head(s, s->heads.n, f->seconds);
 }
 
 /* ------------------------------------------------------------------ what is kept */
@@ -499,15 +510,15 @@ static void s4c_propose(void *state, const int32_t *history, size_t n, int budge
     s4c *const s = state;
     ftk_guesses_begin(&s->guesses, history[n - 1]);
     if (!(s->flags & FTK_S4C_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
+    s->asked = n;
     if (s->feature_of == n) {
         if (!(s->flags & FTK_S4C_NOT_CONTINUOUS)) suggest_kept(s);
-        if (s->target->run_heads)
-            run_on_device(s);
-        else
+        if (!s->target->run_heads)
             run_heads(s);
+        else if (run_on_device(s, budget))
+            return;
     }
     ftk_guesses_add_successors(&s->guesses, s->successors);
-    s->asked = n;
     ftk_guesses_plant(&s->guesses, budget, tree);
 }
 
@@ -544,6 +555,7 @@ const ftk_drafter_ops ftk_drafter_s4c = {
     .check = s4c_check,
     .init = s4c_init,
     .propose = s4c_propose,
+    .finished = s4c_finished,
     .learn = s4c_learn,
     .reset = s4c_reset,
     .free = s4c_free,

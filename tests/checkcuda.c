@@ -670,6 +670,7 @@ int main(int argc, char **argv)
     check_drawing(ordinal);
     check_wide_products(ordinal);
     check_policies(ordinal);
+    check_planted(ordinal);
     printf("%d passed, %d failed\n", check_passed, check_failed);
     return check_failed ? 1 : 0;
 }

@@ -48,6 +48,12 @@ void check_close(const bench *cpu, const bench *dev, int rows, double tol);
 void check_heads(bench *b, unsigned kind, double tol);
 void check_maps(bench *b, double tol);
 
+/* ---- checkcuda_plant.c: trees of drafts that a device finishes */
+
+void check_planted(int ordinal);
+void check_finished(bench *b, ftk_kv_seq *s, const ftk_unfinished *draft, const float *held,
+                    const ftk_ranked *said, int n_said);
+
 /* ---- checkcuda_route.c: policies, and rows that go by them */
 
 void check_policies(int ordinal);

@@ -35,6 +35,13 @@ static ftk_mat random_mat(int n_out, int n_in, uint32_t seed)
 }
 
 /* kind: bit 0: not chained; 1: no token is seen; 2: a vocabulary; 3: a chain of single nodes. */
+/* Guesses come as often as their shares say. */
+static void as_said(ftk_heads_ask *ask)
+{
+    for (int i = 0; i < FTK_HEAD_BINS * FTK_BESIDES; i++)
+        ask->comes[i / FTK_BESIDES][i % FTK_BESIDES] = 1;
+}
+
 static void chain_open(chain *k, const bench *b, unsigned kind)
 {
     const int d = b->f.m->hp.n_embd, n_vocab = b->f.m->hp.n_vocab, n_head = n_vocab / 2;
@@ -63,6 +70,7 @@ static void chain_open(chain *k, const bench *b, unsigned kind)
     k->ask.least = 0.02f;
     for (int i = 0; i < HEADS * FTK_HEAD_BINS; i++)
         k->ask.rate[i / FTK_HEAD_BINS][i % FTK_HEAD_BINS] = 0.9f / (float)(1 + i % FTK_HEAD_BINS);
+    as_said(&k->ask);
     char why[400] = "";
     must(b->device->ops->add_weights(b->device, &k->weights, why, sizeof why), why);
 }
@@ -80,7 +88,7 @@ static int32_t token_of(const chain *k, int32_t id)
 typedef struct {
     int32_t token;
     int parent, depth, row;
-    float worth;
+    float share, worth;
 } guess;
 
 enum { GUESSES = FTK_HEAD_KNOWN + HEADS * FTK_HEAD_NODES * FTK_BEST };
@@ -130,6 +138,9 @@ static void check_said(const bench *b, const chain *k, const ftk_ranked *r, cons
 /* The best guesses of a depth, as base/target.h has it, of what the device says of the heads before. */
 static int choose(const chain *k, guess *all, int depth, int *node)
 {
+    for (int i = 0; i < GUESSES; i++)
+        if (all[i].depth == depth)
+            all[i].worth = (all[i].parent < 0 ? 1 : all[all[i].parent].worth) * all[i].share;
     for (int n = 0;; n++) {
         int best = -1;
         for (int i = 0; i < GUESSES; i++) {
@@ -147,17 +158,22 @@ static int choose(const chain *k, guess *all, int depth, int *node)
 
 static void name_children(const chain *k, guess *all, int h, int r, int parent, const ftk_ranked *s)
 {
+    bool named[GUESSES] = {0};
     for (int c = 0; c < k->heads.choices; c++) {
         int bin = 0, at = FTK_HEAD_KNOWN + (h * FTK_HEAD_NODES + r) * FTK_BEST + c;
         while (bin < FTK_HEAD_BINS - 1 && s->prob[c] < k->ask.bound[bin]) bin++;
-        const float worth = all[parent].worth * k->ask.rate[h][bin];
+        const float share = k->ask.rate[h][bin];
         for (int i = 0; i < k->ask.n_known; i++)
             if (all[i].parent == parent && all[i].token == token_of(k, s->best[c])) at = i;
+        named[at] = true;
         if (at >= FTK_HEAD_KNOWN)
-            all[at] = (guess){token_of(k, s->best[c]), parent, h + 1, -1, worth};
-        else if (worth > all[at].worth)
-            all[at].worth = worth;
+            all[at] = (guess){token_of(k, s->best[c]), parent, h + 1, -1, share, -1};
+        else if (share > all[at].share)
+            all[at].share = share;
     }
+    for (int i = 0; i < k->ask.n_known; i++)
+        if (all[i].parent == parent && !named[i] && k->ask.known[i].beside >= 0)
+            all[i].share = k->ask.known[i].beside;
 }
 
 /* All that was said is what heads and nodes, computed one by one, give. Returns how many known guesses
@@ -170,10 +186,10 @@ static int check_chain(const bench *b, const chain *k, const float *feature,
     float *g[2];
     int known = 0;
     for (int i = 0; i < 2; i++) g[i] = malloc(FTK_HEAD_NODES * d * sizeof *g[i]);
-    for (int i = 0; i < GUESSES; i++) all[i] = (guess){-1, -1, -1, -1, -1};
+    for (int i = 0; i < GUESSES; i++) all[i] = (guess){-1, -1, -1, -1, -1, -1};
     for (int i = 0; i < k->ask.n_known; i++) {
         const ftk_known *const a = &k->ask.known[i];
-        all[i] = (guess){a->token, a->parent, a->depth, -1, a->worth};
+        all[i] = (guess){a->token, a->parent, a->depth, -1, a->share, -1};
     }
     for (int h = 0; h < HEADS; h++) {
         int node[FTK_HEAD_NODES];
@@ -220,7 +236,7 @@ void check_heads(bench *b, unsigned kind, double tol)
     chain k;
     chain_open(&k, b, kind);
     k.ask.n_known = 1;
-    k.ask.known[0] = (ftk_known){token_at(b, 50), -1, 0, 1};
+    k.ask.known[0] = (ftk_known){token_at(b, 50), -1, 0, 1, -1, 1};
     ftk_heads_said first = *dev->ops->run_heads(dev, &k.heads, &k.ask, held);
     expect(check_chain(b, &k, feature, &first, tol) == 1, "the root alone was known", kind, 0);
     /* Beside it, what the first head names in third place, with a chain below, and what it does not. */
@@ -229,12 +245,13 @@ void check_heads(bench *b, unsigned kind, double tol)
     for (int i = 0; i < FTK_BEST; i++)
         if (token_of(&k, first.said[0][0].best[i]) == other) other++, i = -1;
     k.ask.n_known = KNOWN;
-    k.ask.known[1] = (ftk_known){third, 0, 1, 0.7f};
-    k.ask.known[2] = (ftk_known){token_at(b, 51), 1, 2, 0.6f};
-    k.ask.known[3] = (ftk_known){token_at(b, 52), 2, 3, 0.5f};
+    k.ask.deepest = 3;
+    k.ask.known[1] = (ftk_known){third, 0, 1, 0.7f, -1, 1};
+    k.ask.known[2] = (ftk_known){token_at(b, 51), 1, 2, 0.9f, 0.3f, 1};
+    k.ask.known[3] = (ftk_known){token_at(b, 52), 2, 3, 0.8f, -1, 1};
     k.ask.known[4] =
-        (ftk_known){other, 0, 1, 0.01f}; /* not worth children, so not what is below it */
-    k.ask.known[5] = (ftk_known){token_at(b, 53), 4, 2, 0.5f};
+        (ftk_known){other, 0, 1, 0.01f, -1, 1}; /* not worth children, so not what is below it */
+    k.ask.known[5] = (ftk_known){token_at(b, 53), 4, 2, 1, -1, 1};
     const int kept = dev->ops->kept(dev);
     for (int i = 0; i < 3; i++) {
         const ftk_heads_said *const said = dev->ops->run_heads(dev, &k.heads, &k.ask, held);
@@ -252,6 +269,9 @@ void check_heads(bench *b, unsigned kind, double tol)
         }
     }
     expect(dev->ops->kept(dev) > kept, "no draft was kept", kind, kept);
+    if (!(kind & 8))
+        check_finished(b, &s, &(ftk_unfinished){.heads = &k.heads, .ask = &k.ask}, held,
+                       first.said[0], 1);
     chain_close(&k);
     dev->ops->mem_free(dev, held);
     free(feature);
@@ -340,6 +360,14 @@ void check_maps(bench *b, double tol)
     float *y = malloc(d * sizeof *y);
     memcpy(h, b->f.states + ROW * d, d * sizeof *h);
     ftk_maps maps = {.n = MAPS, .of_state = all, .token = tokens[2]};
+    ftk_ranked said[MAPS];
+    ftk_heads_ask ask = {.n_known = 2,
+                         .deepest = 1,
+                         .least = 0.02f,
+                         .known = {{maps.token, -1, 0, 1, -1, 0}, {tokens[3], 0, 1, 0.8f, -1, 1}}};
+    for (int i = 0; i < MAPS * FTK_HEAD_BINS; i++) /* all choices are of the first bin */
+        ask.rate[i / FTK_HEAD_BINS][i % FTK_HEAD_BINS] = 0.5f;
+    as_said(&ask);
     for (int with = 0; with < 2; with++) {
         double sum = 0, of_state = 0;
         ftk_embed(b->f.m, maps.token, e);
@@ -372,6 +400,11 @@ void check_maps(bench *b, double tol)
             expect(off <= (with ? tol : 0) * top, "a draft by maps differs (token, run)", with,
                    run);
         }
+        p.spare = FTK_SPARE_LOGITS | FTK_SPARE_FEATURES | FTK_SPARE_STATES;
+        dev->ops->run_mapped(dev, &b->f, &p, 1, &maps, held);
+        memcpy(said, b->f.ranked, sizeof said);
+        check_finished(b, &s, &(ftk_unfinished){.maps = &maps, .layer = 1, .ask = &ask}, held, said,
+                       MAPS);
         expect(with || dev->ops->kept(dev) > kept, "no draft was kept", kept, 0);
     }
     check_joined(b, &maps);

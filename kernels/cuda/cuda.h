@@ -34,9 +34,11 @@ typedef struct ftk_queue {
     void *stream, *own; /* the runtime's; what else belongs to the queue */
     void *blas;         /* ftk_cuda_wide_open() */
     int device;
-    int error;    /* the runtime's number; 0: none yet */
-    size_t limit; /* emulated only: bytes that may still be allocated; 0: any */
-    int waits;    /* emulated only: how often ftk_cuda_wait() was called */
+    int error;      /* the runtime's number; 0: none yet */
+    size_t limit;   /* emulated only: bytes that may still be allocated; 0: any */
+    int waits;      /* emulated only: how often ftk_cuda_wait() was called */
+    int launches;   /* emulated only: kernels and copies within the device that were not kept */
+    double mark[2]; /* emulated only: when */
 } ftk_queue;
 
 typedef struct ftk_cuda_info {
@@ -62,8 +64,10 @@ void ftk_cuda_download(ftk_queue *q, void *host_dst, const void *src, size_t n);
 void ftk_cuda_copy(ftk_queue *q, void *dst, const void *src, size_t n);
 /* Until all work is done; false once there has been an error. */
 bool ftk_cuda_wait(ftk_queue *q);
-/* Seconds of the queue's work between a call with mark 0 and this one with 1; waits. */
-double ftk_cuda_elapsed(ftk_queue *q, int mark);
+/* Marks 0 and 1: here is the queue's work now. */
+void ftk_cuda_mark(ftk_queue *q, int mark);
+/* Seconds of the queue's work between the two; waits until it has come to the second. */
+double ftk_cuda_elapsed(ftk_queue *q);
 const char *ftk_cuda_error_text(const ftk_queue *q);
 
 /* Work that is kept, to be done again by one call. What is put on the queue between begin and end is
@@ -185,18 +189,30 @@ void ftk_cuda_rank(ftk_queue *q, int n_rows, int n, int k, const float *x,
 
 /* ------------------------------------------------------------------ drafts */
 
-/* A draft by heads, in device memory. */
+/* A draft by heads or maps, in device memory. */
+enum { FTK_HEAD_SLOTS = FTK_HEAD_KNOWN + FTK_HEADS * FTK_HEAD_NODES * FTK_BEST }; /* of guesses */
+
+typedef struct ftk_cuda_guess {
+    float worth; /* negative: there is none */
+    int32_t token, parent;
+    float share;
+    int32_t sources;
+} ftk_cuda_guess;
+
 typedef struct ftk_cuda_draft {
-    ftk_heads_ask ask; /* guesses that heads name too are worth more in the end */
+    ftk_sizing size; /* what goes there */
+    ftk_heads_ask ask;
+    ftk_planted tree; /* what comes back */
     ftk_heads_said said;
-    float worth[FTK_HEADS][FTK_HEAD_NODES]; /* of said.node */
-    int32_t row_of[FTK_HEAD_KNOWN];         /* of ask.known, -1: it has none */
+    ftk_cuda_guess all[FTK_HEAD_SLOTS]; /* by ftk_heads_said's numbers */
+    int32_t row_of[FTK_HEAD_KNOWN];     /* of ask.known, -1: it has none */
     int32_t token[FTK_HEAD_NODES], from[FTK_HEAD_NODES];
 } ftk_cuda_draft;
 
 typedef struct ftk_cuda_pick {
     int head, width, choices;
     bool chained, sees_token; /* ftk_heads */
+    int apart;                /* rows of said.said from one head to the next */
     const int32_t *vocab;     /* which token row i of the output is; NULL: i */
 } ftk_cuda_pick;
 
@@ -204,6 +220,20 @@ typedef struct ftk_cuda_pick {
  * head. token and from get the nodes' tokens and the rows of the features that they see, 0 behind the
  * last of them. */
 void ftk_cuda_draft_pick(ftk_queue *q, const ftk_cuda_pick *how, ftk_cuda_draft *draft);
+
+/* What the pass that verifies a tree reads of its rows, laid out for a chain as long as draft->size.room
+ * says, with the root. */
+typedef struct ftk_cuda_rows {
+    uint64_t (*mask)[2];
+    ftk_cuda_draw *draw;
+    int32_t *token, *pos;
+    struct ftk_cuda_span *span;
+} ftk_cuda_rows;
+
+/* Makes the tree of all guesses, those of `n_heads` heads among them, and its rows; rows that it is too small
+ * for see nothing. how->head: heads whose nodes were not chosen before are chosen now, from this one on. */
+void ftk_cuda_draft_plant(ftk_queue *q, const ftk_cuda_pick *how, int n_heads,
+                          const ftk_cuda_rows *rows, ftk_cuda_draft *draft);
 /* z[r] = [e[r] scaled to a mean square of 1 ; g[from[r]]], each of d numbers; g[from[r]] alone where e is
  * NULL. eps is added to e's mean square. */
 void ftk_cuda_draft_join(ftk_queue *q, int n_rows, int d, const float *e, float eps, const float *g,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What lies between two products of a draft: which nodes get children, what a head reads of them, what it
- * makes of its product. Whole drafts are chains of these and of the kernels of a pass. */
+ * makes of its product; and the tree of all guesses, as rows of the pass that verifies it. Whole drafts are
+ * chains of these and of the kernels of a pass. */
 #include "kernels/cuda/device.h"
 
 namespace
@@ -14,12 +15,10 @@ enum {
     CHOICES = FTK_HEAD_NODES * FTK_BEST,
     MOST = FTK_HEAD_KNOWN + CHOICES,
     PICKERS = (MOST + 31) / 32 * 32,
+    PLANTERS = FTK_HEAD_SLOTS, /* one for each guess */
 };
-
-struct guess {
-    float worth; /* negative: it gets no children */
-    int32_t token, row;
-};
+static_assert(PLANTERS % 32 == 0 && PLANTERS <= 1024, "a block");
+static_assert((int)FTK_MAX_NODES <= (int)PLANTERS, "a thread for each node");
 
 /* The first bin whose bound is not above p. */
 __device__ __forceinline__ int bin_of(const float *bound, float p)
@@ -29,65 +28,239 @@ __device__ __forceinline__ int bin_of(const float *bound, float p)
     return bin;
 }
 
-/* Choice k of the head before for its node r; one that was known is worth more now, if anything. Two
- * choices never name the same known guess. */
-__device__ guess named_by(const ftk_cuda_pick &how, ftk_cuda_draft *d, int r, int k)
+/* Choice k of a head for its node r; one that was known has a larger share now, if anything. Two choices
+ * never name the same known guess. */
+__device__ ftk_cuda_guess named_by(const ftk_cuda_pick &how, ftk_cuda_draft *d, int head, int r,
+                                   int k)
 {
-    const guess none = {-1, 0, -1};
-    const int before = how.head - 1;
-    if (r >= d->said.n[before] || k >= how.choices) return none;
-    const ftk_ranked *const said = &d->said.said[before][how.sees_token ? r : 0];
+    const ftk_cuda_guess none = {-1, 0, -1, 0, 0};
+    if (r >= d->said.n[head] || k >= how.choices) return none;
+    const ftk_ranked *const said =
+        (const ftk_ranked *)d->said.said + head * how.apart + (how.sees_token ? r : 0);
     if (said->token < 0 || said->best[k] < 0) return none;
     const int32_t token = how.vocab ? how.vocab[said->best[k]] : said->best[k];
-    const float rate = d->ask.rate[before][bin_of(d->ask.bound, said->prob[k])];
-    const float worth = d->worth[before][r] * rate;
-    const int32_t parent = d->said.node[before][r];
+    const float rate = d->ask.rate[head][bin_of(d->ask.bound, said->prob[k])];
+    const int32_t parent = d->said.node[head][r];
     for (int i = 0; i < d->ask.n_known; i++) {
         ftk_known *const other = &d->ask.known[i];
         if (other->parent != parent || other->token != token) continue;
-        if (worth > other->worth) other->worth = worth;
+        other->beside = -1;
+        other->sources++;
+        if (rate > other->share) other->share = rate;
         return none;
     }
-    return guess{worth, token, r};
+    return {d->all[parent].worth * rate, token, parent, rate, 1};
 }
 
-__device__ guess known_at(const ftk_cuda_pick &how, const ftk_cuda_draft *d, int i)
+/* What the guesses of a depth are worth, where those above it have their worths: those that a head names,
+ * then those that were known. By all threads of a block, one for each. */
+__device__ void weigh(const ftk_cuda_pick &how, int n_heads, int depth, ftk_cuda_draft *d)
 {
-    const guess none = {-1, 0, -1};
-    if (i >= d->ask.n_known || d->ask.known[i].depth != how.head) return none;
-    const int32_t parent = d->ask.known[i].parent, row = parent < 0 ? -1 : d->row_of[parent];
-    const bool linked = !how.chained || !how.sees_token || parent < 0 || row >= 0;
-    return linked ? guess{d->ask.known[i].worth, d->ask.known[i].token, row} : none;
+    const int i = (int)threadIdx.x, slot = i - FTK_HEAD_KNOWN, head = depth - 1;
+    if (head >= 0 && head < n_heads && slot >= 0 && slot < CHOICES)
+        d->all[FTK_HEAD_KNOWN + head * CHOICES + slot] =
+            named_by(how, d, head, slot / FTK_BEST, slot % FTK_BEST);
+    if (depth == 0 && i < FTK_HEAD_KNOWN) d->row_of[i] = -1;
+    __syncthreads();
+    if (i < d->ask.n_known && d->ask.known[i].depth == depth) {
+        const ftk_known *const k = &d->ask.known[i];
+        const bool asked = k->parent >= 0 && d->row_of[k->parent] >= 0;
+        const float share = asked && k->beside >= 0 ? k->beside : k->share;
+        const float above = k->parent >= 0 ? d->all[k->parent].worth : 1;
+        d->all[i] = {above * share, k->token, k->parent, share, k->sources};
+    }
 }
 
-/* A block of PICKERS threads, one for each guess: see ftk_cuda_draft_pick(). */
-__global__ void __launch_bounds__(PICKERS) pick(ftk_cuda_pick how, ftk_cuda_draft *d)
+/* See ftk_cuda_draft_pick(): by a block of PICKERS threads or more, one for each guess of the depth. */
+__device__ void choose(const ftk_cuda_pick &how, int head, ftk_cuda_draft *d)
 {
     __shared__ float worth[MOST];
-    const int i = (int)threadIdx.x, slot = i - FTK_HEAD_KNOWN;
-    guess mine = {-1, 0, -1};
-    if (how.head == 0 && i < FTK_HEAD_KNOWN) d->row_of[i] = -1;
+    const bool linked = how.chained && how.sees_token;
+    const int i = (int)threadIdx.x, before = FTK_HEAD_KNOWN + (head - 1) * CHOICES;
     if (i < FTK_HEAD_NODES) d->token[i] = d->from[i] = 0;
-    if (how.head > 0 && slot >= 0 && slot < CHOICES)
-        mine = named_by(how, d, slot / FTK_BEST, slot % FTK_BEST);
+    weigh(how, head, head, d);
     __syncthreads();
-    if (i < FTK_HEAD_KNOWN) mine = known_at(how, d, i);
-    if (mine.worth < d->ask.least) mine.worth = -1;
-    if (i < MOST) worth[i] = mine.worth;
+    int slot = -1, row = -1;
+    if (i < FTK_HEAD_KNOWN) {
+        const ftk_known *const k = &d->ask.known[i];
+        if (i < d->ask.n_known && k->depth == head) {
+            row = k->parent < 0 ? -1 : d->row_of[k->parent];
+            if (!linked || k->parent < 0 || row >= 0) slot = i;
+        }
+    } else if (i < MOST && head > 0) {
+        slot = before + i - FTK_HEAD_KNOWN;
+        row = (i - FTK_HEAD_KNOWN) / FTK_BEST;
+    }
+    float mine = slot >= 0 ? d->all[slot].worth : -1;
+    if (mine < d->ask.least) mine = -1;
+    if (i < MOST) worth[i] = mine;
     __syncthreads();
     int rank = 0, n = 0;
     for (int j = 0; j < MOST; j++) {
         n += worth[j] >= 0;
-        rank += worth[j] > mine.worth || (worth[j] == mine.worth && j < i);
+        rank += worth[j] > mine || (worth[j] == mine && j < i);
     }
-    if (i == 0) d->said.n[how.head] = n < how.width ? n : how.width;
-    if (mine.worth < 0 || rank >= how.width) return;
-    const int first = FTK_HEAD_KNOWN + (how.head - 1) * CHOICES;
-    d->said.node[how.head][rank] = i < FTK_HEAD_KNOWN ? i : first + slot;
-    d->worth[how.head][rank] = mine.worth;
-    d->token[rank] = mine.token;
-    if (how.head > 0 && how.chained && how.sees_token) d->from[rank] = mine.row;
+    if (i == 0) d->said.n[head] = n < how.width ? n : how.width;
+    if (mine < 0 || rank >= how.width) return;
+    d->said.node[head][rank] = slot;
+    d->token[rank] = d->all[slot].token;
+    if (head > 0 && linked) d->from[rank] = row;
     if (i < FTK_HEAD_KNOWN) d->row_of[i] = rank;
+}
+
+__global__ void __launch_bounds__(PICKERS) pick(ftk_cuda_pick how, ftk_cuda_draft *d)
+{
+    choose(how, how.head, d);
+}
+
+/* How guess i stands beside its siblings, among `end` guesses. */
+__device__ ftk_beside stands(const float *share, const int16_t *parent, int end, int i, int sources)
+{
+    float rival = 0;
+    for (int j = 0; j < end; j++) {
+        if (parent[j] != parent[i] || j == i || share[j] < 0) continue;
+        if (share[j] > share[i] || (share[j] == share[i] && j < i)) return FTK_BEHIND;
+        if (share[j] > rival) rival = share[j];
+    }
+    if (sources > 1) return FTK_AGREED;
+    return rival > FTK_NEARLY * share[i] ? FTK_RIVALLED : FTK_ALONE;
+}
+
+/* What guess i is worth beside others, from what those above it are; share -1: it is not there. By all
+ * threads of a block. */
+__device__ void weigh_beside(const ftk_cuda_draft *d, int n_heads, int end, float *share,
+                             const int16_t *parent, float *worth)
+{
+    const int i = (int)threadIdx.x;
+    const bool there = share[i] >= 0;
+    float mine = share[i];
+    if (there && parent[i] >= 0) {
+        const ftk_beside how = stands(share, parent, end, i, d->all[i].sources);
+        mine *= d->ask.comes[bin_of(d->ask.bound, mine)][how];
+        if (!(mine < 1)) mine = 1;
+    }
+    worth[i] = there ? mine : -1;
+    const int known = i < d->ask.n_known ? d->ask.known[i].depth : 0;
+    const int depth = i < FTK_HEAD_KNOWN ? known : (i - FTK_HEAD_KNOWN) / CHOICES + 1;
+    const int deepest = d->ask.deepest > n_heads ? d->ask.deepest : n_heads;
+    for (int at = 1; at <= deepest; at++) {
+        __syncthreads();
+        if (there && depth == at) worth[i] = worth[parent[i]] * mine;
+    }
+    __syncthreads();
+}
+
+/* Whether guess a becomes a node before b, where both are worth the same: nodes come best first, of equal
+ * ones those first whose parents do, then those that were there first. */
+__device__ bool before(const float *worth, const int16_t *parent, int a, int b)
+{
+    for (;;) {
+        const int up_a = parent[a], up_b = parent[b];
+        if (up_a == up_b) return a < b;
+        if (up_a < 0 || up_b < 0) return up_a < 0;
+        if (worth[up_a] != worth[up_b]) return worth[up_a] > worth[up_b];
+        a = up_a;
+        b = up_b;
+    }
+}
+
+/* Fills the tree's n and pay, as ftk_sizing has it. By all threads of a block. */
+__device__ void cut(ftk_cuda_draft *d, int there)
+{
+    __shared__ double rate[FTK_MAX_NODES]; /* tokens a second, of so many nodes */
+    const ftk_sizing *const s = &d->size;
+    const int i = (int)threadIdx.x;
+    if (i < there) rate[i] = (double)d->tree.node[i].prob;
+    __syncthreads();
+    if (i == 0)
+        for (int j = 1; j < there; j++) rate[j] += rate[j - 1];
+    __syncthreads();
+    if (i < there) rate[i] /= s->seconds[i];
+    __syncthreads();
+    if (i > 0) return;
+    int n = s->all ? there - 1 : 0;
+    for (int j = 1; j < there && !s->all; j++)
+        if (rate[j] > rate[n]) n = j;
+    d->tree.there = there;
+    d->tree.pay = n;
+    if (n == 0) n = s->probe < there ? s->probe : there - 1;
+    d->tree.n = 1 + (n < s->room ? n : s->room);
+}
+
+/* Row i, which was that of node i of a chain, if it is there. By all threads of a block. */
+__device__ void lay_row(const ftk_cuda_rows &rows, const ftk_planted *t, const int16_t *up_of,
+                        int i, bool there)
+{
+    uint64_t low = 0, high = 0;
+    int depth = i;
+    if (i < t->n) {
+        depth = -1;
+        for (int up = i; up >= 0; up = up_of[up], depth++) {
+            const uint64_t bit = (uint64_t)1 << up % 64;
+            low |= up < 64 ? bit : 0;
+            high |= up < 64 ? 0 : bit;
+        }
+    }
+    ftk_cuda_draw draw = {};
+    int32_t pos = 0;
+    if (there) draw = rows.draw[depth];
+    if (there) pos = rows.pos[depth];
+    __syncthreads(); /* all have read where others write */
+    if (!there) return;
+    rows.draw[i] = draw;
+    rows.pos[i] = pos;
+    rows.token[i] = i < t->n ? t->node[i].token : 0;
+    rows.mask[i][0] = low;
+    rows.mask[i][1] = high;
+}
+
+/* A block of PLANTERS threads, one for each guess, then one for each node: see ftk_cuda_draft_plant(). */
+__global__ void __launch_bounds__(PLANTERS, 1)
+    plant(ftk_cuda_pick how, int n_heads, ftk_cuda_rows rows, ftk_cuda_draft *d)
+{
+    __shared__ float share[PLANTERS], worth[PLANTERS];
+    __shared__ int16_t parent[PLANTERS], node_of[PLANTERS];
+    __shared__ int16_t guess_of[FTK_MAX_NODES], up_of[FTK_MAX_NODES];
+    const int i = (int)threadIdx.x;
+    for (int head = how.head; head < n_heads; head++) {
+        choose(how, head, d);
+        __syncthreads();
+    }
+    for (int depth = n_heads; depth == n_heads || depth <= d->ask.deepest; depth++) {
+        weigh(how, n_heads, depth, d);
+        __syncthreads();
+    }
+    const int all = FTK_HEAD_KNOWN + n_heads * CHOICES;
+    const bool there =
+        (i < FTK_HEAD_KNOWN ? i < d->ask.n_known : i < all) && d->all[i].worth >= 0;
+    share[i] = there ? d->all[i].share : -1;
+    parent[i] = (int16_t)(there ? d->all[i].parent : -1);
+    __syncthreads();
+    weigh_beside(d, n_heads, all, share, parent, worth);
+    const float mine = worth[i];
+    int rank = 0, n = 0;
+    const int end = mine >= 0 || i < FTK_MAX_NODES ? all : 0;
+    for (int j = 0; j < end; j++) {
+        n += worth[j] >= 0;
+        rank += worth[j] > mine || (mine >= 0 && worth[j] == mine && before(worth, parent, j, i));
+    }
+    if (n > d->size.most + 1) n = d->size.most + 1;
+    node_of[i] = (int16_t)rank;
+    if (mine >= 0 && rank < n) guess_of[rank] = (int16_t)i;
+    __syncthreads();
+    if (i < n) {
+        const int guess = guess_of[i], up = parent[guess];
+        const bool by_successors = guess < FTK_HEAD_KNOWN && d->ask.known[guess].beside >= 0;
+        up_of[i] = (int16_t)(up >= 0 ? node_of[up] : -1);
+        d->tree.node[i] = {d->all[guess].token, worth[guess], up_of[i], by_successors};
+    }
+    __syncthreads();
+    cut(d, n);
+    __syncthreads();
+    lay_row(rows, &d->tree, up_of, i, i <= d->size.room);
+    if (i > 0) return;
+    rows.span->n_rows = d->tree.n;
+    rows.span->n_slots = rows.span->prefix + d->tree.n;
 }
 
 /* The root of the mean square of n numbers and eps, by one block. */
@@ -138,6 +311,12 @@ __global__ void __launch_bounds__(THREADS) scale_like(int n, const float *like, 
 extern "C" void ftk_cuda_draft_pick(ftk_queue *q, const ftk_cuda_pick *how, ftk_cuda_draft *draft)
 {
     FTK_LAUNCH(q, pick, dim3(1), dim3(PICKERS), *how, draft);
+}
+
+extern "C" void ftk_cuda_draft_plant(ftk_queue *q, const ftk_cuda_pick *how, int n_heads,
+                                     const ftk_cuda_rows *rows, ftk_cuda_draft *draft)
+{
+    FTK_LAUNCH(q, plant, dim3(1), dim3(PLANTERS), *how, n_heads, *rows, draft);
 }
 
 extern "C" void ftk_cuda_draft_join(ftk_queue *q, int n_rows, int d, const float *e, float eps,

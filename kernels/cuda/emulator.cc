@@ -3,6 +3,8 @@
  * the program where a kernel is wrong. */
 #include "kernels/cuda/emulator.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
@@ -299,6 +301,62 @@ void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
 
 /* ------------------------------------------------------------------ the runtime */
 
+/* Copies are under way until the queue is waited for: what they read of host memory that is pinned must stay
+ * as it is, and what they write is there no sooner. */
+namespace
+{
+
+struct piece {
+    const void *at;
+    size_t n;
+};
+
+struct on_its_way {
+    ftk_queue *q;
+    void *to;         /* null: a copy from the host */
+    const void *from; /* of the host */
+    std::vector<char> bytes;
+};
+
+std::vector<piece> pinned;
+std::vector<on_its_way> copies;
+
+bool is_pinned(const void *p)
+{
+    for (const piece &m : pinned) {
+        const char *at = static_cast<const char *>(m.at);
+        if (p >= at && p < at + m.n) return true;
+    }
+    return false;
+}
+
+std::vector<char> bytes_of(const void *p, size_t n)
+{
+    const char *at = static_cast<const char *>(p);
+    return std::vector<char>(at, at + n);
+}
+
+void forget(const ftk_queue *q)
+{
+    copies.erase(
+        std::remove_if(copies.begin(), copies.end(), [=](const on_its_way &c) { return c.q == q; }),
+        copies.end());
+}
+
+void arrive(const ftk_queue *q)
+{
+    for (const on_its_way &c : copies) {
+        if (c.q != q) continue;
+        if (c.to)
+            memcpy(c.to, c.bytes.data(), c.bytes.size());
+        else if (memcmp(c.from, c.bytes.data(), c.bytes.size()) != 0)
+            wrong("host memory was written while it was copied");
+    }
+    forget(q);
+}
+
+} // namespace
+
 bool ftk_cuda_emulated(void)
 {
     return true;
@@ -326,6 +384,7 @@ bool ftk_cuda_open(ftk_queue *q, int ordinal)
 
 void ftk_cuda_close(ftk_queue *q)
 {
+    forget(q);
     *q = ftk_queue{};
 }
 
@@ -347,24 +406,34 @@ void ftk_cuda_free(ftk_queue *, void *p)
 
 void *ftk_cuda_alloc_host(ftk_queue *, size_t n)
 {
-    return aligned_alloc(256, (n + 255) / 256 * 256);
+    void *p = aligned_alloc(256, (n + 255) / 256 * 256);
+    if (p) pinned.push_back({p, n});
+    return p;
 }
 
-void ftk_cuda_free_host(ftk_queue *, void *p)
+void ftk_cuda_free_host(ftk_queue *q, void *p)
 {
+    arrive(q);
+    pinned.erase(
+        std::remove_if(pinned.begin(), pinned.end(), [=](const piece &m) { return m.at == p; }),
+        pinned.end());
     free(p);
 }
 
 void ftk_cuda_upload(ftk_queue *q, void *dst, const void *src, size_t n)
 {
     if (q->own) wrong("a copy from the host was to be kept");
-    if (n) memcpy(dst, src, n);
+    if (n == 0) return;
+    memcpy(dst, src, n);
+    if (is_pinned(src)) copies.push_back({q, nullptr, src, bytes_of(src, n)});
 }
 
 void ftk_cuda_download(ftk_queue *q, void *dst, const void *src, size_t n)
 {
     if (q->own) wrong("a copy to the host was to be kept");
-    if (n) memcpy(dst, src, n);
+    if (n == 0) return;
+    copies.push_back({q, dst, nullptr, bytes_of(src, n)});
+    memset(dst, 0xff, n);
 }
 
 void ftk_cuda_copy(ftk_queue *q, void *dst, const void *src, size_t n)
@@ -375,6 +444,7 @@ void ftk_cuda_copy(ftk_queue *q, void *dst, const void *src, size_t n)
 bool ftk_cuda_wait(ftk_queue *q)
 {
     if (q->own) wrong("work that is kept was waited for");
+    arrive(q);
     q->waits++;
     return q->error == 0;
 }
@@ -413,10 +483,12 @@ struct ftk_cuda_graph {
 
 void ftk_emu_submit(ftk_queue *q, const std::function<void()> &work)
 {
-    if (q->own)
+    if (q->own) {
         static_cast<ftk_cuda_graph *>(q->own)->work.push_back(work);
-    else
-        work();
+        return;
+    }
+    q->launches++;
+    work();
 }
 
 void ftk_cuda_graph_begin(ftk_queue *q)
@@ -441,9 +513,15 @@ void ftk_cuda_graph_free(ftk_cuda_graph *g)
     delete g;
 }
 
-double ftk_cuda_elapsed(ftk_queue *, int)
+void ftk_cuda_mark(ftk_queue *q, int mark)
 {
-    return 0;
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    q->mark[mark] = std::chrono::duration<double>(now).count();
+}
+
+double ftk_cuda_elapsed(ftk_queue *q)
+{
+    return q->mark[1] - q->mark[0];
 }
 
 const char *ftk_cuda_error_text(const ftk_queue *)

@@ -170,11 +170,16 @@ extern "C" bool ftk_cuda_wait(ftk_queue *q)
     return q->error == 0;
 }
 
-extern "C" double ftk_cuda_elapsed(ftk_queue *q, int mark)
+extern "C" void ftk_cuda_mark(ftk_queue *q, int mark)
 {
     lane *l = lane_of(q);
+    cudaSetDevice(q->device);
     keep(q, cudaEventRecord(l->mark[mark], l->stream));
-    if (mark == 0) return 0;
+}
+
+extern "C" double ftk_cuda_elapsed(ftk_queue *q)
+{
+    lane *l = lane_of(q);
     keep(q, cudaEventSynchronize(l->mark[1]));
     float ms = 0;
     keep(q, cudaEventElapsedTime(&ms, l->mark[0], l->mark[1]));

@@ -51,18 +51,35 @@ typedef struct ftk_heads {
 } ftk_heads;
 
 /* A guess; the first one is the root, and parents come before their children. */
+/* A guess beside its siblings: by share, of equal ones the first before others. */
+typedef enum ftk_beside {
+    FTK_AGREED,   /* the best; several sources named it */
+    FTK_ALONE,    /* the best, by far */
+    FTK_RIVALLED, /* the best, and one source names it; another guess is nearly as good */
+    FTK_BEHIND,   /* not the best */
+    FTK_BESIDES
+} ftk_beside;
+
+#define FTK_NEARLY 0.3f /* of the best one's share: a rival */
+
 typedef struct ftk_known {
     int32_t token, parent, depth; /* parent -1 of the root, depth 0 */
-    float worth;
+    float share;                  /* of its parent's worth; of the root 1 */
+    /* Its share where a head was asked about its parent and does not name it, of what is there by the
+     * session's successors alone; of others negative. */
+    float beside;
+    int32_t sources; /* that named it */
 } ftk_known;
 
-/* A head's choice of probability p is worth as much as its parent times the head's rate of the first bin
- * whose bound is not above p; of two that name a token below one node, the more counts. Nodes are
- * chosen by worth, ties to the one that was there first. */
+/* A head's choice of probability p has the head's rate of the first bin whose bound is not above p for its
+ * share; of two that name a token below one node, the more counts. A guess is worth as much as its parent
+ * times its share. Nodes are chosen by worth, ties to the one that was there first. For the tree each share is taken
+ * `comes` times, at most 1: by its bin and by what stands beside it. */
 typedef struct ftk_heads_ask {
-    int32_t n_known;
-    float least; /* worth of a node that gets children */
+    int32_t n_known, deepest; /* the depth of the deepest guess */
+    float least;              /* worth of a node that gets children */
     float bound[FTK_HEAD_BINS - 1], rate[FTK_HEADS][FTK_HEAD_BINS];
+    float comes[FTK_HEAD_BINS][FTK_BESIDES];
     ftk_known known[FTK_HEAD_KNOWN];
 } ftk_heads_ask;
 
@@ -82,6 +99,46 @@ typedef struct ftk_maps {
     const struct ftk_mat *const *of_token; /* NULL: there are none */
     int32_t token;
 } ftk_maps;
+
+/* A draft of which what heads or maps name is missing, and the tree. Row i of what maps make names children
+ * of nodes of depth i: of the FTK_HEAD_NODES best, FTK_BEST each, as a head does that sees no token. */
+typedef struct ftk_unfinished {
+    const ftk_heads *heads; /* NULL: by maps, from `layer` on */
+    const ftk_maps *maps;
+    int layer;
+    const ftk_heads_ask *ask;
+    double seconds; /* that heads or maps are expected to take */
+} ftk_unfinished;
+
+/* How large the tree is that a device makes of all guesses, best first (drafters/guesses.h): of the first
+ * `most` nodes below the root those that pay, as ftk_cost_best() has it; if none does, `probe`; and no more
+ * than `room`. */
+typedef struct ftk_sizing {
+    int32_t most, room, probe;
+    int32_t all;                   /* whatever pays: as many as there are */
+    double seconds[FTK_MAX_NODES]; /* [most + 1] of a step that verifies so many */
+} ftk_sizing;
+
+typedef struct ftk_planted_node {
+    int32_t token;
+    float prob;
+    int16_t parent, recycled; /* ftk_tree has both */
+} ftk_planted_node;
+
+/* The tree that a device made. */
+typedef struct ftk_planted {
+    int32_t n;     /* with the root, which is node 0 */
+    int32_t there; /* before it was cut */
+    int32_t pay;   /* nodes below the root, of those there */
+    ftk_planted_node node[FTK_MAX_NODES];
+} ftk_planted;
+
+/* What a device did of a step whose draft it finished. */
+typedef struct ftk_finished {
+    const ftk_planted *tree;
+    const ftk_heads_said *said; /* by maps: said[0] holds their rows, one after the other */
+    double seconds;             /* up to the pass that verifies */
+} ftk_finished;
 
 /* ---- the target */
 
@@ -118,7 +175,7 @@ typedef struct ftk_target {
                                         const ftk_route *route);
     /* The pass that verifies can go on from states that routes left (ftk_drafter_ops.resume). */
     bool resumes;
-    /* The three below are a device's, which holds features and states; NULL on the CPU. Of the pass that
+    /* The four below are a device's, which holds features and states; NULL on the CPU. Of the pass that
      * is being learned from: what row `row` of the tree left is held, in place of what was. */
     void (*hold)(void *ctx, ftk_held what, int row);
     /* Runs heads over the held feature; valid until the next call. NULL: the device has failed, which
@@ -126,6 +183,11 @@ typedef struct ftk_target {
     const ftk_heads_said *(*run_heads)(void *ctx, const ftk_heads *h, const ftk_heads_ask *ask);
     /* run_above() over what the maps make of the held state. */
     const struct ftk_rows *(*run_mapped)(void *ctx, int layer, const ftk_maps *maps);
+    /* Asked by propose(), with the budget that it was given: true, if the device finishes the draft in front
+     * of the pass that verifies it, in one go. propose() then leaves the tree as it is; what the draft
+     * points to stays until the drafter's finished() is called, or propose() again. False: this step
+     * is none for that. */
+    bool (*leave)(void *ctx, const ftk_unfinished *draft, int budget);
 } ftk_target;
 
 /* A tensor of a drafter's file: a matrix [n_out][n_in], or a vector of n_in floats (n_out is 1). */

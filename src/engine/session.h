@@ -109,7 +109,14 @@ struct ftk_session {
     ftk_verdict verdict;
     ftk_pace pace;
     double drafting; /* seconds that this step's draft has cost */
-    bool stepping;   /* taken by the running ftk_step(), to find doubles */
+    struct {
+        bool allowed;
+        int room;       /* nodes that the pass has rows for; 0: no draft is left */
+        double seconds; /* that propose() took */
+        ftk_unfinished draft;
+        ftk_sizing size;
+    } left;        /* to the device in this step: finish.c */
+    bool stepping; /* taken by the running ftk_step(), to find doubles */
     ftk_stats stats;
 };
 
@@ -117,15 +124,51 @@ struct ftk_session {
 ftk_rows ftk_rows_of(const ftk_forward *f, bool spared, size_t first);
 /* What neither the verdict nor a drafter reads of a pass: FTK_SPARE_. */
 unsigned ftk_session_spare(const ftk_session *s);
+
+/* ---- size.c */
+
 /* Tokens that come in the time of a plain step of late: 1 at least. */
 double ftk_session_pace(const ftk_session *s);
 /* The cost model decides how many nodes are drafted. */
 bool ftk_session_sizes_itself(const ftk_session *s);
+/* How many nodes may be drafted at all: by the caller, by the tokens still wanted, by the room. */
+int ftk_size_ceiling(const ftk_session *s, const ftk_family *f);
+/* What a step with so many drafted nodes costs, in plain steps, where drafting takes so many seconds. */
+double ftk_size_price(const ftk_session *s, int nodes, double drafting);
+/* How many of so many nodes the credit covers. */
+int ftk_size_covered(const ftk_session *s, int nodes, double drafting);
+/* Nodes of a probe, if the next draft is one should it not pay. */
+int ftk_size_probe(const ftk_family *f);
+/* Of a draft of `there` nodes so many pay: how many are to be verified, now and then a small probe; and how
+ * many are asked for next time. */
+int ftk_size_wanted(ftk_family *f, int pay, int there);
+/* Sizes the draft: the part of the tree that pays and is covered, a probe, or nothing. */
+void ftk_size_draft(ftk_session *s, ftk_family *f);
+/* Steps without a draft, since drafts have not paid lately or cost more than they may lose. */
+bool ftk_size_rests(const ftk_session *s, ftk_family *f);
+/* Drafting took so long. */
+void ftk_size_took(ftk_session *s, ftk_family *f, double seconds);
+
+/* ---- finish.c */
+
+/* Whether the draft that is proposed next may be left to the device. alone: the session has a pass to
+ * itself. */
+void ftk_finish_allow(ftk_session *s, bool alone);
+/* ftk_target.leave */
+bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget);
+/* The step of a draft that was left: runs its pass, and takes what came of it. Returns the seconds that were
+ * the draft's. */
+double ftk_finish_run(ftk_session *s, const ftk_pass_seq *seq);
+
+/* ---- */
+
 /* What drafters may use of the model; s outlives it. */
 void ftk_target_init(ftk_target *t, ftk_session *s);
 /* Takes the memory of a device for what is held, if there is a device. Errors: NOMEM. */
 ftk_err ftk_target_hold(ftk_session *s);
 void ftk_target_release(ftk_session *s);
+/* Where it lies. */
+float *ftk_target_held(const ftk_session *s, ftk_held what);
 /* Which part of all weights that a pass reads is read from this layer on. */
 double ftk_target_share(const ftk_model *m, int layer);
 /* The weights of a trained drafter; NULL: no file of its family was added. */

@@ -21,11 +21,7 @@ static const double COMFORT = 2, EARNED = 0.004, MOST_BALANCE = 2;
 static const double MEMORY = 0.985; /* of what steps gave and cost, a step later */
 
 enum {
-    PASS_SEQS = 64,  /* sessions in one pass, at most */
-    REST_AFTER = 16, /* steps without a paying draft before proposing is put off */
-    REST = 16,       /* then every so many steps a draft is considered again */
-    PROBE = 64,      /* and every so many a small one is verified, to see whether things changed */
-    PROBE_NODES = 4,
+    PASS_SEQS = 64, /* sessions in one pass, at most */
 };
 
 /* The path of a chain. */
@@ -48,37 +44,9 @@ static bool reading_wide(const ftk_session *s)
     return wide > 0 && s->n_tokens - (size_t)s->kv.len > (size_t)wide;
 }
 
-double ftk_session_pace(const ftk_session *s)
-{
-    return s->pace.tokens > s->pace.spent ? s->pace.tokens / s->pace.spent : 1;
-}
-
-bool ftk_session_sizes_itself(const ftk_session *s)
-{
-    return s->cfg.budget < 0 && s->cfg.shape != FTK_TREE_PAPER;
-}
-
 static ftk_family *turn(ftk_session *s)
 {
     return s->n_families > 0 ? &s->family[s->turn] : NULL;
-}
-
-/* How many nodes may be drafted at all: by the caller, by the tokens still wanted, by the room. */
-static int ceiling(const ftk_session *s, const ftk_family *f)
-{
-    int most = s->cfg.budget < 0 ? FTK_MAX_NODES - 1 : s->cfg.budget;
-    if (ftk_session_sizes_itself(s) && most > f->reach) most = f->reach;
-    const int room = s->n_ctx - (int)s->n_tokens;
-    if (most > room) most = room;
-    return s->limit > 1 ? most : 0;
-}
-
-/* What a step with so many drafted nodes costs, in plain steps. */
-static double price(const ftk_session *s, int nodes)
-{
-    const ftk_cost *c = &s->engine->cost;
-    const int depth = s->kv.len;
-    return (ftk_cost_at(c, nodes + 1, depth) + s->drafting) / ftk_cost_at(c, 1, depth);
 }
 
 /* What a step cost and gave. However wrong the estimates are, drafts lose no more than what they have
@@ -90,7 +58,7 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
 {
     ftk_measured *const m = &f->measured;
     double *const credit = &s->engine->credit;
-    const double spent = price(s, nodes);
+    const double spent = ftk_size_price(s, nodes, s->drafting);
     if (s->drafting > 0) ftk_compare(s, m, spent, emitted);
     const bool plain = nodes == 0 && s->drafting == 0;
     m->tokens = m->tokens * MEMORY + emitted;
@@ -102,42 +70,6 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
     if (*credit < -MOST_DEBT) *credit = -MOST_DEBT;
     f->steps++;
     f->emitted += (uint64_t)emitted;
-}
-
-/* Sizes the draft: the part of the tree that pays, now and then a small probe, or nothing. */
-static void size_draft(ftk_session *s, ftk_family *f)
-{
-    int n = ftk_cost_best(&s->engine->cost, s->tree.prob + 1, s->tree.n - 1, s->kv.len);
-    if (4 * n > 3 * f->reach && f->reach < FTK_MAX_NODES)
-        f->reach *= 2;
-    else if (4 * n < f->reach && f->reach > FTK_REACH)
-        f->reach /= 2;
-    int *const idle = &f->measured.idle;
-    *idle = n > 0 ? 0 : *idle + 1;
-    if (n == 0 && *idle % PROBE == 0 && *idle > 0)
-        n = PROBE_NODES < s->tree.n - 1 ? PROBE_NODES : s->tree.n - 1;
-    const int wanted = n < PROBE_NODES ? n : PROBE_NODES;
-    while (n > 0 && price(s, n) - 1 > s->engine->credit) n--;
-    f->saving = wanted > 0 && n == 0 ? price(s, wanted) - 1 : 0;
-    ftk_tree_cut(&s->tree, n + 1);
-}
-
-/* Steps without a draft, since drafts have not paid lately or cost more than they may lose. */
-static bool rests(const ftk_session *s, ftk_family *f)
-{
-    ftk_measured *const m = &f->measured;
-    if (m->idle >= REST_AFTER && m->idle % REST != 0) {
-        m->idle++;
-        return true;
-    }
-    return s->engine->credit < f->saving;
-}
-
-static void time_draft(ftk_session *s, ftk_family *f, double seconds)
-{
-    s->stats.draft_seconds += seconds;
-    s->drafting += ftk_cost_of_draft(&f->measured.seconds, seconds,
-                                     ftk_cost_at(&s->engine->cost, 1, s->kv.len));
 }
 
 /* What the rows that join the pass cost more than the pass without them. */
@@ -201,12 +133,15 @@ static void propose(ftk_session *s, bool alone, bool joined)
     s->successors.least = least > LEAST ? least : LEAST;
     ftk_choose(s);
     ftk_family *const f = turn(s);
-    const int most = ceiling(s, f);
-    if (most == 0 || (ftk_session_sizes_itself(s) && !joined && rests(s, f))) return;
+    const int most = ftk_size_ceiling(s, f);
+    if (most == 0 || (ftk_session_sizes_itself(s) && !joined && ftk_size_rests(s, f))) return;
+    ftk_finish_allow(s, alone);
     const double start = ftk_now();
     f->ops->propose(f->state, s->tokens, s->n_tokens, most, &s->tree);
-    time_draft(s, f, ftk_now() - start);
-    if (ftk_session_sizes_itself(s)) size_draft(s, f);
+    s->left.seconds = ftk_now() - start;
+    if (s->left.room > 0) return;
+    ftk_size_took(s, f, s->left.seconds);
+    if (ftk_session_sizes_itself(s)) ftk_size_draft(s, f);
     if (alone) append(s, f);
 }
 
@@ -289,7 +224,7 @@ unsigned ftk_session_spare(const ftk_session *s)
 static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
 {
     const bool joined = s->n_joined > 0;
-    s->n_joined = 0;
+    s->n_joined = s->left.room = 0;
     if (reading(s)) {
         const size_t left = s->n_tokens - (size_t)s->kv.len;
         const int most = reading_wide(s) ? s->engine->wide : FTK_MAX_NODES;
@@ -307,6 +242,7 @@ static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
                               .token = s->tree.token,
                               .depth = s->tree.depth,
                               .mask = (const uint64_t(*)[2])s->tree.mask};
+        if (s->left.room > 0) *seq = (ftk_pass_seq){.kv = &s->kv, .n_rows = 1 + s->left.room};
     }
     seq->spare = ftk_session_spare(s);
     seq->sampling = &s->cfg.sampling;
@@ -348,7 +284,8 @@ static void emit(ftk_session *s, int n_read, ftk_result *r)
     s->n_tokens += (size_t)n;
     if (s->limit != SIZE_MAX) s->limit -= (size_t)n;
 
-    if (n_read == 0 && turn(s)) settle(s, turn(s), r->drafted, n);
+    const int verified = s->left.room > 0 ? s->left.room : r->drafted;
+    if (n_read == 0 && turn(s)) settle(s, turn(s), verified, n);
     s->stats.steps++;
     s->stats.emitted += (uint64_t)n;
     s->stats.drafted += (uint64_t)r->drafted;
@@ -447,6 +384,7 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
 {
     ftk_engine *e = s[0]->engine;
     const double start = ftk_now();
+    double drafted = 0;
     bool whole = false;
     if (direct(s[0]))
         decode(s[0]);
@@ -454,8 +392,11 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
         s[0]->drafting += ftk_now() - start - ftk_cost_at(&e->cost, seqs[0].n_rows, s[0]->kv.len);
     else
         whole = true;
-    if (whole) run_forward(s, seqs, n);
-    const double forward = ftk_now() - start;
+    if (whole && s[0]->left.room > 0)
+        drafted = ftk_finish_run(s[0], seqs);
+    else if (whole)
+        run_forward(s, seqs, n);
+    const double forward = ftk_now() - start - drafted;
     if (whole && n == 1 && !reading(s[0])) see_cost(s[0], seqs[0].n_rows, forward);
     ftk_err first = ftk_forward_check(&e->forward);
     for (int i = 0; i < n && first != FTK_OK; i++) r[i].err = first;

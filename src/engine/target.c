@@ -84,10 +84,16 @@ static bool has_room(ftk_session *s, int n)
     return ftk_kv_room(&s->kv) >= n && ftk_kv_reserve(&s->kv, n) == FTK_OK;
 }
 
+/* A device's trouble is said by the step that runs into it. */
+static bool works(const ftk_engine *e)
+{
+    return !e->device || !e->device->ops->trouble(e->device);
+}
+
 static const ftk_rows *rows_above(ftk_session *s)
 {
     s->above = ftk_rows_of(&s->engine->forward, true, 0);
-    return ftk_forward_check(&s->engine->forward) == FTK_OK ? &s->above : NULL;
+    return works(s->engine) ? &s->above : NULL;
 }
 
 static const ftk_rows *run_above(void *ctx, int layer, int n, const float *x)
@@ -132,12 +138,6 @@ static double allowance(void *ctx)
     return s->engine->credit * plain - (ftk_cost_at(c, 4, depth) - plain);
 }
 
-/* A device's trouble is said by the step that runs into it. */
-static bool works(const ftk_engine *e)
-{
-    return !e->device || !e->device->ops->trouble(e->device);
-}
-
 static const ftk_rows *run_route(void *ctx, int depth, int32_t token, const ftk_route *route)
 {
     ftk_session *s = ctx;
@@ -159,7 +159,7 @@ static const ftk_rows *run_route(void *ctx, int depth, int32_t token, const ftk_
 
 /* ---- whole drafts on a device */
 
-static float *held(const ftk_session *s, ftk_held what)
+float *ftk_target_held(const ftk_session *s, ftk_held what)
 {
     return s->held + (size_t)what * (size_t)s->engine->model->hp.n_embd;
 }
@@ -168,14 +168,14 @@ static void hold(void *ctx, ftk_held what, int row)
 {
     const ftk_session *s = ctx;
     ftk_device *const d = s->engine->device;
-    d->ops->hold(d, what, s->first_row[what] + row, held(s, what));
+    d->ops->hold(d, what, s->first_row[what] + row, ftk_target_held(s, what));
 }
 
 static const ftk_heads_said *run_heads(void *ctx, const ftk_heads *h, const ftk_heads_ask *ask)
 {
     const ftk_session *s = ctx;
     ftk_device *const d = s->engine->device;
-    return d->ops->run_heads(d, h, ask, held(s, FTK_HELD_FEATURE));
+    return d->ops->run_heads(d, h, ask, ftk_target_held(s, FTK_HELD_FEATURE));
 }
 
 static const ftk_rows *run_mapped(void *ctx, int layer, const ftk_maps *maps)
@@ -186,8 +186,14 @@ static const ftk_rows *run_mapped(void *ctx, int layer, const ftk_maps *maps)
     int32_t token[FTK_MAX_NODES];
     for (int i = 0; i < maps->n; i++) token[i] = maps->token;
     const ftk_pass_seq seq = {.kv = &s->kv, .n_rows = maps->n, .token = token, .spare = spare_all};
-    d->ops->run_mapped(d, &s->engine->forward, &seq, layer, maps, held(s, FTK_HELD_STATE));
+    d->ops->run_mapped(d, &s->engine->forward, &seq, layer, maps,
+                       ftk_target_held(s, FTK_HELD_STATE));
     return rows_above(s);
+}
+
+static bool leave(void *ctx, const ftk_unfinished *draft, int budget)
+{
+    return ftk_finish_leave(ctx, draft, budget);
 }
 
 ftk_err ftk_target_hold(ftk_session *s)
@@ -228,6 +234,7 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .hold = on_device ? hold : NULL,
         .run_heads = on_device ? run_heads : NULL,
         .run_mapped = on_device ? run_mapped : NULL,
+        .leave = on_device ? leave : NULL,
     };
 }
 

@@ -46,6 +46,12 @@ typedef struct ftk_device_ops {
      * that the first part has left. */
     void (*run_joined)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *all,
                        const ftk_pass_append *a);
+    /* run() over the tree of a draft that is finished in front of it, of what is held, and made there: one
+     * wait. seq is as for a chain of as many rows as the tree may have, without tokens. Valid until the next
+     * call. NULL: the device has failed. */
+    const ftk_finished *(*finish)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq,
+                                  const ftk_unfinished *draft, const ftk_sizing *size,
+                                  const float *held);
     /* How many kinds of passes and drafts are kept whole, to be run by one call; -1: that was refused. */
     int (*kept)(const ftk_device *d);
 } ftk_device_ops;
@@ -60,6 +66,9 @@ typedef struct ftk_device_config {
     size_t kv_bytes; /* of the whole cache */
     bool wide;       /* passes of one chain of FTK_WIDE_ROWS, without logits, are run too */
 } ftk_device_config;
+
+/* Passes over more than one row are run for a multiple of so many. */
+enum { FTK_DEVICE_ROWS = 8 };
 
 /* Rows of a piece of a prompt whose products a library for large ones computes: see docs/cuda.md. */
 enum { FTK_WIDE_ROWS = 512 };

@@ -182,6 +182,7 @@ static const ftk_device_ops ops = {
     .run_heads = ftk_gpu_run_heads,
     .run_mapped = ftk_gpu_run_mapped,
     .run_joined = ftk_gpu_run_joined,
+    .finish = ftk_gpu_finish,
     .kept = ftk_gpu_n_kept,
 };
 
@@ -224,7 +225,7 @@ static ftk_err fill(ftk_gpu *c, char *why, size_t cap)
     c->arena = ftk_cuda_alloc(&c->q, c->arena_size);
     c->work = ftk_cuda_alloc(&c->q, deal_work(c));
     c->stage = ftk_cuda_alloc_host(&c->q, c->stage_size);
-    c->in_host = ftk_cuda_alloc_host(&c->q, c->in_size);
+    c->in_host = ftk_cuda_alloc_host(&c->q, 2 * c->in_size);
     const size_t n_ranked = (size_t)c->max_rows + FTK_MAX_NODES;
     c->ranked_host =
         ftk_cuda_alloc_host(&c->q, n_ranked * sizeof *c->ranked_host + (size_t)c->m->hp.n_layer);

@@ -80,7 +80,7 @@ typedef struct {
     ftk_cuda_draft *chain;
 } ftk_gpu_draft;
 
-typedef struct {
+typedef struct ftk_gpu {
     ftk_device base;
     const ftk_model *m;
     ftk_host host;
@@ -104,12 +104,13 @@ typedef struct {
     uint8_t *actions;   /* [n_layer] of a row that has a route */
     char *act, *ranking;
     size_t partial_size, act_size;
-    char *in, *in_host; /* see ftk_gpu_inputs */
+    char *in, *in_host; /* see ftk_gpu_inputs; of the host twice: ftk_gpu_pass.second */
     size_t in_size;
     ftk_ranked *ranked_host; /* [max_rows] of the last pass, [FTK_MAX_NODES] of a drafter's rows */
     uint8_t *actions_host;   /* behind them */
     ftk_gpu_draft draft;
     ftk_cuda_draft *draft_host; /* what goes of it, and what comes */
+    ftk_finished finished;      /* of that */
     ftk_gpu_drafter *drafters;
     ftk_gpu_policy *policies;
     ftk_gpu_layer *low; /* [n_layer] the layers in few bits; NULL: none */
@@ -148,7 +149,11 @@ typedef struct {
     const ftk_gpu_policy *policy; /* of the only row, which has a route; or NULL */
     /* Make the rows' states; NULL: rows are tokens, or states of the host's. */
     const ftk_maps *maps;
-    int n_joined;      /* the last rows are made, of states of the first; 0: all, of what is held */
+    int n_joined; /* the last rows are made, of states of the first; 0: all, of what is held */
+    /* Put on the queue behind its inputs, of which it makes others; NULL: nothing is. */
+    void (*plant)(ftk_gpu *c, const void *draft, const ftk_gpu_inputs *in);
+    const void *draft;
+    bool second;       /* what the host sent for another one may be on its way still */
     ftk_gpu_inputs in; /* on the device */
 } ftk_gpu_pass;
 
@@ -194,7 +199,9 @@ size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, int n_layer, size_t 
                        ftk_gpu_inputs *in);
 /* All that an ftk_gpu_pass computes, from the inputs to logits, features and states. */
 void ftk_gpu_compute(ftk_gpu *c, const void *pass);
-/* Counts p's rows, and runs it. */
+/* Counts p's rows, and puts it on the queue, unless the device has failed. Returns how many have logits. */
+int ftk_gpu_put_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p);
+/* The same, and waits for it: what the caller reads of its rows is there. */
 void ftk_gpu_run_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p);
 /* ftk_device_ops.run */
 void ftk_gpu_run(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
@@ -256,6 +263,9 @@ void ftk_gpu_run_mapped(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq, 
                         const ftk_maps *maps, const float *state);
 void ftk_gpu_run_joined(ftk_device *d, ftk_forward *f, const ftk_pass_seq *all,
                         const ftk_pass_append *a);
+const ftk_finished *ftk_gpu_finish(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq,
+                                   const ftk_unfinished *draft, const ftk_sizing *size,
+                                   const float *held);
 /* c->x = the states that p->maps make. */
 void ftk_gpu_map(ftk_gpu *c, const ftk_gpu_pass *p);
 void ftk_gpu_free_drafters(ftk_gpu *c);

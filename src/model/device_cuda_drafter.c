@@ -213,45 +213,72 @@ static void run_head(ftk_gpu *c, const chain *k, int h, int rows)
     ftk_cuda_silu_add(&c->q, (size_t)rows * (size_t)d, t->u, t->v, t->g[h % 2]);
 }
 
+static ftk_cuda_pick picks_of(const ftk_heads *heads, const int32_t *vocab)
+{
+    return (ftk_cuda_pick){.width = heads->width,
+                           .choices = heads->choices,
+                           .chained = heads->chained,
+                           .sees_token = heads->sees_token,
+                           .apart = FTK_HEAD_NODES,
+                           .vocab = vocab};
+}
+
 static void run_chain(ftk_gpu *c, const void *ctx)
 {
     const chain *const k = ctx;
     const ftk_heads *const heads = k->heads;
+    ftk_cuda_pick how = picks_of(heads, k->vocab);
     for (int h = 0; h < heads->n; h++) {
         const int rows = h == 0 || !heads->sees_token ? 1 : heads->width;
-        ftk_cuda_draft_pick(&c->q,
-                            &(ftk_cuda_pick){.head = h,
-                                             .width = heads->width,
-                                             .choices = heads->choices,
-                                             .chained = heads->chained,
-                                             .sees_token = heads->sees_token,
-                                             .vocab = k->vocab},
-                            c->draft.chain);
+        how.head = h;
+        ftk_cuda_draft_pick(&c->q, &how, c->draft.chain);
         run_head(c, k, h, rows);
         multiply(c, k->output, rows, c->draft.g[h % 2], false, c->logits, (size_t)k->output->n_out);
         ftk_gpu_rank(c, rows, k->output->n_out, c->logits, NULL, c->draft.chain->said.said[h]);
     }
 }
 
-const ftk_heads_said *ftk_gpu_run_heads(ftk_device *d, const ftk_heads *h, const ftk_heads_ask *ask,
-                                        const float *feature)
+/* size: NULL where no tree is made. */
+static void send_ask(ftk_gpu *c, const ftk_heads_ask *ask, const ftk_sizing *size)
 {
-    ftk_gpu *const c = ftk_gpu_of(d);
+    ftk_cuda_draft *const from = c->draft_host, *const to = c->draft.chain;
+    const size_t known = (size_t)ask->n_known * sizeof ask->known[0];
+    const size_t bytes = offsetof(ftk_cuda_draft, ask) + offsetof(ftk_heads_ask, known) + known;
+    const size_t first = size ? offsetof(ftk_cuda_draft, size) : offsetof(ftk_cuda_draft, ask);
+    if (size) from->size = *size;
+    from->ask = *ask;
+    ftk_cuda_upload(&c->q, (char *)to + first, (char *)from + first, bytes - first);
+}
+
+/* All heads, one after the other, to the queue. Returns what their choices are ids of. */
+static const int32_t *put_heads(ftk_gpu *c, const ftk_heads *h, const float *feature)
+{
     ftk_gpu_drafter *const f = drafter_of(c, h->in[0]);
-    ftk_heads_said *const said = &c->draft_host->said;
     chain k = {.heads = h, .output = matrix_of(c, h->output), .vocab = f->vocab};
     for (int i = 0; i < h->n; i++) {
         k.in[i] = matrix_of(c, h->in[i]);
         k.body[i] = matrix_of(c, h->body[i]);
     }
-    if (c->trouble[0]) return NULL;
-    c->draft_host->ask = *ask;
-    ftk_cuda_upload(&c->q, &c->draft.chain->ask, &c->draft_host->ask,
-                    offsetof(ftk_heads_ask, known) + (size_t)ask->n_known * sizeof ask->known[0]);
     take_held(c, feature);
     ftk_gpu_do(c, c->keeps_none ? NULL : &f->chain[h->width > 1][h->n - 1], run_chain, &k);
-    ftk_cuda_download(&c->q, said, &c->draft.chain->said,
-                      offsetof(ftk_heads_said, said) + (size_t)h->n * sizeof said->said[0]);
+    return f->vocab;
+}
+
+/* Bytes of what is said in so many blocks of rows. */
+static size_t said_bytes(int n)
+{
+    return offsetof(ftk_heads_said, said) + (size_t)n * FTK_HEAD_NODES * sizeof(ftk_ranked);
+}
+
+const ftk_heads_said *ftk_gpu_run_heads(ftk_device *d, const ftk_heads *h, const ftk_heads_ask *ask,
+                                        const float *feature)
+{
+    ftk_gpu *const c = ftk_gpu_of(d);
+    ftk_heads_said *const said = &c->draft_host->said;
+    if (c->trouble[0]) return NULL;
+    send_ask(c, ask, NULL);
+    put_heads(c, h, feature);
+    ftk_cuda_download(&c->q, said, &c->draft.chain->said, said_bytes(h->n));
     ftk_cuda_wait(&c->q);
     ftk_gpu_note_trouble(c);
     return c->trouble[0] ? NULL : said;
@@ -315,4 +342,66 @@ void ftk_gpu_run_joined(ftk_device *d, ftk_forward *f, const ftk_pass_seq *all,
     ftk_gpu_pass p = {
         .f = f, .seqs = &seq, .n_seqs = 1, .first = a->layer, .maps = a->maps, .n_joined = a->n};
     ftk_gpu_run_pass(ftk_gpu_of(d), f, &p);
+}
+
+/* ---- drafts that are finished in front of a pass */
+
+typedef struct {
+    ftk_cuda_pick how;
+    int n_heads, n_blocks; /* of rows that are said */
+} planting;
+
+static void plant(ftk_gpu *c, const void *draft, const ftk_gpu_inputs *in)
+{
+    const planting *const p = draft;
+    const ftk_cuda_rows rows = {
+        .mask = in->mask, .draw = in->draw, .token = in->token, .pos = in->pos, .span = in->span};
+    ftk_cuda_draft_plant(&c->q, &p->how, p->n_heads, &rows, c->draft.chain);
+    ftk_cuda_download(&c->q, &c->draft_host->tree, &c->draft.chain->tree,
+                      offsetof(ftk_cuda_draft, said) - offsetof(ftk_cuda_draft, tree) +
+                          said_bytes(p->n_blocks));
+    ftk_cuda_mark(&c->q, 1);
+}
+
+/* Rows of maps are said one after the other, and no node was chosen for them yet. */
+static planting put_maps(ftk_gpu *c, ftk_forward *f, const ftk_pass_seq *seq,
+                         const ftk_unfinished *u, const float *state)
+{
+    const ftk_maps *const maps = u->maps;
+    int32_t token[FTK_HEADS];
+    for (int i = 0; i < maps->n; i++) token[i] = maps->token;
+    const ftk_pass_seq rows = {.kv = seq->kv, .n_rows = maps->n, .token = token};
+    ftk_gpu_pass p = {.f = f, .seqs = &rows, .n_seqs = 1, .first = u->layer, .maps = maps};
+    take_held(c, state);
+    ftk_gpu_put_pass(c, f, &p);
+    ftk_gpu_rank(c, maps->n, c->m->hp.n_vocab, c->logits, NULL, c->draft.chain->said.said[0]);
+    return (planting){{.width = FTK_HEAD_NODES, .choices = FTK_BEST, .apart = 1}, maps->n, 1};
+}
+
+static planting put_draft(ftk_gpu *c, ftk_forward *f, const ftk_pass_seq *seq,
+                          const ftk_unfinished *u, const float *held)
+{
+    const ftk_heads *const h = u->heads;
+    if (!h) return put_maps(c, f, seq, u, held);
+    planting p = {picks_of(h, put_heads(c, h, held)), h->n, h->n};
+    p.how.head = h->n;
+    return p;
+}
+
+const ftk_finished *ftk_gpu_finish(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq,
+                                   const ftk_unfinished *u, const ftk_sizing *size,
+                                   const float *held)
+{
+    ftk_gpu *const c = ftk_gpu_of(d);
+    if (c->trouble[0]) return NULL;
+    ftk_cuda_mark(&c->q, 0);
+    send_ask(c, u->ask, size);
+    const planting how = put_draft(c, f, seq, u, held);
+    ftk_gpu_pass p = {
+        .f = f, .seqs = seq, .n_seqs = 1, .plant = plant, .draft = &how, .second = u->maps != NULL};
+    ftk_gpu_run_pass(c, f, &p);
+    if (c->trouble[0]) return NULL;
+    c->finished =
+        (ftk_finished){&c->draft_host->tree, &c->draft_host->said, ftk_cuda_elapsed(&c->q)};
+    return &c->finished;
 }

@@ -22,6 +22,8 @@ static const void *file_of(const ftk_maps *maps)
     return (maps->of_token ? maps->of_token : maps->of_state)[0]->file;
 }
 
+_Static_assert((int)FTK_DEVICE_ROWS == (int)FTK_TILE_ROWS, "what products round up to");
+
 ftk_gpu_kept *ftk_gpu_kind(ftk_gpu *c, ftk_gpu_pass *p)
 {
     const ftk_pass_seq *seq = p->seqs;

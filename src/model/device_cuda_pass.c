@@ -121,9 +121,10 @@ static void send_inputs(ftk_gpu *c, ftk_gpu_pass *p)
         n_spans += n_parts(&p->seqs[s]);
     }
     ftk_gpu_inputs in;
-    const size_t bytes = ftk_gpu_lay_out(c->in_host, p->n_rows, n_spans, n_layer, n_pages, &in);
+    char *const from = c->in_host + (p->second ? c->in_size : 0);
+    const size_t bytes = ftk_gpu_lay_out(from, p->n_rows, n_spans, n_layer, n_pages, &in);
     ftk_gpu_lay_out(c->in, p->n_rows, n_spans, n_layer, n_pages, &p->in);
-    memset(c->in_host, 0, bytes); /* rows that are not there see nothing */
+    memset(from, 0, bytes); /* rows that are not there see nothing */
     int row = 0, n_logits = 0;
     ftk_cuda_span *span = in.span;
     int32_t *page = in.page;
@@ -151,7 +152,7 @@ static void send_inputs(ftk_gpu *c, ftk_gpu_pass *p)
         *span = (ftk_cuda_span){seq->kv->len + seq->slot, 1, slots_of(seq)};
         ftk_gpu_fill_route(seq->route, &in);
     }
-    ftk_cuda_upload(&c->q, c->in, c->in_host, bytes);
+    ftk_cuda_upload(&c->q, c->in, from, bytes);
 }
 
 /* ---- layers */
@@ -368,9 +369,9 @@ static void fetch(ftk_gpu *c, const ftk_gpu_pass *p, int n_logits)
     if (p->policy) ftk_cuda_download(&c->q, c->actions_host, c->actions, (size_t)c->m->hp.n_layer);
 }
 
-void ftk_gpu_run_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p)
+int ftk_gpu_put_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p)
 {
-    if (c->trouble[0]) return;
+    if (c->trouble[0]) return 0;
     if (!c->turned) send_turns(c, f);
     for (int s = 0; s < p->n_seqs; s++) {
         p->n_rows += p->seqs[s].n_rows;
@@ -382,11 +383,19 @@ void ftk_gpu_run_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p)
     c->runs_wide = p->n_seqs == 1 && p->n_rows > FTK_MAX_NODES;
     ftk_gpu_kept *k = ftk_gpu_kind(c, p);
     send_inputs(c, p);
+    if (p->plant) p->plant(c, p->draft, &p->in);
     ftk_gpu_do(c, k, ftk_gpu_compute, p);
-    fetch(c, p, n_logits);
+    return n_logits;
+}
+
+void ftk_gpu_run_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p)
+{
+    if (c->trouble[0]) return;
+    fetch(c, p, ftk_gpu_put_pass(c, f, p));
     f->ranked = c->ranked_host;
     ftk_cuda_wait(&c->q);
     ftk_gpu_note_trouble(c);
+    const ftk_route *const route = p->seqs[0].route;
     if (route) memcpy(route->actions, c->actions_host, (size_t)c->m->hp.n_layer);
 }
 

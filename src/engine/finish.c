@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Drafts that a device finishes. The drafter leaves what it knows and what is to be run (ftk_target.leave),
+ * the loop adds how large the tree may be; heads or maps, the tree and the pass that verifies it follow each
+ * other on the device, and the host waits once. Such steps are those of a session alone in its pass, whose
+ * verdict needs no logits.
+ *
+ * A pass must be put on the queue before the tree is there. So it is laid out for the largest tree that the
+ * account of drafts covers, and rows that the tree turns out too small for are run all the same: they are
+ * what the step is charged. Which part of the tree pays is decided by the usual costs, so that trees
+ * do not grow because rows are there. */
+#include <assert.h>
+
+#include "base/clock.h"
+#include "session.h"
+
+void ftk_finish_allow(ftk_session *s, bool alone)
+{
+    s->left.room = 0;
+    s->left.allowed = alone && s->engine->device && s->cfg.shape != FTK_TREE_CHAIN &&
+                      ftk_session_spare(s) & FTK_SPARE_LOGITS;
+}
+
+/* Nodes that there are slots and rows for, and, where the cost model decides, credit; then no row is there for
+ * the sake of one node. */
+static int room_for(const ftk_session *s, const ftk_unfinished *draft, int budget)
+{
+    const int slots = ftk_kv_room(&s->kv), rows = s->engine->forward.max_rows;
+    int room = budget < rows ? budget : rows - 1;
+    if (draft->maps && draft->maps->n > slots) return 0;
+    if (room > slots - 1) room = slots - 1;
+    if (!ftk_session_sizes_itself(s)) return room;
+    room = ftk_size_covered(s, room, draft->seconds);
+    return room < FTK_DEVICE_ROWS ? room : (room + 1) / FTK_DEVICE_ROWS * FTK_DEVICE_ROWS - 1;
+}
+
+bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget)
+{
+    const ftk_family *const f = &s->family[s->turn];
+    if (!s->left.allowed || !f->ops->finished) return false;
+    const int room = room_for(s, draft, budget);
+    const int made = draft->maps ? draft->maps->n : 0;
+    if (room < 1 || ftk_kv_reserve(&s->kv, made > room ? made : room + 1) != FTK_OK) return false;
+    ftk_sizing *const size = &s->left.size;
+    size->most = budget;
+    size->room = s->left.room = room;
+    size->all = !ftk_session_sizes_itself(s);
+    size->probe = size->all ? 0 : ftk_size_probe(f);
+    for (int i = 0; i <= budget; i++)
+        size->seconds[i] = ftk_cost_at(&s->engine->cost, i + 1, s->kv.len);
+    s->left.draft = *draft;
+    return true;
+}
+
+static void take_tree(ftk_tree *t, const ftk_planted *from)
+{
+    ftk_tree_init(t, from->node[0].token);
+    for (int i = 1; i < from->n; i++) {
+        const ftk_planted_node *const node = &from->node[i];
+        const int at = ftk_tree_add(t, node->parent, node->token, node->prob);
+        assert(at == i && "the rows are those of the nodes");
+        t->recycled[at] = node->recycled;
+    }
+}
+
+double ftk_finish_run(ftk_session *s, const ftk_pass_seq *seq)
+{
+    ftk_engine *const e = s->engine;
+    ftk_family *const f = &s->family[s->turn];
+    const ftk_held what = s->left.draft.heads ? FTK_HELD_FEATURE : FTK_HELD_STATE;
+    const ftk_finished *const done = e->device->ops->finish(
+        e->device, &e->forward, seq, &s->left.draft, &s->left.size, ftk_target_held(s, what));
+    if (!done) return 0;
+    const double start = ftk_now();
+    take_tree(&s->tree, done->tree);
+    f->ops->finished(f->state, done);
+    const double seconds = done->seconds + (ftk_now() - start);
+    ftk_size_took(s, f, s->left.seconds + seconds);
+    if (!s->left.size.all) ftk_size_wanted(f, done->tree->pay, done->tree->there - 1);
+    return seconds;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * How large a draft is: what the cost model says of it, and what the account of drafts covers. */
+#include "session.h"
+
+enum {
+    REST_AFTER = 16, /* steps without a paying draft before proposing is put off */
+    REST = 16,       /* then every so many steps a draft is considered again */
+    PROBE = 64,      /* and every so many a small one is verified, to see whether things changed */
+    PROBE_NODES = 4,
+};
+
+double ftk_session_pace(const ftk_session *s)
+{
+    return s->pace.tokens > s->pace.spent ? s->pace.tokens / s->pace.spent : 1;
+}
+
+bool ftk_session_sizes_itself(const ftk_session *s)
+{
+    return s->cfg.budget < 0 && s->cfg.shape != FTK_TREE_PAPER;
+}
+
+int ftk_size_ceiling(const ftk_session *s, const ftk_family *f)
+{
+    int most = s->cfg.budget < 0 ? FTK_MAX_NODES - 1 : s->cfg.budget;
+    if (ftk_session_sizes_itself(s) && most > f->reach) most = f->reach;
+    const int room = s->n_ctx - (int)s->n_tokens;
+    if (most > room) most = room;
+    return s->limit > 1 ? most : 0;
+}
+
+double ftk_size_price(const ftk_session *s, int nodes, double drafting)
+{
+    const ftk_cost *c = &s->engine->cost;
+    const int depth = s->kv.len;
+    return (ftk_cost_at(c, nodes + 1, depth) + drafting) / ftk_cost_at(c, 1, depth);
+}
+
+/* Steps without a paying draft, with one that is none. */
+static bool probes(int idle)
+{
+    return idle > 0 && idle % PROBE == 0;
+}
+
+int ftk_size_probe(const ftk_family *f)
+{
+    return probes(f->measured.idle + 1) ? PROBE_NODES : 0;
+}
+
+int ftk_size_covered(const ftk_session *s, int nodes, double drafting)
+{
+    while (nodes > 0 && ftk_size_price(s, nodes, drafting) - 1 > s->engine->credit) nodes--;
+    return nodes;
+}
+
+int ftk_size_wanted(ftk_family *f, int pay, int there)
+{
+    if (4 * pay > 3 * f->reach && f->reach < FTK_MAX_NODES)
+        f->reach *= 2;
+    else if (4 * pay < f->reach && f->reach > FTK_REACH)
+        f->reach /= 2;
+    int *const idle = &f->measured.idle;
+    *idle = pay > 0 ? 0 : *idle + 1;
+    f->saving = 0;
+    if (pay > 0 || !probes(*idle)) return pay;
+    return PROBE_NODES < there ? PROBE_NODES : there;
+}
+
+void ftk_size_draft(ftk_session *s, ftk_family *f)
+{
+    const int there = s->tree.n - 1;
+    const int pay = ftk_cost_best(&s->engine->cost, s->tree.prob + 1, there, s->kv.len);
+    const int wanted = ftk_size_wanted(f, pay, there);
+    const int few = wanted < PROBE_NODES ? wanted : PROBE_NODES;
+    const int n = ftk_size_covered(s, wanted, s->drafting);
+    if (few > 0 && n == 0) f->saving = ftk_size_price(s, few, s->drafting) - 1;
+    ftk_tree_cut(&s->tree, n + 1);
+}
+
+bool ftk_size_rests(const ftk_session *s, ftk_family *f)
+{
+    ftk_measured *const m = &f->measured;
+    if (m->idle >= REST_AFTER && m->idle % REST != 0) {
+        m->idle++;
+        return true;
+    }
+    return s->engine->credit < f->saving;
+}
+
+void ftk_size_took(ftk_session *s, ftk_family *f, double seconds)
+{
+    s->stats.draft_seconds += seconds;
+    s->drafting += ftk_cost_of_draft(&f->measured.seconds, seconds,
+                                     ftk_cost_at(&s->engine->cost, 1, s->kv.len));
+}
