@@ -34,7 +34,6 @@ static ftk_mat random_mat(int n_out, int n_in, uint32_t seed)
     return (ftk_mat){.type = FTK_TYPE_F32, .n_out = n_out, .n_in = n_in, .file = w};
 }
 
-/* kind: bit 0: not chained; 1: no token is seen; 2: a vocabulary; 3: a chain of single nodes. */
 /* Guesses come as often as their shares say. */
 static void as_said(ftk_heads_ask *ask)
 {
@@ -42,6 +41,7 @@ static void as_said(ftk_heads_ask *ask)
         ask->comes[i / FTK_BESIDES][i % FTK_BESIDES] = 1;
 }
 
+/* kind: bit 0: not chained; 1: no token is seen; 2: a vocabulary; 3: a chain of single nodes. */
 static void chain_open(chain *k, const bench *b, unsigned kind)
 {
     const int d = b->f.m->hp.n_embd, n_vocab = b->f.m->hp.n_vocab, n_head = n_vocab / 2;
