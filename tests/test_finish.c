@@ -14,7 +14,7 @@ static const struct {
     {&ftk_drafter_firp, FTK_MODELS_DIR "/foretoken-demo-firp.drafter.gguf", FTK_FIRP_NO_FUSED,
      FTK_FIRP_NO_SUCCESSORS},
 };
-enum { FAMILIES = sizeof families / sizeof *families, N = 14 };
+enum { FAMILIES = sizeof families / sizeof *families, N = 10 };
 
 static ftk_engine *engine_with(const ftk_model *m, int family)
 {
