@@ -2,6 +2,8 @@
  * Sessions and the loop: forks, truncation, batches, limits, the context's end, never slower. */
 #include "support.h"
 
+#include <limits.h>
+
 #include "engine/session.h"
 #include "test_drafters_ops.h"
 
@@ -409,6 +411,42 @@ static void test_wrong_drafts_are_switched_off(void **state)
     ftk_engine_free(e);
 }
 
+/* Where all passes are taken to cost the same, every step drafts; plain ones are timed now and then all the same, and
+ * so it shows what they cost. */
+static void test_plain_steps_are_timed(void **state)
+{
+    (void)state;
+    NEED(any_model());
+    enum { TOKENS = 400 };
+    int32_t whole[256 + TOKENS], out[TOKENS];
+    const size_t n = prompt_of("Once upon a time", whole);
+    plain("Once upon a time", 0, TOKENS, whole + n);
+    ftk_test_reference truth = {whole, n + TOKENS};
+    ftk_engine *e = open_engine(model, 1, 512, FTK_TYPE_F16);
+    ftk_session_config cfg;
+    ftk_session_config_init(&cfg);
+    cfg.ignore_end = true;
+    ftk_session *s;
+    assert_int_equal(ftk_session_open_with(&s, e, &cfg, &ftk_drafter_draws, &truth), FTK_OK);
+    assert_int_equal(ftk_session_append(s, whole, n), FTK_OK);
+    for (int i = 0; i < FTK_COST_POINTS; i++) e->cost.seconds[i] = 10;
+    e->credit = 16;
+    int drafts = 0, steps = 0;
+    for (size_t got = 0; got < TOKENS; steps++) {
+        ftk_result r;
+        ftk_session_limit(s, TOKENS - got);
+        assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
+        memcpy(out + got, r.tokens, r.n_tokens * sizeof *out);
+        got += r.n_tokens;
+        drafts += r.drafted > 0;
+    }
+    assert_memory_equal(out, whole + n, sizeof out);
+    assert_true(drafts > steps / 4 && drafts < steps - 4);
+    assert_true(e->cost.seconds[0] < 1);
+    ftk_session_free(s);
+    ftk_engine_free(e);
+}
+
 static void test_vocabulary_only(void **state)
 {
     (void)state;
@@ -456,6 +494,7 @@ static double lost_by(ftk_engine *e, const ftk_drafter_ops *drafter,
     for (size_t got = 0; got < BOUNDED;) {
         for (int i = 0; i < FTK_COST_POINTS; i++)
             e->cost.seconds[i] = 1e-3 * (0.9 + 0.1 * (1 << i));
+        e->next_plain = INT_MAX; /* what passes take is not looked at */
         ftk_result r;
         ftk_session_limit(s, BOUNDED - got);
         assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
@@ -511,6 +550,7 @@ int main(void)
         cmocka_unit_test(test_score_is_what_steps_say),
         cmocka_unit_test(test_wrong_drafts_are_switched_off),
         cmocka_unit_test(test_losses_are_bounded),
+        cmocka_unit_test(test_plain_steps_are_timed),
         cmocka_unit_test(test_vocabulary_only),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);

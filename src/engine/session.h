@@ -65,12 +65,15 @@ struct ftk_engine {
     size_t target_stride;
     int kv_slots;
     double credit; /* what drafts may still lose, in plain steps: see settle() in step.c */
+    /* Steps that could draft since a pass over a single row was timed, and after how many it is again. */
+    int since_plain, next_plain;
     int wide;      /* rows of the pieces in which a device reads long prompts; 0: as all others */
 };
 
 #define FTK_CREDIT 0.5 /* plain steps that the first drafts of an engine may lose */
 enum {
     FTK_REACH = 16,       /* nodes asked of a drafter at least, when the cost model decides */
+    FTK_FIRST_PLAIN = 16, /* steps without a plain one, at first */
     FTK_PLAIN = 8,        /* plain steps that stand for those which none has seen yet */
     FTK_FIRST_PAUSE = 48, /* turns of `auto` before a family is tried again, at first */
 };
@@ -146,6 +149,10 @@ int ftk_size_wanted(ftk_family *f, int pay, int there);
 void ftk_size_draft(ftk_session *s, ftk_family *f);
 /* Steps without a draft, since drafts have not paid lately or cost more than they may lose. */
 bool ftk_size_rests(const ftk_session *s, ftk_family *f);
+/* A plain step is due, because none was timed for long. */
+bool ftk_size_plain_due(const ftk_session *s);
+/* A pass over so many rows took so long. */
+void ftk_size_saw_pass(ftk_session *s, int rows, double seconds);
 /* Drafting took so long. */
 void ftk_size_took(ftk_session *s, ftk_family *f, double seconds);
 

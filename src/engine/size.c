@@ -7,7 +7,10 @@ enum {
     REST = 16,       /* then every so many steps a draft is considered again */
     PROBE = 64,      /* and every so many a small one is verified, to see whether things changed */
     PROBE_NODES = 4,
+    LONGEST_WITHOUT = 256, /* steps without a plain one */
 };
+
+static const double cheaper = 0.8; /* than believed: a plain step is timed again at once */
 
 double ftk_session_pace(const ftk_session *s)
 {
@@ -84,6 +87,30 @@ bool ftk_size_rests(const ftk_session *s, ftk_family *f)
         return true;
     }
     return s->engine->credit < f->saving;
+}
+
+/* All that drafts seem to gain is in plain steps. Where every step drafts, none is run, and one that was measured
+ * too dear, as other programs had the cores, would make wide passes look cheap for good. */
+bool ftk_size_plain_due(const ftk_session *s)
+{
+    return s->engine->since_plain >= s->engine->next_plain;
+}
+
+void ftk_size_saw_pass(ftk_session *s, int rows, double seconds)
+{
+    ftk_engine *const e = s->engine;
+    const double believed = ftk_cost_at(&e->cost, rows, s->kv.len);
+    ftk_team_review(&e->forward.team, seconds, believed);
+    ftk_cost_update(&e->cost, rows, s->kv.len, seconds);
+    if (rows > 1) return;
+    int *const next = &e->next_plain;
+    e->since_plain = 0;
+    if (seconds < cheaper * believed)
+        *next = 0;
+    else if (*next < FTK_FIRST_PLAIN)
+        *next = FTK_FIRST_PLAIN;
+    else if (*next < LONGEST_WITHOUT)
+        *next *= 2;
 }
 
 void ftk_size_took(ftk_session *s, ftk_family *f, double seconds)

@@ -68,6 +68,7 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
     *credit += plain ? ALLOWANCE : emitted - spent;
     if (*credit > MOST_CREDIT) *credit = MOST_CREDIT;
     if (*credit < -MOST_DEBT) *credit = -MOST_DEBT;
+    s->engine->since_plain++;
     f->steps++;
     f->emitted += (uint64_t)emitted;
 }
@@ -135,6 +136,7 @@ static void propose(ftk_session *s, bool alone, bool joined)
     ftk_family *const f = turn(s);
     const int most = ftk_size_ceiling(s, f);
     if (most == 0 || (ftk_session_sizes_itself(s) && !joined && ftk_size_rests(s, f))) return;
+    if (ftk_session_sizes_itself(s) && alone && ftk_size_plain_due(s)) return;
     ftk_finish_allow(s, alone);
     const double start = ftk_now();
     f->ops->propose(f->state, s->tokens, s->n_tokens, most, &s->tree);
@@ -364,13 +366,12 @@ static void run_forward(ftk_session *const *s, const ftk_pass_seq *seqs, int n)
                            .maps = maps ? family->ops->append_maps(family->state) : NULL});
 }
 
-static void see_cost(const ftk_session *s, int rows, double seconds)
+static void see_cost(ftk_session *s, int rows, double seconds)
 {
     ftk_engine *e = s->engine;
     const int depth = s->kv.len;
     if (s->n_joined == 0) {
-        ftk_team_review(&e->forward.team, seconds, ftk_cost_at(&e->cost, rows, depth));
-        ftk_cost_update(&e->cost, rows, depth, seconds);
+        ftk_size_saw_pass(s, rows, seconds);
         return;
     }
     const double share = ftk_target_share(e->model, e->forward.keep + 1);
