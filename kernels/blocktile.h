@@ -38,11 +38,11 @@ typedef struct tile {
     int n_out;
 } tile;
 
-/* Fewer rows of whole bytes leave the weights to the processor's own prefetcher, which is then far
+/* One row of whole bytes leaves the weights to the processor's own prefetcher, which is then far
  * enough ahead: instructions that prefetch would take the place of loads. */
 INLINE bool prefetches(ftk_type type, int rows)
 {
-    return rows >= 4 || ftk_type_form(type).bits != 8;
+    return rows > 1 || ftk_type_form(type).bits != 8;
 }
 
 /* n bytes of the weights that come next. */
