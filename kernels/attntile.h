@@ -4,7 +4,8 @@
  * defines before as static functions. Keys and values of a page are widened to floats once and
  * then serve every pair of query row and head; sums over keys run in logical order.
  *
- * - widen(type, n, src, dst): n elements of a page to floats.
+ * - widen(type, n, src, dst, next): n elements of a page to floats; asks meanwhile for the as many
+ *   elements at `next`, where the page lies that is widened after this one.
  * - score_keys(q, k, dim, n, scale, p): p[i] = scale * (q . k[i]), i < n; n a multiple of 16. The
  *   bits of p[i] depend on q and k[i] alone.
  * - softmax(n, p): p[i] = exp(p[i] - max p) for i < n; returns the sum, over lanes i mod 16.
@@ -100,18 +101,21 @@ static attn_tile attn_plan(const ftk_attn *a, int head_kv, int row0, int row1, f
     return t;
 }
 
-/* The first n slots of a page to t->page; rows up to a multiple of 16 are zero. */
-static void attn_widen_page(const attn_tile *t, const void *page, int n)
+/* The first n slots of a page to t->page; rows up to a multiple of 16 are zero. next: the page that
+ * will be widened after it. Pages lie apart, and neither the processor nor its prefetchers see by
+ * themselves where it goes on. */
+static void attn_widen_page(const attn_tile *t, const void *page, int n, const void *next)
 {
     const size_t d = (size_t)t->a->head_dim;
     const size_t size = ftk_type_bytes(t->a->kv_type, d);
-    const char *src = (const char *)page + (size_t)t->head_kv * FTK_PAGE * size;
+    const size_t at = (size_t)t->head_kv * FTK_PAGE * size;
+    const char *src = (const char *)page + at, *ahead = (const char *)next + at;
     if (d == t->dim) {
-        widen(t->a->kv_type, (int)(d * (size_t)n), src, t->page);
+        widen(t->a->kv_type, (int)(d * (size_t)n), src, t->page, ahead);
     } else {
-        for (int s = 0; s < n; s++) {
+        for (int s = 0; s < n; s++, src += size, ahead += size) {
             float *row = t->page + (size_t)s * t->dim;
-            widen(t->a->kv_type, (int)d, src + (size_t)s * size, row);
+            widen(t->a->kv_type, (int)d, src, row, ahead);
             memset(row + d, 0, (t->dim - d) * sizeof(float));
         }
     }
@@ -135,12 +139,19 @@ static int attn_page_slots(const attn_tile *t, int page)
     return left < FTK_PAGE ? left : FTK_PAGE;
 }
 
+static bool attn_last_page(const attn_tile *t, int page)
+{
+    return (page + 1) * FTK_PAGE >= t->n_slots;
+}
+
 /* Scores by slot, those of provisional slots a row does not see included. */
 static void attn_score(const attn_tile *t)
 {
     for (int page = t->first_page; page * FTK_PAGE < t->n_slots; page++) {
         const int n = attn_page_slots(t, page);
-        attn_widen_page(t, t->a->k_pages[page], n);
+        const void *next =
+            attn_last_page(t, page) ? t->a->v_pages[t->first_page] : t->a->k_pages[page + 1];
+        attn_widen_page(t, t->a->k_pages[page], n, next);
         for (int p = 0; p < t->n_pairs; p++)
             score_keys(t->q + (size_t)p * t->dim, t->page, t->dim, (int)attn_round((size_t)n),
                        t->a->scale, t->scores + (size_t)p * t->stride + page * FTK_PAGE);
@@ -216,7 +227,8 @@ static void attn_mix(const attn_tile *t)
         const int n = attn_page_slots(t, page), slot = page * FTK_PAGE;
         int n_prefix = t->a->prefix - slot;
         n_prefix = n_prefix < 0 ? 0 : n_prefix < n ? n_prefix : n;
-        attn_widen_page(t, t->a->v_pages[page], n);
+        const void *next = t->a->v_pages[attn_last_page(t, page) ? page : page + 1];
+        attn_widen_page(t, t->a->v_pages[page], n, next);
         if (n_prefix > 0) attn_add_prefix(t, slot, n_prefix);
         if (n_prefix == n) continue;
         const int j0 = slot + n_prefix - t->a->prefix;

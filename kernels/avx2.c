@@ -167,9 +167,10 @@ static void kv_store_avx2(ftk_type kv_type, int n, const float *x, void *dst)
 
 /* ------------------------------------------------------------------ attention */
 
-static void widen_q8_0(int n, const ftk_q8_0 *b, float *dst)
+static void widen_q8_0(int n, const ftk_q8_0 *b, float *dst, const ftk_q8_0 *next)
 {
-    for (int i = 0; i < n; i += FTK_QBLOCK, b++) {
+    for (int i = 0; i < n; i += FTK_QBLOCK, b++, next++) {
+        _mm_prefetch((const void *)next, _MM_HINT_T0);
         const __m256 d = _mm256_set1_ps(ftk_f16_f32(b->d));
         for (int j = 0; j < FTK_QBLOCK; j += 8) {
             const __m256i q = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(b->q + j)));
@@ -178,21 +179,32 @@ static void widen_q8_0(int n, const ftk_q8_0 *b, float *dst)
     }
 }
 
-static void widen(ftk_type type, int n, const void *src, float *dst)
+static void widen_f16(int n, const uint16_t *src, float *dst, const uint16_t *next)
 {
-    if (type == FTK_TYPE_F32) {
-        memcpy(dst, src, (size_t)n * sizeof(float));
-        return;
-    }
-    if (type == FTK_TYPE_Q8_0) {
-        widen_q8_0(n, src, dst);
-        return;
-    }
-    const uint16_t *h = src;
     int i = 0;
-    for (; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(h + i))));
-    for (; i < n; i++) dst[i] = ftk_f16_f32(h[i]);
+    for (; i + 32 <= n; i += 32) {
+        _mm_prefetch((const void *)(next + i), _MM_HINT_T0);
+        for (int j = i; j < i + 32; j += 8)
+            _mm256_storeu_ps(dst + j, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(src + j))));
+    }
+    for (; i < n; i++) dst[i] = ftk_f16_f32(src[i]);
+}
+
+static void widen_f32(int n, const float *src, float *dst, const float *next)
+{
+    for (int i = 0; i < n; i += 16) {
+        _mm_prefetch((const void *)(next + i), _MM_HINT_T0);
+        memcpy(dst + i, src + i, (size_t)(n - i < 16 ? n - i : 16) * sizeof *dst);
+    }
+}
+
+static void widen(ftk_type type, int n, const void *src, float *dst, const void *next)
+{
+    switch (type) {
+    case FTK_TYPE_F32: widen_f32(n, src, dst, next); break;
+    case FTK_TYPE_Q8_0: widen_q8_0(n, src, dst, next); break;
+    default: widen_f16(n, src, dst, next);
+    }
 }
 
 /* Lane i of the result is the sum of v[i], each added in the same tree. */

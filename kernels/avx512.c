@@ -203,9 +203,10 @@ static void kv_store_avx512(ftk_type kv_type, int n, const float *x, void *dst)
 
 /* ------------------------------------------------------------------ attention */
 
-static void widen_q8_0(int n, const ftk_q8_0 *b, float *dst)
+static void widen_q8_0(int n, const ftk_q8_0 *b, float *dst, const ftk_q8_0 *next)
 {
-    for (int i = 0; i < n; i += FTK_QBLOCK, b++) {
+    for (int i = 0; i < n; i += FTK_QBLOCK, b++, next++) {
+        _mm_prefetch((const void *)next, _MM_HINT_T0);
         const __m512 d = _mm512_set1_ps(ftk_f16_f32(b->d));
         for (int j = 0; j < FTK_QBLOCK; j += 16) {
             const __m512i q = _mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(b->q + j)));
@@ -214,20 +215,36 @@ static void widen_q8_0(int n, const ftk_q8_0 *b, float *dst)
     }
 }
 
-static void widen(ftk_type type, int n, const void *src, float *dst)
+static void widen_f16(int n, const uint16_t *src, float *dst, const uint16_t *next)
 {
-    if (type == FTK_TYPE_F32) {
-        memcpy(dst, src, (size_t)n * sizeof(float));
-        return;
+    int i = 0;
+    for (; i + 32 <= n; i += 32) {
+        _mm_prefetch((const void *)(next + i), _MM_HINT_T0);
+        for (int j = i; j < i + 32; j += 16)
+            _mm512_storeu_ps(dst + j, _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(src + j))));
     }
-    if (type == FTK_TYPE_Q8_0) {
-        widen_q8_0(n, src, dst);
-        return;
+    for (; i < n; i += 16) {
+        const __mmask16 m = tail_mask(n - i);
+        const __m256i h = _mm256_maskz_loadu_epi16(m, src + i);
+        _mm512_mask_storeu_ps(dst + i, m, _mm512_cvtph_ps(h));
     }
+}
+
+static void widen_f32(int n, const float *src, float *dst, const float *next)
+{
     for (int i = 0; i < n; i += 16) {
         const __mmask16 m = tail_mask(n - i);
-        const __m256i h = _mm256_maskz_loadu_epi16(m, (const uint16_t *)src + i);
-        _mm512_mask_storeu_ps(dst + i, m, _mm512_cvtph_ps(h));
+        _mm_prefetch((const void *)(next + i), _MM_HINT_T0);
+        _mm512_mask_storeu_ps(dst + i, m, _mm512_maskz_loadu_ps(m, src + i));
+    }
+}
+
+static void widen(ftk_type type, int n, const void *src, float *dst, const void *next)
+{
+    switch (type) {
+    case FTK_TYPE_F32: widen_f32(n, src, dst, next); break;
+    case FTK_TYPE_Q8_0: widen_q8_0(n, src, dst, next); break;
+    default: widen_f16(n, src, dst, next);
     }
 }
 

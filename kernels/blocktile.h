@@ -38,22 +38,17 @@ typedef struct tile {
     int n_out;
 } tile;
 
-/* Fewer rows of whole bytes leave the weights to the processor's own prefetcher, which is then far
+/* One row of whole bytes leaves the weights to the processor's own prefetcher, which is then far
  * enough ahead: instructions that prefetch would take the place of loads. */
 INLINE bool prefetches(ftk_type type, int rows)
 {
-    return rows >= 4 || ftk_type_form(type).bits != 8;
+    return rows > 1 || ftk_type_form(type).bits != 8;
 }
 
-/* n bytes of the weights that come next. A tile alone is in a hurry, and the first-level cache has
- * few places for lines on their way; with more tiles there is time to bring them there. */
-INLINE void prefetch(const tile *t, const void *at, size_t n)
+/* n bytes of the weights that come next. */
+INLINE void prefetch(const char *at, size_t n)
 {
-    const char *p = at;
-    if (t->share == 1)
-        UNROLL for (size_t i = 0; i < n; i += 64) _mm_prefetch(p + i, _MM_HINT_T1);
-    else
-        UNROLL for (size_t i = 0; i < n; i += 64) _mm_prefetch(p + i, _MM_HINT_T0);
+    UNROLL for (size_t i = 0; i < n; i += 64) _mm_prefetch(at + i, _MM_HINT_T0);
 }
 
 /* Codes of elements 4g.. (v[0]) and 4g + 16.. (v[1]) of the block at w. */

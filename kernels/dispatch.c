@@ -44,6 +44,24 @@ static int machine_level(void)
     return (os & TILE_STATE) == TILE_STATE && has(d, AMX_TILE | AMX_INT8) ? 3 : 2;
 }
 
+/* The largest cache that this core reaches, as the processor itself describes it: AMD's in another leaf
+ * than Intel's. sysconf() may count the caches of other cores in, and of machines beside this one. */
+static size_t own_cache(void)
+{
+    static const uint32_t leaves[] = {4, 0x8000001d};
+    size_t most = 0;
+    for (int i = 0; i < 2 && most == 0; i++) {
+        uint32_t a, b, c, d;
+        for (uint32_t n = 0; n < 16 && __get_cpuid_count(leaves[i], n, &a, &b, &c, &d); n++) {
+            if ((a & 31) == 0) break; /* no more of them */
+            const size_t line = (b & 0xfff) + 1, parts = (b >> 12 & 0x3ff) + 1;
+            const size_t size = ((b >> 22) + 1) * parts * line * ((size_t)c + 1);
+            most = size > most ? size : most;
+        }
+    }
+    return most;
+}
+
 /* Linux lets a process use tiles once it has asked: they make its signal frames 8 KiB larger. */
 static bool permit_tiles(void)
 {
@@ -55,6 +73,11 @@ static bool permit_tiles(void)
 #endif
 }
 #else
+static size_t own_cache(void)
+{
+    return 0;
+}
+
 static bool permit_tiles(void)
 {
     return false;
@@ -103,6 +126,8 @@ bool ftk_kernels_fill(ftk_kernels *k, const char *level)
 
 size_t ftk_cache_bytes(void)
 {
+    const size_t own = own_cache();
+    if (own > 0) return own;
 #if defined(_SC_LEVEL3_CACHE_SIZE)
     const long n = sysconf(_SC_LEVEL3_CACHE_SIZE);
     return n > 0 ? (size_t)n : 0;

@@ -105,7 +105,7 @@ typedef struct ftk_kernels {
 bool ftk_kernels_fill(ftk_kernels *k, const char *level);
 /* NULL-terminated names of the levels this machine can run, lowest first. */
 void ftk_kernels_levels(const char *names[8]);
-/* Size of the last-level cache; 0 where the system does not say. */
+/* Size of the last-level cache that one core reaches; 0 where nothing says it. */
 size_t ftk_cache_bytes(void);
 
 /* Bytes of n elements of a type in GGUF layout, n a multiple of the type's block; else, or for an

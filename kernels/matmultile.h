@@ -58,8 +58,8 @@ INLINE void block_tile(const tile *t, ftk_type type, int rows, int panels)
             {
                 const size_t off = (size_t)p * t->panel_bytes;
                 if (!t->cached && prefetches(type, rows)) {
-                    prefetch(t, at + off + (size_t)panels * t->panel_bytes, 1);
-                    prefetch(t, next + off, bytes);
+                    prefetch((const char *)at + off + (size_t)panels * t->panel_bytes, 1);
+                    prefetch(next + off, bytes);
                 }
                 UNROLL for (int r = 0; r < rows; r++) dots_start(type, x[r] + b, &dot[p][r]);
             }
@@ -113,7 +113,7 @@ INLINE void float_tile(const tile *t, ftk_type type, int rows, int panels)
     for (size_t k = 0; k + 1 < n; k += 2, next += step) {
         if (!t->cached)
             UNROLL for (int p = 0; p < panels; p++)
-                prefetch(t, next + (size_t)p * t->panel_bytes, 2 * size);
+                prefetch(next + (size_t)p * t->panel_bytes, 2 * size);
         add_element(t, type, rows, panels, k, x, even);
         add_element(t, type, rows, panels, k + 1, x, odd);
     }

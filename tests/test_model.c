@@ -151,6 +151,23 @@ static void test_bad_arguments(void **state)
     ftk_session_free(NULL);
 }
 
+/* What weights are prefetched by: the largest cache of this core, as Linux knows it, and not those of
+ * the processor's other cores with it. */
+static void test_cache(void **state)
+{
+    (void)state;
+    size_t most = 0, kib;
+    for (int i = 0; i < 8; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", i);
+        FILE *f = fopen(path, "r");
+        if (f && fscanf(f, "%zuK", &kib) == 1 && kib > most) most = kib;
+        if (f) fclose(f);
+    }
+    if (most == 0) skip();
+    assert_int_equal(ftk_cache_bytes(), most << 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +175,7 @@ int main(void)
         cmocka_unit_test(test_golden_tokens),
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_bad_arguments),
+        cmocka_unit_test(test_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
