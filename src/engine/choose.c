@@ -21,7 +21,7 @@ static const double unknown =
     4; /* times that what was never tried is taken to have given nothing */
 
 /* Steps, turns, turns, and times as long after each trial. */
-enum { TRIAL = 4, NEAR_PAUSE = 192, LONGEST_PAUSE = 3072, LONGER = 4 };
+enum { TRIAL = 4, NEAR_PAUSE = 384, LONGEST_PAUSE = 3072, LONGER = 4 };
 
 /* Time is worth the tokens that come in it at present. */
 void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted)
