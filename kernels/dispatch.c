@@ -45,7 +45,7 @@ static int machine_level(void)
 }
 
 /* The largest cache that this core reaches, as the processor itself describes it: AMD's in another leaf
- * than Intel's. sysconf() may count the caches of other cores in, and of machines beside this one. */
+ * than Intel's. sysconf() may count in the caches of cores elsewhere on the processor. */
 static size_t own_cache(void)
 {
     static const uint32_t leaves[] = {4, 0x8000001d};
