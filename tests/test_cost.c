@@ -85,6 +85,23 @@ static void test_wrong_at_first(void **state)
     }
 }
 
+/* What depth adds was measured far too dear: that comes down, more than what rows take. */
+static void test_depth_wrong_at_first(void **state)
+{
+    (void)state;
+    const ftk_cost truth = rising();
+    ftk_cost c = truth;
+    c.slot *= 20;
+    c.slot_row *= 20;
+    for (int k = 0; k < 300; k++) {
+        const int rows = 1 + k % 4, depth = 50 + k;
+        ftk_cost_update(&c, rows, depth, ftk_cost_at(&truth, rows, depth));
+        assert_true(c.seconds[0] > 0.4 && c.seconds[0] < 1.1);
+    }
+    for (int rows = 1; rows <= 4; rows++)
+        assert_true(fabs(ftk_cost_at(&c, rows, 350) / ftk_cost_at(&truth, rows, 350) - 1) < 0.1);
+}
+
 static void test_measure(void **state)
 {
     (void)state;
@@ -137,6 +154,7 @@ int main(void)
         cmocka_unit_test(test_best),
         cmocka_unit_test(test_update),
         cmocka_unit_test(test_wrong_at_first),
+        cmocka_unit_test(test_depth_wrong_at_first),
         cmocka_unit_test(test_measure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -234,7 +234,9 @@ void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, doub
 void ftk_cost_update(ftk_cost *c, int rows, int depth, double seconds)
 {
     const double all = 0.02, near = 0.1;
-    double ratio = seconds / ftk_cost_at(c, rows, depth);
+    const double expected = ftk_cost_at(c, rows, depth);
+    const double deep = depth * (c->slot + rows * c->slot_row) / expected; /* the part of it */
+    double ratio = seconds / expected;
     if (!(ratio > 0.25)) ratio = 0.25;
     if (ratio > 2) /* a core was taken away for a moment: not the machine's cost */
         ratio = 2;
@@ -242,10 +244,10 @@ void ftk_cost_update(ftk_cost *c, int rows, int depth, double seconds)
     const int i = locate(rows, &part);
     for (int j = 0; j < FTK_COST_POINTS; j++) {
         const double here = j == i ? 1 - part : j == i + 1 ? part : 0;
-        c->seconds[j] *= 1 + (all + near * here) * (ratio - 1);
+        c->seconds[j] *= 1 + (all + near * here * (1 - deep)) * (ratio - 1);
     }
-    c->slot *= 1 + all * (ratio - 1);
-    c->slot_row *= 1 + all * (ratio - 1);
+    c->slot *= 1 + (all + near * deep) * (ratio - 1);
+    c->slot_row *= 1 + (all + near * deep) * (ratio - 1);
     keep_shape(c, part < 0.5 || i == FTK_COST_POINTS - 1 ? i : i + 1);
 }
 

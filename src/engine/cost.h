@@ -27,8 +27,8 @@ double ftk_cost_joined(const ftk_cost *c, int rows, int all_rows, int depth, dou
 void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, double share,
                             double seconds);
 /* A pass over rows took so long: moves the whole curve a little, as the machine's speed changes for
- * all widths, and the points around it some more; then twice the rows take no less
- * time, and at most twice as much. */
+ * all widths, and the points around it some more, what depth adds as far as it is
+ * part of the time; then twice the rows take no less time, and at most twice as much. */
 void ftk_cost_update(ftk_cost *c, int rows, int depth, double seconds);
 /* What a draft that took so long is taken to have cost, next to a plain step's seconds. Drafts of one
  * family may take a thousand times as long as others of it, as layers are run or not, and all is counted;

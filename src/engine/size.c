@@ -8,6 +8,7 @@ enum {
     PROBE = 64,      /* and every so many a small one is verified, to see whether things changed */
     PROBE_NODES = 4,
     LONGEST_WITHOUT = 256, /* steps without a plain one */
+    MOST_AT_ONCE = 16,     /* plain ones in a row, to see what they take */
 };
 
 static const double cheaper = 0.8; /* than believed: a plain step is timed again at once */
@@ -105,7 +106,8 @@ void ftk_size_saw_pass(ftk_session *s, int rows, double seconds)
     if (rows > 1) return;
     int *const next = &e->next_plain;
     e->since_plain = 0;
-    if (seconds < cheaper * believed)
+    e->timed_again = seconds < cheaper * believed ? e->timed_again + 1 : 0;
+    if (e->timed_again % MOST_AT_ONCE > 0)
         *next = 0;
     else if (*next < FTK_FIRST_PLAIN)
         *next = FTK_FIRST_PLAIN;
