@@ -3,6 +3,9 @@
  * which are not left to it. */
 #include "ondevice.h"
 
+#include <limits.h>
+
+
 #include "drafters/s4c.h"
 
 static const struct {
