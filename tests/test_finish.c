@@ -5,7 +5,6 @@
 
 #include <limits.h>
 
-
 #include "drafters/s4c.h"
 
 static const struct {
