@@ -55,8 +55,8 @@ enum {
 /* What outlives a session. */
 typedef struct known {
     ftk_rate rates[RATES];
-    float row;           /* plain steps that a row takes, smoothed */
-    float balance;       /* what rows have brought more than they took, in tokens */
+    float row;     /* plain steps that a row takes, smoothed */
+    float balance; /* what rows have brought more than they took, in tokens */
 } known;
 
 typedef struct dash {

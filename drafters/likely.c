@@ -44,7 +44,8 @@ int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
         bad |= add_block(logits + at, n - at < BLOCK ? n - at : BLOCK, top, part);
     if (bad) return 0;
     for (int j = 0; j < LANES; j++) sum += part[j];
-    for (int i = 0; i < n_best; i++) bin[i] = ftk_likely_bin(ftk_exp_below(logits[best[i]] - top) / sum);
+    for (int i = 0; i < n_best; i++)
+        bin[i] = ftk_likely_bin(ftk_exp_below(logits[best[i]] - top) / sum);
     return n_best;
 }
 

@@ -228,8 +228,7 @@ static void plant_one(ftk_queue *q, ftk_cuda_draft *there, laid_out *rows, int s
                           .probe = next(&f, 2) ? 4 : 0,
                           .all = next(&f, 4) == 0};
     d.size.room = 1 + (int)next(&f, (uint32_t)d.size.most);
-    for (int i = 0; i <= d.size.most; i++)
-        d.size.seconds[i] = ftk_cost_at(&f.cost, i + 1, depth);
+    for (int i = 0; i <= d.size.most; i++) d.size.seconds[i] = ftk_cost_at(&f.cost, i + 1, depth);
     for (int i = 0; i < LAID; i++) {
         before.pos[i] = depth + i;
         before.draw[i] = (ftk_cuda_draw){.uniform = (double)i / LAID, .temperature = 1};

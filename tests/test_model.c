@@ -171,10 +171,8 @@ static void test_cache(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_logits),
-        cmocka_unit_test(test_golden_tokens),
-        cmocka_unit_test(test_info),
-        cmocka_unit_test(test_bad_arguments),
+        cmocka_unit_test(test_golden_logits), cmocka_unit_test(test_golden_tokens),
+        cmocka_unit_test(test_info),          cmocka_unit_test(test_bad_arguments),
         cmocka_unit_test(test_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -78,8 +78,8 @@ static void test_limits(void **state)
     ftk_guesses g;
     ftk_rate rates[1 + FTK_GUESS_RATES];
     ftk_rate_init(&rates[0], 0.5f);
-    assert_int_equal(
-        ftk_guesses_init(&g, NULL, 1 + FTK_RECYCLED + 1, rates, 1 + FTK_GUESS_RATES), FTK_OK);
+    assert_int_equal(ftk_guesses_init(&g, NULL, 1 + FTK_RECYCLED + 1, rates, 1 + FTK_GUESS_RATES),
+                     FTK_OK);
     for (int32_t token = 0; token < V; token++)
         for (int k = 0; k < FTK_SUCCESSORS; k++) {
             successors.of[token].token[k] = (token + k + 1) % V;
@@ -192,10 +192,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_successors), cmocka_unit_test(test_match_joins),
-        cmocka_unit_test(test_limits),     cmocka_unit_test(test_raised),
-        cmocka_unit_test(test_beside_others),
-        cmocka_unit_test(test_no_budget),  cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_successors),    cmocka_unit_test(test_match_joins),
+        cmocka_unit_test(test_limits),        cmocka_unit_test(test_raised),
+        cmocka_unit_test(test_beside_others), cmocka_unit_test(test_no_budget),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

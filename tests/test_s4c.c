@@ -405,11 +405,15 @@ static void test_text_is_the_models(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_heads),     cmocka_unit_test(test_no_token),
-        cmocka_unit_test(test_tree),      cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_heads),
+        cmocka_unit_test(test_no_token),
+        cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_kept),
         cmocka_unit_test(test_pace),
-        cmocka_unit_test(test_retrieval), cmocka_unit_test(test_file),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_text_is_the_models),
+        cmocka_unit_test(test_retrieval),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_text_is_the_models),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

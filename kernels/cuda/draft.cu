@@ -231,8 +231,7 @@ __global__ void __launch_bounds__(PLANTERS, 1)
         __syncthreads();
     }
     const int all = FTK_HEAD_KNOWN + n_heads * CHOICES;
-    const bool there =
-        (i < FTK_HEAD_KNOWN ? i < d->ask.n_known : i < all) && d->all[i].worth >= 0;
+    const bool there = (i < FTK_HEAD_KNOWN ? i < d->ask.n_known : i < all) && d->all[i].worth >= 0;
     share[i] = there ? d->all[i].share : -1;
     parent[i] = (int16_t)(there ? d->all[i].parent : -1);
     __syncthreads();

@@ -68,7 +68,7 @@ struct ftk_engine {
     /* Steps that could draft since a pass over a single row was timed, and after how many it is again. */
     int since_plain, next_plain;
     int timed_again; /* such passes in a row that took less than was believed */
-    int wide;      /* rows of the pieces in which a device reads long prompts; 0: as all others */
+    int wide;        /* rows of the pieces in which a device reads long prompts; 0: as all others */
 };
 
 #define FTK_CREDIT 0.5 /* plain steps that the first drafts of an engine may lose */
