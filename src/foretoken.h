@@ -496,8 +496,8 @@ typedef struct ftk_drafter_stats {
     double speed; /* of late, tokens for the estimated cost of a plain step; 0: unknown */
 } ftk_drafter_stats;
 
-/* One for each drafter at work: several with "auto", which gives each step to the one whose speed is
- * best and tries the others now and then. Returns how many were written, at most `most`. */
+/* One for each drafter at work: several with "auto", which gives each step to the one whose drafts gave most
+ * beyond what followed the same words earlier, and tries the others now and then. Returns how many were written, at most `most`. */
 FTK_API size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, size_t most);
 
 #ifdef __cplusplus
