@@ -6,6 +6,7 @@
 #include <immintrin.h>
 #include <math.h>
 
+#include "kernels/actblock.h"
 #include "kernels/blocks.h"
 #include "kernels/codes.h"
 #include "kernels/levels.h"
@@ -30,6 +31,46 @@ INLINE void store_tail(float *y, int left, __m256 v)
         _mm256_storeu_ps(y, v);
     else
         _mm256_maskstore_ps(y, tail_mask(left), v);
+}
+
+/* ------------------------------------------------------------------ activations */
+
+/* Bit for bit what the plain C level computes. */
+INLINE void quantise_block(const float *x, ftk_qact *b)
+{
+    __m256 v[4];
+    __m256i mag = _mm256_setzero_si256();
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        v[i] = _mm256_loadu_ps(x + 8 * i);
+        const __m256i bits = _mm256_castps_si256(v[i]);
+        mag = _mm256_max_epu32(mag, _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff)));
+    }
+    __m128i most = _mm_max_epu32(_mm256_castsi256_si128(mag), _mm256_extracti128_si256(mag, 1));
+    most = _mm_max_epu32(most, _mm_shuffle_epi32(most, 0x4e));
+    most = _mm_max_epu32(most, _mm_shuffle_epi32(most, 0xb1));
+    const float inv = start_codes((uint32_t)_mm_cvtsi128_si32(most), b);
+    if (inv == 0) {
+        store_codes(_mm256_setzero_si256(), b);
+        return;
+    }
+    __m256i q[4];
+    UNROLL for (int i = 0; i < 4; i++) q[i] =
+        _mm256_cvtps_epi32(_mm256_mul_ps(v[i], _mm256_set1_ps(inv)));
+    /* Packing goes by halves, so fours of bytes end up as 0 2 4 6 1 3 5 7. */
+    const __m256i bytes =
+        _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+    store_codes(_mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)), b);
+}
+
+static void act_pack_avx2(ftk_type wtype, int n_in, const float *x, void *dst)
+{
+    if (ftk_type_block(wtype) == 1) {
+        memcpy(dst, x, (size_t)n_in * sizeof(float));
+        return;
+    }
+    ftk_qact *b = dst;
+    for (int i = 0; i < n_in; i += FTK_QBLOCK) quantise_block(x + i, b++);
 }
 
 /* ------------------------------------------------------------------ elementwise */
@@ -296,7 +337,8 @@ static void attention_avx2(const ftk_attn *a, int head_kv, int row0, int row1, f
 
 void ftk_kernels_avx2(ftk_kernels *k)
 {
-    ftk_kernels_avx2_matmul(k); /* activations have the form and packing of the plain C level */
+    ftk_kernels_avx2_matmul(k);
+    k->act_pack = act_pack_avx2; /* the form and size of the plain C level */
     k->rms_norm = rms_norm_avx2;
     k->rope = rope_avx2;
     k->rope_halves = rope_halves_avx2;

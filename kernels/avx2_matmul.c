@@ -11,10 +11,29 @@
 #include "kernels/panel.h"
 #include "kernels/vector.h"
 
-enum { WIDTH = 8, TILE = 4, PANELS = 1 };
+enum { WIDTH = 8 };
 
 typedef __m256i vi;
 typedef __m256 vf;
+
+INLINE bool is_signed(ftk_type type)
+{
+    const ftk_form f = ftk_type_form(type);
+    return f.bits == 8 || f.table;
+}
+
+/* As 16 registers hold them: floats have two sums each, other types one or two, whose place the sums of
+ * finished blocks leave to them. */
+INLINE int tile_rows(ftk_type type)
+{
+    return ftk_type_form(type).bits ? 6 : 3;
+}
+
+INLINE int tile_panels(ftk_type type)
+{
+    const int bits = ftk_type_form(type).bits;
+    return bits == 0 || bits == 4 || is_signed(type) ? 2 : 1;
+}
 
 INLINE vi vi_load(const void *p)
 {
@@ -132,12 +151,6 @@ typedef struct dots {
     vi off[2];
 } dots;
 
-INLINE bool is_signed(ftk_type type)
-{
-    const ftk_form f = ftk_type_form(type);
-    return f.bits == 8 || f.table;
-}
-
 INLINE vi widened(vi v)
 {
     return _mm256_madd_epi16(v, _mm256_set1_epi16(1));
@@ -165,12 +178,20 @@ INLINE vi signed_dot(vi w, vi x)
     return widened(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)));
 }
 
+/* The compiler is to add here and now: it would put sums off until all products of a block are there, which is
+ * more than the registers hold. */
+INLINE void settle(vi *sum)
+{
+    __asm__("" : "+x"(*sum));
+}
+
 INLINE void dots_add(ftk_type type, int g, const vi *v, const int8_t *q, dots *d)
 {
     const vi x0 = broadcast4(q), x1 = broadcast4(q + FTK_QBLOCK / 2);
     if (is_signed(type)) {
         const vi s = _mm256_add_epi32(signed_dot(v[0], x0), signed_dot(v[1], x1));
         d->lo = _mm256_add_epi32(d->lo, s);
+        settle(&d->lo);
         return;
     }
     const vi lo = _mm256_maddubs_epi16(v[0], x0), hi = _mm256_maddubs_epi16(v[1], x1);
@@ -186,6 +207,8 @@ INLINE void dots_add(ftk_type type, int g, const vi *v, const int8_t *q, dots *d
         d->lo = _mm256_add_epi32(d->lo, widened(_mm256_add_epi16(d->lo16, lo)));
         d->hi = _mm256_add_epi32(d->hi, widened(_mm256_add_epi16(d->hi16, hi)));
     }
+    settle(&d->lo);
+    if (ftk_type_form(type).bits != 4) settle(&d->hi);
 }
 
 INLINE vi dots_half(ftk_type type, const dots *d, int i)

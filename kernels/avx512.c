@@ -6,6 +6,7 @@
 #include <immintrin.h>
 #include <math.h>
 
+#include "kernels/actblock.h"
 #include "kernels/blocks.h"
 #include "kernels/codes.h"
 #include "kernels/levels.h"
@@ -26,24 +27,12 @@ INLINE void quantise_block(const float *x, ftk_qact *b)
     const __m512i mag =
         _mm512_max_epu32(_mm512_castps_si512(abs_ps(x0)), _mm512_castps_si512(abs_ps(x1)));
     const uint32_t amax_bits = _mm512_reduce_max_epu32(mag);
-    const float amax = ftk_bits_f32(amax_bits);
-    const bool finite = amax_bits < 0x7f800000u;
-    const float inv = finite && amax >= FTK_QACT_TINY ? 127.0f / amax : 0.0f;
-    b->d = !finite ? NAN : inv > 0 ? amax / 127.0f : 0.0f;
-    const __mmask16 keep = finite ? 0xffff : 0;
+    const float inv = start_codes(amax_bits, b);
+    const __mmask16 keep = isnan(b->d) ? 0 : 0xffff;
     const __m512 v = _mm512_set1_ps(inv);
     const __m512i q0 = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(x0, v));
     const __m512i q1 = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(x1, v));
-    const __m256i q = _mm256_set_m128i(_mm512_cvtepi32_epi8(q1), _mm512_cvtepi32_epi8(q0));
-    _mm256_storeu_si256((void *)b->q, q);
-    /* Of four bytes, of eight, of 16: each half of q in one half of the sums. */
-    const __m256i ones = _mm256_set1_epi8(1);
-    __m256i sum = _mm256_madd_epi16(_mm256_maddubs_epi16(ones, q), _mm256_set1_epi16(1));
-    sum = _mm256_add_epi32(sum, _mm256_shuffle_epi32(sum, 0xb1));
-    sum = _mm256_add_epi32(sum, _mm256_shuffle_epi32(sum, 0x4e));
-    b->minus_half[0] = -_mm_cvtsi128_si32(_mm256_castsi256_si128(sum));
-    b->minus_half[1] = -_mm_cvtsi128_si32(_mm256_extracti128_si256(sum, 1));
-    b->minus = b->minus_half[0] + b->minus_half[1];
+    store_codes(_mm256_set_m128i(_mm512_cvtepi32_epi8(q1), _mm512_cvtepi32_epi8(q0)), b);
 }
 
 static void act_pack_avx512(ftk_type wtype, int n_in, const float *x, void *dst)

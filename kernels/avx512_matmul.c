@@ -6,6 +6,19 @@
 #include "kernels/avx512_vector.h"
 
 #include "kernels/levels.h"
+
+INLINE int tile_rows(ftk_type type)
+{
+    (void)type;
+    return 6;
+}
+
+INLINE int tile_panels(ftk_type type)
+{
+    (void)type;
+    return 2;
+}
+
 #include "kernels/matmultile.h"
 
 static size_t pack_bytes_avx512(ftk_type type, int n_out, int n_in)

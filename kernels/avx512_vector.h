@@ -12,7 +12,7 @@
 #include "kernels/panel.h"
 #include "kernels/vector.h"
 
-enum { WIDTH = 16, TILE = 6, PANELS = 2 };
+enum { WIDTH = 16 };
 
 typedef __m512i vi;
 typedef __m512 vf;

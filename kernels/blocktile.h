@@ -3,8 +3,7 @@
  * A block of packed weights: its codes, its scales, and what it adds to a product. The arithmetic is
  * defined before by the including file.
  *
- * - WIDTH: lanes, which are output rows; TILE: activation rows of a tile, at most 6; PANELS: panels
- *   of a tile of several rows, 1 or 2.
+ * - WIDTH: lanes, which are output rows.
  * - vi, vf: a vector of integers, of floats. vi_load(p), vi_bits(v, from, to, mask): in each byte
  *   the bits of `mask` come from v moved from bit `from` to bit `to`; vi_or_bits(base, ...): the
  *   same, or base. vi_lookup(v): the values of IQ4 codes, as dots_add() wants them.

@@ -4,14 +4,14 @@
  * defines before. A product of a panel and a few activation rows keeps one sum per activation row
  * in registers; the weights are loaded and unpacked once for all of them. How many rows that are is
  * a compile-time constant of the tile functions, as is the type; the operations of one row do not
- * depend on it. See
- * blocktile.h for what that is. */
+ * depend on it. See blocktile.h for what that is; and here, too: tile_rows(type), activation rows of a
+ * tile, at most 6, and tile_panels(type), panels of one of several rows, 1 or 2. */
 #ifndef FTK_MATMULTILE_H
 #define FTK_MATMULTILE_H
 
 #include "kernels/blocktile.h"
 
-enum { MOST_PANELS = 2 };
+enum { TILE = 6, MOST_PANELS = 2 };
 
 /* Neighbouring panels that go through a tile together, so that each broadcast of activations serves
  * them all. One row alone: two where that gives memory more to do at a time; the K types, with more
@@ -19,7 +19,7 @@ enum { MOST_PANELS = 2 };
 INLINE int panels_of(ftk_type type, int rows)
 {
     if (rows == 1) return ftk_type_form(type).unit == FTK_QUNIT ? 1 : MOST_PANELS;
-    return PANELS;
+    return tile_panels(type);
 }
 
 INLINE void store_sums(const tile *t, int rows, int panels, vf acc[MOST_PANELS][TILE])
@@ -134,14 +134,14 @@ INLINE void any_tile(const tile *t, ftk_type type, int rows, int panels)
 
 #define TILE_ROWS(rows)                                                                            \
     case rows:                                                                                     \
-        if (rows > TILE) break;                                                                    \
+        if (rows > tile_rows(type)) break;                                                         \
         if (t->panels > 1 && (rows == 1 || panels_of(type, rows) > 1))                             \
             any_tile(t, type, rows, MOST_PANELS);                                                  \
         else                                                                                       \
             any_tile(t, type, rows, 1);                                                            \
         break;
 
-INLINE void tile_rows(const tile *t, ftk_type type, int rows)
+INLINE void run_tile(const tile *t, ftk_type type, int rows)
 {
     switch (rows) {
         TILE_ROWS(1)
@@ -164,7 +164,7 @@ typedef void (*tile_fn)(const tile *t, int rows);
 #define TILE_FN(name)                                                                              \
     static __attribute__((noinline)) void tile_##name(const tile *t, int rows)                     \
     {                                                                                              \
-        tile_rows(t, FTK_TYPE_##name, rows);                                                       \
+        run_tile(t, FTK_TYPE_##name, rows);                                                        \
     }
 TILE_TYPES(TILE_FN)
 
@@ -185,7 +185,7 @@ static void matmul_tiles(const ftk_mat *w, const void *act, size_t act_stride, i
     const tile_fn run = tile_of(w->type);
     const size_t panel_bytes = ftk_panel_bytes(w->type, WIDTH, w->n_in);
     const int panels = panels_of(w->type, n_rows);
-    const int n_tiles = (n_rows + TILE - 1) / TILE;
+    const int most = tile_rows(w->type), n_tiles = (n_rows + most - 1) / most;
     tile t = {.n_in = w->n_in,
               .act_stride = act_stride,
               .ldy = ldy,
