@@ -226,7 +226,9 @@ static void plant_one(ftk_queue *q, ftk_cuda_draft *there, laid_out *rows, int s
         say(&f, n_said, &d.said.said[i / FTK_HEAD_NODES][i % FTK_HEAD_NODES]);
     d.size = (ftk_sizing){.most = 1 + seed % (FTK_MAX_NODES - 1),
                           .probe = next(&f, 2) ? 4 : 0,
-                          .all = next(&f, 4) == 0};
+                          .all = next(&f, 4) == 0,
+                          .chain = next(&f, 3) == 0};
+    f.g.chain = d.size.chain;
     d.size.room = 1 + (int)next(&f, (uint32_t)d.size.most);
     for (int i = 0; i <= d.size.most; i++) d.size.seconds[i] = ftk_cost_at(&f.cost, i + 1, depth);
     for (int i = 0; i < LAID; i++) {

@@ -26,11 +26,12 @@ static ftk_engine *engine_with(const ftk_model *m, int family)
     return e;
 }
 
-static ftk_session_config config(int budget)
+static ftk_session_config config(int budget, ftk_tree_shape shape)
 {
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
     cfg.budget = budget;
+    cfg.shape = shape;
     cfg.ignore_end = true;
     return cfg;
 }
@@ -52,7 +53,7 @@ static void plain(ftk_engine *e, const ftk_session_config *like, int32_t *out, s
 }
 
 /* Every step waits once, whatever it drafts, and its tokens are plain decoding's: by a fixed number of nodes
- * and by the cost model, greedy and drawn. */
+ * and by the cost model, greedy and drawn, in trees and in chains. */
 static void test_one_wait(void **state)
 {
     (void)state;
@@ -61,8 +62,9 @@ static void test_one_wait(void **state)
     for (int i = 0; i < FAMILIES; i++) {
         NEED(families[i].file);
         ftk_engine *e = engine_with(m, i);
-        for (int way = 0; way < 3; way++) {
-            ftk_session_config cfg = config(way == 1 ? -1 : 20);
+        for (int way = 0; way < 4; way++) {
+            ftk_session_config cfg =
+                config(way == 1 ? -1 : 20, way == 3 ? FTK_TREE_CHAIN : FTK_TREE_FITTED);
             if (way == 2) cfg.sampling.temperature = 0.7f;
             unsigned flags = families[i].flags;
             int32_t want[N], got[N];
@@ -102,16 +104,17 @@ static void test_same_trees(void **state)
     NEED(DEMO);
     ftk_model *m = load();
     static ftk_tree before[64];
-    for (int i = 0; i < FAMILIES; i++) {
-        NEED(families[i].file);
+    for (int i = 0; i < 2 * FAMILIES; i++) {
+        const int family = i / 2;
+        const ftk_session_config cfg = config(30, i % 2 ? FTK_TREE_CHAIN : FTK_TREE_FITTED);
+        NEED(families[family].file);
         int n = 0;
         for (int finishes = 0; finishes < 2; finishes++) {
-            ftk_engine *e = engine_with(m, i);
-            unsigned flags = families[i].flags | families[i].no_successors;
-            const ftk_session_config cfg = config(30);
+            ftk_engine *e = engine_with(m, family);
+            unsigned flags = families[family].flags | families[family].no_successors;
             int32_t got[N];
             seen.finishes = finishes;
-            ftk_session *s = watch_as(e, families[i].ops, &cfg, &flags, 64);
+            ftk_session *s = watch_as(e, families[family].ops, &cfg, &flags, 64);
             assert_int_equal(take(s, N, got), N);
             assert_true(finishes == (seen.n_finished > 0));
             if (!finishes) memcpy(before, seen.verified, sizeof before);
@@ -134,8 +137,8 @@ static void test_same_trees(void **state)
     ftk_model_free(m);
 }
 
-/* What goes the other way: chains, penalties, other verifiers, sessions that share a pass, and a credit that
- * covers no row. */
+/* What goes the other way: penalties, other verifiers, sessions that share a pass, and a credit that covers no
+ * row. */
 static void test_not_left(void **state)
 {
     (void)state;
@@ -145,13 +148,12 @@ static void test_not_left(void **state)
         NEED(families[i].file);
         ftk_engine *e = engine_with(m, i);
         seen.finishes = true;
-        for (int way = 0; way < 5; way++) {
-            if (i > 0 && way != 3)
+        for (int way = 0; way < 4; way++) {
+            if (i > 0 && way != 2)
                 continue; /* it is the session's matter but for the rows of maps */
-            ftk_session_config cfg = config(way == 4 ? -1 : 12);
-            if (way == 0) cfg.shape = FTK_TREE_CHAIN;
-            if (way == 1) cfg.sampling.repeat_penalty = 1.2f;
-            if (way == 2) cfg.verifier = "traversal";
+            ftk_session_config cfg = config(way == 3 ? -1 : 12, FTK_TREE_FITTED);
+            if (way == 0) cfg.sampling.repeat_penalty = 1.2f;
+            if (way == 1) cfg.verifier = "traversal";
             unsigned flags = families[i].flags;
             int32_t want[N], got[N];
             plain(e, &cfg, want, N);
@@ -164,13 +166,13 @@ static void test_not_left(void **state)
             for (size_t n = 0; n < N;) {
                 ftk_session *both[] = {s, other};
                 ftk_result r[2];
-                assert_int_equal(ftk_step(both, way == 3 ? 2 : 1, r), FTK_OK);
-                if (way == 4) e->credit = 0;
+                assert_int_equal(ftk_step(both, way == 2 ? 2 : 1, r), FTK_OK);
+                if (way == 3) e->credit = 0;
                 for (size_t j = 0; j < r[0].n_tokens && n < N; j++) got[n++] = r[0].tokens[j];
             }
             assert_true(seen.n > 0);
             assert_int_equal(seen.n_finished, 0);
-            assert_true(seen.most_waits == 1 || way == 4);
+            assert_true(seen.most_waits == 1 || way == 3);
             assert_memory_equal(want, got, sizeof want);
             ftk_session_free(s);
             ftk_session_free(other);
@@ -189,7 +191,7 @@ static void test_full_cache(void **state)
     for (int i = 0; i < FAMILIES; i++) {
         NEED(families[i].file);
         ftk_engine *e = engine_with(m, i);
-        const ftk_session_config cfg = config(100);
+        const ftk_session_config cfg = config(100, FTK_TREE_FITTED);
         unsigned flags = families[i].flags;
         int32_t want[N], got[N], filler[200];
         plain(e, &cfg, want, N);
@@ -226,7 +228,7 @@ static void test_trouble(void **state)
     for (int i = 0; i < FAMILIES; i++) {
         NEED(families[i].file);
         ftk_engine *e = engine_with(m, i);
-        const ftk_session_config cfg = config(20);
+        const ftk_session_config cfg = config(20, FTK_TREE_FITTED);
         unsigned flags = families[i].flags;
         int32_t out[6];
         ftk_result r;

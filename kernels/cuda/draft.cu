@@ -150,6 +150,21 @@ __device__ void weigh_beside(const ftk_cuda_draft *d, int n_heads, int end, floa
     __syncthreads();
 }
 
+/* A chain has of each node's children the best, and no other guess. By all threads of a block. */
+__device__ void keep_best(const int16_t *parent, int end, float *worth)
+{
+    __shared__ bool leads[PLANTERS];
+    const int i = (int)threadIdx.x;
+    bool best = worth[i] >= 0;
+    for (int j = 0; j < end && best; j++)
+        best = parent[j] != parent[i] || worth[j] < worth[i] || (worth[j] == worth[i] && j >= i);
+    leads[i] = best;
+    __syncthreads();
+    for (int up = i; up >= 0 && best; up = parent[up]) best = leads[up];
+    if (!best) worth[i] = -1;
+    __syncthreads();
+}
+
 /* Whether guess a becomes a node before b, where both are worth the same: nodes come best first, of equal
  * ones those first whose parents do, then those that were there first. */
 __device__ bool before(const float *worth, const int16_t *parent, int a, int b)
@@ -236,6 +251,7 @@ __global__ void __launch_bounds__(PLANTERS, 1)
     parent[i] = (int16_t)(there ? d->all[i].parent : -1);
     __syncthreads();
     weigh_beside(d, n_heads, all, share, parent, worth);
+    if (d->size.chain) keep_best(parent, all, worth);
     const float mine = worth[i];
     int rank = 0, n = 0;
     const int end = mine >= 0 || i < FTK_MAX_NODES ? all : 0;

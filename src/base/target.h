@@ -116,6 +116,7 @@ typedef struct ftk_unfinished {
 typedef struct ftk_sizing {
     int32_t most, room, probe;
     int32_t all;                   /* whatever pays: as many as there are */
+    int32_t chain;                 /* one node a depth */
     double seconds[FTK_MAX_NODES]; /* [most + 1] of a step that verifies so many */
 } ftk_sizing;
 

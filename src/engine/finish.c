@@ -17,8 +17,14 @@
 void ftk_finish_allow(ftk_session *s, bool alone)
 {
     s->left.room = 0;
-    s->left.allowed = alone && s->engine->device && s->cfg.shape != FTK_TREE_CHAIN &&
-                      ftk_session_spare(s) & FTK_SPARE_LOGITS;
+    s->left.allowed = alone && s->engine->device && ftk_session_spare(s) & FTK_SPARE_LOGITS;
+}
+
+/* Places behind the root that a guess may be for. */
+static int reach_of(const ftk_unfinished *draft)
+{
+    const int named = draft->maps ? draft->maps->n : draft->heads->n;
+    return draft->ask->deepest > named ? draft->ask->deepest : named;
 }
 
 /* Nodes that there are slots and rows for, and, where the cost model decides, credit; then no row is there for
@@ -28,6 +34,7 @@ static int room_for(const ftk_session *s, const ftk_unfinished *draft, int budge
     const int slots = ftk_kv_room(&s->kv), rows = s->engine->forward.max_rows;
     int room = budget < rows ? budget : rows - 1;
     if (draft->maps && draft->maps->n > slots) return 0;
+    if (s->cfg.shape == FTK_TREE_CHAIN && room > reach_of(draft)) room = reach_of(draft);
     if (room > slots - 1) room = slots - 1;
     if (!ftk_session_sizes_itself(s)) return room;
     room = ftk_size_covered(s, room, draft->seconds);
@@ -45,6 +52,7 @@ bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget)
     size->most = budget;
     size->room = s->left.room = room;
     size->all = !ftk_session_sizes_itself(s);
+    size->chain = s->cfg.shape == FTK_TREE_CHAIN;
     size->probe = size->all ? 0 : ftk_size_probe(f);
     for (int i = 0; i <= budget; i++)
         size->seconds[i] = ftk_cost_at(&s->engine->cost, i + 1, s->kv.len);
