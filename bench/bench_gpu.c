@@ -62,7 +62,7 @@ static double copy_speed(const options *o)
         ftk_cuda_mark(&q, 0);
         ftk_cuda_copy(&q, a, b, bytes);
         ftk_cuda_mark(&q, 1);
-        const double seconds = ftk_cuda_elapsed(&q);
+        const double seconds = ftk_cuda_elapsed(&q, 0);
         if (i >= 0) t[i] = seconds;
     }
     if (!ftk_cuda_wait(&q)) die(ftk_cuda_error_text(&q));
@@ -124,7 +124,7 @@ static double attention_time(const options *o, int heads, int heads_kv, int dim,
         ftk_cuda_mark(&q, 0);
         ftk_cuda_attention(&q, &a, &kv);
         ftk_cuda_mark(&q, 1);
-        const double seconds = ftk_cuda_elapsed(&q);
+        const double seconds = ftk_cuda_elapsed(&q, 0);
         if (i >= 0) t[i] = seconds;
     }
     if (!ftk_cuda_wait(&q)) die(ftk_cuda_error_text(&q));

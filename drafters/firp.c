@@ -310,12 +310,11 @@ static bool some_may_join(const firp *s, int rows)
     return false;
 }
 
-/* True: the device goes on from here, up to the tree, and firp_finished() gets what the rows said. Rows that
- * join the pass are chosen by a tree that is known, so there must be none. */
+/* True: the device goes on from here, up to the tree, and firp_finished() gets what the rows said. */
 static bool left_to_device(firp *s, int32_t root, int budget)
 {
     const ftk_target *const t = s->target;
-    if (!t->leave || some_may_join(s, budget + 1)) return false;
+    if (!t->leave) return false;
     ftk_guesses_tell(&s->guesses, &s->ask);
     for (int i = 0; i < s->n_offsets * FTK_LIKELY_BINS; i++)
         s->ask.rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] =
@@ -324,7 +323,8 @@ static bool left_to_device(firp *s, int32_t root, int budget)
     const ftk_unfinished draft = {.maps = &s->maps,
                                   .layer = s->layer,
                                   .ask = &s->ask,
-                                  .seconds = t->seconds(t->ctx, s->layer, s->n_offsets)};
+                                  .seconds = t->seconds(t->ctx, s->layer, s->n_offsets),
+                                  .joined = some_may_join(s, budget + 1)};
     return t->leave(t->ctx, &draft, budget);
 }
 

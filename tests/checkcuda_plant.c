@@ -279,12 +279,17 @@ typedef struct {
     float behind[MOST_VOCAB];
 } left;
 
-static void take_left(bench *b, ftk_kv_seq *s, const ftk_tree *t, left *to)
+/* at: of the rows with logits the tree's first. */
+static void take_rows(const bench *b, const ftk_tree *t, int at, left *to)
 {
-    const size_t row = (size_t)b->f.m->hp.n_embd * sizeof(float);
+    const size_t d = (size_t)b->f.m->hp.n_embd;
+    memcpy(to->ranked, b->f.ranked + at, (size_t)t->n * sizeof *to->ranked);
+    memcpy(to->features, b->f.features + (size_t)at * d, (size_t)t->n * d * sizeof *to->features);
+}
+
+static void take_behind(bench *b, ftk_kv_seq *s, const ftk_tree *t, left *to)
+{
     const int len = s->len;
-    memcpy(to->ranked, b->f.ranked, (size_t)t->n * sizeof *to->ranked);
-    memcpy(to->features, b->f.features, (size_t)t->n * row);
     int16_t path[FTK_MAX_NODES];
     const int n = t->depth[t->n - 1] + 1;
     for (int i = n - 1, at = t->n - 1; i >= 0; i--, at = t->parent[at]) path[i] = (int16_t)at;
@@ -307,51 +312,90 @@ static void expect_left(const bench *b, const left *a, const left *c, int n, con
            0);
 }
 
-/* One call and one wait give what a pass over the same tree gives that the host knows; as it stands, to be
- * kept, and from what was kept. said: what heads or maps say of the same draft by themselves. */
+static left left_new(const bench *b)
+{
+    return (left){.features = malloc(MOST_ROWS * (size_t)b->f.m->hp.n_embd * sizeof(float))};
+}
+
+static ftk_tree tree_of(const ftk_planted *from)
+{
+    ftk_tree t;
+    ftk_tree_init(&t, from->node[0].token);
+    for (int i = 1; i < from->n; i++)
+        ftk_tree_add(&t, from->node[i].parent, from->node[i].token, 0.5f);
+    return t;
+}
+
+/* One call and one wait give what a pass over the same tree gives that the host knows: as it stands, to be
+ * kept, from what was kept, and between a sequence that is read and a fork that has the same draft. said: what
+ * heads or maps say of the draft by themselves. */
 void check_finished(bench *b, ftk_kv_seq *s, const ftk_unfinished *draft, const float *held,
                     const ftk_ranked *said, int n_said)
 {
+    enum { RUNS = 6, READ = 5 };
     static const ftk_sampling how = {.temperature = 0.9f, .top_p = 0.9f, .seed = 5};
-    const size_t d = (size_t)b->f.m->hp.n_embd;
     const ftk_queue *const q = &((ftk_gpu *)(void *)b->device)->q;
-    left got = {.features = malloc(MOST_ROWS * d * sizeof(float))};
-    left want = {.features = malloc(MOST_ROWS * d * sizeof(float))};
+    left got[2] = {left_new(b), left_new(b)}, want = left_new(b);
+    ftk_kv_seq reading = seq_new(b), fork = seq_new(b);
+    ftk_kv_fork(&fork, s);
+    int32_t text[READ];
+    for (int i = 0; i < READ; i++) text[i] = token_at(b, i);
+    must(ftk_kv_reserve(&reading, READ), "reserve");
+    must(ftk_kv_reserve(&fork, MOST_ROWS), "reserve");
     must(ftk_kv_reserve(s, MOST_ROWS), "reserve");
-    for (int run = 0; run < 4; run++) {
-        ftk_sizing size = {.most = MOST_ROWS - 1, .room = MOST_ROWS - 9, .all = run < 3};
-        for (int i = 0; i <= size.most; i++) size.seconds[i] = 1 + 0.15 * i;
+    for (int run = 0; run < RUNS; run++) {
+        const bool alone = run < 4;
+        ftk_finishing own = {
+            .draft = *draft,
+            .size = {.most = MOST_ROWS - 1, .room = MOST_ROWS - 9, .all = run != 3},
+            .held = held};
+        for (int i = 0; i <= own.size.most; i++) own.size.seconds[i] = 1 + 0.15 * i;
+        ftk_finishing same = own;
         ftk_pass_seq p = {.kv = s,
-                          .n_rows = size.room + 1,
+                          .n_rows = own.size.room + 1,
                           .spare = FTK_SPARE_LOGITS | FTK_SPARE_STATES,
-                          .sampling = run % 2 ? &how : NULL};
+                          .sampling = run % 2 ? &how : NULL,
+                          .left = &own};
+        const int at = alone ? 0 : run % 2; /* rows with logits before it */
+        ftk_pass_seq all[] = {
+            {.kv = &reading, .n_rows = READ, .token = text, .first_logits = READ - at}, p, p};
+        all[2].kv = &fork;
+        all[2].left = &same;
         const int waits = q->waits, launches = q->launches;
-        const ftk_finished *const f =
-            b->device->ops->finish(b->device, &b->f, &p, draft, &size, held);
-        if (!expect(f != NULL, "no draft was finished", run, 0)) break;
+        ftk_forward_run(&b->f, alone ? &p : all, alone ? 1 : 3);
+        const ftk_finished *const f = &own.done;
+        if (!expect(f->tree != NULL, "no draft was finished", run, 0)) break;
         expect(!ftk_cuda_emulated() || q->waits == waits + 1, "waits for a draft and its pass", run,
                q->waits - waits);
         /* what is held, the tree, what is likeliest: all else was kept */
-        expect(run < 2 || q->launches - launches <= FEW,
+        expect(run < 2 || !alone || q->launches - launches <= FEW,
                "kernels beside what is kept (run, kernels)", run, q->launches - launches);
         expect(f->seconds > 0, "the draft took no time", run, 0);
         expect(memcmp(f->said->said, said, (size_t)n_said * sizeof *said) == 0,
                "heads or maps say something else (run)", run, 0);
         expect(run == 3 ? f->tree->n > 1 && f->tree->n < f->tree->there : f->tree->n == p.n_rows,
                "nodes (run, nodes)", run, f->tree->n);
-        ftk_tree t;
-        ftk_tree_init(&t, f->tree->node[0].token);
-        for (int i = 1; i < f->tree->n; i++)
-            ftk_tree_add(&t, f->tree->node[i].parent, f->tree->node[i].token, 0.5f);
-        take_left(b, s, &t, &got);
+        expect(alone || memcmp(f->tree, same.done.tree, sizeof *f->tree) == 0,
+               "equal drafts have other trees (run)", run, 0);
+        const ftk_tree t = tree_of(f->tree);
+        take_rows(b, &t, at, &got[0]);
+        if (!alone) take_rows(b, &t, at + p.n_rows, &got[1]);
+        take_behind(b, s, &t, &got[0]);
+        if (!alone) take_behind(b, &fork, &t, &got[1]);
+        p.left = NULL;
         p.n_rows = t.n;
         p.token = t.token;
         p.depth = t.depth;
         p.mask = (const uint64_t(*)[2])t.mask;
         ftk_forward_run(&b->f, &p, 1);
-        take_left(b, s, &t, &want);
-        expect_left(b, &got, &want, t.n, "a finished draft's rows differ");
+        take_rows(b, &t, 0, &want);
+        take_behind(b, s, &t, &want);
+        for (int i = 0; i < (alone ? 1 : 2); i++)
+            expect_left(b, &got[i], &want, t.n, "a finished draft's rows differ");
     }
-    free(got.features);
+    ftk_kv_seq_close(&reading);
+    ftk_kv_seq_close(&fork);
+    free(got[0].features);
+    free(got[1].features);
     free(want.features);
 }

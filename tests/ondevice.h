@@ -32,19 +32,26 @@ static inline ftk_model *load(void)
     return m;
 }
 
-static inline ftk_err open_on(ftk_engine **e, const ftk_model *m, const char *device, ftk_type kv)
+/* rows: of a pass */
+static inline ftk_err open_wide(ftk_engine **e, const ftk_model *m, const char *device, ftk_type kv,
+                                int rows)
 {
     ftk_engine_config cfg;
     ftk_engine_config_init(&cfg);
     cfg.threads = 1;
     cfg.kv_slots = 256;
     cfg.kv_type = kv;
-    cfg.max_rows = 128;
+    cfg.max_rows = rows;
     cfg.measure = false;
     cfg.device = device;
     last_line[0] = 0;
     n_lines = 0;
     return ftk_engine_open(e, m, &cfg);
+}
+
+static inline ftk_err open_on(ftk_engine **e, const ftk_model *m, const char *device, ftk_type kv)
+{
+    return open_wide(e, m, device, kv, FTK_MAX_NODES);
 }
 
 static const char text[] = "Once upon a time there was a little girl who lived near a forest.";

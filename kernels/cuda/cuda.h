@@ -27,6 +27,8 @@ typedef struct ftk_cuda_when {
     unsigned values;
 } ftk_cuda_when;
 
+enum { FTK_CUDA_MARKS = 65 };
+
 typedef struct ftk_queue {
     ftk_cuda_when
         when; /* goes for products, norms, turns, gates, sums and attention that are put on the
@@ -34,11 +36,11 @@ typedef struct ftk_queue {
     void *stream, *own; /* the runtime's; what else belongs to the queue */
     void *blas;         /* ftk_cuda_wide_open() */
     int device;
-    int error;      /* the runtime's number; 0: none yet */
-    size_t limit;   /* emulated only: bytes that may still be allocated; 0: any */
-    int waits;      /* emulated only: how often ftk_cuda_wait() was called */
-    int launches;   /* emulated only: kernels and copies within the device that were not kept */
-    double mark[2]; /* emulated only: when */
+    int error;    /* the runtime's number; 0: none yet */
+    size_t limit; /* emulated only: bytes that may still be allocated; 0: any */
+    int waits;    /* emulated only: how often ftk_cuda_wait() was called */
+    int launches; /* emulated only: kernels and copies within the device that were not kept */
+    double mark[FTK_CUDA_MARKS]; /* emulated only: when */
 } ftk_queue;
 
 typedef struct ftk_cuda_info {
@@ -64,10 +66,10 @@ void ftk_cuda_download(ftk_queue *q, void *host_dst, const void *src, size_t n);
 void ftk_cuda_copy(ftk_queue *q, void *dst, const void *src, size_t n);
 /* Until all work is done; false once there has been an error. */
 bool ftk_cuda_wait(ftk_queue *q);
-/* Marks 0 and 1: here is the queue's work now. */
+/* Here is the queue's work now: mark 0, 1 ... FTK_CUDA_MARKS - 1. */
 void ftk_cuda_mark(ftk_queue *q, int mark);
-/* Seconds of the queue's work between the two; waits until it has come to the second. */
-double ftk_cuda_elapsed(ftk_queue *q);
+/* Seconds of the queue's work from a mark to the next one; waits until it has come there. */
+double ftk_cuda_elapsed(ftk_queue *q, int mark);
 const char *ftk_cuda_error_text(const ftk_queue *q);
 
 /* Work that is kept, to be done again by one call. What is put on the queue between begin and end is

@@ -519,9 +519,9 @@ void ftk_cuda_mark(ftk_queue *q, int mark)
     q->mark[mark] = std::chrono::duration<double>(now).count();
 }
 
-double ftk_cuda_elapsed(ftk_queue *q)
+double ftk_cuda_elapsed(ftk_queue *q, int mark)
 {
-    return q->mark[1] - q->mark[0];
+    return q->mark[mark + 1] - q->mark[mark];
 }
 
 const char *ftk_cuda_error_text(const ftk_queue *)

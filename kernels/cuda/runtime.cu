@@ -13,7 +13,7 @@ enum { OLDEST = 8 }; /* compute capability that the kernels are compiled for, 8.
 /* A queue's stream and the events that time it. */
 struct lane {
     cudaStream_t stream;
-    cudaEvent_t mark[2];
+    cudaEvent_t mark[FTK_CUDA_MARKS];
 };
 
 lane *lane_of(const ftk_queue *q)
@@ -92,7 +92,7 @@ extern "C" bool ftk_cuda_open(ftk_queue *q, int ordinal)
     q->own = l;
     keep(q, cudaSetDevice(ordinal));
     keep(q, cudaStreamCreateWithFlags(&l->stream, cudaStreamNonBlocking));
-    for (int i = 0; i < 2; i++) keep(q, cudaEventCreate(&l->mark[i]));
+    for (cudaEvent_t &mark : l->mark) keep(q, cudaEventCreate(&mark));
     q->stream = l->stream;
     return q->error == 0;
 }
@@ -103,8 +103,8 @@ extern "C" void ftk_cuda_close(ftk_queue *q)
     if (!l) return;
     cudaSetDevice(q->device);
     ftk_cuda_wide_close(q);
-    for (int i = 0; i < 2; i++)
-        if (l->mark[i]) cudaEventDestroy(l->mark[i]);
+    for (cudaEvent_t mark : l->mark)
+        if (mark) cudaEventDestroy(mark);
     if (l->stream) cudaStreamDestroy(l->stream);
     delete l;
     *q = ftk_queue{};
@@ -177,12 +177,12 @@ extern "C" void ftk_cuda_mark(ftk_queue *q, int mark)
     keep(q, cudaEventRecord(l->mark[mark], l->stream));
 }
 
-extern "C" double ftk_cuda_elapsed(ftk_queue *q)
+extern "C" double ftk_cuda_elapsed(ftk_queue *q, int mark)
 {
     lane *l = lane_of(q);
-    keep(q, cudaEventSynchronize(l->mark[1]));
+    keep(q, cudaEventSynchronize(l->mark[mark + 1]));
     float ms = 0;
-    keep(q, cudaEventElapsedTime(&ms, l->mark[0], l->mark[1]));
+    keep(q, cudaEventElapsedTime(&ms, l->mark[mark], l->mark[mark + 1]));
     return (double)ms * 1e-3;
 }
 

@@ -108,6 +108,9 @@ typedef struct ftk_unfinished {
     int layer;
     const ftk_heads_ask *ask;
     double seconds; /* that heads or maps are expected to take */
+    /* Rows may join the pass (ftk_drafter_ops.append), by a tree that is known: then none of the
+     * session's own is left. */
+    bool joined;
 } ftk_unfinished;
 
 /* How large the tree is that a device makes of all guesses, best first (drafters/guesses.h): of the first
@@ -138,8 +141,16 @@ typedef struct ftk_planted {
 typedef struct ftk_finished {
     const ftk_planted *tree;
     const ftk_heads_said *said; /* by maps: said[0] holds their rows, one after the other */
-    double seconds;             /* up to the pass that verifies */
+    double seconds;             /* that the draft took */
 } ftk_finished;
+
+/* A draft that a device finishes in front of the pass that verifies it. */
+typedef struct ftk_finishing {
+    ftk_unfinished draft;
+    ftk_sizing size;
+    const float *held; /* what heads or maps begin with */
+    ftk_finished done; /* gets what came of it, valid until the next pass */
+} ftk_finishing;
 
 /* ---- the target */
 

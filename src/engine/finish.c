@@ -2,8 +2,8 @@
  *
  * Drafts that a device finishes. The drafter leaves what it knows and what is to be run (ftk_target.leave),
  * the loop adds how large the tree may be; heads or maps, the tree and the pass that verifies it follow each
- * other on the device, and the host waits once. Such steps are those of a session alone in its pass, whose
- * verdict needs no logits.
+ * other on the device, and the host waits once, for as many sessions as share the pass. Such drafts are those of
+ * sessions whose verdict needs no logits.
  *
  * A pass must be put on the queue before the tree is there. So it is laid out for the largest tree that the
  * account of drafts covers, and rows that the tree turns out too small for are run all the same: they are
@@ -17,7 +17,8 @@
 void ftk_finish_allow(ftk_session *s, bool alone)
 {
     s->left.room = 0;
-    s->left.allowed = alone && s->engine->device && ftk_session_spare(s) & FTK_SPARE_LOGITS;
+    s->left.allowed = s->engine->device && ftk_session_spare(s) & FTK_SPARE_LOGITS;
+    s->left.alone = alone;
 }
 
 /* Places behind the root that a guess may be for. */
@@ -44,11 +45,15 @@ static int room_for(const ftk_session *s, const ftk_unfinished *draft, int budge
 bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget)
 {
     const ftk_family *const f = &s->family[s->turn];
-    if (!s->left.allowed || !f->ops->finished) return false;
+    if (!s->left.allowed || !f->ops->finished || (s->left.alone && draft->joined)) return false;
     const int room = room_for(s, draft, budget);
     const int made = draft->maps ? draft->maps->n : 0;
     if (room < 1 || ftk_kv_reserve(&s->kv, made > room ? made : room + 1) != FTK_OK) return false;
-    ftk_sizing *const size = &s->left.size;
+    ftk_finishing *const to = &s->left.finishing;
+    *to = (ftk_finishing){.draft = *draft,
+                          .held =
+                              ftk_target_held(s, draft->heads ? FTK_HELD_FEATURE : FTK_HELD_STATE)};
+    ftk_sizing *const size = &to->size;
     size->most = budget;
     size->room = s->left.room = room;
     size->all = !ftk_session_sizes_itself(s);
@@ -56,7 +61,6 @@ bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget)
     size->probe = size->all ? 0 : ftk_size_probe(f);
     for (int i = 0; i <= budget; i++)
         size->seconds[i] = ftk_cost_at(&s->engine->cost, i + 1, s->kv.len);
-    s->left.draft = *draft;
     return true;
 }
 
@@ -71,19 +75,14 @@ static void take_tree(ftk_tree *t, const ftk_planted *from)
     }
 }
 
-double ftk_finish_run(ftk_session *s, const ftk_pass_seq *seq)
+double ftk_finish_take(ftk_session *s)
 {
-    ftk_engine *const e = s->engine;
     ftk_family *const f = &s->family[s->turn];
-    const ftk_held what = s->left.draft.heads ? FTK_HELD_FEATURE : FTK_HELD_STATE;
-    const ftk_finished *const done = e->device->ops->finish(
-        e->device, &e->forward, seq, &s->left.draft, &s->left.size, ftk_target_held(s, what));
-    if (!done) return 0;
+    const ftk_finished *const done = &s->left.finishing.done;
     const double start = ftk_now();
     take_tree(&s->tree, done->tree);
     f->ops->finished(f->state, done);
-    const double seconds = done->seconds + (ftk_now() - start);
-    ftk_size_took(s, f, s->left.seconds + seconds);
-    if (!s->left.size.all) ftk_size_wanted(f, done->tree->pay, done->tree->there - 1);
-    return seconds;
+    ftk_size_took(s, f, s->left.seconds + done->seconds + (ftk_now() - start));
+    if (!s->left.finishing.size.all) ftk_size_wanted(f, done->tree->pay, done->tree->there - 1);
+    return done->seconds;
 }

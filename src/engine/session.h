@@ -115,10 +115,10 @@ struct ftk_session {
     double drafting; /* seconds that this step's draft has cost */
     struct {
         bool allowed;
+        bool alone;     /* the session has a pass to itself */
         int room;       /* nodes that the pass has rows for; 0: no draft is left */
         double seconds; /* that propose() took */
-        ftk_unfinished draft;
-        ftk_sizing size;
+        ftk_finishing finishing;
     } left;        /* to the device in this step: finish.c */
     bool stepping; /* taken by the running ftk_step(), to find doubles */
     ftk_stats stats;
@@ -164,9 +164,8 @@ void ftk_size_took(ftk_session *s, ftk_family *f, double seconds);
 void ftk_finish_allow(ftk_session *s, bool alone);
 /* ftk_target.leave */
 bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget);
-/* The step of a draft that was left: runs its pass, and takes what came of it. Returns the seconds that were
- * the draft's. */
-double ftk_finish_run(ftk_session *s, const ftk_pass_seq *seq);
+/* Takes what came of a draft that was left, behind its pass. Returns the seconds that it took there. */
+double ftk_finish_take(ftk_session *s);
 
 /* ---- */
 

@@ -20,10 +20,6 @@ static const double NEXT_TO_NOTHING = 0.005; /* of a plain step, to read one row
 static const double COMFORT = 2, EARNED = 0.004, MOST_BALANCE = 2;
 static const double MEMORY = 0.985; /* of what steps gave and cost, a step later */
 
-enum {
-    PASS_SEQS = 64, /* sessions in one pass, at most */
-};
-
 /* The path of a chain. */
 static const int16_t straight[FTK_MAX_NODES] = {
 #define EIGHT(i) i, i + 1, i + 2, i + 3, i + 4, i + 5, i + 6, i + 7
@@ -244,7 +240,9 @@ static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
                               .token = s->tree.token,
                               .depth = s->tree.depth,
                               .mask = (const uint64_t(*)[2])s->tree.mask};
-        if (s->left.room > 0) *seq = (ftk_pass_seq){.kv = &s->kv, .n_rows = 1 + s->left.room};
+        if (s->left.room > 0)
+            *seq = (ftk_pass_seq){
+                .kv = &s->kv, .n_rows = 1 + s->left.room, .left = &s->left.finishing};
     }
     seq->spare = ftk_session_spare(s);
     seq->sampling = &s->cfg.sampling;
@@ -385,7 +383,6 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
 {
     ftk_engine *e = s[0]->engine;
     const double start = ftk_now();
-    double drafted = 0;
     bool whole = false;
     if (direct(s[0]))
         decode(s[0]);
@@ -393,15 +390,14 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
         s[0]->drafting += ftk_now() - start - ftk_cost_at(&e->cost, seqs[0].n_rows, s[0]->kv.len);
     else
         whole = true;
-    if (whole && s[0]->left.room > 0)
-        drafted = ftk_finish_run(s[0], seqs);
-    else if (whole)
-        run_forward(s, seqs, n);
-    const double forward = ftk_now() - start - drafted;
-    if (whole && n == 1 && !reading(s[0])) see_cost(s[0], seqs[0].n_rows, forward);
+    if (whole) run_forward(s, seqs, n);
+    double forward = ftk_now() - start;
     ftk_err first = ftk_forward_check(&e->forward);
     for (int i = 0; i < n && first != FTK_OK; i++) r[i].err = first;
     if (first != FTK_OK) return first;
+    for (int i = 0; i < n; i++)
+        if (s[i]->left.room > 0) forward -= ftk_finish_take(s[i]);
+    if (whole && n == 1 && !reading(s[0])) see_cost(s[0], seqs[0].n_rows, forward);
     const ftk_forward *f = &e->forward;
     const size_t n_embd = (size_t)e->model->hp.n_embd;
     size_t row = 0, with_logits = 0;
@@ -464,7 +460,7 @@ static size_t gather(ftk_session *const *s, size_t n, ftk_result *r, ftk_session
     size_t i = 0;
     int rows = 0;
     *n_seqs = 0;
-    for (; i < n && *n_seqs < PASS_SEQS; i++) {
+    for (; i < n && *n_seqs < FTK_PASS_SEQS; i++) {
         if (rows + (reading_wide(s[i]) ? max_rows : FTK_MAX_NODES) > max_rows) break;
         if (!has_room(s[i], &r[i])) continue;
         if (*n_seqs > 0 && (direct(s[i]) || direct(in_pass[0]))) break;
@@ -493,11 +489,11 @@ ftk_err ftk_step(ftk_session *const *sessions, size_t n, ftk_result *results)
     ftk_err first = check(sessions, n, results);
     if (first != FTK_OK) return first;
     for (size_t done = 0; done < n;) {
-        ftk_session *in_pass[PASS_SEQS];
-        ftk_pass_seq seqs[PASS_SEQS];
-        size_t at[PASS_SEQS];
-        bool was_reading[PASS_SEQS];
-        ftk_result r[PASS_SEQS] = {0};
+        ftk_session *in_pass[FTK_PASS_SEQS];
+        ftk_pass_seq seqs[FTK_PASS_SEQS];
+        size_t at[FTK_PASS_SEQS];
+        bool was_reading[FTK_PASS_SEQS];
+        ftk_result r[FTK_PASS_SEQS] = {0};
         int n_seqs;
         const double start = ftk_now();
         const size_t taken =

@@ -22,7 +22,7 @@ typedef struct ftk_device_ops {
     void (*kv_copy)(ftk_device *d, void *dst, const void *src, size_t n);
     /* What ftk_kv_commit() does to the slots. */
     void (*kv_move)(ftk_device *d, const ftk_kv_seq *s, const int16_t *path, int n);
-    /* ftk_forward_run_above() */
+    /* ftk_forward_run_above(); one wait, whatever drafts are finished in front of it */
     void (*run)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
     /* Copies the matrices of a drafter's file, which the functions below then know. On an error, why[cap]
      * says what is missing. Errors: NOMEM, UNSUPPORTED (a matrix is too wide), DEVICE. */
@@ -46,12 +46,6 @@ typedef struct ftk_device_ops {
      * that the first part has left. */
     void (*run_joined)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *all,
                        const ftk_pass_append *a);
-    /* run() over the tree of a draft that is finished in front of it, of what is held, and made there: one
-     * wait. seq is as for a chain of as many rows as the tree may have, without tokens. Valid until the next
-     * call. NULL: the device has failed. */
-    const ftk_finished *(*finish)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq,
-                                  const ftk_unfinished *draft, const ftk_sizing *size,
-                                  const float *held);
     /* How many kinds of passes and drafts are kept whole, to be run by one call; -1: that was refused. */
     int (*kept)(const ftk_device *d);
 } ftk_device_ops;

@@ -80,6 +80,7 @@ static size_t deal_work(ftk_gpu *c)
         {&c->partial, c->partial_size},
         {&c->act, c->act_size},
         {&c->in, c->in_size},
+        {&c->in_mapped, c->in_mapped_size},
         {&c->wide_room.w, wide ? most_weights * sizeof *c->wide_room.w : 0},
         {&c->wide_room.x, wide * most_in * sizeof *c->wide_room.x},
         {&c->wide_room.scale, wide * f},
@@ -128,8 +129,10 @@ static void kv_move(ftk_device *d, const ftk_kv_seq *s, const int16_t *path, int
 
 /* ---- life */
 
-void ftk_gpu_note_trouble(ftk_gpu *c)
+void ftk_gpu_wait(ftk_gpu *c)
 {
+    ftk_cuda_wait(&c->q);
+    c->in_host_used = 0;
     if (c->q.error == 0 || c->trouble[0]) return;
     snprintf(c->trouble, sizeof c->trouble, "%s failed: %s", c->name, ftk_cuda_error_text(&c->q));
 }
@@ -182,7 +185,6 @@ static const ftk_device_ops ops = {
     .run_heads = ftk_gpu_run_heads,
     .run_mapped = ftk_gpu_run_mapped,
     .run_joined = ftk_gpu_run_joined,
-    .finish = ftk_gpu_finish,
     .kept = ftk_gpu_n_kept,
 };
 
@@ -206,6 +208,8 @@ static ftk_err plan(ftk_gpu *c, const ftk_device_config *cfg, const ftk_cuda_inf
     c->partial_size = all < (size_t)PARTIAL ? all : ftk_gpu_most(one, (size_t)PARTIAL);
     c->in_size = ftk_gpu_lay_out(NULL, c->max_rows, c->max_rows + 1, hp->n_layer,
                                  (size_t)c->max_rows * (size_t)c->max_pages, &in);
+    c->in_mapped_size = ftk_gpu_lay_out(NULL, FTK_HEADS, 1, 0, (size_t)c->max_pages, &in);
+    c->in_host_size = c->in_size + FTK_PASS_SEQS * c->in_mapped_size;
     c->act_size = act_bytes(hp, c->max_rows);
     c->arena_size = ftk_gpu_put_weights(c);
     c->stage_size = ftk_gpu_most((size_t)STAGE, ftk_gpu_widest_tile(c->m));
@@ -225,11 +229,11 @@ static ftk_err fill(ftk_gpu *c, char *why, size_t cap)
     c->arena = ftk_cuda_alloc(&c->q, c->arena_size);
     c->work = ftk_cuda_alloc(&c->q, deal_work(c));
     c->stage = ftk_cuda_alloc_host(&c->q, c->stage_size);
-    c->in_host = ftk_cuda_alloc_host(&c->q, 2 * c->in_size);
+    c->in_host = ftk_cuda_alloc_host(&c->q, c->in_host_size);
     const size_t n_ranked = (size_t)c->max_rows + FTK_MAX_NODES;
     c->ranked_host =
         ftk_cuda_alloc_host(&c->q, n_ranked * sizeof *c->ranked_host + (size_t)c->m->hp.n_layer);
-    c->draft_host = ftk_cuda_alloc_host(&c->q, sizeof *c->draft_host);
+    c->draft_host = ftk_cuda_alloc_host(&c->q, FTK_PASS_SEQS * sizeof *c->draft_host);
     if (!c->arena || !c->work || !c->stage || !c->in_host || !c->ranked_host || !c->draft_host) {
         snprintf(why, cap, "%s: no memory for weights of %zu MiB and passes of %zu MiB", c->name,
                  mib(c->arena_size), mib(deal_work(c)));
@@ -239,8 +243,7 @@ static ftk_err fill(ftk_gpu *c, char *why, size_t cap)
     deal_work(c);
     if (!c->m->rope.freq_window) c->turns[1] = c->turns[0];
     ftk_gpu_put_weights(c);
-    ftk_cuda_wait(&c->q);
-    ftk_gpu_note_trouble(c);
+    ftk_gpu_wait(c);
     if (!c->trouble[0]) return FTK_OK;
     snprintf(why, cap, "%s", c->trouble);
     return FTK_ERR_DEVICE;

@@ -104,13 +104,14 @@ typedef struct ftk_gpu {
     uint8_t *actions;   /* [n_layer] of a row that has a route */
     char *act, *ranking;
     size_t partial_size, act_size;
-    char *in, *in_host; /* see ftk_gpu_inputs; of the host twice: ftk_gpu_pass.second */
-    size_t in_size;
+    char *in, *in_mapped; /* see ftk_gpu_inputs: of passes, of drafts by maps in front of them */
+    size_t in_size, in_mapped_size;
+    char *in_host; /* what goes there, piece by piece until the next wait */
+    size_t in_host_size, in_host_used;
     ftk_ranked *ranked_host; /* [max_rows] of the last pass, [FTK_MAX_NODES] of a drafter's rows */
     uint8_t *actions_host;   /* behind them */
     ftk_gpu_draft draft;
-    ftk_cuda_draft *draft_host; /* what goes of it, and what comes */
-    ftk_finished finished;      /* of that */
+    ftk_cuda_draft *draft_host; /* [FTK_PASS_SEQS] what goes of drafts, and what comes */
     ftk_gpu_drafter *drafters;
     ftk_gpu_policy *policies;
     ftk_gpu_layer *low; /* [n_layer] the layers in few bits; NULL: none */
@@ -149,11 +150,7 @@ typedef struct {
     const ftk_gpu_policy *policy; /* of the only row, which has a route; or NULL */
     /* Make the rows' states; NULL: rows are tokens, or states of the host's. */
     const ftk_maps *maps;
-    int n_joined; /* the last rows are made, of states of the first; 0: all, of what is held */
-    /* Put on the queue behind its inputs, of which it makes others; NULL: nothing is. */
-    void (*plant)(ftk_gpu *c, const void *draft, const ftk_gpu_inputs *in);
-    const void *draft;
-    bool second;       /* what the host sent for another one may be on its way still */
+    int n_joined;      /* the last rows are made, of states of the first; 0: all, of what is held */
     ftk_gpu_inputs in; /* on the device */
 } ftk_gpu_pass;
 
@@ -174,8 +171,8 @@ static inline size_t ftk_gpu_most(size_t a, size_t b)
 
 /* ---- device_cuda.c */
 
-/* Keeps the first error in words. */
-void ftk_gpu_note_trouble(ftk_gpu *c);
+/* Until the queue's work is done; keeps the first error in words. */
+void ftk_gpu_wait(ftk_gpu *c);
 size_t ftk_gpu_page_bytes(const ftk_kv_pool *p);
 
 /* ---- device_cuda_weights.c */
@@ -199,8 +196,10 @@ size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, int n_layer, size_t 
                        ftk_gpu_inputs *in);
 /* All that an ftk_gpu_pass computes, from the inputs to logits, features and states. */
 void ftk_gpu_compute(ftk_gpu *c, const void *pass);
+/* How many parts a sequence has, in each of which masks have a bit for every row. */
+int ftk_gpu_parts(const ftk_pass_seq *seq);
 /* Counts p's rows, and puts it on the queue, unless the device has failed. Returns how many have logits. */
-int ftk_gpu_put_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p);
+int ftk_gpu_put_pass(ftk_gpu *c, ftk_gpu_pass *p);
 /* The same, and waits for it: what the caller reads of its rows is there. */
 void ftk_gpu_run_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p);
 /* ftk_device_ops.run */
@@ -263,9 +262,10 @@ void ftk_gpu_run_mapped(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq, 
                         const ftk_maps *maps, const float *state);
 void ftk_gpu_run_joined(ftk_device *d, ftk_forward *f, const ftk_pass_seq *all,
                         const ftk_pass_append *a);
-const ftk_finished *ftk_gpu_finish(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq,
-                                   const ftk_unfinished *draft, const ftk_sizing *size,
-                                   const float *held);
+/* The drafts that are finished in front of a pass, behind its inputs, of which they make others. */
+void ftk_gpu_put_drafts(ftk_gpu *c, const ftk_gpu_pass *p);
+/* What came of them. */
+void ftk_gpu_take_drafts(ftk_gpu *c, const ftk_gpu_pass *p);
 /* c->x = the states that p->maps make. */
 void ftk_gpu_map(ftk_gpu *c, const ftk_gpu_pass *p);
 void ftk_gpu_free_drafters(ftk_gpu *c);

@@ -86,8 +86,7 @@ static ftk_err send_drafter(ftk_gpu *c, const ftk_weights *w, ftk_gpu_drafter *t
         return FTK_ERR_NOMEM;
     }
     put_drafter(&(ftk_gpu_loading){.c = c, .arena = to->arena}, w, to);
-    ftk_cuda_wait(&c->q);
-    ftk_gpu_note_trouble(c);
+    ftk_gpu_wait(c);
     if (!c->trouble[0]) return FTK_OK;
     snprintf(why, cap, "%s", c->trouble);
     return FTK_ERR_DEVICE;
@@ -168,10 +167,9 @@ void ftk_gpu_multiply(ftk_device *d, const ftk_mat *mat, int n, const float *x, 
         ftk_cuda_upload(&c->q, c->x, c->stage, (size_t)rows * in * sizeof *x);
         multiply(c, w, rows, c->x, false, c->logits, out);
         ftk_cuda_download(&c->q, back, c->logits, bytes);
-        ftk_cuda_wait(&c->q);
+        ftk_gpu_wait(c);
         memcpy(y + (size_t)i * out, back, bytes);
     }
-    ftk_gpu_note_trouble(c);
 }
 
 /* ---- what is held */
@@ -238,16 +236,16 @@ static void run_chain(ftk_gpu *c, const void *ctx)
     }
 }
 
-/* size: NULL where no tree is made. */
-static void send_ask(ftk_gpu *c, const ftk_heads_ask *ask, const ftk_sizing *size)
+/* By way of `from`. size: NULL where no tree is made. */
+static void send_ask(ftk_gpu *c, ftk_cuda_draft *from, const ftk_heads_ask *ask,
+                     const ftk_sizing *size)
 {
-    ftk_cuda_draft *const from = c->draft_host, *const to = c->draft.chain;
     const size_t known = (size_t)ask->n_known * sizeof ask->known[0];
     const size_t bytes = offsetof(ftk_cuda_draft, ask) + offsetof(ftk_heads_ask, known) + known;
     const size_t first = size ? offsetof(ftk_cuda_draft, size) : offsetof(ftk_cuda_draft, ask);
     if (size) from->size = *size;
     from->ask = *ask;
-    ftk_cuda_upload(&c->q, (char *)to + first, (char *)from + first, bytes - first);
+    ftk_cuda_upload(&c->q, (char *)c->draft.chain + first, (char *)from + first, bytes - first);
 }
 
 /* All heads, one after the other, to the queue. Returns what their choices are ids of. */
@@ -276,11 +274,10 @@ const ftk_heads_said *ftk_gpu_run_heads(ftk_device *d, const ftk_heads *h, const
     ftk_gpu *const c = ftk_gpu_of(d);
     ftk_heads_said *const said = &c->draft_host->said;
     if (c->trouble[0]) return NULL;
-    send_ask(c, ask, NULL);
+    send_ask(c, c->draft_host, ask, NULL);
     put_heads(c, h, feature);
     ftk_cuda_download(&c->q, said, &c->draft.chain->said, said_bytes(h->n));
-    ftk_cuda_wait(&c->q);
-    ftk_gpu_note_trouble(c);
+    ftk_gpu_wait(c);
     return c->trouble[0] ? NULL : said;
 }
 
@@ -351,57 +348,75 @@ typedef struct {
     int n_heads, n_blocks; /* of rows that are said */
 } planting;
 
-static void plant(ftk_gpu *c, const void *draft, const ftk_gpu_inputs *in)
+static planting plant_heads(ftk_gpu *c, const ftk_finishing *d)
 {
-    const planting *const p = draft;
-    const ftk_cuda_rows rows = {
-        .mask = in->mask, .draw = in->draw, .token = in->token, .pos = in->pos, .span = in->span};
-    ftk_cuda_draft_plant(&c->q, &p->how, p->n_heads, &rows, c->draft.chain);
-    ftk_cuda_download(&c->q, &c->draft_host->tree, &c->draft.chain->tree,
-                      offsetof(ftk_cuda_draft, said) - offsetof(ftk_cuda_draft, tree) +
-                          said_bytes(p->n_blocks));
-    ftk_cuda_mark(&c->q, 1);
-}
-
-/* Rows of maps are said one after the other, and no node was chosen for them yet. */
-static planting put_maps(ftk_gpu *c, ftk_forward *f, const ftk_pass_seq *seq,
-                         const ftk_unfinished *u, const float *state)
-{
-    const ftk_maps *const maps = u->maps;
-    int32_t token[FTK_HEADS];
-    for (int i = 0; i < maps->n; i++) token[i] = maps->token;
-    const ftk_pass_seq rows = {.kv = seq->kv, .n_rows = maps->n, .token = token};
-    ftk_gpu_pass p = {.f = f, .seqs = &rows, .n_seqs = 1, .first = u->layer, .maps = maps};
-    take_held(c, state);
-    ftk_gpu_put_pass(c, f, &p);
-    ftk_gpu_rank(c, maps->n, c->m->hp.n_vocab, c->logits, NULL, c->draft.chain->said.said[0]);
-    return (planting){{.width = FTK_HEAD_NODES, .choices = FTK_BEST, .apart = 1}, maps->n, 1};
-}
-
-static planting put_draft(ftk_gpu *c, ftk_forward *f, const ftk_pass_seq *seq,
-                          const ftk_unfinished *u, const float *held)
-{
-    const ftk_heads *const h = u->heads;
-    if (!h) return put_maps(c, f, seq, u, held);
-    planting p = {picks_of(h, put_heads(c, h, held)), h->n, h->n};
+    const ftk_heads *const h = d->draft.heads;
+    planting p = {picks_of(h, put_heads(c, h, d->held)), h->n, h->n};
     p.how.head = h->n;
     return p;
 }
 
-const ftk_finished *ftk_gpu_finish(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq,
-                                   const ftk_unfinished *u, const ftk_sizing *size,
-                                   const float *held)
+/* Rows of maps are said one after the other, and no node was chosen for them yet. */
+static planting plant_maps(ftk_gpu *c, const ftk_forward *f, const ftk_kv_seq *kv,
+                           const ftk_finishing *d)
 {
-    ftk_gpu *const c = ftk_gpu_of(d);
-    if (c->trouble[0]) return NULL;
-    ftk_cuda_mark(&c->q, 0);
-    send_ask(c, u->ask, size);
-    const planting how = put_draft(c, f, seq, u, held);
-    ftk_gpu_pass p = {
-        .f = f, .seqs = seq, .n_seqs = 1, .plant = plant, .draft = &how, .second = u->maps != NULL};
-    ftk_gpu_run_pass(c, f, &p);
-    if (c->trouble[0]) return NULL;
-    c->finished =
-        (ftk_finished){&c->draft_host->tree, &c->draft_host->said, ftk_cuda_elapsed(&c->q)};
-    return &c->finished;
+    const ftk_maps *const maps = d->draft.maps;
+    int32_t token[FTK_HEADS];
+    for (int i = 0; i < maps->n; i++) token[i] = maps->token;
+    const ftk_pass_seq rows = {.kv = kv, .n_rows = maps->n, .token = token};
+    ftk_gpu_pass p = {.f = f, .seqs = &rows, .n_seqs = 1, .first = d->draft.layer, .maps = maps};
+    take_held(c, d->held);
+    ftk_gpu_put_pass(c, &p);
+    ftk_gpu_rank(c, maps->n, c->m->hp.n_vocab, c->logits, NULL, c->draft.chain->said.said[0]);
+    return (planting){{.width = FTK_HEAD_NODES, .choices = FTK_BEST, .apart = 1}, maps->n, 1};
+}
+
+/* A draft, and its tree in place of the chain in `rows`; what comes of it goes to `host`. */
+static void put_draft(ftk_gpu *c, const ftk_forward *f, const ftk_pass_seq *seq,
+                      const ftk_cuda_rows *rows, ftk_cuda_draft *host)
+{
+    const ftk_finishing *const d = seq->left;
+    ftk_cuda_draft *const there = c->draft.chain;
+    send_ask(c, host, d->draft.ask, &d->size);
+    const planting p = d->draft.heads ? plant_heads(c, d) : plant_maps(c, f, seq->kv, d);
+    ftk_cuda_draft_plant(&c->q, &p.how, p.n_heads, rows, there);
+    ftk_cuda_download(&c->q, &host->tree, &there->tree,
+                      offsetof(ftk_cuda_draft, said) - offsetof(ftk_cuda_draft, tree) +
+                          said_bytes(p.n_blocks));
+}
+
+_Static_assert((int)FTK_CUDA_MARKS > (int)FTK_PASS_SEQS, "one behind each draft");
+
+void ftk_gpu_put_drafts(ftk_gpu *c, const ftk_gpu_pass *p)
+{
+    ftk_cuda_rows at = {.mask = p->in.mask,
+                        .draw = p->in.draw,
+                        .token = p->in.token,
+                        .pos = p->in.pos,
+                        .span = p->in.span};
+    int n = 0;
+    for (int s = 0; s < p->n_seqs; s++) {
+        const ftk_pass_seq *const seq = &p->seqs[s];
+        if (seq->left) {
+            if (n == 0) ftk_cuda_mark(&c->q, 0);
+            put_draft(c, p->f, seq, &at, &c->draft_host[n]);
+            ftk_cuda_mark(&c->q, ++n);
+        }
+        at.mask += seq->n_rows;
+        at.draw += seq->n_rows - seq->first_logits;
+        at.token += seq->n_rows;
+        at.pos += seq->n_rows;
+        at.span += ftk_gpu_parts(seq);
+    }
+}
+
+void ftk_gpu_take_drafts(ftk_gpu *c, const ftk_gpu_pass *p)
+{
+    int n = 0;
+    for (int s = 0; s < p->n_seqs; s++) {
+        ftk_finishing *const d = p->seqs[s].left;
+        if (!d || c->trouble[0]) continue;
+        const ftk_cuda_draft *const host = &c->draft_host[n];
+        d->done = (ftk_finished){&host->tree, &host->said, ftk_cuda_elapsed(&c->q, n++)};
+    }
 }

@@ -2,6 +2,7 @@
  *
  * A pass on a GPU: it sends a few numbers per row, runs all layers on one queue and waits once, for
  * the likeliest tokens or the logits. The order of the computation is that of forward.c. */
+#include <assert.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -9,8 +10,8 @@
 
 /* ---- inputs */
 
-/* Rows of a sequence that attention takes at a time: as many as a mask has bits for. */
-static int n_parts(const ftk_pass_seq *seq)
+/* Attention takes so many rows of a sequence at a time. */
+int ftk_gpu_parts(const ftk_pass_seq *seq)
 {
     return (seq->n_rows + FTK_MAX_NODES - 1) / FTK_MAX_NODES;
 }
@@ -71,7 +72,7 @@ static void send_turns(ftk_gpu *c, const ftk_forward *f)
                 ftk_turn(hp, halves, f->freq[t], first + i, lines + (size_t)i * (size_t)hp->n_rot);
             ftk_cuda_upload(&c->q, c->turns[t] + (size_t)first * (size_t)hp->n_rot, lines,
                             (size_t)n * line);
-            ftk_cuda_wait(&c->q); /* the stage is written again */
+            ftk_gpu_wait(c); /* the stage is written again */
         }
     c->turned = true;
 }
@@ -110,20 +111,23 @@ static ftk_cuda_draw draw_of(const ftk_sampling *s, int pos)
                            .top_k = s->top_k};
 }
 
-/* Fills and sends the inputs. */
+/* Fills and sends the inputs. Those of a draft by maps leave alone what the pass behind it was sent. */
 static void send_inputs(ftk_gpu *c, ftk_gpu_pass *p)
 {
+    char *const to = p->maps && !p->n_joined ? c->in_mapped : c->in;
     size_t n_pages = 0;
     int n_spans = p->policy ? 1 : 0;
     const int n_layer = p->policy ? c->m->hp.n_layer : 0;
     for (int s = 0; s < p->n_seqs; s++) {
         n_pages += (size_t)pages_of(&p->seqs[s]);
-        n_spans += n_parts(&p->seqs[s]);
+        n_spans += ftk_gpu_parts(&p->seqs[s]);
     }
     ftk_gpu_inputs in;
-    char *const from = c->in_host + (p->second ? c->in_size : 0);
+    char *const from = c->in_host + c->in_host_used;
     const size_t bytes = ftk_gpu_lay_out(from, p->n_rows, n_spans, n_layer, n_pages, &in);
-    ftk_gpu_lay_out(c->in, p->n_rows, n_spans, n_layer, n_pages, &p->in);
+    ftk_gpu_lay_out(to, p->n_rows, n_spans, n_layer, n_pages, &p->in);
+    c->in_host_used += bytes;
+    assert(c->in_host_used <= c->in_host_size);
     memset(from, 0, bytes); /* rows that are not there see nothing */
     int row = 0, n_logits = 0;
     ftk_cuda_span *span = in.span;
@@ -140,7 +144,7 @@ static void send_inputs(ftk_gpu *c, ftk_gpu_pass *p)
             if (seq->sampling) in.draw[n_logits] = draw_of(seq->sampling, in.pos[row]);
             in.logit_row[n_logits++] = row;
         }
-        for (int i = 0; i < n_parts(seq); i++) {
+        for (int i = 0; i < ftk_gpu_parts(seq); i++) {
             const int prefix = seq->kv->len + i * FTK_MAX_NODES, n = rows_of_part(seq, i);
             *span++ = (ftk_cuda_span){prefix, n, prefix + seq->slot + n};
         }
@@ -152,7 +156,7 @@ static void send_inputs(ftk_gpu *c, ftk_gpu_pass *p)
         *span = (ftk_cuda_span){seq->kv->len + seq->slot, 1, slots_of(seq)};
         ftk_gpu_fill_route(seq->route, &in);
     }
-    ftk_cuda_upload(&c->q, c->in, from, bytes);
+    ftk_cuda_upload(&c->q, to, from, bytes);
 }
 
 /* ---- layers */
@@ -247,7 +251,7 @@ static void attend(ftk_gpu *c, const ftk_gpu_pass *p, int layer_index)
     for (int s = 0; s < p->n_seqs; s++) {
         const ftk_pass_seq *seq = &p->seqs[s];
         const ftk_cuda_kv kv = kv_of(seq->kv->pool, layer_index, p->f->kv_type, page);
-        for (int i = 0; i < n_parts(seq); i++, span++) {
+        for (int i = 0; i < ftk_gpu_parts(seq); i++, span++) {
             const int n_rows = rows_of_part(seq, i), laid_out = p->n_slots ? p->n_rows : n_rows;
             const int n_slots = seq->kv->len + seq->slot + i * FTK_MAX_NODES + n_rows;
             ftk_cuda_kv_store(&c->q, &kv, laid_out, p->policy ? span + 1 : span,
@@ -314,6 +318,7 @@ void ftk_gpu_compute(ftk_gpu *c, const void *pass)
     const ftk_gpu_pass *const p = pass;
     const size_t d = (size_t)c->m->hp.n_embd;
     c->act_of = c->wide_of = NULL;
+    c->runs_wide = p->n_seqs == 1 && p->n_rows > FTK_MAX_NODES;
     embed_rows(c, p);
     for (int i = p->first; i < p->f->layers; i++) {
         ftk_gpu_choose(c, p, i);
@@ -369,10 +374,10 @@ static void fetch(ftk_gpu *c, const ftk_gpu_pass *p, int n_logits)
     if (p->policy) ftk_cuda_download(&c->q, c->actions_host, c->actions, (size_t)c->m->hp.n_layer);
 }
 
-int ftk_gpu_put_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p)
+int ftk_gpu_put_pass(ftk_gpu *c, ftk_gpu_pass *p)
 {
     if (c->trouble[0]) return 0;
-    if (!c->turned) send_turns(c, f);
+    if (!c->turned) send_turns(c, p->f);
     for (int s = 0; s < p->n_seqs; s++) {
         p->n_rows += p->seqs[s].n_rows;
         p->n_logits += p->seqs[s].n_rows - p->seqs[s].first_logits;
@@ -380,10 +385,9 @@ int ftk_gpu_put_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p)
     const int n_logits = p->n_logits;
     const ftk_route *const route = p->seqs[0].route;
     if (route) p->policy = ftk_gpu_policy_of(c, route->policy);
-    c->runs_wide = p->n_seqs == 1 && p->n_rows > FTK_MAX_NODES;
     ftk_gpu_kept *k = ftk_gpu_kind(c, p);
     send_inputs(c, p);
-    if (p->plant) p->plant(c, p->draft, &p->in);
+    ftk_gpu_put_drafts(c, p);
     ftk_gpu_do(c, k, ftk_gpu_compute, p);
     return n_logits;
 }
@@ -391,10 +395,10 @@ int ftk_gpu_put_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p)
 void ftk_gpu_run_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p)
 {
     if (c->trouble[0]) return;
-    fetch(c, p, ftk_gpu_put_pass(c, f, p));
+    fetch(c, p, ftk_gpu_put_pass(c, p));
     f->ranked = c->ranked_host;
-    ftk_cuda_wait(&c->q);
-    ftk_gpu_note_trouble(c);
+    ftk_gpu_wait(c);
+    ftk_gpu_take_drafts(c, p);
     const ftk_route *const route = p->seqs[0].route;
     if (route) memcpy(route->actions, c->actions_host, (size_t)c->m->hp.n_layer);
 }

@@ -31,8 +31,7 @@ static ftk_err lacks(const ftk_gpu *c, size_t bytes, const char *what, char *why
 /* Until what was sent is there. */
 static ftk_err arrives(ftk_gpu *c, char *why, size_t cap)
 {
-    ftk_cuda_wait(&c->q);
-    ftk_gpu_note_trouble(c);
+    ftk_gpu_wait(c);
     if (!c->trouble[0]) return FTK_OK;
     snprintf(why, cap, "%s", c->trouble);
     return FTK_ERR_DEVICE;

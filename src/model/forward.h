@@ -20,6 +20,8 @@ enum {
     FTK_SPARE_STATES = 4, /* those that ftk_forward.keep asks for */
 };
 
+enum { FTK_PASS_SEQS = 64 }; /* sequences of a pass, at most */
+
 /* The rows of one sequence: provisional slots len + slot .. len + slot + n_rows. */
 typedef struct ftk_pass_seq {
     const ftk_kv_seq *kv; /* reserved for n_rows */
@@ -35,6 +37,9 @@ typedef struct ftk_pass_seq {
                                      NULL: they are the likeliest */
     const float *states;    /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then */
     const ftk_route *route; /* of the only row of a pass; NULL: all layers are run */
+    /* NULL, or a device makes the tree, of this draft, in front of the pass: the rows are as many as it may
+     * have, given as a chain's, without tokens. */
+    ftk_finishing *left;
 } ftk_pass_seq;
 
 /* Rows that join a pass of one sequence behind its first `layer` layers (0 < layer < layers). Row i
