@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/sampler.h"
-#include "kernels/cuda/cuda.h"
+#include "model/device_cuda.h"
 
 enum { HEADS = 3, KNOWN = 6 };
 
@@ -320,7 +320,11 @@ static void check_joined(bench *b, const ftk_maps *maps)
     float *want = malloc((NODES + JOIN) * row_bytes(b));
     memcpy(want, b->f.logits, (NODES + JOIN) * row_bytes(b));
     a.maps = maps;
+    const ftk_queue *const q = &((ftk_gpu *)(void *)b->device)->q;
+    const int waits = q->waits;
     ftk_forward_run_appending(&b->f, &p, &a);
+    expect(!ftk_cuda_emulated() || q->waits == waits + 1, "waits for rows that join", q->waits,
+           waits);
     expect(memcmp(want, b->f.logits, (NODES + JOIN) * row_bytes(b)) == 0, "rows that join differ",
            NODES, JOIN);
     free(want);

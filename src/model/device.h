@@ -42,10 +42,10 @@ typedef struct ftk_device_ops {
     /* run() from layer `first` on over seq's rows, made by maps. */
     void (*run_mapped)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq, int first,
                        const ftk_maps *maps, const float *state);
-    /* The second part of ftk_forward_run_appending(): run() from a->layer on over all its rows, of the states
-     * that the first part has left. */
-    void (*run_joined)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *all,
-                       const ftk_pass_append *a);
+    /* ftk_forward_run_appending(), of rows that maps make: run() of the layers below a->layer, then of the
+     * others over all rows, of the states that the first part has left; one wait. */
+    void (*run_appending)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *below,
+                          const ftk_pass_seq *all, const ftk_pass_append *a);
     /* How many kinds of passes and drafts are kept whole, to be run by one call; -1: that was refused. */
     int (*kept)(const ftk_device *d);
 } ftk_device_ops;

@@ -184,7 +184,7 @@ static const ftk_device_ops ops = {
     .hold = ftk_gpu_hold,
     .run_heads = ftk_gpu_run_heads,
     .run_mapped = ftk_gpu_run_mapped,
-    .run_joined = ftk_gpu_run_joined,
+    .run_appending = ftk_gpu_run_appending,
     .kept = ftk_gpu_n_kept,
 };
 
@@ -209,7 +209,7 @@ static ftk_err plan(ftk_gpu *c, const ftk_device_config *cfg, const ftk_cuda_inf
     c->in_size = ftk_gpu_lay_out(NULL, c->max_rows, c->max_rows + 1, hp->n_layer,
                                  (size_t)c->max_rows * (size_t)c->max_pages, &in);
     c->in_mapped_size = ftk_gpu_lay_out(NULL, FTK_HEADS, 1, 0, (size_t)c->max_pages, &in);
-    c->in_host_size = c->in_size + FTK_PASS_SEQS * c->in_mapped_size;
+    c->in_host_size = 2 * c->in_size + FTK_PASS_SEQS * c->in_mapped_size;
     c->act_size = act_bytes(hp, c->max_rows);
     c->arena_size = ftk_gpu_put_weights(c);
     c->stage_size = ftk_gpu_most((size_t)STAGE, ftk_gpu_widest_tile(c->m));

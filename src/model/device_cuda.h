@@ -260,8 +260,8 @@ const ftk_heads_said *ftk_gpu_run_heads(ftk_device *d, const ftk_heads *h, const
                                         const float *feature);
 void ftk_gpu_run_mapped(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq, int first,
                         const ftk_maps *maps, const float *state);
-void ftk_gpu_run_joined(ftk_device *d, ftk_forward *f, const ftk_pass_seq *all,
-                        const ftk_pass_append *a);
+void ftk_gpu_run_appending(ftk_device *d, ftk_forward *f, const ftk_pass_seq *below,
+                           const ftk_pass_seq *all, const ftk_pass_append *a);
 /* The drafts that are finished in front of a pass, behind its inputs, of which they make others. */
 void ftk_gpu_put_drafts(ftk_gpu *c, const ftk_gpu_pass *p);
 /* What came of them. */

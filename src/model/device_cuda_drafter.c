@@ -329,16 +329,22 @@ void ftk_gpu_run_mapped(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seq, 
     ftk_gpu_run_pass(c, f, &p);
 }
 
-void ftk_gpu_run_joined(ftk_device *d, ftk_forward *f, const ftk_pass_seq *all,
-                        const ftk_pass_append *a)
+void ftk_gpu_run_appending(ftk_device *d, ftk_forward *f, const ftk_pass_seq *below,
+                           const ftk_pass_seq *all, const ftk_pass_append *a)
 {
+    ftk_gpu *const c = ftk_gpu_of(d);
+    const int layers = f->layers;
+    ftk_gpu_pass first = {.f = f, .seqs = below, .n_seqs = 1};
+    f->layers = a->layer;
+    ftk_gpu_put_pass(c, &first);
+    f->layers = layers;
     int32_t node[FTK_MAX_NODES] = {0};
     for (int i = 0; i < a->n / a->maps->n; i++) node[i] = a->node[i * a->maps->n];
     ftk_pass_seq seq = *all;
     seq.token = node;
-    ftk_gpu_pass p = {
+    ftk_gpu_pass second = {
         .f = f, .seqs = &seq, .n_seqs = 1, .first = a->layer, .maps = a->maps, .n_joined = a->n};
-    ftk_gpu_run_pass(ftk_gpu_of(d), f, &p);
+    ftk_gpu_run_pass(c, f, &second);
 }
 
 /* ---- drafts that are finished in front of a pass */

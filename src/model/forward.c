@@ -529,13 +529,6 @@ static void join(ftk_forward *f, const ftk_pass_seq *seq, const ftk_pass_append 
 void ftk_forward_run_appending(ftk_forward *f, const ftk_pass_seq *seq, const ftk_pass_append *a)
 {
     const int layers = f->layers, n = seq->n_rows;
-    ftk_pass_seq below = *seq;
-    below.first_logits = n;
-    if (!a->maps) below.spare &= ~(unsigned)FTK_SPARE_STATES;
-    f->layers = a->layer;
-    ftk_forward_run(f, &below, 1);
-    f->layers = layers;
-    if (!a->maps) a->states(a->ctx, f->states, f->states + (size_t)n * (size_t)f->m->hp.n_embd);
     join(f, seq, a);
     const ftk_pass_seq all = {.kv = seq->kv,
                               .n_rows = n + a->n,
@@ -544,10 +537,18 @@ void ftk_forward_run_appending(ftk_forward *f, const ftk_pass_seq *seq, const ft
                               .spare = seq->spare,
                               .sampling = seq->sampling,
                               .states = a->maps ? NULL : f->states};
-    if (a->maps)
-        f->device->ops->run_joined(f->device, f, &all, a);
-    else
-        ftk_forward_run_above(f, &all, 1, a->layer);
+    ftk_pass_seq below = *seq;
+    below.first_logits = n;
+    if (a->maps) {
+        f->device->ops->run_appending(f->device, f, &below, &all, a);
+        return;
+    }
+    below.spare &= ~(unsigned)FTK_SPARE_STATES;
+    f->layers = a->layer;
+    ftk_forward_run(f, &below, 1);
+    f->layers = layers;
+    a->states(a->ctx, f->states, f->states + (size_t)n * (size_t)f->m->hp.n_embd);
+    ftk_forward_run_above(f, &all, 1, a->layer);
 }
 
 void ftk_forward_resume(ftk_forward *f, const ftk_pass_seq *seq, int first, int n_ready,
