@@ -195,6 +195,39 @@ static void check_kept(bench *b)
     ftk_kv_seq_close(&chain);
 }
 
+/* Sequences of different lengths that share a pass, as they share it first, to be kept, and from what was kept,
+ * while each grows: what each says alone. */
+static void check_kept_together(bench *b)
+{
+    enum { SEQS = 3, RUNS = 5, MOST_ROWS = FTK_DEVICE_ROWS };
+    static const int length[SEQS] = {70, 240, 3}, rows[] = {1, MOST_ROWS};
+    static float want[SEQS * MOST_ROWS * MOST_VOCAB];
+    const size_t n_vocab = (size_t)b->f.m->hp.n_vocab;
+    for (int way = 0; way < 2; way++) {
+        const int n = rows[way], kept = b->device->ops->kept(b->device);
+        ftk_kv_seq s[SEQS];
+        for (int i = 0; i < SEQS; i++) s[i] = seq_new(b);
+        for (int run = 0; run < RUNS; run++) {
+            ftk_pass_seq p[SEQS];
+            int32_t tokens[MOST_ROWS];
+            for (int i = 0; i < MOST_ROWS; i++) tokens[i] = token_at(b, run + 31 * i);
+            for (int i = 0; i < SEQS; i++) {
+                read_to(b, &s[i], length[i] + 5 * run, 64);
+                must(ftk_kv_reserve(&s[i], n), "reserve");
+                p[i] = (ftk_pass_seq){.kv = &s[i], .n_rows = n, .token = tokens};
+                ftk_forward_run(&b->f, &p[i], 1);
+                memcpy(want + (size_t)(i * n) * n_vocab, b->f.logits, (size_t)n * row_bytes(b));
+            }
+            ftk_forward_run(&b->f, p, SEQS);
+            expect(memcmp(want, b->f.logits, (size_t)(SEQS * n) * row_bytes(b)) == 0,
+                   "a pass of several sequences differs (rows, run)", n, run);
+        }
+        expect(b->device->ops->kept(b->device) > kept, "no pass of several sequences was kept", n,
+               kept);
+        for (int i = 0; i < SEQS; i++) ftk_kv_seq_close(&s[i]);
+    }
+}
+
 /* Pieces of a prompt that are kept leave the keys that others leave. */
 static void check_kept_pieces(bench *b)
 {
@@ -634,6 +667,7 @@ static void check_shape(int i, int ordinal)
     for (unsigned kind = 0; (i == 0 || i == 3) && kind < 16; kind++)
         if (all || kind < 5 || kind == 12) check_heads(&dev, kind, i == 0 ? 1e-4 : 0.02);
     if (all || i % 3 == 0) check_kept(&dev);
+    if (all || i % 3 == 0) check_kept_together(&dev);
     if (all || i == 0) check_kept_pieces(&dev);
     if (all || i == 1 || i == 3) check_wide(&cpu, m, ordinal, cases[i].kv, 0.05);
     check_states(&dev);

@@ -153,11 +153,12 @@ static ftk_session *open_session(ftk_engine *e, const ftk_session_config *cfg,
 }
 
 /* Sessions that share a pass wait once, together: two whose drafts are left to the device, of two families or of
- * one, one that decodes plainly, and one that reads. No row joins such a pass, so those that may are no hindrance. */
+ * one, one that decodes plainly, and one that reads. No row joins such a pass, so those that may are no hindrance. Where the
+ * device fails, all of them are told, in one line. */
 static void test_together(void **state)
 {
     (void)state;
-    enum { SESSIONS = 4, STEPS = 4, PROMPT = 12 };
+    enum { SESSIONS = 4, STEPS = 3, BUDGET = 12, MOST = 1 + STEPS * (1 + BUDGET), PROMPT = 6 };
     NEED(DEMO);
     ftk_model *m = load();
     for (int i = 0; i < FAMILIES; i++) {
@@ -167,11 +168,11 @@ static void test_together(void **state)
             NEED(families[j].file);
             assert_int_equal(ftk_engine_add_drafter(e, families[j].file), FTK_OK);
         }
-        ftk_session_config cfg = config(12, i ? FTK_TREE_FITTED : FTK_TREE_CHAIN);
+        ftk_session_config cfg = config(BUDGET, i ? FTK_TREE_FITTED : FTK_TREE_CHAIN);
         unsigned flags = i ? FTK_FIRP_FOUR_JOIN : 0;
-        int32_t want[64], prompt[PROMPT];
+        int32_t want[MOST], prompt[PROMPT];
         for (int t = 0; t < PROMPT; t++) prompt[t] = 5 + t % 50;
-        plain(e, &cfg, want, 64);
+        plain(e, &cfg, want, MOST);
         seen.finishes = true;
         ftk_session *s[SESSIONS] = {watch_as(e, families[i].ops, &cfg, &flags, 64)};
         cfg.drafter = "s4c";
@@ -196,7 +197,14 @@ static void test_together(void **state)
             }
         }
         assert_true(n[0] > n[2] && n[1] > n[2]);
-        for (int j = 0; j < SESSIONS; j++) ftk_session_free(s[j]);
+        ftk_gpu_of(e->device)->q.error = 1;
+        n_lines = 0;
+        assert_int_equal(ftk_step(s, SESSIONS, r), FTK_ERR_DEVICE);
+        assert_int_equal(n_lines, 1);
+        for (int j = 0; j < SESSIONS; j++) {
+            assert_int_equal(r[j].err, FTK_ERR_DEVICE);
+            ftk_session_free(s[j]);
+        }
         ftk_engine_free(e);
     }
     ftk_model_free(m);

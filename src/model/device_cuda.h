@@ -22,6 +22,7 @@ enum {
     FTK_GPU_MAPPED,                     /* that of a draft by maps */
     FTK_GPU_ROUTED,                     /* that of a row that has a route */
     FTK_GPU_ROW_KINDS,
+    FTK_GPU_KEPT_SEQS = 8,   /* sequences of a pass that may be kept */
     FTK_GPU_SLOT_KINDS = 20, /* powers of 2 of attention's chunks */
 };
 /* Device memory left to the driver: the kernels, stacks, kept passes. */
@@ -117,7 +118,8 @@ typedef struct ftk_gpu {
     ftk_gpu_layer *low; /* [n_layer] the layers in few bits; NULL: none */
     char *low_arena;
     bool turned; /* turns holds what it should */
-    ftk_gpu_kept kept[FTK_GPU_ROW_KINDS][FTK_GPU_SLOT_KINDS];
+    /* by sequences, their rows and their slots */
+    ftk_gpu_kept kept[FTK_GPU_KEPT_SEQS][FTK_GPU_ROW_KINDS][FTK_GPU_SLOT_KINDS];
     /* kept passes are of these pages, leave states of that layer, and go by this policy */
     const char *kept_pool;
     int kept_keep;
@@ -146,7 +148,7 @@ typedef struct {
     const ftk_pass_seq *seqs;
     int n_seqs, first;
     int n_rows, n_logits;
-    int n_slots;                  /* of the only sequence; 0: each has its own */
+    int n_slots;                  /* of every sequence; 0: each has its own */
     const ftk_gpu_policy *policy; /* of the only row, which has a route; or NULL */
     /* Make the rows' states; NULL: rows are tokens, or states of the host's. */
     const ftk_maps *maps;
@@ -196,6 +198,8 @@ size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, int n_layer, size_t 
                        ftk_gpu_inputs *in);
 /* All that an ftk_gpu_pass computes, from the inputs to logits, features and states. */
 void ftk_gpu_compute(ftk_gpu *c, const void *pass);
+/* Slots of a sequence: committed ones, and provisional ones up to its last row's. */
+int ftk_gpu_slots_of(const ftk_pass_seq *seq);
 /* How many parts a sequence has, in each of which masks have a bit for every row. */
 int ftk_gpu_parts(const ftk_pass_seq *seq);
 /* Counts p's rows, and puts it on the queue, unless the device has failed. Returns how many have logits. */

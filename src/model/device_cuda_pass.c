@@ -90,15 +90,22 @@ static ftk_cuda_kv kv_of(const ftk_kv_pool *p, int layer_index, ftk_type type, c
                          .page = page};
 }
 
-/* Of a sequence: committed ones, and provisional ones up to its last row's. */
-static int slots_of(const ftk_pass_seq *seq)
+int ftk_gpu_slots_of(const ftk_pass_seq *seq)
 {
     return seq->kv->len + seq->slot + seq->n_rows;
 }
 
 static int pages_of(const ftk_pass_seq *seq)
 {
-    return (slots_of(seq) + FTK_PAGE - 1) / FTK_PAGE;
+    return (ftk_gpu_slots_of(seq) + FTK_PAGE - 1) / FTK_PAGE;
+}
+
+/* From one sequence's first page to the next one's. */
+static int pages_apart(const ftk_gpu *c, const ftk_gpu_pass *p, int s)
+{
+    const int of_kind = p->n_slots / FTK_PAGE;
+    if (p->n_seqs == 1 || of_kind == 0) return pages_of(&p->seqs[s]);
+    return of_kind < c->max_pages ? of_kind : c->max_pages;
 }
 
 /* Of a token behind position pos. */
@@ -119,7 +126,7 @@ static void send_inputs(ftk_gpu *c, ftk_gpu_pass *p)
     int n_spans = p->policy ? 1 : 0;
     const int n_layer = p->policy ? c->m->hp.n_layer : 0;
     for (int s = 0; s < p->n_seqs; s++) {
-        n_pages += (size_t)pages_of(&p->seqs[s]);
+        n_pages += (size_t)pages_apart(c, p, s);
         n_spans += ftk_gpu_parts(&p->seqs[s]);
     }
     ftk_gpu_inputs in;
@@ -149,11 +156,11 @@ static void send_inputs(ftk_gpu *c, ftk_gpu_pass *p)
             *span++ = (ftk_cuda_span){prefix, n, prefix + seq->slot + n};
         }
         memcpy(page, seq->kv->page, (size_t)pages_of(seq) * sizeof *page);
-        page += pages_of(seq);
+        page += pages_apart(c, p, s);
     }
     if (p->policy) {
         const ftk_pass_seq *seq = p->seqs;
-        *span = (ftk_cuda_span){seq->kv->len + seq->slot, 1, slots_of(seq)};
+        *span = (ftk_cuda_span){seq->kv->len + seq->slot, 1, ftk_gpu_slots_of(seq)};
         ftk_gpu_fill_route(seq->route, &in);
     }
     ftk_cuda_upload(&c->q, to, from, bytes);
@@ -252,7 +259,8 @@ static void attend(ftk_gpu *c, const ftk_gpu_pass *p, int layer_index)
         const ftk_pass_seq *seq = &p->seqs[s];
         const ftk_cuda_kv kv = kv_of(seq->kv->pool, layer_index, p->f->kv_type, page);
         for (int i = 0; i < ftk_gpu_parts(seq); i++, span++) {
-            const int n_rows = rows_of_part(seq, i), laid_out = p->n_slots ? p->n_rows : n_rows;
+            const int n_rows = rows_of_part(seq, i);
+            const int laid_out = p->n_slots && p->n_seqs == 1 ? p->n_rows : n_rows;
             const int n_slots = seq->kv->len + seq->slot + i * FTK_MAX_NODES + n_rows;
             ftk_cuda_kv_store(&c->q, &kv, laid_out, p->policy ? span + 1 : span,
                               c->kv + row * 2 * dkv, c->kv + row * 2 * dkv + dkv, 2 * dkv);
@@ -270,7 +278,7 @@ static void attend(ftk_gpu *c, const ftk_gpu_pass *p, int layer_index)
             ftk_cuda_attention(&c->q, &a, &kv);
             row += (size_t)n_rows;
         }
-        page += pages_of(seq);
+        page += pages_apart(c, p, s);
     }
 }
 
