@@ -35,6 +35,13 @@ INLINE int tile_panels(ftk_type type)
     return bits == 0 || bits == 4 || is_signed(type) ? 2 : 1;
 }
 
+INLINE bool prefetches(ftk_type type, int rows)
+{
+    (void)type;
+    (void)rows;
+    return true;
+}
+
 INLINE vi vi_load(const void *p)
 {
     return _mm256_load_si256(p);

@@ -19,6 +19,13 @@ INLINE int tile_panels(ftk_type type)
     return 2;
 }
 
+/* One row of whole bytes leaves the weights to the processor's own prefetcher, which is then far
+ * enough ahead: instructions that prefetch would take the place of loads. */
+INLINE bool prefetches(ftk_type type, int rows)
+{
+    return rows > 1 || ftk_type_form(type).bits != 8;
+}
+
 #include "kernels/matmultile.h"
 
 static size_t pack_bytes_avx512(ftk_type type, int n_out, int n_in)

@@ -37,13 +37,6 @@ typedef struct tile {
     int n_out;
 } tile;
 
-/* One row of whole bytes leaves the weights to the processor's own prefetcher, which is then far
- * enough ahead: instructions that prefetch would take the place of loads. */
-INLINE bool prefetches(ftk_type type, int rows)
-{
-    return rows > 1 || ftk_type_form(type).bits != 8;
-}
-
 /* n bytes of the weights that come next. */
 INLINE void prefetch(const char *at, size_t n)
 {

@@ -5,7 +5,8 @@
  * in registers; the weights are loaded and unpacked once for all of them. How many rows that are is
  * a compile-time constant of the tile functions, as is the type; the operations of one row do not
  * depend on it. See blocktile.h for what that is; and here, too: tile_rows(type), activation rows of a
- * tile, at most 6, and tile_panels(type), panels of one of several rows, 1 or 2. */
+ * tile, at most 6; tile_panels(type), panels of one of several rows, 1 or 2; and prefetches(type, rows), whether
+ * a tile asks for the weights that come next. */
 #ifndef FTK_MATMULTILE_H
 #define FTK_MATMULTILE_H
 
