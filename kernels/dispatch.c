@@ -138,6 +138,7 @@ size_t ftk_cache_bytes(void)
 
 void ftk_kernels_levels(const char *names[8])
 {
-    const int best = machine_level();
+    int best = machine_level();
+    if (best == AMX && !permit_tiles()) best = AMX - 1;
     for (int i = 0; i < 8; i++) names[i] = i <= best && i < N_LEVELS ? levels[i].name : NULL;
 }

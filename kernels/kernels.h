@@ -103,7 +103,8 @@ typedef struct ftk_kernels {
 /* Fills the table for this machine, no higher than `level` (NULL: the best). False when the level
  * is unknown to this build or the machine lacks it. */
 bool ftk_kernels_fill(ftk_kernels *k, const char *level);
-/* NULL-terminated names of the levels this machine can run, lowest first. */
+/* NULL-terminated names of the levels this machine can run, lowest first. Where it has AMX, Linux is
+ * asked for leave to use tiles; refused, amx is not among them. */
 void ftk_kernels_levels(const char *names[8]);
 /* Size of the last-level cache that one core reaches; 0 where nothing says it. */
 size_t ftk_cache_bytes(void);
