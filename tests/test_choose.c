@@ -7,24 +7,30 @@
 enum { N = 4 };
 static const double memory = 0.995; /* as in choose.c */
 
+static uint32_t seed = 7;
+
 /* Steps of a session in which retrieval is wrong half of the time, where families give more[i] tokens more
- * than it does, with noise; counts the steps of each and returns what all of them gave more. */
-static double run(ftk_session *s, const double *more, int steps, int *count)
+ * than it does, each time up to `noise` more or less; counts the steps of each and returns what all of them
+ * gave more. */
+static double run_noisy(ftk_session *s, const double *more, double noise, int steps, int *count)
 {
-    static uint32_t seed = 7;
     double sum = 0;
     for (int k = 0; k < steps; k++) {
         s->doubt = 0.5;
         ftk_choose(s);
         ftk_measured *m = &s->family[s->turn].measured;
         seed = seed * 1664525u + 1013904223u;
-        const double luck = (double)(seed >> 8) / (1 << 24) - 0.5;
-        m->gain = m->gain * memory + s->doubt * more[s->turn] + luck;
-        m->doubt = m->doubt * memory + s->doubt;
+        const double luck = 2 * (double)(seed >> 8) / (1 << 24) - 1;
+        ftk_measured_saw(m, s->doubt * more[s->turn] + noise * luck, s->doubt);
         sum += s->doubt * more[s->turn];
         count[s->turn]++;
     }
     return sum;
+}
+
+static double run(ftk_session *s, const double *more, int steps, int *count)
+{
+    return run_noisy(s, more, 0.5, steps, count);
 }
 
 static ftk_session *open_session(int n)
@@ -75,11 +81,31 @@ static void test_best_has_the_turn(void **state)
         double more[N] = {-0.3, 0.2, 0, -1};
         more[best] = 1;
         int count[N] = {0};
-        enum { STEPS = 4000 };
+        enum { STEPS = 6000 };
         const double sum = run(s, more, STEPS, count);
         assert_true(count[best] > 0.95 * STEPS);
         assert_true(sum > 0.95 * 0.5 * STEPS);
         free(s);
+    }
+}
+
+/* Steps give some tokens more or less than others of the same family, families half a token: luck must neither
+ * take the turn from the best one nor keep it from it for long. */
+static void test_luck(void **state)
+{
+    (void)state;
+    enum { STEPS = 1000, RUNS = 100 };
+    const double more[2][N] = {{1, 0.6, 0.4, 0.2}, {0.4, 1, 0.6, 0.2}}, least[2] = {0.84, 0.77};
+    for (int best = 0; best < 2; best++) {
+        double sum = 0;
+        int count[N] = {0};
+        for (uint32_t i = 1; i <= RUNS; i++) {
+            ftk_session *s = open_session(N);
+            seed = i;
+            sum += run_noisy(s, more[best], 2.5, STEPS, count);
+            free(s);
+        }
+        assert_true(sum > least[best] * 0.5 * STEPS * RUNS);
     }
 }
 
@@ -239,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_alone),
         cmocka_unit_test(test_all_are_tried),
         cmocka_unit_test(test_best_has_the_turn),
+        cmocka_unit_test(test_luck),
         cmocka_unit_test(test_nothing_to_gain),
         cmocka_unit_test(test_sure),
         cmocka_unit_test(test_change),

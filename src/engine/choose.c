@@ -4,24 +4,54 @@
  *
  * What a step emits depends far more on the text than on the family, and all families have retrieval's
  * chain in their trees. So a family is judged by what its steps gave more than retrieval alone would
- * have given in the same steps, for each time that retrieval was in doubt (ftk_compare()). The best
- * one has the turn, but for trials of the others, which become the rarer the more often they turn out
- * worse. Where retrieval is sure, families draft the same, and nothing is tried. What the session's table of
- * successors gives counts for a family that drafts with it: `lookup` does not. Reading it is for no
+ * have given in the same steps, for each time that retrieval was in doubt (ftk_compare()). Steps differ far
+ * more than families do, so these figures come with their standard errors: another family becomes the
+ * favourite when it is better by more than half of one. The favourite has the turn, but for trials of the
+ * others, which become the rarer the more often they turn out worse, and not very rare as long as that may
+ * be chance. Where retrieval is sure, families draft the same, and nothing is tried. What the session's
+ * table of successors gives counts for a family that drafts with it: `lookup` does not. Reading it is for no
  * family's account, as it is read whoever drafted.
  */
+#include <math.h>
+
 #include "session.h"
 
 static const double memory = 0.995; /* of what steps gave more than retrieval alone, a step later */
 static const double sure = 0.1; /* doubt in retrieval below which a step says nothing of a family */
-static const double better =
-    0.05; /* tokens more than the favourite so far: enough to be the next */
-static const double close_to = 0.2; /* tokens less than the best: worth an early look */
-static const double unknown =
-    4; /* times that what was never tried is taken to have given nothing */
+static const double better = 0.05; /* tokens more than the favourite: enough to be the next, */
+static const double certain = 0.5; /* with so many standard errors */
+static const double chance = 1;    /* standard errors by which a family may seem worse and not be */
+/* What was never tried is taken to have given nothing so many times, with so much spread. */
+static const double unknown = 4, unknown_spread = 8;
 
 /* Steps, turns, turns, and times as long after each trial. */
 enum { TRIAL = 4, NEAR_PAUSE = 384, LONGEST_PAUSE = 3072, LONGER = 4 };
+
+static double gain_of(const ftk_measured *m)
+{
+    return m->gain / (m->doubt + unknown);
+}
+
+/* A ratio's: of sums of which only the steps' spread about it is uncertain. */
+static double variance_of(const ftk_measured *m)
+{
+    const double times = m->doubt + unknown;
+    return (m->spread + unknown_spread) / (times * times);
+}
+
+/* Of the difference of two families' gains. */
+static double standard_error(const ftk_measured *a, const ftk_measured *b)
+{
+    return sqrt(variance_of(a) + variance_of(b));
+}
+
+void ftk_measured_saw(ftk_measured *m, double gain, double doubt)
+{
+    const double off = gain - gain_of(m) * doubt;
+    m->gain = m->gain * memory + gain;
+    m->doubt = m->doubt * memory + doubt;
+    m->spread = m->spread * memory + off * off;
+}
 
 /* Time is worth the tokens that come in it at present. */
 void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted)
@@ -32,30 +62,44 @@ void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitte
     while (right < s->retrieved && right < emitted &&
            s->retrieval.recent[right] == s->verdict.token[right])
         right++;
-    m->gain = m->gain * memory + (emitted - 1 - right) - ftk_session_pace(s) * (spent - cost);
-    m->doubt = m->doubt * memory + s->doubt;
-}
-
-static double gain_of(const ftk_family *f)
-{
-    return f->measured.gain / (f->measured.doubt + unknown);
+    ftk_measured_saw(m, (emitted - 1 - right) - ftk_session_pace(s) * (spent - cost), s->doubt);
 }
 
 static int best_of(const ftk_session *s)
 {
+    const ftk_measured *const favourite = &s->family[s->favourite].measured;
     int best = s->favourite;
-    double most = gain_of(&s->family[best]) + better;
-    for (int i = 0; i < s->n_families; i++)
-        if (gain_of(&s->family[i]) > most) {
-            most = gain_of(&s->family[i]);
+    for (int i = 0; i < s->n_families; i++) {
+        const ftk_measured *const m = &s->family[i].measured;
+        const double more = better + certain * standard_error(m, favourite);
+        if (gain_of(m) > gain_of(favourite) + more &&
+            gain_of(m) > gain_of(&s->family[best].measured))
             best = i;
-        }
+    }
     return best;
+}
+
+/* Is a family as good as the best one, as far as is known? */
+static bool may_be_best(const ftk_measured *m, const ftk_measured *best)
+{
+    return gain_of(m) > gain_of(best) - chance * standard_error(m, best);
+}
+
+/* When a trial is over: until the next one. */
+static int pause_after(const ftk_measured *m, const ftk_measured *best)
+{
+    if (m->pause == 0 || gain_of(m) > gain_of(best)) return FTK_FIRST_PAUSE;
+    const int longest = may_be_best(m, best) ? NEAR_PAUSE : LONGEST_PAUSE;
+    return m->pause < longest / LONGER ? LONGER * m->pause : longest;
 }
 
 void ftk_choose(ftk_session *s)
 {
     if (s->n_families < 2) return;
+    if (s->turn != s->favourite && s->stay == 0) {
+        ftk_measured *const tried = &s->family[s->turn].measured;
+        tried->pause = pause_after(tried, &s->family[s->favourite].measured);
+    }
     s->turn = s->favourite;
     if (s->doubt < sure) return;
     if (s->stay > 0) {
@@ -67,14 +111,9 @@ void ftk_choose(ftk_session *s)
     s->turn = s->favourite = best;
     for (int i = 0; i < s->n_families; i++) {
         ftk_family *const f = &s->family[i];
-        ftk_measured *const m = &f->measured;
         /* What was never tried is tried in the order of the families, with time in between. */
-        const int pause = m->pause > 0 ? m->pause : i * FTK_FIRST_PAUSE;
+        const int pause = f->measured.pause > 0 ? f->measured.pause : i * FTK_FIRST_PAUSE;
         if (i == best || ++f->waited < pause || s->turn != best) continue;
-        const bool near = gain_of(f) > gain_of(&s->family[best]) - close_to;
-        const int longest = near ? NEAR_PAUSE : LONGEST_PAUSE;
-        m->pause = m->pause == 0 ? FTK_FIRST_PAUSE : LONGER * m->pause;
-        if (m->pause > longest) m->pause = longest;
         f->waited = 0;
         s->turn = s->trial = i;
         s->stay = TRIAL - 1;

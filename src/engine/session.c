@@ -62,17 +62,16 @@ static bool usable(ftk_engine *e, const ftk_drafter_ops *ops)
            (!e->device || ftk_target_low_bits(e, ops, FTK_LOG_WARN) == FTK_OK);
 }
 
-/* The families of a name, of `auto` the trained ones first; returns how many, -1 for an unknown name. */
+/* The families of a name, of `auto` in the order of the list; returns how many, -1 for an unknown name. */
 static int find_drafters(ftk_engine *e, const char *name, const ftk_drafter_ops **ops)
 {
     int n = 0;
     if (strcmp(name, "none") == 0) return 0;
     if (strcmp(name, "auto") == 0) {
-        for (int trained = 1; trained >= 0; trained--)
-            for (int i = 0; ftk_drafter_list[i]; i++) {
-                const ftk_drafter_ops *d = ftk_drafter_list[i];
-                if (!d->decode && !d->check == !trained && usable(e, d)) ops[n++] = d;
-            }
+        for (int i = 0; ftk_drafter_list[i]; i++) {
+            const ftk_drafter_ops *d = ftk_drafter_list[i];
+            if (!d->decode && usable(e, d)) ops[n++] = d;
+        }
         return n;
     }
     const int i = ftk_drafter_index(name, strlen(name));

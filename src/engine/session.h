@@ -20,9 +20,9 @@ typedef struct ftk_pace {
 typedef struct ftk_measured {
     double seconds;       /* what proposing costs, smoothed */
     double tokens, spent; /* emitted in its steps, and their cost in plain steps; the past fades */
-    /* `auto`: tokens that its steps gave more than retrieval alone would have, and how often that was in
-     * doubt */
-    double gain, doubt;
+    /* `auto`: tokens that its steps gave more than retrieval alone would have, how often that was in doubt,
+     * and the squares of what single steps gave more or less than usual */
+    double gain, doubt, spread;
     int idle;  /* steps since drafting last paid, while it does not */
     int pause; /* `auto`: turns until it is tried again, should another be better */
 } ftk_measured;
@@ -188,6 +188,8 @@ ftk_err ftk_target_room(ftk_engine *e, int widest);
 /* Of a step whose draft was m's family's, that cost `spent` plain steps and emitted so many tokens: counts
  * what it gave more than retrieval alone would have given in it, in tokens, time paid for. */
 void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted);
+/* The same of a step that is known to have given so much, where retrieval was so much in doubt. */
+void ftk_measured_saw(ftk_measured *m, double gain, double doubt);
 /* Gives the turn to the family that drafts this step. */
 void ftk_choose(ftk_session *s);
 /* The index of a family in ftk_drafter_list, or -1. */
