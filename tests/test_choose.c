@@ -5,7 +5,6 @@
 #include "engine/session.h"
 
 enum { N = 4 };
-static const double memory = 0.995; /* as in choose.c */
 
 static uint32_t seed = 7;
 
@@ -21,7 +20,7 @@ static double run_noisy(ftk_session *s, const double *more, double noise, int st
         ftk_measured *m = &s->family[s->turn].measured;
         seed = seed * 1664525u + 1013904223u;
         const double luck = 2 * (double)(seed >> 8) / (1 << 24) - 1;
-        ftk_measured_saw(m, s->doubt * more[s->turn] + noise * luck, s->doubt);
+        ftk_measured_saw(s, m, s->doubt * more[s->turn] + noise * luck, 0, s->doubt);
         sum += s->doubt * more[s->turn];
         count[s->turn]++;
     }
@@ -128,7 +127,7 @@ static void test_sure(void **state)
     (void)state;
     ftk_session *s = open_session(N);
     s->favourite = 2;
-    s->family[2].measured = (ftk_measured){.gain = 10, .doubt = 10};
+    s->family[2].measured = (ftk_measured){.more = 10, .doubt = 10};
     for (int i = 0; i < 5000; i++) {
         s->doubt = 0.01;
         ftk_choose(s);
@@ -181,7 +180,7 @@ static double judged(const ftk_session *s, double spent, int emitted)
     ftk_measured m = {0};
     ftk_compare(s, &m, spent, emitted);
     assert_float_equal(m.doubt, 0.25, 1e-12);
-    return m.gain;
+    return m.more - ftk_pace_of(&s->usual) * m.longer;
 }
 
 static void test_judgement(void **state)
@@ -215,14 +214,33 @@ static void test_time_is_worth(void **state)
     static ftk_engine engine;
     ftk_session *s = open_judged(&engine, 0);
     s->family[0].measured = (ftk_measured){.tokens = 10, .spent = 10};
-    s->pace = (ftk_pace){.tokens = 30, .spent = 10};
+    s->usual = (ftk_pace){.tokens = 30, .spent = 10};
     came(s, 0, 3);
     assert_float_equal(judged(s, 1.5, 3), 2 - 3 * 0.5, 1e-9);
     assert_float_equal(judged(s, 2, 3), 2 - 3 * 1, 1e-9); /* tokens that are not worth it */
-    ftk_measured m = {.gain = 1, .doubt = 1};
+    ftk_measured m = {.more = 1, .longer = 1, .doubt = 1};
     ftk_compare(s, &m, 1, 1);
-    assert_float_equal(m.gain, memory, 1e-9);
-    assert_float_equal(m.doubt, memory + 0.25, 1e-9);
+    assert_float_equal(m.more, FTK_LONG_MEMORY, 1e-9);
+    assert_float_equal(m.longer, FTK_LONG_MEMORY, 1e-9);
+    assert_float_equal(m.doubt, FTK_LONG_MEMORY + 0.25, 1e-9);
+    free(s);
+}
+
+/* A family that is slow makes time cheap while it has the turn, for its own steps and the others' alike. */
+static void test_time_is_worth_the_same(void **state)
+{
+    (void)state;
+    ftk_session *s = open_session(2);
+    const double pace[2] = {4, 2};
+    for (int family = 0; family < 2; family++) {
+        s->usual = (ftk_pace){.tokens = pace[family], .spent = 1};
+        for (int i = 0; i < 100; i++)
+            ftk_measured_saw(s, &s->family[family].measured, family == 0 ? 3 : 2.5, 0.5, 1);
+    }
+    s->favourite = 1;
+    s->doubt = 1;
+    ftk_choose(s);
+    assert_int_equal(s->favourite, 0);
     free(s);
 }
 
@@ -251,8 +269,8 @@ static void test_judged_families(void **state)
         came(s, right, emitted);
         ftk_measured *const m = &s->family[family].measured;
         ftk_compare(s, m, spent, emitted);
-        s->pace.tokens = s->pace.tokens * 0.985 + emitted;
-        s->pace.spent = s->pace.spent * 0.985 + spent;
+        s->usual.tokens = s->usual.tokens * FTK_LONG_MEMORY + emitted;
+        s->usual.spent = s->usual.spent * FTK_LONG_MEMORY + spent;
         late += k >= 1000 && family == 1;
     }
     assert_true(late > 0.93 * 2000);
@@ -271,6 +289,7 @@ int main(void)
         cmocka_unit_test(test_change),
         cmocka_unit_test(test_judgement),
         cmocka_unit_test(test_time_is_worth),
+        cmocka_unit_test(test_time_is_worth_the_same),
         cmocka_unit_test(test_judged_families),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

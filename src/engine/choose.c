@@ -16,7 +16,6 @@
 
 #include "session.h"
 
-static const double memory = 0.995; /* of what steps gave more than retrieval alone, a step later */
 static const double sure = 0.1; /* doubt in retrieval below which a step says nothing of a family */
 static const double better = 0.05; /* tokens more than the favourite: enough to be the next, */
 static const double certain = 0.5; /* with so many standard errors */
@@ -27,9 +26,16 @@ static const double unknown = 4, unknown_spread = 8;
 /* Steps, turns, turns, and times as long after each trial. */
 enum { TRIAL = 4, NEAR_PAUSE = 384, LONGEST_PAUSE = 3072, LONGER = 4 };
 
-static double gain_of(const ftk_measured *m)
+/* A step's, or of several. Time is worth the tokens that usually come in it, the same for all: at the pace of
+ * late, a slow family's time would be cheap while it has the turn, and a dear one's too dear in easy text. */
+static double gain(const ftk_session *s, double more, double longer)
 {
-    return m->gain / (m->doubt + unknown);
+    return more - ftk_pace_of(&s->usual) * longer;
+}
+
+static double gain_of(const ftk_session *s, const ftk_measured *m)
+{
+    return gain(s, m->more, m->longer) / (m->doubt + unknown);
 }
 
 /* A ratio's: of sums of which only the steps' spread about it is uncertain. */
@@ -45,15 +51,16 @@ static double standard_error(const ftk_measured *a, const ftk_measured *b)
     return sqrt(variance_of(a) + variance_of(b));
 }
 
-void ftk_measured_saw(ftk_measured *m, double gain, double doubt)
+void ftk_measured_saw(const ftk_session *s, ftk_measured *m, double more, double longer,
+                      double doubt)
 {
-    const double off = gain - gain_of(m) * doubt;
-    m->gain = m->gain * memory + gain;
-    m->doubt = m->doubt * memory + doubt;
-    m->spread = m->spread * memory + off * off;
+    const double off = gain(s, more, longer) - gain_of(s, m) * doubt;
+    m->more = m->more * FTK_LONG_MEMORY + more;
+    m->longer = m->longer * FTK_LONG_MEMORY + longer;
+    m->doubt = m->doubt * FTK_LONG_MEMORY + doubt;
+    m->spread = m->spread * FTK_LONG_MEMORY + off * off;
 }
 
-/* Time is worth the tokens that come in it at present. */
 void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted)
 {
     const ftk_cost *const c = &s->engine->cost;
@@ -62,7 +69,7 @@ void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitte
     while (right < s->retrieved && right < emitted &&
            s->retrieval.recent[right] == s->verdict.token[right])
         right++;
-    ftk_measured_saw(m, (emitted - 1 - right) - ftk_session_pace(s) * (spent - cost), s->doubt);
+    ftk_measured_saw(s, m, emitted - 1 - right, spent - cost, s->doubt);
 }
 
 static int best_of(const ftk_session *s)
@@ -72,24 +79,20 @@ static int best_of(const ftk_session *s)
     for (int i = 0; i < s->n_families; i++) {
         const ftk_measured *const m = &s->family[i].measured;
         const double more = better + certain * standard_error(m, favourite);
-        if (gain_of(m) > gain_of(favourite) + more &&
-            gain_of(m) > gain_of(&s->family[best].measured))
+        if (gain_of(s, m) > gain_of(s, favourite) + more &&
+            gain_of(s, m) > gain_of(s, &s->family[best].measured))
             best = i;
     }
     return best;
 }
 
-/* Is a family as good as the best one, as far as is known? */
-static bool may_be_best(const ftk_measured *m, const ftk_measured *best)
-{
-    return gain_of(m) > gain_of(best) - chance * standard_error(m, best);
-}
-
 /* When a trial is over: until the next one. */
-static int pause_after(const ftk_measured *m, const ftk_measured *best)
+static int pause_after(const ftk_session *s, const ftk_measured *m)
 {
-    if (m->pause == 0 || gain_of(m) > gain_of(best)) return FTK_FIRST_PAUSE;
-    const int longest = may_be_best(m, best) ? NEAR_PAUSE : LONGEST_PAUSE;
+    const ftk_measured *const best = &s->family[s->favourite].measured;
+    const double worse = gain_of(s, best) - gain_of(s, m);
+    if (m->pause == 0 || worse < 0) return FTK_FIRST_PAUSE;
+    const int longest = worse < chance * standard_error(m, best) ? NEAR_PAUSE : LONGEST_PAUSE;
     return m->pause < longest / LONGER ? LONGER * m->pause : longest;
 }
 
@@ -98,7 +101,7 @@ void ftk_choose(ftk_session *s)
     if (s->n_families < 2) return;
     if (s->turn != s->favourite && s->stay == 0) {
         ftk_measured *const tried = &s->family[s->turn].measured;
-        tried->pause = pause_after(tried, &s->family[s->favourite].measured);
+        tried->pause = pause_after(s, tried);
     }
     s->turn = s->favourite;
     if (s->doubt < sure) return;

@@ -122,7 +122,7 @@ ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_c
     e->host = *h;
     e->credit = FTK_CREDIT;
     e->next_plain = FTK_FIRST_PLAIN;
-    e->pace = (ftk_pace){FTK_PLAIN, FTK_PLAIN};
+    e->pace = e->usual = (ftk_pace){FTK_PLAIN, FTK_PLAIN};
     ftk_retrieval_rates_init(&e->retrieval);
     ftk_successor_rates_init(&e->successors);
     err = open_parts(e, cfg);

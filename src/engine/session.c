@@ -225,6 +225,7 @@ static void remember_shared(const ftk_session *s)
 {
     if (s->stats.steps == 0) return;
     if (has_retrieval(s)) s->engine->pace = s->pace;
+    if (has_retrieval(s)) s->engine->usual = s->usual;
     if (has_retrieval(s)) s->engine->retrieval = s->retrieval.rates;
     if (has_successors(s)) s->engine->successors = s->successors.rates;
 }
@@ -305,6 +306,7 @@ static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_
     s->limit = SIZE_MAX;
     s->exact_kv = INT_MAX;
     s->pace = e->pace;
+    s->usual = e->usual;
     s->test = test;
     ftk_target_init(&s->target, s);
     s->verifier = find_verifier(cfg->verifier);

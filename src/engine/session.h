@@ -16,13 +16,19 @@ typedef struct ftk_pace {
     double tokens, spent;
 } ftk_pace;
 
+/* Tokens in the time of a plain step. */
+static inline double ftk_pace_of(const ftk_pace *p)
+{
+    return p->tokens > p->spent ? p->tokens / p->spent : 1;
+}
+
 /* What is measured of a drafter while it drafts. */
 typedef struct ftk_measured {
     double seconds;       /* what proposing costs, smoothed */
     double tokens, spent; /* emitted in its steps, and their cost in plain steps; the past fades */
-    /* `auto`: tokens that its steps gave more than retrieval alone would have, how often that was in doubt,
-     * and the squares of what single steps gave more or less than usual */
-    double gain, doubt, spread;
+    /* `auto`: tokens that its steps gave more than retrieval alone would have, the plain steps that they took
+     * longer, how often it was in doubt, and the squares of what single steps gained more or less than usual */
+    double more, longer, doubt, spread;
     int idle;  /* steps since drafting last paid, while it does not */
     int pause; /* `auto`: turns until it is tried again, should another be better */
 } ftk_measured;
@@ -58,7 +64,7 @@ struct ftk_engine {
     /* what sessions learned of theirs, where the next one begins: */
     ftk_retrieval_rates retrieval;
     ftk_successor_rates successors;
-    ftk_pace pace;
+    ftk_pace pace, usual; /* usual: over as many steps as families are compared over */
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
     ftk_lowbit low;   /* the CPU's, from the first session on whose drafter wants it */
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
@@ -71,7 +77,9 @@ struct ftk_engine {
     int wide;        /* rows of the pieces in which a device reads long prompts; 0: as all others */
 };
 
-#define FTK_CREDIT 0.5 /* plain steps that the first drafts of an engine may lose */
+/* Of what families gave, and of the pace that they are compared at, a step later. */
+#define FTK_LONG_MEMORY 0.995
+#define FTK_CREDIT      0.5 /* plain steps that the first drafts of an engine may lose */
 enum {
     FTK_REACH = 16,       /* nodes asked of a drafter at least, when the cost model decides */
     FTK_FIRST_PLAIN = 16, /* steps without a plain one, at first */
@@ -111,7 +119,7 @@ struct ftk_session {
     int n_joined; /* rows of the drafter that join the tree's pass, and their nodes */
     int16_t joined[FTK_MAX_NODES];
     ftk_verdict verdict;
-    ftk_pace pace;
+    ftk_pace pace, usual;
     double drafting; /* seconds that this step's draft has cost */
     struct {
         bool allowed;
@@ -186,10 +194,12 @@ ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_l
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);
 /* Of a step whose draft was m's family's, that cost `spent` plain steps and emitted so many tokens: counts
- * what it gave more than retrieval alone would have given in it, in tokens, time paid for. */
+ * what it gave more, and took longer, than retrieval alone would have. */
 void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted);
-/* The same of a step that is known to have given so much, where retrieval was so much in doubt. */
-void ftk_measured_saw(ftk_measured *m, double gain, double doubt);
+/* The same of a step that is known to have given so many tokens more and taken so many plain steps longer,
+ * where retrieval was so much in doubt. */
+void ftk_measured_saw(const ftk_session *s, ftk_measured *m, double more, double longer,
+                      double doubt);
 /* Gives the turn to the family that drafts this step. */
 void ftk_choose(ftk_session *s);
 /* The index of a family in ftk_drafter_list, or -1. */

@@ -15,7 +15,7 @@ static const double cheaper = 0.8; /* than believed: a plain step is timed again
 
 double ftk_session_pace(const ftk_session *s)
 {
-    return s->pace.tokens > s->pace.spent ? s->pace.tokens / s->pace.spent : 1;
+    return ftk_pace_of(&s->pace);
 }
 
 bool ftk_session_sizes_itself(const ftk_session *s)

@@ -45,6 +45,12 @@ static ftk_family *turn(ftk_session *s)
     return s->n_families > 0 ? &s->family[s->turn] : NULL;
 }
 
+static void keep_pace(ftk_pace *p, double memory, int emitted, double spent)
+{
+    p->tokens = p->tokens * memory + emitted;
+    p->spent = p->spent * memory + spent;
+}
+
 /* What a step cost and gave. However wrong the estimates are, drafts lose no more than what they have
  * gained before, FTK_CREDIT, and ALLOWANCE of the time: plain steps earn a little credit, drafts what they
  * gained, and a draft, be it verified or not, must be covered by it. There is one account for an engine:
@@ -59,8 +65,8 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
     const bool plain = nodes == 0 && s->drafting == 0;
     m->tokens = m->tokens * MEMORY + emitted;
     m->spent = m->spent * MEMORY + spent;
-    s->pace.tokens = s->pace.tokens * MEMORY + emitted;
-    s->pace.spent = s->pace.spent * MEMORY + spent;
+    keep_pace(&s->pace, MEMORY, emitted, spent);
+    keep_pace(&s->usual, FTK_LONG_MEMORY, emitted, spent);
     *credit += plain ? ALLOWANCE : emitted - spent;
     if (*credit > MOST_CREDIT) *credit = MOST_CREDIT;
     if (*credit < -MOST_DEBT) *credit = -MOST_DEBT;
