@@ -6,9 +6,9 @@
  * chain in their trees. So a family is judged by what its steps gave more than retrieval alone would
  * have given in the same steps, for each time that retrieval was in doubt (ftk_compare()). Steps differ far
  * more than families do, so these figures come with their standard errors: another family becomes the
- * favourite when it is better by more than half of one. The favourite has the turn, but for trials of the
- * others, which become the rarer the more often they turn out worse, and not very rare as long as that may
- * be chance. Where retrieval is sure, families draft the same, and nothing is tried. What the session's
+ * favourite when it is better by more than half of one, and the favourite has had time to learn. That one has
+ * the turn, but for trials of the others, which become the rarer the more often they turn out worse, and not
+ * very rare as long as that may be chance. Where retrieval is sure, families draft the same, and nothing is tried. What the session's
  * table of successors gives counts for a family that drafts with it: `lookup` does not. Reading it is for no
  * family's account, as it is read whoever drafted.
  */
@@ -19,6 +19,7 @@
 static const double sure = 0.1; /* doubt in retrieval below which a step says nothing of a family */
 static const double better = 0.05; /* tokens more than the favourite: enough to be the next, */
 static const double certain = 0.5; /* with so many standard errors */
+static const double learning = 30; /* doubts until a favourite knows its guesses' worth */
 static const double chance = 1;    /* standard errors by which a family may seem worse and not be */
 /* What was never tried is taken to have given nothing so many times, with so much spread. */
 static const double unknown = 4, unknown_spread = 8;
@@ -76,6 +77,7 @@ static int best_of(const ftk_session *s)
 {
     const ftk_measured *const favourite = &s->family[s->favourite].measured;
     int best = s->favourite;
+    if (favourite->doubt < learning) return best;
     for (int i = 0; i < s->n_families; i++) {
         const ftk_measured *const m = &s->family[i].measured;
         const double more = better + certain * standard_error(m, favourite);
