@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The matrix product of block types for AMX, for many activation rows at once; fewer rows and the
- * float types stay with AVX-512. Compiled with its flags. The tiles only form sums of whole numbers,
- * which are exact in any order, and what is done with them is done in the same order as there: so
- * the bits are those of AVX-512, and the number of rows may decide who computes. */
+ * float types stay with AVX-512 (but see amx_bf16.c). Compiled with its flags. The tiles only form sums
+ * of whole numbers, which are exact in any order, and what is done with them is done in the same order
+ * as there: so the bits are those of AVX-512, and the number of rows may decide who computes. */
 #if defined(__x86_64__)
 #include "kernels/avx512_vector.h"
 
@@ -18,14 +18,16 @@ enum {
 
 /* The tiles: sums and activations of 16 rows, of the rows left over, and the weights; each for
  * blocks of 32 and for halves of 16. */
-#define SUMS            0
-#define CODES           1
-#define LEFT_SUMS       2
-#define LEFT_CODES      3
-#define WEIGHTS         4
-#define HALF_CODES      5
-#define LEFT_HALF_CODES 6
-#define HALF_WEIGHTS    7
+enum {
+    SUMS,
+    CODES,
+    LEFT_SUMS,
+    LEFT_CODES,
+    WEIGHTS,
+    HALF_CODES,
+    LEFT_HALF_CODES,
+    HALF_WEIGHTS,
+};
 
 static amx_config configuration(int left)
 {
@@ -161,8 +163,8 @@ static amx_fn amx_of(ftk_type type)
     }
 }
 
-static void matmul_amx(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
-                       int o1, float *y, size_t ldy)
+void FTK_AMX_NAME(ftk_amx_matmul)(const ftk_mat *w, const void *act, size_t act_stride, int n_rows,
+                                  int o0, int o1, float *y, size_t ldy)
 {
     const amx_fn run = n_rows < FEWEST ? NULL : amx_of(w->type);
     if (!run) {
@@ -188,13 +190,9 @@ static void matmul_amx(const ftk_mat *w, const void *act, size_t act_stride, int
     AMX_RELEASE();
 }
 
-#ifdef FTK_AMX_EMULATED
-void ftk_kernels_amx_emulated(ftk_kernels *k)
-#else
-void ftk_kernels_amx(ftk_kernels *k)
-#endif
+void FTK_AMX_NAME(ftk_kernels_amx)(ftk_kernels *k)
 {
-    k->matmul = matmul_amx;
+    k->matmul = FTK_AMX_NAME(ftk_amx_matmul);
 }
 #else
 typedef int ftk_amx_unused; /* a translation unit may not be empty */

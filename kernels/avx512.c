@@ -35,7 +35,7 @@ INLINE void quantise_block(const float *x, ftk_qact *b)
     store_codes(_mm256_set_m128i(_mm512_cvtepi32_epi8(q1), _mm512_cvtepi32_epi8(q0)), b);
 }
 
-static void act_pack_avx512(ftk_type wtype, int n_in, const float *x, void *dst)
+void ftk_avx512_act_pack(ftk_type wtype, int n_in, const float *x, void *dst)
 {
     if (ftk_type_block(wtype) == 1) {
         memcpy(dst, x, (size_t)n_in * sizeof(float));
@@ -343,7 +343,7 @@ static void attention_avx512(const ftk_attn *a, int head_kv, int row0, int row1,
 void ftk_kernels_avx512(ftk_kernels *k)
 {
     ftk_kernels_avx512_matmul(k);
-    k->act_pack = act_pack_avx512; /* the form and size of the plain C level */
+    k->act_pack = ftk_avx512_act_pack; /* the form and size of the plain C level */
     k->rms_norm = rms_norm_avx512;
     k->rope = rope_avx512;
     k->rope_halves = rope_halves_avx512;

@@ -26,6 +26,20 @@ static bool has(uint32_t reg, uint32_t bits)
     return (reg & bits) == bits;
 }
 
+/* Beside whole numbers, tiles also multiply bf16. */
+static bool has_bf16_tiles(void)
+{
+    enum { AMX_BF16 = 1 << 22 }; /* in edx */
+    uint32_t a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && has(d, AMX_BF16);
+}
+
+static void fill_amx(ftk_kernels *k)
+{
+    ftk_kernels_amx(k);
+    if (has_bf16_tiles()) ftk_kernels_amx_bf16(k);
+}
+
 /* The best level: 0 ref, 1 avx2, 2 avx512, 3 amx. */
 static int machine_level(void)
 {
@@ -97,7 +111,7 @@ static const struct {
 #if defined(__x86_64__)
     {"avx2", ftk_kernels_avx2},
     {"avx512", ftk_kernels_avx512},
-    {"amx", ftk_kernels_amx},
+    {"amx", fill_amx},
 #endif
 };
 enum { N_LEVELS = sizeof levels / sizeof levels[0], AMX = 3 };

@@ -64,7 +64,8 @@ typedef struct ftk_kernels {
 
     /* Activations in the form matmul() reads for a weight type: bytes of one row (a multiple of
      * 64), and the conversion of one row. There are two forms: for all block types ftk_qact, int8
-     * with a float scale amax/127 per FTK_QBLOCK; for all others the floats themselves. */
+     * with a float scale amax/127 per FTK_QBLOCK; for all others the floats themselves, behind which
+     * a level may have more. */
     size_t (*act_bytes)(ftk_type wtype, int n_in);
     void (*act_pack)(ftk_type wtype, int n_in, const float *x, void *dst);
 

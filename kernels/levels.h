@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The levels behind the kernel table. Each function overwrites the entries its level improves. The
- * form of activations (ftk_qact, or floats) is the same on all levels; the form of weights is not,
- * so pack_bytes, pack, matmul_grain and matmul are replaced together. */
+ * form of activations (ftk_qact, or floats) is the same on all levels, but that a level may have more
+ * behind the floats; the form of weights is not, so pack_bytes, pack, matmul_grain and matmul are
+ * replaced together. */
 #ifndef FTK_LEVELS_H
 #define FTK_LEVELS_H
 
@@ -12,17 +13,28 @@
 #define FTK_GELU_3 0.07135481282052458f
 
 void ftk_kernels_ref(ftk_kernels *k);
+size_t ftk_ref_act_bytes(ftk_type wtype, int n_in);
 #if defined(__x86_64__)
 void ftk_kernels_avx2(ftk_kernels *k);
 void ftk_kernels_avx512(ftk_kernels *k);
 /* Of these the weights' part. */
 void ftk_kernels_avx2_matmul(ftk_kernels *k);
 void ftk_kernels_avx512_matmul(ftk_kernels *k);
-/* On top of AVX-512, which takes what AMX does not. */
+/* On top of AVX-512, which takes what AMX does not; and on top of that, where tiles know bf16. */
 void ftk_kernels_amx(ftk_kernels *k);
-void ftk_kernels_amx_emulated(ftk_kernels *k); /* for tests: see amxtile.h */
+void ftk_kernels_amx_bf16(ftk_kernels *k);
+/* For tests: see amxtile.h. */
+void ftk_kernels_amx_emulated(ftk_kernels *k);
+void ftk_kernels_amx_bf16_emulated(ftk_kernels *k);
+
+/* Entries that a level calls for what it does not improve. */
+void ftk_avx512_act_pack(ftk_type wtype, int n_in, const float *x, void *dst);
 void ftk_avx512_matmul(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
                        int o1, float *y, size_t ldy);
+void ftk_amx_matmul(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
+                    int o1, float *y, size_t ldy);
+void ftk_amx_matmul_emulated(const ftk_mat *w, const void *act, size_t act_stride, int n_rows,
+                             int o0, int o1, float *y, size_t ldy);
 #endif
 
 #endif

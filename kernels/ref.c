@@ -28,7 +28,7 @@ static void pack_ref(ftk_type type, int n_out, int n_in, const void *src, void *
     (void)dst;
 }
 
-static size_t act_bytes_ref(ftk_type wtype, int n_in)
+size_t ftk_ref_act_bytes(ftk_type wtype, int n_in)
 {
     const size_t n = (size_t)n_in;
     const size_t bytes = is_quant(wtype) ? n / FTK_QBLOCK * sizeof(ftk_qact) : n * sizeof(float);
@@ -338,7 +338,7 @@ void ftk_kernels_ref(ftk_kernels *k)
         .name = "ref",
         .pack_bytes = pack_bytes_ref,
         .pack = pack_ref,
-        .act_bytes = act_bytes_ref,
+        .act_bytes = ftk_ref_act_bytes,
         .act_pack = act_pack_ref,
         .matmul_grain = 1,
         .matmul = matmul_ref,

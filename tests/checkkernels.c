@@ -693,6 +693,7 @@ static void run_emulated(check *c, const options *o)
     ftk_kernels k;
     if (!ftk_kernels_fill(&k, "avx512")) return;
     ftk_kernels_amx_emulated(&k);
+    ftk_kernels_amx_bf16_emulated(&k);
     k.name = "amx-emu";
     c->k = &k;
     options products = *o;
