@@ -83,17 +83,19 @@ INLINE void multiply(bool halves, bool left, const ftk_qact *x, size_t stride,
     }
 }
 
-/* The codes of a block, a byte each, in the order of a weight tile. */
-INLINE const unsigned char *codes_of(ftk_type type, const unsigned char *w, unsigned char *buffer)
+/* The codes of a block, their offset taken off, a byte each, in the order of a weight tile. */
+INLINE void codes_of(ftk_type type, const unsigned char *w, unsigned char *codes)
 {
-    if (ftk_type_form(type).bits == 8) return w;
+    const ftk_form f = ftk_type_form(type);
+    const int offset = f.table ? 128 : f.offset;
     for (int g = 0; g < 4; g++) {
         vi v[2];
         unpack(type, w, g, v);
-        _mm512_store_si512(buffer + g * WIDTH * FTK_GROUP, v[0]);
-        _mm512_store_si512(buffer + (g + 4) * WIDTH * FTK_GROUP, v[1]);
+        for (int h = 0; h < 2; h++) {
+            if (offset) v[h] = _mm512_sub_epi8(v[h], _mm512_set1_epi8((char)offset));
+            _mm512_store_si512(codes + (g + 4 * h) * WIDTH * FTK_GROUP, v[h]);
+        }
     }
-    return buffer;
 }
 
 /* What block_tile() does, for 16 rows or, if left, for fewer. */
@@ -103,30 +105,28 @@ INLINE void amx_tile(const tile *t, ftk_type type, bool left, int rows)
     const bool halves = f.sub < FTK_QBLOCK;
     const int n_units = t->n_in / f.unit, per_unit = f.unit / FTK_QBLOCK;
     const size_t bytes = WIDTH * ftk_lane_block_codes(f);
+    const size_t stride = t->act_stride, next = t->next ? t->panel_bytes : 0;
     const unsigned char *at = t->panel, *w = t->panel + t->scale_bytes;
-    unsigned char buffer[WIDTH * FTK_QBLOCK] __attribute__((aligned(64)));
+    unsigned char codes[WIDTH * FTK_QBLOCK] __attribute__((aligned(64)));
     sums s;
     vf acc[ROWS];
     UNROLL for (int r = 0; r < ROWS; r++) acc[r] = vf_zero();
-    size_t b = 0;
+    const ftk_qact *x = (const void *)t->act;
     for (int u = 0; u < n_units; u++) {
         const vf d = vf_halves(at), dm = f.min ? vf_halves(at + WIDTH * sizeof(uint16_t)) : d;
         at += WIDTH * (f.min ? 2 : 1) * sizeof(uint16_t);
-        for (int i = 0; i < per_unit; i++, b++, w += bytes) {
+        for (int i = 0; i < per_unit; i++, x++, w += bytes) {
             const scales sc = read_scales(type, d, dm, at);
             at += WIDTH * ftk_lane_block_scales(f);
-            for (size_t p = 0; p < bytes; p += 64)
-                _mm_prefetch((const char *)w + t->panel_bytes + p, _MM_HINT_T1);
-            const ftk_qact *x = (const ftk_qact *)t->act + b;
-            multiply(halves, left, x, t->act_stride, codes_of(type, w, buffer), &s);
+            for (size_t p = 0; next > 0 && p < bytes; p += 64)
+                _mm_prefetch((const char *)w + next + p, _MM_HINT_T1);
+            codes_of(type, w, codes);
+            multiply(halves, left, x, stride, codes, &s);
             UNROLL for (int r = 0; r < ROWS; r++)
             {
                 if (left && r >= rows) break;
-                const ftk_qact *xr = (const void *)((const char *)x + (size_t)r * t->act_stride);
-                dots dot;
-                dots_start(type, xr, &dot);
-                dot.lo = _mm512_add_epi32(dot.lo, vi_load(s.part[0][r]));
-                if (halves) dot.hi = _mm512_add_epi32(dot.hi, vi_load(s.part[1][r]));
+                const ftk_qact *xr = (const void *)((const char *)x + (size_t)r * stride);
+                const dots dot = {.lo = vi_load(s.part[0][r]), .hi = vi_load(s.part[halves][r])};
                 acc[r] = add_block(type, &sc, &dot, xr, acc[r]);
             }
         }
@@ -178,11 +178,13 @@ void FTK_AMX_NAME(ftk_amx_matmul)(const ftk_mat *w, const void *act, size_t act_
     t.scale_bytes = ftk_panel_scale_bytes(w->type, WIDTH, w->n_in);
     for (int o = o0; o < o1; o += WIDTH) {
         t.panel = (const unsigned char *)w->data + (size_t)(o / WIDTH) * t.panel_bytes;
+        t.next = w->cached ? NULL : (const char *)t.panel + t.panel_bytes;
         t.act = act;
         t.y = y + o;
         t.n_out = o1 - o < WIDTH ? o1 - o : WIDTH;
         for (int left = n_rows; left > 0; left -= ROWS) {
             run(&t, left < ROWS ? left : ROWS);
+            t.next = NULL; /* the first rows have asked for all of it */
             t.act += ROWS * act_stride;
             t.y += ROWS * ldy;
         }

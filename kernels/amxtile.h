@@ -42,8 +42,8 @@ _Static_assert(sizeof(amx_config) == 64, "as the processor reads it");
                      : "memory")
 #define AMX_DOT_AS(name, c, a, b)                                                                  \
     __asm__ volatile(name " %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(b), "i"(a), "i"(c))
-/* c[m][n] += sum of a[m][4 k + i] (signed) * b[k][4 n + i] (unsigned) */
-#define AMX_DOT(c, a, b) AMX_DOT_AS("tdpbsud", c, a, b)
+/* c[m][n] += sum of a[m][4 k + i] * b[k][4 n + i], signed bytes */
+#define AMX_DOT(c, a, b) AMX_DOT_AS("tdpbssd", c, a, b)
 /* The same for bf16: see amx_dot_bf16() below for the order of the sums. */
 #define AMX_DOT_BF16(c, a, b) AMX_DOT_AS("tdpbf16ps", c, a, b)
 
@@ -82,7 +82,7 @@ static inline void amx_dot(amx_state *s, int c, int a, int b)
         for (int k = 0; k < s->config.row_bytes[a] / 4; k++)
             for (int n = 0; n < s->config.row_bytes[c] / 4; n++)
                 for (int i = 0; i < 4; i++)
-                    s->tile[c].i[m][n] += s->tile[a].s[m][4 * k + i] * s->tile[b].u[k][4 * n + i];
+                    s->tile[c].i[m][n] += s->tile[a].s[m][4 * k + i] * s->tile[b].s[k][4 * n + i];
 }
 
 /* Zero in place of what has less than the smallest exponent. */
