@@ -483,12 +483,12 @@ static void test_no_memory(void **state)
 static void test_list(void **state)
 {
     (void)state;
-    assert_ptr_equal(ftk_drafter_list[0], &ftk_drafter_jacobi);
-    assert_ptr_equal(ftk_drafter_list[1], &ftk_drafter_lookup);
-    assert_ptr_equal(ftk_drafter_list[2], &ftk_drafter_recycle);
-    assert_ptr_equal(ftk_drafter_list[3], &ftk_drafter_s4c);
-    assert_ptr_equal(ftk_drafter_list[4], &ftk_drafter_firp);
-    assert_ptr_equal(ftk_drafter_list[5], &ftk_drafter_dash);
+    assert_ptr_equal(ftk_drafter_list[0], &ftk_drafter_s4c);
+    assert_ptr_equal(ftk_drafter_list[1], &ftk_drafter_firp);
+    assert_ptr_equal(ftk_drafter_list[2], &ftk_drafter_jacobi);
+    assert_ptr_equal(ftk_drafter_list[3], &ftk_drafter_recycle);
+    assert_ptr_equal(ftk_drafter_list[4], &ftk_drafter_dash);
+    assert_ptr_equal(ftk_drafter_list[5], &ftk_drafter_lookup);
     assert_ptr_equal(ftk_drafter_list[6], &ftk_drafter_dash_direct);
     assert_null(ftk_drafter_list[7]);
     assert_string_equal(ftk_drafter_jacobi.name, "jacobi");
