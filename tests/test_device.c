@@ -540,6 +540,13 @@ static void test_dash_direct(void **state)
     ftk_model_free(m);
 }
 
+static bool drafts_by(const ftk_session *s, const char *name)
+{
+    for (int i = 0; i < s->n_families; i++)
+        if (strcmp(s->family[i].ops->name, name) == 0) return true;
+    return false;
+}
+
 /* What DASH takes of the device's memory: that it is missing is one line, after which all else works.
  * `auto` does without. */
 static void test_dash_room(void **state)
@@ -578,12 +585,12 @@ static void test_dash_room(void **state)
     cfg.drafter = "auto";
     assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
     assert_int_equal(n_lines, 2);
-    for (int i = 0; i < s->n_families; i++) assert_string_not_equal(s->family[i].ops->name, "dash");
+    assert_false(drafts_by(s, "dash"));
     ftk_session_free(s);
     q->limit = 0;
     assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
     assert_int_equal(n_lines, 2);
-    assert_string_equal(s->family[0].ops->name, "dash");
+    assert_true(drafts_by(s, "dash"));
     ftk_session_free(s);
     ftk_engine_free(e);
     ftk_model_free(m);
