@@ -29,9 +29,11 @@ INLINE int tile_rows(ftk_type type)
     return ftk_type_form(type).bits ? 6 : 3;
 }
 
-INLINE int tile_panels(ftk_type type)
+/* One row has registers for two; the K types, with more arithmetic for the same bytes, do not gain. */
+INLINE int tile_panels(ftk_type type, int rows)
 {
     const int bits = ftk_type_form(type).bits;
+    if (rows == 1) return ftk_type_form(type).unit == FTK_QUNIT ? 1 : 2;
     return bits == 0 || bits == 4 || is_signed(type) ? 2 : 1;
 }
 

@@ -5,23 +5,15 @@
  * in registers; the weights are loaded and unpacked once for all of them. How many rows that are is
  * a compile-time constant of the tile functions, as is the type; the operations of one row do not
  * depend on it. See blocktile.h for what that is; and here, too: tile_rows(type), activation rows of a
- * tile, at most 6; tile_panels(type), panels of one of several rows, 1 or 2; and prefetches(type, rows), whether
- * a tile asks for the weights that come next. */
+ * tile, at most 6; tile_panels(type, rows), neighbouring panels that go through one together, 1 or 2, so
+ * that each broadcast of activations serves both and memory has more to do at a time; and
+ * prefetches(type, rows), whether a tile asks for the weights that come next. */
 #ifndef FTK_MATMULTILE_H
 #define FTK_MATMULTILE_H
 
 #include "kernels/blocktile.h"
 
 enum { TILE = 6, MOST_PANELS = 2 };
-
-/* Neighbouring panels that go through a tile together, so that each broadcast of activations serves
- * them all. One row alone: two where that gives memory more to do at a time; the K types, with more
- * arithmetic for the same bytes, do not gain. */
-INLINE int panels_of(ftk_type type, int rows)
-{
-    if (rows == 1) return ftk_type_form(type).unit == FTK_QUNIT ? 1 : MOST_PANELS;
-    return tile_panels(type);
-}
 
 INLINE void store_sums(const tile *t, int rows, int panels, vf acc[MOST_PANELS][TILE])
 {
@@ -136,7 +128,7 @@ INLINE void any_tile(const tile *t, ftk_type type, int rows, int panels)
 #define TILE_ROWS(rows)                                                                            \
     case rows:                                                                                     \
         if (rows > tile_rows(type)) break;                                                         \
-        if (t->panels > 1 && (rows == 1 || panels_of(type, rows) > 1))                             \
+        if (t->panels > 1 && (rows == 1 || tile_panels(type, rows) > 1))                           \
             any_tile(t, type, rows, MOST_PANELS);                                                  \
         else                                                                                       \
             any_tile(t, type, rows, 1);                                                            \
@@ -185,7 +177,7 @@ static void matmul_tiles(const ftk_mat *w, const void *act, size_t act_stride, i
 {
     const tile_fn run = tile_of(w->type);
     const size_t panel_bytes = ftk_panel_bytes(w->type, WIDTH, w->n_in);
-    const int panels = panels_of(w->type, n_rows);
+    const int panels = tile_panels(w->type, n_rows);
     const int most = tile_rows(w->type), n_tiles = (n_rows + most - 1) / most;
     tile t = {.n_in = w->n_in,
               .act_stride = act_stride,
