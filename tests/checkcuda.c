@@ -459,6 +459,7 @@ static void check_drawing(int ordinal)
         {.temperature = 3, .top_p = 0.5f},
         {.temperature = 1, .top_p = 1e-6f},
         {.temperature = 1, .top_p = 1, .min_p = 0.1f},
+        {.temperature = 1, .top_p = 0.7f, .min_p = 0.2f},
         {.temperature = 1.5f, .top_p = 0.8f, .min_p = 0.02f, .top_k = 20},
     };
     static const int lengths[] = {1, 5, 37, 1003, 3001};

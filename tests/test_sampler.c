@@ -204,10 +204,10 @@ static void distribution(const ftk_sampling *cfg, const float *logits, int n,
     qsort(e, (size_t)n, sizeof *e, by_weight);
     int m = cfg->top_k > 0 && cfg->top_k < n ? cfg->top_k : n;
     double total = 0, sum = 0;
-    while (m > 1 && e[m - 1].w < (double)cfg->min_p * e[0].w) m--;
     for (int i = 0; i < m; i++) total += e[i].w;
     for (int i = 0; i < m; i++)
         if ((sum += e[i].w) >= (double)cfg->top_p * total) m = i + 1;
+    for (; m > 1 && e[m - 1].w < (double)cfg->min_p * e[0].w; m--) sum -= e[m - 1].w;
     for (int i = 0; i < m; i++) p[e[i].id] = e[i].w / sum;
 }
 
@@ -225,6 +225,32 @@ static void check_weights(ftk_sampler *s, const float *logits, const int32_t *hi
     assert_true(fabs(sum / total - 1) < 1e-12);
 }
 
+/* Top-p is of all there is, and min-p of what it leaves: the other way round 2 could not be said. */
+static void test_order_of_filters(void **state)
+{
+    (void)state;
+    static const float p[] = {0.5f, 0.3f, 0.1f, 0.06f, 0.04f};
+    static const bool stays[] = {true, true, true, false, false};
+    float x[5];
+    for (int i = 0; i < 5; i++) x[i] = logf(p[i]);
+    for (int top_k = 0; top_k <= 4; top_k += 4) {
+        ftk_sampler s = make(5, 1);
+        s.cfg.top_k = top_k;
+        s.cfg.top_p = 0.85f;
+        s.cfg.min_p = 0.15f;
+        double total;
+        assert_int_equal(ftk_sampler_weigh(&s, x, NULL, 0, NULL, 0, &total), FTK_OK);
+        for (int i = 0; i < 5; i++) assert_true((s.logits[i] > 0) == stays[i]);
+        bool said[5] = {false};
+        for (uint64_t pos = 0; pos < 1000; pos++) {
+            int32_t token;
+            assert_int_equal(ftk_sampler_pick(&s, x, NULL, 0, NULL, 0, pos, &token), FTK_OK);
+            said[token] = true;
+        }
+        assert_memory_equal(said, stays, sizeof said);
+    }
+}
+
 static void test_chain(void **state)
 {
     (void)state;
@@ -236,7 +262,7 @@ static void test_chain(void **state)
         ftk_sampler s = make(n, round % 5 == 0 ? 0.5f : 0.7f + 0.1f * (float)(round % 7));
         s.cfg.top_k = round % 3 == 1 ? 1 + (int)(next_random(&r) % (unsigned)n) : 0;
         s.cfg.top_p = round % 2 ? 0.35f + 0.1f * (float)(round % 6) : 1;
-        s.cfg.min_p = round % 7 == 3 ? 0.13f : 0;
+        s.cfg.min_p = round % 7 >= 3 ? 0.13f : 0;
         s.cfg.repeat_penalty = round % 4 == 2 ? 1.7f : 1;
         s.cfg.repeat_last = 1 + round % 9;
         s.cfg.seed = (uint64_t)round * 77;
@@ -307,10 +333,11 @@ static void test_penalty_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_uniform),      cmocka_unit_test(test_top_k),
-        cmocka_unit_test(test_greedy),       cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_extremes),     cmocka_unit_test(test_chain),
-        cmocka_unit_test(test_penalty_once), cmocka_unit_test(test_weights_of_ties),
+        cmocka_unit_test(test_uniform),          cmocka_unit_test(test_top_k),
+        cmocka_unit_test(test_greedy),           cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_extremes),         cmocka_unit_test(test_chain),
+        cmocka_unit_test(test_order_of_filters), cmocka_unit_test(test_penalty_once),
+        cmocka_unit_test(test_weights_of_ties),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

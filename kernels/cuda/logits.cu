@@ -221,25 +221,24 @@ __device__ __forceinline__ mass mass_of_weight(uint32_t bits)
     return (mass)(bits_float(bits) * 0x1p40f);
 }
 
-/* What is left of a row when top-k, min-p and top-p have been there. */
+/* What is left of a row when top-k, top-p and min-p have been there. */
 struct candidates {
     const float *x;
-    float top;
-    ftk_cuda_draw how;
+    float top, temperature;
     division by_logit, by_weight;
+    float least; /* weight, of what top-p has left */
 
     /* Bits of the weight, before top-p. */
     __device__ uint32_t weight(int i) const
     {
-        const float d = (x[i] - top) / how.temperature;
+        const float d = (x[i] - top) / temperature;
         if (!(d > -80)) return 0;
-        const float w = expf(d);
-        return w >= how.min_p && by_logit.holds(key_of(x[i]), i) ? float_bits(w) : 0;
+        return by_logit.holds(key_of(x[i]), i) ? float_bits(expf(d)) : 0;
     }
     __device__ mass operator()(int i) const
     {
         const uint32_t w = weight(i);
-        return by_weight.holds(w, i) ? mass_of_weight(w) : 0;
+        return by_weight.holds(w, i) && bits_float(w) >= least ? mass_of_weight(w) : 0;
     }
 };
 
@@ -251,7 +250,7 @@ __device__ __forceinline__ mass share(double part, mass total)
 
 __device__ int draw(int n, const float *x, float top, const ftk_cuda_draw &how)
 {
-    candidates c = {x, top, how, {0, n}, {0, n}};
+    candidates c = {x, top, how.temperature, {0, n}, {0, n}, 0};
     if (how.top_k > 0 && how.top_k < n)
         c.by_logit = divide(
             n, (mass)how.top_k, [&](int i) { return key_of(x[i]); },
@@ -263,6 +262,10 @@ __device__ int draw(int n, const float *x, float top, const ftk_cuda_draw &how)
         if (need == 0) need = 1;
         c.by_weight = divide(
             n, need, [&](int i) { return c.weight(i); }, mass_of_weight);
+        total = total_of(n, c);
+    }
+    if (how.min_p > 0) {
+        c.least = how.min_p;
         total = total_of(n, c);
     }
     const mass target = share(how.uniform, total);

@@ -156,8 +156,7 @@ static float weight_of(const ftk_sampler *s, float logit, float max)
 {
     const float d = (logit - max) / s->cfg.temperature;
     if (!(d > -80)) return 0;
-    const float w = expf(d);
-    return w >= s->cfg.min_p ? w : 0;
+    return expf(d);
 }
 
 static double weigh(ftk_sampler *s, const candidates *c, float max)
@@ -187,6 +186,18 @@ static double cut_top_p(ftk_sampler *s, candidates *c, double total)
             }
         }
     }
+}
+
+/* Leaves out what is less likely than a share of the likeliest, whose weight is 1. */
+static double cut_min_p(ftk_sampler *s, const candidates *c)
+{
+    double sum = 0;
+    for (int i = 0; i < c->n; i++) {
+        float *const w = &s->logits[id_of(c, i)];
+        if (*w < s->cfg.min_p) *w = 0;
+        sum += *w;
+    }
+    return sum;
 }
 
 static int32_t draw(const ftk_sampler *s, const candidates *c, double total, double u)
@@ -245,6 +256,7 @@ ftk_err ftk_sampler_pick(ftk_sampler *s, const float *logits, const int32_t *his
     candidates c = cut_top_k(s);
     double total = weigh(s, &c, max);
     if (s->cfg.top_p < 1) total = cut_top_p(s, &c, total);
+    if (s->cfg.min_p > 0) total = cut_min_p(s, &c);
     *token = draw(s, &c, total, ftk_uniform(s->cfg.seed, pos));
     return FTK_OK;
 }
@@ -269,11 +281,12 @@ static double spread(ftk_sampler *s, float max)
     if (ordered)
         for (int i = 0; i < s->n_vocab; i++)
             if (s->logits[i] < 0) s->logits[i] = 0;
-    if (s->cfg.top_p >= 1) return total;
-    total = cut_top_p(s, &c, total);
-    if (!ordered) set_below(s, &c, 0);
-    for (int i = c.n; ordered && i < n; i++) s->logits[s->order[i]] = 0;
-    return total;
+    if (s->cfg.top_p < 1) {
+        total = cut_top_p(s, &c, total);
+        if (!ordered) set_below(s, &c, 0);
+        for (int i = c.n; ordered && i < n; i++) s->logits[s->order[i]] = 0;
+    }
+    return s->cfg.min_p > 0 ? cut_min_p(s, &c) : total;
 }
 
 ftk_err ftk_sampler_weigh(ftk_sampler *s, const float *logits, const int32_t *history,
