@@ -87,26 +87,35 @@ static uint64_t read_words(const uint64_t *p, size_t n)
     return sum_words(p, n);
 }
 
-static uint64_t read_all(const uint64_t *p, size_t n, int threads)
+typedef struct reading {
+    const uint64_t *p;
+    size_t n;
+    _Atomic uint64_t sum;
+} reading;
+
+static void read_share(void *ctx, int ith, int nth)
 {
-    const size_t share = n / (size_t)threads;
-    uint64_t sum = 0;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(threads) reduction(+ : sum) schedule(static)
-#endif
-    for (int t = 0; t < threads; t++) sum += read_words(p + share * (size_t)t, share);
-    return sum;
+    reading *const r = ctx;
+    const size_t share = r->n / (size_t)nth;
+    r->sum += read_words(r->p + share * (size_t)ith, share);
+}
+
+static uint64_t read_all(const uint64_t *p, size_t n, ftk_team *team)
+{
+    reading r = {.p = p, .n = n};
+    ftk_team_run(team, read_share, &r);
+    return r.sum;
 }
 
 /* Seconds in which all threads together read a buffer of n words once, the first time not counted. */
-static double time_read(const uint64_t *p, size_t n, int threads, uint64_t *sum)
+static double time_read(const uint64_t *p, size_t n, ftk_team *team, uint64_t *sum)
 {
-    *sum += read_all(p, n, threads);
+    *sum += read_all(p, n, team);
     const double start = ftk_now();
     int times = 0;
     double seconds;
     do {
-        *sum += read_all(p, n, threads);
+        *sum += read_all(p, n, team);
         times++;
         seconds = ftk_now() - start;
     } while (seconds < sample_seconds);
@@ -170,7 +179,7 @@ static void measure(rows_report *r, ftk_engine *e, const options *o, const ftk_k
     double *read = x + (size_t)r->n_points * rounds;
     uint64_t sum = 0;
     for (size_t round = 0; round < rounds; round++) {
-        read[round] = time_read(buffer, words, r->threads, &sum);
+        read[round] = time_read(buffer, words, &e->forward.team, &sum);
         for (int i = 0, d = 0; i < r->n_points; i++) {
             while (o->depths.at[d] != r->points[i].depth) d++;
             x[(size_t)i * rounds + round] = time_rows(e, &seqs[d], tokens, r->points[i].rows);

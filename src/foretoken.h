@@ -46,10 +46,20 @@
  *    variable or keeps global state.
  *  - Every _free accepts NULL and half-built objects; free in reverse order of opening.
  *    Where a function that makes an object fails, *out is NULL.
- *  - A config struct is filled by its _init function, which also writes its size.
+ *  - A config struct is filled by its _init function, which also writes its size, that of the header
+ *    the caller was compiled with. New fields come last: of a smaller struct the library takes the rest
+ *    from its defaults, and a larger one it refuses only where something is set that it does not know
+ *    (UNSUPPORTED). Bindings without this header call _fill with the size of their own struct.
+ *    Structs that carry no size stay as they are.
  *  - Strings are UTF-8. Token ids are int32_t in [0, n_vocab).
  *  - Threads: an ftk_gguf and an ftk_model are read-only after loading and may be shared. An
- *    engine and all of its sessions belong to one thread at a time.
+ *    engine and all of its sessions belong to one thread at a time. The threads of an engine are its
+ *    own, take no signals, and end with it.
+ *  - After fork() the child may go on with what the parent had opened, on a CPU: a model, an engine,
+ *    its sessions; an engine makes new threads there. (CUDA can't be used in a child.) Fork while no
+ *    call of the library runs.
+ *  - Functions that compute do so in the default floating-point environment (rounding to nearest,
+ *    denormal numbers kept, no traps), and give the caller's back. Hooks are called inside it.
  *  - With the verifier "exact", and at temperature 0 with every lossless one, the tokens a session
  *    emits are those of drafter "none", whatever the drafter (but for "dash-direct", which is no
  *    drafter in that sense, and lossy), its budget, the number of threads and the other sessions in
@@ -83,9 +93,10 @@ extern "C" {
     X(ERR_UNSUPPORTED, -4, "well-formed, but not supported by this build")                         \
     X(ERR_INVALID, -5, "an argument is out of its documented range")                               \
     X(ERR_SPACE, -6, "the caller's buffer is too small")                                           \
-    X(ERR_CONTEXT, -7, "the context window or the KV cache is full")                               \
+    X(ERR_CONTEXT, -7, "too long: the context window is full, or the whole KV cache too small")    \
     X(ERR_NUMERIC, -8, "the model produced values that are not finite")                            \
-    X(ERR_DEVICE, -9, "a GPU is missing or has failed")
+    X(ERR_DEVICE, -9, "a GPU is missing or has failed")                                            \
+    X(ERR_NO_ROOM, -10, "no room in the KV cache just now: other sessions hold it")
 
 typedef enum ftk_err {
 #define FTK_ERR_ENUM(name, value, text) FTK_##name = value,
@@ -233,7 +244,11 @@ typedef struct ftk_model_config {
     bool vocabulary_only;
 } ftk_model_config;
 
-FTK_API void ftk_model_config_init(ftk_model_config *cfg);
+FTK_API void ftk_model_config_fill(ftk_model_config *cfg, size_t size);
+static inline void ftk_model_config_init(ftk_model_config *cfg)
+{
+    ftk_model_config_fill(cfg, sizeof *cfg);
+}
 
 /* Loads a model: architectures llama, qwen2, qwen3, phi3 and gemma3; weights of the types above,
  * mixed freely; a SentencePiece or a byte-pair vocabulary (tokenizer.ggml.model = llama or gpt2).
@@ -263,8 +278,13 @@ typedef struct ftk_model_info {
                                 all little-endian. "" if vocabulary_only */
 } ftk_model_info;
 
-/* The strings live as long as the model. */
-FTK_API void ftk_model_get_info(const ftk_model *m, ftk_model_info *info);
+/* The strings live as long as the model. size: the caller's sizeof *info; what it does not cover is left
+ * out. */
+FTK_API void ftk_model_report(const ftk_model *m, ftk_model_info *info, size_t size);
+static inline void ftk_model_get_info(const ftk_model *m, ftk_model_info *info)
+{
+    ftk_model_report(m, info, sizeof *info);
+}
 /* True for the tokens that end an answer: those that tokenizer.ggml.eos_token_id, eot_token_id and
  * eom_token_id name, and control tokens that are known to by their text, such as <|im_end|>,
  * <|eot_id|>, <end_of_turn> or <|endoftext|>. */
@@ -329,7 +349,8 @@ typedef struct ftk_engine ftk_engine;
 
 typedef struct ftk_engine_config {
     size_t size;
-    int threads;      /* 1..256; 0: one per core */
+    int threads;      /* 1..256; 0: one per processor that the process may use, by its affinity and
+                          by the CPU quota of its control group (rounded up) */
     int kv_slots;     /* KV cache of all sessions together, in tokens; 0: the model's context,
                           at most 4096. Models with frequencies for short and for long contexts
                           (phi3) take those for long ones when this is above their short one */
@@ -346,9 +367,18 @@ typedef struct ftk_engine_config {
      * where the pieces begin depends on the session's own tokens alone, so drafts still change nothing.
      * Takes device memory for the largest matrix in 16 bits. The CPU does not look at it. */
     bool wide_prefill;
+    /* Bytes of memory, of the machine or of the device that runs the passes, that "auto" may take for
+     * a copy of the layers in few bits, as DASH wants it; default 1 GiB. Where that is too little, or
+     * is not to be had, "auto" goes without DASH and the log gets a warning. The drafter "dash" takes
+     * what it needs. */
+    uint64_t copy_bytes;
 } ftk_engine_config;
 
-FTK_API void ftk_engine_config_init(ftk_engine_config *cfg);
+FTK_API void ftk_engine_config_fill(ftk_engine_config *cfg, size_t size);
+static inline void ftk_engine_config_init(ftk_engine_config *cfg)
+{
+    ftk_engine_config_fill(cfg, sizeof *cfg);
+}
 /* The model must outlive the engine. Memory for all later passes is taken here. Errors: NOMEM, INVALID,
  * DEVICE (none there, or not usable), UNSUPPORTED (a build without CUDA; a cache in Q8_0 for heads that
  * are no multiple of 32). */
@@ -374,21 +404,24 @@ FTK_API bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter);
 FTK_API ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found);
 
 /* Sum of the natural logarithms of the probabilities the model gives tokens[1..n), each after all
- * before it; for perplexity. n is 1 to the engine's KV slots. Errors: INVALID, CONTEXT (the KV
- * cache is held by sessions), NUMERIC, NOMEM. */
+ * before it; for perplexity. n is 1 to the engine's KV slots. Errors: INVALID, NO_ROOM (the KV
+ * cache is held by sessions), NUMERIC, DEVICE, NOMEM. */
 FTK_API ftk_err ftk_score(ftk_engine *e, const int32_t *tokens, size_t n, double *log_prob);
 
 /* ------------------------------------------------------------------ session */
 
+/* How a token is drawn. What is on works in this order: repeat_penalty, temperature, top_k, top_p,
+ * min_p. */
 typedef struct ftk_sampling {
     float temperature;    /* 0: greedy (ties to the lowest id) */
-    int top_k;            /* 0: off */
-    float top_p;          /* (0, 1]; 1: off */
-    float min_p;          /* [0, 1); 0: off */
+    int top_k;            /* the so many likeliest; 0: off */
+    float top_p;          /* (0, 1]; the fewest likeliest that have this share together; 1: off */
+    float min_p;          /* [0, 1); those of at least this share of the likeliest's; 0: off */
     float repeat_penalty; /* > 0; 1: off; logits of the last repeat_last tokens are divided by it
                              where positive, multiplied where negative */
     int repeat_last;      /* default 64 */
     uint64_t seed;        /* random numbers depend on seed and position alone */
+    uint64_t reserved[4]; /* 0; for what is to come, as this struct lies within others */
 } ftk_sampling;
 
 typedef enum ftk_tree_shape {
@@ -410,7 +443,11 @@ typedef struct ftk_session_config {
     ftk_sampling sampling;
 } ftk_session_config;
 
-FTK_API void ftk_session_config_init(ftk_session_config *cfg);
+FTK_API void ftk_session_config_fill(ftk_session_config *cfg, size_t size);
+static inline void ftk_session_config_init(ftk_session_config *cfg)
+{
+    ftk_session_config_fill(cfg, sizeof *cfg);
+}
 
 /* NULL-terminated names. Of the drafters, "dash-direct" is LOSSY: it drafts nothing, but skips layers of
  * the model where its policy finds that they matter little, and emits what comes of it. Changing from it
@@ -425,7 +462,7 @@ FTK_API void ftk_session_config_init(ftk_session_config *cfg);
  *    cost model sizes (budget -1) depend on measured times, so it may differ from run to run.
  *  - "typical" (LOSSY): guesses that are likely enough are kept. Above temperature 0 the output has
  *    another distribution than the model's.
- * All of them judge by the processed distribution: penalty, temperature, top-k, top-p, min-p. */
+ * All of them judge by the processed distribution, see ftk_sampling. */
 FTK_API const char *const *ftk_drafters(void);
 FTK_API const char *const *ftk_verifiers(void);
 /* False for lossy and for unknown ones. Show it wherever results are shown. */
@@ -434,8 +471,10 @@ FTK_API bool ftk_drafter_lossless(const char *drafter);
 
 /* Opens a session; everything its steps need is taken here. Errors: INVALID, NOMEM. */
 FTK_API ftk_err ftk_session_open(ftk_session **out, ftk_engine *e, const ftk_session_config *cfg);
-/* A second session that goes on from the same tokens. Whole cached pages are shared, not copied. */
-FTK_API ftk_err ftk_session_fork(ftk_session **out, ftk_session *s);
+/* A second session that goes on from the same tokens. Whole cached pages are shared, not copied.
+ * sampling: its own, or NULL for that of s; with the same seed both say the same. Errors: INVALID,
+ * NOMEM. */
+FTK_API ftk_err ftk_session_fork(ftk_session **out, ftk_session *s, const ftk_sampling *sampling);
 FTK_API void ftk_session_free(ftk_session *s);
 
 /* Adds tokens of a prompt; nothing is computed before the next step. Errors: INVALID (an id out of
@@ -470,9 +509,14 @@ typedef struct ftk_result {
  * with unread prompt tokens reads up to 128 of them; one that has read them all emits at least one
  * token. results[i] belongs to sessions[i]. A session that has finished may be stepped again: that
  * goes on behind its last token. Returns the first error of any session: INVALID (an empty session,
- * sessions of two engines, one given twice), CONTEXT (KV cache shared by too many sessions),
- * NUMERIC, DEVICE (the GPU has failed: the engine is of no more use). After an error a session keeps
- * its committed tokens and can be truncated or freed. */
+ * sessions of two engines, one given twice), NO_ROOM (other sessions hold the KV cache: step again
+ * once some are freed or truncated), CONTEXT (it is too small for this session alone), NUMERIC, DEVICE
+ * (the GPU has failed: the engine is of no more use). After an error a session keeps its committed
+ * tokens and can be stepped again, truncated or freed.
+ * Drafts take only what is left of the KV cache. Where that runs short, a session that drafts have
+ * brought ahead of the others may wait for them: it emits nothing and finish is NONE, for at most as
+ * many steps as it is tokens ahead. So of sessions that are stepped together each gets NO_ROOM where
+ * it would with "none". */
 FTK_API ftk_err ftk_step(ftk_session *const *sessions, size_t n, ftk_result *results);
 
 enum { FTK_MAX_NODES = 128 };
@@ -487,7 +531,11 @@ typedef struct ftk_stats {
     uint64_t accepted_at[FTK_MAX_NODES]; /* [d]: steps whose accepted path reached depth d + 1 */
 } ftk_stats;
 
-FTK_API void ftk_session_get_stats(const ftk_session *s, ftk_stats *stats);
+FTK_API void ftk_session_report(const ftk_session *s, ftk_stats *stats, size_t size);
+static inline void ftk_session_get_stats(const ftk_session *s, ftk_stats *stats)
+{
+    ftk_session_report(s, stats, sizeof *stats);
+}
 
 /* How a drafter has fared in this session since it was chosen. */
 typedef struct ftk_drafter_stats {

@@ -71,7 +71,7 @@ static ftk_err whole_life(const char *path, counter *c)
         for (size_t j = 0; j < r.n_tokens && err == FTK_OK; j++)
             err = ftk_stream_push(stream, r.tokens[j], &text, &n, &stopped);
     }
-    if (err == FTK_OK) err = ftk_session_fork(&f, s);
+    if (err == FTK_OK) err = ftk_session_fork(&f, s, NULL);
     if (err == FTK_OK) err = ftk_session_set_drafter(f, "lookup");
     double score;
     if (err == FTK_OK) err = ftk_score(e, tokens, 4, &score);

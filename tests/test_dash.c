@@ -598,7 +598,7 @@ static void test_direct(void **state)
         ftk_session *s = start(e, "dash-direct", -1, 0);
         assert_int_equal(take(s, N / 2, got), N / 2);
         ftk_session *copy;
-        assert_int_equal(ftk_session_fork(&copy, s), FTK_OK);
+        assert_int_equal(ftk_session_fork(&copy, s, NULL), FTK_OK);
         assert_int_equal(ftk_session_set_drafter(s, "jacobi"), FTK_OK);
         assert_int_equal(take(s, N, more), N);
         assert_int_equal(ftk_session_set_drafter(copy, "none"), FTK_OK);
@@ -613,6 +613,93 @@ static void test_direct(void **state)
         ftk_session_free(s);
         ftk_engine_free(e);
     }
+    ftk_model_free(m);
+}
+
+typedef struct {
+    size_t refuse; /* an allocation of this size; 0: none */
+    int warnings, errors, infos;
+    char line[512];
+} strict;
+
+static void *strict_alloc(void *ctx, size_t size, size_t align)
+{
+    const strict *const st = ctx;
+    const size_t whole = (st->refuse + align - 1) / align * align;
+    return st->refuse > 0 && size == whole ? NULL : aligned_alloc(align, size);
+}
+
+static void strict_free(void *ctx, void *p)
+{
+    (void)ctx;
+    free(p);
+}
+
+static void strict_log(void *ctx, ftk_log_level level, const char *line)
+{
+    strict *const st = ctx;
+    st->warnings += level == FTK_LOG_WARN;
+    st->errors += level == FTK_LOG_ERROR;
+    st->infos += level == FTK_LOG_INFO && strstr(line, "few bits") != NULL;
+    if (strstr(line, "few bits")) snprintf(st->line, sizeof st->line, "%s", line);
+}
+
+static bool has_dash(ftk_engine *e)
+{
+    ftk_drafter_stats all[FTK_MAX_DRAFTERS];
+    ftk_session *const s = start(e, "auto", -1, 0);
+    const size_t n = ftk_session_drafter_stats(s, all, FTK_MAX_DRAFTERS);
+    bool found = false;
+    for (size_t i = 0; i < n; i++) found = found || strcmp(all[i].name, "dash") == 0;
+    ftk_session_free(s);
+    return found;
+}
+
+/* `auto` takes a copy of the layers within its bounds, says so, and does without where there is no room. */
+static void test_auto_and_the_copy(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    strict st = {0};
+    ftk_model_config cfg;
+    ftk_model_config_init(&cfg);
+    cfg.host = (ftk_host){&st, strict_alloc, strict_free, strict_log};
+    ftk_model *m;
+    assert_int_equal(ftk_model_load(&m, DEMO, &cfg), FTK_OK);
+    const size_t bytes = ftk_lowbit_size(m);
+    assert_true(bytes > 0);
+
+    ftk_engine *e = engine_with(m, 1, false);
+    assert_int_equal(e->copy_bytes, 1 << 30);
+    assert_true(has_dash(e) && has_dash(e));
+    assert_int_equal(st.infos, 1);
+    assert_int_equal(st.warnings + st.errors, 0);
+    ftk_engine_free(e);
+
+    st = (strict){0};
+    e = engine_with(m, 1, false);
+    e->copy_bytes = bytes - 1;
+    assert_false(has_dash(e) || has_dash(e));
+    assert_int_equal(st.warnings, 1);
+    assert_int_equal(st.infos + st.errors, 0);
+    ftk_session_free(start(e, "dash", -1, 0)); /* who names it gets it, and then it is there */
+    assert_true(has_dash(e));
+    assert_int_equal(st.infos, 1);
+    ftk_engine_free(e);
+
+    st = (strict){.refuse = bytes};
+    e = engine_with(m, 1, false);
+    assert_false(has_dash(e));
+    assert_int_equal(st.warnings, 1);
+    assert_int_equal(st.errors, 0);
+    ftk_session_config named;
+    ftk_session_config_init(&named);
+    named.drafter = "dash";
+    ftk_session *s;
+    assert_int_equal(ftk_session_open(&s, e, &named), FTK_ERR_NOMEM);
+    assert_int_equal(st.errors, 1);
+    assert_non_null(strstr(st.line, "drafter dash needs "));
+    ftk_engine_free(e);
     ftk_model_free(m);
 }
 
@@ -653,14 +740,22 @@ static void test_batch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_policy),     cmocka_unit_test(test_pace),
+        cmocka_unit_test(test_policy),
+        cmocka_unit_test(test_pace),
 
-        cmocka_unit_test(test_tree),       cmocka_unit_test(test_no_resume),
-        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_fixed),
-        cmocka_unit_test(test_file),       cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_resume),     cmocka_unit_test(test_skip),
-        cmocka_unit_test(test_low_bits),   cmocka_unit_test(test_text_is_the_models),
-        cmocka_unit_test(test_direct),     cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_no_resume),
+        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_fixed),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_low_bits),
+        cmocka_unit_test(test_text_is_the_models),
+        cmocka_unit_test(test_direct),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_auto_and_the_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

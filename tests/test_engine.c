@@ -249,7 +249,7 @@ static void test_fork_and_truncate(void **state)
     const size_t n = start(s, "Once upon a time");
     assert_int_equal(take(s, 30, a), 30);
     ftk_session *f;
-    assert_int_equal(ftk_session_fork(&f, s), FTK_OK);
+    assert_int_equal(ftk_session_fork(&f, s, NULL), FTK_OK);
     assert_int_equal(take(s, 20, a), 20);
     assert_int_equal(take(f, 20, b), 20); /* after s wrote behind the shared slots */
     assert_memory_equal(a, b, 20 * sizeof *a);
@@ -269,6 +269,53 @@ static void test_fork_and_truncate(void **state)
     ftk_session_free(s);
     /* everything was given back */
     assert_int_equal(e->pool.n_free, e->pool.n_pages);
+    ftk_engine_free(e);
+}
+
+/* A fork says what a session with its sampling would behind the same text; by another seed something else,
+ * by the same one the same. */
+static void test_fork_has_its_sampling(void **state)
+{
+    (void)state;
+    NEED(any_model());
+    enum { SHARED = 20, OWN = 30, FORKS = 4 };
+    ftk_engine *e = open_engine(model, 1, 1024, FTK_TYPE_F16);
+    ftk_session *s = open_session(e, "auto", -1, 0.8f), *f[FORKS];
+    int32_t text[256 + SHARED], got[FORKS][OWN], want[OWN];
+    size_t n = prompt_of("Once upon a time", text);
+    start(s, "Once upon a time");
+    assert_int_equal(take(s, SHARED, text + n), SHARED);
+    n += SHARED;
+    ftk_sampling other = {.temperature = 1.1f, .top_p = 0.9f, .repeat_penalty = 1};
+    for (int i = 0; i < FORKS; i++) {
+        other.seed = (uint64_t)i / 2; /* two of each */
+        assert_int_equal(ftk_session_fork(&f[i], s, &other), FTK_OK);
+        ftk_session_limit(f[i], OWN);
+    }
+    for (int i = 0; i < FORKS; i++) assert_int_equal(take(f[i], OWN, got[i]), OWN);
+    assert_memory_equal(got[0], got[1], sizeof want);
+    assert_memory_equal(got[2], got[3], sizeof want);
+    assert_memory_not_equal(got[0], got[2], sizeof want);
+    for (int i = 0; i < FORKS; i += 2) {
+        ftk_session_config cfg;
+        ftk_session_config_init(&cfg);
+        cfg.drafter = "none";
+        cfg.ignore_end = true;
+        cfg.sampling = other;
+        cfg.sampling.seed = (uint64_t)i / 2;
+        ftk_session *fresh;
+        assert_int_equal(ftk_session_open(&fresh, e, &cfg), FTK_OK);
+        assert_int_equal(ftk_session_append(fresh, text, n), FTK_OK);
+        assert_int_equal(take(fresh, OWN, want), OWN);
+        assert_memory_equal(got[i], want, sizeof want);
+        ftk_session_free(fresh);
+    }
+    other.temperature = -1;
+    ftk_session *none = s;
+    assert_int_equal(ftk_session_fork(&none, s, &other), FTK_ERR_INVALID);
+    assert_null(none);
+    for (int i = 0; i < FORKS; i++) ftk_session_free(f[i]);
+    ftk_session_free(s);
     ftk_engine_free(e);
 }
 
@@ -310,16 +357,90 @@ static void test_cache_shared_by_too_many(void **state)
         start(s[i], "Once upon a time");
     }
     ftk_result r[3];
-    assert_int_equal(ftk_step(s, 3, r), FTK_ERR_CONTEXT); /* two pages, three sessions */
+    assert_int_equal(ftk_step(s, 3, r), FTK_ERR_NO_ROOM); /* two pages, three sessions */
     assert_int_equal(r[0].err, FTK_OK);
     assert_int_equal(r[1].err, FTK_OK);
-    assert_int_equal(r[2].err, FTK_ERR_CONTEXT);
+    assert_int_equal(r[2].err, FTK_ERR_NO_ROOM);
     ftk_session_free(s[0]);
     assert_int_equal(ftk_step(&s[2], 1, r), FTK_OK);
     assert_int_equal(r[0].n_tokens, 1);
     ftk_session_free(s[1]);
     ftk_session_free(s[2]);
     ftk_engine_free(e);
+}
+
+/* Steps sessions with drafters[i % n_drafters] together until none gets anywhere; what each said is in
+ * out[i], and n_out[i] how much that is. */
+static void run_until_stuck(int slots, int n, const char *const *drafters, int n_drafters,
+                            int budget, int forks, int32_t (*out)[2048], size_t *n_out)
+{
+    static const char *const text[] = {"Once upon a time", "one two one two one two one two",
+                                       "The king", "a a a a a a a a a a a a", "Tell me a story"};
+    ftk_engine *e = open_engine(model, 1, slots, FTK_TYPE_F16);
+    int found;
+    assert_int_equal(ftk_engine_find_drafters(e, any_model(), &found), FTK_OK);
+    ftk_session *s[16];
+    ftk_result r[16];
+    for (int i = 0; i < n; i++) {
+        n_out[i] = 0;
+        if (i < n - forks) {
+            s[i] = open_session(e, drafters[i % n_drafters], budget, i % 2 ? 0.8f : 0);
+            start(s[i], text[i % 5]);
+            continue;
+        }
+        ftk_sampling other = {
+            .temperature = 1, .top_p = 1, .repeat_penalty = 1, .seed = (uint64_t)i};
+        assert_int_equal(ftk_session_fork(&s[i], s[0], &other), FTK_OK);
+        assert_int_equal(ftk_session_set_drafter(s[i], drafters[i % n_drafters]), FTK_OK);
+    }
+    for (int idle = 0; idle < 3000;) {
+        const ftk_err err = ftk_step(s, (size_t)n, r);
+        assert_true(err == FTK_OK || err == FTK_ERR_NO_ROOM);
+        bool stuck = true;
+        for (int i = 0; i < n; i++) {
+            assert_true(r[i].err == FTK_OK || r[i].err == FTK_ERR_NO_ROOM);
+            memcpy(out[i] + n_out[i], r[i].tokens, r[i].n_tokens * sizeof(int32_t));
+            n_out[i] += r[i].n_tokens;
+            stuck = stuck && r[i].n_tokens == 0 &&
+                    (r[i].err == FTK_ERR_NO_ROOM || r[i].finish == FTK_FINISH_CONTEXT);
+        }
+        if (stuck) break;
+        idle++;
+        assert_true(idle < 3000);
+    }
+    for (int i = 0; i < n; i++) ftk_session_free(s[i]);
+    ftk_engine_free(e);
+}
+
+/* With a cache that is too small for all, drafts take only what is left: every session stops where it
+ * would without, and has said the same. */
+static void test_drafts_in_a_full_cache(void **state)
+{
+    (void)state;
+    NEED(any_model());
+    static const struct {
+        int slots, n, forks;
+    } sizes[] = {{256, 2, 0}, {256, 3, 0}, {512, 6, 3}, {2048, 8, 0}, {64, 1, 0}};
+    static const char *const none[] = {"none"},
+                             *const families[] = {"lookup", "recycle", "jacobi", "auto"},
+                             *const mixed[] = {"auto", "none", "lookup"};
+    static int32_t want[16][2048], got[16][2048];
+    size_t n_want[16], n_got[16];
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        const int slots = sizes[k].slots, n = sizes[k].n, forks = sizes[k].forks;
+        run_until_stuck(slots, n, none, 1, -1, forks, want, n_want);
+        for (int f = 0; f<5; f += slots> 512 ? 3 : 1) /* of the largest lookup and auto */
+            for (int budget = -1; budget <= (slots < 512 ? 20 : -1); budget += 21) {
+                const char *const *const drafters = f < 4 ? &families[f] : mixed;
+                run_until_stuck(slots, n, drafters, f < 4 ? 1 : 3, budget, forks, got, n_got);
+                for (int i = 0; i < n; i++) {
+                    if (n_got[i] != n_want[i])
+                        fail_msg("%d slots, session %d of %d, %s: %zu tokens, not %zu", slots, i, n,
+                                 drafters[0], n_got[i], n_want[i]);
+                    assert_memory_equal(got[i], want[i], n_got[i] * sizeof(int32_t));
+                }
+            }
+    }
 }
 
 static void test_bad_calls(void **state)
@@ -547,6 +668,8 @@ int main(void)
         cmocka_unit_test(test_fork_and_truncate),
         cmocka_unit_test(test_context_end),
         cmocka_unit_test(test_cache_shared_by_too_many),
+        cmocka_unit_test(test_fork_has_its_sampling),
+        cmocka_unit_test(test_drafts_in_a_full_cache),
         cmocka_unit_test(test_bad_calls),
         cmocka_unit_test(test_score_is_what_steps_say),
         cmocka_unit_test(test_wrong_drafts_are_switched_off),

@@ -266,12 +266,12 @@ static void test_full_cache(void **state)
         plainly.drafter = "none";
         assert_int_equal(ftk_session_open(&other, e, &plainly), FTK_OK);
         assert_int_equal(take(s, 2, got), 2);
-        const int room = ftk_kv_room(&s->kv);
+        const int room = ftk_session_room(s);
         for (int t = 0; t < 200; t++) filler[t] = 5 + t % 50;
         assert_int_equal(ftk_session_append(other, filler, 170), FTK_OK);
         int32_t none[1];
         assert_int_equal(take(other, 1, none), 1);
-        assert_true(ftk_kv_room(&s->kv) < room && ftk_kv_room(&s->kv) < 100);
+        assert_true(ftk_session_room(s) < room && ftk_session_room(s) < 100);
         ftk_session_limit(s, SIZE_MAX);
         assert_int_equal(take(s, N - 2, got + 2), N - 2);
         assert_true(seen.n_finished > 0);

@@ -109,7 +109,7 @@ static void test_one_a_session(void **state)
     answer(s, 20);
     assert_int_equal(indexes, 1);
     ftk_session *copy;
-    assert_int_equal(ftk_session_fork(&copy, s), FTK_OK);
+    assert_int_equal(ftk_session_fork(&copy, s, NULL), FTK_OK);
     assert_int_equal(indexes, 2);
     assert_int_equal(copy->retrieval.suffix.n, s->n_tokens);
     ftk_session_free(copy);

@@ -207,7 +207,7 @@ static void test_one_a_session(void **state)
     assert_ptr_equal(s->successors.of, table);
     assert_int_equal(known(s), before);
     ftk_session *copy;
-    assert_int_equal(ftk_session_fork(&copy, s), FTK_OK);
+    assert_int_equal(ftk_session_fork(&copy, s, NULL), FTK_OK);
     assert_ptr_not_equal(copy->successors.of, table);
     assert_memory_equal(copy->successors.of, s->successors.of, table_size);
     ftk_session_free(copy);

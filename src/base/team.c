@@ -2,29 +2,45 @@
  *
  * At the barrier a thread spins for as long as a stage of a pass usually takes, some microseconds.
  * When the others do not come by then, they have more to do or lost their core: sleep, so that this
- * core is free for whichever of us lost its own.
+ * core is free for whichever of us lost its own. Between two runs it waits a little longer: a step
+ * drafts and judges there.
  */
 #include "team.h"
 
-#include "clock.h"
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
 
 #if defined(__linux__)
 #include <linux/futex.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 #else
 #include <sched.h>
 #endif
 
+#include "clock.h"
+#include "cpus.h"
+#include "floats.h"
+#include "mem.h"
+
 enum {
-    SPINS = 2000,
-    STALLS = 3,      /* stalled passes in turn before a trial */
-    TRIAL = 8,       /* passes of a trial */
-    FIRST_WAIT = 64, /* passes until the next one, or until all threads are tried again */
-    MOST_WAIT = 4096,
+    SPINS = 2000, /* at a barrier */
+    GLANCES = 64, /* spins between two looks at the clock */
+    /* How `job` is put together: the number of threads below, the number of runs above it. Zero
+     * threads end the team. */
+    COUNT_BITS = 9,
+    COUNT_MASK = (1 << COUNT_BITS) - 1,
 };
 
-static const double stalled_long = 0.25; /* of a pass's duration */
+_Static_assert((int)FTK_MAX_THREADS <= (int)COUNT_MASK, "the number of threads has room in a job");
+
+static const double linger = 200e-6; /* seconds until a thread sleeps that has no run */
+
+typedef struct ftk_member {
+    ftk_team *team;
+    int ith;
+    pthread_t thread;
+} member;
 
 static void relax(void)
 {
@@ -33,37 +49,33 @@ static void relax(void)
 #endif
 }
 
-static void sleep_while(atomic_int *turn, int value)
+static void sleep_while(atomic_int *word, int value)
 {
 #if defined(__linux__)
-    syscall(SYS_futex, turn, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
 #else
-    (void)turn, (void)value;
+    (void)word, (void)value;
     sched_yield();
 #endif
 }
 
-static void wake_all(atomic_int *turn, int n)
+static void wake_all(atomic_int *word)
 {
 #if defined(__linux__)
-    syscall(SYS_futex, turn, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, FTK_MAX_THREADS, NULL, NULL, 0);
 #else
-    (void)turn, (void)n;
+    (void)word;
 #endif
-}
-
-void ftk_team_init(ftk_team *t, int threads)
-{
-    *t = (ftk_team){.threads = threads, .active = threads, .patience = FIRST_WAIT};
 }
 
 void ftk_team_wait(ftk_team *t, int n)
 {
+    if (n == 1) return;
     const int turn = atomic_load(&t->turn);
     if (atomic_fetch_add(&t->arrived, 1) == n - 1) {
         atomic_store(&t->arrived, 0);
         atomic_store(&t->turn, turn + 1);
-        if (atomic_load(&t->sleepers) > 0) wake_all(&t->turn, n);
+        if (atomic_load(&t->sleepers) > 0) wake_all(&t->turn);
         return;
     }
     for (int i = 0; i < SPINS; i++) {
@@ -77,64 +89,123 @@ void ftk_team_wait(ftk_team *t, int n)
     atomic_fetch_add(&t->stalled, (long long)((ftk_now() - start) * 1e9));
 }
 
-/* Running mean of the state's passes, the last ones counting most. */
-static void follow(double *pace, int passes, double now)
-{
-    const double weight = passes < TRIAL ? 1.0 / (passes + 1) : 1.0 / TRIAL;
-    *pace += weight * (now - *pace);
-}
+/* ---- the threads */
 
-static void enter(ftk_team *t, ftk_team_state state, int left)
+/* The first job that is not `last`. */
+static int next_job(ftk_team *t, int last)
 {
-    t->state = state;
-    t->left = left;
-    t->passes = t->stalls = 0;
-    t->active = state == FTK_TEAM_ALL ? t->threads : t->threads - 1;
-}
-
-static int longer(ftk_team *t)
-{
-    const int wait = t->patience;
-    t->patience = 2 * wait < MOST_WAIT ? 2 * wait : MOST_WAIT;
-    return wait;
-}
-
-void ftk_team_give_way(ftk_team *t, bool fewer)
-{
-    if (t->threads > 1) enter(t, fewer ? FTK_TEAM_FEWER : FTK_TEAM_ALL, fewer ? FIRST_WAIT : 0);
-}
-
-void ftk_team_review(ftk_team *t, double seconds, double expected)
-{
-    const double stalled = 1e-9 * (double)atomic_exchange(&t->stalled, 0);
-    if (t->threads == 1 || !(expected > 0)) return;
-    follow(t->state == FTK_TEAM_ALL ? &t->all : &t->fewer, t->passes++, seconds / expected);
-    if (t->left > 0) t->left--;
-    switch (t->state) {
-    case FTK_TEAM_ALL:
-        if (stalled > stalled_long * seconds)
-            t->stalls++;
-        else
-            t->stalls -= t->stalls > 0;
-        /* Back from a rest that was right: no better than before ends it at once. */
-        if (t->fewer > 0 && t->stalls > 0 && t->passes <= TRIAL && t->all > t->fewer)
-            enter(t, FTK_TEAM_FEWER, longer(t));
-        else if (t->stalls >= STALLS && t->left == 0)
-            enter(t, FTK_TEAM_TRIAL, TRIAL);
-        else if (t->passes > MOST_WAIT)
-            t->patience = FIRST_WAIT;
-        break;
-    case FTK_TEAM_TRIAL:
-        if (t->left > 0) break;
-        if (t->fewer < 0.9 * t->all) {
-            enter(t, FTK_TEAM_FEWER, longer(t));
-        } else {
-            enter(t, FTK_TEAM_ALL, longer(t));
-            t->fewer = 0;
+    const double start = ftk_now();
+    do {
+        for (int i = 0; i < GLANCES; i++) {
+            const int job = atomic_load_explicit(&t->job, memory_order_acquire);
+            if (job != last) return job;
+            relax();
         }
-        break;
-    case FTK_TEAM_FEWER:
-        if (t->left == 0) enter(t, FTK_TEAM_ALL, 0);
-        break;
+    } while (ftk_now() - start < linger);
+    int job;
+    atomic_fetch_add(&t->resting, 1);
+    while ((job = atomic_load(&t->job)) == last) sleep_while(&t->job, last);
+    atomic_fetch_sub(&t->resting, 1);
+    return job;
+}
+
+static void *serve(void *arg)
+{
+    const member *const m = arg;
+    ftk_team *const t = m->team;
+    ftk_floats_enter(&(ftk_floats){0}); /* not those of the thread that made this one */
+    int job = 0;
+    for (;;) {
+        job = next_job(t, job);
+        const int nth = job & COUNT_MASK;
+        if (nth == 0) return NULL;
+        if (m->ith >= nth) continue;
+        t->work(t->ctx, m->ith, nth);
+        ftk_team_wait(t, nth);
     }
+}
+
+/* Signals are for the host's threads. Returns how many there are now, the caller's among them. */
+static int make_threads(ftk_team *t)
+{
+    t->process = (long)getpid();
+    atomic_store(&t->job, 0);
+    atomic_store(&t->arrived, 0);
+    atomic_store(&t->sleepers, 0);
+    atomic_store(&t->resting, 0);
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int n = 1;
+    for (; n < t->threads; n++) {
+        member *const m = &t->members[n - 1];
+        *m = (member){.team = t, .ith = n};
+        if (pthread_create(&m->thread, NULL, serve, m) != 0) break;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (n < t->threads)
+        ftk_log(t->host, FTK_LOG_WARN,
+                "the system refuses more than %d of %d threads: passes are slower", n, t->threads);
+    return n;
+}
+
+static void begin(ftk_team *t, int nth)
+{
+    const unsigned runs = (unsigned)atomic_load(&t->job) >> COUNT_BITS;
+    atomic_store(&t->job, (int)((runs + 1) << COUNT_BITS | (unsigned)nth));
+    if (atomic_load(&t->resting) > 0) wake_all(&t->job);
+}
+
+ftk_err ftk_team_open(ftk_team *t, int threads, const ftk_host *host)
+{
+    *t = (ftk_team){
+        .threads = threads, .active = threads, .patience = FTK_TEAM_FIRST_WAIT, .host = host};
+    if (threads == 1) return FTK_OK;
+    t->members = ftk_alloc(host, (size_t)threads - 1, sizeof *t->members);
+    if (!t->members) return ftk_fail(host, FTK_ERR_NOMEM, "no memory for %d threads", threads);
+    t->threads = t->active = make_threads(t);
+    return FTK_OK;
+}
+
+void ftk_team_close(ftk_team *t)
+{
+    if (t->members && t->process == (long)getpid()) {
+        begin(t, 0);
+        for (int i = 0; i < t->threads - 1; i++) pthread_join(t->members[i].thread, NULL);
+    }
+    if (t->members) ftk_release(t->host, t->members);
+    *t = (ftk_team){0};
+}
+
+/* After a fork() the child has the memory of this team, and none of its threads. */
+static void renew(ftk_team *t)
+{
+    t->threads = make_threads(t);
+    t->state = FTK_TEAM_ALL;
+    t->active = t->threads;
+}
+
+void ftk_team_run(ftk_team *t, ftk_team_work *work, void *ctx)
+{
+    if (t->members && t->process != (long)getpid()) renew(t);
+    const int nth = t->active;
+    if (nth == 1) {
+        work(ctx, 0, 1);
+        return;
+    }
+    t->work = work;
+    t->ctx = ctx;
+    begin(t, nth);
+    work(ctx, 0, nth);
+    ftk_team_wait(t, nth);
+}
+
+void ftk_team_run_once(ftk_team_work *work, void *ctx, const ftk_host *host)
+{
+    ftk_team t;
+    if (ftk_team_open(&t, ftk_cpus(), host) == FTK_OK)
+        ftk_team_run(&t, work, ctx);
+    else
+        work(ctx, 0, 1);
+    ftk_team_close(&t);
 }

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The threads of a pass: the barrier they meet at, and how many of them run. A pass waits for its
+ * Threads of our own, the barrier they meet at, and how many of them run. A pass waits for its
  * slowest thread at every barrier, so one thread that has to share its core with another program
  * slows down all: then fewer threads are faster.
+ *
+ * The threads belong to who opened the team, and are gone when it is closed. Between runs they spin
+ * for a moment and then sleep. In a child of fork() they are made anew by the first run there, and
+ * the parent's stay the parent's.
  */
 #ifndef FTK_TEAM_H
 #define FTK_TEAM_H
@@ -10,28 +14,53 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "foretoken.h"
+
+enum { FTK_MAX_THREADS = 256, FTK_TEAM_FIRST_WAIT = 64 /* passes; see team_review.c */ };
+
 typedef enum ftk_team_state {
     FTK_TEAM_ALL,   /* all threads run */
     FTK_TEAM_TRIAL, /* one fewer runs, to see whether that is faster */
     FTK_TEAM_FEWER, /* it was */
 } ftk_team_state;
 
-typedef struct ftk_team {
-    int threads; /* when nobody else is there */
-    int active;  /* in the next pass */
+/* Thread ith of nth does its part. */
+typedef void ftk_team_work(void *ctx, int ith, int nth);
+
+typedef struct ftk_team ftk_team;
+struct ftk_team {
+    int threads; /* when nobody else is there; the caller of ftk_team_run() is the first of them */
+    int active;  /* in the next run */
     ftk_team_state state;
     int left;          /* passes until the state may change */
     int patience;      /* passes that the next such wait lasts, when nothing has changed by then */
     int stalls;        /* passes of late that stood still for long, less the others */
     double all, fewer; /* what passes take, in multiples of what was expected, in each state */
     int passes;        /* in this state */
-    atomic_int arrived, turn, sleepers;
+    const ftk_host *host;
+    struct ftk_member *members; /* [threads - 1]; NULL: threads are 1 */
+    long process;               /* whose threads they are */
+    ftk_team_work *work;        /* of the run that `job` counts */
+    void *ctx;
+    atomic_int job; /* a number of runs and how many threads the last one has, see team.c */
+    atomic_int arrived, turn, sleepers, resting;
     atomic_llong stalled; /* nanoseconds that threads slept at barriers in this pass */
-} ftk_team;
+};
 
-void ftk_team_init(ftk_team *t, int threads);
-/* Returns once n threads (the same n for everybody) have called it. */
+/* Makes threads - 1 threads (threads: 1..FTK_MAX_THREADS). Where the system refuses some the team is
+ * smaller, and the log gets a warning. The team must stay where it is, and the host outlive it.
+ * Errors: NOMEM. */
+ftk_err ftk_team_open(ftk_team *t, int threads, const ftk_host *host);
+/* Ends and joins them; takes a team that is all zero. */
+void ftk_team_close(ftk_team *t);
+/* Has `active` threads do the work, the calling one as number 0, and returns once all have done it. */
+void ftk_team_run(ftk_team *t, ftk_team_work *work, void *ctx);
+/* One run of a team that is opened and closed for it, with a thread for every processor; with the
+ * calling one alone where there is no memory for more. */
+void ftk_team_run_once(ftk_team_work *work, void *ctx, const ftk_host *host);
+/* In a run: returns once n threads (the same n for everybody) have called it. */
 void ftk_team_wait(ftk_team *t, int n);
+
 /* Fewer threads run for a while, or, once they have, all again. */
 void ftk_team_give_way(ftk_team *t, bool fewer);
 /* After a pass by `active` threads that took so long: sets `active` for the next one. expected:

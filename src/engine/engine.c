@@ -1,37 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The engine: threads, work space, KV cache and cost model that its sessions share. */
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 #include <math.h>
 #include <string.h>
 
+#include "base/config.h"
+#include "base/cpus.h"
+#include "base/floats.h"
 #include "base/mem.h"
 #include "session.h"
 
-enum { MAX_THREADS = 256, MAX_ROWS = 4096, DEFAULT_ROWS = 256, DEFAULT_SLOTS = 4096 };
+enum { MAX_ROWS = 4096, DEFAULT_ROWS = 256, DEFAULT_SLOTS = 4096 };
 
-void ftk_engine_config_init(ftk_engine_config *cfg)
-{
-    *cfg = (ftk_engine_config){
-        .size = sizeof *cfg, .kv_type = FTK_TYPE_F16, .max_rows = DEFAULT_ROWS, .measure = true};
-}
+static const ftk_engine_config defaults = {
+    .kv_type = FTK_TYPE_F16, .max_rows = DEFAULT_ROWS, .measure = true, .copy_bytes = 1 << 30};
 
-static int cores(void)
+void ftk_engine_config_fill(ftk_engine_config *cfg, size_t size)
 {
-#ifdef _OPENMP
-    const int n = omp_get_num_procs();
-    return n < MAX_THREADS ? n : MAX_THREADS;
-#else
-    return 1;
-#endif
+    ftk_config_give(cfg, size, &defaults, sizeof defaults);
 }
 
 static ftk_err check(const ftk_engine_config *cfg, const ftk_host *h)
 {
-    if (cfg->threads < 0 || cfg->threads > MAX_THREADS)
+    if (cfg->threads < 0 || cfg->threads > FTK_MAX_THREADS)
         return ftk_fail(h, FTK_ERR_INVALID, "%d threads: give 1 to %d, or 0 for all cores",
-                        cfg->threads, MAX_THREADS);
+                        cfg->threads, FTK_MAX_THREADS);
     if (cfg->kv_slots < 0 || cfg->kv_slots > 1 << 24)
         return ftk_fail(h, FTK_ERR_INVALID, "%d KV slots: give 1 to %d", cfg->kv_slots, 1 << 24);
     if (cfg->max_rows < FTK_MAX_NODES || cfg->max_rows > MAX_ROWS)
@@ -93,8 +85,9 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
         err = ftk_kv_pool_open_on(&e->pool, e->model, slots, cfg->kv_type, e->device);
     const int rows = cfg->max_rows > e->wide ? cfg->max_rows : e->wide;
     if (err == FTK_OK)
-        err = ftk_forward_open(&e->forward, e->model, cfg->threads ? cfg->threads : cores(), rows,
-                               slots, e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES, cfg->kv_type);
+        err =
+            ftk_forward_open(&e->forward, e->model, cfg->threads ? cfg->threads : ftk_cpus(), rows,
+                             slots, e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES, cfg->kv_type);
     e->forward.device = e->device;
     if (err == FTK_OK) err = open_learned(e);
     ftk_cost_flat(&e->cost);
@@ -103,14 +96,9 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
     return err;
 }
 
-ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg)
+static ftk_err open_engine(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg)
 {
-    *out = NULL;
-    if (!m) return FTK_ERR_INVALID;
     const ftk_host *h = &m->host;
-    if (!cfg || cfg->size != sizeof *cfg)
-        return ftk_fail(h, FTK_ERR_INVALID,
-                        "engine config was not made by ftk_engine_config_init()");
     if (!m->layers)
         return ftk_fail(h, FTK_ERR_INVALID,
                         "the model was loaded for its vocabulary alone: load it whole");
@@ -122,6 +110,7 @@ ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_c
     e->host = *h;
     e->credit = FTK_CREDIT;
     e->next_plain = FTK_FIRST_PLAIN;
+    e->copy_bytes = cfg->copy_bytes;
     e->pace = e->usual = (ftk_pace){FTK_PLAIN, FTK_PLAIN};
     ftk_retrieval_rates_init(&e->retrieval);
     ftk_successor_rates_init(&e->successors);
@@ -132,6 +121,20 @@ ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_c
     }
     *out = e;
     return FTK_OK;
+}
+
+ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg)
+{
+    *out = NULL;
+    if (!m) return FTK_ERR_INVALID;
+    ftk_engine_config own = defaults;
+    ftk_err err = ftk_config_take(&own, sizeof own, cfg, "engine", &m->host);
+    if (err != FTK_OK) return err;
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
+    err = open_engine(out, m, &own);
+    ftk_floats_leave(&floats);
+    return err;
 }
 
 void ftk_engine_free(ftk_engine *e)
@@ -209,9 +212,8 @@ static ftk_err score(ftk_engine *e, ftk_kv_seq *seq, const int32_t *tokens, int 
                                      "damaged");
 }
 
-ftk_err ftk_score(ftk_engine *e, const int32_t *tokens, size_t n, double *log_prob)
+static ftk_err score_all(ftk_engine *e, const int32_t *tokens, size_t n, double *log_prob)
 {
-    *log_prob = 0;
     if (n < 1 || n > (size_t)e->pool.n_pages * FTK_PAGE)
         return ftk_fail(&e->host, FTK_ERR_INVALID, "%zu tokens to score: give 1 to %d", n,
                         e->pool.n_pages * FTK_PAGE);
@@ -221,5 +223,15 @@ ftk_err ftk_score(ftk_engine *e, const int32_t *tokens, size_t n, double *log_pr
     err = ftk_kv_seq_open(&seq, &e->pool, (int)n);
     if (err == FTK_OK) err = score(e, &seq, tokens, (int)n, log_prob);
     ftk_kv_seq_close(&seq);
+    return err;
+}
+
+ftk_err ftk_score(ftk_engine *e, const int32_t *tokens, size_t n, double *log_prob)
+{
+    *log_prob = 0;
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
+    const ftk_err err = score_all(e, tokens, n, log_prob);
+    ftk_floats_leave(&floats);
     return err;
 }

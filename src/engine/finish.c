@@ -32,7 +32,7 @@ static int reach_of(const ftk_unfinished *draft)
  * the sake of one node. */
 static int room_for(const ftk_session *s, const ftk_unfinished *draft, int budget)
 {
-    const int slots = ftk_kv_room(&s->kv), rows = s->engine->forward.max_rows;
+    const int slots = s->room, rows = s->engine->forward.max_rows;
     int room = budget < rows ? budget : rows - 1;
     if (draft->maps && draft->maps->n > slots) return 0;
     if (s->cfg.shape == FTK_TREE_CHAIN && room > reach_of(draft)) room = reach_of(draft);

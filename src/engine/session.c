@@ -7,17 +7,20 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/config.h"
+#include "base/floats.h"
 #include "base/mem.h"
 
-void ftk_session_config_init(ftk_session_config *cfg)
+static const ftk_session_config defaults = {
+    .drafter = "auto",
+    .verifier = "exact",
+    .budget = -1,
+    .sampling = {.top_p = 1, .repeat_penalty = 1, .repeat_last = 64},
+};
+
+void ftk_session_config_fill(ftk_session_config *cfg, size_t size)
 {
-    *cfg = (ftk_session_config){
-        .size = sizeof *cfg,
-        .drafter = "auto",
-        .verifier = "exact",
-        .budget = -1,
-        .sampling = {.top_p = 1, .repeat_penalty = 1, .repeat_last = 64},
-    };
+    ftk_config_give(cfg, size, &defaults, sizeof defaults);
 }
 
 /* ---- names */
@@ -55,11 +58,22 @@ bool ftk_drafter_lossless(const char *drafter)
     return other || (i >= 0 && !ftk_drafter_list[i]->decode);
 }
 
-/* `auto` does without a family whose copy of the layers a device has no room for. */
+/* `auto` does without a family whose copy of the layers is too large, or finds no room. */
 static bool usable(ftk_engine *e, const ftk_drafter_ops *ops)
 {
-    return ftk_engine_has_drafter(e, ops->name) &&
-           (!e->device || ftk_target_low_bits(e, ops, FTK_LOG_WARN) == FTK_OK);
+    if (!ftk_engine_has_drafter(e, ops->name)) return false;
+    const uint64_t bytes = ftk_target_low_bits_lack(e, ops);
+    if (bytes > e->copy_bytes) {
+        if (!e->said_too_large)
+            ftk_log(&e->host, FTK_LOG_WARN,
+                    "auto goes without %s: its copy of the layers in few bits takes %llu MiB, and "
+                    "copy_bytes allows %llu MiB",
+                    ops->name, (unsigned long long)(bytes >> 20),
+                    (unsigned long long)(e->copy_bytes >> 20));
+        e->said_too_large = true;
+        return false;
+    }
+    return ftk_target_low_bits(e, ops, FTK_LOG_WARN) == FTK_OK;
 }
 
 /* The families of a name, of `auto` in the order of the list; returns how many, -1 for an unknown name. */
@@ -97,6 +111,11 @@ static ftk_err check_sampling(const ftk_sampling *p, const ftk_host *h)
                         p->repeat_penalty);
     if (p->repeat_last < 0)
         return ftk_fail(h, FTK_ERR_INVALID, "repeat range %d: give 0 or more", p->repeat_last);
+    for (size_t i = 0; i < sizeof p->reserved / sizeof *p->reserved; i++)
+        if (p->reserved[i] != 0)
+            return ftk_fail(h, FTK_ERR_UNSUPPORTED,
+                            "the sampling sets something that foretoken %s does not know",
+                            ftk_version());
     return FTK_OK;
 }
 
@@ -304,7 +323,7 @@ static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_
     s->cfg = *cfg;
     s->n_ctx = cfg->n_ctx ? cfg->n_ctx : e->kv_slots;
     s->limit = SIZE_MAX;
-    s->exact_kv = INT_MAX;
+    s->exact_kv = s->room = INT_MAX;
     s->pace = e->pace;
     s->usual = e->usual;
     s->test = test;
@@ -319,11 +338,11 @@ static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_
     return FTK_OK;
 }
 
-static ftk_err check_config(const ftk_engine *e, const ftk_session_config *cfg)
+static ftk_err take_config(const ftk_engine *e, const ftk_session_config *cfg,
+                           ftk_session_config *own)
 {
-    if (cfg && cfg->size == sizeof *cfg) return FTK_OK;
-    return ftk_fail(&e->host, FTK_ERR_INVALID,
-                    "session config was not made by ftk_session_config_init()");
+    *own = defaults;
+    return ftk_config_take(own, sizeof *own, cfg, "session", &e->host);
 }
 
 ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e, const ftk_session_config *cfg,
@@ -331,8 +350,9 @@ ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e, const ftk_sessio
 {
     *out = NULL;
     if (!e) return FTK_ERR_INVALID;
-    const ftk_err err = check_config(e, cfg);
-    return err == FTK_OK ? open_session(out, e, cfg, &drafter, drafter ? 1 : 0, test) : err;
+    ftk_session_config own;
+    const ftk_err err = take_config(e, cfg, &own);
+    return err == FTK_OK ? open_session(out, e, &own, &drafter, drafter ? 1 : 0, test) : err;
 }
 
 static void reset_families(ftk_session *s)
@@ -359,23 +379,29 @@ ftk_err ftk_session_open(ftk_session **out, ftk_engine *e, const ftk_session_con
 {
     *out = NULL;
     if (!e) return FTK_ERR_INVALID;
-    const ftk_err err = check_config(e, cfg);
+    ftk_session_config own;
+    ftk_err err = take_config(e, cfg, &own);
     if (err != FTK_OK) return err;
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
     const ftk_drafter_ops *ops[FTK_MAX_DRAFTERS];
-    const int n = cfg->drafter ? find_drafters(e, cfg->drafter, ops) : -1;
-    return n >= 0 ? open_session(out, e, cfg, ops, n, NULL) : unknown_drafter(e, cfg->drafter);
+    const int n = own.drafter ? find_drafters(e, own.drafter, ops) : -1;
+    err = n >= 0 ? open_session(out, e, &own, ops, n, NULL) : unknown_drafter(e, own.drafter);
+    ftk_floats_leave(&floats);
+    return err;
 }
 
-ftk_err ftk_session_fork(ftk_session **out, ftk_session *s)
+static ftk_err fork_session(ftk_session **out, ftk_session *s, const ftk_sampling *sampling)
 {
-    *out = NULL;
     const ftk_drafter_ops *ops[FTK_MAX_DRAFTERS];
+    ftk_session_config cfg = s->cfg;
+    if (sampling) cfg.sampling = *sampling;
     remember_shared(s); /* the copy begins with it */
     for (int i = 0; i < s->n_families; i++) {
         remember(s, &s->family[i]);
         ops[i] = s->family[i].ops;
     }
-    ftk_err err = open_session(out, s->engine, &s->cfg, ops, s->n_families, s->test);
+    ftk_err err = open_session(out, s->engine, &cfg, ops, s->n_families, s->test);
     if (err != FTK_OK) return err;
     ftk_session *copy = *out;
     memcpy(copy->tokens, s->tokens, s->n_tokens * sizeof *s->tokens);
@@ -386,6 +412,16 @@ ftk_err ftk_session_fork(ftk_session **out, ftk_session *s)
     if (has_successors(copy)) ftk_successors_copy(&copy->successors, &s->successors);
     reset_families(copy);
     return FTK_OK;
+}
+
+ftk_err ftk_session_fork(ftk_session **out, ftk_session *s, const ftk_sampling *sampling)
+{
+    *out = NULL;
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
+    const ftk_err err = fork_session(out, s, sampling);
+    ftk_floats_leave(&floats);
+    return err;
 }
 
 void ftk_session_free(ftk_session *s)
@@ -420,6 +456,7 @@ ftk_err ftk_session_append(ftk_session *s, const int32_t *tokens, size_t n)
                         s->n_tokens);
     if (n > 0) memcpy(s->tokens + s->n_tokens, tokens, n * sizeof *tokens);
     s->n_tokens += n;
+    s->lead = 0;
     return FTK_OK;
 }
 
@@ -429,6 +466,7 @@ ftk_err ftk_session_truncate(ftk_session *s, size_t n)
         return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
                         "cannot keep %zu tokens: the session has %zu", n, s->n_tokens);
     s->n_tokens = n;
+    s->lead = 0;
     if (n > 0 && (size_t)s->kv.len >= n) /* the last token is never cached: it is the next root */
         ftk_kv_truncate(&s->kv, (int)n - 1);
     if (n == 0) ftk_kv_truncate(&s->kv, 0);
@@ -453,7 +491,7 @@ void ftk_session_limit(ftk_session *s, size_t n)
     s->limit = n;
 }
 
-ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
+static ftk_err set_drafter(ftk_session *s, const char *drafter)
 {
     const ftk_drafter_ops *ops[FTK_MAX_DRAFTERS];
     const int n = drafter ? find_drafters(s->engine, drafter, ops) : -1;
@@ -471,6 +509,15 @@ ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
     return FTK_OK;
 }
 
+ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
+{
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
+    const ftk_err err = set_drafter(s, drafter);
+    ftk_floats_leave(&floats);
+    return err;
+}
+
 size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, size_t most)
 {
     size_t n = 0;
@@ -483,7 +530,7 @@ size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, s
     return n;
 }
 
-void ftk_session_get_stats(const ftk_session *s, ftk_stats *stats)
+void ftk_session_report(const ftk_session *s, ftk_stats *stats, size_t size)
 {
-    *stats = s->stats;
+    ftk_config_report(stats, size, &s->stats, sizeof s->stats);
 }

@@ -73,8 +73,13 @@ struct ftk_engine {
     double credit; /* what drafts may still lose, in plain steps: see settle() in step.c */
     /* Steps that could draft since a pass over a single row was timed, and after how many it is again. */
     int since_plain, next_plain;
-    int timed_again; /* such passes in a row that took less than was believed */
-    int wide;        /* rows of the pieces in which a device reads long prompts; 0: as all others */
+    int timed_again;              /* such passes in a row that took less than was believed */
+    ftk_session *const *stepping; /* [n_stepping] in the running ftk_step() */
+    size_t n_stepping;
+    uint64_t copy_bytes; /* what `auto` may take for copies of layers */
+    bool said_too_large; /* that they are, once */
+    bool has_low;        /* the copy in few bits is made */
+    int wide; /* rows of the pieces in which a device reads long prompts; 0: as all others */
 };
 
 /* Of what families gave, and of the pace that they are compared at, a step later. */
@@ -121,6 +126,8 @@ struct ftk_session {
     ftk_verdict verdict;
     ftk_pace pace, usual;
     double drafting; /* seconds that this step's draft has cost */
+    int room;        /* rows behind the cached ones that this step may take */
+    size_t lead;     /* tokens more than plain decoding would have, steps alike: room.c */
     struct {
         bool allowed;
         bool alone;     /* the session has a pass to itself */
@@ -136,6 +143,12 @@ struct ftk_session {
 ftk_rows ftk_rows_of(const ftk_forward *f, bool spared, size_t first);
 /* What neither the verdict nor a drafter reads of a pass: FTK_SPARE_. */
 unsigned ftk_session_spare(const ftk_session *s);
+
+/* ---- room.c */
+
+/* Rows behind the cached ones, FTK_MAX_NODES or more where nothing is short, that the session may take
+ * in this step; fewer than 1: it is not its turn for a page. */
+int ftk_session_room(const ftk_session *s);
 
 /* ---- size.c */
 
@@ -188,8 +201,10 @@ float *ftk_target_held(const ftk_session *s, ftk_held what);
 double ftk_target_share(const ftk_model *m, int layer);
 /* The weights of a trained drafter; NULL: no file of its family was added. */
 const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops *ops);
-/* Makes the copy of the layers in few bits, if rows of this drafter use it and it is not there. A device
- * says at `level` what is missing. Errors: NOMEM, DEVICE. */
+/* Bytes of the copy of the layers in few bits that rows of this drafter still want; 0: none, or it is
+ * there. */
+uint64_t ftk_target_low_bits_lack(const ftk_engine *e, const ftk_drafter_ops *ops);
+/* Makes that copy, and says so. Why it can't is said at `level`. Errors: NOMEM, DEVICE. */
 ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_level level);
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);

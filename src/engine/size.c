@@ -29,6 +29,7 @@ int ftk_size_ceiling(const ftk_session *s, const ftk_family *f)
     if (ftk_session_sizes_itself(s) && most > f->reach) most = f->reach;
     const int room = s->n_ctx - (int)s->n_tokens;
     if (most > room) most = room;
+    if (most > s->room - 1) most = s->room - 1;
     return s->limit > 1 ? most : 0;
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/floats.h"
 #include "base/mem.h"
 #include "session.h"
 
@@ -89,9 +90,9 @@ static double cost_of_joining(const ftk_session *s)
 static void append(ftk_session *s, const ftk_family *f)
 {
     if (!f->ops->append) return;
-    const int room = ftk_kv_room(&s->kv), max_rows = s->engine->forward.max_rows;
+    const int max_rows = s->engine->forward.max_rows;
     int most = FTK_MAX_NODES < max_rows ? FTK_MAX_NODES : max_rows;
-    if (most > room) most = room;
+    if (most > s->room) most = s->room;
     most -= s->tree.n;
     if (most <= 0) return;
     s->n_joined = f->ops->append(f->state, &s->tree, most, s->joined);
@@ -288,6 +289,7 @@ static void emit(ftk_session *s, int n_read, ftk_result *r)
     r->drafted = s->tree.n - 1;
     r->accepted = s->verdict.n_path < n ? s->verdict.n_path : n;
     s->n_tokens += (size_t)n;
+    if (n_read == 0 && n > 1) s->lead += (size_t)n - 1;
     if (s->limit != SIZE_MAX) s->limit -= (size_t)n;
 
     const int verified = s->left.room > 0 ? s->left.room : r->drafted;
@@ -457,6 +459,19 @@ static bool has_room(const ftk_session *s, ftk_result *r)
     return r->finish == FTK_FINISH_NONE;
 }
 
+/* Whether it has to let others have the next page first. With no lead left it takes it, or fails. */
+static bool waits(ftk_session *s)
+{
+    s->room = ftk_session_room(s);
+    if (reading(s)) return false;
+    if (s->room < 1 && s->lead > 0) {
+        s->lead--;
+        return true;
+    }
+    if (s->room < 1) s->room = 1;
+    return false;
+}
+
 /* Plans sessions from `from` on until a pass is full; returns the number of sessions taken. One that is
  * decoded directly is alone in its pass. */
 static size_t gather(ftk_session *const *s, size_t n, ftk_result *r, ftk_session **in_pass,
@@ -470,6 +485,7 @@ static size_t gather(ftk_session *const *s, size_t n, ftk_result *r, ftk_session
         if (rows + (reading_wide(s[i]) ? max_rows : FTK_MAX_NODES) > max_rows) break;
         if (!has_room(s[i], &r[i])) continue;
         if (*n_seqs > 0 && (direct(s[i]) || direct(in_pass[0]))) break;
+        if (waits(s[i])) continue;
         r[i].err = plan(s[i], n == 1, &seqs[*n_seqs]);
         if (r[i].err != FTK_OK) {
             if (*first == FTK_OK) *first = r[i].err;
@@ -490,10 +506,9 @@ static void account(ftk_session *s, bool was_reading, double seconds)
         s->stats.decode_seconds += seconds;
 }
 
-ftk_err ftk_step(ftk_session *const *sessions, size_t n, ftk_result *results)
+static ftk_err step(ftk_session *const *sessions, size_t n, ftk_result *results)
 {
-    ftk_err first = check(sessions, n, results);
-    if (first != FTK_OK) return first;
+    ftk_err first = FTK_OK;
     for (size_t done = 0; done < n;) {
         ftk_session *in_pass[FTK_PASS_SEQS];
         ftk_pass_seq seqs[FTK_PASS_SEQS];
@@ -517,4 +532,20 @@ ftk_err ftk_step(ftk_session *const *sessions, size_t n, ftk_result *results)
         done += taken;
     }
     return first;
+}
+
+ftk_err ftk_step(ftk_session *const *sessions, size_t n, ftk_result *results)
+{
+    ftk_err err = check(sessions, n, results);
+    if (err != FTK_OK || n == 0) return err;
+    ftk_engine *const e = sessions[0]->engine;
+    e->stepping = sessions;
+    e->n_stepping = n;
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
+    err = step(sessions, n, results);
+    ftk_floats_leave(&floats);
+    e->stepping = NULL;
+    e->n_stepping = 0;
+    return err;
 }

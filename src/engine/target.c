@@ -5,10 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "base/mem.h"
 #include "session.h"
 
@@ -32,16 +28,26 @@ static void last_norm(void *ctx, int n, const float *x, float *y)
         m->kernels.rms_norm((int)d, x + i * d, m->output_norm, m->hp.norm_eps, y + i * d);
 }
 
+typedef struct product {
+    const ftk_engine *e;
+    const ftk_mat *w;
+    int n;
+    float *y;
+} product;
+
 /* Thread ith of nth: its share of the outputs, cut at the kernels' grain. */
-static void multiply_share(const ftk_engine *e, const ftk_mat *w, int n, float *y, int ith, int nth)
+static void multiply_share(void *ctx, int ith, int nth)
 {
-    const ftk_kernels *k = &e->model->kernels;
+    const product *const p = ctx;
+    const ftk_mat *const w = p->w;
+    const ftk_kernels *k = &p->e->model->kernels;
     const int64_t units = ((int64_t)w->n_out + k->matmul_grain - 1) / k->matmul_grain;
     const int64_t begin = units * ith / nth * k->matmul_grain;
     int64_t end = units * (ith + 1) / nth * k->matmul_grain;
     if (end > w->n_out) end = w->n_out;
     if (begin < end)
-        k->matmul(w, e->target_act, e->target_stride, n, (int)begin, (int)end, y, (size_t)w->n_out);
+        k->matmul(w, p->e->target_act, p->e->target_stride, p->n, (int)begin, (int)end, p->y,
+                  (size_t)w->n_out);
 }
 
 static void multiply(void *ctx, const ftk_mat *w, int n, const float *x, float *y)
@@ -54,19 +60,11 @@ static void multiply(void *ctx, const ftk_mat *w, int n, const float *x, float *
     for (int i = 0; i < n; i++)
         e->model->kernels.act_pack(w->type, w->n_in, x + (size_t)i * (size_t)w->n_in,
                                    e->target_act + (size_t)i * e->target_stride);
-#ifdef _OPENMP
-    ftk_team *const team = &e->forward.team;
-    if ((int64_t)w->n_out * w->n_in > SMALL && team->active > 1) {
-#pragma omp parallel num_threads(team->active)
-        {
-            const int nth = omp_get_num_threads();
-            multiply_share(e, w, n, y, omp_get_thread_num(), nth);
-            if (nth > 1) ftk_team_wait(team, nth); /* the region's own end would spin for long */
-        }
-        return;
-    }
-#endif
-    multiply_share(e, w, n, y, 0, 1);
+    product p = {e, w, n, y};
+    if ((int64_t)w->n_out * w->n_in > SMALL)
+        ftk_team_run(&e->forward.team, multiply_share, &p);
+    else
+        multiply_share(&p, 0, 1);
 }
 
 /* ---- upper layers */
@@ -81,7 +79,7 @@ static const unsigned spare_all = FTK_SPARE_LOGITS | FTK_SPARE_FEATURES | FTK_SP
 
 static bool has_room(ftk_session *s, int n)
 {
-    return ftk_kv_room(&s->kv) >= n && ftk_kv_reserve(&s->kv, n) == FTK_OK;
+    return s->room >= n && ftk_kv_reserve(&s->kv, n) == FTK_OK;
 }
 
 /* A device's trouble is said by the step that runs into it. */
@@ -142,7 +140,7 @@ static const ftk_rows *run_route(void *ctx, int depth, int32_t token, const ftk_
 {
     ftk_session *s = ctx;
     ftk_forward *f = &s->engine->forward;
-    if (ftk_kv_reserve(&s->kv, depth + 1) != FTK_OK) return NULL;
+    if (!has_room(s, depth + 1)) return NULL;
     const unsigned spare =
         s->decoding ? ftk_session_spare(s) : FTK_SPARE_LOGITS | FTK_SPARE_FEATURES;
     const ftk_pass_seq seq = {.kv = &s->kv,
@@ -280,19 +278,30 @@ static ftk_target sizes_of(const ftk_model *m)
     return (ftk_target){.n_vocab = m->hp.n_vocab, .n_embd = m->hp.n_embd, .n_layer = m->hp.n_layer};
 }
 
+uint64_t ftk_target_low_bits_lack(const ftk_engine *e, const ftk_drafter_ops *ops)
+{
+    const ftk_target sizes = sizes_of(e->model);
+    if (e->has_low || !ops->policy) return 0;
+    return ops->policy(ftk_target_weights(e, ops), &sizes).partial ? ftk_lowbit_size(e->model) : 0;
+}
+
 ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_level level)
 {
-    char why[400];
-    const ftk_target sizes = sizes_of(e->model);
-    if (!ops->policy || !ops->policy(ftk_target_weights(e, ops), &sizes).partial) return FTK_OK;
-    if (e->device) {
-        const ftk_err err = e->device->ops->add_low_bits(e->device, why, sizeof why);
-        if (err != FTK_OK) ftk_log(&e->host, level, "drafter %s: %s", ops->name, why);
-        return err;
-    }
-    if (e->low.layers) return FTK_OK;
-    const ftk_err err = ftk_lowbit_open(&e->low, e->model);
+    char why[400] = "not enough memory";
+    const uint64_t bytes = ftk_target_low_bits_lack(e, ops);
+    if (bytes == 0) return FTK_OK;
+    const ftk_err err = e->device ? e->device->ops->add_low_bits(e->device, why, sizeof why)
+                                  : ftk_lowbit_open(&e->low, e->model);
+    e->has_low = err == FTK_OK;
     e->forward.low = e->low.layers;
+    const unsigned long long mib = bytes >> 20;
+    if (err == FTK_OK)
+        ftk_log(&e->host, FTK_LOG_INFO,
+                "drafter %s: a copy of the layers in few bits takes %llu MiB", ops->name, mib);
+    else
+        ftk_log(&e->host, level,
+                "drafter %s needs %llu MiB for a copy of the layers in few bits: %s", ops->name,
+                mib, why);
     return err;
 }
 

@@ -54,22 +54,32 @@ size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, int n_layer, size_t 
     return used;
 }
 
+typedef struct turning {
+    const ftk_hparams *hp;
+    const float *freq;
+    int first, n;
+    float *lines;
+} turning;
+
+static void turn_lines(void *ctx, int ith, int nth)
+{
+    const turning *const t = ctx;
+    const bool halves = (t->hp->arch->flags & FTK_ARCH_ROPE_HALVES) != 0;
+    for (int i = ith; i < t->n; i += nth)
+        ftk_turn(t->hp, halves, t->freq, t->first + i, t->lines + (size_t)i * (size_t)t->hp->n_rot);
+}
+
 /* Cosines and sines of all positions, which are known when the first pass runs. */
 static void send_turns(ftk_gpu *c, const ftk_forward *f)
 {
     const ftk_hparams *hp = &c->m->hp;
-    const bool halves = (hp->arch->flags & FTK_ARCH_ROPE_HALVES) != 0;
     const size_t line = (size_t)hp->n_rot * sizeof(float);
     const int most = (int)(c->stage_size / line);
     for (int t = 0; t < 1 + (c->turns[1] != c->turns[0]); t++)
         for (int first = 0; first < c->max_slots; first += most) {
             const int n = c->max_slots - first < most ? c->max_slots - first : most;
             float *const lines = (float *)(void *)c->stage;
-#ifdef _OPENMP
-#pragma omp parallel for schedule(static)
-#endif
-            for (int i = 0; i < n; i++)
-                ftk_turn(hp, halves, f->freq[t], first + i, lines + (size_t)i * (size_t)hp->n_rot);
+            ftk_team_run_once(turn_lines, &(turning){hp, f->freq[t], first, n, lines}, &c->m->host);
             ftk_cuda_upload(&c->q, c->turns[t] + (size_t)first * (size_t)hp->n_rot, lines,
                             (size_t)n * line);
             ftk_gpu_wait(c); /* the stage is written again */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Weights to a GPU, once, in tiles. */
+#include "base/team.h"
 #include "device_cuda.h"
 
 enum { N_MATS = 7 }; /* of a layer */
@@ -12,13 +13,20 @@ static void *reserve(ftk_gpu_loading *l, size_t bytes)
 }
 
 /* Tiles [first, first + n) to the host's stage. */
-static void rearrange(const ftk_mat *w, size_t tile, int first, int n, char *to)
+typedef struct rearranging {
+    const ftk_mat *w;
+    size_t tile;
+    int first, n;
+    char *to;
+} rearranging;
+
+static void rearrange(void *ctx, int ith, int nth)
 {
-#ifdef _OPENMP
-#pragma omp parallel for schedule(static)
-#endif
-    for (int i = 0; i < n; i++)
-        ftk_tiles_pack(w->type, w->n_out, w->n_in, w->file, first + i, 1, to + (size_t)i * tile);
+    const rearranging *const r = ctx;
+    const ftk_mat *const w = r->w;
+    for (int i = ith; i < r->n; i += nth)
+        ftk_tiles_pack(w->type, w->n_out, w->n_in, w->file, r->first + i, 1,
+                       r->to + (size_t)i * r->tile);
 }
 
 void ftk_gpu_put_matrix(ftk_gpu_loading *l, const ftk_mat *w, ftk_cuda_mat *to)
@@ -33,7 +41,7 @@ void ftk_gpu_put_matrix(ftk_gpu_loading *l, const ftk_mat *w, ftk_cuda_mat *to)
     const int most = (int)(c->stage_size / tile);
     for (int first = 0; first < n_tiles; first += most) {
         const int n = n_tiles - first < most ? n_tiles - first : most;
-        rearrange(w, tile, first, n, c->stage);
+        ftk_team_run_once(rearrange, &(rearranging){w, tile, first, n, c->stage}, &c->m->host);
         const size_t from = (size_t)first * tile, left = bytes - from;
         ftk_cuda_upload(&c->q, at + from, c->stage,
                         left < (size_t)n * tile ? left : (size_t)n * tile);

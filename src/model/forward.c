@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The forward pass, top to bottom in the order of the computation; architectures differ in fields
- * of the layers and in flags of the table in arch.h. One parallel region serves the whole pass;
+ * of the layers and in flags of the table in arch.h. One run of the team serves the whole pass;
  * between stages all threads meet at a barrier. Within a stage each thread takes a range of rows,
  * of outputs or of heads - never a part of a reduction.
  */
@@ -9,10 +9,6 @@
 
 #include <math.h>
 #include <string.h>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "base/mem.h"
 #include "device.h"
@@ -446,8 +442,16 @@ static void keep_exact(const worker *w, int layer)
     memcpy(w->route->states + (size_t)layer * d, w->f->x, d * sizeof *w->f->x);
 }
 
-static void run(const worker *w)
+static void run(void *ctx, int ith, int nth)
 {
+    const worker *const all = ctx;
+    const ftk_forward *const f = all->f;
+    worker own = *all;
+    own.ith = ith;
+    own.nth = nth;
+    own.act = f->own_act + (size_t)ith * FTK_OWN_ROWS * f->act_stride;
+    own.norm = f->own_norm + (size_t)ith * FTK_OWN_ROWS * (size_t)f->m->hp.n_embd;
+    const worker *const w = &own;
     embed_rows(w);
     if (w->route || alone(w, w->f->m->hp.n_embd))
         barrier(w); /* else each thread norms the rows it has just written */
@@ -461,7 +465,6 @@ static void run(const worker *w)
         if (i == w->f->keep) keep_states(w);
     }
     output_rows(w);
-    barrier(w); /* that of the parallel region's end would spin for long */
 }
 
 void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs)
@@ -476,14 +479,7 @@ void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
         return;
     }
     const size_t d = (size_t)f->m->hp.n_embd;
-    worker all = {.f = f,
-                  .seqs = seqs,
-                  .n_seqs = n_seqs,
-                  .nth = 1,
-                  .first = first,
-                  .route = seqs[0].route,
-                  .act = f->own_act,
-                  .norm = f->own_norm};
+    worker all = {.f = f, .seqs = seqs, .n_seqs = n_seqs, .first = first, .route = seqs[0].route};
     for (int s = 0; s < n_seqs; s++) {
         const ftk_pass_seq *seq = &seqs[s];
         for (int i = 0; i < seq->n_rows; i++)
@@ -496,19 +492,7 @@ void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
             };
         all.n_logits += seq->n_rows - seq->first_logits;
     }
-#ifdef _OPENMP
-#pragma omp parallel num_threads(f->team.active)
-    {
-        worker w = all;
-        w.ith = omp_get_thread_num();
-        w.nth = omp_get_num_threads();
-        w.act = f->own_act + (size_t)w.ith * FTK_OWN_ROWS * f->act_stride;
-        w.norm = f->own_norm + (size_t)w.ith * FTK_OWN_ROWS * (size_t)f->m->hp.n_embd;
-        run(&w);
-    }
-#else
-    run(&all);
-#endif
+    ftk_team_run(&f->team, run, &all);
 }
 
 /* Masks, depths of all rows: the sequence's, then those that join. */
@@ -594,7 +578,8 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
     *f = (ftk_forward){
         .m = m, .layers = hp->n_layer, .max_rows = max_rows, .kv_type = kv_type, .keep = -1};
-    ftk_team_init(&f->team, threads);
+    const ftk_err err = ftk_team_open(&f->team, threads, h);
+    if (err != FTK_OK) return err;
     f->act_stride = widest_act(m);
     f->scratch_stride =
         (m->kernels.attn_scratch(hp->head_dim, hp->n_head / hp->n_head_kv, max_slots) + 15) / 16 *
@@ -650,6 +635,7 @@ void ftk_forward_close(ftk_forward *f)
 {
     if (!f->m) return;
     const ftk_host *h = &f->m->host;
+    ftk_team_close(&f->team);
     if (f->cs[1] != f->cs[0]) ftk_release(h, f->cs[1]);
     void *const all[] = {f->x,        f->norm,     f->q,      f->kv,     f->attn,
                          f->gate,     f->up,       f->out,    f->act,    f->cs[0],

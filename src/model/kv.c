@@ -97,30 +97,39 @@ static void unref(ftk_kv_pool *p, int32_t page)
     if (--p->refs[page] == 0) p->free_list[p->n_free++] = page;
 }
 
-int ftk_kv_room(const ftk_kv_seq *s)
+/* The first page that will be written belongs to others, too. */
+static bool must_copy(const ftk_kv_seq *s)
 {
     const int first = s->len / FTK_PAGE;
-    const bool copy = first < s->n_pages && s->pool->refs[s->page[first]] > 1;
-    int pages = s->n_pages + s->pool->n_free - copy;
-    if (pages > s->max_pages) pages = s->max_pages;
-    return pages * FTK_PAGE - s->len;
+    return first < s->n_pages && s->pool->refs[s->page[first]] > 1;
+}
+
+int ftk_kv_lacks(const ftk_kv_seq *s, int slots)
+{
+    if (slots <= s->len) return 0;
+    const int more = pages_for(slots) - s->n_pages;
+    return (more > 0 ? more : 0) + must_copy(s);
 }
 
 ftk_err ftk_kv_reserve(ftk_kv_seq *s, int n)
 {
     ftk_kv_pool *p = s->pool;
     const int need = pages_for(s->len + n);
-    const int first = s->len / FTK_PAGE; /* the first page that will be written */
+    const int first = s->len / FTK_PAGE;
     if (need > s->max_pages)
         return ftk_fail(p->host, FTK_ERR_CONTEXT, "the context of %d tokens is full",
                         s->max_pages * FTK_PAGE);
-    const bool copy = first < s->n_pages && p->refs[s->page[first]] > 1;
-    if (need - s->n_pages + copy > p->n_free)
+    if (need > p->n_pages)
         return ftk_fail(p->host, FTK_ERR_CONTEXT,
-                        "the KV cache of %d tokens is full: open the engine with more slots, or "
-                        "close sessions",
+                        "the KV cache of %d tokens is too small: open the engine with more slots",
                         p->n_pages * FTK_PAGE);
-    if (copy) {
+    if (ftk_kv_lacks(s, s->len + n) > p->n_free)
+        return ftk_fail(
+            p->host, FTK_ERR_NO_ROOM,
+            "the KV cache of %d tokens is full just now: step again once other sessions "
+            "are closed or cut, or open the engine with more slots",
+            p->n_pages * FTK_PAGE);
+    if (must_copy(s)) {
         const int32_t old = s->page[first], page = p->free_list[--p->n_free];
         char *dst = p->data + (size_t)page * page_bytes(p);
         const char *src = p->data + (size_t)old * page_bytes(p);

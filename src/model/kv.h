@@ -47,10 +47,12 @@ void ftk_kv_pool_close(ftk_kv_pool *pool);
 
 ftk_err ftk_kv_seq_open(ftk_kv_seq *seq, ftk_kv_pool *pool, int max_slots);
 void ftk_kv_seq_close(ftk_kv_seq *seq);
-/* Makes slots [len, len + n) writable. Errors: CONTEXT (no page is free; nothing is lost). */
+/* Makes slots [len, len + n) writable. Nothing is lost with an error: CONTEXT (more than the sequence
+ * or the whole pool can ever have), NO_ROOM (other sequences hold the pages). */
 ftk_err ftk_kv_reserve(ftk_kv_seq *seq, int n);
-/* The largest n that ftk_kv_reserve() takes now; below 1: none. */
-int ftk_kv_room(const ftk_kv_seq *seq);
+/* Free pages that it takes to have slots [len, slots) writable: those that are not held, and one for a
+ * page that is shared. */
+int ftk_kv_lacks(const ftk_kv_seq *seq, int slots);
 /* Keeps n provisional slots: path[i], counted from len and rising, becomes slot len + i. Then
  * pages past the new end are given back. */
 void ftk_kv_commit(ftk_kv_seq *seq, const int16_t *path, int n);

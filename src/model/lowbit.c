@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/team.h"
 #include "kernels/blocks.h"
 
 enum { MATS = 7 };
@@ -63,14 +64,26 @@ static void quantise_row(const ftk_model *m, const ftk_mat *w, const char *in, f
     }
 }
 
+typedef struct quantising {
+    const ftk_model *m;
+    const ftk_mat *w;
+    ftk_q4_0 *out;
+} quantising;
+
+static void quantise_share(void *ctx, int ith, int nth)
+{
+    const quantising *const q = ctx;
+    const ftk_mat *const w = q->w;
+    const int end = (int)((int64_t)w->n_out * (ith + 1) / nth);
+    for (int r = (int)((int64_t)w->n_out * ith / nth); r < end; r++)
+        quantise_row(q->m, w, (const char *)w->file + (size_t)r * row_bytes(w->type, w),
+                     q->out + (size_t)r * (size_t)(w->n_in / FTK_QBLOCK));
+}
+
 void ftk_lowbit_quantise(const ftk_model *m, const ftk_mat *w, void *out)
 {
-#ifdef _OPENMP
-#pragma omp parallel for schedule(static)
-#endif
-    for (int r = 0; r < w->n_out; r++)
-        quantise_row(m, w, (const char *)w->file + (size_t)r * row_bytes(w->type, w),
-                     (ftk_q4_0 *)out + (size_t)r * (size_t)(w->n_in / FTK_QBLOCK));
+    quantising q = {m, w, out};
+    ftk_team_run_once(quantise_share, &q, &m->host);
 }
 
 /* Makes the copy of one matrix at `at`; returns where the next one goes. */
@@ -85,26 +98,42 @@ static char *copy(const ftk_model *m, ftk_mat *w, char *work, char *at)
     return at + n;
 }
 
+/* largest: bytes of the largest matrix, as it is made. */
+static size_t measure(const ftk_model *m, size_t *largest)
+{
+    ftk_mat *mats[MATS];
+    size_t bytes = 0;
+    *largest = 0;
+    for (int i = 0; i < m->hp.n_layer; i++) {
+        mats_of(&m->layers[i], mats);
+        for (int j = 0; j < MATS; j++) {
+            if (!ftk_lowbit_gains(mats[j])) continue;
+            bytes += copy_bytes(m, mats[j]);
+            if (ftk_lowbit_bytes(mats[j]) > *largest) *largest = ftk_lowbit_bytes(mats[j]);
+        }
+    }
+    return bytes;
+}
+
+size_t ftk_lowbit_size(const ftk_model *m)
+{
+    size_t largest;
+    return measure(m, &largest);
+}
+
 ftk_err ftk_lowbit_open(ftk_lowbit *low, const ftk_model *m)
 {
     const ftk_host *h = &m->host;
     const size_t n_layer = (size_t)m->hp.n_layer;
-    *low = (ftk_lowbit){.layers = ftk_alloc(h, n_layer, sizeof *low->layers)};
-    ftk_mat *mats[MATS];
-    size_t bytes = 0, largest = 0;
-    for (size_t i = 0; low->layers && i < n_layer; i++) {
-        low->layers[i] = m->layers[i];
-        mats_of(&low->layers[i], mats);
-        for (int j = 0; j < MATS; j++) {
-            if (!ftk_lowbit_gains(mats[j])) continue;
-            bytes += copy_bytes(m, mats[j]);
-            largest = ftk_lowbit_bytes(mats[j]) > largest ? ftk_lowbit_bytes(mats[j]) : largest;
-        }
-    }
-    low->data = ftk_alloc_raw(h, bytes, 1);
+    size_t largest;
+    const size_t bytes = measure(m, &largest);
+    *low = (ftk_lowbit){.layers = ftk_alloc(h, n_layer, sizeof *low->layers),
+                        .data = ftk_alloc_raw(h, bytes, 1)};
     char *work = ftk_alloc_raw(h, largest, 1), *at = low->data;
     const bool fits = low->layers && low->data && work;
     for (size_t i = 0; fits && i < n_layer; i++) {
+        ftk_mat *mats[MATS];
+        low->layers[i] = m->layers[i];
         mats_of(&low->layers[i], mats);
         for (int j = 0; j < MATS; j++)
             if (ftk_lowbit_gains(mats[j])) at = copy(m, mats[j], work, at);
@@ -112,7 +141,7 @@ ftk_err ftk_lowbit_open(ftk_lowbit *low, const ftk_model *m)
     ftk_release(h, work);
     if (fits) return FTK_OK;
     ftk_lowbit_close(low, h);
-    return ftk_fail(h, FTK_ERR_NOMEM, "needs %zu MiB for the layers in few bits", bytes >> 20);
+    return FTK_ERR_NOMEM;
 }
 
 void ftk_lowbit_close(ftk_lowbit *low, const ftk_host *host)

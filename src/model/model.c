@@ -4,15 +4,15 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
+#include "base/config.h"
+#include "base/floats.h"
 #include "base/mem.h"
+#include "base/team.h"
 #include "gguf.h"
 #include "hparams.h"
 
@@ -329,13 +329,27 @@ static void pack_matrix(ftk_model *m, int i)
         ftk_gguf_forget(src, (size_t)mat_bytes(w));
 }
 
-static bool on_calling_thread(void)
+/* Matrices are dealt out one by one: they differ in size. The host hears of it on its own thread. */
+typedef struct packing {
+    loader *l;
+    int n;
+    uint64_t total;
+    atomic_int next;
+    atomic_ullong done;
+} packing;
+
+static void pack_some(void *ctx, int ith, int nth)
 {
-#ifdef _OPENMP
-    return omp_get_thread_num() == 0;
-#else
-    return true;
-#endif
+    packing *const p = ctx;
+    (void)nth;
+    ftk_model *const m = p->l->m;
+    void (*const progress)(void *, uint64_t, uint64_t) = p->l->cfg->progress;
+    for (int i; (i = atomic_fetch_add(&p->next, 1)) < p->n;) {
+        const uint64_t bytes = mat_bytes(matrix_at(m, i));
+        pack_matrix(m, i);
+        const uint64_t now = atomic_fetch_add(&p->done, bytes) + bytes;
+        if (progress && now < p->total && ith == 0) progress(m->host.ctx, now, p->total);
+    }
 }
 
 static ftk_err pack_weights(loader *l)
@@ -343,7 +357,7 @@ static ftk_err pack_weights(loader *l)
     ftk_model *m = l->m;
     const int n = 1 + 7 * m->hp.n_layer;
     size_t packed = 0;
-    uint64_t total = 0, done = 0;
+    uint64_t total = 0;
     for (int i = 0; i < n; i++) {
         packed += packed_bytes(m, matrix_at(m, i));
         total += mat_bytes(matrix_at(m, i));
@@ -356,20 +370,9 @@ static ftk_err pack_weights(loader *l)
         return ftk_fail(&m->host, FTK_ERR_NOMEM,
                         "%s: needs %zu MiB for the weights: use a smaller model or fewer bits",
                         l->path, packed >> 20);
-    void (*const progress)(void *, uint64_t, uint64_t) = l->cfg->progress;
-#ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic)
-#endif
-    for (int i = 0; i < n; i++) {
-        pack_matrix(m, i);
-        uint64_t now;
-#ifdef _OPENMP
-#pragma omp atomic capture
-#endif
-        now = done += mat_bytes(matrix_at(m, i));
-        if (progress && now < total && on_calling_thread()) progress(m->host.ctx, now, total);
-    }
-    if (progress) progress(m->host.ctx, total, total);
+    packing p = {.l = l, .n = n, .total = total};
+    ftk_team_run_once(pack_some, &p, &m->host);
+    if (l->cfg->progress) l->cfg->progress(m->host.ctx, total, total);
     return FTK_OK;
 }
 
@@ -403,19 +406,15 @@ static ftk_err load(loader *l)
     return err == FTK_OK ? pack_weights(l) : err;
 }
 
-void ftk_model_config_init(ftk_model_config *cfg)
+void ftk_model_config_fill(ftk_model_config *cfg, size_t size)
 {
-    *cfg = (ftk_model_config){.size = sizeof *cfg};
+    ftk_config_give(cfg, size, &(ftk_model_config){0}, sizeof *cfg);
 }
 
-ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config *cfg)
+static ftk_err load_model(ftk_model **out, const char *path, const ftk_model_config *cfg)
 {
-    *out = NULL;
-    const ftk_host none = {0};
-    const ftk_host *h = cfg ? &cfg->host : &none;
-    if (!path || !cfg || cfg->size != sizeof *cfg)
-        return ftk_fail(h, FTK_ERR_INVALID,
-                        "model config was not made by ftk_model_config_init(), or no path given");
+    const ftk_host *h = &cfg->host;
+    if (!path) return ftk_fail(h, FTK_ERR_INVALID, "no path of a model was given");
     ftk_model *m = ftk_alloc(h, 1, sizeof *m);
     if (!m) return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory", path);
     m->host = *h;
@@ -434,6 +433,21 @@ ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config
     return FTK_OK;
 }
 
+ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config *cfg)
+{
+    *out = NULL;
+    ftk_model_config own = {0};
+    const size_t known = offsetof(ftk_model_config, host) + sizeof cfg->host;
+    const bool has_host = cfg && cfg->size >= known && cfg->size <= FTK_CONFIG_MOST;
+    ftk_err err = ftk_config_take(&own, sizeof own, cfg, "model", has_host ? &cfg->host : NULL);
+    if (err != FTK_OK) return err;
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
+    err = load_model(out, path, &own);
+    ftk_floats_leave(&floats);
+    return err;
+}
+
 void ftk_model_free(ftk_model *m)
 {
     if (!m) return;
@@ -447,10 +461,10 @@ void ftk_model_free(ftk_model *m)
     ftk_release(&h, m);
 }
 
-void ftk_model_get_info(const ftk_model *m, ftk_model_info *info)
+void ftk_model_report(const ftk_model *m, ftk_model_info *info, size_t size)
 {
     const ftk_hparams *hp = &m->hp;
-    *info = (ftk_model_info){
+    ftk_model_info own = {
         .name = m->name,
         .architecture = hp->arch ? hp->arch->name : "",
         .kernels = m->kernels.name,
@@ -470,7 +484,8 @@ void ftk_model_get_info(const ftk_model *m, ftk_model_info *info)
         .weight_bytes = m->weight_bytes,
         .fingerprint = m->fingerprint,
     };
-    info->chat_template = ftk_tokenizer_chat_template(m->tokenizer, &info->has_chat_template);
+    own.chat_template = ftk_tokenizer_chat_template(m->tokenizer, &own.has_chat_template);
+    ftk_config_report(info, size, &own, sizeof own);
 }
 
 bool ftk_model_is_end(const ftk_model *m, int32_t token)

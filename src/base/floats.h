@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The floating-point environment that all results are made in: rounding to nearest, denormal numbers
+ * kept, no traps. A host may have set another for its thread, and so a function of the public header
+ * that computes enters ours and leaves it again; our own threads enter it once.
+ */
+#ifndef FTK_FLOATS_H
+#define FTK_FLOATS_H
+
+#include <fenv.h>
+
+typedef struct ftk_floats {
+    fenv_t caller;
+} ftk_floats;
+
+static inline void ftk_floats_enter(ftk_floats *f)
+{
+    fegetenv(&f->caller);
+    fesetenv(FE_DFL_ENV);
+}
+
+/* The caller's environment is back, exceptions that were raised in between not among its flags. */
+static inline void ftk_floats_leave(const ftk_floats *f)
+{
+    fesetenv(&f->caller);
+}
+
+#endif
