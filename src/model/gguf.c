@@ -9,6 +9,7 @@
 #include "model/gguf.h"
 
 #include "base/mem.h"
+#include "base/sort.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -198,53 +199,38 @@ const char *ftk_gguf_type_name(ftk_gguf_type type)
 
 /* ------------------------------------------------------------------ order, for look-ups */
 
-typedef int compare(const ftk_gguf *g, uint32_t a, uint32_t b);
-
 static int compare_str(ftk_str a, ftk_str b)
 {
     const int c = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
     return c ? c : (a.n > b.n) - (a.n < b.n);
 }
 
-static int compare_keys(const ftk_gguf *g, uint32_t a, uint32_t b)
+/* The order of the numbers of keys and tensors; ctx is the file. */
+static int compare_keys(const void *a, const void *b, const void *ctx)
 {
-    return compare_str(g->keys[a].name, g->keys[b].name);
+    const key_record *keys = ((const ftk_gguf *)ctx)->keys;
+    return compare_str(keys[*(const uint32_t *)a].name, keys[*(const uint32_t *)b].name);
 }
 
-static int compare_tensors(const ftk_gguf *g, uint32_t a, uint32_t b)
+static int compare_tensors(const void *a, const void *b, const void *ctx)
 {
-    return compare_str(g->tensors[a].name, g->tensors[b].name);
+    const ftk_tensor_info *tensors = ((const ftk_gguf *)ctx)->tensors;
+    return compare_str(tensors[*(const uint32_t *)a].name, tensors[*(const uint32_t *)b].name);
 }
 
-static int compare_offsets(const ftk_gguf *g, uint32_t a, uint32_t b)
+static int compare_offsets(const void *a, const void *b, const void *ctx)
 {
-    const uint64_t x = g->tensors[a].offset, y = g->tensors[b].offset;
-    return (x > y) - (x < y);
+    const ftk_tensor_info *tensors = ((const ftk_gguf *)ctx)->tensors;
+    const uint32_t i = *(const uint32_t *)a, j = *(const uint32_t *)b;
+    const uint64_t x = tensors[i].offset, y = tensors[j].offset;
+    return x != y ? (x > y) - (x < y) : (i < j) - (i > j);
 }
 
-static void sift_down(const ftk_gguf *g, compare *cmp, uint32_t *v, size_t root, size_t n)
-{
-    for (size_t child; (child = 2 * root + 1) < n; root = child) {
-        if (child + 1 < n && cmp(g, v[child], v[child + 1]) < 0) child++;
-        if (cmp(g, v[root], v[child]) >= 0) return;
-        const uint32_t t = v[root];
-        v[root] = v[child];
-        v[child] = t;
-    }
-}
-
-/* The numbers 0..n-1 in the order of cmp. A heap sort: qsort() may allocate behind the host's back,
- * and no choice of names makes this one, or the look-ups after it, slow. */
-static void sort_index(const ftk_gguf *g, compare *cmp, uint32_t *v, size_t n)
+/* The numbers 0..n-1 in the order of compare. */
+static void sort_index(const ftk_gguf *g, ftk_compare *compare, uint32_t *v, size_t n)
 {
     for (size_t i = 0; i < n; i++) v[i] = (uint32_t)i;
-    for (size_t i = n / 2; i-- > 0;) sift_down(g, cmp, v, i, n);
-    for (size_t i = n; i-- > 1;) {
-        const uint32_t t = v[0];
-        v[0] = v[i];
-        v[i] = t;
-        sift_down(g, cmp, v, 0, i);
-    }
+    ftk_sort(v, n, sizeof *v, compare, g);
 }
 
 /* ------------------------------------------------------------------ reading */
@@ -395,7 +381,7 @@ static ftk_err read_keys(reader *r)
     }
     sort_index(g, compare_keys, g->keys_by_name, g->n_keys);
     for (size_t i = 1; i < g->n_keys; i++)
-        if (compare_keys(g, g->keys_by_name[i - 1], g->keys_by_name[i]) == 0)
+        if (compare_keys(&g->keys_by_name[i - 1], &g->keys_by_name[i], g) == 0)
             return FAIL(r, FORMAT, "key %s: it is there twice",
                         SHOW(g->keys[g->keys_by_name[i]].name));
     return FTK_OK;
@@ -526,7 +512,7 @@ static ftk_err sort_names(reader *r)
     ftk_gguf *g = r->g;
     sort_index(g, compare_tensors, g->tensors_by_name, g->n_tensors);
     for (size_t i = 1; i < g->n_tensors; i++)
-        if (compare_tensors(g, g->tensors_by_name[i - 1], g->tensors_by_name[i]) == 0) {
+        if (compare_tensors(&g->tensors_by_name[i - 1], &g->tensors_by_name[i], g) == 0) {
             const ftk_tensor_info *a = &g->tensors[g->tensors_by_name[i - 1]];
             const ftk_tensor_info *b = &g->tensors[g->tensors_by_name[i]];
             const uint32_t lo = a->shard < b->shard ? a->shard : b->shard;

@@ -4,24 +4,30 @@
 #include "model/vocabulary.h"
 
 #include "base/mem.h"
+#include "base/sort.h"
 #include "model/gguf.h"
 #include "model/pretokenizer.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* Two tokens that become a third. */
+/* Two pieces that become a third. */
 struct merge {
     int32_t left, right, rank, to;
 };
 
+/* Pieces are tokens and, from n_vocab on, texts that only merges name: other pieces may be made of
+ * them, and those that are left in the end fall into bytes. */
 struct bpe {
     ftk_pre *pre;
     struct merge *merges; /* by left, then right */
     size_t n_merges;
-    uint32_t *first; /* [n_vocab + 1]: merges[first[left]..first[left + 1]) */
-    ftk_keys words;  /* tokens that a whole word may be, if those come before merges */
+    uint32_t *first;    /* [n_pieces + 1]: merges[first[left]..first[left + 1]) */
+    ftk_keys strangers; /* the pieces that are no tokens, by text */
+    char *strange_text;
+    int n_pieces;
+    int32_t byte_pieces[256]; /* -1: there is no piece of this byte alone */
+    ftk_keys words;           /* tokens that a whole word may be, if those come before merges */
     bool ignores_merges;
 };
 
@@ -101,33 +107,38 @@ static void find_unknown(ftk_tokenizer *t)
     }
 }
 
-/* The token of a byte: its character, else "<0x0A>" and the like. */
-static int32_t byte_token(const ftk_vocab *v, int byte, uint16_t c)
+/* The byte that a token is, or -1, and how fit the token is to stand for it. A user-defined token is
+ * plain text, which is the byte in ASCII alone. */
+static int byte_of(const ftk_piece *p, const int16_t bytes[LAST_CHAR + 1], int *fitness)
 {
-    const char utf8[2] = {(char)(c < 0x80 ? c : 0xC0 | c >> 6), (char)(0x80 | (c & 0x3F))};
-    const int32_t id = ftk_keys_find(&v->keys, utf8, c < 0x80 ? 1 : 2);
-    if (id >= 0) {
-        const int type = v->t->pieces[id].type;
-        if (type == FTK_TOKEN_NORMAL || type == FTK_TOKEN_UNUSED) return id;
-        /* A user-defined token is plain text, which is the byte in ASCII alone. */
-        if (type == FTK_TOKEN_USER_DEFINED && c < 0x80) return id;
+    const unsigned char c = p->n > 0 ? (unsigned char)p->p[0] : 0;
+    const bool two = p->n == 2 && c >= 0xC2 && c <= 0xC5;
+    const int code = two         ? (c & 0x1F) << 6 | ((unsigned char)p->p[1] & 0x3F)
+                     : p->n == 1 ? c
+                                 : LAST_CHAR + 1;
+    const int byte = (two || c < 0x80) && code <= LAST_CHAR ? bytes[code] : -1;
+    switch (p->type) {
+    case FTK_TOKEN_NORMAL:
+    case FTK_TOKEN_UNUSED: *fitness = 3; return byte;
+    case FTK_TOKEN_USER_DEFINED: *fitness = 2; return p->n == 1 ? byte : -1;
+    case FTK_TOKEN_BYTE: *fitness = 1; return ftk_vocab_byte(p);
+    default: return -1;
     }
-    static const char digits[] = "0123456789ABCDEF";
-    const char name[6] = {'<', '0', 'x', digits[byte >> 4], digits[byte & 15], '>'};
-    const int32_t named = ftk_keys_find(&v->keys, name, sizeof name);
-    return named >= 0 && v->t->pieces[named].type == FTK_TOKEN_BYTE ? named : -1;
 }
 
 static ftk_err find_bytes(const ftk_vocab *v)
 {
-    uint16_t chars[256];
-    byte_chars(chars);
-    int n = 0, n_printable = 0;
-    for (int b = 0; b < 256; b++) {
-        v->t->byte_ids[b] = byte_token(v, b, chars[b]);
-        if (v->t->byte_ids[b] < 0) continue;
-        n++;
-        n_printable += b >= ' ' && b <= '~';
+    int16_t bytes[LAST_CHAR + 1];
+    int best[256] = {0}, n = 0, n_printable = 0;
+    char_bytes(bytes);
+    for (int32_t i = 0; i < v->t->n_vocab; i++) {
+        int fitness = 0;
+        const int byte = byte_of(&v->t->pieces[i], bytes, &fitness);
+        if (byte < 0 || fitness < best[byte]) continue;
+        n += best[byte] == 0;
+        n_printable += best[byte] == 0 && byte >= ' ' && byte <= '~';
+        best[byte] = fitness;
+        v->t->byte_ids[byte] = i;
     }
     if (n == 0)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT,
@@ -167,88 +178,206 @@ static ftk_err find_rule(const ftk_vocab *v, const ftk_pre_rule **rule)
 
 /* ------------------------------------------------------------------ merges */
 
-static int compare_merges(const void *a, const void *b)
+static const char merges_key[] = "tokenizer.ggml.merges";
+
+static int compare_merges(const void *a, const void *b, const void *ctx)
 {
     const struct merge *x = a, *y = b;
+    (void)ctx;
     if (x->left != y->left) return x->left < y->left ? -1 : 1;
     if (x->right != y->right) return x->right < y->right ? -1 : 1;
     return (x->rank > y->rank) - (x->rank < y->rank);
 }
 
-/* Reads "left right". Merges with a control token in them are dropped: text of a user must not
- * become one. */
-static ftk_err read_merge(const ftk_vocab *v, struct bpe *b, size_t i, ftk_str s)
+/* The texts of one merge. */
+struct parts {
+    ftk_str left, right, joined;
+    char room[2 * FTK_MAX_PIECE];
+};
+
+/* Cuts "left right". */
+static ftk_err cut_merge(const ftk_vocab *v, size_t i, ftk_str s, struct parts *parts)
 {
-    char shown[80], joined[2 * FTK_MAX_PIECE];
+    char shown[80];
     const char *space = s.n > 2 ? memchr(s.p + 1, ' ', s.n - 2) : NULL;
     if (!space)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT,
-                              "tokenizer.ggml.merges: element %zu ('%s') is not "
-                              "two pieces with a space between them",
-                              i, ftk_gguf_show(shown, sizeof shown, s));
-    const size_t n_left = (size_t)(space - s.p), n_right = s.n - n_left - 1;
-    const struct merge m = {ftk_keys_find(&v->keys, s.p, n_left),
-                            ftk_keys_find(&v->keys, space + 1, n_right), (int32_t)i, -1};
-    if (m.left < 0 || m.right < 0)
+                              "%s: element %zu ('%s') is not two pieces with a space between them",
+                              merges_key, i, ftk_gguf_show(shown, sizeof shown, s));
+    parts->left = (ftk_str){s.p, (size_t)(space - s.p)};
+    parts->right = (ftk_str){space + 1, s.n - parts->left.n - 1};
+    if (parts->left.n > FTK_MAX_PIECE || parts->right.n > FTK_MAX_PIECE)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT,
-                              "tokenizer.ggml.merges: element %zu ('%s') names "
-                              "a piece that is no token",
-                              i, ftk_gguf_show(shown, sizeof shown, s));
-    memcpy(joined, s.p, n_left); /* both are tokens, so neither is too long */
-    memcpy(joined + n_left, space + 1, n_right);
-    const int32_t to = ftk_keys_find(&v->keys, joined, n_left + n_right);
-    if (to < 0)
-        return ftk_vocab_fail(v, FTK_ERR_FORMAT,
-                              "tokenizer.ggml.merges: element %zu ('%s') makes "
-                              "a piece that is no token",
-                              i, ftk_gguf_show(shown, sizeof shown, s));
-    const ftk_piece *pieces = v->t->pieces;
-    if (pieces[m.left].type == FTK_TOKEN_CONTROL || pieces[m.right].type == FTK_TOKEN_CONTROL ||
-        pieces[to].type == FTK_TOKEN_CONTROL)
-        return FTK_OK;
-    b->merges[b->n_merges] = m;
-    b->merges[b->n_merges++].to = to;
+                              "%s: element %zu ('%s') names a piece of more than %d bytes",
+                              merges_key, i, ftk_gguf_show(shown, sizeof shown, s), FTK_MAX_PIECE);
+    memcpy(parts->room, parts->left.p, parts->left.n);
+    memcpy(parts->room + parts->left.n, parts->right.p, parts->right.n);
+    parts->joined = (ftk_str){parts->room, s.n - 1};
     return FTK_OK;
 }
 
-/* Sorts them; of those that are there twice the first counts. */
-static void index_merges(struct bpe *b, int n_vocab)
+static bool is_token(const ftk_vocab *v, ftk_str s)
 {
-    if (b->n_merges > 0) qsort(b->merges, b->n_merges, sizeof *b->merges, compare_merges);
+    return ftk_keys_find(&v->keys, s.p, s.n) >= 0;
+}
+
+static bool is_strange(const ftk_vocab *v, const struct parts *parts)
+{
+    return !is_token(v, parts->left) || !is_token(v, parts->right) || !is_token(v, parts->joined);
+}
+
+static int compare_strangers(const void *a, const void *b, const void *ctx)
+{
+    (void)ctx;
+    return ftk_keys_compare(a, b);
+}
+
+/* Numbers the strangers, each once. */
+static void number_strangers(struct bpe *b, int n_vocab)
+{
+    ftk_keys *keys = &b->strangers;
+    ftk_sort(keys->v, keys->n, sizeof *keys->v, compare_strangers, NULL);
+    size_t n = 0;
+    for (size_t i = 0; i < keys->n; i++) {
+        if (n > 0 && ftk_keys_compare(&keys->v[n - 1], &keys->v[i]) == 0) continue;
+        keys->v[n] = keys->v[i];
+        keys->v[n].id = n_vocab + (int32_t)n;
+        n++;
+    }
+    keys->n = n;
+    b->n_pieces = n_vocab + (int)n;
+}
+
+/* Collects the pieces that merges name and that are no tokens. */
+static ftk_err find_strangers(const ftk_vocab *v, struct bpe *b, const ftk_gguf_value *list)
+{
+    const ftk_host *h = &v->t->host;
+    struct parts parts;
+    ftk_oddity odd = {0};
+    size_t size = 0;
+    ftk_str first = {0};
+    b->n_pieces = v->t->n_vocab;
+    const unsigned char *cursor = list->data;
+    for (size_t i = 0; i < (size_t)list->count; i++) {
+        const ftk_str s = ftk_gguf_next_str(&cursor);
+        const ftk_err err = cut_merge(v, i, s, &parts);
+        if (err != FTK_OK) return err;
+        if (!is_strange(v, &parts)) continue;
+        ftk_oddity_count(&odd, i);
+        if (odd.n == 1) first = s;
+        size += parts.joined.n;
+    }
+    if (odd.n == 0) return FTK_OK;
+    if (odd.n > (size_t)(INT32_MAX - v->t->n_vocab) / 3)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s: too many elements name no token", merges_key);
+    b->strangers.v = ftk_alloc(h, 3 * odd.n, sizeof *b->strangers.v);
+    b->strange_text = ftk_alloc(h, size, 1);
+    if (!b->strangers.v || !b->strange_text)
+        return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %zu merges", odd.n);
+    char *text = b->strange_text;
+    cursor = list->data;
+    for (size_t i = 0; i < (size_t)list->count; i++) {
+        cut_merge(v, i, ftk_gguf_next_str(&cursor), &parts);
+        if (!is_strange(v, &parts)) continue;
+        memcpy(text, parts.room, parts.joined.n);
+        const ftk_str named[3] = {
+            {text, parts.left.n}, {text + parts.left.n, parts.right.n}, {text, parts.joined.n}};
+        for (int k = 0; k < 3; k++)
+            if (!is_token(v, named[k]))
+                b->strangers.v[b->strangers.n++] = (ftk_key){named[k].p, (uint32_t)named[k].n, -1};
+        text += parts.joined.n;
+    }
+    number_strangers(b, v->t->n_vocab);
+    char shown[80];
+    ftk_vocab_warn(v,
+                   "%s: elements that name a piece which is no token: %zu, the first is element "
+                   "%zu ('%s'); such a piece falls into bytes where it is left",
+                   merges_key, odd.n, odd.first, ftk_gguf_show(shown, sizeof shown, first));
+    return FTK_OK;
+}
+
+static int32_t find_piece(const ftk_vocab *v, const struct bpe *b, ftk_str s)
+{
+    const int32_t id = ftk_keys_find(&v->keys, s.p, s.n);
+    return id >= 0 ? id : ftk_keys_find(&b->strangers, s.p, s.n);
+}
+
+static bool is_control(const ftk_tokenizer *t, int32_t piece)
+{
+    return piece < t->n_vocab && t->pieces[piece].type == FTK_TOKEN_CONTROL;
+}
+
+/* Merges with a control token in them are dropped: text of a user must not become one. */
+static void read_merge(const ftk_vocab *v, struct bpe *b, size_t i, ftk_str s)
+{
+    struct parts parts;
+    cut_merge(v, i, s, &parts);
+    const struct merge m = {find_piece(v, b, parts.left), find_piece(v, b, parts.right), (int32_t)i,
+                            find_piece(v, b, parts.joined)};
+    if (is_control(v->t, m.left) || is_control(v->t, m.right) || is_control(v->t, m.to)) return;
+    b->merges[b->n_merges++] = m;
+}
+
+/* Sorts them; of those that are there twice the first counts. */
+static void index_merges(const ftk_vocab *v, struct bpe *b)
+{
+    ftk_oddity twice = {0};
+    ftk_sort(b->merges, b->n_merges, sizeof *b->merges, compare_merges, NULL);
     size_t n = 0;
     for (size_t i = 0; i < b->n_merges; i++) {
         const struct merge *m = &b->merges[i];
         if (n > 0 && b->merges[n - 1].left == m->left && b->merges[n - 1].right == m->right)
-            continue;
-        b->merges[n++] = *m;
+            ftk_oddity_count(&twice, (size_t)m->rank);
+        else
+            b->merges[n++] = *m;
     }
     b->n_merges = n;
     for (size_t i = 0; i < n; i++) b->first[b->merges[i].left + 1]++;
-    for (int i = 0; i < n_vocab; i++) b->first[i + 1] += b->first[i];
+    for (int i = 0; i < b->n_pieces; i++) b->first[i + 1] += b->first[i];
+    if (twice.n > 0)
+        ftk_vocab_warn(v,
+                       "%s: elements that are there again: %zu, the first is element %zu; they do "
+                       "nothing",
+                       merges_key, twice.n, twice.first);
+}
+
+/* A byte begins as its token, or as its character that only merges know. */
+static void find_byte_pieces(const ftk_vocab *v, struct bpe *b)
+{
+    uint16_t chars[256];
+    byte_chars(chars);
+    for (int i = 0; i < 256; i++) {
+        const uint16_t c = chars[i];
+        const char utf8[2] = {(char)(c < 0x80 ? c : 0xC0 | c >> 6), (char)(0x80 | (c & 0x3F))};
+        const int32_t id = v->t->byte_ids[i];
+        b->byte_pieces[i] = id >= 0 ? id : ftk_keys_find(&b->strangers, utf8, c < 0x80 ? 1 : 2);
+    }
 }
 
 static ftk_err read_merges(const ftk_vocab *v, struct bpe *b)
 {
-    static const char key[] = "tokenizer.ggml.merges";
+    const ftk_host *h = &v->t->host;
     ftk_gguf_value list;
-    ftk_err err = ftk_vocab_array(v, key, FTK_GGUF_STRING, &list);
+    ftk_err err = ftk_vocab_array(v, merges_key, FTK_GGUF_STRING, &list);
     if (err != FTK_OK) return err;
     /* A token of n bytes can be cut in n - 1 places. */
     if (list.count > v->text_size || list.count > INT32_MAX)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT,
                               "%s has %" PRIu64 " elements, more than there are "
                               "ways to make %d tokens of %zu bytes",
-                              key, list.count, v->t->n_vocab, v->text_size);
+                              merges_key, list.count, v->t->n_vocab, v->text_size);
+    err = find_strangers(v, b, &list);
+    if (err != FTK_OK) return err;
     const size_t n = (size_t)list.count;
-    b->merges = ftk_alloc_raw(&v->t->host, n, sizeof *b->merges);
-    b->first = ftk_alloc(&v->t->host, (size_t)v->t->n_vocab + 1, sizeof *b->first);
+    b->merges = ftk_alloc_raw(h, n, sizeof *b->merges);
+    b->first = ftk_alloc(h, (size_t)b->n_pieces + 1, sizeof *b->first);
     if (!b->merges || !b->first)
         return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %zu merges", n);
     const unsigned char *cursor = list.data;
-    for (size_t i = 0; err == FTK_OK && i < n; i++)
-        err = read_merge(v, b, i, ftk_gguf_next_str(&cursor));
-    if (err == FTK_OK) index_merges(b, v->t->n_vocab);
-    return err;
+    for (size_t i = 0; i < n; i++) read_merge(v, b, i, ftk_gguf_next_str(&cursor));
+    index_merges(v, b);
+    find_byte_pieces(v, b);
+    return FTK_OK;
 }
 
 static ftk_err collect_words(const ftk_vocab *v, struct bpe *b)
@@ -261,7 +390,7 @@ static ftk_err collect_words(const ftk_vocab *v, struct bpe *b)
         if (p->type == FTK_TOKEN_NORMAL && p->n > 0)
             b->words.v[b->words.n++] = (ftk_key){p->p, p->n, i};
     }
-    ftk_keys_sort(&b->words);
+    ftk_keys_settle(&b->words, t->pieces);
     return FTK_OK;
 }
 
@@ -292,6 +421,8 @@ static void bpe_free(ftk_tokenizer *t)
     if (!b) return;
     ftk_pre_free(b->pre);
     ftk_release(&t->host, b->words.v);
+    ftk_release(&t->host, b->strange_text);
+    ftk_release(&t->host, b->strangers.v);
     ftk_release(&t->host, b->first);
     ftk_release(&t->host, b->merges);
     ftk_release(&t->host, b);
@@ -303,7 +434,7 @@ static void bpe_free(ftk_tokenizer *t)
 static const uint32_t none = UINT32_MAX;
 
 struct symbol {
-    int32_t id;          /* -1: a byte without a token */
+    int32_t id;          /* of the piece; -1: a byte without one */
     int32_t rank, to;    /* of the merge with the next one; rank -1: there is none */
     uint32_t next, prev; /* none at the ends */
 };
@@ -381,9 +512,10 @@ static uint64_t entry(const struct word *w, uint32_t at)
 
 static void start_word(struct word *w, const char *text)
 {
+    const struct bpe *b = w->t->state;
     for (size_t i = 0; i < w->n; i++)
         w->symbols[i] = (struct symbol){
-            .id = w->t->byte_ids[(unsigned char)text[i]],
+            .id = b->byte_pieces[(unsigned char)text[i]],
             .next = i + 1 < w->n ? (uint32_t)i + 1 : none,
             .prev = i > 0 ? (uint32_t)i - 1 : none,
         };
@@ -414,10 +546,15 @@ static ftk_err join_all(struct word *w, const char *text, ftk_tokens *list)
         if (w->symbols[at].rank == (int32_t)(top >> 32)) join_next(w, at);
     }
     ftk_err err = FTK_OK;
-    for (uint32_t at = 0; err == FTK_OK && at != none; at = w->symbols[at].next)
-        err = w->symbols[at].id >= 0
-                  ? ftk_tokens_push(list, &w->symbols[at].id, 1)
-                  : ftk_tokenizer_append_byte(w->t, (unsigned char)text[at], list);
+    for (uint32_t at = 0; err == FTK_OK && at != none; at = w->symbols[at].next) {
+        const struct symbol *s = &w->symbols[at];
+        const size_t end = s->next == none ? w->n : s->next;
+        if (s->id >= 0 && s->id < w->t->n_vocab)
+            err = ftk_tokens_push(list, &s->id, 1);
+        else
+            for (size_t i = at; err == FTK_OK && i < end; i++)
+                err = ftk_tokenizer_append_byte(w->t, (unsigned char)text[i], list);
+    }
     return err;
 }
 

@@ -13,8 +13,6 @@ enum {
     MAX_PROTO = INT32_MAX /* protobuf's own limit */
 };
 
-static const char space_mark[] = "\xE2\x96\x81"; /* U+2581: a space inside a piece */
-
 /* ------------------------------------------------------------------ checks */
 
 static bool starts_with(const ftk_key *k, const ftk_key *prefix)
@@ -39,7 +37,7 @@ static ftk_err check_nesting(const ftk_vocab *v)
 {
     const ftk_key *open[MAX_NESTED];
     size_t depth = 0;
-    for (int i = 0; i < v->t->n_vocab; i++) {
+    for (size_t i = 0; i < v->keys.n; i++) {
         const ftk_key *k = &v->keys.v[i];
         if (v->t->pieces[k->id].type != FTK_TOKEN_USER_DEFINED) continue;
         while (depth > 0 && !starts_with(k, open[depth - 1])) depth--;
@@ -53,32 +51,52 @@ static ftk_err check_nesting(const ftk_vocab *v)
     return FTK_OK;
 }
 
-/* Exactly one unknown token, and all byte tokens or none. */
-static ftk_err check_classes(const ftk_vocab *v, bool *has_bytes)
+static ftk_err check_bytes(const ftk_vocab *v, bool *has_bytes)
 {
     ftk_tokenizer *t = v->t;
-    int n_bytes = 0, n_unknown = 0;
-    ftk_err err = ftk_vocab_id(v, "tokenizer.ggml.unknown_token_id", &t->unknown);
-    if (err != FTK_OK) return err;
+    int n = 0;
     for (int32_t i = 0; i < t->n_vocab; i++) {
         const ftk_piece *p = &t->pieces[i];
-        if (p->type == FTK_TOKEN_BYTE) t->byte_ids[ftk_vocab_byte(p)] = i;
-        n_bytes += p->type == FTK_TOKEN_BYTE;
-        if (p->type != FTK_TOKEN_UNKNOWN) continue;
-        t->unknown = i;
-        n_unknown++;
+        if (p->type != FTK_TOKEN_BYTE || p->shadowed) continue;
+        t->byte_ids[ftk_vocab_byte(p)] = i;
+        n++;
     }
-    if (n_bytes != 0 && n_bytes != 256)
-        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "the vocabulary has %d of the 256 byte tokens",
-                              n_bytes);
-    if (n_unknown == 0 && t->unknown >= 0 && t->pieces[t->unknown].type != FTK_TOKEN_BYTE) {
+    *has_bytes = n == 256;
+    if (n == 0 || n == 256) return FTK_OK;
+    return ftk_vocab_fail(v, FTK_ERR_FORMAT, "the vocabulary has %d of the 256 byte tokens", n);
+}
+
+/* Finds the one unknown token that SentencePiece knows: the one that the file names, else the first
+ * that is marked as such. Others that are marked are names that nobody gave a meaning: control
+ * tokens. Where text falls into bytes there need be none. */
+static ftk_err settle_unknown(const ftk_vocab *v, bool has_bytes)
+{
+    ftk_tokenizer *t = v->t;
+    ftk_oddity others = {0};
+    int32_t named = -1;
+    const ftk_err err = ftk_vocab_id(v, "tokenizer.ggml.unknown_token_id", &named);
+    if (err != FTK_OK) return err;
+    for (int32_t i = t->n_vocab - 1; i >= 0; i--)
+        if (t->pieces[i].type == FTK_TOKEN_UNKNOWN) t->unknown = i;
+    if (named >= 0 &&
+        (t->pieces[named].type == FTK_TOKEN_UNKNOWN || t->pieces[named].type == FTK_TOKEN_CONTROL))
+        t->unknown = named;
+    for (int32_t i = 0; i < t->n_vocab; i++) {
+        if (t->pieces[i].type != FTK_TOKEN_UNKNOWN || i == t->unknown) continue;
+        t->pieces[i].type = FTK_TOKEN_CONTROL;
+        ftk_oddity_count(&others, (size_t)i);
+    }
+    if (others.n > 0)
+        ftk_vocab_warn(v,
+                       "tokens marked as unknown beside token %d: %zu, the first is token %zu; "
+                       "they are read as control tokens",
+                       (int)t->unknown, others.n, others.first);
+    if (t->unknown >= 0)
         t->pieces[t->unknown].type = FTK_TOKEN_UNKNOWN;
-        n_unknown = 1;
-    }
-    if (n_unknown != 1)
-        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "the vocabulary has %d unknown tokens, not one",
-                              n_unknown);
-    *has_bytes = n_bytes == 256;
+    else if (!has_bytes)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT,
+                              "the vocabulary has no unknown token, and no byte "
+                              "tokens that would do in its place");
     return FTK_OK;
 }
 
@@ -112,13 +130,21 @@ enum {
     SPECS_ROOM = 128
 };
 
-/* SentencePiece { piece = 1, score = 2, type = 3 }. Control and unknown tokens get a name that no
- * valid UTF-8 text holds: text of a user can never turn into one. */
+/* Tokens that text of a user can never turn into. */
+static bool is_hidden(const ftk_piece *p)
+{
+    if (p->type == FTK_TOKEN_UNKNOWN) return false;
+    return p->type == FTK_TOKEN_CONTROL || p->n == 0 || p->shadowed;
+}
+
+/* SentencePiece { piece = 1, score = 2, type = 3 }. Hidden and unknown tokens get a name that no
+ * valid UTF-8 text holds, as names must differ and not be empty. */
 static unsigned char *put_piece(unsigned char *out, const ftk_piece *p, int32_t id,
                                 const unsigned char score[4])
 {
-    unsigned char body[FTK_MAX_PIECE + PIECE_ROOM], *end = body;
-    if (p->type == FTK_TOKEN_CONTROL || p->type == FTK_TOKEN_UNKNOWN) {
+    unsigned char body[3 * FTK_MAX_PIECE + PIECE_ROOM], *end = body;
+    const bool hidden = is_hidden(p);
+    if (hidden || p->type == FTK_TOKEN_UNKNOWN) {
         char name[NAME_SIZE] = "\xFF";
         for (int i = 1; i < NAME_SIZE; i++)
             name[i] = (char)('a' + ((uint32_t)id >> 4 * (i - 1)) % 16);
@@ -128,8 +154,16 @@ static unsigned char *put_piece(unsigned char *out, const ftk_piece *p, int32_t 
     }
     end = put_varint(end, 2 * 8 + FIXED32);
     memcpy(end, score, 4);
-    end = put_number(end + 4, 3, p->type);
+    end = put_number(end + 4, 3, hidden ? FTK_TOKEN_CONTROL : p->type);
     return put_bytes(out, 1, body, (size_t)(end - body));
+}
+
+/* The unknown token of a vocabulary that has none: behind all others, and never used. */
+static unsigned char *put_unknown(unsigned char *out, const ftk_tokenizer *t)
+{
+    static const unsigned char score[4] = {0};
+    const ftk_piece p = {"", 0, FTK_TOKEN_UNKNOWN, false};
+    return t->unknown >= 0 ? out : put_piece(out, &p, t->n_vocab, score);
 }
 
 /* TrainerSpec { model_type = 3 (BPE), vocab_size = 4, byte_fallback = 35, unk_id = 40 } and
@@ -139,9 +173,10 @@ static unsigned char *put_specs(unsigned char *out, const ftk_tokenizer *t, bool
 {
     unsigned char body[SPECS_ROOM / 2], *end = body;
     end = put_number(end, 3, 2);
-    end = put_number(end, 4, (uint64_t)t->n_vocab);
+    const int32_t unknown = t->unknown >= 0 ? t->unknown : t->n_vocab;
+    end = put_number(end, 4, (uint64_t)t->n_vocab + (t->unknown < 0));
     end = put_number(end, 35, has_bytes);
-    end = put_number(end, 40, (uint64_t)t->unknown);
+    end = put_number(end, 40, (uint64_t)unknown);
     out = put_bytes(out, 2, body, (size_t)(end - body));
     end = put_bytes(body, 1, "identity", 8);
     end = put_number(end, 3, 0);
@@ -155,7 +190,7 @@ static ftk_err build(const ftk_vocab *v, bool has_bytes)
 {
     ftk_tokenizer *t = v->t;
     const uint64_t size =
-        v->text_size + (uint64_t)t->n_vocab * (PIECE_ROOM + NAME_SIZE) + SPECS_ROOM;
+        v->text_size + ((uint64_t)t->n_vocab + 1) * (PIECE_ROOM + NAME_SIZE) + SPECS_ROOM;
     if (size > MAX_PROTO)
         return ftk_vocab_fail(v, FTK_ERR_UNSUPPORTED, "the vocabulary's text is over 2 GiB");
     unsigned char *proto = ftk_alloc(&t->host, (size_t)size, 1);
@@ -165,6 +200,7 @@ static ftk_err build(const ftk_vocab *v, bool has_bytes)
     unsigned char *end = proto;
     for (int32_t i = 0; i < t->n_vocab; i++)
         end = put_piece(end, &t->pieces[i], i, v->scores.data + 4 * (size_t)i);
+    end = put_unknown(end, t);
     end = put_specs(end, t, has_bytes);
     char why[200] = "";
     ftk_spm *spm = NULL;
@@ -187,7 +223,7 @@ static void decode_piece(ftk_tokenizer *t, ftk_piece *p)
     } else if (p->type != FTK_TOKEN_CONTROL && p->type != FTK_TOKEN_UNKNOWN) {
         uint32_t n = 0;
         for (uint32_t i = 0; i < p->n; n++) {
-            const bool space = p->n - i >= 3 && memcmp(text + i, space_mark, 3) == 0;
+            const bool space = p->n - i >= 3 && memcmp(text + i, FTK_SPACE_MARK, 3) == 0;
             text[n] = space ? ' ' : text[i];
             i += space ? 3 : 1;
         }
@@ -201,7 +237,8 @@ static ftk_err spm_open(ftk_vocab *v)
     bool has_bytes = false;
     ftk_err err = check_user_defined(v);
     if (err == FTK_OK) err = check_nesting(v);
-    if (err == FTK_OK) err = check_classes(v, &has_bytes);
+    if (err == FTK_OK) err = check_bytes(v, &has_bytes);
+    if (err == FTK_OK) err = settle_unknown(v, has_bytes);
     if (err == FTK_OK) err = build(v, has_bytes);
     for (int i = 0; err == FTK_OK && i < t->n_vocab; i++) decode_piece(t, &t->pieces[i]);
     return err;
@@ -227,10 +264,11 @@ static ftk_err spm_encode(const ftk_tokenizer *t, const char *text, size_t n, ft
 
 const ftk_vocab_kind ftk_vocab_spm = {
     .name = "llama",
-    .needs_lists = true,
+    .needs_scores = true,
     .adds_bos = true,
     .adds_prefix = true,
     .finds_user = true,
+    .marks_space = true,
     .open = spm_open,
     .free = spm_free,
     .encode = spm_encode,

@@ -3,12 +3,12 @@
 #include "model/vocabulary.h"
 
 #include "base/mem.h"
+#include "base/sort.h"
 #include "model/gguf.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ------------------------------------------------------------------ messages */
@@ -37,6 +37,11 @@ void ftk_vocab_warn(const ftk_vocab *v, const char *fmt, ...)
     va_end(args);
 }
 
+void ftk_oddity_count(ftk_oddity *o, size_t where)
+{
+    if (o->n++ == 0 || where < o->first) o->first = where;
+}
+
 /* ------------------------------------------------------------------ tokens by their text */
 
 int ftk_keys_compare(const ftk_key *a, const ftk_key *b)
@@ -45,16 +50,37 @@ int ftk_keys_compare(const ftk_key *a, const ftk_key *b)
     return order != 0 ? order : (a->n > b->n) - (a->n < b->n);
 }
 
-static int compare(const void *a, const void *b)
+/* Of tokens with the same text the one with the highest rank is what text becomes. */
+static int rank(const ftk_piece *p)
+{
+    switch (p->type) {
+    case FTK_TOKEN_BYTE: return 4; /* its text is no more than the name of a byte */
+    case FTK_TOKEN_USER_DEFINED: return 3;
+    case FTK_TOKEN_NORMAL: return 2;
+    case FTK_TOKEN_UNUSED: return 1;
+    default: return 0;
+    }
+}
+
+static int compare(const void *a, const void *b, const void *ctx)
 {
     const ftk_key *x = a, *y = b;
-    const int order = ftk_keys_compare(x, y);
+    const ftk_piece *pieces = ctx;
+    int order = ftk_keys_compare(x, y);
+    if (order == 0) order = rank(&pieces[x->id]) - rank(&pieces[y->id]);
     return order != 0 ? order : (x->id > y->id) - (x->id < y->id);
 }
 
-void ftk_keys_sort(ftk_keys *keys)
+void ftk_keys_settle(ftk_keys *keys, ftk_piece *pieces)
 {
-    qsort(keys->v, keys->n, sizeof *keys->v, compare);
+    ftk_sort(keys->v, keys->n, sizeof *keys->v, compare, pieces);
+    size_t n = 0;
+    for (size_t i = 0; i < keys->n; i++) {
+        if (n > 0 && ftk_keys_compare(&keys->v[n - 1], &keys->v[i]) == 0)
+            pieces[keys->v[--n].id].shadowed = true;
+        keys->v[n++] = keys->v[i];
+    }
+    keys->n = n;
 }
 
 int32_t ftk_keys_find(const ftk_keys *keys, const char *p, size_t n)
@@ -127,9 +153,10 @@ ftk_err ftk_vocab_id(const ftk_vocab *v, const char *key, int32_t *id)
     const bool negative = is_signed(value.type) && value.i < 0;
     const uint64_t u = is_signed(value.type) ? (uint64_t)value.i : value.u;
     if (negative || u >= (uint64_t)v->t->n_vocab)
-        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s is %" PRId64 ", but there are only %d tokens",
-                              key, (int64_t)u, v->t->n_vocab);
-    *id = (int32_t)u;
+        ftk_vocab_warn(v, "%s is %" PRId64 ", but there are only %d tokens: it is passed over", key,
+                       (int64_t)u, v->t->n_vocab);
+    else
+        *id = (int32_t)u;
     return FTK_OK;
 }
 
@@ -184,17 +211,24 @@ ftk_err ftk_vocab_array(const ftk_vocab *v, const char *key, ftk_gguf_type elem,
     return FTK_OK;
 }
 
-/* One element for each token. */
-static ftk_err read_list(const ftk_vocab *v, const char *key, ftk_gguf_type elem,
+/* One element for each token; what stands behind those is passed over. */
+static ftk_err read_list(const ftk_vocab *v, const char *key, ftk_gguf_type elem, bool needed,
                          ftk_gguf_value *value)
 {
     ftk_gguf_value there;
     value->data = NULL;
-    if (!v->t->kind->needs_lists && !ftk_gguf_find(v->g, key, &there)) return FTK_OK;
+    if (!needed && !ftk_gguf_find(v->g, key, &there)) return FTK_OK;
     const ftk_err err = ftk_vocab_array(v, key, elem, value);
     if (err != FTK_OK || value->count == (uint64_t)v->t->n_vocab) return err;
-    return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s has %" PRIu64 " elements, but there are %d tokens",
-                          key, value->count, v->t->n_vocab);
+    if (value->count < (uint64_t)v->t->n_vocab)
+        return ftk_vocab_fail(v, FTK_ERR_FORMAT,
+                              "%s has %" PRIu64 " elements, but there are %d tokens", key,
+                              value->count, v->t->n_vocab);
+    ftk_vocab_warn(v,
+                   "%s has %" PRIu64 " elements, but there are only %d tokens: the rest is "
+                   "passed over",
+                   key, value->count, v->t->n_vocab);
+    return FTK_OK;
 }
 
 static ftk_err read_lists(ftk_vocab *v)
@@ -209,8 +243,9 @@ static ftk_err read_lists(ftk_vocab *v)
                               " elements, more than an id can count",
                               v->tokens.count);
     v->t->n_vocab = (int)v->tokens.count;
-    err = read_list(v, "tokenizer.ggml.scores", FTK_GGUF_F32, &v->scores);
-    if (err == FTK_OK) err = read_list(v, "tokenizer.ggml.token_type", FTK_GGUF_I32, &v->types);
+    err = read_list(v, "tokenizer.ggml.scores", FTK_GGUF_F32, v->t->kind->needs_scores, &v->scores);
+    if (err == FTK_OK)
+        err = read_list(v, "tokenizer.ggml.token_type", FTK_GGUF_I32, false, &v->types);
     return err;
 }
 
@@ -232,8 +267,6 @@ int ftk_vocab_byte(const ftk_piece *p)
 
 static ftk_err check_piece(const ftk_vocab *v, int32_t id, const ftk_piece *p)
 {
-    if (p->n == 0 && v->t->kind->needs_lists)
-        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "token %d has an empty text", (int)id);
     if (p->n > FTK_MAX_PIECE)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT,
                               "token %d has a text of %" PRIu32 " bytes; at most %d are allowed",
@@ -250,23 +283,70 @@ static ftk_err check_piece(const ftk_vocab *v, int32_t id, const ftk_piece *p)
     return FTK_OK;
 }
 
-/* A token that frames a turn or ends an answer must not come out of a user's text, whatever the
- * file calls it. */
-static uint8_t settle_type(const ftk_vocab *v, ftk_str text, uint32_t type)
+static bool is(ftk_str text, const char *name)
 {
-    const bool loose =
-        type == FTK_TOKEN_USER_DEFINED || (type == FTK_TOKEN_NORMAL && !v->t->kind->needs_lists);
+    return text.n == strlen(name) && memcmp(text.p, name, text.n) == 0;
+}
+
+/* The type of a token where the file has no list of types. */
+static uint8_t type_by_name(const ftk_vocab *v, ftk_str text)
+{
+    if (v->t->kind != &ftk_vocab_spm) return FTK_TOKEN_NORMAL;
+    if (ftk_vocab_byte(&(ftk_piece){.p = text.p, .n = text.n < 7 ? (uint32_t)text.n : 7}) >= 0)
+        return FTK_TOKEN_BYTE;
+    if (is(text, "<unk>")) return FTK_TOKEN_UNKNOWN;
+    return is(text, "<s>") || is(text, "</s>") ? FTK_TOKEN_CONTROL : FTK_TOKEN_NORMAL;
+}
+
+/* A token that frames a turn or ends an answer must not come out of a user's text, whatever the
+ * file calls it. 0: the type is not known. */
+static uint8_t type_of(const ftk_vocab *v, size_t i, ftk_str text)
+{
+    const uint32_t type = v->types.data ? read_u32(v->types.data + 4 * i) : type_by_name(v, text);
+    const bool loose = type == FTK_TOKEN_USER_DEFINED || type == FTK_TOKEN_NORMAL;
     if (loose && ftk_chat_is_word(text)) return FTK_TOKEN_CONTROL;
     return type > FTK_TOKEN_BYTE ? 0 : (uint8_t)type;
 }
 
-/* Copies the tokens' texts as they stand in the file, and checks them one by one. */
+/* SentencePiece marks the spaces of all its pieces, but files have them plain where the piece is
+ * user-defined. */
+static bool has_plain_spaces(const ftk_vocab *v, uint8_t type)
+{
+    return v->t->kind->marks_space && type == FTK_TOKEN_USER_DEFINED;
+}
+
+/* The bytes that a token's text takes once it is copied. */
+static size_t copied_size(const ftk_vocab *v, size_t i, ftk_str s)
+{
+    size_t n = s.n;
+    if (has_plain_spaces(v, type_of(v, i, s)))
+        for (size_t k = 0; k < s.n; k++) n += s.p[k] == ' ' ? strlen(FTK_SPACE_MARK) - 1 : 0;
+    return n;
+}
+
+static char *copy_text(const ftk_vocab *v, char *to, ftk_str s, uint8_t type)
+{
+    if (!has_plain_spaces(v, type)) {
+        if (s.n > 0) memcpy(to, s.p, s.n);
+        return to + s.n;
+    }
+    for (size_t i = 0; i < s.n; i++) {
+        const bool space = s.p[i] == ' ';
+        const size_t n = space ? strlen(FTK_SPACE_MARK) : 1;
+        memcpy(to, space ? FTK_SPACE_MARK : s.p + i, n);
+        to += n;
+    }
+    return to;
+}
+
+/* Copies the tokens' texts, with marks for all spaces where the kind wants them, and checks them
+ * one by one. */
 static ftk_err read_pieces(ftk_vocab *v)
 {
     ftk_tokenizer *t = v->t;
     const size_t n = (size_t)t->n_vocab;
     const unsigned char *cursor = v->tokens.data;
-    for (size_t i = 0; i < n; i++) v->text_size += ftk_gguf_next_str(&cursor).n;
+    for (size_t i = 0; i < n; i++) v->text_size += copied_size(v, i, ftk_gguf_next_str(&cursor));
     t->pieces = ftk_alloc(&t->host, n, sizeof *t->pieces);
     t->text = ftk_alloc(&t->host, v->text_size, 1);
     v->keys.v = ftk_alloc(&t->host, n, sizeof *v->keys.v);
@@ -276,29 +356,56 @@ static ftk_err read_pieces(ftk_vocab *v)
     char *text = t->text;
     for (size_t i = 0; i < n; i++) {
         const ftk_str s = ftk_gguf_next_str(&cursor);
-        ftk_piece *p = &t->pieces[i];
-        p->p = text;
-        p->n = s.n > UINT32_MAX ? UINT32_MAX : (uint32_t)s.n;
-        p->type =
-            settle_type(v, s, v->types.data ? read_u32(v->types.data + 4 * i) : FTK_TOKEN_NORMAL);
-        if (s.n > 0) memcpy(text, s.p, s.n);
-        text += s.n;
-        const ftk_err err = check_piece(v, (int32_t)i, p);
+        ftk_piece p = {s.p, s.n > UINT32_MAX ? UINT32_MAX : (uint32_t)s.n, type_of(v, i, s), false};
+        const ftk_err err = check_piece(v, (int32_t)i, &p);
         if (err != FTK_OK) return err;
-        if (p->n > 0) v->keys.v[v->keys.n++] = (ftk_key){p->p, p->n, (int32_t)i};
+        p.p = text;
+        text = copy_text(v, text, s, p.type);
+        p.n = (uint32_t)(text - p.p);
+        t->pieces[i] = p;
+        if (p.n > 0) v->keys.v[v->keys.n++] = (ftk_key){p.p, p.n, (int32_t)i};
     }
+    ftk_keys_settle(&v->keys, t->pieces);
     return FTK_OK;
 }
 
-static ftk_err check_doubles(ftk_vocab *v)
+/* What is read all the same, and how. */
+static void say_what_is_odd(const ftk_vocab *v)
 {
-    ftk_keys_sort(&v->keys);
-    for (size_t i = 1; i < v->keys.n; i++) {
-        if (ftk_keys_compare(&v->keys.v[i - 1], &v->keys.v[i]) != 0) continue;
-        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokens %d and %d have the same text",
-                              (int)v->keys.v[i - 1].id, (int)v->keys.v[i].id);
+    ftk_oddity empty = {0}, twins = {0}, unmarked = {0};
+    const unsigned char *cursor = v->tokens.data;
+    for (size_t i = 0; i < (size_t)v->t->n_vocab; i++) {
+        const ftk_str s = ftk_gguf_next_str(&cursor);
+        const ftk_piece *p = &v->t->pieces[i];
+        if (p->n == 0) ftk_oddity_count(&empty, i);
+        if (p->shadowed) ftk_oddity_count(&twins, i);
+        if (v->types.data && p->type != read_u32(v->types.data + 4 * i) && ftk_chat_is_word(s))
+            ftk_oddity_count(&unmarked, i);
     }
-    return FTK_OK;
+    if (!v->types.data && v->t->kind == &ftk_vocab_spm)
+        ftk_vocab_warn(v, "tokenizer.ggml.token_type is missing: bytes, <unk>, <s> and </s> are "
+                          "told by their names, and all other tokens are taken for plain text");
+    if (empty.n > 0)
+        ftk_vocab_warn(v,
+                       "tokens with an empty text: %zu, the first is token %zu; no text becomes "
+                       "one of them",
+                       empty.n, empty.first);
+    if (twins.n > 0) {
+        const ftk_piece *p = &v->t->pieces[twins.first];
+        ftk_vocab_warn(v,
+                       "tokens with the same text as another: %zu, the first is token %zu (as "
+                       "token %d); text becomes the other one",
+                       twins.n, twins.first, (int)ftk_keys_find(&v->keys, p->p, p->n));
+    }
+    if (unmarked.n > 0) {
+        const ftk_piece *p = &v->t->pieces[unmarked.first];
+        char name[64];
+        ftk_vocab_warn(v,
+                       "tokens that frame turns but are not marked as control tokens: %zu, the "
+                       "first is token %zu (%s); they are read as such",
+                       unmarked.n, unmarked.first,
+                       ftk_gguf_show(name, sizeof name, (ftk_str){p->p, p->n}));
+    }
 }
 
 ftk_err ftk_vocab_read(ftk_vocab *v)
@@ -306,7 +413,7 @@ ftk_err ftk_vocab_read(ftk_vocab *v)
     ftk_err err = read_kind(v);
     if (err == FTK_OK) err = read_lists(v);
     if (err == FTK_OK) err = read_pieces(v);
-    if (err == FTK_OK) err = check_doubles(v);
+    if (err == FTK_OK) say_what_is_odd(v);
     return err;
 }
 
@@ -324,7 +431,7 @@ static ftk_err collect(const ftk_vocab *v, unsigned types, ftk_keys *keys)
         const ftk_piece *p = &t->pieces[i];
         if ((types >> p->type & 1) && p->n > 0) keys->v[keys->n++] = (ftk_key){p->p, p->n, i};
     }
-    ftk_keys_sort(keys);
+    ftk_keys_settle(keys, t->pieces);
     return FTK_OK;
 }
 

@@ -25,6 +25,7 @@ typedef struct ftk_piece {
     const char *p; /* in ftk_tokenizer.text: what the token stands for, its name if it is CONTROL */
     uint32_t n;
     uint8_t type;
+    bool shadowed; /* text becomes another token that has the same text */
 } ftk_piece;
 
 /* Tokens in the order of their texts' bytes. */
@@ -39,7 +40,10 @@ typedef struct ftk_keys {
     size_t n;
 } ftk_keys;
 
-void ftk_keys_sort(ftk_keys *keys);
+/* Sorts the keys. Of those with equal texts one stays, which it is that text becomes: a user-defined
+ * token rather than a normal one, a control token only if there is no other, else the last one, as
+ * in llama.cpp's table. The others are shadowed. */
+void ftk_keys_settle(ftk_keys *keys, ftk_piece *pieces);
 int ftk_keys_compare(const ftk_key *a, const ftk_key *b);
 /* The id of the key that is this very text, or -1. */
 int32_t ftk_keys_find(const ftk_keys *keys, const char *p, size_t n);
@@ -51,10 +55,11 @@ typedef struct ftk_vocab ftk_vocab;
 /* One kind of vocabulary, by its name in tokenizer.ggml.model. */
 typedef struct ftk_vocab_kind {
     const char *name;
-    bool needs_lists; /* of scores and of token types, and no token without a text */
+    bool needs_scores;
     bool adds_bos;    /* where the file does not say */
     bool adds_prefix; /* the same for the space in front */
     bool finds_user;  /* encode() itself finds user-defined tokens in text */
+    bool marks_space; /* a space inside a piece is U+2581 */
     /* Further checks, and all that encode() needs; pieces become what they stand for. */
     ftk_err (*open)(ftk_vocab *v);
     void (*free)(ftk_tokenizer *t);
@@ -63,6 +68,8 @@ typedef struct ftk_vocab_kind {
 } ftk_vocab_kind;
 
 extern const ftk_vocab_kind ftk_vocab_spm, ftk_vocab_bpe;
+
+#define FTK_SPACE_MARK "\xE2\x96\x81" /* U+2581 */
 
 struct ftk_tokenizer {
     ftk_host host;
@@ -91,6 +98,13 @@ struct ftk_vocab {
     size_t text_size;                     /* of all tokens together */
 };
 
+/* What is odd in a vocabulary, but no reason to refuse it: how often, and where it is first. */
+typedef struct ftk_oddity {
+    size_t n, first;
+} ftk_oddity;
+
+void ftk_oddity_count(ftk_oddity *o, size_t where);
+
 /* Reads the tokens, their types and texts, and checks what holds for all kinds. */
 ftk_err ftk_vocab_read(ftk_vocab *v);
 /* Control tokens by name and by key, ends, BOS and the rest, after the kind's open(). */
@@ -104,7 +118,7 @@ void ftk_vocab_warn(const ftk_vocab *v, const char *fmt, ...) __attribute__((for
 /* An array of one element type; I32 takes U32 as well. Errors: FORMAT, also if it is missing. */
 ftk_err ftk_vocab_array(const ftk_vocab *v, const char *key, ftk_gguf_type elem,
                         ftk_gguf_value *value);
-/* A token id; *id stays as it is where the key is not there. */
+/* A token id; *id stays as it is where the key is not there, or names no token, which is said. */
 ftk_err ftk_vocab_id(const ftk_vocab *v, const char *key, int32_t *id);
 /* The value of a byte token's name, "<0x00>" to "<0xFF>", or -1. */
 int ftk_vocab_byte(const ftk_piece *p);
