@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Other formats of byte-pair vocabularies to GGUF. It ends the program when memory runs out. */
+ * Other formats of vocabularies to GGUF. It ends the program when memory runs out. */
 #include "hf_to_gguf_vocab.h"
 
 #include <jansson.h>
@@ -283,5 +283,124 @@ bool hf_ranks_to_gguf(const char *from, const char *to, const char *pre,
     free(table);
     free(sorted);
     release(&v);
+    return written;
+}
+
+/* ------------------------------------------------------------------ SentencePiece */
+
+/* One field of a protobuf message: a number, or the bytes at p. */
+typedef struct field {
+    unsigned tag;
+    uint64_t number;
+    const unsigned char *p;
+} field;
+
+static uint64_t read_varint(const unsigned char **p, const unsigned char *end)
+{
+    uint64_t u = 0;
+    for (int shift = 0; *p < end && shift < 64; shift += 7) {
+        const unsigned char c = *(*p)++;
+        u |= (uint64_t)(c & 0x7F) << shift;
+        if (c < 0x80) return u;
+    }
+    return u;
+}
+
+/* The next field, of 32 bits, of bytes (number: how many) or a varint; false at the end. */
+static bool next_field(const unsigned char **p, const unsigned char *end, field *f)
+{
+    if (*p >= end) return false;
+    const uint64_t key = read_varint(p, end);
+    f->tag = (unsigned)(key >> 3);
+    f->p = NULL;
+    if ((key & 7) == 5) {
+        f->number = 4;
+        f->p = *p;
+        *p += 4;
+    } else {
+        f->number = read_varint(p, end);
+        if ((key & 7) == 2) {
+            f->p = *p;
+            *p += f->number;
+        }
+    }
+    return *p <= end;
+}
+
+/* The pieces of a model, and whether it squeezes spaces. */
+typedef struct spm_model {
+    ftk_str *tokens;
+    float *scores;
+    int32_t *types;
+    size_t n;
+    bool squeezes;
+} spm_model;
+
+static ftk_str plain_spaces(const unsigned char *p, size_t n)
+{
+    char *s = take(n, 1);
+    size_t size = 0;
+    for (size_t i = 0; i < n; size++) {
+        const bool mark = n - i >= 3 && memcmp(p + i, "\xE2\x96\x81", 3) == 0;
+        s[size] = mark ? ' ' : (char)p[i];
+        i += mark ? 3 : 1;
+    }
+    return (ftk_str){s, size};
+}
+
+static void add_piece(spm_model *m, const unsigned char *p, const unsigned char *end)
+{
+    ftk_str text = {"", 0};
+    m->types[m->n] = NORMAL;
+    for (field f; next_field(&p, end, &f);) {
+        if (f.tag == 1) text = (ftk_str){(const char *)f.p, (size_t)f.number};
+        if (f.tag == 2) memcpy(&m->scores[m->n], f.p, 4);
+        if (f.tag == 3) m->types[m->n] = (int32_t)f.number;
+    }
+    m->tokens[m->n] = m->types[m->n] == USER_DEFINED
+                          ? plain_spaces((const unsigned char *)text.p, text.n)
+                          : copy(text.p, text.n);
+    m->n++;
+}
+
+static void read_model(spm_model *m, const unsigned char *p, const unsigned char *end)
+{
+    m->squeezes = true; /* where the file does not say */
+    for (field f; next_field(&p, end, &f);) {
+        const unsigned char *inside = f.p;
+        if (f.tag == 1) add_piece(m, f.p, f.p + f.number);
+        if (f.tag != 3) continue;
+        for (field g; next_field(&inside, f.p + f.number, &g);)
+            if (g.tag == 4) m->squeezes = g.number != 0;
+    }
+}
+
+bool hf_spm_to_gguf(const char *from, const char *to)
+{
+    enum { MOST = 1 << 19, MOST_BYTES = 1 << 24 };
+    FILE *f = fopen(from, "rb");
+    if (!f) {
+        printf("%s cannot be opened\n", from);
+        return false;
+    }
+    unsigned char *bytes = take(MOST_BYTES, 1);
+    const size_t size = fread(bytes, 1, MOST_BYTES, f);
+    fclose(f);
+    spm_model m = {take(MOST, sizeof *m.tokens), take(MOST, sizeof *m.scores),
+                   take(MOST, sizeof *m.types), 0, true};
+    read_model(&m, bytes, bytes + size);
+    gw w;
+    gw_init(&w);
+    gw_str(&w, "tokenizer.ggml.model", "llama");
+    gw_str_array(&w, "tokenizer.ggml.tokens", m.n, m.tokens);
+    gw_array(&w, "tokenizer.ggml.scores", FTK_GGUF_F32, m.n, m.scores);
+    gw_array(&w, "tokenizer.ggml.token_type", FTK_GGUF_I32, m.n, m.types);
+    gw_bool(&w, "tokenizer.ggml.remove_extra_whitespaces", m.squeezes);
+    const bool written = m.n > 0 && gw_end(&w, to);
+    for (size_t i = 0; i < m.n; i++) free((char *)m.tokens[i].p);
+    free(m.tokens);
+    free(m.scores);
+    free(m.types);
+    free(bytes);
     return written;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * For tests: other formats of byte-pair vocabularies to GGUF files that hold nothing else. */
+ * For tests: other formats of vocabularies to GGUF files that hold nothing else. */
 #ifndef FTK_TESTS_HF_TO_GGUF_VOCAB_H
 #define FTK_TESTS_HF_TO_GGUF_VOCAB_H
 
@@ -14,5 +14,9 @@ bool hf_json_to_gguf(const char *from, const char *to, const char *pre);
  * NULL-terminated specials get the ids behind them. */
 bool hf_ranks_to_gguf(const char *from, const char *to, const char *pre,
                       const char *const *specials);
+
+/* A model file of SentencePiece whose type is BPE. As the usual converters do, it writes the spaces
+ * of user-defined pieces plainly. */
+bool hf_spm_to_gguf(const char *from, const char *to);
 
 #endif

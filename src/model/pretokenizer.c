@@ -4,13 +4,15 @@
 #include "model/pretokenizer.h"
 
 #include "base/mem.h"
+#include "model/compose.h"
 
 #include <pcre2.h>
 #include <string.h>
 
 /* ------------------------------------------------------------------ rules */
 
-/* The patterns are those of the tokenizer.json files and of llama.cpp's list of names, written so
+/* Whether text is composed first stands in the tokenizer.json files; llama.cpp never does it. The
+ * patterns are those of these files and of llama.cpp's list of names, written so
  * that PCRE2 needs no more than time in proportion to the text:
  *  - white space is spelled out, as PCRE2's \s holds U+180E, which Unicode has dropped from it;
  *  - where a pattern of the originals gives up at the end of a run, and would try again one
@@ -130,78 +132,78 @@ static const char *const chameleon[] = {"<sentinel:[0-9]+>",
                                         NULL};
 
 static const ftk_pre_rule rules[] = {
-    {"default", general, false, false},
-    {"gpt-2", gpt2, false, false},
-    {"phi-2", gpt2, false, false},
-    {"mpt", gpt2, false, false},
-    {"olmo", gpt2, false, false},
-    {"jais", gpt2, false, false},
-    {"trillion", gpt2, false, false},
-    {"granite-docling", gpt2, false, false},
-    {"gigachat", gpt2, false, false},
-    {"mellum", gpt2, false, false},
-    {"a.x-4.0", gpt2, false, false},
-    {"exaone4", gpt2, false, false},
-    {"modern-bert", gpt2, false, false},
-    {"roberta-bpe", gpt2, false, false},
-    {"jina-es", gpt2, false, false},
-    {"jina-de", gpt2, false, false},
-    {"jina-v1-en", gpt2, false, false},
-    {"jina-v2-es", gpt2, false, false},
-    {"jina-v2-de", gpt2, false, false},
-    {"jina-v2-code", gpt2, false, false},
-    {"smollm", smollm, false, false},
-    {"starcoder", smollm, false, false},
-    {"refact", smollm, false, false},
-    {"command-r", smollm, false, false},
-    {"codeshell", smollm, false, false},
-    {"exaone", smollm, false, false},
-    {"minerva-7b", smollm, false, false},
-    {"llama-bpe", llama3, true, true},
-    {"llama3", llama3, true, true},
-    {"llama-v3", llama3, true, true},
-    {"falcon3", llama3, true, true},
-    {"falcon-h1", llama3, true, true},
-    {"pixtral", llama3, true, true},
-    {"midm-2.0", llama3, true, true},
-    {"lfm2", llama3, true, true},
-    {"jina-v5-nano", llama3, true, true},
-    {"dbrx", llama3, false, false},
-    {"smaug-bpe", llama3, false, false},
-    {"chatglm-bpe", llama3, false, false},
-    {"glm4", llama3, false, false},
-    {"qwen2", qwen2, false, false},
-    {"deepseek-r1-qwen", qwen2, false, false},
-    {"stablelm2", qwen2, false, false},
-    {"megrez", qwen2, false, false},
-    {"hunyuan", qwen2, false, false},
-    {"solar-open", qwen2, false, false},
-    {"grok-2", qwen2, false, false},
-    {"kormo", qwen2, false, false},
-    {"f2llmv2", qwen2, false, false},
-    {"qwen35", qwen35, false, false},
-    {"tekken", tekken, true, true},
-    {"gpt-4o", gpt4o, false, false},
-    {"llama4", gpt4o, false, false},
-    {"kanana2", gpt4o, false, false},
-    {"minimax-m2", gpt4o, false, false},
-    {"youtu", youtu, true, false},
-    {"deepseek-llm", deepseek_llm, false, false},
-    {"deepseek-coder", deepseek_coder, false, false},
-    {"deepseek-v3", deepseek_v3, false, false},
-    {"hunyuan-dense", deepseek_v3, false, false},
-    {"joyai-llm", deepseek_v3, false, false},
-    {"falcon", falcon, false, false},
-    {"bailingmoe", bailingmoe, false, false},
-    {"bailingmoe2", bailingmoe, false, false},
-    {"llada-moe", bailingmoe, false, false},
-    {"seed-coder", seed_coder, false, false},
-    {"exaone-moe", exaone_moe, false, false},
-    {"bloom", bloom, false, false},
-    {"poro-chat", bloom, false, false},
-    {"gpt3-finnish", bloom, false, false},
-    {"viking", viking, false, false},
-    {"chameleon", chameleon, false, true},
+    {"default", general, false, false, false},
+    {"gpt-2", gpt2, false, false, false},
+    {"phi-2", gpt2, false, false, false},
+    {"mpt", gpt2, false, false, true},
+    {"olmo", gpt2, false, false, true},
+    {"jais", gpt2, false, false, false},
+    {"trillion", gpt2, false, false, false},
+    {"granite-docling", gpt2, false, false, false},
+    {"gigachat", gpt2, false, false, false},
+    {"mellum", gpt2, false, false, false},
+    {"a.x-4.0", gpt2, false, false, false},
+    {"exaone4", gpt2, false, false, false},
+    {"modern-bert", gpt2, false, false, false},
+    {"roberta-bpe", gpt2, false, false, false},
+    {"jina-es", gpt2, false, false, false},
+    {"jina-de", gpt2, false, false, false},
+    {"jina-v1-en", gpt2, false, false, false},
+    {"jina-v2-es", gpt2, false, false, false},
+    {"jina-v2-de", gpt2, false, false, false},
+    {"jina-v2-code", gpt2, false, false, false},
+    {"smollm", smollm, false, false, false},
+    {"starcoder", smollm, false, false, false},
+    {"refact", smollm, false, false, false},
+    {"command-r", smollm, false, false, true},
+    {"codeshell", smollm, false, false, false},
+    {"exaone", smollm, false, false, false},
+    {"minerva-7b", smollm, false, false, false},
+    {"llama-bpe", llama3, true, true, false},
+    {"llama3", llama3, true, true, false},
+    {"llama-v3", llama3, true, true, false},
+    {"falcon3", llama3, true, true, false},
+    {"falcon-h1", llama3, true, true, false},
+    {"pixtral", llama3, true, true, false},
+    {"midm-2.0", llama3, true, true, false},
+    {"lfm2", llama3, true, true, false},
+    {"jina-v5-nano", llama3, true, true, false},
+    {"dbrx", llama3, false, false, false},
+    {"smaug-bpe", llama3, false, false, false},
+    {"chatglm-bpe", llama3, false, false, false},
+    {"glm4", llama3, false, false, false},
+    {"qwen2", qwen2, false, false, true},
+    {"deepseek-r1-qwen", qwen2, false, false, true},
+    {"stablelm2", qwen2, false, false, false},
+    {"megrez", qwen2, false, false, false},
+    {"hunyuan", qwen2, false, false, false},
+    {"solar-open", qwen2, false, false, false},
+    {"grok-2", qwen2, false, false, false},
+    {"kormo", qwen2, false, false, false},
+    {"f2llmv2", qwen2, false, false, true},
+    {"qwen35", qwen35, false, false, true},
+    {"tekken", tekken, true, true, false},
+    {"gpt-4o", gpt4o, false, false, false},
+    {"llama4", gpt4o, false, false, false},
+    {"kanana2", gpt4o, false, false, false},
+    {"minimax-m2", gpt4o, false, false, false},
+    {"youtu", youtu, true, false, false},
+    {"deepseek-llm", deepseek_llm, false, false, false},
+    {"deepseek-coder", deepseek_coder, false, false, false},
+    {"deepseek-v3", deepseek_v3, false, false, false},
+    {"hunyuan-dense", deepseek_v3, false, false, false},
+    {"joyai-llm", deepseek_v3, false, false, false},
+    {"falcon", falcon, false, false, false},
+    {"bailingmoe", bailingmoe, false, false, false},
+    {"bailingmoe2", bailingmoe, false, false, false},
+    {"llada-moe", bailingmoe, false, false, false},
+    {"seed-coder", seed_coder, false, false, false},
+    {"exaone-moe", exaone_moe, false, false, false},
+    {"bloom", bloom, false, false, false},
+    {"poro-chat", bloom, false, false, false},
+    {"gpt3-finnish", bloom, false, false, false},
+    {"viking", viking, false, false, false},
+    {"chameleon", chameleon, false, true, false},
 };
 
 const ftk_pre_rule *ftk_pre_find(ftk_str name)
@@ -221,6 +223,7 @@ struct ftk_pre {
     pcre2_general_context *memory; /* the host's, for all that PCRE2 allocates */
     pcre2_code *steps[MAX_STEPS];
     size_t n_steps;
+    bool composes;
 };
 
 static void *pre_alloc(size_t size, void *host)
@@ -262,6 +265,7 @@ ftk_err ftk_pre_open(ftk_pre **out, const ftk_pre_rule *rule, const ftk_host *ho
     ftk_pre *p = ftk_alloc(host, 1, sizeof *p);
     if (!p) return ftk_fail(host, FTK_ERR_NOMEM, "no memory for a pre-tokenizer");
     if (host) p->host = *host;
+    p->composes = rule->composes;
     p->memory = pcre2_general_context_create(pre_alloc, pre_release, &p->host);
     ftk_err err = FTK_OK;
     if (!p->memory) err = ftk_fail(host, FTK_ERR_NOMEM, "no memory for a pre-tokenizer");
@@ -332,7 +336,8 @@ static uint32_t match_limit(size_t n)
     return n < (UINT32_MAX - 10000) / 16 ? (uint32_t)(16 * n + 10000) : UINT32_MAX;
 }
 
-ftk_err ftk_pre_split(const ftk_pre *p, const char *text, size_t n, ftk_pre_sink *sink, void *ctx)
+static ftk_err split_all(const ftk_pre *p, const char *text, size_t n, ftk_pre_sink *sink,
+                         void *ctx)
 {
     enum { HEAP_KIB = 64 << 10 };
     struct walk w = {p, pcre2_match_data_create(1, p->memory),
@@ -347,5 +352,15 @@ ftk_err ftk_pre_split(const ftk_pre *p, const char *text, size_t n, ftk_pre_sink
     }
     pcre2_match_context_free(w.limits);
     pcre2_match_data_free(w.found);
+    return err;
+}
+
+ftk_err ftk_pre_split(const ftk_pre *p, const char *text, size_t n, ftk_pre_sink *sink, void *ctx)
+{
+    char *composed = NULL;
+    size_t size = n;
+    ftk_err err = p->composes ? ftk_compose(&p->host, text, n, &composed, &size) : FTK_OK;
+    if (err == FTK_OK) err = split_all(p, composed ? composed : text, size, sink, ctx);
+    ftk_release(&p->host, composed);
     return err;
 }

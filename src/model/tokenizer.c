@@ -58,8 +58,9 @@ ftk_err ftk_tokenizer_open(ftk_tokenizer **out, const ftk_gguf *g, const char *p
     if (err == FTK_OK) {
         t->add_bos = t->kind->adds_bos;
         t->add_prefix = t->kind->adds_prefix;
-        err = t->kind->open(&v);
+        err = ftk_vocab_bool(&v, "tokenizer.ggml.add_space_prefix", &t->add_prefix);
     }
+    if (err == FTK_OK) err = t->kind->open(&v);
     ftk_release(&t->host, v.keys.v);
     if (err == FTK_OK) err = ftk_vocab_settle(&v);
     if (err == FTK_OK)
@@ -187,7 +188,7 @@ static ftk_err append_plain(const ftk_tokenizer *t, const char *text, size_t n, 
     if (n > MAX_TEXT)
         return ftk_fail(&t->host, FTK_ERR_INVALID, "a text of %zu bytes; give at most %d at a time",
                         n, MAX_TEXT);
-    if (!t->add_prefix) return append_bytes(t, text, n, list);
+    if (!t->add_prefix || t->squeezes) return append_bytes(t, text, n, list);
     char *copy = ftk_alloc(&t->host, n + 1, 1);
     if (!copy) return ftk_fail(&t->host, FTK_ERR_NOMEM, "no memory for a text of %zu bytes", n);
     copy[0] = ' ';

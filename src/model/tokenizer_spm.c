@@ -168,7 +168,8 @@ static unsigned char *put_unknown(unsigned char *out, const ftk_tokenizer *t)
 
 /* TrainerSpec { model_type = 3 (BPE), vocab_size = 4, byte_fallback = 35, unk_id = 40 } and
  * NormalizerSpec { name = 1, add_dummy_prefix = 3, remove_extra_whitespaces = 4,
- * escape_whitespaces = 5 }. The space in front is put by append_plain(). */
+ * escape_whitespaces = 5 }. The space in front is put by append_plain(), unless all spaces in front
+ * are taken away first. */
 static unsigned char *put_specs(unsigned char *out, const ftk_tokenizer *t, bool has_bytes)
 {
     unsigned char body[SPECS_ROOM / 2], *end = body;
@@ -179,8 +180,8 @@ static unsigned char *put_specs(unsigned char *out, const ftk_tokenizer *t, bool
     end = put_number(end, 40, (uint64_t)unknown);
     out = put_bytes(out, 2, body, (size_t)(end - body));
     end = put_bytes(body, 1, "identity", 8);
-    end = put_number(end, 3, 0);
-    end = put_number(end, 4, 0);
+    end = put_number(end, 3, t->squeezes && t->add_prefix);
+    end = put_number(end, 4, t->squeezes);
     end = put_number(end, 5, 1);
     return put_bytes(out, 3, body, (size_t)(end - body));
 }
@@ -235,7 +236,8 @@ static ftk_err spm_open(ftk_vocab *v)
 {
     ftk_tokenizer *t = v->t;
     bool has_bytes = false;
-    ftk_err err = check_user_defined(v);
+    ftk_err err = ftk_vocab_bool(v, "tokenizer.ggml.remove_extra_whitespaces", &t->squeezes);
+    if (err == FTK_OK) err = check_user_defined(v);
     if (err == FTK_OK) err = check_nesting(v);
     if (err == FTK_OK) err = check_bytes(v, &has_bytes);
     if (err == FTK_OK) err = settle_unknown(v, has_bytes);

@@ -160,7 +160,7 @@ ftk_err ftk_vocab_id(const ftk_vocab *v, const char *key, int32_t *id)
     return FTK_OK;
 }
 
-static ftk_err read_bool(const ftk_vocab *v, const char *key, bool *b)
+ftk_err ftk_vocab_bool(const ftk_vocab *v, const char *key, bool *b)
 {
     ftk_gguf_value value;
     if (!ftk_gguf_find(v->g, key, &value)) return FTK_OK;
@@ -515,9 +515,8 @@ static ftk_err read_ids(const ftk_vocab *v)
 static ftk_err read_flags(const ftk_vocab *v)
 {
     ftk_tokenizer *t = v->t;
-    ftk_err err = read_bool(v, "tokenizer.ggml.add_bos_token", &t->add_bos);
-    if (err == FTK_OK) err = read_bool(v, "tokenizer.ggml.add_eos_token", &t->add_eos);
-    if (err == FTK_OK) err = read_bool(v, "tokenizer.ggml.add_space_prefix", &t->add_prefix);
+    ftk_err err = ftk_vocab_bool(v, "tokenizer.ggml.add_bos_token", &t->add_bos);
+    if (err == FTK_OK) err = ftk_vocab_bool(v, "tokenizer.ggml.add_eos_token", &t->add_eos);
     t->add_bos = t->add_bos && t->bos >= 0;
     t->add_eos = t->add_eos && t->eos >= 0;
     return err;

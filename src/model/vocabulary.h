@@ -85,6 +85,7 @@ struct ftk_tokenizer {
     int n_vocab;
     int32_t bos, eos, eot, unknown; /* -1: none */
     bool add_bos, add_eos, add_prefix, has_chat;
+    bool squeezes; /* encode() makes one space of several, and puts the one in front itself */
     const char *chat;
 };
 
@@ -120,6 +121,8 @@ ftk_err ftk_vocab_array(const ftk_vocab *v, const char *key, ftk_gguf_type elem,
                         ftk_gguf_value *value);
 /* A token id; *id stays as it is where the key is not there, or names no token, which is said. */
 ftk_err ftk_vocab_id(const ftk_vocab *v, const char *key, int32_t *id);
+/* The same for a bool. */
+ftk_err ftk_vocab_bool(const ftk_vocab *v, const char *key, bool *b);
 /* The value of a byte token's name, "<0x00>" to "<0xFF>", or -1. */
 int ftk_vocab_byte(const ftk_piece *p);
 
