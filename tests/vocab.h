@@ -16,7 +16,8 @@
 
 struct counting {
     long live, calls, fail_at; /* fail_at 0: never */
-    char line[512];            /* the last line logged */
+    long lines;
+    char line[512]; /* the last one logged */
 };
 
 static void *counting_alloc(void *ctx, size_t size, size_t align)
@@ -39,6 +40,7 @@ static void counting_log(void *ctx, ftk_log_level level, const char *line)
 {
     struct counting *c = ctx;
     (void)level;
+    c->lines++;
     snprintf(c->line, sizeof c->line, "%s", line);
 }
 
@@ -66,7 +68,9 @@ struct vocab_file {
     size_t n;
     const char *kind;          /* tokenizer.ggml.model; NULL: no such key */
     const char *chat_template; /* NULL: no such key */
-    size_t fewer_scores, fewer_types;
+    const char *arch;          /* general.architecture; NULL: no such key */
+    size_t fewer_scores, fewer_types, more_scores;
+    bool no_types;
     uint32_t score_type, types_type; /* GGUF element types; 6 (F32) and 5 (I32) are right */
     const char *extra_id;            /* one more key, with the value of extra */
     int32_t extra;
@@ -168,21 +172,31 @@ static inline void vocab_write(const struct vocab_file *v, char path[256])
     fwrite("GGUF", 1, 4, f);
     vocab_put(f, 3, 4);
     vocab_put(f, 0, 8);
-    vocab_put(f, 3u + !!v->kind + !!v->chat_template + !!v->extra_id + !!v->extra_bool, 8);
+    vocab_put(f,
+              3u - v->no_types + !!v->arch + !!v->kind + !!v->chat_template + !!v->extra_id +
+                  !!v->extra_bool,
+              8);
+    if (v->arch) {
+        vocab_put_key(f, "general.architecture", 8);
+        vocab_put_str(f, v->arch, strlen(v->arch));
+    }
     if (v->kind) {
         vocab_put_key(f, "tokenizer.ggml.model", 8);
         vocab_put_str(f, v->kind, strlen(v->kind));
     }
     vocab_put_array(f, "tokenizer.ggml.tokens", 8, v->n);
     for (size_t i = 0; i < v->n; i++) vocab_put_token(f, v, i);
-    vocab_put_array(f, "tokenizer.ggml.scores", v->score_type, v->n - v->fewer_scores);
-    for (size_t i = 0; i < v->n - v->fewer_scores; i++) {
-        uint32_t bits;
-        memcpy(&bits, &v->tokens[i].score, 4);
+    const size_t n_scores = v->n + v->more_scores - v->fewer_scores;
+    vocab_put_array(f, "tokenizer.ggml.scores", v->score_type, n_scores);
+    for (size_t i = 0; i < n_scores; i++) {
+        uint32_t bits = 0;
+        if (i < v->n) memcpy(&bits, &v->tokens[i].score, 4);
         vocab_put(f, bits, 4);
     }
-    vocab_put_array(f, "tokenizer.ggml.token_type", v->types_type, v->n - v->fewer_types);
-    for (size_t i = 0; i < v->n - v->fewer_types; i++) vocab_put(f, v->tokens[i].type, 4);
+    if (!v->no_types) {
+        vocab_put_array(f, "tokenizer.ggml.token_type", v->types_type, v->n - v->fewer_types);
+        for (size_t i = 0; i < v->n - v->fewer_types; i++) vocab_put(f, v->tokens[i].type, 4);
+    }
     if (v->chat_template) {
         vocab_put_key(f, "tokenizer.chat_template", 8);
         vocab_put_str(f, v->chat_template, strlen(v->chat_template));

@@ -198,6 +198,11 @@ static ftk_err append_plain(const ftk_tokenizer *t, const char *text, size_t n, 
     return err;
 }
 
+static bool is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
 ftk_err ftk_tokenizer_append(const ftk_tokenizer *t, const char *text, size_t n, unsigned flags,
                              ftk_tokens *list)
 {
@@ -214,7 +219,9 @@ ftk_err ftk_tokenizer_append(const ftk_tokenizer *t, const char *text, size_t n,
         }
         err = append_plain(t, text + start, at - start, list);
         if (err == FTK_OK) err = ftk_tokens_push(list, &id, 1);
-        start = at += len;
+        at += len;
+        while (t->pieces[id].strips && at < n && is_space(text[at])) at++;
+        start = at;
     }
     if (err == FTK_OK && start < n) err = append_plain(t, text + start, n - start, list);
     if (err == FTK_OK && (flags & FTK_TOK_EOS) && t->add_eos)
@@ -237,8 +244,9 @@ ftk_err ftk_tokenizer_encode(const ftk_tokenizer *t, const char *text, size_t n,
 static ftk_str shown(const ftk_tokenizer *t, int32_t token, unsigned flags, bool start)
 {
     const ftk_piece *p = &t->pieces[token];
-    ftk_str s = ftk_tokenizer_piece(t, token);
-    if (p->type == FTK_TOKEN_CONTROL && (flags & FTK_TOK_SPECIAL)) s.n = p->n;
+    const bool named = p->type == FTK_TOKEN_CONTROL || p->type == FTK_TOKEN_UNKNOWN;
+    const ftk_str s =
+        named && (flags & FTK_TOK_SPECIAL) ? (ftk_str){p->p, p->n} : ftk_tokenizer_piece(t, token);
     const bool word = p->type == FTK_TOKEN_NORMAL || p->type == FTK_TOKEN_USER_DEFINED ||
                       p->type == FTK_TOKEN_UNUSED;
     if (start && t->add_prefix && word && s.n > 0 && s.p[0] == ' ')

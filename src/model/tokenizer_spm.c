@@ -162,7 +162,7 @@ static unsigned char *put_piece(unsigned char *out, const ftk_piece *p, int32_t 
 static unsigned char *put_unknown(unsigned char *out, const ftk_tokenizer *t)
 {
     static const unsigned char score[4] = {0};
-    const ftk_piece p = {"", 0, FTK_TOKEN_UNKNOWN, false};
+    const ftk_piece p = {.p = "", .type = FTK_TOKEN_UNKNOWN};
     return t->unknown >= 0 ? out : put_piece(out, &p, t->n_vocab, score);
 }
 

@@ -356,7 +356,8 @@ static ftk_err read_pieces(ftk_vocab *v)
     char *text = t->text;
     for (size_t i = 0; i < n; i++) {
         const ftk_str s = ftk_gguf_next_str(&cursor);
-        ftk_piece p = {s.p, s.n > UINT32_MAX ? UINT32_MAX : (uint32_t)s.n, type_of(v, i, s), false};
+        ftk_piece p = {
+            .p = s.p, .n = s.n > UINT32_MAX ? UINT32_MAX : (uint32_t)s.n, .type = type_of(v, i, s)};
         const ftk_err err = check_piece(v, (int32_t)i, &p);
         if (err != FTK_OK) return err;
         p.p = text;
@@ -438,7 +439,8 @@ static ftk_err collect(const ftk_vocab *v, unsigned types, ftk_keys *keys)
 static ftk_err collect_specials(const ftk_vocab *v)
 {
     ftk_tokenizer *t = v->t;
-    const unsigned control = 1u << FTK_TOKEN_CONTROL, user = 1u << FTK_TOKEN_USER_DEFINED;
+    const unsigned control = 1u << FTK_TOKEN_CONTROL | 1u << FTK_TOKEN_UNKNOWN;
+    const unsigned user = 1u << FTK_TOKEN_USER_DEFINED;
     const ftk_err err = collect(v, control | user, &t->specials);
     if (err != FTK_OK || t->kind->finds_user) return err;
     return collect(v, user, &t->user);
@@ -512,6 +514,22 @@ static ftk_err read_ids(const ftk_vocab *v)
     return FTK_OK;
 }
 
+/* Files do not say which tokens take the white space behind them. Those of Phi-3 do. */
+static void find_strips(const ftk_vocab *v)
+{
+    static const char *const others[] = {"<unk>", "<s>", "<|endoftext|>"};
+    ftk_tokenizer *t = v->t;
+    ftk_gguf_value arch;
+    if (t->kind != &ftk_vocab_spm || !ftk_gguf_find(v->g, "general.architecture", &arch) ||
+        arch.type != FTK_GGUF_STRING || !is(arch.s, "phi3"))
+        return;
+    for (size_t i = 0; i < t->specials.n; i++) t->pieces[t->specials.v[i].id].strips = true;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        const int32_t id = ftk_tokenizer_special(t, others[i], strlen(others[i]));
+        if (id >= 0) t->pieces[id].strips = false;
+    }
+}
+
 static ftk_err read_flags(const ftk_vocab *v)
 {
     ftk_tokenizer *t = v->t;
@@ -536,6 +554,7 @@ static ftk_err read_chat(const ftk_vocab *v)
 ftk_err ftk_vocab_settle(ftk_vocab *v)
 {
     ftk_err err = collect_specials(v);
+    if (err == FTK_OK) find_strips(v);
     if (err == FTK_OK) err = read_ids(v);
     if (err == FTK_OK) err = read_flags(v);
     if (err == FTK_OK) err = read_chat(v);

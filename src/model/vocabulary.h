@@ -26,6 +26,7 @@ typedef struct ftk_piece {
     uint32_t n;
     uint8_t type;
     bool shadowed; /* text becomes another token that has the same text */
+    bool strips;   /* takes the white space behind it in text with control tokens */
 } ftk_piece;
 
 /* Tokens in the order of their texts' bytes. */
@@ -77,7 +78,7 @@ struct ftk_tokenizer {
     void *state;       /* of the kind */
     ftk_piece *pieces; /* [n_vocab] */
     char *text;
-    ftk_keys specials;     /* CONTROL and USER_DEFINED */
+    ftk_keys specials;     /* CONTROL, UNKNOWN and USER_DEFINED */
     ftk_keys user;         /* USER_DEFINED alone, unless the kind finds them itself */
     int32_t byte_ids[256]; /* -1 where the vocabulary has no token for a byte */
     int32_t ends[FTK_MAX_ENDS];
