@@ -247,6 +247,69 @@ static void test_merges(void **state)
     ftk_tokenizer_free(t);
 }
 
+/* Merges may name pieces that are no tokens, a byte without one among them: they join all the same,
+ * and fall into bytes where they are left. */
+static void test_strange_merges(void **state)
+{
+    (void)state;
+    struct counting c = {0};
+    const ftk_host host = counting_host(&c);
+    gw_tiny_bpe(&small);
+    set_text("[PAD290]", "quiz", 1);
+    set_text("z", "[none]", 1);
+    small.merges[20] = (ftk_str){"q u", 3};
+    small.merges[21] = (ftk_str){"i z", 3};
+    small.merges[22] = (ftk_str){"qu iz", 5};
+    small.merges[23] = (ftk_str){"\xC4\xA0 qu", 5};
+    ftk_tokenizer *t = NULL;
+    assert_int_equal(open_with(&t, &host, NULL), FTK_OK);
+    assert_int_equal(c.lines, 2); /* and "z" is missing */
+    assert_non_null(strstr(c.line, "is no token: 4, the first is element 20 ('q u')"));
+    ASSERT_IDS(t, "quiz", 0, 290);
+    ASSERT_IDS(t, "que iz", 0, id("q"), id("u"), id("e"), id(G), id("i"));
+    ASSERT_IDS(t, " qu", 0, id(G), id("q"), id("u"));
+    assert_round_trip(t, " quick quiz, hello", 18, 0);
+    ftk_tokenizer_free(t);
+    assert_int_equal(c.live, 0);
+    gw_tiny_bpe(&small);
+    set_text("[PAD290]", "quix", 1);
+    small.merges[20] = (ftk_str){"q u", 3};
+    small.merges[21] = (ftk_str){"i x", 3};
+    small.merges[22] = (ftk_str){"qu ix", 5};
+    small.merges[23] = (ftk_str){"h e", 3};
+    c = (struct counting){0};
+    assert_int_equal(open_with(&t, &host, NULL), FTK_OK);
+    assert_int_equal(c.lines, 2); /* and "h e" is there again */
+    assert_non_null(strstr(c.line, "there again: 1, the first is element 23; they do nothing"));
+    ASSERT_IDS(t, "quix", 0, id("quix"));
+    ASSERT_IDS(t, "quixqui", 0, id("quix"), id("q"), id("u"), id("i"));
+    ASSERT_IDS(t, "hello", 0, id("hello"));
+    ftk_tokenizer_free(t);
+}
+
+/* Of tokens with the same text the last is what text becomes, but no control token. */
+static void test_equal_texts(void **state)
+{
+    (void)state;
+    struct counting c = {0};
+    const ftk_host host = counting_host(&c);
+    ftk_tokenizer *t = NULL;
+    gw_tiny_bpe(&small);
+    const int32_t hello = id("hello"), tool = id("<tool>");
+    set_text("[PAD290]", "hello", 1);
+    set_text("[PAD291]", "world", 3);
+    set_text("[PAD292]", "world", 1);
+    set_text("[PAD293]", "<tool>", 1);
+    assert_int_equal(open_with(&t, &host, NULL), FTK_OK);
+    assert_int_equal(c.lines, 1);
+    assert_non_null(strstr(c.line, "same text as another: 3, the first is token"));
+    ASSERT_IDS(t, "hello", 0, 290);
+    ASSERT_IDS(t, "hello<tool>", 0, 290, tool);
+    ASSERT_IDS(t, "world", FTK_TOK_SPECIAL, 291);
+    assert_decodes(t, (const int32_t[]){hello, 290, 292}, 3, 0, "hellohelloworld", 15);
+    ftk_tokenizer_free(t);
+}
+
 static void test_specials(void **state)
 {
     (void)state;
@@ -720,6 +783,7 @@ static void test_memory(void **state)
     memset(text + n, 'a', sizeof text - n);
     gw_tiny_bpe(&small);
     small.pre = "qwen2";
+    small.merges[23] = (ftk_str){"q u", 3};
     for (long at = 1;; at++) {
         struct counting c = {.fail_at = at};
         const ftk_host host = counting_host(&c);
@@ -752,7 +816,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gpt2),         cmocka_unit_test(test_qwen2),
         cmocka_unit_test(test_smollm2),      cmocka_unit_test(test_llama3_rules),
-        cmocka_unit_test(test_merges),       cmocka_unit_test(test_specials),
+        cmocka_unit_test(test_merges),       cmocka_unit_test(test_strange_merges),
+        cmocka_unit_test(test_equal_texts),  cmocka_unit_test(test_specials),
         cmocka_unit_test(test_decode),       cmocka_unit_test(test_stream),
         cmocka_unit_test(test_settings),     cmocka_unit_test(test_whole_words),
         cmocka_unit_test(test_ends_by_name), cmocka_unit_test(test_missing_bytes),
