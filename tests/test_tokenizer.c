@@ -828,8 +828,9 @@ static void test_unmarked_control(void **state)
 static void test_strips(void **state)
 {
     (void)state;
-    static const char *const few[] = {"!<|user|>", "!<|end|>", "!<|endoftext|>", "he", "ll",
-                                      "hell",      "hello",    MARK "hello",     NULL};
+    static const char *const few[] = {"!<|user|>",  "!<|end|>", "!<|assistant|>", "!<|endoftext|>",
+                                      "he",         "ll",       "hell",           "hello",
+                                      MARK "hello", NULL};
     vocab_init(&file, few);
     const int32_t hello = id(MARK "hello"), user = id("<|user|>"), end = id("<|end|>");
     const int32_t stop = id("<|endoftext|>");
@@ -842,6 +843,13 @@ static void test_strips(void **state)
     ASSERT_IDS(t, "<|endoftext|> hello<s> hello", FTK_TOK_SPECIAL, stop, id(MARK), hello, 1,
                id(MARK), hello);
     ASSERT_IDS(t, "hello hello", 0, hello, hello);
+    const ftk_message talk[] = {{"user", " hello"}};
+    int32_t ids[16];
+    size_t n = 0;
+    assert_int_equal(ftk_tokenizer_chat(t, "phi3", talk, 1, ids, 16, &n), FTK_OK);
+    const int32_t want[] = {1, user, hello, end, id("<|assistant|>")};
+    assert_int_equal(n, 5);
+    assert_memory_equal(ids, want, sizeof want);
     ftk_tokenizer_free(t);
 }
 

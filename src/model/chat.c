@@ -58,18 +58,28 @@ struct builder {
     ftk_tokens list;
     char *text;
     size_t n, cap;
+    bool strips; /* the last token takes the white space behind it */
     ftk_err err;
 };
 
+static bool is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
 static void flush(struct builder *b)
 {
-    if (b->err == FTK_OK) b->err = ftk_tokenizer_append(b->t, b->text, b->n, 0, &b->list);
+    size_t at = 0;
+    while (b->strips && at < b->n && is_space(b->text[at])) at++;
+    if (b->err == FTK_OK && at < b->n)
+        b->err = ftk_tokenizer_append(b->t, b->text + at, b->n - at, 0, &b->list);
     b->n = 0;
 }
 
 static void put_id(struct builder *b, int32_t id)
 {
     flush(b);
+    if (id >= 0) b->strips = ftk_tokenizer_strips(b->t, id);
     if (b->err == FTK_OK && id >= 0) b->err = ftk_tokens_push(&b->list, &id, 1);
 }
 
@@ -111,11 +121,6 @@ static void put_word(struct builder *b, const char *word)
 static void put_eos(struct builder *b)
 {
     put_id(b, ftk_tokenizer_eos(b->t));
-}
-
-static bool is_space(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
 enum { TRIM_END = 1, TRIM = 3 };

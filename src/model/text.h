@@ -21,6 +21,8 @@ ftk_err ftk_tokens_end(ftk_tokens *list, ftk_err err, int32_t *tokens, size_t ca
 const ftk_host *ftk_tokenizer_host(const ftk_tokenizer *t);
 /* The control or user-defined token with this very text, or -1. */
 int32_t ftk_tokenizer_special(const ftk_tokenizer *t, const char *text, size_t n);
+/* True for control tokens that take the white space behind them, as those of Phi-3 do. */
+bool ftk_tokenizer_strips(const ftk_tokenizer *t, int32_t token);
 /* As ftk_tokenizer_encode(), onto the end of a list. */
 ftk_err ftk_tokenizer_append(const ftk_tokenizer *t, const char *text, size_t n, unsigned flags,
                              ftk_tokens *list);

@@ -132,6 +132,11 @@ int32_t ftk_tokenizer_special(const ftk_tokenizer *t, const char *text, size_t n
     return ftk_keys_find(&t->specials, text, n);
 }
 
+bool ftk_tokenizer_strips(const ftk_tokenizer *t, int32_t token)
+{
+    return t->pieces[token].strips;
+}
+
 ftk_str ftk_tokenizer_piece(const ftk_tokenizer *t, int32_t token)
 {
     static const char unknown[] = " \xE2\x81\x87 "; /* what SentencePiece shows for one */
