@@ -298,9 +298,12 @@ enum {
     FTK_TOK_EOS = 4,     /* put EOS behind if the model asks for it; not for text to go on from */
 };
 
-/* Text (n bytes, any bytes) to token ids. Bytes that are no UTF-8 become byte tokens one by one. A
- * byte for which the vocabulary has no token, which is rare, becomes the unknown token, or is left
- * out where there is none either; all else comes back from ftk_detokenize() as it was. *n_out gets
+/* Text (n bytes, any bytes) to token ids, those of the vocabulary's own tokenizer. Bytes that are no
+ * UTF-8 become byte tokens one by one. A byte for which the vocabulary has no token, which is rare,
+ * becomes the unknown token, or is left out where there is none either; SentencePiece reads U+2581
+ * as a space, and some vocabularies (Qwen's) read a letter and the marks behind it as the one
+ * character that they are in Unicode's normal form C. All else comes back from ftk_detokenize() as
+ * it was. With SPECIAL some control tokens (Phi-3's) take the white space behind them. *n_out gets
  * the number of tokens, also when cap is too small (SPACE, nothing written; tokens may then be
  * NULL). Errors: SPACE, NOMEM, INVALID. */
 FTK_API ftk_err ftk_tokenize(const ftk_model *m, const char *text, size_t n, unsigned flags,
