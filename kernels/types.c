@@ -11,6 +11,8 @@ static const struct {
     {FTK_TYPE_F16, "F16", 1, sizeof(uint16_t)},
     {FTK_TYPE_Q4_0, "Q4_0", FTK_QBLOCK, sizeof(ftk_q4_0)},
     {FTK_TYPE_Q4_1, "Q4_1", FTK_QBLOCK, sizeof(ftk_q4_1)},
+    {4, "Q4_2", 0, 0},
+    {5, "Q4_3", 0, 0},
     {FTK_TYPE_Q5_0, "Q5_0", FTK_QBLOCK, sizeof(ftk_q5_0)},
     {FTK_TYPE_Q5_1, "Q5_1", FTK_QBLOCK, sizeof(ftk_q5_1)},
     {FTK_TYPE_Q8_0, "Q8_0", FTK_QBLOCK, sizeof(ftk_q8_0)},
@@ -36,9 +38,18 @@ static const struct {
     {28, "F64", 0, 0},
     {29, "IQ1_M", 0, 0},
     {FTK_TYPE_BF16, "BF16", 1, sizeof(uint16_t)},
+    {31, "Q4_0_4_4", 0, 0},
+    {32, "Q4_0_4_8", 0, 0},
+    {33, "Q4_0_8_8", 0, 0},
     {34, "TQ1_0", 0, 0},
     {35, "TQ2_0", 0, 0},
+    {36, "IQ4_NL_4_4", 0, 0},
+    {37, "IQ4_NL_4_8", 0, 0},
+    {38, "IQ4_NL_8_8", 0, 0},
     {39, "MXFP4", 0, 0},
+    {40, "NVFP4", 0, 0},
+    {41, "Q1_0", 0, 0},
+    {42, "Q2_0", 0, 0},
 };
 enum { N_TYPES = sizeof types / sizeof types[0] };
 

@@ -123,6 +123,17 @@ typedef struct ftk_host {
     void (*log)(void *ctx, ftk_log_level level, const char *line);
 } ftk_host;
 
+enum { FTK_SHOW_TEXT = 1 }; /* running text, not one line */
+
+/* Makes text from outside (n bytes, any bytes) harmless for a terminal: what a file, a name or a model
+ * says may hold commands to it. As one line, control characters (C0, DEL and C1, U+0080 to U+009F),
+ * bytes that are no UTF-8, line separators, and marks that turn the order of letters round (U+202E and
+ * its like) come out as \x1b, byte by byte. With FTK_SHOW_TEXT newlines, tabs and those marks stay,
+ * other control characters are left out, and broken bytes become U+FFFD. Writes at most cap bytes (at
+ * least 8), terminated; what does not fit is cut and ends in "...": 4 * n + 8 bytes always do. Returns
+ * the length. Lines for the log hook have gone through it. */
+FTK_API size_t ftk_show(const char *text, size_t n, unsigned flags, char *buf, size_t cap);
+
 /* ------------------------------------------------------------------ GGUF files */
 
 /* Tensor types, with the numbers GGUF gives them. Those the passes can run are listed by
@@ -145,7 +156,9 @@ typedef enum ftk_type {
     FTK_TYPE_BF16 = 30,
 } ftk_type;
 
-FTK_API const char *ftk_type_name(uint32_t type); /* "Q8_0"; "type 77" style names are NULL */
+/* "Q8_0"; NULL for a number newer than this build. Types that were removed from the format keep
+ * their names. */
+FTK_API const char *ftk_type_name(uint32_t type);
 FTK_API bool ftk_type_supported(uint32_t type);
 
 typedef enum ftk_gguf_type {
@@ -195,7 +208,7 @@ typedef struct ftk_tensor_info {
     uint64_t dims[4]; /* dims[0] is the row length; unused ones are 1 */
     uint32_t shard;   /* the part it lies in, 0 where there is only one */
     uint64_t offset;  /* from the start of that file, in bytes */
-    uint64_t size;    /* bytes */
+    uint64_t size;    /* bytes; 0: not known, of a type that is newer than this build, or Q4_2, Q4_3 */
     const void *data; /* size bytes of the mapping */
 } ftk_tensor_info;
 
@@ -203,8 +216,10 @@ typedef struct ftk_gguf ftk_gguf;
 
 /* Maps and checks a GGUF file, version 2 or 3, little-endian: every count, length, offset,
  * alignment and product is checked before use, so that all views handed out later lie inside the
- * mapping. Errors: IO, FORMAT, UNSUPPORTED (version, big-endian), NOMEM; host->log says which key
- * or tensor. host may be NULL. The file must not be truncated while it is open.
+ * mapping. Tensors of types that no pass can run, or that are newer than this build, are there like
+ * others. Errors: IO, FORMAT, UNSUPPORTED (version, big-endian), NOMEM, INVALID (an empty path);
+ * host->log says which key or tensor, and of what is no GGUF file, what it is and how to mend that.
+ * host may be NULL. The file must not be truncated while it is open.
  * A model in several files (split.count above 1) is opened whole, by the path of any of them: their
  * names end in -00001-of-00003.gguf and so on. Keys are those of the first part.
  * Format: github.com/ggml-org/ggml, docs/gguf.md. */

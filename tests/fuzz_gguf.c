@@ -96,15 +96,15 @@ static void put_keys(gw *w)
     gw_str_array(w, "words", 3, words);
 }
 
-/* A tensor of every weight type. */
+/* A tensor of every type, removed and unknown ones among them. */
 static void put_tensors(gw *w)
 {
-    enum { N = 256, MAX_TYPE = 40 };
-    static const unsigned char zeros[4 * N];
-    char name[] = "blk.0.a";
+    enum { N = 256, MAX_TYPE = 45 };
+    static const unsigned char zeros[8 * N];
+    char name[] = "blk.0.A";
     for (uint32_t type = 0; type < MAX_TYPE; type++) {
-        if (!ftk_type_supported(type)) continue;
-        gw_tensor(w, name, 2, (uint64_t[]){N, 1}, type, zeros, ftk_type_bytes((ftk_type)type, N));
+        const size_t bytes = ftk_type_bytes((ftk_type)type, N);
+        gw_tensor(w, name, 2, (uint64_t[]){N, 1}, type, zeros, bytes ? bytes : sizeof zeros);
         name[6]++;
     }
 }

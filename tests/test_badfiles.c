@@ -247,10 +247,37 @@ static void bytes_2_63(gw *w) { one_tensor(w, 1, (uint64_t[]){UINT64_C(1) << 61}
 static void row_33(gw *w) { one_tensor(w, 2, (uint64_t[]){33, 32}, FTK_TYPE_Q8_0); }
 static void row_16(gw *w) { one_tensor(w, 2, (uint64_t[]){16, 2}, FTK_TYPE_Q4_0); }
 static void row_kquant(gw *w) { one_tensor(w, 2, (uint64_t[]){576, 1}, 12); }
-static void type_4(gw *w) { one_tensor(w, 1, (uint64_t[]){32}, 4); }
-static void type_31(gw *w) { one_tensor(w, 1, (uint64_t[]){32}, 31); }
-static void type_77(gw *w) { one_tensor(w, 1, (uint64_t[]){32}, 77); }
-static void type_max(gw *w) { one_tensor(w, 1, (uint64_t[]){32}, UINT32_MAX); }
+static void types_removed(gw *w)
+{
+    static const uint32_t types[] = {4, 5, 31, 32, 33, 36, 37, 38};
+    for (char i = 0; i < 8; i++)
+        gw_tensor(w, (const char[]){(char)('a' + i), 0}, 1, (uint64_t[]){32}, types[(int)i], NULL, 18);
+}
+static void row_removed(gw *w) { one_tensor(w, 1, (uint64_t[]){33}, 31); }
+static void row_nvfp4(gw *w) { one_tensor(w, 1, (uint64_t[]){32}, 40); }
+static void types_unknown(gw *w)
+{
+    one_tensor(w, 1, (uint64_t[]){32}, 43);
+    gw_tensor(w, "v", 1, (uint64_t[]){32}, 77, NULL, 5);
+    gw_tensor(w, "w", 1, (uint64_t[]){32}, UINT32_MAX, NULL, 1);
+}
+static void row_unknown(gw *w) { one_tensor(w, 2, (uint64_t[]){33, 7}, 77); }
+static void unknown_at(gw *w, const char *name, uint64_t offset)
+{
+    gw_record(w, name, 1, 1, (uint64_t[]){32}, 77, offset);
+}
+static void unknown_inside(gw *w) { unknown_at(w, "v", 0); }
+static void unknown_same(gw *w)
+{
+    unknown_at(w, "u", 32);
+    unknown_at(w, "v", 32);
+    gw_put(&w->data, NULL, 32);
+}
+static void unknown_at_end(gw *w) { unknown_at(w, "u", 32); }
+static void unknown_at_33(gw *w) { unknown_at(w, "u", 33); gw_put(&w->data, NULL, 64); }
+static void unknown_wraps(gw *w) { unknown_at(w, "u", UINT64_MAX - 31); }
+static void unknown_dim_0(gw *w) { one_tensor(w, 1, (uint64_t[]){0}, 77); }
+static void unknown_2_63(gw *w) { one_tensor(w, 2, (uint64_t[]){UINT64_C(1) << 62, 2}, 77); }
 static void at_33(gw *w) { at(w, 33); gw_put(&w->data, NULL, 4096); }
 static void at_end(gw *w) { at(w, 32); }
 static void at_past(gw *w) { at(w, 1 << 20); }
@@ -264,19 +291,19 @@ static void at_inside(gw *w)
 }
 static void odd_name(gw *w)
 {
-    gw_record(w, "\xC2\x9B" "31m\xE2\x96\x81%s%n", 12, 1, (uint64_t[]){32}, 77, 32);
+    gw_record(w, "\xC2\x9B" "31m\xE2\x96\x81%s%n", 12, 1, (uint64_t[]){0}, 77, 32);
 }
 /* clang-format on */
 
 static const bad containers[] = {
     {"good", NULL, NULL, NULL, FTK_OK, ""},
-    {"empty file", NULL, NULL, cut_0, FTK_ERR_FORMAT, "is empty"},
+    {"empty file", NULL, NULL, cut_0, FTK_ERR_FORMAT, "is empty: get it again"},
     {"shorter than the magic", NULL, NULL, cut_3, FTK_ERR_FORMAT,
      "not a GGUF file: it starts with 'GGU' instead of 'GGUF'"},
     {"shorter than the header", NULL, NULL, cut_10, FTK_ERR_FORMAT,
      "cut short: it has 10 bytes, the header alone has 24"},
     {"wrong magic", NULL, NULL, magic_zip, FTK_ERR_FORMAT,
-     "not a GGUF file: it starts with 'PK\\x03\\x04' instead of 'GGUF'"},
+     "not a GGUF file: it is a zip archive: unpack it with unzip, and give the .gguf file in it"},
     {"magic that harms a terminal", NULL, NULL, magic_escape, FTK_ERR_FORMAT,
      "not a GGUF file: it starts with '\\x1b[2J' instead of 'GGUF'"},
     {"version 0", NULL, NULL, version_0, FTK_ERR_FORMAT, "GGUF version 0 does not exist"},
@@ -417,15 +444,28 @@ static const bad containers[] = {
      "tensor u: its rows of 16 elements are no multiple of the type's block of 32"},
     {"row of 576 in Q4_K", NULL, row_kquant, NULL, FTK_ERR_FORMAT,
      "tensor u: its rows of 576 elements are no multiple of the type's block of 256"},
-    {"removed type 4", NULL, type_4, NULL, FTK_ERR_UNSUPPORTED,
-     "tensor u: type 4 is unknown or was removed from the format: convert the model again"},
-    {"removed type 31", NULL, type_31, NULL, FTK_ERR_UNSUPPORTED,
-     "tensor u: type 31 is unknown or was removed from the format: convert the model again"},
-    {"unknown type 77", NULL, type_77, NULL, FTK_ERR_UNSUPPORTED,
-     "tensor u: type 77 is unknown or was removed from the format: convert the model again"},
-    {"type -1", NULL, type_max, NULL, FTK_ERR_UNSUPPORTED,
-     "tensor u: type 4294967295 is unknown or was removed from the format: convert the model "
-     "again"},
+    {"types that were removed", NULL, types_removed, NULL, FTK_OK, ""},
+    {"row of 33 in the removed Q4_0_4_4", NULL, row_removed, NULL, FTK_ERR_FORMAT,
+     "tensor u: its rows of 33 elements are no multiple of the type's block of 32"},
+    {"row of 32 in NVFP4", NULL, row_nvfp4, NULL, FTK_ERR_FORMAT,
+     "tensor u: its rows of 32 elements are no multiple of the type's block of 64"},
+    {"types nobody knows yet", NULL, types_unknown, NULL, FTK_OK, ""},
+    {"unknown type, rows of any length", NULL, row_unknown, NULL, FTK_OK, ""},
+    {"unknown type in the data of another", NULL, unknown_inside, NULL, FTK_ERR_FORMAT,
+     "tensor v: its data overlaps that of tensor t"},
+    {"two of an unknown type at one offset", NULL, unknown_same, NULL, FTK_ERR_FORMAT,
+     "tensor v: its data overlaps that of tensor u"},
+    {"unknown type at the end", NULL, unknown_at_end, NULL, FTK_ERR_FORMAT,
+     "tensor u: offset 32 lies beyond the 32 bytes of data: is the file cut short? Get it again"},
+    {"unknown type, offset 33", NULL, unknown_at_33, NULL, FTK_ERR_FORMAT,
+     "tensor u: offset 33 is not a multiple of the alignment 32"},
+    {"unknown type, offset that wraps", NULL, unknown_wraps, NULL, FTK_ERR_FORMAT,
+     "tensor u: offset 18446744073709551584 lies beyond the 32 bytes of data: is the file cut "
+     "short? Get it again"},
+    {"unknown type, dimension of 0", NULL, unknown_dim_0, NULL, FTK_ERR_FORMAT,
+     "tensor u: dimension 0 is 0"},
+    {"unknown type, 2^63 elements", NULL, unknown_2_63, NULL, FTK_ERR_FORMAT,
+     "tensor u: the product of its dimensions passes 2^63"},
     {"offset 33", NULL, at_33, NULL, FTK_ERR_FORMAT,
      "tensor u: offset 33 is not a multiple of the alignment 32"},
     {"offset at the end", NULL, at_end, NULL, FTK_ERR_FORMAT,
@@ -440,9 +480,8 @@ static const bad containers[] = {
      "tensor u: its data overlaps that of tensor t"},
     {"tensors that overlap in part", NULL, at_inside, NULL, FTK_ERR_FORMAT,
      "tensor v: its data overlaps that of tensor u"},
-    {"name with control characters and conversions", NULL, odd_name, NULL, FTK_ERR_UNSUPPORTED,
-     "tensor \\xc2\\x9b31m▁%s%n: type 77 is unknown or was removed from the format: convert "
-     "the model again"},
+    {"name with control characters and conversions", NULL, odd_name, NULL, FTK_ERR_FORMAT,
+     "tensor \\xc2\\x9b31m▁%s%n: dimension 0 is 0"},
 };
 
 static void test_containers(void **state)
@@ -712,7 +751,8 @@ typedef struct bad_tensor {
     const char *line;
 } bad_tensor;
 
-#define EMBD "token_embd.weight"
+#define EMBD       "token_embd.weight"
+#define CONVERT_TO "convert the model to Q4_K, Q5_K, Q6_K, Q8_0, F16, BF16 or F32"
 static const bad_tensor tensors[] = {
     {"no embeddings", EMBD, 0, 0, {0}, 0, FTK_ERR_FORMAT, "tensor token_embd.weight is missing"},
     {"no ffn_up",
@@ -807,6 +847,24 @@ static const bad_tensor tensors[] = {
      FTK_ERR_UNSUPPORTED,
      "tensor blk.0.attn_q.weight has type MXFP4, which is not supported: convert the model to "
      "Q4_K, Q5_K, Q6_K, Q8_0, F16, BF16 or F32"},
+    {"attn_q in NVFP4", "blk.0.attn_q.weight", 40, 2, {64, 64}, 0, FTK_ERR_UNSUPPORTED,
+     "tensor blk.0.attn_q.weight has type NVFP4, which is not supported: " CONVERT_TO},
+    {"embeddings in Q2_0", EMBD, 42, 2, {64, 300}, 0, FTK_ERR_UNSUPPORTED,
+     "tensor token_embd.weight has type Q2_0, which is not supported: " CONVERT_TO},
+    {"attn_q in Q4_3, which was removed", "blk.0.attn_q.weight", 5, 2, {64, 64}, 0,
+     FTK_ERR_UNSUPPORTED,
+     "tensor blk.0.attn_q.weight has type Q4_3, which was removed from the format: " CONVERT_TO},
+    {"attn_q in Q4_0_8_8, which was removed", "blk.0.attn_q.weight", 33, 2, {64, 64}, 0,
+     FTK_ERR_UNSUPPORTED,
+     "tensor blk.0.attn_q.weight has type Q4_0_8_8, which was removed from the format: " CONVERT_TO},
+    {"attn_q in IQ4_NL_4_4, which was removed", "blk.0.attn_q.weight", 36, 2, {64, 64}, 0,
+     FTK_ERR_UNSUPPORTED,
+     "tensor blk.0.attn_q.weight has type IQ4_NL_4_4, which was removed from the format: " CONVERT_TO},
+    {"attn_q in a type nobody knows yet", "blk.0.attn_q.weight", 43, 2, {64, 64}, 0,
+     FTK_ERR_UNSUPPORTED,
+     "tensor blk.0.attn_q.weight has type 43, which is newer than this build: " CONVERT_TO},
+    {"a norm in type -1", "output_norm.weight", UINT32_MAX, 1, {64}, 0, FTK_ERR_UNSUPPORTED,
+     "tensor output_norm.weight has type 4294967295, which is newer than this build: " CONVERT_TO},
     {"attn_q in I32",
      "blk.0.attn_q.weight",
      26,

@@ -274,7 +274,8 @@ static void test_any_order(void **state)
     ftk_gguf_free(g);
 }
 
-/* Types the passes cannot run are still measured, for a listing. Every name has a size. */
+/* Types the passes cannot run are still measured, for a listing; of those that are newer than this
+ * build the size is not known. */
 static void test_all_types(void **state)
 {
     (void)state;
@@ -286,11 +287,13 @@ static void test_all_types(void **state)
         gw_bytes file = gw_finish(&w);
         assert_true(gw_save(path, file.p, file.n));
         ftk_gguf *g;
-        assert_int_equal(ftk_gguf_open(&g, path, NULL), known ? FTK_OK : FTK_ERR_UNSUPPORTED);
-        assert_true(!g == !known);
+        assert_int_equal(ftk_gguf_open(&g, path, NULL), FTK_OK);
         ftk_tensor_info t;
-        if (known) ftk_gguf_tensor(g, 0, &t);
-        if (known && ftk_type_supported(type))
+        ftk_gguf_tensor(g, 0, &t);
+        assert_int_equal(t.type, type);
+        /* Q4_2 and Q4_3 are older than the format, so that no file can tell their size. */
+        assert_true((t.size > 0) == (known && type != 4 && type != 5));
+        if (ftk_type_supported(type))
             assert_int_equal(t.size, ftk_type_bytes((ftk_type)type, 256));
         ftk_gguf_free(g);
         free(file.p);
@@ -301,7 +304,9 @@ static void test_all_types(void **state)
     } sizes[] = {{3, 160},   {6, 176},   {7, 192},  {9, 288},  {10, 84},  {11, 110}, {12, 144},
                  {13, 176},  {14, 210},  {15, 292}, {16, 66},  {17, 74},  {18, 98},  {19, 50},
                  {20, 144},  {21, 110},  {22, 82},  {23, 136}, {24, 256}, {25, 512}, {26, 1024},
-                 {27, 2048}, {28, 2048}, {29, 56},  {34, 54},  {35, 66},  {39, 136}};
+                 {27, 2048}, {28, 2048}, {29, 56},  {31, 144}, {32, 144}, {33, 144}, {34, 54},
+                 {35, 66},   {36, 144},  {37, 144}, {38, 144}, {39, 136}, {40, 144}, {41, 36},
+                 {42, 72}};
     gw w;
     gw_init(&w);
     char name[8];

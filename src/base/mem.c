@@ -54,10 +54,11 @@ void ftk_release(const ftk_host *h, void *p)
 static void log_line(const ftk_host *h, ftk_log_level level, const char *fmt, va_list args)
 {
     if (!h || !h->log) return;
-    char line[LINE_MAX_BYTES];
-    if (vsnprintf(line, sizeof line, fmt, args) < 0) line[0] = '\0';
-    for (char *c = line; *c; c++)
+    char raw[2 * LINE_MAX_BYTES], line[LINE_MAX_BYTES]; /* one is never cut before the other is */
+    if (vsnprintf(raw, sizeof raw, fmt, args) < 0) raw[0] = '\0';
+    for (char *c = raw; *c; c++)
         if (*c == '\n' || *c == '\r') *c = ' ';
+    ftk_show(raw, strlen(raw), 0, line, sizeof line);
     h->log(h->ctx, level, line);
 }
 

@@ -12,7 +12,7 @@ void *ftk_alloc(const ftk_host *h, size_t n, size_t size);
 void *ftk_alloc_raw(const ftk_host *h, size_t n, size_t size);
 void ftk_release(const ftk_host *h, void *p); /* accepts NULL */
 
-/* Formats one line for the log hook (cut at 511 bytes). */
+/* Formats one line for the log hook, made harmless with ftk_show() and cut at 511 bytes. */
 void ftk_log(const ftk_host *h, ftk_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* Logs at ERROR level and returns err: return ftk_fail(h, FTK_ERR_IO, "..."). */

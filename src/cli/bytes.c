@@ -96,6 +96,15 @@ void cli_bytes_add_utf8(cli_bytes *b, const char *p, size_t n)
     }
 }
 
+void cli_bytes_add_shown(cli_bytes *b, const char *p, size_t n)
+{
+    const size_t most = 4 * n + 8;
+    char *shown = cli_array(NULL, most, 1);
+    const size_t len = ftk_show(p, n, 0, shown, most);
+    cli_bytes_add(b, shown, len);
+    free(shown);
+}
+
 json_t *cli_json_text(const char *p, size_t n)
 {
     cli_bytes b = {0};

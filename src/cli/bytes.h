@@ -25,6 +25,9 @@ bool cli_bytes_read(cli_bytes *b, const char *path);
 /* Adds n bytes with every ill-formed sequence replaced by U+FFFD. */
 void cli_bytes_add_utf8(cli_bytes *b, const char *p, size_t n);
 
+/* Adds n bytes as one line that is harmless for a terminal, with ftk_show(). */
+void cli_bytes_add_shown(cli_bytes *b, const char *p, size_t n);
+
 /* Clean JSON values of anything a file may hold: texts as above; JSON has neither infinity nor NaN
  * nor integers past 63 bits, so those become texts. */
 json_t *cli_json_text(const char *p, size_t n);

@@ -300,10 +300,12 @@ static int check_system(const chat *c)
 
 static void greet(const chat *c)
 {
+    const char *name = c->w.info.name[0] ? c->w.info.name : c->w.info.architecture;
+    char shown[200];
+    ftk_show(name, strlen(name), 0, shown, sizeof shown);
     fprintf(stderr,
             "foretoken %s, %s, %zu tokens of context. /help lists commands, Ctrl-D leaves.\n",
-            ftk_version(), c->w.info.name[0] ? c->w.info.name : c->w.info.architecture,
-            ftk_session_context(c->w.session));
+            ftk_version(), shown, ftk_session_context(c->w.session));
 }
 
 int cmd_chat(const cli_options *o)

@@ -146,7 +146,7 @@ static json_t *json_tensor(const ftk_tensor_info *t)
     json_object_set_new(j, "dims", dims);
     json_object_set_new(j, "shard", cli_json_unsigned(t->shard));
     json_object_set_new(j, "offset", cli_json_unsigned(t->offset));
-    json_object_set_new(j, "size", cli_json_unsigned(t->size));
+    json_object_set_new(j, "size", t->size ? cli_json_unsigned(t->size) : json_null());
     return j;
 }
 
@@ -192,23 +192,18 @@ static void add(text *t, const char *s)
     cli_bytes_add(&t->out, s, strlen(s));
 }
 
-/* A string as one line that no terminal takes for a command. */
+/* A string as one line that no terminal takes for a command, cut between characters. */
 static void add_string(text *t, ftk_str s)
 {
-    const size_t most = t->full || s.n <= TEXT_BYTES ? s.n : TEXT_BYTES;
-    cli_bytes clean = {0};
-    cli_bytes_add(&clean, "", 0);
-    cli_bytes_add_utf8(&clean, s.p, most);
-    for (size_t i = 0; i < clean.n; i++) {
-        const unsigned char c = (unsigned char)clean.p[i];
-        char code[8] = {(char)c, 0};
-        if (c == '\n')
-            strcpy(code, "\\n");
-        else if (c < 0x20 || c == 0x7f)
-            snprintf(code, sizeof code, "\\x%02x", c);
-        cli_bytes_add(&t->out, code, strlen(code));
+    size_t most = t->full || s.n <= TEXT_BYTES ? s.n : TEXT_BYTES;
+    while (most > 0 && most < s.n && ((unsigned char)s.p[most] & 0xc0) == 0x80) most--;
+    for (size_t i = 0; i < most;) {
+        const char *newline = memchr(s.p + i, '\n', most - i);
+        const size_t n = newline ? (size_t)(newline - s.p) - i : most - i;
+        cli_bytes_add_shown(&t->out, s.p + i, n);
+        if (newline) add(t, "\\n");
+        i += n + (newline != NULL);
     }
-    cli_bytes_free(&clean);
     if (most < s.n) add(t, "...");
 }
 
@@ -290,7 +285,7 @@ static void add_tensors(text *t, const ftk_gguf *g)
     }
     for (size_t i = 0; i < ftk_gguf_n_tensors(g); i++) {
         ftk_gguf_tensor(g, i, &info);
-        char dims[128] = "", name[24], part[32] = "", rest[256];
+        char dims[128] = "", name[24], part[32] = "", size[40] = "size unknown", rest[256];
         for (uint32_t d = 0; d < info.n_dims; d++) {
             const size_t n = strlen(dims);
             snprintf(dims + n, sizeof dims - n, "%s%llu", d ? " x " : "",
@@ -298,9 +293,10 @@ static void add_tensors(text *t, const ftk_gguf *g)
         }
         if (ftk_gguf_n_shards(g) > 1)
             snprintf(part, sizeof part, "part %u ", (unsigned)info.shard + 1);
-        snprintf(rest, sizeof rest, "%-8s %-20s %sat %-12llu %llu bytes\n",
+        if (info.size > 0) snprintf(size, sizeof size, "%llu bytes", (unsigned long long)info.size);
+        snprintf(rest, sizeof rest, "%-8s %-20s %sat %-12llu %s\n",
                  tensor_type(info.type, name, sizeof name), dims, part,
-                 (unsigned long long)info.offset, (unsigned long long)info.size);
+                 (unsigned long long)info.offset, size);
         add_name(t, info.name, width + 2);
         add(t, rest);
     }

@@ -75,7 +75,7 @@ static int decode(const cli_world *w, const cli_options *o, const cli_bytes *tex
         out = cli_array(NULL, cap, 1);
         if (err == FTK_ERR_SPACE) err = ftk_detokenize(w->model, tokens, n, flags, out, cap, &size);
         if (err == FTK_OK) {
-            cli_out(out, size);
+            cli_out_model(out, size);
             status = cli_out_status();
         } else {
             status = cli_fail(err, "the tokens could not be turned into text");

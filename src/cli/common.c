@@ -22,11 +22,10 @@ static bool library_spoke; /* an ERROR line was shown since the last cli_fail() 
 
 static void print_line(const char *command, const char *fmt, va_list args)
 {
-    char line[1024];
-    vsnprintf(line, sizeof line, fmt, args);
+    char raw[2048], line[2048];
+    vsnprintf(raw, sizeof raw, fmt, args);
     /* Names from a file or the command line must not reach the terminal as control sequences. */
-    for (char *p = line; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = '?';
+    ftk_show(raw, strlen(raw), 0, line, sizeof line);
     fprintf(stderr, "foretoken%s%s: %s\n", command ? " " : "", command ? command : "", line);
 }
 
@@ -84,25 +83,36 @@ bool cli_out(const char *text, size_t n)
     return out_check(fwrite(text, 1, n, stdout) == n && fflush(stdout) == 0);
 }
 
-/* Bytes of the control character at text[0], 0 if it is none. C1 controls are two bytes in UTF-8. */
-static size_t control_at(const char *text, size_t n)
-{
-    const unsigned char c = (unsigned char)text[0];
-    if (c < 0x20 || c == 0x7f) return c != '\n' && c != '\t';
-    return n > 1 && c == 0xc2 && (unsigned char)text[1] < 0xa0 ? 2 : 0;
-}
-
 bool cli_out_model(const char *text, size_t n)
 {
-    if (!isatty(STDOUT_FILENO)) return cli_out(text, n);
-    for (size_t from = 0, i = 0; i <= n; i++) {
-        const size_t skip = i < n ? control_at(text + i, n - i) : 0;
-        if (skip == 0 && i < n) continue;
-        if (i > from && !cli_out(text + from, i - from)) return false;
-        from = i + skip;
-        i += skip > 1;
+    if (n == 0 || !isatty(STDOUT_FILENO)) return cli_out(text, n);
+    const size_t most = 4 * n + 8;
+    char *shown = cli_array(NULL, most, 1);
+    const bool ok = cli_out(shown, ftk_show(text, n, FTK_SHOW_TEXT, shown, most));
+    free(shown);
+    return ok;
+}
+
+/* What JSON leaves as it is and a terminal may not: DEL, U+0080 to U+009F, and marks that turn the
+ * order of letters round. They stand in strings alone, so an escape means the same. */
+static void escape_json(cli_bytes *out, const char *text)
+{
+    for (const char *p = text; *p;) {
+        const unsigned char *u = (const unsigned char *)p;
+        const size_t n = u[0] < 0xc0 ? 1 : u[0] < 0xe0 ? 2 : u[0] < 0xf0 ? 3 : 4;
+        char shown[24];
+        if (ftk_show(p, n, 0, shown, sizeof shown) == n) {
+            cli_bytes_add(out, p, n);
+        } else {
+            const unsigned code = n == 1 ? u[0]
+                                  : n == 2
+                                      ? (u[0] & 0x1fu) << 6 | (u[1] & 0x3fu)
+                                      : (u[0] & 0xfu) << 12 | (u[1] & 0x3fu) << 6 | (u[2] & 0x3fu);
+            snprintf(shown, sizeof shown, "\\u%04x", code);
+            cli_bytes_add(out, shown, strlen(shown));
+        }
+        p += n;
     }
-    return true;
 }
 
 bool cli_out_json(json_t *object)
@@ -113,8 +123,12 @@ bool cli_out_json(json_t *object)
         cli_say("out of memory");
         exit(CLI_FAILED);
     }
-    const bool ok = cli_out(text, strlen(text)) && cli_out("\n", 1);
+    cli_bytes out = {0};
+    escape_json(&out, text);
+    cli_bytes_add(&out, "\n", 1);
     free(text);
+    const bool ok = cli_out(out.p, out.n);
+    cli_bytes_free(&out);
     return ok;
 }
 

@@ -16,7 +16,7 @@ int cmd_tokenize(const cli_options *o);
 int cmd_perplexity(const cli_options *o);
 int cmd_inspect(const cli_options *o);
 
-/* ---- messages: one line on standard error; control characters are shown as '?' */
+/* ---- messages: one line on standard error, harmless for a terminal (ftk_show()) */
 
 /* "foretoken: ..." */
 void cli_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -32,7 +32,7 @@ ftk_host cli_host(void);
 /* Writes and flushes. False when standard output is gone: stop, and return cli_out_status(). */
 bool cli_out(const char *text, size_t n);
 /* The same for text of a model: on a terminal its control characters, which could do anything there,
- * are left out, all but newline and tab. Takes whole UTF-8 characters. */
+ * are left out, all but newline and tab. Takes whole UTF-8 characters; a pipe gets all bytes. */
 bool cli_out_model(const char *text, size_t n);
 bool cli_out_json(json_t *object); /* takes the reference */
 /* CLI_DONE, also when the reader of a pipe has left; CLI_FAILED, said, after any other error. */

@@ -95,15 +95,15 @@ bool ftk_drafterfile_fits(const char *path, const ftk_model *m, char *family, si
 
 static ftk_err check_tensor(const ftk_drafterfile *d, const ftk_tensor_info *t, const ftk_host *h)
 {
-    char shown[96];
+    char shown[96], why[64];
     ftk_gguf_show(shown, sizeof shown, t->name);
     if (t->dims[2] != 1 || t->dims[3] != 1 || t->dims[0] > 1 << 20 || t->dims[1] > 1 << 20)
         return ftk_fail(h, FTK_ERR_FORMAT,
                         "%s: tensor %s is no vector and no matrix of up to 2^20 a side", d->path,
                         shown);
     if (!ftk_type_supported(t->type))
-        return ftk_fail(h, FTK_ERR_UNSUPPORTED, "%s: tensor %s has type %s, which is not supported",
-                        d->path, shown, ftk_type_name(t->type));
+        return ftk_fail(h, FTK_ERR_UNSUPPORTED, "%s: tensor %s has type %s", d->path, shown,
+                        ftk_gguf_refuse_type(why, sizeof why, t->type));
     return FTK_OK;
 }
 

@@ -9,11 +9,14 @@
 #include "model/gguf.h"
 
 #include "base/mem.h"
+#include "base/show.h"
 #include "base/sort.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -73,8 +76,8 @@ typedef struct type_layout {
     uint16_t bytes; /* of a block */
 } type_layout;
 
-/* Every type the format has, by its number; 0: never given out, or removed from the format. The
- * passes run few of them, but a file with others can still be inspected. */
+/* Every type the format has or had, by its number; 0: not known. The passes run few of them, but a
+ * file with others can still be inspected. */
 static const type_layout layouts[] = {
     [0] = {1, 4},      /* F32 */
     [1] = {1, 2},      /* F16 */
@@ -105,36 +108,45 @@ static const type_layout layouts[] = {
     [28] = {1, 8},     /* F64 */
     [29] = {256, 56},  /* IQ1_M */
     [30] = {1, 2},     /* BF16 */
+    [31] = {32, 18},   /* Q4_0_4_4: the blocks of Q4_0, rows interleaved */
+    [32] = {32, 18},   /* Q4_0_4_8 */
+    [33] = {32, 18},   /* Q4_0_8_8 */
     [34] = {256, 54},  /* TQ1_0 */
     [35] = {256, 66},  /* TQ2_0 */
+    [36] = {32, 18},   /* IQ4_NL_4_4 */
+    [37] = {32, 18},   /* IQ4_NL_4_8 */
+    [38] = {32, 18},   /* IQ4_NL_8_8 */
     [39] = {32, 17},   /* MXFP4 */
+    [40] = {64, 36},   /* NVFP4 */
+    [41] = {128, 18},  /* Q1_0 */
+    [42] = {64, 18},   /* Q2_0 */
 };
 enum { N_LAYOUTS = sizeof layouts / sizeof layouts[0] };
 
-/* ------------------------------------------------------------------ words for messages */
-
-/* Bytes of the UTF-8 character at p, 0 when it is broken (overlong, surrogate, above 10FFFF). */
-static size_t utf8_length(const unsigned char *p, size_t left)
+static bool was_removed(uint32_t type)
 {
-    const unsigned c = p[0];
-    if (c < 0x80) return 1;
-    const size_t n = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : 2;
-    if (c < 0xC2 || c > 0xF4 || n > left) return 0;
-    const unsigned lo = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
-    const unsigned hi = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
-    if (p[1] < lo || p[1] > hi) return 0;
-    for (size_t i = 2; i < n; i++)
-        if (p[i] < 0x80 || p[i] > 0xBF) return 0;
-    return n;
+    return type == 4 || type == 5 || (type >= 31 && type <= 33) || (type >= 36 && type <= 38);
 }
+
+const char *ftk_gguf_refuse_type(char *buf, size_t cap, uint32_t type)
+{
+    const char *name = ftk_type_name(type);
+    if (name)
+        snprintf(buf, cap, "%s, which %s", name,
+                 was_removed(type) ? "was removed from the format" : "is not supported");
+    else
+        snprintf(buf, cap, "%" PRIu32 ", which is newer than this build", type);
+    return buf;
+}
+
+/* ------------------------------------------------------------------ words for messages */
 
 /* Text without NUL or broken characters. */
 static bool is_text(ftk_str s)
 {
-    const unsigned char *p = (const unsigned char *)s.p;
     for (size_t i = 0; i < s.n;) {
-        const size_t n = utf8_length(p + i, s.n - i);
-        if (n == 0 || p[i] == 0) return false;
+        const size_t n = ftk_utf8_length(s.p + i, s.n - i);
+        if (n == 0 || s.p[i] == 0) return false;
         i += n;
     }
     return true;
@@ -142,31 +154,7 @@ static bool is_text(ftk_str s)
 
 const char *ftk_gguf_show(char *buf, size_t cap, ftk_str s)
 {
-    static const char hex[] = "0123456789abcdef";
-    const unsigned char *p = (const unsigned char *)s.p;
-    size_t out = 0;
-    for (size_t i = 0; i < s.n;) {
-        size_t n = utf8_length(p + i, s.n - i);
-        /* U+0080..U+009F are control characters too. */
-        const bool plain =
-            n > 1 ? !(p[i] == 0xC2 && p[i + 1] < 0xA0) : n == 1 && p[i] >= 0x20 && p[i] != 0x7F;
-        if (!plain) n = 1;
-        if (cap - out < (plain ? n : 4) + 4) {
-            memcpy(buf + out, "...", 3);
-            out += 3;
-            break;
-        }
-        if (plain) {
-            memcpy(buf + out, p + i, n);
-            out += n;
-        } else {
-            const char escaped[4] = {'\\', 'x', hex[p[i] >> 4], hex[p[i] & 15]};
-            memcpy(buf + out, escaped, 4);
-            out += 4;
-        }
-        i += n;
-    }
-    buf[out] = '\0';
+    ftk_show(s.p, s.n, 0, buf, cap);
     return buf;
 }
 
@@ -403,7 +391,7 @@ static ftk_err read_alignment(reader *r)
     return FTK_OK;
 }
 
-/* Shape and type to bytes. */
+/* Shape and type to bytes; 0 where the type's layout is not known. */
 static ftk_err size_tensor(reader *r, ftk_tensor_info *t)
 {
     uint64_t n = 1;
@@ -415,12 +403,8 @@ static ftk_err size_tensor(reader *r, ftk_tensor_info *t)
                         SHOW(t->name));
         n *= t->dims[d];
     }
-    if (t->type >= N_LAYOUTS || layouts[t->type].block == 0)
-        return FAIL(r, UNSUPPORTED,
-                    "tensor %s: type %" PRIu32 " is unknown or was removed from the"
-                    " format: convert the model again",
-                    SHOW(t->name), t->type);
-    const type_layout l = layouts[t->type];
+    const type_layout l = t->type < N_LAYOUTS ? layouts[t->type] : (type_layout){0};
+    if (l.block == 0) return FTK_OK;
     if (t->dims[0] % l.block)
         return FAIL(r, FORMAT,
                     "tensor %s: its rows of %" PRIu64 " elements are no multiple of the"
@@ -455,6 +439,12 @@ static ftk_err read_tensor(reader *r, size_t i)
     return size_tensor(r, t);
 }
 
+/* What a tensor has at least. */
+static uint64_t least_size(const ftk_tensor_info *t)
+{
+    return t->size ? t->size : 1;
+}
+
 /* data_left: bytes of the data section. */
 static ftk_err check_place(reader *r, const ftk_tensor_info *t, uint64_t data_left)
 {
@@ -462,7 +452,7 @@ static ftk_err check_place(reader *r, const ftk_tensor_info *t, uint64_t data_le
         return FAIL(r, FORMAT,
                     "tensor %s: offset %" PRIu64 " is not a multiple of the alignment %" PRIu64,
                     SHOW(t->name), t->offset, r->g->alignment);
-    if (t->offset > data_left)
+    if (t->offset > data_left || (t->size == 0 && t->offset == data_left))
         return FAIL(r, FORMAT,
                     "tensor %s: offset %" PRIu64 " lies beyond the %" PRIu64
                     " bytes of data: is the file cut short? Get it again",
@@ -500,7 +490,7 @@ static ftk_err check_overlaps(reader *r, uint32_t *order)
     sort_index(g, compare_offsets, order, g->n_tensors);
     for (size_t i = 1; i < g->n_tensors; i++) {
         const ftk_tensor_info *a = &g->tensors[order[i - 1]], *b = &g->tensors[order[i]];
-        if (a->size > b->offset - a->offset)
+        if (least_size(a) > b->offset - a->offset)
             return FAIL(r, FORMAT, "tensor %s: its data overlaps that of tensor %s", SHOW(a->name),
                         SHOW(b->name));
     }
@@ -570,6 +560,8 @@ static ftk_err read_count(reader *r, const char *what, size_t min_bytes, size_t 
 static ftk_err read_header(reader *r)
 {
     if (left(r) < 4 || memcmp(r->p, "GGUF", 4) != 0) {
+        const char *what = ftk_gguf_not(r->p, left(r));
+        if (what) return FAIL(r, FORMAT, "not a GGUF file: it is %s", what);
         const ftk_str magic = {(const char *)r->p, left(r) < 4 ? left(r) : 4};
         return FAIL(r, FORMAT, "not a GGUF file: it starts with '%s' instead of 'GGUF'",
                     SHOW(magic));
@@ -606,13 +598,40 @@ static ftk_err read_all(reader *r)
 
 /* ------------------------------------------------------------------ open, close */
 
+static bool ends_with(const char *s, const char *end)
+{
+    const size_t n = strlen(s), m = strlen(end);
+    return n > m && strcmp(s + n - m, end) == 0;
+}
+
+/* A folder: is there something in it that may have been meant? */
+static ftk_err is_folder(reader *r, int fd)
+{
+    bool gguf = false, safetensors = false;
+    const int copy = dup(fd); /* closedir() closes it */
+    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+    if (!dir && copy >= 0) close(copy);
+    for (const struct dirent *f; dir && (f = readdir(dir));) {
+        gguf = gguf || ends_with(f->d_name, ".gguf");
+        safetensors = safetensors || ends_with(f->d_name, ".safetensors");
+    }
+    if (dir) closedir(dir);
+    if (gguf)
+        return FAIL(r, IO, "is a directory, not a GGUF file: give one of the .gguf files in it");
+    if (safetensors)
+        return FAIL(r, IO,
+                    "is a directory, not a GGUF file: it holds a model as safetensors, convert it "
+                    "with llama.cpp's convert_hf_to_gguf.py");
+    return FAIL(r, IO, "is a directory, not a GGUF file");
+}
+
 static ftk_err map_fd(reader *r, int fd)
 {
     struct stat st;
     if (fstat(fd, &st) != 0) return FAIL(r, IO, "cannot be examined: %s", strerror(errno));
-    if (S_ISDIR(st.st_mode)) return FAIL(r, IO, "is a directory, not a GGUF file");
+    if (S_ISDIR(st.st_mode)) return is_folder(r, fd);
     if (!S_ISREG(st.st_mode)) return FAIL(r, IO, "is not a regular file, so it cannot be mapped");
-    if (st.st_size == 0) return FAIL(r, FORMAT, "is empty");
+    if (st.st_size == 0) return FAIL(r, FORMAT, "is empty: get it again");
     if ((uintmax_t)st.st_size > SIZE_MAX / 2)
         return FAIL(r, UNSUPPORTED, "is too large for this machine's address space");
     void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
@@ -636,6 +655,8 @@ ftk_err ftk_gguf_open_file(ftk_gguf **out, const char *path, const ftk_host *hos
 {
     *out = NULL;
     if (!path) return ftk_fail(host, FTK_ERR_INVALID, "ftk_gguf_open: path is NULL");
+    if (!path[0])
+        return ftk_fail(host, FTK_ERR_INVALID, "the path of a file is empty: give a GGUF file");
     reader r = {.host = host};
     ftk_gguf_show_path(r.path, sizeof r.path, path);
     r.g = ftk_alloc(host, 1, sizeof *r.g);

@@ -37,6 +37,7 @@ static ftk_err find_tensor(const loader *l, const char *name, uint64_t n_in, uin
                            ftk_tensor_info *info)
 {
     const ftk_host *h = &l->m->host;
+    char why[64];
     if (!ftk_gguf_find_tensor(l->m->file, name, info))
         return ftk_fail(h, FTK_ERR_FORMAT, "%s: tensor %s is missing", l->path, name);
     if (info->dims[0] != n_in || info->dims[1] != n_out || info->dims[2] != 1 || info->dims[3] != 1)
@@ -47,9 +48,9 @@ static ftk_err find_tensor(const loader *l, const char *name, uint64_t n_in, uin
                         info->n_dims > 2 ? ", ..." : "", n_in, n_out);
     if (!ftk_type_supported(info->type))
         return ftk_fail(h, FTK_ERR_UNSUPPORTED,
-                        "%s: tensor %s has type %s, which is not supported: convert the model to "
-                        "Q4_K, Q5_K, Q6_K, Q8_0, F16, BF16 or F32",
-                        l->path, name, ftk_type_name(info->type));
+                        "%s: tensor %s has type %s: convert the model to Q4_K, Q5_K, Q6_K, Q8_0, "
+                        "F16, BF16 or F32",
+                        l->path, name, ftk_gguf_refuse_type(why, sizeof why, info->type));
     return FTK_OK;
 }
 
