@@ -417,8 +417,10 @@ FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
  * family whose file was added. */
 FTK_API bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter);
 /* Adds all *.drafter.gguf in the folder of the file `beside` (the model's, say) that were trained for
- * this model, by name, one of each family that has none yet; *n_found gets their number. Others are
- * passed over. Errors: as above. */
+ * this model, by name, one of each family that has none yet; *n_found gets their number. What is odd
+ * about a file that nobody named is no error: it is left out, the log gets a warning that says why, and
+ * ftk_session_open() says it again where a drafter is asked for that it might have been. Drafters for
+ * another model, and second ones of a family, are passed over (INFO). Always OK. */
 FTK_API ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found);
 
 /* Sum of the natural logarithms of the probabilities the model gives tokens[1..n), each after all

@@ -330,7 +330,7 @@ static void test_good_file(void **state)
     const char *path = write_drafter(NOTHING);
     ftk_drafterfile d;
     ftk_str family;
-    assert_int_equal(ftk_drafterfile_open(&d, path, model, true, &family), FTK_OK);
+    assert_int_equal(ftk_drafterfile_open(&d, path, model, true, &family, &model->host), FTK_OK);
     assert_int_equal(family.n, strlen("imagined"));
     const ftk_weight *map = ftk_weights_get(&d.weights, "map", OUT, IN, &model->host);
     const ftk_weight *bias = ftk_weights_get(&d.weights, "bias", 0, IN, &model->host);
@@ -416,7 +416,7 @@ static void test_bad_files(void **state)
         count.errors = 0;
         ftk_drafterfile d;
         ftk_str family;
-        assert_int_equal(ftk_drafterfile_open(&d, path, model, true, &family), want[f].err);
+        assert_int_equal(ftk_drafterfile_open(&d, path, model, true, &family, &model->host), want[f].err);
         assert_int_equal(count.live, live);
         assert_int_equal(count.errors, 1);
         char line[512], rest[384];
@@ -440,7 +440,7 @@ static void test_no_memory(void **state)
         count.left = failed;
         ftk_drafterfile d;
         ftk_str family;
-        err = ftk_drafterfile_open(&d, path, model, true, &family);
+        err = ftk_drafterfile_open(&d, path, model, true, &family, &model->host);
         if (err == FTK_OK) ftk_drafterfile_close(&d, &model->host);
         assert_int_equal(count.live, live);
     }

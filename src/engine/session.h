@@ -52,6 +52,14 @@ typedef struct ftk_family {
     uint64_t steps, emitted;
 } ftk_family;
 
+/* A drafter's file that was found, and is not used. */
+typedef struct ftk_left_out {
+    int family;     /* -1: it does not say */
+    char line[512]; /* why, its path first */
+} ftk_left_out;
+
+enum { FTK_MAX_LEFT_OUT = 8 }; /* of which the reason is kept */
+
 struct ftk_engine {
     const ftk_model *model;
     ftk_host host;
@@ -66,6 +74,9 @@ struct ftk_engine {
     ftk_successor_rates successors;
     ftk_pace pace, usual; /* usual: over as many steps as families are compared over */
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
+    ftk_left_out left_out[FTK_MAX_LEFT_OUT];
+    int n_left_out;
+    char found_line[512]; /* what went wrong with the file in hand */
     ftk_lowbit low;   /* the CPU's, from the first session on whose drafter wants it */
     char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
@@ -219,6 +230,12 @@ void ftk_measured_saw(const ftk_session *s, ftk_measured *m, double more, double
 void ftk_choose(ftk_session *s);
 /* The index of a family in ftk_drafter_list, or -1. */
 int ftk_drafter_index(const char *name, size_t n);
+/* Whether it is one that has files of its own; false for -1. */
+bool ftk_drafter_reads_files(int i);
+/* ftk_engine_add_drafter(), with the host for messages and for the memory of what is opened. */
+ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_host *host);
+/* Why a file of this drafter's family, or one of no known family, was found but left out; or NULL. */
+const char *ftk_target_left_out(const ftk_engine *e, const ftk_drafter_ops *ops);
 
 /* As ftk_session_open(), with a drafter from outside the list (cfg->drafter is not looked at). */
 FTK_API ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e,

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What drafters may use of the model between the passes that verify; and their files. */
-#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "model/gguf.h"
 #include "session.h"
 
 /* ---- products */
@@ -247,6 +247,11 @@ int ftk_drafter_index(const char *name, size_t n)
     return -1;
 }
 
+bool ftk_drafter_reads_files(int i)
+{
+    return i >= 0 && ftk_drafter_list[i]->check && !ftk_drafter_list[i]->family;
+}
+
 ftk_err ftk_target_room(ftk_engine *e, int widest)
 {
     const size_t stride = e->model->kernels.act_bytes(FTK_TYPE_F32, widest);
@@ -306,7 +311,8 @@ ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_l
 }
 
 /* What products with the drafter's matrices need, or on a device the matrices themselves, or a policy. */
-static ftk_err take_room(ftk_engine *e, const ftk_drafter_ops *ops, const ftk_drafterfile *d)
+static ftk_err take_room(ftk_engine *e, const ftk_drafter_ops *ops, const ftk_drafterfile *d,
+                         const ftk_host *host)
 {
     char why[400];
     if (!e->device) return ftk_target_room(e, d->widest);
@@ -319,46 +325,48 @@ static ftk_err take_room(ftk_engine *e, const ftk_drafter_ops *ops, const ftk_dr
     } else {
         err = on->add_weights(e->device, &d->weights, why, sizeof why);
     }
-    return err == FTK_OK ? err : ftk_fail(&e->host, err, "%s: %s", d->path, why);
+    return err == FTK_OK ? err : ftk_fail(host, err, "%s: %s", d->path, why);
 }
 
-static ftk_err add_opened(ftk_engine *e, ftk_drafterfile *d, ftk_str family)
+static ftk_err add_opened(ftk_engine *e, ftk_drafterfile *d, ftk_str family, const ftk_host *host)
 {
     char shown[64];
     const int i = ftk_drafter_index(family.p, family.n);
-    const ftk_drafter_ops *ops = i < 0 ? NULL : ftk_drafter_list[i];
-    const size_t n_shown = family.n < sizeof shown - 1 ? family.n : sizeof shown - 1;
-    memcpy(shown, family.p, n_shown);
-    shown[n_shown] = 0;
-    if (!ops || !ops->check || ops->family)
-        return ftk_fail(&e->host, FTK_ERR_UNSUPPORTED,
+    if (!ftk_drafter_reads_files(i))
+        return ftk_fail(host, FTK_ERR_UNSUPPORTED,
                         "%s: family \"%s\" is not one this build has a drafter for", d->path,
-                        shown);
+                        ftk_gguf_show(shown, sizeof shown, family));
+    const ftk_drafter_ops *ops = ftk_drafter_list[i];
     if (e->files[i])
-        return ftk_fail(&e->host, FTK_ERR_INVALID, "%s: there is a drafter %s already: %s", d->path,
+        return ftk_fail(host, FTK_ERR_INVALID, "%s: there is a drafter %s already: %s", d->path,
                         ops->name, e->files[i]->path);
     const ftk_target sizes = sizes_of(e->model);
-    ftk_err err = ops->check(&d->weights, &sizes, &e->host);
+    ftk_err err = ops->check(&d->weights, &sizes, host);
     if (err == FTK_OK && ops->wants & FTK_WANT_STATES)
         err = ftk_forward_keep(&e->forward, ops->state_layer(&d->weights));
-    if (err == FTK_OK) err = take_room(e, ops, d);
+    if (err == FTK_OK) err = take_room(e, ops, d, host);
     if (err == FTK_OK) e->files[i] = d;
+    return err;
+}
+
+ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_host *host)
+{
+    ftk_drafterfile *d = ftk_alloc(host, 1, sizeof *d);
+    if (!d) return ftk_fail(host, FTK_ERR_NOMEM, "%s: no memory for a drafter", path);
+    ftk_str family;
+    ftk_err err = ftk_drafterfile_open(d, path, e->model, !e->device, &family, host);
+    if (err == FTK_OK) {
+        err = add_opened(e, d, family, host);
+        if (err != FTK_OK) ftk_drafterfile_close(d, host);
+    }
+    if (err != FTK_OK) ftk_release(host, d);
     return err;
 }
 
 ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path)
 {
     if (!path) return ftk_fail(&e->host, FTK_ERR_INVALID, "no path of a drafter's file was given");
-    ftk_drafterfile *d = ftk_alloc(&e->host, 1, sizeof *d);
-    if (!d) return ftk_fail(&e->host, FTK_ERR_NOMEM, "%s: no memory for a drafter", path);
-    ftk_str family;
-    ftk_err err = ftk_drafterfile_open(d, path, e->model, !e->device, &family);
-    if (err == FTK_OK) {
-        err = add_opened(e, d, family);
-        if (err != FTK_OK) ftk_drafterfile_close(d, &e->host);
-    }
-    if (err != FTK_OK) ftk_release(&e->host, d);
-    return err;
+    return ftk_target_add_file(e, path, &e->host);
 }
 
 bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter)
@@ -368,52 +376,4 @@ bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter)
     const int i = ftk_drafter_index(drafter, strlen(drafter));
     if (i < 0 || !ftk_drafter_list[i]->check) return i >= 0;
     return e->files[family_of(ftk_drafter_list[i])];
-}
-
-static bool ends_with(const char *s, const char *end)
-{
-    const size_t n = strlen(s), m = strlen(end);
-    return n > m && strcmp(s + n - m, end) == 0;
-}
-
-/* Of two files of one family the first by name, not by the folder's order. */
-static bool next_name(const char *folder, const char *after, char *name, size_t cap)
-{
-    DIR *dir = opendir(folder);
-    if (!dir) return false;
-    bool found = false;
-    for (const struct dirent *f; (f = readdir(dir));) {
-        if (!ends_with(f->d_name, ".drafter.gguf") || strlen(f->d_name) >= cap) continue;
-        if (strcmp(f->d_name, after) > 0 && (!found || strcmp(f->d_name, name) < 0)) {
-            strcpy(name, f->d_name);
-            found = true;
-        }
-    }
-    closedir(dir);
-    return found;
-}
-
-ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found)
-{
-    char name[256] = "", after[256] = "", folder[4096], path[4096 + 256];
-    *n_found = 0;
-    const char *slash = beside ? strrchr(beside, '/') : NULL;
-    const size_t n_folder = slash ? (size_t)(slash - beside) : 0;
-    if (n_folder >= sizeof folder) return FTK_OK;
-    if (n_folder > 0) memcpy(folder, beside, n_folder);
-    folder[n_folder] = 0;
-    if (n_folder == 0) strcpy(folder, slash ? "/" : ".");
-    while (next_name(folder, after, name, sizeof name)) {
-        strcpy(after, name);
-        snprintf(path, sizeof path, "%s/%s", folder, name);
-        char family[32];
-        if (!ftk_drafterfile_fits(path, e->model, family, sizeof family)) continue;
-        const int i = ftk_drafter_index(family, strlen(family));
-        if (i < 0 || !ftk_drafter_list[i]->check || ftk_drafter_list[i]->family || e->files[i])
-            continue;
-        const ftk_err err = ftk_engine_add_drafter(e, path);
-        if (err != FTK_OK) return err;
-        ++*n_found;
-    }
-    return FTK_OK;
 }

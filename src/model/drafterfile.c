@@ -50,45 +50,43 @@ bool ftk_weights_int(const ftk_weights *w, const char *key, int least, int most,
     return false;
 }
 
-static ftk_err check_identity(const ftk_drafterfile *d, const ftk_model *m, ftk_str *family)
+/* *family is empty until it is known. */
+static ftk_err check_identity(const ftk_gguf *file, const char *path, const ftk_model *m,
+                              ftk_str *family, const ftk_host *h)
 {
-    const ftk_host *h = &m->host;
     ftk_str arch, base;
     char shown[64];
-    if (!find_string(d->file, "general.architecture", &arch) || !equal(arch, architecture))
+    *family = (ftk_str){"", 0};
+    if (!find_string(file, "general.architecture", &arch) || !equal(arch, architecture))
         return ftk_fail(h, FTK_ERR_INVALID,
                         "%s: is no drafter: its general.architecture is not %s; a model is named "
                         "with -m",
-                        d->path, architecture);
-    if (!find_string(d->file, PREFIX "family", family))
-        return ftk_fail(h, FTK_ERR_FORMAT, "%s: key " PREFIX "family is missing", d->path);
-    if (!find_string(d->file, PREFIX "base", &base))
-        return ftk_fail(h, FTK_ERR_FORMAT, "%s: key " PREFIX "base is missing", d->path);
+                        path, architecture);
+    if (!find_string(file, PREFIX "family", family))
+        return ftk_fail(h, FTK_ERR_FORMAT, "%s: key " PREFIX "family is missing", path);
+    if (!find_string(file, PREFIX "base", &base))
+        return ftk_fail(h, FTK_ERR_FORMAT, "%s: key " PREFIX "base is missing", path);
     if (!equal(base, m->fingerprint))
         return ftk_fail(
             h, FTK_ERR_INVALID,
             "%s: was trained for another model (fingerprint %s, this model's is %s): train "
             "one for this model, see drafters/train/README.md",
-            d->path, ftk_gguf_show(shown, sizeof shown, base), m->fingerprint);
+            path, ftk_gguf_show(shown, sizeof shown, base), m->fingerprint);
     return FTK_OK;
 }
 
-bool ftk_drafterfile_fits(const char *path, const ftk_model *m, char *family, size_t cap)
+ftk_err ftk_drafterfile_identify(const char *path, const ftk_model *m, char *family, size_t cap,
+                                 const ftk_host *host)
 {
-    const ftk_host quiet = {.ctx = m->host.ctx, .alloc = m->host.alloc, .free = m->host.free};
     ftk_gguf *file;
-    ftk_str arch, base, name;
-    if (ftk_gguf_open(&file, path, &quiet) != FTK_OK) return false;
-    const bool fits = find_string(file, "general.architecture", &arch) &&
-                      equal(arch, architecture) && find_string(file, PREFIX "base", &base) &&
-                      equal(base, m->fingerprint) && find_string(file, PREFIX "family", &name) &&
-                      name.n < cap && !memchr(name.p, 0, name.n);
-    if (fits) {
-        memcpy(family, name.p, name.n);
-        family[name.n] = 0;
-    }
+    ftk_str name = {"", 0};
+    ftk_err err = ftk_gguf_open(&file, path, host);
+    if (err == FTK_OK) err = check_identity(file, path, m, &name, host);
+    const size_t n = name.n < cap ? name.n : cap - 1;
+    memcpy(family, name.p, n);
+    family[n] = 0;
     ftk_gguf_free(file);
-    return fits;
+    return err;
 }
 
 /* ---- tensors */
@@ -134,11 +132,11 @@ static ftk_err find_tensors(ftk_drafterfile *d, const ftk_host *h, size_t *n_flo
     return FTK_OK;
 }
 
-static ftk_err read_vectors(ftk_drafterfile *d, const ftk_model *m, size_t n_floats)
+static ftk_err read_vectors(ftk_drafterfile *d, const ftk_model *m, size_t n_floats,
+                            const ftk_host *h)
 {
-    d->vectors = ftk_alloc_raw(&m->host, n_floats, sizeof(float));
-    if (!d->vectors)
-        return ftk_fail(&m->host, FTK_ERR_NOMEM, "%s: no memory for a drafter", d->path);
+    d->vectors = ftk_alloc_raw(h, n_floats, sizeof(float));
+    if (!d->vectors) return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory for a drafter", d->path);
     float *at = d->vectors;
     for (int i = 0; i < d->weights.n; i++) {
         ftk_weight *w = &d->items[i];
@@ -146,8 +144,8 @@ static ftk_err read_vectors(ftk_drafterfile *d, const ftk_model *m, size_t n_flo
         m->kernels.dequant_row(d->mats[i].type, w->n_in, d->mats[i].data, at);
         for (int j = 0; j < w->n_in; j++)
             if (!isfinite(at[j]))
-                return ftk_fail(&m->host, FTK_ERR_FORMAT,
-                                "%s: tensor %s holds values that are not finite", d->path, w->name);
+                return ftk_fail(h, FTK_ERR_FORMAT, "%s: tensor %s holds values that are not finite",
+                                d->path, w->name);
         w->vector = at;
         at += w->n_in;
     }
@@ -156,7 +154,7 @@ static ftk_err read_vectors(ftk_drafterfile *d, const ftk_model *m, size_t n_flo
 
 /* ---- the head */
 
-static ftk_err read_vocab(ftk_drafterfile *d, const ftk_model *m, bool *some)
+static ftk_err read_vocab(ftk_drafterfile *d, const ftk_model *m, bool *some, const ftk_host *h)
 {
     ftk_gguf_value v;
     *some = ftk_gguf_find(d->file, PREFIX "vocab", &v);
@@ -164,16 +162,16 @@ static ftk_err read_vocab(ftk_drafterfile *d, const ftk_model *m, bool *some)
     const uint64_t n_vocab = (uint64_t)m->hp.n_vocab;
     if (v.type != FTK_GGUF_ARRAY || (v.elem != FTK_GGUF_U32 && v.elem != FTK_GGUF_I32) ||
         v.count < 1 || v.count > n_vocab)
-        return ftk_fail(&m->host, FTK_ERR_FORMAT,
+        return ftk_fail(h, FTK_ERR_FORMAT,
                         "%s: key " PREFIX "vocab is no array of 1 to %d token ids", d->path,
                         m->hp.n_vocab);
-    d->vocab = ftk_alloc_raw(&m->host, (size_t)v.count, sizeof *d->vocab);
-    if (!d->vocab) return ftk_fail(&m->host, FTK_ERR_NOMEM, "%s: no memory for a drafter", d->path);
+    d->vocab = ftk_alloc_raw(h, (size_t)v.count, sizeof *d->vocab);
+    if (!d->vocab) return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory for a drafter", d->path);
     for (uint64_t i = 0; i < v.count; i++) {
         uint32_t id;
         memcpy(&id, v.data + i * sizeof id, sizeof id);
         if (id >= n_vocab || (i > 0 && (int32_t)id <= d->vocab[i - 1]))
-            return ftk_fail(&m->host, FTK_ERR_FORMAT,
+            return ftk_fail(h, FTK_ERR_FORMAT,
                             "%s: key " PREFIX "vocab is not a rising list of token ids", d->path);
         d->vocab[i] = (int32_t)id;
     }
@@ -183,27 +181,27 @@ static ftk_err read_vocab(ftk_drafterfile *d, const ftk_model *m, bool *some)
 }
 
 /* The listed rows of the output matrix, in its GGUF layout. */
-static void *gather_rows(const ftk_drafterfile *d, const ftk_model *m)
+static void *gather_rows(const ftk_drafterfile *d, const ftk_model *m, const ftk_host *h)
 {
     ftk_tensor_info t;
     if (!ftk_gguf_find_tensor(m->file, "output.weight", &t))
         ftk_gguf_find_tensor(m->file, "token_embd.weight", &t); /* tied; the loader has seen it */
     const size_t row = (size_t)(t.size / t.dims[1]);
-    char *rows = ftk_alloc_raw(&m->host, (size_t)d->weights.n_head, row);
+    char *rows = ftk_alloc_raw(h, (size_t)d->weights.n_head, row);
     for (int i = 0; rows && i < d->weights.n_head; i++)
         memcpy(rows + (size_t)i * row, (const char *)t.data + (size_t)d->vocab[i] * row, row);
     return rows;
 }
 
-static ftk_err make_head(ftk_drafterfile *d, const ftk_model *m, bool some)
+static ftk_err make_head(ftk_drafterfile *d, const ftk_model *m, bool some, const ftk_host *h)
 {
     ftk_mat *head = &d->mats[d->weights.n];
     *head = m->output;
     d->weights.head = head;
     d->widest = m->hp.n_embd > d->widest ? m->hp.n_embd : d->widest;
     if (!some) return FTK_OK;
-    d->rows = gather_rows(d, m);
-    if (!d->rows) return ftk_fail(&m->host, FTK_ERR_NOMEM, "%s: no memory for a drafter", d->path);
+    d->rows = gather_rows(d, m, h);
+    if (!d->rows) return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory for a drafter", d->path);
     head->n_out = d->weights.n_head;
     head->data = head->file = d->rows;
     return FTK_OK;
@@ -228,9 +226,8 @@ static void *pack(const ftk_model *m, ftk_mat *w, void *at)
 
 /* Where a level reads weights in place, the gathered rows stay as the head's; else they are packed
  * and let go. */
-static ftk_err pack_all(ftk_drafterfile *d, const ftk_model *m)
+static ftk_err pack_all(ftk_drafterfile *d, const ftk_model *m, const ftk_host *h)
 {
-    const ftk_host *h = &m->host;
     ftk_mat *const head = &d->mats[d->weights.n];
     const size_t head_bytes = d->rows ? packed_bytes(m, head) : 0;
     size_t bytes = head_bytes;
@@ -253,14 +250,13 @@ static ftk_err pack_all(ftk_drafterfile *d, const ftk_model *m)
 /* ---- life */
 
 static ftk_err open_parts(ftk_drafterfile *d, const char *path, const ftk_model *m, bool packed,
-                          ftk_str *family)
+                          ftk_str *family, const ftk_host *h)
 {
-    const ftk_host *h = &m->host;
     d->path = ftk_alloc(h, strlen(path) + 1, 1);
     if (!d->path) return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory for a drafter", path);
     memcpy(d->path, path, strlen(path));
     ftk_err err = ftk_gguf_open(&d->file, path, h);
-    if (err == FTK_OK) err = check_identity(d, m, family);
+    if (err == FTK_OK) err = check_identity(d->file, path, m, family, h);
     if (err != FTK_OK) return err;
     const size_t n = ftk_gguf_n_tensors(d->file);
     if (n < 1 || n > 4096)
@@ -274,18 +270,18 @@ static ftk_err open_parts(ftk_drafterfile *d, const char *path, const ftk_model 
     size_t n_floats;
     bool some = false;
     err = find_tensors(d, h, &n_floats);
-    if (err == FTK_OK) err = read_vectors(d, m, n_floats);
-    if (err == FTK_OK) err = read_vocab(d, m, &some);
-    if (err == FTK_OK) err = make_head(d, m, some);
-    return err == FTK_OK && packed ? pack_all(d, m) : err;
+    if (err == FTK_OK) err = read_vectors(d, m, n_floats, h);
+    if (err == FTK_OK) err = read_vocab(d, m, &some, h);
+    if (err == FTK_OK) err = make_head(d, m, some, h);
+    return err == FTK_OK && packed ? pack_all(d, m, h) : err;
 }
 
 ftk_err ftk_drafterfile_open(ftk_drafterfile *d, const char *path, const ftk_model *m, bool packed,
-                             ftk_str *family)
+                             ftk_str *family, const ftk_host *host)
 {
     *d = (ftk_drafterfile){0};
-    const ftk_err err = open_parts(d, path, m, packed, family);
-    if (err != FTK_OK) ftk_drafterfile_close(d, &m->host);
+    const ftk_err err = open_parts(d, path, m, packed, family, host);
+    if (err != FTK_OK) ftk_drafterfile_close(d, host);
     return err;
 }
 

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Drafters' files that lie beside the model. Nobody named them, so that nothing that is odd about one
+ * ends anything: it is left out, and why is kept for whoever asks for its family. */
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "model/gguf.h"
+#include "session.h"
+
+static const char suffix[] = ".drafter.gguf";
+
+/* ---- a host that keeps the last line, and has the engine's memory */
+
+static void *kept_alloc(void *ctx, size_t size, size_t align)
+{
+    const ftk_host *h = &((const ftk_engine *)ctx)->host;
+    return h->alloc(h->ctx, size, align);
+}
+
+static void kept_free(void *ctx, void *p)
+{
+    const ftk_host *h = &((const ftk_engine *)ctx)->host;
+    if (h->free) h->free(h->ctx, p);
+}
+
+static void keep_line(void *ctx, ftk_log_level level, const char *line)
+{
+    ftk_engine *e = ctx;
+    if (level == FTK_LOG_ERROR) snprintf(e->found_line, sizeof e->found_line, "%s", line);
+}
+
+/* What is opened with it may outlive the call, not the engine. */
+static ftk_host keeping_host(ftk_engine *e)
+{
+    ftk_host h = {.ctx = e, .log = keep_line};
+    if (e->host.alloc) h.alloc = kept_alloc, h.free = kept_free;
+    return h;
+}
+
+/* ---- what was left out */
+
+/* Says why a file is left out. Nobody can ask for a family that is not built in. */
+static void leave_out(ftk_engine *e, const char *stated, int family, ftk_log_level level)
+{
+    ftk_log(&e->host, level, "a drafter is left out: %s", e->found_line);
+    if (e->n_left_out == FTK_MAX_LEFT_OUT || (stated[0] && !ftk_drafter_reads_files(family)))
+        return;
+    ftk_left_out *l = &e->left_out[e->n_left_out++];
+    l->family = family;
+    memcpy(l->line, e->found_line, sizeof l->line);
+}
+
+const char *ftk_target_left_out(const ftk_engine *e, const ftk_drafter_ops *ops)
+{
+    const char *name = ops->family ? ops->family : ops->name;
+    const int wanted = ftk_drafter_index(name, strlen(name));
+    const char *unknown = NULL;
+    for (int i = 0; i < e->n_left_out; i++) {
+        const ftk_left_out *l = &e->left_out[i];
+        if (l->family == wanted) return l->line;
+        if (l->family < 0 && !unknown) unknown = l->line;
+    }
+    return unknown;
+}
+
+/* ---- looking for them */
+
+static bool ends_with(const char *s, const char *end)
+{
+    const size_t n = strlen(s), m = strlen(end);
+    return n > m && strcmp(s + n - m, end) == 0;
+}
+
+/* Of two files of one family the first by name, not by the folder's order. */
+static bool next_name(const char *folder, const char *after, char *name, size_t cap)
+{
+    DIR *dir = opendir(folder);
+    if (!dir) return false;
+    bool found = false;
+    for (const struct dirent *f; (f = readdir(dir));) {
+        if (!ends_with(f->d_name, suffix) || strlen(f->d_name) >= cap) continue;
+        if (strcmp(f->d_name, after) > 0 && (!found || strcmp(f->d_name, name) < 0)) {
+            strcpy(name, f->d_name);
+            found = true;
+        }
+    }
+    closedir(dir);
+    return found;
+}
+
+/* The family that the file's name speaks of, where the file itself does not: "model-s4c.drafter.gguf". */
+static int family_by_name(const char *name)
+{
+    for (int i = 0; ftk_drafter_list[i]; i++)
+        if (ftk_drafter_reads_files(i) && strstr(name, ftk_drafter_list[i]->name)) return i;
+    return -1;
+}
+
+/* One for another model is nothing to warn of: one folder may hold several models. */
+static bool try_file(ftk_engine *e, const char *path, const char *name)
+{
+    const ftk_host host = keeping_host(e);
+    char stated[32], shown[256];
+    snprintf(e->found_line, sizeof e->found_line, "%s: cannot be used",
+             ftk_gguf_show_path(shown, sizeof shown, path)); /* until there is a better reason */
+    ftk_err err = ftk_drafterfile_identify(path, e->model, stated, sizeof stated, &host);
+    const int family = stated[0] ? ftk_drafter_index(stated, strlen(stated)) : family_by_name(name);
+    if (err == FTK_OK && ftk_drafter_reads_files(family) && e->files[family]) {
+        ftk_log(&e->host, FTK_LOG_INFO, "%s: is left out, as there is a drafter %s already: %s",
+                path, stated, e->files[family]->path);
+        return false;
+    }
+    const bool of_another = err == FTK_ERR_INVALID && stated[0];
+    if (err == FTK_OK) err = ftk_target_add_file(e, path, &host);
+    if (err != FTK_OK) leave_out(e, stated, family, of_another ? FTK_LOG_INFO : FTK_LOG_WARN);
+    return err == FTK_OK;
+}
+
+ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found)
+{
+    char name[256] = "", after[256] = "", folder[4096], path[4096 + 256];
+    *n_found = 0;
+    e->n_left_out = 0;
+    const char *slash = beside ? strrchr(beside, '/') : NULL;
+    const size_t n_folder = slash ? (size_t)(slash - beside) : 0;
+    if (n_folder >= sizeof folder) return FTK_OK;
+    if (n_folder > 0) memcpy(folder, beside, n_folder);
+    folder[n_folder] = 0;
+    if (n_folder == 0) strcpy(folder, slash ? "/" : ".");
+    while (next_name(folder, after, name, sizeof name)) {
+        strcpy(after, name);
+        snprintf(path, sizeof path, "%s/%s", folder, name);
+        if (try_file(e, path, name)) ++*n_found;
+    }
+    return FTK_OK;
+}
