@@ -47,8 +47,10 @@ static ftk_err take(cli_answer *a, const ftk_result *r, bool *ended)
         const ftk_err err = ftk_stream_push(a->stream, r->tokens[i], &text, &n, &stopped);
         if (err != FTK_OK) return err;
         keep(a, r->tokens[i]);
-        const bool shown = show(a, text, n, a->cfg.dim && i < (size_t)r->accepted);
-        a->ending = shown ? CLI_ENDED_ITSELF : CLI_ENDED_OUTPUT;
+        const bool drafted = i < (size_t)r->accepted;
+        a->accepted += drafted;
+        const bool shown = show(a, text, n, a->cfg.dim && drafted);
+        a->ending = !shown ? CLI_ENDED_OUTPUT : stopped ? CLI_ENDED_STOP : CLI_ENDED_ITSELF;
         *ended = stopped || !shown;
     }
     return FTK_OK;
@@ -61,12 +63,22 @@ static cli_ending ending(ftk_finish finish)
                                           : CLI_ENDED_ITSELF;
 }
 
-/* Tokens that came with the last pass over the prompt cost no decoding time. */
-static void count_first(cli_answer *a, const ftk_result *r)
+static double decode_seconds(const cli_answer *a)
 {
     ftk_stats now;
     ftk_session_get_stats(a->session, &now);
-    if (now.decode_seconds <= a->before.decode_seconds) a->n_first = r->n_tokens;
+    return now.decode_seconds;
+}
+
+/* One step. Tokens that come with a pass over the prompt cost no decoding time. */
+static ftk_err step(cli_answer *a, ftk_result *r, bool *ended)
+{
+    const double before = decode_seconds(a);
+    const size_t n = a->n_tokens;
+    ftk_err err = ftk_step(&a->session, 1, r);
+    if (err == FTK_OK) err = take(a, r, ended);
+    if (decode_seconds(a) <= before) a->n_first += a->n_tokens - n;
+    return err;
 }
 
 ftk_err cli_answer_run(cli_answer *a)
@@ -78,10 +90,7 @@ ftk_err cli_answer_run(cli_answer *a)
             break;
         }
         ftk_result r;
-        ftk_err err = ftk_step(&a->session, 1, &r);
-        if (err != FTK_OK) return err;
-        if (a->n_tokens == 0) count_first(a, &r);
-        err = take(a, &r, &ended);
+        const ftk_err err = step(a, &r, &ended);
         if (err != FTK_OK) return err;
         if (!ended && r.finish != FTK_FINISH_NONE) {
             a->ending = ending(r.finish);
@@ -108,16 +117,25 @@ cli_speed cli_answer_speed(const cli_answer *a)
     cli_speed s = {
         .steps = now.steps - a->before.steps,
         .drafted = now.drafted - a->before.drafted,
-        .accepted = now.accepted - a->before.accepted,
+        .accepted = a->accepted,
         .prompt = now.prompt - a->before.prompt,
         .prefill_seconds = now.prefill_seconds - a->before.prefill_seconds,
         .decode_seconds = now.decode_seconds - a->before.decode_seconds,
     };
-    const uint64_t emitted = now.emitted - a->before.emitted;
-    if (s.steps > 0) s.tokens_per_step = (double)emitted / (double)s.steps;
-    if (s.decode_seconds > 0 && emitted > a->n_first)
-        s.tokens_per_second = (double)(emitted - a->n_first) / s.decode_seconds;
+    if (s.steps > 0) s.tokens_per_step = (double)a->n_tokens / (double)s.steps;
+    if (s.decode_seconds > 0 && a->n_tokens > a->n_first)
+        s.tokens_per_second = (double)(a->n_tokens - a->n_first) / s.decode_seconds;
     return s;
+}
+
+const char *cli_answer_finish_name(const cli_answer *a)
+{
+    static const char *const names[] = {
+        [CLI_ENDED_ITSELF] = "end",          [CLI_ENDED_STOP] = "stop",
+        [CLI_ENDED_LIMIT] = "limit",         [CLI_ENDED_CONTEXT] = "context",
+        [CLI_ENDED_INTERRUPT] = "interrupt", [CLI_ENDED_OUTPUT] = "output",
+    };
+    return names[a->ending];
 }
 
 void cli_answer_say_speed(const cli_answer *a)

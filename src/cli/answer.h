@@ -17,7 +17,8 @@ typedef struct cli_answer_config {
 } cli_answer_config;
 
 typedef enum cli_ending {
-    CLI_ENDED_ITSELF, /* end token or stop text */
+    CLI_ENDED_ITSELF, /* an end token */
+    CLI_ENDED_STOP,   /* a stop text */
     CLI_ENDED_LIMIT,
     CLI_ENDED_CONTEXT,
     CLI_ENDED_INTERRUPT,
@@ -30,11 +31,14 @@ typedef struct cli_answer {
     bool lossless;
     ftk_stream *stream;
     cli_bytes text;
-    int32_t *tokens; /* as generated, the end token too */
+    /* As generated, up to the one that ended the answer: the end token, or the one with which a stop text
+     * was whole. What the last step emitted behind it counts nowhere. */
+    int32_t *tokens;
     size_t n_tokens, cap;
+    uint64_t accepted; /* of them, drafted */
     cli_ending ending;
     ftk_stats before;
-    size_t n_first; /* tokens that came with the prompt's pass */
+    size_t n_first; /* tokens that came with passes over the prompt */
 } cli_answer;
 
 /* What an answer took. */
@@ -54,6 +58,8 @@ ftk_err cli_answer_run(cli_answer *a);
 /* Shows what waited in the stream. */
 ftk_err cli_answer_finish(cli_answer *a);
 cli_speed cli_answer_speed(const cli_answer *a);
+/* "end", "stop", "limit" or "context"; "interrupt" or "output" for what ends the program, too. */
+const char *cli_answer_finish_name(const cli_answer *a);
 /* One line on standard error. */
 void cli_answer_say_speed(const cli_answer *a);
 void cli_answer_close(cli_answer *a);

@@ -16,6 +16,7 @@ typedef struct chat {
     const char *drafter;
     bool stats;
     bool said_dropped;
+    uint64_t n_tokens, n_accepted; /* of all answers */
 } chat;
 
 static volatile sig_atomic_t interrupted;
@@ -79,6 +80,8 @@ static ftk_err answer(chat *c, bool dropped)
     if (err == FTK_OK) err = run(c, &a, &dropped);
     if (err == FTK_OK) err = cli_answer_finish(&a);
     cli_out("\n", 1);
+    c->n_tokens += a.n_tokens;
+    c->n_accepted += a.accepted;
     if (err == FTK_OK) {
         cli_conversation_add(&c->talk, "assistant", a.text.p ? a.text.p : "");
         remark(c, &a, dropped);
@@ -137,9 +140,9 @@ static void say_totals(const chat *c)
             "time      %.0f %% drafting, %.0f %% model, %.0f %% verifying\n",
             c->drafter, c->o->verifier, cli_lossless(c->drafter, c->o->verifier) ? "" : " (lossy)",
             ftk_engine_device(c->w.engine), c->w.info.kernels, ftk_engine_threads(c->w.engine),
-            (unsigned long long)s.prompt, s.prefill_seconds, (unsigned long long)s.emitted,
-            s.decode_seconds, (unsigned long long)s.steps, (double)s.emitted / steps,
-            (unsigned long long)s.drafted, (unsigned long long)s.accepted,
+            (unsigned long long)s.prompt, s.prefill_seconds, (unsigned long long)c->n_tokens,
+            s.decode_seconds, (unsigned long long)s.steps, (double)c->n_tokens / steps,
+            (unsigned long long)s.drafted, (unsigned long long)c->n_accepted,
             100 * s.draft_seconds / seconds, 100 * s.forward_seconds / seconds,
             100 * s.judge_seconds / seconds);
     say_drafters(c);

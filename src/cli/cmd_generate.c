@@ -56,6 +56,7 @@ static json_t *report(const cli_world *w, const cli_options *o, const cli_answer
     json_t *j = json_object();
     json_object_set_new(j, "text", cli_json_text(a->text.p, a->text.n));
     json_object_set_new(j, "tokens", tokens);
+    json_object_set_new(j, "finish", json_string(cli_answer_finish_name(a)));
     json_object_set_new(j, "prompt_tokens", json_integer((json_int_t)n_prompt));
     json_object_set_new(j, "steps", json_integer((json_int_t)s.steps));
     json_object_set_new(j, "drafted", json_integer((json_int_t)s.drafted));

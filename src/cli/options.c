@@ -139,8 +139,11 @@ static const about commands[CLI_N_COMMANDS] = {
                   "Talk with a model. In a terminal the line can be edited, Ctrl-C stops an\n"
                   "answer, Ctrl-D leaves and /help lists the commands. Without a terminal every\n"
                   "line of standard input is one message."},
-    [CLI_GENERATE] = {"generate", "(-p TEXT | -f FILE) [options]",
-                      "Complete a text. Only the continuation is printed."},
+    [CLI_GENERATE] =
+        {"generate", "(-p TEXT | -f FILE) [options]",
+         "Complete a text. Only the continuation is printed. With --json also why it\n"
+         "ended: \"finish\" is end (an end token), stop (a stop text), limit (-n) or\n"
+         "context (full). Tokens and figures are those up to the token that ended it."},
     [CLI_TOKENIZE] = {"tokenize", "[options] < TEXT",
                       "Text on standard input to token ids on one line (no BOS), or back."},
     [CLI_PERPLEXITY] = {"perplexity", "-f FILE [options]",
