@@ -7,6 +7,7 @@
 #include "answer.h"
 #include "conversation.h"
 #include "line.h"
+#include "message.h"
 
 typedef struct chat {
     const cli_options *o;
@@ -156,7 +157,9 @@ static void command_help(chat *c, const char *arg)
     fprintf(stderr, "/drafter NAME  who guesses ahead: %s%s\n",
             cli_name_list(ftk_drafters(), names, sizeof names),
             same ? "; the answers are the same" : "");
-    fputs("/stats         what was spent so far; /stats on, /stats off: a line after each answer\n"
+    fputs("several lines  paste them; or end a line with \\, press Alt-Enter, or put \"\"\" before "
+          "and behind\n"
+          "/stats         what was spent so far; /stats on, /stats off: a line after each answer\n"
           "/reset         forget the conversation\n"
           "/quit          leave, as Ctrl-D does; Ctrl-C stops an answer\n"
           "/help          this text\n",
@@ -230,32 +233,15 @@ static bool command(chat *c, const char *text)
 
 /* ---- the conversation */
 
-/* The line without blanks at its ends, or NULL, said, if it is no text. */
-static const char *trim(const char *text, size_t n, cli_bytes *out)
-{
-    static const char blank[] = " \t\r\n\v\f";
-    if (n > 0 && memchr(text, 0, n)) {
-        cli_say("a line with a NUL byte in it was left out");
-        return NULL;
-    }
-    while (n > 0 && strchr(blank, text[n - 1])) n--;
-    while (n > 0 && strchr(blank, *text)) text++, n--;
-    out->n = 0;
-    cli_bytes_add(out, text, n);
-    return out->p;
-}
-
 static int talk(chat *c)
 {
     const bool interactive = cli_line_interactive(c->line);
-    cli_bytes line = {0};
+    cli_message m = {0};
     int status = CLI_DONE;
     int interrupts = 0;
     for (bool more = true; more && status == CLI_DONE;) {
-        const char *text;
-        size_t n;
         interrupted = 0;
-        const cli_line_end end = cli_line_read(c->line, &text, &n);
+        const cli_line_end end = cli_message_read(c->line, &m);
         if (end == CLI_LINE_INTERRUPT && ++interrupts < 2) {
             fputs("\n(Ctrl-C again, or Ctrl-D, leaves)\n", stderr);
             continue;
@@ -270,17 +256,20 @@ static int talk(chat *c)
         }
         interrupts = 0;
         interrupted = 0;
-        text = trim(text, n, &line);
-        if (!text || !text[0]) continue;
-        if (text[0] == '/') {
-            more = command(c, text);
+        if (memchr(m.text.p, 0, m.text.n)) {
+            cli_say("a line with a NUL byte in it was left out");
             continue;
         }
-        const ftk_err err = turn(c, text);
+        if (m.text.n == 0) continue;
+        if (m.text.p[0] == '/' && !m.verbatim) {
+            more = command(c, m.text.p);
+            continue;
+        }
+        const ftk_err err = turn(c, m.text.p);
         if (err != FTK_OK) status = cli_fail(err, "the answer could not be computed");
         if (!cli_out("", 0)) more = false;
     }
-    cli_bytes_free(&line);
+    cli_bytes_free(&m.text);
     const int out = cli_out_status();
     return status == CLI_DONE ? out : status;
 }

@@ -5,18 +5,21 @@
 #include <errno.h>
 #include <langinfo.h>
 #include <locale.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #ifdef FTK_HAVE_EDIT
 #include <histedit.h>
 #endif
 
 #include "common.h"
+#include "terminal.h"
 
-static const char prompt[] = "> ";
+enum { CTRL_C = 3, QUIET_MS = 100 };
 
 struct cli_line {
     const volatile sig_atomic_t *interrupt;
@@ -24,9 +27,12 @@ struct cli_line {
     FILE *out; /* where the prompt goes */
     char *plain;
     size_t cap;
+    cli_bytes text; /* pasted */
 #ifdef FTK_HAVE_EDIT
     EditLine *edit;
     History *history; /* in memory only */
+    const char *prompt;
+    bool stopped; /* Ctrl-C was pressed */
 #endif
 };
 
@@ -36,10 +42,140 @@ bool cli_line_interactive(const cli_line *l)
 }
 
 #ifdef FTK_HAVE_EDIT
+/* ---- libedit, which takes a newline in its line for one */
+
+static cli_line *line_of(EditLine *edit)
+{
+    cli_line *l = NULL;
+    el_get(edit, EL_CLIENTDATA, &l);
+    return l;
+}
+
 static char *edit_prompt(EditLine *edit)
 {
-    (void)edit;
-    return (char *)prompt; /* libedit reads it only */
+    return (char *)line_of(edit)->prompt; /* libedit reads it only */
+}
+
+/* One character, as libedit's own function; but a signal that came before there was one to wait for ends
+ * the line, too. */
+static int read_key(EditLine *edit, wchar_t *key)
+{
+    const cli_line *l = line_of(edit);
+    mbstate_t state = {0};
+    for (;;) {
+        char c;
+        const ssize_t n = *l->interrupt ? -1 : read(STDIN_FILENO, &c, 1);
+        if (n < 0 && errno == EINTR && !*l->interrupt) continue;
+        if (n != 1) return n == 0 ? 0 : -1;
+        const size_t used = mbrtowc(key, &c, 1, &state);
+        if (used == (size_t)-2) continue; /* more is to come */
+        if (used == (size_t)-1) *key = 0xFFFD;
+        return 1;
+    }
+}
+
+/* Ctrl-C in pasted text is text; one behind which nothing comes was pressed, as the end of the paste was
+ * lost. */
+static bool was_pressed(void)
+{
+    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+    return poll(&in, 1, QUIET_MS) == 0;
+}
+
+/* Up to the mark behind it; false: it does not come. libedit reads byte by byte, too. */
+static bool read_pasted(cli_line *l)
+{
+    static const char mark[] = CLI_PASTE_END;
+    const size_t n_mark = sizeof mark - 1;
+    cli_bytes *b = &l->text;
+    b->n = 0;
+    for (;;) {
+        char c;
+        const ssize_t n = read(STDIN_FILENO, &c, 1);
+        if (n < 0 && errno == EINTR && !*l->interrupt) continue;
+        l->stopped = *l->interrupt || (n == 1 && c == CTRL_C && was_pressed());
+        if (n != 1 || l->stopped) return false;
+        cli_bytes_add(b, &c, 1);
+        if (b->n >= n_mark && memcmp(b->p + b->n - n_mark, mark, n_mark) == 0) break;
+    }
+    b->n -= n_mark;
+    return true;
+}
+
+/* Lines end in LF; NULs, which no line can hold, are left out, and broken UTF-8 becomes U+FFFD. */
+static void clean_pasted(const cli_bytes *b, cli_bytes *clean)
+{
+    size_t to = 0;
+    char before = 0;
+    for (size_t i = 0; i < b->n; i++) {
+        const char c = b->p[i];
+        if (c != 0 && !(c == '\n' && before == '\r')) b->p[to++] = c == '\r' ? '\n' : c;
+        before = c;
+    }
+    cli_bytes_add(clean, "", 0);
+    cli_bytes_add_utf8(clean, b->p, to);
+}
+
+static unsigned char on_paste(EditLine *edit, int key)
+{
+    (void)key;
+    cli_line *l = line_of(edit);
+    if (!read_pasted(l)) return CC_EOF;
+    cli_bytes clean = {0};
+    clean_pasted(&l->text, &clean);
+    const bool fits = clean.n == 0 || el_insertstr(edit, clean.p) == 0;
+    cli_bytes_free(&clean);
+    return fits ? CC_REFRESH : CC_REFRESH_BEEP;
+}
+
+static unsigned char on_new_line(EditLine *edit, int key)
+{
+    (void)key;
+    return el_insertstr(edit, "\n") == 0 ? CC_REFRESH : CC_REFRESH_BEEP;
+}
+
+/* The terminal itself acts on no key while a line is edited: in what is pasted they are text. */
+static unsigned char on_ctrl_c(EditLine *edit, int key)
+{
+    (void)key;
+    line_of(edit)->stopped = true;
+    return CC_EOF;
+}
+
+static unsigned char on_ctrl_z(EditLine *edit, int key)
+{
+    (void)edit, (void)key;
+    kill(0, SIGTSTP); /* all of the pipeline, as the terminal does */
+    return CC_REDISPLAY;
+}
+
+static unsigned char on_quit(EditLine *edit, int key)
+{
+    (void)edit, (void)key;
+    kill(0, SIGQUIT);
+    return CC_REDISPLAY;
+}
+
+static void bind_keys(EditLine *edit)
+{
+    static const struct {
+        const char *name;
+        unsigned char (*run)(EditLine *edit, int key);
+        const char *keys[2];
+    } table[] = {
+        {"ftk-paste", on_paste, {CLI_PASTE_START}},
+        {"ftk-new-line", on_new_line, {"\033\r", "\033\n"}},
+        {"ftk-interrupt", on_ctrl_c, {"^C"}},
+        {"ftk-stop", on_ctrl_z, {"^Z"}},
+        {"ftk-quit", on_quit, {"^\\"}},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        el_set(edit, EL_ADDFN, table[i].name, table[i].name, table[i].run);
+        for (int k = 0; k < 2 && table[i].keys[k]; k++)
+            el_set(edit, EL_BIND, table[i].keys[k], table[i].name, NULL);
+    }
+    el_set(edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
+    el_set(edit, EL_SETTY, "-d", "-isig", "-ixon", "-icrnl", "-inlcr", NULL);
 }
 
 static void edit_open(cli_line *l)
@@ -51,27 +187,28 @@ static void edit_open(cli_line *l)
     HistEvent event;
     if (l->history) history(l->history, &event, H_SETSIZE, 1000);
     if (!l->edit) return;
+    el_set(l->edit, EL_CLIENTDATA, l);
+    el_set(l->edit, EL_GETCFN, read_key);
     el_set(l->edit, EL_PROMPT, edit_prompt);
     el_set(l->edit, EL_EDITOR, "emacs");
     el_set(l->edit, EL_SIGNAL, 0); /* SIGINT is ours */
     if (l->history) el_set(l->edit, EL_HIST, history, l->history);
-    el_set(l->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
+    bind_keys(l->edit);
 }
 
 static cli_line_end edit_read(cli_line *l, const char **text, size_t *n)
 {
     int count = 0;
     errno = 0;
+    l->stopped = false;
     const char *line = el_gets(l->edit, &count);
-    if (*l->interrupt) {
+    if (*l->interrupt || l->stopped) {
         el_reset(l->edit);
         return CLI_LINE_INTERRUPT;
     }
     if (!line || count <= 0) return count < 0 && errno ? CLI_LINE_ERROR : CLI_LINE_EOF;
     *text = line;
     *n = (size_t)count - (line[count - 1] == '\n');
-    HistEvent event;
-    if (l->history && *n > 0) history(l->history, &event, H_ENTER, line);
     return CLI_LINE;
 }
 
@@ -82,14 +219,18 @@ static void edit_close(cli_line *l)
 }
 #endif
 
+/* ---- */
+
 cli_line *cli_line_open(const volatile sig_atomic_t *interrupt)
 {
     cli_line *l = cli_array(NULL, 1, sizeof *l);
     *l = (cli_line){.interrupt = interrupt,
                     .interactive = isatty(STDIN_FILENO),
                     .out = isatty(STDOUT_FILENO) ? stdout : stderr};
+    if (!l->interactive) return l;
+    cli_terminal_hold(fileno(l->out));
 #ifdef FTK_HAVE_EDIT
-    if (l->interactive) edit_open(l);
+    edit_open(l);
 #endif
     return l;
 }
@@ -100,35 +241,73 @@ void cli_line_close(cli_line *l)
 #ifdef FTK_HAVE_EDIT
     edit_close(l);
 #endif
+    if (l->interactive) cli_terminal_release();
+    cli_bytes_free(&l->text);
     free(l->plain);
     free(l);
 }
 
-static cli_line_end plain_read(cli_line *l, const char **text, size_t *n)
+/* Adds a line to the text, without the marks round what was pasted; *open: a mark is still to come. */
+static void add_unmarked(cli_bytes *b, const char *line, size_t n, bool *open)
+{
+    for (size_t i = 0; i < n;) {
+        const char *mark = *open ? CLI_PASTE_END : CLI_PASTE_START;
+        const size_t n_mark = strlen(mark);
+        if (n - i >= n_mark && memcmp(line + i, mark, n_mark) == 0) {
+            *open = !*open;
+            i += n_mark;
+        } else {
+            cli_bytes_add(b, line + i++, 1);
+        }
+    }
+}
+
+static cli_line_end plain_read(cli_line *l, const char *prompt, const char **text, size_t *n)
 {
     if (l->interactive) {
         fputs(prompt, l->out);
         fflush(l->out);
     }
-    errno = 0;
-    const ssize_t count = getline(&l->plain, &l->cap, stdin);
-    if (*l->interrupt) {
-        clearerr(stdin);
-        return CLI_LINE_INTERRUPT;
+    l->text.n = 0;
+    cli_bytes_add(&l->text, "", 0);
+    for (bool open = false, more = true; more; more = open) {
+        if (*l->interrupt)
+            return CLI_LINE_INTERRUPT; /* it came before there was a line to wait for */
+        errno = 0;
+        const ssize_t count = getline(&l->plain, &l->cap, stdin);
+        if (*l->interrupt) {
+            clearerr(stdin);
+            return CLI_LINE_INTERRUPT;
+        }
+        if (count < 0) return ferror(stdin) ? CLI_LINE_ERROR : CLI_LINE_EOF;
+        size_t len = (size_t)count;
+        while (len > 0 && (l->plain[len - 1] == '\n' || l->plain[len - 1] == '\r')) len--;
+        if (open) cli_bytes_add(&l->text, "\n", 1);
+        if (l->interactive)
+            add_unmarked(&l->text, l->plain, len, &open);
+        else
+            cli_bytes_add(&l->text, l->plain, len);
     }
-    if (count < 0) return ferror(stdin) ? CLI_LINE_ERROR : CLI_LINE_EOF;
-    size_t len = (size_t)count;
-    while (len > 0 && (l->plain[len - 1] == '\n' || l->plain[len - 1] == '\r')) len--;
-    l->plain[len] = 0;
-    *text = l->plain;
-    *n = len;
+    *text = l->text.p;
+    *n = l->text.n;
     return CLI_LINE;
 }
 
-cli_line_end cli_line_read(cli_line *l, const char **text, size_t *n)
+cli_line_end cli_line_read(cli_line *l, const char *prompt, const char **text, size_t *n)
 {
 #ifdef FTK_HAVE_EDIT
+    l->prompt = prompt;
     if (l->edit) return edit_read(l, text, n);
 #endif
-    return plain_read(l, text, n);
+    return plain_read(l, prompt, text, n);
+}
+
+void cli_line_remember(cli_line *l, const char *text)
+{
+#ifdef FTK_HAVE_EDIT
+    HistEvent event;
+    if (l->edit && l->history && text[0]) history(l->history, &event, H_ENTER, text);
+#else
+    (void)l, (void)text;
+#endif
 }

@@ -135,10 +135,13 @@ typedef struct about {
 } about;
 
 static const about commands[CLI_N_COMMANDS] = {
-    [CLI_CHAT] = {"chat", "[options]",
-                  "Talk with a model. In a terminal the line can be edited, Ctrl-C stops an\n"
-                  "answer, Ctrl-D leaves and /help lists the commands. Without a terminal every\n"
-                  "line of standard input is one message."},
+    [CLI_CHAT] =
+        {"chat", "[options]",
+         "Talk with a model. In a terminal the line can be edited, Ctrl-C stops an\n"
+         "answer, Ctrl-D leaves and /help lists the commands. Without a terminal every\n"
+         "line of standard input is one message. A message of several lines: paste it;\n"
+         "press Alt-Enter where a line ends; end lines with a backslash; or put \"\"\" before\n"
+         "the first and behind the last. The last two also without a terminal."},
     [CLI_GENERATE] =
         {"generate", "(-p TEXT | -f FILE) [options]",
          "Complete a text. Only the continuation is printed. With --json also why it\n"
