@@ -378,9 +378,11 @@ static void bench_model(const char *path, const options *o)
         for (int k = 0; k < n_methods; k++) count(&methods[k], &r[k], &r[0], i);
         print_so_far(methods, n_methods, i + 1, p.n);
     }
+    char name[128], file[128];
     printf("\n%s (%s), on %s, kernels %s, %d threads, %zu questions, at most %zu tokens%s, "
            "temperature 0; %.0f tokens an answer\n\n",
-           info.name, strrchr(path, '/') ? strrchr(path, '/') + 1 : path,
+           run_shown(name, sizeof name, info.name),
+           run_shown(file, sizeof file, strrchr(path, '/') ? strrchr(path, '/') + 1 : path),
            ftk_engine_device(methods[0].engine), info.kernels,
            ftk_engine_threads(methods[0].engine), p.n, o->n,
            ignore_end ? ", end tokens ignored" : "", (double)methods[0].emitted / (double)p.n);

@@ -129,10 +129,11 @@ static const char
 static void print(const char *path, float temperature, int threads, const char *name,
                   const tally *t, size_t n)
 {
+    char shown[256];
     const char *slash = strrchr(path, '/');
     printf("%s temperature %.1f threads %d %-16s %zu of %zu equal, %.2f tokens/step\n",
-           slash ? slash + 1 : path, temperature, threads, name, t->same, n,
-           (double)t->emitted / (double)t->steps);
+           run_shown(shown, sizeof shown, slash ? slash + 1 : path), temperature, threads, name,
+           t->same, n, (double)t->emitted / (double)t->steps);
 }
 
 static size_t check_model(const char *path, const char *file, size_t limit, size_t n,

@@ -235,13 +235,14 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
             answer(engines[i], drafters[i / VERIFIERS], ftk_verifiers()[i % VERIFIERS], budget,
                    prompt, n_prompt, n, k, &t[i]);
     }
+    char name[128];
     printf(
         "\n%s, vocabulary %d, kernels %s, %d threads, temperature %.1f, %zu questions, %zu seeds, "
         "%zu tokens each, end tokens ignored, at most %d drafted a step\n\n"
         "| drafter | verifier | lossless | tokens a step, mean and standard error | drafted a step "
         "| judging, us a step | judging, of the pass |\n|---|---|---|---|---|---|---|\n",
-        info.name, info.n_vocab, info.kernels, ftk_engine_threads(engines[0]), temperature, q->n,
-        seeds, n, budget);
+        run_shown(name, sizeof name, info.name), info.n_vocab, info.kernels,
+        ftk_engine_threads(engines[0]), temperature, q->n, seeds, n, budget);
     for (int i = 0; i < 2 * VERIFIERS; i++) {
         const ftk_verifier_ops *const v = ftk_verifier_list[i % VERIFIERS];
         printf("| %s | %s | %s |", drafters[i / VERIFIERS], v->name, v->lossless ? "yes" : "LOSSY");

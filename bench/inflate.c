@@ -444,9 +444,10 @@ int main(int argc, char **argv)
     modelfile_begin(&j.m, argv[i + 1]);
     put_tensors(&j, false);
     const uint64_t bytes = modelfile_end(&j.m);
+    char path[256];
     printf("%s: dim %d, layers %d, heads %d on %d of %d, ffn %d, vocabulary %d; %llu MiB\n",
-           argv[i + 1], j.s.dim, j.s.layers, j.s.heads, j.s.heads_kv, hp->head_dim, j.s.ffn,
-           j.s.vocab, (unsigned long long)(bytes >> 20));
+           run_shown(path, sizeof path, argv[i + 1]), j.s.dim, j.s.layers, j.s.heads, j.s.heads_kv,
+           hp->head_dim, j.s.ffn, j.s.vocab, (unsigned long long)(bytes >> 20));
     printf("one token reads %.1f million weights", weights_read(&j.s, hp->head_dim) / 1e6);
     if (by_name)
         printf("; that shape with its own vocabulary %.1f",

@@ -268,8 +268,9 @@ int main(int argc, char **argv)
     for_tensors(&m, &j, stream);
     const uint64_t bytes = modelfile_end(&m);
     uint64_t n;
+    char path[256];
     count(&j, &n);
-    printf("%s: %.1f million weights in %s, %llu MiB\n", j.path, (double)n / 1e6,
-           ftk_type_name(weights_type(j.type)), (unsigned long long)(bytes >> 20));
+    printf("%s: %.1f million weights in %s, %llu MiB\n", run_shown(path, sizeof path, j.path),
+           (double)n / 1e6, ftk_type_name(weights_type(j.type)), (unsigned long long)(bytes >> 20));
     return 0;
 }

@@ -25,11 +25,13 @@ int main(int argc, char **argv)
     ftk_model *m = run_model(argv[1]);
     prompts p;
     prompts_read(&p, argv[2], 0, MOST, m);
+    char shown[256];
     const char *slash = strrchr(argv[1], '/');
-    printf("# prompts in the template and the vocabulary of %s\n", slash ? slash + 1 : argv[1]);
+    printf("# prompts in the template and the vocabulary of %s\n",
+           run_shown(shown, sizeof shown, slash ? slash + 1 : argv[1]));
     for (size_t i = 0; i < p.n; i++) {
         if (earlier(&p, i) >= most) continue;
-        fputs(p.at[i].category, stdout);
+        fputs(run_shown(shown, sizeof shown, p.at[i].category), stdout);
         for (size_t t = 0; t < p.at[i].n; t++) printf(" %d", (int)p.at[i].tokens[t]);
         putchar('\n');
     }

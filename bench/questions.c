@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "foretoken.h"
+
 static const char no_memory[] = "no memory";
 
 static void question_free(question *q)
@@ -117,10 +119,12 @@ static int read_lines(questions *all, FILE *f, const char *path, size_t limit)
     return failed || why == no_memory ? -1 : 0;
 }
 
-int questions_read(questions *q, const char *path, size_t limit)
+int questions_read(questions *q, const char *file, size_t limit)
 {
+    char path[512]; /* as shown */
     *q = (questions){0};
-    FILE *f = fopen(path, "r");
+    ftk_show(file, strlen(file), 0, path, sizeof path);
+    FILE *f = fopen(file, "r");
     if (!f) {
         fprintf(stderr, "%s: %s: give a file of questions\n", path, strerror(errno));
         return -1;

@@ -22,7 +22,7 @@ typedef struct questions {
 
 /* Reads at most `limit` questions (0: all). A line that is no question is named on stderr and left
  * out; so is one whose id an earlier one has. Returns 0, or -1 with a line on stderr. */
-int questions_read(questions *q, const char *path, size_t limit);
+int questions_read(questions *q, const char *file, size_t limit);
 void questions_free(questions *q);
 
 #endif

@@ -27,10 +27,11 @@ static spread gigabytes(double bytes, const spread *seconds)
 
 void rows_report_print(const rows_report *r)
 {
-    char cpu[128];
+    char cpu[128], path[256], name[128];
     run_cpu_name(cpu, sizeof cpu);
     const ftk_model_info *m = &r->model;
-    printf("%s (%s)\n", r->path, m->name);
+    printf("%s (%s)\n", run_shown(path, sizeof path, r->path),
+           run_shown(name, sizeof name, m->name));
     printf("dim %d, layers %d, heads %d on %d, ffn %d, vocabulary %d; %.1f MB of weights read a "
            "pass\n",
            m->n_embd, m->n_layer, m->n_head, m->n_head_kv, m->n_ff, m->n_vocab,
@@ -112,7 +113,7 @@ bool rows_report_can_plot(const char *path)
     if (!gnuplot_can_write(path))
         run_die("--plot %s: give a name that ends in .png or .svg, without quotes", path);
     if (gnuplot_there()) return true;
-    fprintf(stderr, "--plot %s: gnuplot is not installed: there will be no plot\n", path);
+    run_say("--plot %s: gnuplot is not installed: there will be no plot", path);
     return false;
 }
 

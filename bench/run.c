@@ -14,13 +14,33 @@ void run_log(void *ctx, ftk_log_level level, const char *line)
     if (level <= FTK_LOG_WARN) fprintf(stderr, "%s\n", line);
 }
 
+const char *run_shown(char *buf, size_t cap, const char *text)
+{
+    ftk_show(text, strlen(text), 0, buf, cap);
+    return buf;
+}
+
+static void say(const char *fmt, va_list args)
+{
+    char line[2048], shown[2048];
+    vsnprintf(line, sizeof line, fmt, args);
+    fprintf(stderr, "%s\n", run_shown(shown, sizeof shown, line));
+}
+
+void run_say(const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    say(fmt, args);
+    va_end(args);
+}
+
 void run_die(const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
-    vfprintf(stderr, fmt, args);
+    say(fmt, args);
     va_end(args);
-    fputc('\n', stderr);
     exit(1);
 }
 

@@ -22,7 +22,11 @@ size_t run_prompt(const ftk_model *m, const char *text, int32_t *tokens, size_t 
 ftk_err run_answer(ftk_session *s, const int32_t *prompt, size_t n_prompt, size_t n, run *r);
 /* The q-quantile (0..1) of n values; sorts them. */
 double run_quantile(double *x, size_t n, double q);
-/* Exits with a line on stderr. */
+/* A line on stderr, harmless for a terminal whatever it quotes. */
+void run_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* A text from outside as one such line, for what is printed; returns buf. */
+const char *run_shown(char *buf, size_t cap, const char *text);
+/* Exits with such a line. */
 _Noreturn void run_die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The whole number in text, lowest to highest, or exits with a line that names the option. */
 long long run_number(const char *option, const char *text, long long lowest, long long highest);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "gnuplot.h"
+#include "run.h"
 
 enum { PATH = 4096, WIDTH = 1000, HEIGHT = 560, SHOWN_LENGTHS = 16 };
 
@@ -134,7 +135,7 @@ static void draw(const spec_result *r, const char *name, const char *end, const 
     const int n = snprintf(path, sizeof path, "%s/%s.%s", r->dir, name, end);
     FILE *f = n < PATH && gnuplot_can_write(path) ? gnuplot_open(path, WIDTH, HEIGHT) : NULL;
     if (!f) {
-        fprintf(stderr, "%s: gnuplot cannot write there: this picture is left out\n", path);
+        run_say("%s: gnuplot cannot write there: this picture is left out", path);
         return;
     }
     if (seconds)
@@ -143,7 +144,7 @@ static void draw(const spec_result *r, const char *name, const char *end, const 
         plot_speedup(r, f);
     else
         plot_accepted(r, f);
-    if (!gnuplot_close(f)) fprintf(stderr, "%s: gnuplot could not write it\n", path);
+    if (!gnuplot_close(f)) run_say("%s: gnuplot could not write it", path);
 }
 
 void spec_plot(const spec_result *r)
@@ -152,7 +153,7 @@ void spec_plot(const spec_result *r)
     double seconds[FTK_MAX_NODES + 1];
     const bool costs = read_costs(r, seconds);
     if (r->n_methods < 2) {
-        fprintf(stderr, "plain decoding alone: there is nothing to draw\n");
+        run_say("plain decoding alone: there is nothing to draw");
         return;
     }
     for (int i = 0; i < 2; i++) {

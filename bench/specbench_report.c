@@ -303,9 +303,20 @@ static void write_file(const spec_result *r, const char *name,
 
 static const char *peers_file; /* for table(), which write_file() calls */
 
+/* What it quotes, of the model and of the questions, must harm no terminal that it is shown on. */
 static void table(const spec_result *r, FILE *f)
 {
-    spec_table(r, peers_file, f);
+    char *text = NULL;
+    size_t n = 0;
+    FILE *all = open_memstream(&text, &n);
+    if (!all) run_die("no memory for the table");
+    spec_table(r, peers_file, all);
+    fclose(all);
+    char *shown = malloc(4 * n + 8);
+    if (!shown) run_die("no memory for the table");
+    fwrite(shown, 1, ftk_show(text, n, FTK_SHOW_TEXT, shown, 4 * n + 8), f);
+    free(shown);
+    free(text);
 }
 
 void spec_report(const char *dir, const char *peers)

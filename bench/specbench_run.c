@@ -69,9 +69,11 @@ static void say(bench *b, int lap, const question *q, const spec_method *m, doub
         snprintf(when, sizeof when, "%.0f min", left / 60);
     else
         snprintf(when, sizeof when, "%.1f h", left / 3600);
+    char family[64];
     fprintf(stderr, "%s%zu of %zu answers; run %d of %d, question %lld (%s), %s: %.2f s; %s left%s",
-            screen ? "\r\033[K" : "", b->done, b->all, lap + 1, b->o.repeat, q->id, q->category,
-            m->name, seconds, when, screen && !last ? "" : "\n");
+            screen ? "\r\033[K" : "", b->done, b->all, lap + 1, b->o.repeat, q->id,
+            run_shown(family, sizeof family, q->category), m->name, seconds, when,
+            screen && !last ? "" : "\n");
 }
 
 /* ---- before it starts */
@@ -88,7 +90,7 @@ static void choose_template(bench *b, const ftk_model_info *info)
         b->o.tmpl = info->chat_template;
     } else {
         b->o.tmpl = "chatml";
-        fprintf(stderr, "%s: chatml is used, another one can be chosen with --template\n",
+        run_say("%s: chatml is used, another one can be chosen with --template",
                 info->has_chat_template ? "the model's chat template is not known"
                                         : "the model has no chat template");
     }
@@ -245,8 +247,7 @@ void spec_run(const spec_options *o, const questions *q)
     count_left(&b);
     write_skipped(&b);
     if (b.done > 0 && b.done < b.all)
-        fprintf(stderr, "%s: %zu of %zu answers are there: it goes on behind them\n", o->out,
-                b.done, b.all);
+        run_say("%s: %zu of %zu answers are there: it goes on behind them", o->out, b.done, b.all);
     if (b.done < b.all) {
         write_costs(&b);
         ask_all(&b);

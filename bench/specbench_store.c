@@ -168,8 +168,7 @@ static void read_answers(spec_store *s)
             if (stat(path, &st) != 0 || (size_t)st.st_size == whole) continue;
             if (truncate(path, (off_t)whole) != 0)
                 run_die("%s cannot be written: %s", path, strerror(errno));
-            fprintf(stderr, "%s: the last line is torn: cut off, its question is asked again\n",
-                    path);
+            run_say("%s: the last line is torn: cut off, its question is asked again", path);
         }
 }
 

@@ -208,9 +208,8 @@ static void print_peer(const spec_result *r, FILE *f, char *line, const char *pa
     double speed, plain, mean = NAN;
     if (!name || !family || !number(rate, &speed) || !number(base, &plain) || !(plain > 0) ||
         (accepted && *accepted && !number(accepted, &mean))) {
-        fprintf(stderr,
-                "%s: line %zu is not peer,family,tokens_per_second,"
-                "baseline_tokens_per_second,mean_accepted,note: left out\n",
+        run_say("%s: line %zu is not peer,family,tokens_per_second,"
+                "baseline_tokens_per_second,mean_accepted,note: left out",
                 path, at);
         return;
     }

@@ -201,5 +201,17 @@ else
         grep -qx -- "--plot rows.svg: gnuplot is not installed: there will be no plot" err
 fi
 
+# Nothing in it but text, newlines and tabs.
+harmless() { # FILES
+    [ -z "$(cat "$@" | LC_ALL=C tr -cd '\000-\010\013-\037\177')" ] && ! LC_ALL=C grep -q $'\xc2[\x80-\x9f]' "$@"
+}
+LC_ALL=C sed 's/Foretoken demo/F\x1b[2J\xc2\x9ben demo/' "$demo" > hostile.gguf
+does 'F\\x1b\[2J\\xc2\\x9ben demo' bench-rows -m hostile.gguf -t 1 --rounds 1 --rows 1 --depths 0
+check "a model's name is no command to the terminal" harmless out err
+refused '\x1b[2J\xc2\x9b.gguf: cannot be opened: No such file or directory' \
+    bench-rows -m $'\e[2J\xc2\x9b.gguf'
+refused '--rows \x1b[2J: give a whole number from 1 to 128' \
+    bench-rows -m t.gguf --rows $'\e[2J'
+
 echo "$n_passed passed, $n_failed failed"
 [ $n_failed = 0 ]

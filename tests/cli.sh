@@ -103,7 +103,20 @@ refused 'foretoken generate: -p and -f exclude each other; give one of them' gen
 refused 'foretoken generate: --system needs --chat; add it' generate -p a --system b
 refused 'foretoken perplexity: there is no text; give one with -f FILE' perplexity
 refused 'foretoken inspect: no file was named; give one, as in foretoken inspect model.gguf' inspect
+refused 'foretoken inspect: no file was named; give one, as in foretoken inspect model.gguf' inspect ""
 refused 'foretoken inspect: unexpected argument "b"; see foretoken help inspect' inspect a b
+refused 'foretoken generate: -m: "" is empty; give a GGUF file, as in -m model.gguf' \
+    generate -p a -m ""
+refused 'foretoken tokenize: -m: "" is empty; give a GGUF file, as in -m model.gguf' tokenize --model=
+refused 'foretoken generate: -f: "" is empty; give a text file, or - for standard input, as in -f text.txt' \
+    generate -f ""
+refused 'foretoken generate: --drafter-file: "" is empty; give a drafter'"'"'s GGUF file, as in --drafter-file model-s4c.drafter.gguf' \
+    generate -p a --drafter-file ""
+# What the command line says reaches no terminal as it is: C0, DEL, C1, broken UTF-8, turned letters.
+refused 'foretoken: there is no command "a\x1b[2Jb\x7f\xc2\x9bc\x9bd\xe2\x80\xaee\x0af"; see foretoken help' \
+    $'a\x1b[2Jb\x7f\xc2\x9bc\x9bd\xe2\x80\xaee\nf'
+refused 'foretoken generate: --temp: "\x1b]0;t\x07" is not a number; give 0 or more, as in --temp 0.8' \
+    generate -p a --temp $'\e]0;t\a'
 
 # value OPTION VALUE WHAT GIVE EXAMPLE
 value() {
@@ -147,6 +160,20 @@ echo "not a model, but text" > "$tmp/text"
 fails "a model that is a text" \
     "foretoken: $tmp/text: not a GGUF file: it starts with 'not ' instead of 'GGUF'" \
     inspect "$tmp/text"
+# Nothing that is no GGUF file goes unnamed; more in test_notgguf.
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n' > "$tmp/pointer"
+fails "a model that is a Git LFS pointer" "foretoken: $tmp/pointer: not a GGUF file: it is a Git LFS \
+pointer, not the file itself: run git lfs pull, or download the file" generate -m "$tmp/pointer" -p a
+echo '<!doctype html><html>' > "$tmp/page"
+fails "a model that is an HTML page" "foretoken: $tmp/page: not a GGUF file: it is an HTML page, what \
+a server sends when a download fails: log in if need be, and get the file again" inspect "$tmp/page"
+: > "$tmp/empty"
+fails "a model that is empty" "foretoken: $tmp/empty: is empty: get it again" tokenize -m "$tmp/empty" < /dev/null
+fails "a model whose name is a command to the terminal" \
+    "foretoken: $tmp/\\x1b[2J\\xc2\\x9b: cannot be opened: No such file or directory" \
+    inspect "$tmp/"$'\e[2J\xc2\x9b'
+fails "a prompt whose name is one" "foretoken: cannot open $tmp/\\x1b[2J: No such file or directory" \
+    generate -f "$tmp/"$'\e[2J'
 fails "no such prompt" "foretoken: cannot open $tmp/none: No such file or directory" \
     generate -f "$tmp/none"
 fails "a prompt that is a folder" "foretoken: cannot read $tmp: Is a directory" generate -f "$tmp"
@@ -228,11 +255,33 @@ prints "--stop" "" generate "${m[@]}" -p "Once upon a time" -n 12 --stop "${plai
 prints "--stop, twice" "${plain:0:6}" generate "${m[@]}" -p "Once upon a time" -n 12 \
     --stop "@@@" --stop "${plain:6:4}"
 run generate "${m[@]}" -p "Once upon a time" -n 12 --stop "${plain:0:1}" --drafter none --json
-[[ $out =~ \"tokens\":\ \[[0-9]+\], ]] && ok "--stop ends the work" ||
+[[ $out =~ \"tokens\":\ \[[0-9]+\],\ \"finish\":\ \"stop\", ]] && ok "--stop ends the work" ||
     not_ok "--stop ends the work" "$out"
 
+# The same tokens give the same figures, whatever ends them. The prompt holds the answer, so that drafts
+# go beyond the stop text.
+again="Once upon a time$plain Once upon a time"
+run generate "${m[@]}" -p "$again" -n 30 --drafter lookup --budget 16 --ignore-eos
+figures() { # of the JSON in $out: tokens, steps, and their ratio; less is drafted before the end of -n
+    sed -E 's/.*("tokens": .*\]), "finish".*("steps": [0-9]+), .*("tokens_per_step": [0-9.]+),.*/\1 \2 \3/' \
+        <<< "$out"
+}
+half=${out:0:12}
+for stop in "${half: -3}" "${half: -6:4}" "${half: -1}"; do
+    run generate "${m[@]}" -p "$again" -n 30 --drafter lookup --budget 16 --ignore-eos --json --stop "$stop"
+    stopped=$(figures) reason=${out#*\"finish\": } tokens=${out#*\"tokens\": [} tokens=${tokens%%]*}
+    kept=$(wc -w <<< "$tokens")
+    run generate "${m[@]}" -p "$again" -n "$kept" --drafter lookup --budget 16 --ignore-eos --json
+    [[ $reason = '"stop"'* && $out = *'"finish": "limit"'* && $(figures) = "$stopped" ]] &&
+        ok "figures of $kept tokens ended by --stop and by -n" ||
+        not_ok "figures of $kept tokens ended by --stop and by -n" "$stopped" "$(figures)"
+    run generate "${m[@]}" -p "$again" -n 30 --drafter lookup --budget 16 --ignore-eos --stop "$stop" --stats
+    [[ $err =~ ^\[$kept\ tokens, ]] && ok "--stats counts them, too" ||
+        not_ok "--stats counts them, too" "$kept" "$err"
+done
+
 run generate "${m[@]}" -p "Once upon a time" -n 12 --json
-pattern='^\{"text": ".*", "tokens": \[([0-9]+, ){11}[0-9]+\], "prompt_tokens": [0-9]+,'
+pattern='^\{"text": ".*", "tokens": \[([0-9]+, ){11}[0-9]+\], "finish": "limit", "prompt_tokens": [0-9]+,'
 pattern+=' "steps": [0-9]+, "drafted": [0-9]+, "accepted": [0-9]+, "tokens_per_step": [0-9.]+,'
 pattern+=' "prefill_seconds": [0-9.e-]+, "decode_seconds": [0-9.e-]+,'
 pattern+=' "tokens_per_second": [0-9.e+]+, "drafter": "auto", "verifier": "exact",'
@@ -275,6 +324,12 @@ run generate "${m[@]}" -p "Once upon a time" -n 99 -c 16 --ignore-eos
 pattern='^foretoken: the context of 16 tokens is full; [0-9]+ were generated, a larger -c allows more$'
 [[ $status = 1 && $out != "" && $err =~ $pattern ]] && ok "a full context" ||
     not_ok "a full context" "status $status" "$out" "$err"
+run generate "${m[@]}" -p "Once upon a time" -n 99 -c 16 --ignore-eos --json
+[[ $status = 1 && $out = *'"finish": "context"'* ]] && ok "a full context, in JSON" ||
+    not_ok "a full context, in JSON" "$out"
+run generate "${m[@]}" -p "Once upon a time" -n 0 --json
+[[ $status = 0 && $out = *'"tokens": [], "finish": "limit"'* ]] && ok "no tokens, in JSON" ||
+    not_ok "no tokens, in JSON" "$out"
 run generate "${m[@]}" -p "Once upon a time, there was a" -n 9 -c 2
 pattern='^foretoken: the prompt has [0-9]+ tokens, the context holds 2; shorten it or raise -c$'
 [[ $status = 1 && $out = "" && $err =~ $pattern ]] && ok "a prompt that does not fit" ||
@@ -397,6 +452,24 @@ run inspect "$tmp/cut"
 [[ $status = 1 && $out = "" && $err = "foretoken: $tmp/cut: "* && $err != *$'\n'* ]] &&
     ok "inspect a file that was cut" || not_ok "inspect a file that was cut" "$status $out $err"
 
+# A name in a file that would clear the screen, in every place where it is shown.
+harmless() { # FILE: nothing in it but text, newlines and tabs
+    [ -z "$(LC_ALL=C tr -cd '\000-\010\013-\037\177' < "$1")" ] && ! LC_ALL=C grep -q $'\xc2[\x80-\x9f]' "$1"
+}
+shown='F\x1b[2J\xc2\x9ben demo'
+LC_ALL=C sed 's/Foretoken demo/F\x1b[2J\xc2\x9ben demo/; s/cc-by-sa/a\x1bb\xc2\x85\x7f\x07\x08/' \
+    "${FTK_MODELS_DIR:-}/foretoken-demo-q8_0.gguf" > "$tmp/hostile"
+run inspect "$tmp/hostile"
+[[ $out = *"$shown"* && $out = *'a\x1bb\xc2\x85\x7f\x07\x08-4.0'* ]] && harmless "$tmp/out" &&
+    ok "inspect shows no control characters" || not_ok "inspect shows no control characters" "$out"
+run inspect "$tmp/hostile" --json
+[[ $out = *'"F\u001B[2J\u009Ben demo"'* && $out = *'"a\u001Bb\u0085\u007F\u0007\b-4.0"'* ]] &&
+    harmless "$tmp/out" && ok "nor does inspect --json" || not_ok "nor does inspect --json" "$out"
+LC_ALL=C sed 's/llama.block_count/llama.bl\x1b[2J_cou\xc2/' "${FTK_MODELS_DIR:-}/foretoken-demo-q8_0.gguf" \
+    > "$tmp/hostile-key"
+fails "nor a message about a key" "foretoken: $tmp/hostile-key: key llama.bl\\x1b[2J_cou\\xc2: the name is not valid UTF-8 text" \
+    inspect "$tmp/hostile-key"
+
 # a byte-pair vocabulary
 bpe=${FTK_BPE_MODEL:-}
 if [ -r "$bpe" ]; then
@@ -417,6 +490,20 @@ if [ -r "$bpe" ]; then
     expect "a pre-tokenizer nobody knows" 0 272 "foretoken: $tmp/pre: tokenizer.ggml.pre is 'gpt-9', \
 which is not known: text is cut into words as for 'default', which the model may not have been \
 trained with"
+    # Types that no pass can run: inspect and tokenize read the file all the same.
+    odd() { # TYPE NAME SIZE WHY
+        local file=${bpe%.gguf}-$1.gguf
+        matches "inspect with type $1" "blk.0.attn_q.weight +$2 +64 x 64 +at [0-9]+ +$3" inspect "$file"
+        prints "tokenize with type $1" "272" tokenize -m "$file" < <(printf hello)
+        fails "generate with type $1" "foretoken: $file: tensor blk.0.attn_q.weight has type $4: \
+convert the model to Q4_K, Q5_K, Q6_K, Q8_0, F16, BF16 or F32" generate -m "$file" -p hello
+    }
+    odd 33 Q4_0_8_8 "2304 bytes" "Q4_0_8_8, which was removed from the format"
+    odd 40 NVFP4 "2304 bytes" "NVFP4, which is not supported"
+    odd 77 "type 77" "size unknown" "77, which is newer than this build"
+    matches "inspect --json with a type nobody knows" \
+        '"name": "blk.0.attn_q.weight", "type": "type 77", "dims": \[64, 64\], "shard": 0, "offset": [0-9]+, "size": null\}' \
+        inspect "${bpe%.gguf}-77.gguf" --json
 else
     skip "a byte-pair vocabulary" "FTK_BPE_MODEL names no file"
 fi
@@ -472,6 +559,54 @@ timeout 60 "$program" "${c[@]}" -n 4 < <(echo Hi) > /dev/full 2> "$tmp/err"
 [[ $? = 1 && $(tail -n 1 "$tmp/err") = "foretoken: cannot write to standard output: No space left on device" ]] &&
     ok "chat to a full device" || not_ok "chat to a full device" "$(cat "$tmp/err")"
 
+# Messages of several lines: one answer each.
+answers() { # INPUT: how many
+    run "${c[@]}" -n 4 --stats < <(printf "$1")
+    grep -c "tokens per step" "$tmp/err"
+}
+several() { # NAME NUMBER INPUT
+    local n
+    n=$(answers "$3")
+    [ "$n" = "$2" ] && ok "$1" || not_ok "$1" "$n answers, wanted $2" "$err"
+}
+several "a line is a message" 2 'one\ntwo\n'
+several "a backslash at its end goes on" 1 'one\\\ntwo\n'
+several "two do not" 2 'one\\\\\ntwo\n'
+several "a quoted block" 2 '"""\none\n/help\n\ntwo\n"""\nthree\n'
+several "CR LF" 2 '"""one\r\ntwo"""\r\nthree\r\n'
+several "a last line without an end" 1 'one\\\ntwo'
+run "${c[@]}" -n 4 --stats < <(printf '"""one\ntwo')
+[[ $status = 0 && $err = 'foretoken: the """ that opened the last message were not closed: it is taken as far as it came'*"tokens per step"* ]] &&
+    ok "a block without an end is said" || not_ok "a block without an end is said" "$err"
+run "${c[@]}" -n 4 < <(printf '"""/help"""\n')
+[[ $status = 0 && $out != "" && $err != *command* ]] && ok "what is quoted is no command" ||
+    not_ok "what is quoted is no command" "$out" "$err"
+
+# Drafters beside the model that nobody named: said, left out, and said again to whoever asks.
+mkdir "$tmp/beside"
+ln -s "${FTK_MODELS_DIR:-}/foretoken-demo-q8_0.gguf" "$tmp/beside/model.gguf"
+head -c 100000 "${FTK_MODELS_DIR:-}/foretoken-demo-s4c.drafter.gguf" > "$tmp/beside/demo-s4c.drafter.gguf"
+mkfifo "$tmp/beside/pipe.drafter.gguf"
+cut="$tmp/beside/demo-s4c.drafter.gguf: tensor head.0.in: 40096 of its 139264 bytes are missing: the file is cut short, get it again"
+warned="foretoken: a drafter is left out: $cut
+foretoken: a drafter is left out: $tmp/beside/pipe.drafter.gguf: is not a regular file, so it cannot be mapped"
+b=(-m "$tmp/beside/model.gguf")
+run generate "${b[@]}" -p "Once upon a time" -n 12 --drafter none && spoken=$out
+expect "odd drafters are not looked at with none" 0 "$spoken" ""
+for drafter in auto lookup; do
+    run generate "${b[@]}" -p "Once upon a time" -n 12 --drafter $drafter
+    expect "odd drafters end nothing with $drafter" 0 "$spoken" "$warned"
+done
+run generate "${b[@]}" -p a --drafter s4c
+expect "who asks for one is told" 1 "" "$warned
+foretoken: drafter s4c: there is a file, but it was left out: $cut"
+run chat "${b[@]}" --drafter none < <(printf '/drafter s4c\n/drafter lookup\n')
+expect "in a chat, too" 0 "" "$warned
+foretoken: drafter s4c: there is a file, but it was left out: $cut
+foretoken: drafter lookup"
+run generate "${b[@]}" -p a --drafter-file "$tmp/beside/demo-s4c.drafter.gguf"
+expect "a drafter that was named is an error" 1 "" "foretoken: $cut"
+
 # chat in a terminal
 if command -v script > /dev/null; then
     typed() { # TYPED ARGUMENTS...: bytes, each after a moment
@@ -483,6 +618,20 @@ if command -v script > /dev/null; then
     shown=$(typed 'Hello\r' "${c[@]}" -n 4 --stats)
     [[ $shown = *"/help lists commands"*"Hello"*"tokens per step"* ]] && ok "chat in a terminal" ||
         not_ok "chat in a terminal" "$shown"
+    shown=$(typed '\033[200~one\rtwo\r\033[201~\r' "${c[@]}" -n 4 --stats)
+    [[ $(grep -c "tokens per step" <<< "$shown") = 1 && $shown = *$'\e[?2004h'*$'\e[?2004l'* ]] &&
+        ok "what is pasted is one message" || not_ok "what is pasted is one message" "$shown"
+    shown=$(typed '/quit\r' chat -m "$tmp/hostile")
+    [[ $shown = *'F\x1b[2J\xc2\x9ben demo, '* && $shown != *$'\e[2J'* ]] &&
+        ok "a model's name is no command to the terminal" ||
+        not_ok "a model's name is no command to the terminal" "$shown"
+    printf '\033[31mred\302\233x\a\ttab\n' > "$tmp/coloured"
+    run tokenize "${m[@]}" < "$tmp/coloured"
+    echo "$out" > "$tmp/ids"
+    shown=$(script -qec "$(printf '%q ' "$program" tokenize "${m[@]}" --decode) < $tmp/ids" /dev/null)
+    [ "$shown" = $'[31mredx\ttab\r' ] && ok "nor is a model's text" || not_ok "nor is a model's text" "$shown"
+    run tokenize "${m[@]}" --decode < "$tmp/ids"
+    cmp -s "$tmp/out" "$tmp/coloured" && ok "a pipe gets all of it" || not_ok "a pipe gets all of it" "$out"
     shown=$(typed 'Hel\003' "${c[@]}")
     [[ $shown = *"Ctrl-C again, or Ctrl-D, leaves"* ]] && ok "Ctrl-C at the prompt" ||
         not_ok "Ctrl-C at the prompt" "$shown"

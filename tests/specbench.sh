@@ -212,6 +212,16 @@ check "is said" grep -q '"finish":\[.*"context"' room/run_1/none.jsonl
 runs "a model without a template" -m random.gguf --questions prompts.txt -t 1 --max-new 8 --repeat 1 \
     --drafters none --out random
 check "the fallback is said once" [ "$(grep -cx 'the model has no chat template: chatml is used, another one can be chosen with --template' err)" = 1 ]
+# Nothing in it but text, newlines and tabs.
+harmless() { # FILES
+    [ -z "$(cat "$@" | LC_ALL=C tr -cd '\000-\010\013-\037\177')" ] && ! LC_ALL=C grep -q $'\xc2[\x80-\x9f]' "$@"
+}
+LC_ALL=C sed 's/Foretoken demo/F\x1b[2J\xc2\x9ben demo/' "$demo" > hostile.gguf
+echo '{"question_id": 1, "category": "a\u001b[2J\u009b", "turns": ["What do bees make?"]}' > hostile.jsonl
+runs "names that are commands to a terminal" -m hostile.gguf --questions hostile.jsonl -t 1 --max-new 8 \
+    --repeat 1 --drafters none --warmup 0 --out hostile
+check "reach none" harmless out err hostile/summary.md
+check "but can be read" eval 'grep -qF "F[2Jen demo" out && grep -qF "a\x1b[2J\xc2\x9b" err'
 data=${FTK_SHARED_DIR:-none}/spec-bench/question.jsonl
 if [ -e "$data" ]; then
     runs "Spec-Bench's own questions" -m "$demo" --questions "$data" --drafters lookup --limit 1 \

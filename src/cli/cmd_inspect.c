@@ -323,7 +323,7 @@ static void print_text(const ftk_gguf *g, const cli_options *o)
 
 int cmd_inspect(const cli_options *o)
 {
-    if (!o->operand)
+    if (!o->operand || !o->operand[0])
         return cli_say_usage(o->command, "no file was named; give one, as in foretoken "
                                          "inspect model.gguf");
     const ftk_host host = cli_host();

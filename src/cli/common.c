@@ -108,7 +108,7 @@ static void escape_json(cli_bytes *out, const char *text)
                                   : n == 2
                                       ? (u[0] & 0x1fu) << 6 | (u[1] & 0x3fu)
                                       : (u[0] & 0xfu) << 12 | (u[1] & 0x3fu) << 6 | (u[2] & 0x3fu);
-            snprintf(shown, sizeof shown, "\\u%04x", code);
+            snprintf(shown, sizeof shown, "\\u%04X", code);
             cli_bytes_add(out, shown, strlen(shown));
         }
         p += n;

@@ -11,7 +11,7 @@
 #include "common.h"
 #include "foretoken.h"
 
-typedef enum kind { FLAG, TEXT, WHOLE, SEED, REAL, NAME, STOP, DRAFTER_FILE } kind;
+typedef enum kind { FLAG, TEXT, PATH, WHOLE, SEED, REAL, NAME, STOP, DRAFTER_FILE } kind;
 
 /* Which commands know an option. */
 enum {
@@ -57,11 +57,11 @@ static const char *const *kernel_names(void)
 #define AT(field) offsetof(cli_options, field)
 
 static const spec specs[] = {
-    {"-m", "--model", TEXT, C | G | T | P, AT(model), 0, 0, "MODEL", "a GGUF file", "model.gguf",
+    {"-m", "--model", PATH, C | G | T | P, AT(model), 0, 0, "MODEL", "a GGUF file", "model.gguf",
      "model file (default: the bundled demo model)", NULL},
     {"-p", "--prompt", TEXT, G, AT(prompt), 0, 0, "TEXT", "a text", "'Once upon a time'",
      "text to complete, taken as it stands", NULL},
-    {"-f", "--file", TEXT, G | P, AT(file), 0, 0, "FILE", "a text file, or - for standard input",
+    {"-f", "--file", PATH, G | P, AT(file), 0, 0, "FILE", "a text file, or - for standard input",
      "text.txt", "read the text from a file (-: standard input)", NULL},
     {"-n", "--tokens", WHOLE, C | G, AT(n), -1, INT32_MAX, "N", "0 or more, or -1 for no limit",
      "64", "most tokens of an answer; -1: no limit (default 256; chat: 512)", NULL},
@@ -190,6 +190,12 @@ static bool refuse(const cli_options *o, const spec *s, const char *text, const 
     return false;
 }
 
+static bool set_path(cli_options *o, const spec *s, const char *text, const char **field)
+{
+    *field = text;
+    return text[0] || refuse(o, s, text, "is empty");
+}
+
 static bool set_whole(cli_options *o, const spec *s, const char *text, int64_t *field)
 {
     char *end;
@@ -252,6 +258,7 @@ static bool set(cli_options *o, const spec *s, const char *text)
     switch (s->kind) {
     case FLAG: *(bool *)field = true; return true;
     case TEXT: *(const char **)field = text; return true;
+    case PATH: return set_path(o, s, text, field);
     case WHOLE: return set_whole(o, s, text, field);
     case SEED: return set_seed(o, s, text, field);
     case REAL: return set_real(o, s, text, field);
