@@ -276,7 +276,7 @@ FTK_API ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_mode
 FTK_API void ftk_model_free(ftk_model *m);
 
 typedef struct ftk_model_info {
-    const char *name;          /* general.name, "" if absent */
+    const char *name;          /* general.name, "" if absent; as in the file: see ftk_show() */
     const char *architecture;  /* general.architecture: "llama"; "" if vocabulary_only */
     const char *kernels;       /* level in use */
     const char *chat_template; /* recognised template, see ftk_chat_templates(); NULL if unknown */
