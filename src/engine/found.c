@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/floats.h"
 #include "base/mem.h"
 #include "model/gguf.h"
 #include "session.h"
@@ -118,7 +119,7 @@ static bool try_file(ftk_engine *e, const char *path, const char *name)
     return err == FTK_OK;
 }
 
-ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found)
+static ftk_err find(ftk_engine *e, const char *beside, int *n_found)
 {
     char name[256] = "", after[256] = "", folder[4096], path[4096 + 256];
     *n_found = 0;
@@ -135,4 +136,13 @@ ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found
         if (try_file(e, path, name)) ++*n_found;
     }
     return FTK_OK;
+}
+
+ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found)
+{
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
+    const ftk_err err = find(e, beside, n_found);
+    ftk_floats_leave(&floats);
+    return err;
 }

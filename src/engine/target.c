@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/floats.h"
 #include "base/mem.h"
 #include "model/gguf.h"
 #include "session.h"
@@ -366,7 +367,11 @@ ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_host *hos
 ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path)
 {
     if (!path) return ftk_fail(&e->host, FTK_ERR_INVALID, "no path of a drafter's file was given");
-    return ftk_target_add_file(e, path, &e->host);
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
+    const ftk_err err = ftk_target_add_file(e, path, &e->host);
+    ftk_floats_leave(&floats);
+    return err;
 }
 
 bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter)
