@@ -319,7 +319,7 @@ static bool has_plain_spaces(const ftk_vocab *v, uint8_t type)
 static size_t copied_size(const ftk_vocab *v, size_t i, ftk_str s)
 {
     size_t n = s.n;
-    if (has_plain_spaces(v, type_of(v, i, s)))
+    if (n > 0 && memchr(s.p, ' ', n) && has_plain_spaces(v, type_of(v, i, s)))
         for (size_t k = 0; k < s.n; k++) n += s.p[k] == ' ' ? strlen(FTK_SPACE_MARK) - 1 : 0;
     return n;
 }
