@@ -58,8 +58,8 @@ static bool convert(gw *w, const ftk_kernels *k, const ftk_tensor_info *t, int t
     char name[80];
     snprintf(name, sizeof name, "%.*s", (int)t->name.n, t->name.p);
     if (!ftk_type_supported(t->type) || t->dims[0] > INT32_MAX) {
-        fprintf(stderr, "requantize: tensor %s has type %s, which is not supported\n", name,
-                ftk_type_name(t->type));
+        fprintf(stderr, "requantize: tensor %s has type %u, which is not supported\n", name,
+                (unsigned)t->type);
         return false;
     }
     ftk_type type = choose(target, i, name);
