@@ -120,6 +120,33 @@ static void test_cut(void **state)
         }
 }
 
+/* Pieces of a file, told by their names: the first begins as it should, the others with anything. */
+static void test_pieces(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"gguf-split-a", "gguf.part1of3", "gguf-part-a"};
+    int failed = 0;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char piece[96];
+        snprintf(piece, sizeof piece, "%s.%s", path, names[i]);
+        gw w;
+        gw_init(&w);
+        gw_tensor(&w, "t", 1, (uint64_t[]){8}, FTK_TYPE_F32, NULL, 32);
+        gw_bytes file = gw_finish(&w);
+        gw_free(&w);
+        assert_true(gw_save(piece, file.p, file.n - 1));
+        free(file.p);
+        failed += check(names[i], piece, try_reader, FTK_ERR_FORMAT, piece,
+                        "tensor t: 1 of its 32 bytes are missing: the file is cut short, join its "
+                        "pieces with cat");
+        assert_true(gw_save(piece, "\x12\x34\x56\x78", 4));
+        failed += check(names[i], piece, try_reader, FTK_ERR_FORMAT, piece,
+                        "not a GGUF file: it is a piece of one, join the pieces with cat");
+        unlink(piece);
+    }
+    assert_int_equal(failed, 0);
+}
+
 static void test_tar(void **state)
 {
     (void)state;
@@ -182,9 +209,9 @@ int main(void)
 {
     snprintf(path, sizeof path, "/tmp/ftk-test-notgguf-%ld", (long)getpid());
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each),       cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_tar),        cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_empty_path),
+        cmocka_unit_test(test_each),    cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_tar),     cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_folders), cmocka_unit_test(test_empty_path),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(path);

@@ -201,6 +201,7 @@ static cli_line_end edit_read(cli_line *l, const char **text, size_t *n)
     int count = 0;
     errno = 0;
     l->stopped = false;
+    el_resize(l->edit); /* the window may have changed since */
     const char *line = el_gets(l->edit, &count);
     if (*l->interrupt || l->stopped) {
         el_reset(l->edit);

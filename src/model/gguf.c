@@ -445,6 +445,14 @@ static uint64_t least_size(const ftk_tensor_info *t)
     return t->size ? t->size : 1;
 }
 
+/* Large files were handed round in pieces: model.gguf-split-a, model.gguf.part1of3. */
+static bool is_piece(const reader *r)
+{
+    const char *end = strstr(r->path, ".gguf");
+    for (const char *next = end; next; next = strstr(next + 1, ".gguf")) end = next;
+    return end && (strstr(end, "-split-") || strstr(end, ".part") || strstr(end, "-part"));
+}
+
 /* data_left: bytes of the data section. */
 static ftk_err check_place(reader *r, const ftk_tensor_info *t, uint64_t data_left)
 {
@@ -455,14 +463,16 @@ static ftk_err check_place(reader *r, const ftk_tensor_info *t, uint64_t data_le
     if (t->offset > data_left || (t->size == 0 && t->offset == data_left))
         return FAIL(r, FORMAT,
                     "tensor %s: offset %" PRIu64 " lies beyond the %" PRIu64
-                    " bytes of data: is the file cut short? Get it again",
-                    SHOW(t->name), t->offset, data_left);
+                    " bytes of data: is the file cut short? %s",
+                    SHOW(t->name), t->offset, data_left,
+                    is_piece(r) ? "Join its pieces with cat" : "Get it again");
     const uint64_t there = data_left - t->offset;
     if (t->size > there)
         return FAIL(r, FORMAT,
                     "tensor %s: %" PRIu64 " of its %" PRIu64
-                    " bytes are missing: the file is cut short, get it again",
-                    SHOW(t->name), t->size - there, t->size);
+                    " bytes are missing: the file is cut short, %s",
+                    SHOW(t->name), t->size - there, t->size,
+                    is_piece(r) ? "join its pieces with cat" : "get it again");
     return FTK_OK;
 }
 
@@ -562,6 +572,9 @@ static ftk_err read_header(reader *r)
     if (left(r) < 4 || memcmp(r->p, "GGUF", 4) != 0) {
         const char *what = ftk_gguf_not(r->p, left(r));
         if (what) return FAIL(r, FORMAT, "not a GGUF file: it is %s", what);
+        if (is_piece(r))
+            return FAIL(r, FORMAT,
+                        "not a GGUF file: it is a piece of one, join the pieces with cat");
         const ftk_str magic = {(const char *)r->p, left(r) < 4 ? left(r) : 4};
         return FAIL(r, FORMAT, "not a GGUF file: it starts with '%s' instead of 'GGUF'",
                     SHOW(magic));
