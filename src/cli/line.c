@@ -15,6 +15,9 @@
 #ifdef FTK_HAVE_EDIT
 #include <histedit.h>
 #endif
+#if defined(FTK_HAVE_EDIT) && defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/lsan_interface.h>
+#endif
 
 #include "common.h"
 #include "terminal.h"
@@ -169,11 +172,17 @@ static void bind_keys(EditLine *edit)
         {"ftk-stop", on_ctrl_z, {"^Z"}},
         {"ftk-quit", on_quit, {"^\\"}},
     };
+#ifdef __SANITIZE_ADDRESS__
+    __lsan_disable(); /* el_end() does not free the names of functions */
+#endif
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         el_set(edit, EL_ADDFN, table[i].name, table[i].name, table[i].run);
         for (int k = 0; k < 2 && table[i].keys[k]; k++)
             el_set(edit, EL_BIND, table[i].keys[k], table[i].name, NULL);
     }
+#ifdef __SANITIZE_ADDRESS__
+    __lsan_enable();
+#endif
     el_set(edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_set(edit, EL_SETTY, "-d", "-isig", "-ixon", "-icrnl", "-inlcr", NULL);
 }
