@@ -94,7 +94,8 @@ static drafter open_drafter(const job *j, const char *path)
     const ftk_hparams *hp = &j->small->hp;
     drafter d;
     ftk_str family;
-    if (ftk_drafterfile_open(&d.file, path, j->small, true, &family, &j->small->host) != FTK_OK) exit(1);
+    if (ftk_drafterfile_open(&d.file, path, j->small, true, &family, &j->small->host) != FTK_OK)
+        exit(1);
     d.family = find_family(path, family);
     const ftk_target sizes = {.n_vocab = hp->n_vocab, .n_embd = hp->n_embd, .n_layer = hp->n_layer};
     if (d.family->check(&d.file.weights, &sizes, &j->small->host) != FTK_OK) exit(1);

@@ -208,7 +208,7 @@ typedef struct ftk_tensor_info {
     uint64_t dims[4]; /* dims[0] is the row length; unused ones are 1 */
     uint32_t shard;   /* the part it lies in, 0 where there is only one */
     uint64_t offset;  /* from the start of that file, in bytes */
-    uint64_t size;    /* bytes; 0: not known, of a type that is newer than this build, or Q4_2, Q4_3 */
+    uint64_t size;    /* bytes; 0: not known (a type newer than this build; Q4_2, Q4_3) */
     const void *data; /* size bytes of the mapping */
 } ftk_tensor_info;
 

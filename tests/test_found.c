@@ -177,8 +177,7 @@ static void test_odd_files(void **state)
            "family \"dash-direct\" is not one this build has a drafter for", true, false);
     put("s4c", own_base(), "foretoken.drafter.heads", 1000);
     expect_left_out("a number out of range",
-                    "key foretoken.drafter.heads is missing, or no whole number from 1 to 8",
-                    true);
+                    "key foretoken.drafter.heads is missing, or no whole number from 1 to 8", true);
     snprintf(
         line, sizeof line,
         "was trained for another model (fingerprint 0123456789abcdef, this model's is %s): train "

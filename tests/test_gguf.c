@@ -293,20 +293,19 @@ static void test_all_types(void **state)
         assert_int_equal(t.type, type);
         /* Q4_2 and Q4_3 are older than the format, so that no file can tell their size. */
         assert_true((t.size > 0) == (known && type != 4 && type != 5));
-        if (ftk_type_supported(type))
-            assert_int_equal(t.size, ftk_type_bytes((ftk_type)type, 256));
+        if (ftk_type_supported(type)) assert_int_equal(t.size, ftk_type_bytes((ftk_type)type, 256));
         ftk_gguf_free(g);
         free(file.p);
         gw_free(&w);
     }
     static const struct {
         uint32_t type, bytes;
-    } sizes[] = {{3, 160},   {6, 176},   {7, 192},  {9, 288},  {10, 84},  {11, 110}, {12, 144},
-                 {13, 176},  {14, 210},  {15, 292}, {16, 66},  {17, 74},  {18, 98},  {19, 50},
-                 {20, 144},  {21, 110},  {22, 82},  {23, 136}, {24, 256}, {25, 512}, {26, 1024},
-                 {27, 2048}, {28, 2048}, {29, 56},  {31, 144}, {32, 144}, {33, 144}, {34, 54},
-                 {35, 66},   {36, 144},  {37, 144}, {38, 144}, {39, 136}, {40, 144}, {41, 36},
-                 {42, 72}};
+    } sizes[] = {{3, 160},  {6, 176},  {7, 192},   {9, 288},   {10, 84},   {11, 110},
+                 {12, 144}, {13, 176}, {14, 210},  {15, 292},  {16, 66},   {17, 74},
+                 {18, 98},  {19, 50},  {20, 144},  {21, 110},  {22, 82},   {23, 136},
+                 {24, 256}, {25, 512}, {26, 1024}, {27, 2048}, {28, 2048}, {29, 56},
+                 {31, 144}, {32, 144}, {33, 144},  {34, 54},   {35, 66},   {36, 144},
+                 {37, 144}, {38, 144}, {39, 136},  {40, 144},  {41, 36},   {42, 72}};
     gw w;
     gw_init(&w);
     char name[8];

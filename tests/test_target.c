@@ -416,7 +416,8 @@ static void test_bad_files(void **state)
         count.errors = 0;
         ftk_drafterfile d;
         ftk_str family;
-        assert_int_equal(ftk_drafterfile_open(&d, path, model, true, &family, &model->host), want[f].err);
+        assert_int_equal(ftk_drafterfile_open(&d, path, model, true, &family, &model->host),
+                         want[f].err);
         assert_int_equal(count.live, live);
         assert_int_equal(count.errors, 1);
         char line[512], rest[384];

@@ -182,7 +182,8 @@ static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, co
     const char *left_out = *w ? NULL : ftk_target_left_out(s->engine, ops);
     if (left_out)
         return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
-                        "drafter %s: there is a file, but it was left out: %s", ops->name, left_out);
+                        "drafter %s: there is a file, but it was left out: %s", ops->name,
+                        left_out);
     if (!*w)
         return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
                         "drafter %s needs weights trained for this model: give its file "

@@ -77,8 +77,8 @@ struct ftk_engine {
     ftk_left_out left_out[FTK_MAX_LEFT_OUT];
     int n_left_out;
     char found_line[512]; /* what went wrong with the file in hand */
-    ftk_lowbit low;   /* the CPU's, from the first session on whose drafter wants it */
-    char *target_act; /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
+    ftk_lowbit low;       /* the CPU's, from the first session on whose drafter wants it */
+    char *target_act;     /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
     int kv_slots;
     double credit; /* what drafts may still lose, in plain steps: see settle() in step.c */
