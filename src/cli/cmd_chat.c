@@ -131,6 +131,9 @@ static void say_totals(const chat *c)
 {
     ftk_stats s;
     ftk_session_get_stats(c->w.session, &s);
+    char device[128];
+    const char *name = ftk_engine_device(c->w.engine);
+    ftk_show(name, strlen(name), 0, device, sizeof device);
     const double steps = s.steps > 0 ? (double)s.steps : 1;
     const double seconds = s.decode_seconds > 0 ? s.decode_seconds : 1;
     fprintf(stderr,
@@ -140,7 +143,7 @@ static void say_totals(const chat *c)
             "drafted   %llu, accepted %llu\n"
             "time      %.0f %% drafting, %.0f %% model, %.0f %% verifying\n",
             c->drafter, c->o->verifier, cli_lossless(c->drafter, c->o->verifier) ? "" : " (lossy)",
-            ftk_engine_device(c->w.engine), c->w.info.kernels, ftk_engine_threads(c->w.engine),
+            device, c->w.info.kernels, ftk_engine_threads(c->w.engine),
             (unsigned long long)s.prompt, s.prefill_seconds, (unsigned long long)c->n_tokens,
             s.decode_seconds, (unsigned long long)s.steps, (double)c->n_tokens / steps,
             (unsigned long long)s.drafted, (unsigned long long)c->n_accepted,
