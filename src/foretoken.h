@@ -279,8 +279,10 @@ typedef struct ftk_model_info {
     const char *name;          /* general.name, "" if absent; as in the file: see ftk_show() */
     const char *architecture;  /* general.architecture: "llama"; "" if vocabulary_only */
     const char *kernels;       /* level in use */
-    const char *chat_template; /* recognised template, see ftk_chat_templates(); NULL if unknown */
-    bool has_chat_template;    /* the file carries one, known or not */
+    const char *chat_template; /* what ftk_chat_tokenize() takes unasked: "default", the template that
+                                  the file carries; or, if there is none, the built-in form that the
+                                  vocabulary's control tokens speak for, "plain" without any */
+    bool has_chat_template;    /* the file carries one */
     int n_vocab, n_ctx_train, n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim;
     int32_t bos, eos, eot; /* -1: none */
     bool add_bos;
@@ -329,20 +331,57 @@ FTK_API ftk_err ftk_detokenize(const ftk_model *m, const int32_t *tokens, size_t
                                char *text, size_t cap, size_t *n_out);
 
 typedef struct ftk_message {
-    const char *role;    /* "system", "user" or "assistant" */
+    const char *role;    /* "system", "user", "assistant", or what else the template knows */
     const char *content; /* UTF-8, terminated; control tokens in it are plain text */
 } ftk_message;
 
-/* The names of all templates, NULL-terminated: chatml llama2 llama3 vicuna zephyr mistral gemma
+/* How a conversation becomes text: by the model's own chat template, which is a small program in the
+ * Jinja language that its file carries, by a built-in form, or by a template that the caller gives. */
+typedef struct ftk_chat_config {
+    size_t size;
+    const char *tmpl;   /* NULL: see ftk_model_info.chat_template. A built-in form; "default": the file's
+                           own template; another of those it carries by name, such as "tool_use" */
+    const char *source; /* NULL, or the text of a Jinja template that is taken instead */
+    bool add_generation_prompt; /* ends where the assistant's answer starts (default) */
+    int64_t now; /* what a template takes for the date: seconds since 1970, of the zone that it should
+                    show; -1 (default): the clock, in UTC */
+    /* JSON, or NULL. tools: what the model may call, as a list of function schemas; a file that carries
+     * a template "tool_use" is asked for that one then. vars: an object of further variables, such as
+     * {"enable_thinking": false}; they take the place of those of the same name. Built-in forms know
+     * neither: with tools they are refused. */
+    const char *tools, *vars;
+} ftk_chat_config;
+
+FTK_API void ftk_chat_config_fill(ftk_chat_config *cfg, size_t size);
+static inline void ftk_chat_config_init(ftk_chat_config *cfg)
+{
+    ftk_chat_config_fill(cfg, sizeof *cfg);
+}
+
+/* The names of the built-in forms, NULL-terminated: chatml llama2 llama3 vicuna zephyr mistral gemma
  * phi3 plain. */
 FTK_API const char *const *ftk_chat_templates(void);
-/* A conversation to tokens, BOS included where the model asks for it, ending where the
- * assistant's answer starts. tmpl: a name, or NULL for the model's own (chatml if that is
- * unknown). Only the template's own words are read as control tokens. Errors: SPACE (*n_out is
- * the number needed), INVALID (unknown template or role), NOMEM. */
+/* A conversation to tokens. Only the template's own words are read as control tokens, never text of a
+ * message, of tools or of vars, not even where both together would spell one; the usual roles count as
+ * the template's words. A template that writes BOS at its start gets no second one; else BOS is put in
+ * front where the model asks for it. cfg NULL: all defaults. Roles other than system, user and
+ * assistant are up to the template; built-in forms refuse them.
+ * What a template renders is what Python's jinja2 renders as the transformers package uses it. It may
+ * not change lists and mappings, and is stopped at bounds on steps, memory and depth that no sane one
+ * reaches. Errors: SPACE (*n_out is the number needed), INVALID (unknown name or role; the template
+ * fails or refuses the conversation: the log gets its own words and the line), UNSUPPORTED (it asks for
+ * a part of the language that is not known here), NOMEM. */
+FTK_API ftk_err ftk_chat_tokenize_as(const ftk_model *m, const ftk_chat_config *cfg,
+                                     const ftk_message *msgs, size_t n_msgs, int32_t *tokens,
+                                     size_t cap, size_t *n_out);
+/* The same with everything but tmpl at its default. */
 FTK_API ftk_err ftk_chat_tokenize(const ftk_model *m, const char *tmpl, const ftk_message *msgs,
                                   size_t n_msgs, int32_t *tokens, size_t cap, size_t *n_out);
-/* A text that also ends an answer under this template ("USER:" for vicuna), or NULL. */
+/* The text of the same conversation, not terminated, without a BOS that the template does not write.
+ * For showing: what is tokenized from it again may take a user's words for control tokens. */
+FTK_API ftk_err ftk_chat_text(const ftk_model *m, const ftk_chat_config *cfg, const ftk_message *msgs,
+                              size_t n_msgs, char *text, size_t cap, size_t *n_out);
+/* A text that also ends an answer under this form ("USER:" for vicuna), or NULL. */
 FTK_API const char *ftk_chat_stop(const char *tmpl);
 
 /* Turns tokens into text as they come. Never splits a UTF-8 character: bytes of an unfinished one

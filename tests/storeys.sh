@@ -11,19 +11,20 @@ forbid() {
         fail=1
     fi
 }
-forbid src/base 'kernels/|model/|engine/|cli/|drafters/|verifiers/'
-forbid kernels 'model/|engine/|cli/|drafters/|verifiers/'
+forbid src/base 'kernels/|template/|model/|engine/|cli/|drafters/|verifiers/'
+forbid kernels 'template/|model/|engine/|cli/|drafters/|verifiers/'
+forbid src/template 'kernels/|model/|engine/|cli/|drafters/|verifiers/'
 forbid src/model 'engine/|cli/|drafters/|verifiers/'
-forbid drafters 'model/|engine/|cli/|verifiers/|kernels/'
-forbid verifiers 'model/|engine/|cli/|drafters/|kernels/'
-forbid src/engine 'cli/'
-forbid src/cli 'base/|model/|engine/|drafters/|verifiers/|kernels/'
-if grep -nE '^#include "(base|kernels|model|engine|drafters|verifiers|tests)/' bench/specbench*.[ch] \
+forbid drafters 'template/|model/|engine/|cli/|verifiers/|kernels/'
+forbid verifiers 'template/|model/|engine/|cli/|drafters/|kernels/'
+forbid src/engine 'cli/|template/'
+forbid src/cli 'base/|template/|model/|engine/|drafters/|verifiers/|kernels/'
+if grep -nE '^#include "(base|kernels|template|model|engine|drafters|verifiers|tests)/' bench/specbench*.[ch] \
     bench/questions.[ch] bench/gnuplot.[ch]; then
     echo "specbench must know foretoken.h alone"
     fail=1
 fi
-if grep -nE '\b(abort|exit|printf|fprintf|puts|getenv|signal)\(' src/base/*.c src/model/*.c \
+if grep -nE '\b(abort|exit|printf|fprintf|puts|getenv|signal)\(' src/base/*.c src/template/*.c src/model/*.c \
     src/engine/*.c kernels/*.c drafters/*.c verifiers/*.c; then
     echo "the library must not print, exit or look at the environment"
     fail=1

@@ -1,38 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Chat templates: which one a file means, and conversations to tokens. */
+ * Conversations to tokens: through the template that a file carries, or through a built-in form. */
+#include "base/config.h"
 #include "base/mem.h"
-#include "model/text.h"
+#include "model/vocabulary.h"
 
 #include <string.h>
-
-/* ------------------------------------------------------------------ recognising */
-
-static bool contains(ftk_str text, const char *word)
-{
-    const size_t n = strlen(word);
-    for (const char *p = text.p, *end = text.p + text.n; (size_t)(end - p) >= n; p++) {
-        p = memchr(p, word[0], (size_t)(end - p) - n + 1);
-        if (!p) return false;
-        if (memcmp(p, word, n) == 0) return true;
-    }
-    return false;
-}
-
-const char *ftk_chat_recognise(ftk_str text)
-{
-    if (contains(text, "<|im_start|>")) return "chatml";
-    if (contains(text, "<|start_header_id|>")) return "llama3";
-    if (contains(text, "<start_of_turn>")) return "gemma";
-    if (contains(text, "[INST]")) return contains(text, "<<SYS>>") ? "llama2" : "mistral";
-    const bool ends = contains(text, "</s>") || contains(text, "eos_token");
-    if (contains(text, "<|user|>")) {
-        if (contains(text, "<|end|>")) return contains(text, "<|assistant|>") ? "phi3" : NULL;
-        return ends ? "zephyr" : NULL;
-    }
-    if (contains(text, "USER:") && contains(text, "ASSISTANT:")) return "vicuna";
-    if (contains(text, "User:") && contains(text, "Assistant:")) return "plain";
-    return NULL;
-}
+#include <time.h>
 
 bool ftk_chat_is_word(ftk_str text)
 {
@@ -49,267 +22,31 @@ bool ftk_chat_is_word(ftk_str text)
     return false;
 }
 
-/* ------------------------------------------------------------------ putting tokens together */
+/* ------------------------------------------------------------------ built-in forms */
 
-/* Text waits until a control token or the end, so that what stands together is encoded together.
- * The first error stays; later calls do nothing. */
-struct builder {
-    const ftk_tokenizer *t;
-    ftk_tokens list;
-    char *text;
-    size_t n, cap;
-    bool strips; /* the last token takes the white space behind it */
-    ftk_err err;
-};
+/* The forms that know no system turn put the system messages right before a user's message into it;
+ * those that no user's message follows get an empty one. Each turn is written by turn(role, content,
+ * systems, number). */
+#define FOLDED(turn)                                                                               \
+    "{%- macro turn(role, content, systems, number) -%}" turn "{%- endmacro -%}"                   \
+    "{%- set ns = namespace(systems=[], number=0) -%}"                                             \
+    "{%- for m in messages -%}"                                                                    \
+    "{%- if m.role == 'system' -%}{%- set ns.systems = ns.systems + [m.content] -%}"               \
+    "{%- else -%}"                                                                                 \
+    "{%- if m.role != 'user' and ns.systems -%}"                                                   \
+    "{{- turn('user', '', ns.systems, ns.number) -}}"                                              \
+    "{%- set ns.number = ns.number + 1 -%}{%- set ns.systems = [] -%}"                             \
+    "{%- endif -%}"                                                                                \
+    "{{- turn(m.role, m.content, ns.systems, ns.number) -}}"                                       \
+    "{%- set ns.number = ns.number + 1 -%}{%- set ns.systems = [] -%}"                             \
+    "{%- endif -%}"                                                                                \
+    "{%- endfor -%}"                                                                               \
+    "{%- if ns.systems -%}{{- turn('user', '', ns.systems, ns.number) -}}{%- endif -%}"
 
-static bool is_space(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
+#define PROMPT(text) "{%- if add_generation_prompt -%}{{- " text " -}}{%- endif -%}"
 
-static void flush(struct builder *b)
-{
-    size_t at = 0;
-    while (b->strips && at < b->n && is_space(b->text[at])) at++;
-    if (b->err == FTK_OK && at < b->n)
-        b->err = ftk_tokenizer_append(b->t, b->text + at, b->n - at, 0, &b->list);
-    b->n = 0;
-}
-
-static void put_id(struct builder *b, int32_t id)
-{
-    flush(b);
-    if (id >= 0) b->strips = ftk_tokenizer_strips(b->t, id);
-    if (b->err == FTK_OK && id >= 0) b->err = ftk_tokens_push(&b->list, &id, 1);
-}
-
-static void put_text(struct builder *b, const char *p, size_t n)
-{
-    if (b->err != FTK_OK || n == 0) return;
-    if (n > b->cap - b->n) {
-        const ftk_host *h = b->list.host;
-        const size_t cap = 2 * (b->n + n) + 256;
-        char *text = ftk_alloc(h, cap, 1);
-        if (!text) {
-            b->err = ftk_fail(h, FTK_ERR_NOMEM, "no memory for a message of %zu bytes", n);
-            return;
-        }
-        if (b->n > 0) memcpy(text, b->text, b->n);
-        ftk_release(h, b->text);
-        b->text = text;
-        b->cap = cap;
-    }
-    memcpy(b->text + b->n, p, n);
-    b->n += n;
-}
-
-static void put(struct builder *b, const char *s)
-{
-    put_text(b, s, strlen(s));
-}
-
-/* One of the template's own words: a control token, or its letters where the model has none. */
-static void put_word(struct builder *b, const char *word)
-{
-    const int32_t id = ftk_tokenizer_special(b->t, word, strlen(word));
-    if (id >= 0)
-        put_id(b, id);
-    else
-        put(b, word);
-}
-
-static void put_eos(struct builder *b)
-{
-    put_id(b, ftk_tokenizer_eos(b->t));
-}
-
-enum { TRIM_END = 1, TRIM = 3 };
-
-static void put_trimmed(struct builder *b, const char *s, int which)
-{
-    size_t n = strlen(s);
-    for (; which == TRIM && is_space(*s); n--) s++;
-    while ((which & TRIM_END) && n > 0 && is_space(s[n - 1])) n--;
-    put_text(b, s, n);
-}
-
-/* ------------------------------------------------------------------ the templates */
-
-/* What one turn's writer sees. systems are the system messages right before a user's message: the
- * templates that know no system turn put them into that message. */
-struct turn {
-    const char *role, *content;
-    const ftk_message *systems;
-    size_t n_systems;
-    bool first; /* of the conversation */
-};
-
-static bool is(const struct turn *turn, const char *role)
-{
-    return strcmp(turn->role, role) == 0;
-}
-
-static void chatml_turn(struct builder *b, const struct turn *turn)
-{
-    put_word(b, "<|im_start|>");
-    put(b, turn->role);
-    put(b, "\n");
-    put(b, turn->content);
-    put_word(b, "<|im_end|>");
-    put(b, "\n");
-}
-
-static void chatml_end(struct builder *b)
-{
-    put_word(b, "<|im_start|>");
-    put(b, "assistant\n");
-}
-
-static void llama3_head(struct builder *b, const char *role)
-{
-    put_word(b, "<|start_header_id|>");
-    put(b, role);
-    put_word(b, "<|end_header_id|>");
-    put(b, "\n\n");
-}
-
-static void llama3_turn(struct builder *b, const struct turn *turn)
-{
-    llama3_head(b, turn->role);
-    put_trimmed(b, turn->content, TRIM);
-    put_word(b, "<|eot_id|>");
-}
-
-static void llama3_end(struct builder *b)
-{
-    llama3_head(b, "assistant");
-}
-
-static void zephyr_turn(struct builder *b, const struct turn *turn)
-{
-    const bool system = is(turn, "system"), user = is(turn, "user");
-    put_word(b, system ? "<|system|>" : user ? "<|user|>" : "<|assistant|>");
-    put(b, "\n");
-    put(b, turn->content);
-    put_eos(b);
-    put(b, "\n");
-}
-
-static void zephyr_end(struct builder *b)
-{
-    put_word(b, "<|assistant|>");
-    put(b, "\n");
-}
-
-static void phi3_turn(struct builder *b, const struct turn *turn)
-{
-    const bool system = is(turn, "system"), user = is(turn, "user");
-    put_word(b, system ? "<|system|>" : user ? "<|user|>" : "<|assistant|>");
-    put(b, "\n");
-    put(b, turn->content);
-    put_word(b, "<|end|>");
-    put(b, "\n");
-}
-
-/* Every exchange begins with a BOS of its own; the first one is there already. */
-static void llama2_turn(struct builder *b, const struct turn *turn)
-{
-    if (is(turn, "assistant")) {
-        put(b, " ");
-        put_trimmed(b, turn->content, TRIM);
-        put(b, " ");
-        put_eos(b);
-        return;
-    }
-    if (!turn->first && ftk_tokenizer_add_bos(b->t)) put_id(b, ftk_tokenizer_bos(b->t));
-    put_word(b, "[INST]");
-    put(b, " ");
-    for (size_t i = 0; i < turn->n_systems; i++) {
-        put(b, "<<SYS>>\n");
-        put(b, turn->systems[i].content);
-        put(b, "\n<</SYS>>\n\n");
-    }
-    put_trimmed(b, turn->content, turn->n_systems > 0 ? TRIM_END : TRIM);
-    put(b, " ");
-    put_word(b, "[/INST]");
-}
-
-static void put_systems(struct builder *b, const struct turn *turn)
-{
-    for (size_t i = 0; i < turn->n_systems; i++) {
-        put(b, turn->systems[i].content);
-        put(b, "\n\n");
-    }
-}
-
-/* Where [INST] is a control token the tokenizer puts the spaces; else they are part of the text. */
-static void mistral_turn(struct builder *b, const struct turn *turn)
-{
-    const char *space = ftk_tokenizer_special(b->t, "[INST]", 6) >= 0 ? "" : " ";
-    if (is(turn, "assistant")) {
-        put(b, space);
-        put(b, turn->content);
-        put_eos(b);
-        return;
-    }
-    put_word(b, "[INST]");
-    put(b, space);
-    put_systems(b, turn);
-    put(b, turn->content);
-    put(b, space);
-    put_word(b, "[/INST]");
-}
-
-static void gemma_turn(struct builder *b, const struct turn *turn)
-{
-    put_word(b, "<start_of_turn>");
-    put(b, is(turn, "user") ? "user\n" : "model\n");
-    put_systems(b, turn);
-    put_trimmed(b, turn->content, TRIM);
-    put_word(b, "<end_of_turn>");
-    put(b, "\n");
-}
-
-static void gemma_end(struct builder *b)
-{
-    put_word(b, "<start_of_turn>");
-    put(b, "model\n");
-}
-
-static void vicuna_turn(struct builder *b, const struct turn *turn)
-{
-    if (is(turn, "user")) put(b, "USER: ");
-    if (is(turn, "assistant")) put(b, "ASSISTANT: ");
-    put(b, turn->content);
-    if (is(turn, "assistant"))
-        put_eos(b);
-    else
-        put(b, " ");
-}
-
-static void vicuna_end(struct builder *b)
-{
-    put(b, "ASSISTANT:");
-}
-
-static void plain_turn(struct builder *b, const struct turn *turn)
-{
-    if (is(turn, "user")) put(b, "User: ");
-    if (is(turn, "assistant")) put(b, "Assistant: ");
-    put(b, turn->content);
-    put(b, is(turn, "system") ? "\n\n" : "\n");
-}
-
-static void plain_end(struct builder *b)
-{
-    put(b, "Assistant:");
-}
-
-struct template
-{
-    void (*turn)(struct builder * b, const struct turn *turn);
-    void (*end)(struct builder * b); /* where the assistant's answer starts; NULL: nothing more */
-    bool folds_systems;              /* turn() writes the system messages with the user's */
+struct form {
+    const char *source;
     const char *stop;
 };
 
@@ -320,22 +57,63 @@ static const char *const names[] = {"chatml",  "llama2", "llama3", "vicuna", "ze
  * meta-llama/Llama-2-7b-chat-hf, meta-llama/Meta-Llama-3-8B-Instruct, HuggingFaceH4/zephyr-7b-beta,
  * mistralai/Mistral-7B-Instruct-v0.1 and v0.3, google/gemma-2-2b-it,
  * microsoft/Phi-3-mini-4k-instruct; FastChat's vicuna_v1.1. None of the system prompts that some of
- * them put in unasked. */
-static const struct template templates[] = {
-    {chatml_turn, chatml_end, false, NULL},    {llama2_turn, NULL, true, NULL},
-    {llama3_turn, llama3_end, false, NULL},    {vicuna_turn, vicuna_end, false, "USER:"},
-    {zephyr_turn, zephyr_end, false, NULL},    {mistral_turn, NULL, true, NULL},
-    {gemma_turn, gemma_end, true, NULL},       {phi3_turn, zephyr_end, false, NULL},
-    {plain_turn, plain_end, false, "\nUser:"},
+ * them put in unasked. bos_token is empty where the model asks for none; space is one where [INST]
+ * is text, as its tokenizer would put it in else. */
+static const struct form forms[] = {
+    {"{%- for m in messages -%}"
+     "{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' -}}"
+     "{%- endfor -%}" PROMPT("'<|im_start|>assistant\n'"),
+     NULL},
+    {FOLDED("{%- if role == 'assistant' -%}{{- ' ' + content.strip() + ' ' + eos_token -}}"
+            "{%- else -%}"
+            "{{- (bos_token if number else '') + '[INST] ' -}}"
+            "{%- for s in systems -%}{{- '<<SYS>>\n' + s + '\n<</SYS>>\n\n' -}}{%- endfor -%}"
+            "{{- (content.rstrip() if systems else content.strip()) + ' [/INST]' -}}"
+            "{%- endif -%}"),
+     NULL},
+    {"{%- for m in messages -%}"
+     "{{- '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content.strip() -}}"
+     "{{- '<|eot_id|>' -}}"
+     "{%- endfor -%}" PROMPT("'<|start_header_id|>assistant<|end_header_id|>\n\n'"),
+     NULL},
+    {"{%- for m in messages -%}"
+     "{{- {'user': 'USER: ', 'assistant': 'ASSISTANT: ', 'system': ''}[m.role] + m.content -}}"
+     "{{- eos_token if m.role == 'assistant' else ' ' -}}"
+     "{%- endfor -%}" PROMPT("'ASSISTANT:'"),
+     "USER:"},
+    {"{%- for m in messages -%}"
+     "{{- '<|' + m.role + '|>\n' + m.content + eos_token + '\n' -}}"
+     "{%- endfor -%}" PROMPT("'<|assistant|>\n'"),
+     NULL},
+    {FOLDED("{%- if role == 'assistant' -%}{{- space + content + eos_token -}}"
+            "{%- else -%}"
+            "{{- '[INST]' + space -}}"
+            "{%- for s in systems -%}{{- s + '\n\n' -}}{%- endfor -%}"
+            "{{- content + space + '[/INST]' -}}"
+            "{%- endif -%}"),
+     NULL},
+    {FOLDED("{{- '<start_of_turn>' + ('user' if role == 'user' else 'model') + '\n' -}}"
+            "{%- for s in systems -%}{{- s + '\n\n' -}}{%- endfor -%}"
+            "{{- content.strip() + '<end_of_turn>\n' -}}") PROMPT("'<start_of_turn>model\n'"),
+     NULL},
+    {"{%- for m in messages -%}"
+     "{{- '<|' + m.role + '|>\n' + m.content + '<|end|>\n' -}}"
+     "{%- endfor -%}" PROMPT("'<|assistant|>\n'"),
+     NULL},
+    {"{%- for m in messages -%}"
+     "{{- {'user': 'User: ', 'assistant': 'Assistant: ', 'system': ''}[m.role] + m.content -}}"
+     "{{- '\n\n' if m.role == 'system' else '\n' -}}"
+     "{%- endfor -%}" PROMPT("'Assistant:'"),
+     "\nUser:"},
 };
 
-_Static_assert(sizeof names / sizeof *names == sizeof templates / sizeof *templates + 1,
-               "every template has a name");
+_Static_assert(sizeof names / sizeof *names == sizeof forms / sizeof *forms + 1,
+               "every form has a name");
 
-static const struct template *find(const char *name)
+static const struct form *find_form(const char *name)
 {
     for (size_t i = 0; names[i]; i++)
-        if (strcmp(names[i], name) == 0) return &templates[i];
+        if (strcmp(names[i], name) == 0) return &forms[i];
     return NULL;
 }
 
@@ -346,67 +124,194 @@ const char *const *ftk_chat_templates(void)
 
 const char *ftk_chat_stop(const char *tmpl)
 {
-    const struct template *k = tmpl ? find(tmpl) : NULL;
-    return k ? k->stop : NULL;
+    const struct form *form = tmpl ? find_form(tmpl) : NULL;
+    return form ? form->stop : NULL;
 }
 
-/* ------------------------------------------------------------------ conversations */
-
-static ftk_err check(const ftk_host *h, const ftk_message *msgs, size_t n_msgs)
+const char *ftk_chat_by_vocabulary(const ftk_tokenizer *t)
 {
+    static const struct {
+        const char *words[2], *name;
+    } signs[] = {
+        {{"<|im_start|>", "<|im_end|>"}, "chatml"},
+        {{"<|start_header_id|>", "<|eot_id|>"}, "llama3"},
+        {{"<start_of_turn>", "<end_of_turn>"}, "gemma"},
+        {{"[INST]", "[/INST]"}, "mistral"},
+        {{"<|user|>", "<|end|>"}, "phi3"},
+        {{"<|user|>", "<|assistant|>"}, "zephyr"},
+    };
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
+        bool all = true;
+        for (int k = 0; k < 2; k++)
+            all &= ftk_tokenizer_special(t, signs[i].words[k], strlen(signs[i].words[k])) >= 0;
+        if (all) return signs[i].name;
+    }
+    return "plain";
+}
+
+/* ------------------------------------------------------------------ configurations */
+
+static const ftk_chat_config defaults = {.add_generation_prompt = true, .now = -1};
+
+void ftk_chat_config_fill(ftk_chat_config *cfg, size_t size)
+{
+    ftk_config_give(cfg, size, &defaults, sizeof defaults);
+}
+
+/* ------------------------------------------------------------------ rendering */
+
+struct rendering {
+    const ftk_tokenizer *t;
+    const ftk_host *h;
+    ftk_chat_config cfg;
+    const ftk_template *tmpl;
+    ftk_template *parsed; /* the same, if it was parsed for this call */
+    bool built_in;
+    ftk_rendered out;
+};
+
+static ftk_err say(const struct rendering *r, ftk_err err, const ftk_template_error *error)
+{
+    if (error->line > 0)
+        return ftk_fail(r->h, err, "the chat template, line %d: %s", error->line, error->message);
+    return ftk_fail(r->h, err, "the chat template: %s", error->message);
+}
+
+static ftk_err parse(struct rendering *r, const char *source)
+{
+    ftk_template_error error;
+    const ftk_err err = ftk_template_parse(&r->parsed, source, strlen(source), r->h, &error);
+    r->tmpl = r->parsed;
+    return err == FTK_OK ? FTK_OK : say(r, err, &error);
+}
+
+static const ftk_own_chat *find_own(const ftk_tokenizer *t, const char *name)
+{
+    for (size_t i = 0; i < t->n_chats; i++)
+        if (strcmp(t->chats[i].name, name) == 0) return &t->chats[i];
+    return NULL;
+}
+
+static ftk_err choose(struct rendering *r)
+{
+    bool has;
+    const char *name = r->cfg.tmpl;
+    if (r->cfg.source) return parse(r, r->cfg.source);
+    if (!name && r->cfg.tools && find_own(r->t, "tool_use")) name = "tool_use";
+    if (!name) name = ftk_tokenizer_chat_template(r->t, &has);
+    const ftk_own_chat *own = find_own(r->t, name);
+    const struct form *form = find_form(name);
+    r->built_in = form != NULL;
+    if (form) return parse(r, form->source);
+    if (!own) return ftk_fail(r->h, FTK_ERR_INVALID, "there is no chat template \"%s\"", name);
+    r->tmpl = own->t;
+    return own->t ? FTK_OK : say(r, own->err, &own->error);
+}
+
+static ftk_err check(const struct rendering *r, const ftk_message *msgs, size_t n_msgs)
+{
+    if (r->built_in && r->cfg.tools)
+        return ftk_fail(r->h, FTK_ERR_UNSUPPORTED,
+                        "a built-in chat template knows no tools; give the model's own one");
     for (size_t i = 0; i < n_msgs; i++) {
         if (!msgs[i].role || !msgs[i].content)
-            return ftk_fail(h, FTK_ERR_INVALID, "message %zu has no role or no content", i);
-        if (strcmp(msgs[i].role, "system") != 0 && strcmp(msgs[i].role, "user") != 0 &&
-            strcmp(msgs[i].role, "assistant") != 0)
-            return ftk_fail(h, FTK_ERR_INVALID,
+            return ftk_fail(r->h, FTK_ERR_INVALID, "message %zu has no role or no content", i);
+        if (r->built_in && strcmp(msgs[i].role, "system") != 0 &&
+            strcmp(msgs[i].role, "user") != 0 && strcmp(msgs[i].role, "assistant") != 0)
+            return ftk_fail(r->h, FTK_ERR_INVALID,
                             "message %zu has role \"%s\"; known are system, user and assistant", i,
                             msgs[i].role);
     }
     return FTK_OK;
 }
 
-/* System messages that no user's message follows get an empty one. */
-static void put_folded(struct builder *b, const struct template *k, const ftk_message *msgs,
-                       size_t n_msgs)
+/* A token by its name, as it stands in the file. */
+static ftk_str name_of(const ftk_tokenizer *t, int32_t id)
 {
-    bool first = true;
-    for (size_t i = 0; i < n_msgs;) {
-        size_t n = 0;
-        while (i + n < n_msgs && strcmp(msgs[i + n].role, "system") == 0) n++;
-        const bool ends = i + n == n_msgs || (n > 0 && strcmp(msgs[i + n].role, "user") != 0);
-        struct turn turn = {"user", "", msgs + i, n, first};
-        if (!ends) {
-            turn.role = msgs[i + n].role;
-            turn.content = msgs[i + n].content;
-        }
-        k->turn(b, &turn);
-        i += n + !ends;
-        first = false;
-    }
+    return id < 0 ? (ftk_str){"", 0} : (ftk_str){t->pieces[id].p, t->pieces[id].n};
 }
 
-ftk_err ftk_tokenizer_chat(const ftk_tokenizer *t, const char *tmpl, const ftk_message *msgs,
-                           size_t n_msgs, int32_t *tokens, size_t cap, size_t *n_out)
+static ftk_err render(struct rendering *r, const ftk_message *msgs, size_t n_msgs)
 {
-    *n_out = 0;
-    const ftk_host *h = ftk_tokenizer_host(t);
-    bool has;
-    const char *own = ftk_tokenizer_chat_template(t, &has);
-    const struct template *k = find(tmpl ? tmpl : own ? own : "chatml");
-    if (!k) return ftk_fail(h, FTK_ERR_INVALID, "there is no chat template \"%s\"", tmpl);
-    const ftk_err err = check(h, msgs, n_msgs);
-    if (err != FTK_OK) return err;
-    struct builder b = {.t = t, .list = {.host = h}};
-    if (ftk_tokenizer_add_bos(t)) put_id(&b, ftk_tokenizer_bos(t));
-    if (k->folds_systems) {
-        put_folded(&b, k, msgs, n_msgs);
-    } else {
-        for (size_t i = 0; i < n_msgs; i++)
-            k->turn(&b, &(struct turn){.role = msgs[i].role, .content = msgs[i].content});
-    }
-    if (k->end) k->end(&b);
-    flush(&b);
-    ftk_release(h, b.text);
-    return ftk_tokens_end(&b.list, b.err, tokens, cap, n_out);
+    const ftk_tokenizer *t = r->t;
+    const bool text_inst = ftk_tokenizer_special(t, "[INST]", 6) < 0;
+    const bool no_bos = r->built_in && !t->add_bos;
+    const struct ftk_template_word words[] = {
+        {"bos_token", name_of(t, no_bos ? -1 : t->bos)},
+        {"eos_token", name_of(t, t->eos)},
+        {"unk_token", name_of(t, t->unknown)},
+        {"pad_token", name_of(t, t->padding)},
+        {"space", {" ", text_inst}},
+    };
+    const ftk_template_input in = {
+        .messages = msgs,
+        .n_messages = n_msgs,
+        .add_generation_prompt = r->cfg.add_generation_prompt,
+        .tools = r->cfg.tools,
+        .vars = r->cfg.vars,
+        .now = r->cfg.now >= 0 ? r->cfg.now : (int64_t)time(NULL),
+        .words = words,
+        .n_words = 4 + r->built_in,
+    };
+    ftk_template_error error;
+    const ftk_err err = ftk_template_render(r->tmpl, &in, r->h, &r->out, &error);
+    return err == FTK_OK ? FTK_OK : say(r, err, &error);
+}
+
+/* The text of a conversation, in r->out; free_rendering() is due in any case. */
+static ftk_err make(struct rendering *r, const ftk_tokenizer *t, const ftk_chat_config *cfg,
+                    const ftk_message *msgs, size_t n_msgs)
+{
+    *r = (struct rendering){.t = t, .h = ftk_tokenizer_host(t)};
+    r->cfg = defaults;
+    ftk_err err = cfg ? ftk_config_take(&r->cfg, sizeof r->cfg, cfg, "chat", r->h) : FTK_OK;
+    if (err == FTK_OK) err = choose(r);
+    if (err == FTK_OK) err = check(r, msgs, n_msgs);
+    if (err == FTK_OK) err = render(r, msgs, n_msgs);
+    return err;
+}
+
+static void free_rendering(struct rendering *r)
+{
+    ftk_rendered_free(&r->out, r->h);
+    ftk_template_free(r->parsed);
+}
+
+/* ------------------------------------------------------------------ conversations */
+
+/* Whether the template itself has written BOS where the text starts. */
+static bool starts_with_bos(const ftk_tokenizer *t, const ftk_rendered *out)
+{
+    size_t at = 0, end = 0, len;
+    while (end < out->n && !out->input[end]) end++;
+    while (at < end && (out->text[at] == ' ' || out->text[at] == '\n')) at++;
+    return at < end && ftk_tokenizer_special_at(t, out->text + at, end - at, &len) == t->bos;
+}
+
+ftk_err ftk_tokenizer_chat(const ftk_tokenizer *t, const ftk_chat_config *cfg,
+                           const ftk_message *msgs, size_t n_msgs, int32_t *tokens, size_t cap,
+                           size_t *n_out)
+{
+    struct rendering r;
+    ftk_tokens list = {.host = ftk_tokenizer_host(t)};
+    ftk_err err = make(&r, t, cfg, msgs, n_msgs);
+    if (err == FTK_OK && t->add_bos && !starts_with_bos(t, &r.out))
+        err = ftk_tokens_push(&list, &t->bos, 1);
+    if (err == FTK_OK)
+        err = ftk_tokenizer_append_marked(t, r.out.text, r.out.input, r.out.n, &list);
+    free_rendering(&r);
+    return ftk_tokens_end(&list, err, tokens, cap, n_out);
+}
+
+ftk_err ftk_tokenizer_chat_text(const ftk_tokenizer *t, const ftk_chat_config *cfg,
+                                const ftk_message *msgs, size_t n_msgs, char *text, size_t cap,
+                                size_t *n_out)
+{
+    struct rendering r;
+    ftk_err err = make(&r, t, cfg, msgs, n_msgs);
+    *n_out = err == FTK_OK ? r.out.n : 0;
+    if (err == FTK_OK && r.out.n > cap) err = FTK_ERR_SPACE;
+    if (err == FTK_OK && r.out.n > 0) memcpy(text, r.out.text, r.out.n);
+    free_rendering(&r);
+    return err;
 }

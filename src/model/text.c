@@ -18,10 +18,25 @@ ftk_err ftk_detokenize(const ftk_model *m, const int32_t *tokens, size_t n, unsi
     return ftk_tokenizer_decode(ftk_model_tokenizer(m), tokens, n, flags, text, cap, n_out);
 }
 
+ftk_err ftk_chat_tokenize_as(const ftk_model *m, const ftk_chat_config *cfg, const ftk_message *msgs,
+                             size_t n_msgs, int32_t *tokens, size_t cap, size_t *n_out)
+{
+    return ftk_tokenizer_chat(ftk_model_tokenizer(m), cfg, msgs, n_msgs, tokens, cap, n_out);
+}
+
 ftk_err ftk_chat_tokenize(const ftk_model *m, const char *tmpl, const ftk_message *msgs,
                           size_t n_msgs, int32_t *tokens, size_t cap, size_t *n_out)
 {
-    return ftk_tokenizer_chat(ftk_model_tokenizer(m), tmpl, msgs, n_msgs, tokens, cap, n_out);
+    ftk_chat_config cfg;
+    ftk_chat_config_init(&cfg);
+    cfg.tmpl = tmpl;
+    return ftk_chat_tokenize_as(m, &cfg, msgs, n_msgs, tokens, cap, n_out);
+}
+
+ftk_err ftk_chat_text(const ftk_model *m, const ftk_chat_config *cfg, const ftk_message *msgs,
+                      size_t n_msgs, char *text, size_t cap, size_t *n_out)
+{
+    return ftk_tokenizer_chat_text(ftk_model_tokenizer(m), cfg, msgs, n_msgs, text, cap, n_out);
 }
 
 /* ------------------------------------------------------------------ streams */

@@ -22,8 +22,6 @@ ftk_err ftk_tokens_end(ftk_tokens *list, ftk_err err, int32_t *tokens, size_t ca
 const ftk_host *ftk_tokenizer_host(const ftk_tokenizer *t);
 /* The control or user-defined token with this very text, or -1. */
 int32_t ftk_tokenizer_special(const ftk_tokenizer *t, const char *text, size_t n);
-/* True for control tokens that take the white space behind them, as those of Phi-3 do. */
-bool ftk_tokenizer_strips(const ftk_tokenizer *t, int32_t token);
 /* As ftk_tokenizer_encode(), onto the end of a list. */
 ftk_err ftk_tokenizer_append(const ftk_tokenizer *t, const char *text, size_t n, unsigned flags,
                              ftk_tokens *list);
@@ -31,8 +29,14 @@ ftk_err ftk_tokenizer_append(const ftk_tokenizer *t, const char *text, size_t n,
 /* The token of a byte that stands by itself; if there is none the unknown token, else nothing. */
 ftk_err ftk_tokenizer_append_byte(const ftk_tokenizer *t, unsigned char byte, ftk_tokens *list);
 
-/* The name of the template that a file's chat_template text is a variant of, or NULL. */
-const char *ftk_chat_recognise(ftk_str text);
+/* Text of which input[i] is 1 for bytes that are no part of a control token. */
+ftk_err ftk_tokenizer_append_marked(const ftk_tokenizer *t, const char *text,
+                                    const unsigned char *input, size_t n, ftk_tokens *list);
+/* The longest special token that the n bytes start with, and its length; -1 if there is none. */
+int32_t ftk_tokenizer_special_at(const ftk_tokenizer *t, const char *text, size_t n, size_t *len);
+
+/* The built-in form that the control tokens of a vocabulary speak for. */
+const char *ftk_chat_by_vocabulary(const ftk_tokenizer *t);
 /* True for the words by which the templates frame a turn, such as "<|im_start|>". A vocabulary may
  * call them user-defined; they are taken for control tokens all the same. */
 bool ftk_chat_is_word(ftk_str text);

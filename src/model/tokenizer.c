@@ -52,7 +52,7 @@ ftk_err ftk_tokenizer_open(ftk_tokenizer **out, const ftk_gguf *g, const char *p
     if (!t) return ftk_fail(host, FTK_ERR_NOMEM, "%s: no memory for a tokenizer", path);
     if (host) t->host = *host;
     for (int b = 0; b < 256; b++) t->byte_ids[b] = -1;
-    t->bos = t->eos = t->eot = t->unknown = -1;
+    t->bos = t->eos = t->eot = t->unknown = t->padding = -1;
     ftk_vocab v = {.g = g, .path = path, .t = t};
     ftk_err err = ftk_vocab_read(&v);
     if (err == FTK_OK) {
@@ -75,6 +75,11 @@ void ftk_tokenizer_free(ftk_tokenizer *t)
     if (!t) return;
     const ftk_host host = t->host;
     if (t->kind) t->kind->free(t);
+    for (size_t i = 0; i < t->n_chats; i++) {
+        ftk_template_free(t->chats[i].t);
+        ftk_release(&host, t->chats[i].name);
+    }
+    ftk_release(&host, t->chats);
     ftk_release(&host, t->user.v);
     ftk_release(&host, t->specials.v);
     ftk_release(&host, t->text);
@@ -123,18 +128,15 @@ bool ftk_tokenizer_add_bos(const ftk_tokenizer *t)
 
 const char *ftk_tokenizer_chat_template(const ftk_tokenizer *t, bool *has)
 {
-    *has = t->has_chat;
-    return t->chat;
+    *has = t->n_chats > 0;
+    for (size_t i = 0; i < t->n_chats; i++)
+        if (strcmp(t->chats[i].name, "default") == 0) return "default";
+    return *has ? t->chats[0].name : ftk_chat_by_vocabulary(t);
 }
 
 int32_t ftk_tokenizer_special(const ftk_tokenizer *t, const char *text, size_t n)
 {
     return ftk_keys_find(&t->specials, text, n);
-}
-
-bool ftk_tokenizer_strips(const ftk_tokenizer *t, int32_t token)
-{
-    return t->pieces[token].strips;
 }
 
 ftk_str ftk_tokenizer_piece(const ftk_tokenizer *t, int32_t token)
@@ -208,6 +210,13 @@ static bool is_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+/* Where the text goes on behind a control token that ends at `at`. */
+static size_t behind(const ftk_tokenizer *t, int32_t id, const char *text, size_t at, size_t n)
+{
+    while (t->pieces[id].strips && at < n && is_space(text[at])) at++;
+    return at;
+}
+
 ftk_err ftk_tokenizer_append(const ftk_tokenizer *t, const char *text, size_t n, unsigned flags,
                              ftk_tokens *list)
 {
@@ -224,14 +233,38 @@ ftk_err ftk_tokenizer_append(const ftk_tokenizer *t, const char *text, size_t n,
         }
         err = append_plain(t, text + start, at - start, list);
         if (err == FTK_OK) err = ftk_tokens_push(list, &id, 1);
-        at += len;
-        while (t->pieces[id].strips && at < n && is_space(text[at])) at++;
-        start = at;
+        start = at = behind(t, id, text, at + len, n);
     }
     if (err == FTK_OK && start < n) err = append_plain(t, text + start, n - start, list);
     if (err == FTK_OK && (flags & FTK_TOK_EOS) && t->add_eos)
         err = ftk_tokens_push(list, &t->eos, 1);
     return err;
+}
+
+int32_t ftk_tokenizer_special_at(const ftk_tokenizer *t, const char *text, size_t n, size_t *len)
+{
+    return ftk_keys_longest(&t->specials, text, n, len);
+}
+
+ftk_err ftk_tokenizer_append_marked(const ftk_tokenizer *t, const char *text,
+                                    const unsigned char *input, size_t n, ftk_tokens *list)
+{
+    ftk_err err = FTK_OK;
+    size_t start = 0, run = 0; /* text[at..run) is the template's own */
+    for (size_t at = 0; err == FTK_OK && at < n;) {
+        size_t len = 0;
+        if (run <= at)
+            for (run = at; run < n && !input[run];) run++;
+        const int32_t id = run > at ? ftk_tokenizer_special_at(t, text + at, run - at, &len) : -1;
+        if (id < 0) {
+            at++;
+            continue;
+        }
+        err = ftk_tokenizer_append(t, text + start, at - start, 0, list);
+        if (err == FTK_OK) err = ftk_tokens_push(list, &id, 1);
+        start = at = behind(t, id, text, at + len, n);
+    }
+    return err == FTK_OK ? ftk_tokenizer_append(t, text + start, n - start, 0, list) : err;
 }
 
 ftk_err ftk_tokenizer_encode(const ftk_tokenizer *t, const char *text, size_t n, unsigned flags,

@@ -22,19 +22,23 @@ int32_t ftk_tokenizer_eot(const ftk_tokenizer *t);
 /* True for the tokens that end an answer: see ftk_model_is_end(). */
 bool ftk_tokenizer_is_end(const ftk_tokenizer *t, int32_t token);
 bool ftk_tokenizer_add_bos(const ftk_tokenizer *t);
-/* Recognised chat template's name or NULL; *has: the file carries one. */
+/* As ftk_model_info.chat_template; *has: the file carries one. */
 const char *ftk_tokenizer_chat_template(const ftk_tokenizer *t, bool *has);
 /* The bytes one token stands for (a byte token one byte, "▁" as a space, control tokens empty),
  * as a view that lives as long as the tokenizer. */
 ftk_str ftk_tokenizer_piece(const ftk_tokenizer *t, int32_t token);
 
-/* As ftk_tokenize(), ftk_detokenize(), ftk_chat_tokenize() of the public header. */
+/* As ftk_tokenize(), ftk_detokenize(), ftk_chat_tokenize_as() and so on of the public header. */
 ftk_err ftk_tokenizer_encode(const ftk_tokenizer *t, const char *text, size_t n, unsigned flags,
                              int32_t *tokens, size_t cap, size_t *n_out);
 ftk_err ftk_tokenizer_decode(const ftk_tokenizer *t, const int32_t *tokens, size_t n,
                              unsigned flags, char *text, size_t cap, size_t *n_out);
-ftk_err ftk_tokenizer_chat(const ftk_tokenizer *t, const char *tmpl, const ftk_message *msgs,
-                           size_t n_msgs, int32_t *tokens, size_t cap, size_t *n_out);
+ftk_err ftk_tokenizer_chat(const ftk_tokenizer *t, const ftk_chat_config *cfg,
+                           const ftk_message *msgs, size_t n_msgs, int32_t *tokens, size_t cap,
+                           size_t *n_out);
+ftk_err ftk_tokenizer_chat_text(const ftk_tokenizer *t, const ftk_chat_config *cfg,
+                                const ftk_message *msgs, size_t n_msgs, char *text, size_t cap,
+                                size_t *n_out);
 
 /* In model.c: the tokenizer of a model, for the public text functions. */
 const ftk_tokenizer *ftk_model_tokenizer(const ftk_model *m);

@@ -506,6 +506,7 @@ static ftk_err read_ids(const ftk_vocab *v)
     if (err == FTK_OK) err = ftk_vocab_id(v, "tokenizer.ggml.eos_token_id", &t->eos);
     if (err == FTK_OK) err = ftk_vocab_id(v, "tokenizer.ggml.eot_token_id", &t->eot);
     if (err == FTK_OK) err = ftk_vocab_id(v, "tokenizer.ggml.eom_token_id", &eom);
+    if (err == FTK_OK) err = ftk_vocab_id(v, "tokenizer.ggml.padding_token_id", &t->padding);
     if (err != FTK_OK) return err;
     add_end(t, t->eos);
     add_end(t, t->eot);
@@ -540,15 +541,54 @@ static ftk_err read_flags(const ftk_vocab *v)
     return err;
 }
 
-static ftk_err read_chat(const ftk_vocab *v)
+/* ------------------------------------------------------------------ chat templates */
+
+static const char chat_key[] = "tokenizer.chat_template";
+
+/* The name of the template under a key, in *name; false if it is no template's. */
+static bool is_chat_key(ftk_str key, ftk_str *name)
 {
-    ftk_gguf_value chat;
-    if (!ftk_gguf_find(v->g, "tokenizer.chat_template", &chat)) return FTK_OK;
-    if (chat.type != FTK_GGUF_STRING)
-        return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.chat_template is not a string");
-    v->t->has_chat = true;
-    v->t->chat = ftk_chat_recognise(chat.s);
-    return FTK_OK;
+    const size_t n = sizeof chat_key - 1;
+    if (key.n < n || memcmp(key.p, chat_key, n) != 0) return false;
+    *name = key.n > n + 1 ? (ftk_str){key.p + n + 1, key.n - n - 1} : (ftk_str){"default", 7};
+    return key.n == n || (key.n > n + 1 && key.p[n] == '.');
+}
+
+/* One that cannot be read is no reason to refuse a model: it is said when it is asked for. */
+static ftk_err read_template(const ftk_vocab *v, ftk_str name, ftk_str text)
+{
+    ftk_own_chat *chat = &v->t->chats[v->t->n_chats];
+    chat->name = ftk_alloc(&v->t->host, name.n + 1, 1);
+    if (!chat->name) return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for a chat template");
+    memcpy(chat->name, name.p, name.n);
+    v->t->n_chats++;
+    chat->err = ftk_template_parse(&chat->t, text.p, text.n, &v->t->host, &chat->error);
+    return chat->err == FTK_ERR_NOMEM
+               ? ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for a chat template")
+               : FTK_OK;
+}
+
+static ftk_err read_chats(const ftk_vocab *v)
+{
+    ftk_str key, name;
+    ftk_gguf_value value;
+    size_t n = 0;
+    for (size_t i = 0; i < ftk_gguf_n_keys(v->g); i++) {
+        ftk_gguf_key(v->g, i, &key, &value);
+        if (!is_chat_key(key, &name)) continue;
+        if (value.type != FTK_GGUF_STRING)
+            return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s is not a string", chat_key);
+        n++;
+    }
+    if (n == 0) return FTK_OK;
+    v->t->chats = ftk_alloc(&v->t->host, n, sizeof *v->t->chats);
+    if (!v->t->chats) return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %zu chat templates", n);
+    ftk_err err = FTK_OK;
+    for (size_t i = 0; err == FTK_OK && i < ftk_gguf_n_keys(v->g); i++) {
+        ftk_gguf_key(v->g, i, &key, &value);
+        if (is_chat_key(key, &name)) err = read_template(v, name, value.s);
+    }
+    return err;
 }
 
 ftk_err ftk_vocab_settle(ftk_vocab *v)
@@ -557,6 +597,6 @@ ftk_err ftk_vocab_settle(ftk_vocab *v)
     if (err == FTK_OK) find_strips(v);
     if (err == FTK_OK) err = read_ids(v);
     if (err == FTK_OK) err = read_flags(v);
-    if (err == FTK_OK) err = read_chat(v);
+    if (err == FTK_OK) err = read_chats(v);
     return err;
 }

@@ -5,6 +5,7 @@
 #define FTK_VOCABULARY_H
 
 #include "model/text.h"
+#include "template/template.h"
 
 /* tokenizer.ggml.token_type; SentencePiece uses the same numbers. */
 enum {
@@ -68,6 +69,14 @@ typedef struct ftk_vocab_kind {
     ftk_err (*encode)(const ftk_tokenizer *t, const char *text, size_t n, ftk_tokens *list);
 } ftk_vocab_kind;
 
+/* A chat template of the file. */
+typedef struct ftk_own_chat {
+    char *name;        /* "default", or the name it has in the file */
+    ftk_template *t;   /* NULL where it cannot be read */
+    ftk_err err;       /* why not */
+    ftk_template_error error;
+} ftk_own_chat;
+
 extern const ftk_vocab_kind ftk_vocab_spm, ftk_vocab_bpe;
 
 #define FTK_SPACE_MARK "\xE2\x96\x81" /* U+2581 */
@@ -84,10 +93,11 @@ struct ftk_tokenizer {
     int32_t ends[FTK_MAX_ENDS];
     size_t n_ends;
     int n_vocab;
-    int32_t bos, eos, eot, unknown; /* -1: none */
-    bool add_bos, add_eos, add_prefix, has_chat;
+    int32_t bos, eos, eot, unknown, padding; /* -1: none */
+    bool add_bos, add_eos, add_prefix;
     bool squeezes; /* encode() makes one space of several, and puts the one in front itself */
-    const char *chat;
+    ftk_own_chat *chats;
+    size_t n_chats;
 };
 
 /* A vocabulary while it is read. */

@@ -186,8 +186,13 @@ ftk_tmpl_value ftk_tmpl_item(ftk_tmpl_run *r, ftk_tmpl_value v, ftk_tmpl_value k
         !(key.kind == TMPL_LIST && key.list->sequence == TMPL_SEQ_LIST)) {
         const ftk_tmpl_value *there = ftk_tmpl_dict_find(&r->job, v.dict, key);
         if (there) found = *there;
-    } else if (is_indexed(v) && key.kind == TMPL_SLICE) {
-        found = slice(r, v, key.list->v);
+    } else if (key.kind == TMPL_SLICE) {
+        if (v.kind == TMPL_DICT)
+            ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "unhashable type: 'slice'");
+        if (!is_indexed(v))
+            ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "'%s' object is not subscriptable",
+                          ftk_tmpl_type(v));
+        return slice(r, v, key.list->v);
     } else if (is_indexed(v) && ftk_tmpl_is_whole(key)) {
         found = indexed(r, v, ftk_tmpl_whole(key));
     }

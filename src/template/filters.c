@@ -139,6 +139,9 @@ FILTER(do_indent)
     static const ftk_tmpl_str newline = {.p = "\n", .n = 1};
     const ftk_tmpl_str *by = indentation(r, p[0]);
     const bool first = ftk_tmpl_true(p[1]), blank = ftk_tmpl_true(p[2]);
+    if (v.kind != TMPL_STRING && v.kind != TMPL_UNDEFINED)
+        ftk_tmpl_fail(&r->job, FTK_ERR_INVALID,
+                      "unsupported operand type(s) for +=: '%s' and 'str'", ftk_tmpl_type(v));
     const ftk_tmpl_str *s = ftk_tmpl_text_of(&r->job, v);
     const ftk_tmpl_list *lines =
         ftk_tmpl_lines(&r->job, ftk_tmpl_concat(&r->job, s, &newline).s, false).list;
@@ -152,11 +155,18 @@ FILTER(do_indent)
     return ftk_tmpl_text_end(&r->job, &t);
 }
 
+static void check_length(ftk_tmpl_run *r, ftk_tmpl_value v, int64_t *n)
+{
+    if (!ftk_tmpl_length(&r->job, v, n))
+        ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "object of type '%s' has no len()",
+                      ftk_tmpl_type(v));
+}
+
 FILTER(do_truncate)
 {
     (void)args;
+    int64_t chars;
     static const ftk_tmpl_str dots = {.p = "...", .n = 3}, blank = {.p = " ", .n = 1};
-    const ftk_tmpl_str *s = text(r, v);
     const ftk_tmpl_str *end = p[2].kind == TMPL_ABSENT ? &dots : text(r, p[2]);
     const int64_t length = ftk_tmpl_int_of(&r->job, p[0], 255);
     const int64_t n_end = (int64_t)ftk_tmpl_chars(&r->job, end);
@@ -165,7 +175,9 @@ FILTER(do_truncate)
         ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "expected length >= %lld, got %lld",
                       (long long)n_end, (long long)length);
     if (leeway < 0) ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "expected leeway >= 0");
-    if ((int64_t)ftk_tmpl_chars(&r->job, s) - leeway <= length) return do_string(r, v, p, args);
+    check_length(r, v, &chars);
+    if (chars - leeway <= length) return v;
+    const ftk_tmpl_str *s = ftk_tmpl_text_of(&r->job, v);
     size_t to = ftk_tmpl_offset(s, (size_t)(length - n_end));
     if (!ftk_tmpl_true(p[1])) {
         const size_t word = ftk_tmpl_find(&r->job, s, &blank, 0, to, true);
@@ -360,9 +372,7 @@ FILTER(do_length)
 {
     (void)p, (void)args;
     int64_t n;
-    if (!ftk_tmpl_length(&r->job, v, &n))
-        ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "object of type '%s' has no len()",
-                      ftk_tmpl_type(v));
+    check_length(r, v, &n);
     return TMPL_INT_VALUE(n);
 }
 

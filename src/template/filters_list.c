@@ -69,14 +69,15 @@ static void sort(ftk_tmpl_run *r, struct sorted *v, size_t n, bool reverse)
     if (from != v) memcpy(v, from, n * sizeof *v);
 }
 
-/* The keys of "a,b" are compared one after the other, as a tuple's elements are. */
+/* The keys of "a,b", which are compared one after the other, as a list's elements are. */
 static ftk_tmpl_value sort_key(ftk_tmpl_run *r, ftk_tmpl_value v, ftk_tmpl_value path, bool exact)
 {
     static const ftk_tmpl_str comma = {.p = ",", .n = 1};
-    if (path.kind != TMPL_STRING ||
-        ftk_tmpl_find(&r->job, path.s, &comma, 0, path.s->n, false) == SIZE_MAX)
-        return key_of(r, v, path, exact);
-    ftk_tmpl_list *keys = ftk_tmpl_list_new(&r->job, TMPL_SEQ_LIST, 0);
+    ftk_tmpl_list *keys = ftk_tmpl_list_new(&r->job, TMPL_SEQ_LIST, 1);
+    if (path.kind != TMPL_STRING) {
+        ftk_tmpl_list_push(&r->job, keys, key_of(r, v, path, exact));
+        return ftk_tmpl_list_of(keys);
+    }
     for (size_t at = 0; at <= path.s->n;) {
         size_t to = ftk_tmpl_find(&r->job, path.s, &comma, at, path.s->n, false);
         if (to == SIZE_MAX) to = path.s->n;
@@ -138,6 +139,7 @@ FILTER(do_groupby)
     ftk_tmpl_value last = TMPL_ABSENT_VALUE;
     for (size_t i = 0; i < l->n; i++) {
         const ftk_tmpl_value key = key_of(r, l->v[i], p[0], exact);
+        if (key.kind == TMPL_UNDEFINED && l->n > 1) ftk_tmpl_fail_undefined(&r->job, key);
         if (!group || !ftk_tmpl_equal(&r->job, key, last)) {
             group = ftk_tmpl_list_new(&r->job, TMPL_SEQ_LIST, 0);
             ftk_tmpl_list_push(&r->job, groups,

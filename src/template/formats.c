@@ -211,8 +211,10 @@ static void put_percent(percent *p, spec *s, ftk_tmpl_value v)
         ftk_tmpl_text t = {0};
         if (v.kind == TMPL_STRING)
             ftk_tmpl_add_str(p->j, &t, v.s);
-        else
-            ftk_tmpl_add_code(p->j, &t, (uint32_t)ftk_tmpl_int_of(p->j, v, 0) % 0x110000, v.input);
+        else if (ftk_tmpl_is_whole(v))
+            ftk_tmpl_add_code(p->j, &t, (uint32_t)ftk_tmpl_whole(v) % 0x110000, v.input);
+        if (!(ftk_tmpl_is_whole(v) || (v.kind == TMPL_STRING && ftk_tmpl_chars(p->j, v.s) == 1)))
+            ftk_tmpl_fail(p->j, FTK_ERR_INVALID, "%%c requires int or char");
         put_text(p->j, &p->out, s, ftk_tmpl_text_end(p->j, &t).s);
     } else if (strchr("diuxXoeEfFgG", s->type)) {
         put_number(p->j, &p->out, s, number_for(p, s, v));
@@ -362,8 +364,9 @@ static void put_field(braces *b, const spec *s, ftk_tmpl_value v)
     ftk_tmpl_job *j = &b->r->job;
     const bool bare = !s->type && !s->width && s->precision < 0 && !s->align && !s->sign &&
                       !s->group && !s->zero && !s->alt;
-    const bool number = ftk_tmpl_is_number(v) && !(v.kind == TMPL_BOOL && s->type == 0);
-    if (v.kind == TMPL_UNDEFINED && !bare) ftk_tmpl_fail_undefined(j, v);
+    const bool number = ftk_tmpl_is_number(v) && !(v.kind == TMPL_BOOL && bare);
+    if (number && v.kind != TMPL_FLOAT && s->precision >= 0 && !(s->type && strchr("eEfFgG%", s->type)))
+        ftk_tmpl_fail(j, FTK_ERR_INVALID, "Precision not allowed in integer format specifier");
     if (number && s->type == 's')
         ftk_tmpl_fail(j, FTK_ERR_INVALID, "Unknown format code 's' for object of type '%s'",
                       ftk_tmpl_type(v));
@@ -373,7 +376,17 @@ static void put_field(braces *b, const spec *s, ftk_tmpl_value v)
     if (v.kind == TMPL_STRING && s->type && s->type != 's')
         ftk_tmpl_fail(j, FTK_ERR_INVALID, "Unknown format code '%c' for object of type 'str'",
                       s->type);
-    if (!number && v.kind != TMPL_STRING && v.kind != TMPL_BOOL && !bare)
+    if (v.kind == TMPL_STRING && s->sign)
+        ftk_tmpl_fail(j, FTK_ERR_INVALID, "Sign not allowed in string format specifier");
+    if (v.kind == TMPL_STRING && s->alt)
+        ftk_tmpl_fail(j, FTK_ERR_INVALID,
+                      "Alternate form (#) not allowed in string format specifier");
+    if (v.kind == TMPL_STRING && s->align == '=')
+        ftk_tmpl_fail(j, FTK_ERR_INVALID,
+                      "'=' alignment not allowed in string format specifier");
+    if (v.kind == TMPL_STRING && s->group)
+        ftk_tmpl_fail(j, FTK_ERR_INVALID, "Cannot specify '%c' with 's'.", s->group);
+    if (!number && v.kind != TMPL_STRING && !bare)
         ftk_tmpl_fail(j, FTK_ERR_INVALID, "unsupported format string passed to %s.__format__",
                       ftk_tmpl_type(v));
     if (number)

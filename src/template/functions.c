@@ -78,7 +78,7 @@ const ftk_tmpl_str *ftk_tmpl_text_of(ftk_tmpl_job *j, ftk_tmpl_value v)
 {
     if (v.kind == TMPL_UNDEFINED) ftk_tmpl_fail_undefined(j, v);
     if (v.kind != TMPL_STRING)
-        ftk_tmpl_fail(j, FTK_ERR_INVALID, "a text is needed, not '%s'", ftk_tmpl_type(v));
+        ftk_tmpl_fail(j, FTK_ERR_INVALID, "must be str, not %s", ftk_tmpl_type(v));
     return v.s;
 }
 

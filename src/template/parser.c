@@ -424,17 +424,17 @@ static void parse(ftk_tmpl_job *j, void *ctx)
 ftk_err ftk_template_parse(ftk_template **out, const char *text, size_t n, const ftk_host *host,
                            ftk_template_error *error)
 {
-    enum { MAX_TEXT = 16 << 20 };
+    enum { MAX_TEXT = 1 << 20, MEMORY = 64 << 20 };
     *out = NULL;
     *error = (ftk_template_error){.message = "no memory"};
     ftk_template *t = ftk_alloc(host, 1, sizeof *t);
     if (!t) return FTK_ERR_NOMEM;
     t->size = n;
-    t->job = (ftk_tmpl_job){.host = host, .left = ((size_t)16 << 20) + 400 * n, .steps = (1u << 20) + 1000 * (uint64_t)n};
+    t->job = (ftk_tmpl_job){.host = host, .left = MEMORY, .steps = 1000000 + 1000 * (uint64_t)n};
     struct source s = {t, text, n};
     ftk_err err = FTK_ERR_INVALID;
     if (n > MAX_TEXT)
-        strcpy(t->job.message, "it is larger than 16 MiB");
+        strcpy(t->job.message, "it is larger than 1 MiB");
     else
         err = ftk_tmpl_guard(&t->job, parse, &s);
     if (err == FTK_OK) {

@@ -197,7 +197,8 @@ static inline double ftk_tmpl_real(ftk_tmpl_value v)
     return v.kind == TMPL_FLOAT ? v.f : (double)ftk_tmpl_whole(v);
 }
 bool ftk_tmpl_true(ftk_tmpl_value v);
-/* Python's ==; and order, where a and b have one: fails with `op` in the message if not. */
+/* Python's ==; and order, -1 to 1, or 2 where nothing holds (NaN): fails, with `op` in the message,
+ * if a and b have none. */
 bool ftk_tmpl_equal(ftk_tmpl_job *j, ftk_tmpl_value a, ftk_tmpl_value b);
 int ftk_tmpl_order(ftk_tmpl_job *j, ftk_tmpl_value a, ftk_tmpl_value b, const char *op);
 bool ftk_tmpl_contains(ftk_tmpl_job *j, ftk_tmpl_value in, ftk_tmpl_value v);

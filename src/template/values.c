@@ -251,7 +251,7 @@ static int order_strings(const ftk_tmpl_str *a, const ftk_tmpl_str *b)
 {
     const size_t n = a->n < b->n ? a->n : b->n;
     const int order = n > 0 ? memcmp(a->p, b->p, n) : 0; /* UTF-8 is in the order of code points */
-    return order != 0 ? order : (a->n > b->n) - (a->n < b->n);
+    return order != 0 ? (order > 0) - (order < 0) : (a->n > b->n) - (a->n < b->n);
 }
 
 static int order_lists(ftk_tmpl_job *j, const ftk_tmpl_list *a, const ftk_tmpl_list *b,
