@@ -86,13 +86,12 @@ static void choose_template(bench *b, const ftk_model_info *info)
         if (!*known)
             run_die("--template %s: there is none of that name: see foretoken help chat",
                     b->o.tmpl);
-    } else if (info->chat_template) {
-        b->o.tmpl = info->chat_template;
     } else {
-        b->o.tmpl = "chatml";
-        run_say("%s: chatml is used, another one can be chosen with --template",
-                info->has_chat_template ? "the model's chat template is not known"
-                                        : "the model has no chat template");
+        b->o.tmpl = info->chat_template;
+        if (!info->has_chat_template)
+            run_say("the model has no chat template: %s is used, another one can be chosen with "
+                    "--template",
+                    b->o.tmpl);
     }
     b->w.stop = ftk_chat_stop(b->o.tmpl);
 }

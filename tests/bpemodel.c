@@ -14,7 +14,8 @@ int main(int argc, char **argv)
     gw_init(&w);
     gw_tiny_bpe(&v);
     gw_put_bpe(&w, &v);
-    gw_str(&w, "tokenizer.chat_template", "{{ '<|im_start|>' + role }}");
+    gw_str(&w, "tokenizer.chat_template",
+           "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}{% endfor %}");
     static const char odd[] = "blk.0.attn_q.weight";
     w.skip = argc == 3 ? odd : NULL;
     gw_tiny_body(&w);

@@ -347,7 +347,7 @@ fails "a NUL byte in a message" \
     generate "${m[@]}" -f "$tmp/nul" -n 3 --chat --template plain
 if [ "$model" = "$stories" ]; then
     run generate "${m[@]}" -p "Hello" -n 8 --chat
-    [[ $status = 0 && $err = "foretoken: the model has no chat template; chatml is used, another one can be chosen with --template" ]] &&
+    [[ $status = 0 && $err = "foretoken: the model has no chat template; plain is used, which goes by its vocabulary; another one can be chosen with --template" ]] &&
         ok "no chat template" || not_ok "no chat template" "$err"
 else
     skip "no chat template" "this model has one"

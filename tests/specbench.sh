@@ -211,7 +211,7 @@ check "is said" grep -q '"finish":\[.*"context"' room/run_1/none.jsonl
 "$bin/makemodel" --dim 64 --layers 1 --heads 2 --ffn 64 --vocab 512 --context 256 random.gguf > /dev/null
 runs "a model without a template" -m random.gguf --questions prompts.txt -t 1 --max-new 8 --repeat 1 \
     --drafters none --out random
-check "the fallback is said once" [ "$(grep -cx 'the model has no chat template: chatml is used, another one can be chosen with --template' err)" = 1 ]
+check "the fallback is said once" [ "$(grep -cx 'the model has no chat template: plain is used, another one can be chosen with --template' err)" = 1 ]
 # Nothing in it but text, newlines and tabs.
 harmless() { # FILES
     [ -z "$(cat "$@" | LC_ALL=C tr -cd '\000-\010\013-\037\177')" ] && ! LC_ALL=C grep -q $'\xc2[\x80-\x9f]' "$@"

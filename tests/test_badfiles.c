@@ -7,7 +7,7 @@
  *    by ftk_gguf_open(); wrong meaning (hyper-parameters, shapes, vocabulary) by ftk_model_load().
  *  - An empty array is a right one for the reader; the model refuses it where it needs elements.
  *  - Bytes behind the last tensor and merges, which SentencePiece has no use for, are ignored; a
- *    chat template of 10 MiB is merely not recognised.
+ *    chat template of 10 MiB is no fault of the model.
  *  - Scales of quantized blocks and other matrix weights that are not finite are not looked for at
  *    load time, which would read the whole file twice; the pass gives FTK_ERR_NUMERIC then. Norms,
  *    which are copied anyway, are checked.

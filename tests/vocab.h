@@ -49,6 +49,18 @@ static inline ftk_host counting_host(struct counting *c)
     return (ftk_host){c, counting_alloc, counting_free, counting_log};
 }
 
+/* ------------------------------------------------------------------ chats */
+
+/* In the template of that name; NULL: the tokenizer's own. */
+static inline ftk_err vocab_chat(const ftk_tokenizer *t, const char *tmpl, const ftk_message *msgs,
+                                 size_t n_msgs, int32_t *tokens, size_t cap, size_t *n_out)
+{
+    ftk_chat_config cfg;
+    ftk_chat_config_init(&cfg);
+    cfg.tmpl = tmpl;
+    return ftk_tokenizer_chat(t, &cfg, msgs, n_msgs, tokens, cap, n_out);
+}
+
 /* ------------------------------------------------------------------ a GGUF file in memory */
 
 enum { VOCAB_NORMAL = 1, VOCAB_UNKNOWN, VOCAB_CONTROL, VOCAB_USER, VOCAB_UNUSED, VOCAB_BYTE };

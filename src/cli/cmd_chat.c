@@ -77,7 +77,7 @@ static ftk_err answer(chat *c, bool dropped)
         .interrupt = &interrupted,
     };
     cli_answer a;
-    ftk_err err = cli_answer_open(&a, &c->w, c->o, ftk_chat_stop(c->talk.tmpl), &cfg);
+    ftk_err err = cli_answer_open(&a, &c->w, c->o, cli_chat_stop(&c->w), &cfg);
     if (err == FTK_OK) err = run(c, &a, &dropped);
     if (err == FTK_OK) err = cli_answer_finish(&a);
     cli_out("\n", 1);
@@ -277,16 +277,18 @@ static int talk(chat *c)
     return status == CLI_DONE ? out : status;
 }
 
-/* A system message that leaves no room would make every message too long. */
+/* A template that cannot be used, or a system message that leaves no room, would spoil every
+ * message. */
 static int check_system(const chat *c)
 {
-    if (!c->o->system) return CLI_DONE;
     int32_t *tokens;
     size_t n;
-    const ftk_message msgs[] = {{"system", c->o->system}, {"user", ""}};
-    const ftk_err err = cli_chat_tokenize(&c->w, c->talk.tmpl, msgs, 2, &tokens, &n);
+    const ftk_message msgs[] = {{"system", c->o->system}, {"user", "Hello"}};
+    const size_t skip = c->o->system ? 0 : 1;
+    const ftk_err err = cli_chat_tokenize(&c->w, msgs + skip, 2 - skip, &tokens, &n);
     free(tokens);
-    if (err != FTK_OK) return cli_fail(err, "the system message could not be tokenized");
+    if (err != FTK_OK) return cli_fail(err, "the chat template could not be used");
+    if (!c->o->system) return CLI_DONE;
     const size_t most = ftk_session_context(c->w.session) - room(c);
     if (n <= most) return CLI_DONE;
     cli_say("the system message takes %zu tokens, %zu fit; shorten it or use a larger -c", n, most);
@@ -309,8 +311,9 @@ int cmd_chat(const cli_options *o)
     int status = cli_world_open_model(&c.w, o);
     if (status == CLI_DONE) status = cli_world_open_engine(&c.w, o, (int)o->ctx, o->budget < 0);
     if (status == CLI_DONE) status = cli_world_open_session(&c.w, o);
+    if (status == CLI_DONE) status = cli_world_open_chat(&c.w, o);
     if (status == CLI_DONE) {
-        cli_conversation_open(&c.talk, cli_template(&c.w, o), o->system);
+        cli_conversation_open(&c.talk, o->system);
         status = check_system(&c);
     }
     if (status == CLI_DONE) {

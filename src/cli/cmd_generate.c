@@ -11,24 +11,28 @@ static int check(const cli_options *o)
         return cli_say_usage(o->command, "-p and -f exclude each other; give one of them");
     if (!o->prompt && !o->file)
         return cli_say_usage(o->command, "there is nothing to complete; give -p TEXT or -f FILE");
-    if (!o->chat && (o->system || o->template_name))
-        return cli_say_usage(o->command, "%s needs --chat; add it",
-                             o->system ? "--system" : "--template");
+    const char *needs_chat = o->system          ? "--system"
+                             : o->template_name ? "--template"
+                             : o->template_file ? "--template-file"
+                             : o->template_vars ? "--template-vars"
+                                                : NULL;
+    if (!o->chat && needs_chat)
+        return cli_say_usage(o->command, "%s needs --chat; add it", needs_chat);
     return CLI_DONE;
 }
 
 /* The prompt's tokens, in the template or as they are. */
 static int tokenize(const cli_world *w, const cli_options *o, const cli_bytes *text,
-                    const char *tmpl, int32_t **tokens, size_t *n)
+                    int32_t **tokens, size_t *n)
 {
     ftk_err err;
-    if (tmpl) {
+    if (o->chat) {
         if (strlen(text->p) != text->n) {
             cli_say("the prompt holds a NUL byte, and --chat takes text only; leave out --chat");
             return CLI_FAILED;
         }
         ftk_message msgs[2] = {{"system", o->system}, {"user", text->p}};
-        err = cli_chat_tokenize(w, tmpl, o->system ? msgs : msgs + 1, o->system ? 2 : 1, tokens, n);
+        err = cli_chat_tokenize(w, o->system ? msgs : msgs + 1, o->system ? 2 : 1, tokens, n);
     } else {
         err = cli_tokenize(w, text->p, text->n, FTK_TOK_BOS, tokens, n);
     }
@@ -74,13 +78,12 @@ static json_t *report(const cli_world *w, const cli_options *o, const cli_answer
     return j;
 }
 
-static int complete(const cli_world *w, const cli_options *o, const char *tmpl, bool continues,
-                    size_t n_prompt)
+static int complete(const cli_world *w, const cli_options *o, bool continues, size_t n_prompt)
 {
     const cli_answer_config cfg = {
         .drafter = o->drafter, .continues = continues, .show = !o->json, .limit = o->n};
     cli_answer a;
-    ftk_err err = cli_answer_open(&a, w, o, tmpl ? ftk_chat_stop(tmpl) : NULL, &cfg);
+    ftk_err err = cli_answer_open(&a, w, o, o->chat ? cli_chat_stop(w) : NULL, &cfg);
     if (err == FTK_OK) err = cli_answer_run(&a);
     if (err == FTK_OK) err = cli_answer_finish(&a);
     if (err == FTK_OK && o->json)
@@ -106,14 +109,14 @@ static int generate(cli_world *w, const cli_options *o, const cli_bytes *text)
     int status = cli_world_open_model(w, o);
     if (status == CLI_DONE) status = cli_world_open_engine(w, o, (int)o->ctx, speculates);
     if (status == CLI_DONE) status = cli_world_open_session(w, o);
+    if (status == CLI_DONE && o->chat) status = cli_world_open_chat(w, o);
     if (status != CLI_DONE) return status;
-    const char *tmpl = o->chat ? cli_template(w, o) : NULL;
     int32_t *tokens = NULL;
     size_t n = 0;
-    status = tokenize(w, o, text, tmpl, &tokens, &n);
+    status = tokenize(w, o, text, &tokens, &n);
     if (status == CLI_DONE) {
         const ftk_err err = ftk_session_append(w->session, tokens, n);
-        status = err == FTK_OK ? complete(w, o, tmpl, !tmpl && text->n > 0, n)
+        status = err == FTK_OK ? complete(w, o, !o->chat && text->n > 0, n)
                                : cli_fail(err, "the prompt could not be read");
     }
     free(tokens);

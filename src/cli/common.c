@@ -294,6 +294,7 @@ void cli_world_close(cli_world *w)
     ftk_session_free(w->session);
     ftk_engine_free(w->engine);
     ftk_model_free(w->model);
+    cli_bytes_free(&w->chat_source);
     *w = (cli_world){0};
 }
 
@@ -308,23 +309,50 @@ ftk_err cli_tokenize(const cli_world *w, const char *text, size_t n, unsigned fl
     return ftk_tokenize(w->model, text, n, flags, *tokens, cap, n_tokens);
 }
 
-ftk_err cli_chat_tokenize(const cli_world *w, const char *tmpl, const ftk_message *msgs,
-                          size_t n_msgs, int32_t **tokens, size_t *n_tokens)
+ftk_err cli_chat_tokenize(const cli_world *w, const ftk_message *msgs, size_t n_msgs,
+                          int32_t **tokens, size_t *n_tokens)
 {
     *tokens = NULL;
-    ftk_err err = ftk_chat_tokenize(w->model, tmpl, msgs, n_msgs, NULL, 0, n_tokens);
+    ftk_err err = ftk_chat_tokenize_as(w->model, &w->chat, msgs, n_msgs, NULL, 0, n_tokens);
     if (err != FTK_OK && err != FTK_ERR_SPACE) return err;
     const size_t cap = *n_tokens;
     *tokens = cli_array(NULL, cap, sizeof **tokens);
-    return ftk_chat_tokenize(w->model, tmpl, msgs, n_msgs, *tokens, cap, n_tokens);
+    return ftk_chat_tokenize_as(w->model, &w->chat, msgs, n_msgs, *tokens, cap, n_tokens);
 }
 
-const char *cli_template(const cli_world *w, const cli_options *o)
+/* Seconds since 1970 as the local clock shows them. */
+static int64_t local_now(void)
 {
-    if (o->template_name) return o->template_name;
-    if (w->info.chat_template) return w->info.chat_template;
-    cli_say("%s; chatml is used, another one can be chosen with --template",
-            w->info.has_chat_template ? "the model's chat template is not known"
-                                      : "the model has no chat template");
-    return "chatml";
+    const time_t t = time(NULL);
+    struct tm local;
+    return localtime_r(&t, &local) ? (int64_t)timegm(&local) : (int64_t)t;
+}
+
+static bool read_template(cli_world *w, const char *path)
+{
+    if (!cli_bytes_read(&w->chat_source, path)) return false;
+    cli_bytes_add(&w->chat_source, "", 0);
+    w->chat.source = w->chat_source.p;
+    if (strlen(w->chat_source.p) == w->chat_source.n) return true;
+    cli_say("%s holds a NUL byte; give a text file with a Jinja template", path);
+    return false;
+}
+
+int cli_world_open_chat(cli_world *w, const cli_options *o)
+{
+    ftk_chat_config_init(&w->chat);
+    w->chat.now = local_now();
+    w->chat.vars = o->template_vars;
+    w->chat.tmpl = o->template_name ? o->template_name : w->info.chat_template;
+    if (o->template_file) return read_template(w, o->template_file) ? CLI_DONE : CLI_FAILED;
+    if (!o->template_name && !w->info.has_chat_template)
+        cli_say("the model has no chat template; %s is used, which goes by its vocabulary; another "
+                "one can be chosen with --template",
+                w->chat.tmpl);
+    return CLI_DONE;
+}
+
+const char *cli_chat_stop(const cli_world *w)
+{
+    return w->chat.source ? NULL : ftk_chat_stop(w->chat.tmpl);
 }

@@ -46,6 +46,8 @@ typedef struct cli_world {
     ftk_model_info info;
     ftk_engine *engine;
     ftk_session *session;
+    ftk_chat_config chat;
+    cli_bytes chat_source; /* --template-file */
 } cli_world;
 
 /* Each says what failed and returns an exit status; cli_world_close() is due in any case. */
@@ -62,10 +64,13 @@ bool cli_lossless(const char *drafter, const char *verifier);
 /* A text or a conversation as tokens, in *tokens (to be freed). */
 ftk_err cli_tokenize(const cli_world *w, const char *text, size_t n, unsigned flags,
                      int32_t **tokens, size_t *n_tokens);
-ftk_err cli_chat_tokenize(const cli_world *w, const char *tmpl, const ftk_message *msgs,
-                          size_t n_msgs, int32_t **tokens, size_t *n_tokens);
+ftk_err cli_chat_tokenize(const cli_world *w, const ftk_message *msgs, size_t n_msgs,
+                          int32_t **tokens, size_t *n_tokens);
 
-/* The template in force: --template, the model's own or, said, chatml. */
-const char *cli_template(const cli_world *w, const cli_options *o);
+/* How conversations become text: --template, --template-file, --template-vars, or the model's own
+ * way. Says so where the model has no template. Returns an exit status. */
+int cli_world_open_chat(cli_world *w, const cli_options *o);
+/* A text that ends an answer then, or NULL. */
+const char *cli_chat_stop(const cli_world *w);
 
 #endif

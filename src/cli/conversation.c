@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-void cli_conversation_open(cli_conversation *c, const char *tmpl, const char *system)
+void cli_conversation_open(cli_conversation *c, const char *system)
 {
-    *c = (cli_conversation){.tmpl = tmpl};
+    *c = (cli_conversation){0};
     if (!system) return;
     cli_conversation_add(c, "system", system);
     c->n_fixed = 1;
@@ -59,7 +59,7 @@ static ftk_err tokens_without(const cli_conversation *c, const cli_world *w, siz
     if (c->n_fixed) msgs[0] = c->msgs[0];
     const size_t rest = c->n - c->n_fixed - skip;
     for (size_t i = 0; i < rest; i++) msgs[c->n_fixed + i] = c->msgs[c->n_fixed + skip + i];
-    const ftk_err err = cli_chat_tokenize(w, c->tmpl, msgs, c->n_fixed + rest, tokens, n);
+    const ftk_err err = cli_chat_tokenize(w, msgs, c->n_fixed + rest, tokens, n);
     free(msgs);
     return err;
 }

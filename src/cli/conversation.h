@@ -6,13 +6,12 @@
 #include "common.h"
 
 typedef struct cli_conversation {
-    const char *tmpl;
     ftk_message *msgs; /* contents are owned */
     size_t n, cap;
     size_t n_fixed; /* 1 with a system message, which always stays */
 } cli_conversation;
 
-void cli_conversation_open(cli_conversation *c, const char *tmpl, const char *system);
+void cli_conversation_open(cli_conversation *c, const char *system);
 void cli_conversation_close(cli_conversation *c);
 /* role must outlive the conversation; content is copied. */
 void cli_conversation_add(cli_conversation *c, const char *role, const char *content);

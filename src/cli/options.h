@@ -23,7 +23,8 @@ enum { CLI_MAX_STOPS = 16, CLI_MAX_DRAFTER_FILES = 8 };
 typedef struct cli_options {
     cli_command command;
     const char *model, *operand;
-    const char *prompt, *file, *system, *template_name;
+    const char *prompt, *file, *system;
+    const char *template_name, *template_file, *template_vars;
     const char *drafter, *verifier, *tree, *kernels, *kv, *device;
     const char *stops[CLI_MAX_STOPS];
     size_t n_stops;

@@ -156,10 +156,7 @@ static ftk_tmpl_node *parse_parts(ftk_tmpl_parser *p, ftk_tmpl_node *(*parse)(ft
         comma = true;
     }
     if (!comma && tuple->v.n == 1) return tuple->v.v[0];
-    if (!comma && !in_brackets) {
-        p->j->line = ftk_tmpl_peek(p)->line;
-        ftk_tmpl_fail(p->j, FTK_ERR_INVALID, "Expected an expression");
-    }
+    if (!comma && !in_brackets) ftk_tmpl_unexpected(p, "");
     return tuple;
 }
 

@@ -329,9 +329,7 @@ static ftk_tmpl_value named_value(braces *b, size_t from, size_t to)
         from == to || ftk_tmpl_read_whole(b->f->p + from, to - from, 10, &place);
     if (is_place && place >= 0 && (size_t)place < b->args->n) return b->args->v[place];
     if (is_place)
-        ftk_tmpl_fail(j, FTK_ERR_INVALID,
-                      "Replacement index %lld out of range for positional args tuple",
-                      (long long)place);
+        ftk_tmpl_fail(j, FTK_ERR_INVALID, "tuple index out of range");
     for (size_t i = 0; i < b->args->n_named; i++)
         if (ftk_tmpl_equal(j, b->args->named[i].key, name)) return b->args->named[i].value;
     ftk_tmpl_fail(j, FTK_ERR_INVALID, "'%.*s'", (int)(to - from < 60 ? to - from : 60),

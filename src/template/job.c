@@ -66,7 +66,7 @@ static void take_block(ftk_tmpl_job *j, size_t bytes)
     const size_t size = bytes > FTK_TMPL_BLOCK ? bytes : FTK_TMPL_BLOCK;
     const size_t whole = size + sizeof(struct ftk_tmpl_block);
     if (whole > j->left)
-        ftk_tmpl_fail(j, FTK_ERR_NOMEM, "it takes more memory than a template may have");
+        ftk_tmpl_fail(j, FTK_ERR_INVALID, "it takes more memory than a template may have");
     struct ftk_tmpl_block *block = ftk_alloc_raw(j->host, whole, 1);
     if (!block) ftk_tmpl_fail(j, FTK_ERR_NOMEM, "no memory for %zu bytes", whole);
     j->left -= whole;
@@ -78,7 +78,7 @@ static void take_block(ftk_tmpl_job *j, size_t bytes)
 
 void *ftk_tmpl_alloc(ftk_tmpl_job *j, size_t n, size_t size)
 {
-    if (n > j->left / size) ftk_tmpl_fail(j, FTK_ERR_NOMEM, "it takes more memory than a template may have");
+    if (n > j->left / size) ftk_tmpl_fail(j, FTK_ERR_INVALID, "it takes more memory than a template may have");
     const size_t bytes = (n * size + 15) & ~(size_t)15;
     ftk_tmpl_spend(j, bytes / 64);
     if (bytes > (size_t)(j->end - j->at)) take_block(j, bytes);
@@ -90,7 +90,7 @@ void *ftk_tmpl_alloc(ftk_tmpl_job *j, size_t n, size_t size)
 void ftk_tmpl_spend(ftk_tmpl_job *j, size_t steps)
 {
     if (steps > j->steps)
-        ftk_tmpl_fail(j, FTK_ERR_NOMEM, "it takes more steps than a template may have");
+        ftk_tmpl_fail(j, FTK_ERR_INVALID, "it takes more steps than a template may have");
     j->steps -= steps;
 }
 

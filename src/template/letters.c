@@ -38,8 +38,19 @@ bool ftk_tmpl_is_alpha(uint32_t c)
            !(c >= 0xFE00 && c < 0xFE70) && !(c >= 0xFF00 && c < 0xFF21) && c < 0x1F000;
 }
 
+/* Two letters in one, of which the first alone is raised at the start of a word. */
+static uint32_t title_of(uint32_t code)
+{
+    if (code >= 0x1C4 && code <= 0x1CC) return 0x1C5 + (code - 0x1C4) / 3 * 3;
+    return code >= 0x1F1 && code <= 0x1F3 ? 0x1F2 : 0;
+}
+
 static void add_upper(ftk_tmpl_job *j, ftk_tmpl_text *t, uint32_t code, bool input, bool title)
 {
+    if (title && title_of(code) != 0) {
+        ftk_tmpl_add_code(j, t, title_of(code), input);
+        return;
+    }
     for (size_t i = 0; i < sizeof to_several / sizeof *to_several; i++) {
         if (to_several[i].code != code) continue;
         for (int k = 0; k < 3 && to_several[i].upper[k] != 0; k++) {

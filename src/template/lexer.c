@@ -295,8 +295,10 @@ static void lex_sign(lexer *l, char *brackets, size_t *depth)
         brackets[(*depth)++] = c == '(' ? ')' : c == '[' ? ']' : '}';
     }
     if (c == ')' || c == ']' || c == '}') {
-        char why[] = "unexpected 'x'";
+        char why[] = "unexpected 'x', expected 'x'";
         why[12] = c;
+        why[26] = *depth > 0 ? brackets[*depth - 1] : 0;
+        if (*depth == 0) why[14] = '\0';
         if (*depth == 0 || brackets[--*depth] != c) refuse(l, why);
     }
     push(l, (ftk_tmpl_token){.kind = TOKEN_SIGN, .line = l->line, .text = {l->s.p + l->at, n}});

@@ -115,9 +115,7 @@ static ftk_tmpl_value split_spaces(ftk_tmpl_run *r, const ftk_tmpl_str *s, int64
         while (at < s->n && ftk_tmpl_is_space(ftk_tmpl_code(s, at))) at += ftk_tmpl_char(s, at);
         if (at >= s->n) break;
         if (most-- == 0) {
-            const ftk_tmpl_str *rest = ftk_tmpl_slice_str(&r->job, s, at, s->n).s;
-            ftk_tmpl_list_push(&r->job, l,
-                               ftk_tmpl_strip(&r->job, rest, NULL, TMPL_STRIP_RIGHT));
+            ftk_tmpl_list_push(&r->job, l, ftk_tmpl_slice_str(&r->job, s, at, s->n));
             break;
         }
         const size_t start = at;

@@ -62,6 +62,8 @@ void ftk_tmpl_unexpected(ftk_tmpl_parser *p, const char *wanted)
     const char *text = kind ? kind : t->text.p;
     const int n = (int)(kind ? strlen(kind) : t->text.n < 60 ? t->text.n : 60);
     p->j->line = t->line;
+    if (wanted && !wanted[0])
+        ftk_tmpl_fail(p->j, FTK_ERR_INVALID, "Expected an expression, got '%.*s'", n, text);
     if (wanted)
         ftk_tmpl_fail(p->j, FTK_ERR_INVALID, "expected token '%s', got '%.*s'", wanted, n, text);
     ftk_tmpl_fail(p->j, FTK_ERR_INVALID, "unexpected '%.*s'", n, text);

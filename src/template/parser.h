@@ -23,7 +23,7 @@ bool ftk_tmpl_take_word(ftk_tmpl_parser *p, const char *word);
 /* These fail if it is not. */
 void ftk_tmpl_need_sign(ftk_tmpl_parser *p, const char *sign);
 const ftk_tmpl_str *ftk_tmpl_need_name(ftk_tmpl_parser *p);
-/* wanted may be NULL. */
+/* wanted: what should be there, NULL if no one knows, "" for an expression. */
 _Noreturn void ftk_tmpl_unexpected(ftk_tmpl_parser *p, const char *wanted);
 
 ftk_tmpl_node *ftk_tmpl_node_new(ftk_tmpl_parser *p, ftk_tmpl_op op);

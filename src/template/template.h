@@ -51,8 +51,8 @@ typedef struct ftk_rendered {
 
 /* Renders. A role that is one of the usual ones (system, user, assistant, tool, developer ...) counts
  * as the template's word, as templates make control tokens of them; any other role is input.
- * Errors: INVALID (the template raised, or misused a value), UNSUPPORTED (a part of the language that
- * is not known here), NOMEM, also for a bound that was reached; *error is filled. */
+ * Errors: INVALID (the template raised, misused a value or reached a bound), UNSUPPORTED (a part of
+ * the language that is not known here), NOMEM; *error is filled. */
 ftk_err ftk_template_render(const ftk_template *t, const ftk_template_input *in,
                             const ftk_host *host, ftk_rendered *out, ftk_template_error *error);
 void ftk_rendered_free(ftk_rendered *r, const ftk_host *host);
