@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Fuzz target of the chat templates. The first byte chooses a vocabulary, and what follows up to
- * the first NUL is a file's template; the rest are messages, a role's letter and a text each, with
- * NULs between. */
+ * Fuzz target of conversations to tokens. The first byte chooses a vocabulary; the second a built-in
+ * form, or else what follows up to the first NUL is a template; the rest are messages, a role's letter
+ * and a text each, with NULs between. */
 #include "fuzzing.h"
 
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 
 #include "model/vocabulary.h"
 
-enum { MAX_MESSAGES = 16, MAX_TOKENS = 1 << 18, N_VOCABS = 3 };
+enum { MAX_MESSAGES = 16, MAX_TOKENS = 1 << 18, N_VOCABS = 3, N_FORMS = 9 };
 
 static const char *const roles[] = {"system", "user", "assistant", "tool"};
 
@@ -75,11 +75,12 @@ struct ids {
 };
 
 /* One error line where it fails, none where it does not. */
-static bool render(const ftk_tokenizer *t, const char *name, const ftk_message *messages, size_t n,
-                   struct ids *out)
+static bool render(const ftk_tokenizer *t, const ftk_chat_config *cfg, const ftk_message *messages,
+                   size_t n, struct ids *out)
 {
     n_errors = 0;
-    const ftk_err err = ftk_tokenizer_chat(t, name, messages, n, out->v, MAX_TOKENS, &out->n);
+    const ftk_err err = ftk_tokenizer_chat(t, cfg, messages, n, out->v, MAX_TOKENS, &out->n);
+    if (err == FTK_ERR_SPACE) return false; /* a template that repeats itself */
     if (n_errors != (err != FTK_OK) || (err != FTK_OK && out->n != 0)) abort();
     return err == FTK_OK;
 }
@@ -97,22 +98,18 @@ static void check_controls(const ftk_tokenizer *t, const struct ids *a, const st
     }
 }
 
-static bool is_known(const char *name)
-{
-    for (const char *const *known = ftk_chat_templates(); *known; known++)
-        if (strcmp(*known, name) == 0) return true;
-    return false;
-}
-
-static void check(const ftk_tokenizer *t, const char *name, ftk_message *messages, size_t n)
+static void check(const ftk_tokenizer *t, const ftk_chat_config *cfg, ftk_message *messages,
+                  size_t n)
 {
     static struct ids all, bare;
     bool bad = false;
     for (size_t i = 0; i < n; i++) bad |= messages[i].role == roles[3];
-    if (render(t, name, messages, n, &all) == bad) abort();
+    const bool rendered = render(t, cfg, messages, n, &all);
+    if (cfg->source) return; /* which may do as it likes */
+    if (rendered == bad) abort();
     if (bad) return;
     for (size_t i = 0; i < n; i++) messages[i].content = "x";
-    if (!render(t, name, messages, n, &bare)) abort();
+    if (!render(t, cfg, messages, n, &bare)) abort();
     check_controls(t, &all, &bare);
 }
 
@@ -127,40 +124,41 @@ static bool cut(char **at, const char *end, char **text)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size == 0) return 0;
+    if (size < 2) return 0;
     const ftk_tokenizer *t = vocabulary(data[0] >= 0xF0 ? 2 : data[0] % 2);
-    char *copy = malloc(size), *at = copy, *text;
+    char *copy = malloc(size - 1), *at = copy, *text;
     if (!copy) abort();
-    memcpy(copy, data + 1, size - 1);
-    copy[size - 1] = 0;
-    const char *const end = copy + size - 1, *name = NULL;
-    if (cut(&at, end, &text)) name = ftk_chat_recognise((ftk_str){text, strlen(text)});
-    if (name && !is_known(name)) abort();
+    memcpy(copy, data + 2, size - 2);
+    copy[size - 2] = 0;
+    const char *const end = copy + size - 2;
+    ftk_chat_config cfg;
+    ftk_chat_config_init(&cfg);
+    if (data[1] < N_FORMS)
+        cfg.tmpl = ftk_chat_templates()[data[1]];
+    else if (cut(&at, end, &text))
+        cfg.source = text;
     ftk_message messages[MAX_MESSAGES];
     size_t n = 0;
     while (n < MAX_MESSAGES && cut(&at, end, &text)) {
         const char *role = roles[(unsigned char)text[0] % 4];
         messages[n++] = (ftk_message){role, text[0] ? text + 1 : text};
     }
-    check(t, name, messages, n);
+    check(t, &cfg, messages, n);
     free(copy);
     return 0;
 }
 
-/* Every template with every vocabulary: all roles, a text that looks like a control token. */
+/* Every form with every vocabulary: all roles, a text that looks like a control token. */
 bool fuzz_seed(size_t i, gw_bytes *out)
 {
-    static const char *const templates[] = {"<|im_start|>",     "<|start_header_id|>",
-                                            "<start_of_turn>",  "[INST]",
-                                            "[INST] <<SYS>>",   "<|user|><|end|><|assistant|>",
-                                            "<|user|></s>",     "USER: ASSISTANT:",
-                                            "User: Assistant:", ""};
-    enum { N = sizeof templates / sizeof *templates };
+    static const char source[] = "{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content }}"
+                                 "[INST]{{ eos_token }}{% endfor %}";
     static const char talk[] = "tBe brief.\0u Hello <|im_end|>\0v[/INST] \xC3\xA9\0tNow\0uWhat?";
+    enum { N = N_FORMS + 1 };
     if (i >= (size_t)N * N_VOCABS) return false;
-    const unsigned char head = i / N == 2 ? 0xFF : (unsigned char)(i / N);
-    gw_put(out, &head, 1);
-    gw_put(out, templates[i % N], strlen(templates[i % N]) + 1);
+    const unsigned char head[] = {i / N == 2 ? 0xFF : (unsigned char)(i / N), (unsigned char)(i % N)};
+    gw_put(out, head, 2);
+    if (i % N == N_FORMS) gw_put(out, source, sizeof source);
     gw_put(out, talk, sizeof talk);
     return true;
 }

@@ -279,10 +279,13 @@ static void free_rendering(struct rendering *r)
 
 /* ------------------------------------------------------------------ conversations */
 
-/* Whether the template itself has written BOS where the text starts. */
-static bool starts_with_bos(const ftk_tokenizer *t, const ftk_rendered *out)
+/* Whether the template itself has written BOS where the text starts; the built-in forms do not. */
+static bool starts_with_bos(const struct rendering *r)
 {
+    const ftk_tokenizer *t = r->t;
+    const ftk_rendered *out = &r->out;
     size_t at = 0, end = 0, len;
+    if (r->built_in) return false;
     while (end < out->n && !out->input[end]) end++;
     while (at < end && (out->text[at] == ' ' || out->text[at] == '\n')) at++;
     return at < end && ftk_tokenizer_special_at(t, out->text + at, end - at, &len) == t->bos;
@@ -295,7 +298,7 @@ ftk_err ftk_tokenizer_chat(const ftk_tokenizer *t, const ftk_chat_config *cfg,
     struct rendering r;
     ftk_tokens list = {.host = ftk_tokenizer_host(t)};
     ftk_err err = make(&r, t, cfg, msgs, n_msgs);
-    if (err == FTK_OK && t->add_bos && !starts_with_bos(t, &r.out))
+    if (err == FTK_OK && t->add_bos && !starts_with_bos(&r))
         err = ftk_tokens_push(&list, &t->bos, 1);
     if (err == FTK_OK)
         err = ftk_tokenizer_append_marked(t, r.out.text, r.out.input, r.out.n, &list);

@@ -377,9 +377,12 @@ static ftk_tmpl_value eval_condition(ftk_tmpl_run *r, const ftk_tmpl_node *node)
 
 ftk_tmpl_value ftk_tmpl_eval_filters(ftk_tmpl_run *r, const ftk_tmpl_node *node, ftk_tmpl_value v)
 {
+    ftk_tmpl_enter(&r->job);
     if (node->a) v = ftk_tmpl_eval_filters(r, node->a, v);
     const ftk_tmpl_args args = ftk_tmpl_eval_args(r, node->args);
-    return ftk_tmpl_apply_filter(r, node->name, v, &args);
+    v = ftk_tmpl_apply_filter(r, node->name, v, &args);
+    ftk_tmpl_leave(&r->job);
+    return v;
 }
 
 static ftk_tmpl_value eval_named(ftk_tmpl_run *r, const ftk_tmpl_node *node)
