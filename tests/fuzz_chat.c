@@ -156,7 +156,8 @@ bool fuzz_seed(size_t i, gw_bytes *out)
     static const char talk[] = "tBe brief.\0u Hello <|im_end|>\0v[/INST] \xC3\xA9\0tNow\0uWhat?";
     enum { N = N_FORMS + 1 };
     if (i >= (size_t)N * N_VOCABS) return false;
-    const unsigned char head[] = {i / N == 2 ? 0xFF : (unsigned char)(i / N), (unsigned char)(i % N)};
+    const unsigned char head[] = {i / N == 2 ? 0xFF : (unsigned char)(i / N),
+                                  (unsigned char)(i % N)};
     gw_put(out, head, 2);
     if (i % N == N_FORMS) gw_put(out, source, sizeof source);
     gw_put(out, talk, sizeof talk);

@@ -76,7 +76,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 bool fuzz_seed(size_t i, gw_bytes *out)
 {
-    static const char vars[] = "{\"s\": \"Some Text, here\", \"l\": [3, 1, 2], \"d\": {\"b\": 1.5}}";
+    static const char vars[] =
+        "{\"s\": \"Some Text, here\", \"l\": [3, 1, 2], \"d\": {\"b\": 1.5}}";
     if (i >= sizeof template_cases / sizeof *template_cases) return false;
     gw_put(out, template_cases[i].source, strlen(template_cases[i].source) + 1);
     gw_put(out, vars, sizeof vars);

@@ -383,8 +383,11 @@ static const struct {
     {"{{ (l | length) if l is sequence else 'x' }}{{ l is not mapping and l is iterable }}{{ not l is mapping }}",
      "3TrueTrue",
      NULL},
-    {"{{ ['b', 'a'] == ['b', 'a'] }} {{ {'a': 1} == {'a': 1.0} }} {{ (1, 2) == [1, 2] }} {{ missing == missing }} {{ none == false }}\n",
+    {"{{ ['b', 'a'] == ['b', 'a'] }} {{ {'a': 1} == {'a': 1.0} }} {{ (1, 2) == [1, 2] }} {{ missing == missing }} {{ none == false }}",
      "True True False True False",
+     NULL},
+    {"{% for x in l %}{{ x }}{% break %}{% else %}else{% endfor %}{% for x in l %}{% continue %}{% else %}else{% endfor %}{% for x in l %}{% if x == 1 %}{% break %}{% endif %}{% else %}no{% endfor %}\n",
+     "3elseelse",
      NULL},
 };
 

@@ -171,15 +171,17 @@ static void check_own(const char *const *words, const char *source, const ftk_me
 static void test_own_template(void **state)
 {
     (void)state;
-    static const char phi4[] = "{% for m in messages %}{{ '<|im_start|>' + m.role + '<|im_sep|>' + "
-                               "m.content + '<|im_end|>' }}{% endfor %}"
-                               "{% if add_generation_prompt %}<|im_start|>assistant<|im_sep|>{% endif %}";
+    static const char phi4[] =
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '<|im_sep|>' + "
+        "m.content + '<|im_end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant<|im_sep|>{% endif %}";
     static const char *const words[] = {"!<|im_start|>", "!<|im_sep|>", "!<|im_end|>", NULL};
     check_own(words, phi4, talk + 1, 2,
               "{<s>}{<|im_start|>} user{<|im_sep|>}  Hi {<|im_end|>}{<|im_start|>} assistant"
               "{<|im_sep|>} Yo{<|im_end|>}{<|im_start|>} assistant{<|im_sep|>}");
     /* Control tokens that are made of a role, as Phi-4-mini's are. */
-    check_own(phi3, "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}",
+    check_own(phi3,
+              "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}",
               talk, 2, "{<s>}{<|system|>} Be brief.{<|user|>}  Hi ");
     check_own(chatml, "{{ messages[0].content | upper }}", talk, 1, "{<s>} BE BRIEF.");
     check_own(none, "", talk, 1, "{<s>}");
@@ -368,7 +370,8 @@ static void test_failures(void **state)
         assert_int_equal(vocab_open(&t, &file, &host), FTK_OK);
         assert_int_equal(vocab_chat(t, NULL, talk, 1, ids, 99, &n), cases[i].err);
         assert_int_equal(n, 0);
-        if (!strstr(c.line, cases[i].line)) fail_msg("\"%s\" is not in \"%s\"", cases[i].line, c.line);
+        if (!strstr(c.line, cases[i].line))
+            fail_msg("\"%s\" is not in \"%s\"", cases[i].line, c.line);
         ftk_tokenizer_free(t);
         assert_int_equal(c.live, 0);
     }
@@ -432,12 +435,12 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_figures),      cmocka_unit_test(test_odd_conversations),
-        cmocka_unit_test(test_injection),    cmocka_unit_test(test_own_template),
+        cmocka_unit_test(test_figures),       cmocka_unit_test(test_odd_conversations),
+        cmocka_unit_test(test_injection),     cmocka_unit_test(test_own_template),
         cmocka_unit_test(test_own_injection), cmocka_unit_test(test_bos),
         cmocka_unit_test(test_by_vocabulary), cmocka_unit_test(test_config),
-        cmocka_unit_test(test_text),         cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_public),       cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_text),          cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_public),        cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-static ftk_err render(const char *source, const char *vars, const ftk_host *host,
-                      ftk_rendered *out, ftk_template_error *error)
+static ftk_err render(const char *source, const char *vars, const ftk_host *host, ftk_rendered *out,
+                      ftk_template_error *error)
 {
     ftk_template *t = NULL;
     const ftk_template_input in = {.vars = vars, .now = 1700000000};
@@ -33,9 +33,9 @@ static int check_case(size_t i)
     ftk_template_error error;
     const char *want = template_cases[i].text;
     const ftk_err err = render(template_cases[i].source, case_variables, NULL, &out, &error);
-    const bool same = want ? err == FTK_OK && out.n == strlen(want) &&
-                                 memcmp(out.text, want, out.n) == 0
-                           : err != FTK_OK && strcmp(error.message, template_cases[i].error) == 0;
+    const bool same =
+        want ? err == FTK_OK && out.n == strlen(want) && memcmp(out.text, want, out.n) == 0
+             : err != FTK_OK && strcmp(error.message, template_cases[i].error) == 0;
     if (!same)
         print_error("%s\n  wanted %s\n  got    %.*s\n", template_cases[i].source,
                     want ? want : template_cases[i].error,
@@ -82,7 +82,9 @@ static void test_messages(void **state)
     refuse("a\nb {{ messages.x.y }}", "'list object' has no attribute 'x'", 2);
     refuse("{% break %}", "outside of a loop", 1);
     refuse("{{ 1", "unexpected end of template", 1);
-    refuse("{{ raise_exception('a\x07\xC2\x80\xFF" "b') }}", "a ???b", 1);
+    refuse("{{ raise_exception('a\x07\xC2\x80\xFF"
+           "b') }}",
+           "a ???b", 1);
 }
 
 /* Each would take for ever, or all memory, or all of the stack. */
@@ -110,7 +112,8 @@ static void test_bounds(void **state)
         "{% endfor %}",
         "{% set s = 'a' * 1000000 %}{% for i in range(100000) %}{% if 'b' in s %}{% endif %}"
         "{{ s.rfind('b') }}{% endfor %}",
-        "{% set l = range(100000) | list %}{% for i in l %}{% if l.count(0) %}{% endif %}{% endfor %}",
+        "{% set l = range(100000) | list %}{% for i in l %}{% if l.count(0) %}{% endif %}{% endfor "
+        "%}",
         "{% set l = range(100000) | list %}{{ l | unique | list | length }}",
         "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}",
         "{{ ['a'] | map('map', 'map') | list }}{{ 2 ** 9 ** 9 ** 9 }}{{ 10 ** 30 }}",
@@ -133,12 +136,23 @@ static void test_depth(void **state)
 {
     (void)state;
     static const char *const nested[][3] = {
-        {"{{ ", "(", ""},        {"{{ ", "[", ""},         {"{{ ", "{1:", ""},
-        {"{{ ", "not ", "1 }}"}, {"{{ ", "-", "1 }}"},     {"", "{% if 1 %}", ""},
-        {"", "{% for i in [1] %}", ""}, {"{{ 1", " + 1", " }}"}, {"{{ 1", " if 1 else 1", " }}"},
-        {"{{ x", ".x", " }}"},   {"{{ x", "[1]", " }}"},   {"{{ x", "|list", " }}"},
-        {"{{ x", "()", " }}"},   {"{% filter list", "|list", "%}{% endfilter %}"},
-        {"{{ 1", " and 1", " }}"}, {"{{ 1", " is odd is odd", "}}"}, {"{% set ", "(", ""},
+        {"{{ ", "(", ""},
+        {"{{ ", "[", ""},
+        {"{{ ", "{1:", ""},
+        {"{{ ", "not ", "1 }}"},
+        {"{{ ", "-", "1 }}"},
+        {"", "{% if 1 %}", ""},
+        {"", "{% for i in [1] %}", ""},
+        {"{{ 1", " + 1", " }}"},
+        {"{{ 1", " if 1 else 1", " }}"},
+        {"{{ x", ".x", " }}"},
+        {"{{ x", "[1]", " }}"},
+        {"{{ x", "|list", " }}"},
+        {"{{ x", "()", " }}"},
+        {"{% filter list", "|list", "%}{% endfilter %}"},
+        {"{{ 1", " and 1", " }}"},
+        {"{{ 1", " is odd is odd", "}}"},
+        {"{% set ", "(", ""},
     };
     enum { TIMES = 20000 };
     char *source = malloc((size_t)TIMES * 20 + 64);
@@ -170,7 +184,8 @@ static void test_memory(void **state)
             const ftk_host host = counting_host(&c);
             ftk_rendered out;
             ftk_template_error error;
-            const ftk_err err = render(template_cases[i].source, case_variables, &host, &out, &error);
+            const ftk_err err =
+                render(template_cases[i].source, case_variables, &host, &out, &error);
             ftk_rendered_free(&out, &host);
             assert_int_equal(c.live, 0);
             if (c.calls < at) break;
@@ -184,9 +199,10 @@ static void test_memory(void **state)
 static void test_speed(void **state)
 {
     (void)state;
-    static const char source[] =
-        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content | trim + '<|im_end|>' }}"
-        "{% if '</think>' in m.content %}{{ m.content.split('</think>')[-1] }}{% endif %}{% endfor %}";
+    static const char source[] = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + "
+                                 "m.content | trim + '<|im_end|>' }}"
+                                 "{% if '</think>' in m.content %}{{ "
+                                 "m.content.split('</think>')[-1] }}{% endif %}{% endfor %}";
     char content[2049];
     memset(content, 'x', sizeof content - 1);
     content[sizeof content - 1] = '\0';
@@ -212,8 +228,9 @@ static void test_speed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),  cmocka_unit_test(test_locale), cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_bounds), cmocka_unit_test(test_depth),  cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_cases),    cmocka_unit_test(test_locale),
+        cmocka_unit_test(test_messages), cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_depth),    cmocka_unit_test(test_memory),
         cmocka_unit_test(test_speed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

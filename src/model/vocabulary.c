@@ -582,7 +582,8 @@ static ftk_err read_chats(const ftk_vocab *v)
     }
     if (n == 0) return FTK_OK;
     v->t->chats = ftk_alloc(&v->t->host, n, sizeof *v->t->chats);
-    if (!v->t->chats) return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %zu chat templates", n);
+    if (!v->t->chats)
+        return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %zu chat templates", n);
     ftk_err err = FTK_OK;
     for (size_t i = 0; err == FTK_OK && i < ftk_gguf_n_keys(v->g); i++) {
         ftk_gguf_key(v->g, i, &key, &value);

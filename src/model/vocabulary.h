@@ -71,9 +71,9 @@ typedef struct ftk_vocab_kind {
 
 /* A chat template of the file. */
 typedef struct ftk_own_chat {
-    char *name;        /* "default", or the name it has in the file */
-    ftk_template *t;   /* NULL where it cannot be read */
-    ftk_err err;       /* why not */
+    char *name;      /* "default", or the name it has in the file */
+    ftk_template *t; /* NULL where it cannot be read */
+    ftk_err err;     /* why not */
     ftk_template_error error;
 } ftk_own_chat;
 

@@ -55,8 +55,7 @@ TEST(is_even)
 TEST(is_divisible)
 {
     (void)args;
-    return TMPL_BOOL_VALUE(
-        ftk_tmpl_equal(&r->job, remainder_of(r, v, p[0]), TMPL_INT_VALUE(0)));
+    return TMPL_BOOL_VALUE(ftk_tmpl_equal(&r->job, remainder_of(r, v, p[0]), TMPL_INT_VALUE(0)));
 }
 
 /* All letters of one case, and one at least. */

@@ -165,7 +165,8 @@ static void put(ftk_tmpl_job *j, ftk_tmpl_text *t, const date *d, int64_t second
             put(j, t, d, seconds, &inner, false);
         } else if (number_of(d, p[i], seconds, &v, &width, &fill)) {
             if (bare) width = 1;
-            const int len = snprintf(b, sizeof b, fill == '0' ? "%0*lld" : "%*lld", width, (long long)v);
+            const int len =
+                snprintf(b, sizeof b, fill == '0' ? "%0*lld" : "%*lld", width, (long long)v);
             ftk_tmpl_add_bytes(j, t, b, (size_t)len, false);
         } else if (!put_name(j, t, d, p[i])) {
             ftk_tmpl_add(j, t, format, start, i + 1);

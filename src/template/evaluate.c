@@ -29,8 +29,9 @@ static ftk_tmpl_value loop_attribute(ftk_tmpl_run *r, const ftk_tmpl_loop *loop,
         const char *name;
         int64_t v;
     } numbers[] = {
-        {"index", at + 1}, {"index0", at},         {"revindex", n - at},
-        {"length", n},     {"revindex0", n - at - 1}, {"depth", loop->depth + 1},
+        {"index", at + 1},         {"index0", at},
+        {"revindex", n - at},      {"length", n},
+        {"revindex0", n - at - 1}, {"depth", loop->depth + 1},
         {"depth0", loop->depth},
     };
     *found = true;
@@ -59,8 +60,8 @@ static ftk_tmpl_value own_attribute(ftk_tmpl_run *r, ftk_tmpl_value v, const ftk
     if (v.kind == TMPL_OBJECT && v.object->items && ftk_tmpl_same(name, "current"))
         return v.object->items->v[v.object->at];
     if (v.kind == TMPL_NAMESPACE) {
-        const ftk_tmpl_value *there = ftk_tmpl_dict_find(
-            &r->job, v.dict, (ftk_tmpl_value){.kind = TMPL_STRING, .s = name});
+        const ftk_tmpl_value *there =
+            ftk_tmpl_dict_find(&r->job, v.dict, (ftk_tmpl_value){.kind = TMPL_STRING, .s = name});
         if (there) return *there;
     }
     *found = false;
@@ -207,7 +208,8 @@ static void push_named(ftk_tmpl_run *r, struct ftk_tmpl_pair *named, size_t *n, 
 {
     for (size_t i = 0; i < *n; i++)
         if (ftk_tmpl_equal(&r->job, named[i].key, key))
-            ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "got multiple values for keyword argument '%.*s'",
+            ftk_tmpl_fail(&r->job, FTK_ERR_INVALID,
+                          "got multiple values for keyword argument '%.*s'",
                           (int)(key.s->n < 60 ? key.s->n : 60), key.s->p);
     named[(*n)++] = (struct ftk_tmpl_pair){key, v};
 }
@@ -324,8 +326,8 @@ static ftk_tmpl_value eval_concat(ftk_tmpl_run *r, const ftk_tmpl_node *node)
 
 static ftk_tmpl_value eval_list(ftk_tmpl_run *r, const ftk_tmpl_node *node)
 {
-    ftk_tmpl_list *l = ftk_tmpl_list_new(
-        &r->job, node->op == OP_LIST ? TMPL_SEQ_LIST : TMPL_SEQ_TUPLE, node->v.n);
+    ftk_tmpl_list *l =
+        ftk_tmpl_list_new(&r->job, node->op == OP_LIST ? TMPL_SEQ_LIST : TMPL_SEQ_TUPLE, node->v.n);
     for (size_t i = 0; i < node->v.n; i++) l->v[l->n++] = ftk_tmpl_eval(r, node->v.v[i]);
     return ftk_tmpl_list_of(l);
 }

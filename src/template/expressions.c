@@ -74,8 +74,8 @@ static ftk_tmpl_node *parse_sum(ftk_tmpl_parser *p)
 /* OP_COMPARE stands for none. */
 static ftk_tmpl_op take_comparison(ftk_tmpl_parser *p)
 {
-    static const struct rank ops[] = {{"==", OP_EQUAL},   {"!=", OP_UNEQUAL},
-                                      {"<=", OP_LESS_EQUAL}, {"<", OP_LESS},
+    static const struct rank ops[] = {{"==", OP_EQUAL},         {"!=", OP_UNEQUAL},
+                                      {"<=", OP_LESS_EQUAL},    {"<", OP_LESS},
                                       {">=", OP_GREATER_EQUAL}, {">", OP_GREATER}};
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
         if (ftk_tmpl_take_sign(p, ops[i].sign)) return ops[i].op;
@@ -273,8 +273,8 @@ static ftk_tmpl_node *parse_subscribed(ftk_tmpl_parser *p)
     if (!ftk_tmpl_at_sign(p, ":")) parts[0] = ftk_tmpl_parse_expression(p);
     if (!ftk_tmpl_take_sign(p, ":")) return parts[0];
     for (int i = 1; i < 3; i++) {
-        const bool empty = ftk_tmpl_at_sign(p, ":") || ftk_tmpl_at_sign(p, "]") ||
-                           ftk_tmpl_at_sign(p, ",");
+        const bool empty =
+            ftk_tmpl_at_sign(p, ":") || ftk_tmpl_at_sign(p, "]") || ftk_tmpl_at_sign(p, ",");
         if (!empty) parts[i] = ftk_tmpl_parse_expression(p);
         if (i == 1 && !ftk_tmpl_take_sign(p, ":")) break;
     }

@@ -48,7 +48,11 @@ FILTER(do_trim)
     (void)args;
     const bool bare = p[0].kind == TMPL_ABSENT || p[0].kind == TMPL_NONE;
     const ftk_tmpl_str *s = text(r, v);
-    return as_markup(r, ftk_tmpl_strip(&r->job, s, bare ? NULL : ftk_tmpl_text_of(&r->job, p[0]), TMPL_STRIP_LEFT | TMPL_STRIP_RIGHT).s, s->markup);
+    return as_markup(r,
+                     ftk_tmpl_strip(&r->job, s, bare ? NULL : ftk_tmpl_text_of(&r->job, p[0]),
+                                    TMPL_STRIP_LEFT | TMPL_STRIP_RIGHT)
+                         .s,
+                     s->markup);
 }
 
 FILTER(do_upper)
@@ -227,8 +231,7 @@ FILTER(do_tojson)
 
 static ftk_str stripped(ftk_tmpl_run *r, const ftk_tmpl_str *s)
 {
-    const ftk_tmpl_str *t =
-        ftk_tmpl_strip(&r->job, s, NULL, TMPL_STRIP_LEFT | TMPL_STRIP_RIGHT).s;
+    const ftk_tmpl_str *t = ftk_tmpl_strip(&r->job, s, NULL, TMPL_STRIP_LEFT | TMPL_STRIP_RIGHT).s;
     return (ftk_str){t->p, t->n};
 }
 
@@ -339,7 +342,8 @@ FILTER(do_round)
     if (decimals < -300 || decimals > 300) return v;
     if (up || down) {
         const double scale = pow(10, (double)decimals), f = ftk_tmpl_real(v) * scale;
-        v = (ftk_tmpl_value){.kind = TMPL_FLOAT, .input = v.input, .f = (up ? ceil(f) : floor(f)) / scale};
+        v = (ftk_tmpl_value){
+            .kind = TMPL_FLOAT, .input = v.input, .f = (up ? ceil(f) : floor(f)) / scale};
         return v;
     }
     if (v.kind != TMPL_FLOAT && decimals >= 0)

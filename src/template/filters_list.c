@@ -103,8 +103,8 @@ static ftk_tmpl_list *sort_list(ftk_tmpl_run *r, const ftk_tmpl_list *l, ftk_tmp
 FILTER(do_sort)
 {
     (void)args;
-    return ftk_tmpl_list_of(sort_list(r, ftk_tmpl_walk(&r->job, v), p[2], ftk_tmpl_true(p[1]),
-                                      ftk_tmpl_true(p[0])));
+    return ftk_tmpl_list_of(
+        sort_list(r, ftk_tmpl_walk(&r->job, v), p[2], ftk_tmpl_true(p[1]), ftk_tmpl_true(p[0])));
 }
 
 static ftk_tmpl_list *pairs_of(ftk_tmpl_run *r, ftk_tmpl_value v, ftk_tmpl_sequence sequence)
@@ -142,9 +142,9 @@ FILTER(do_groupby)
         if (key.kind == TMPL_UNDEFINED && l->n > 1) ftk_tmpl_fail_undefined(&r->job, key);
         if (!group || !ftk_tmpl_equal(&r->job, key, last)) {
             group = ftk_tmpl_list_new(&r->job, TMPL_SEQ_LIST, 0);
-            ftk_tmpl_list_push(&r->job, groups,
-                               ftk_tmpl_tuple2(&r->job, path_of(r, l->v[i], p[0], p[1]),
-                                               ftk_tmpl_list_of(group)));
+            ftk_tmpl_list_push(
+                &r->job, groups,
+                ftk_tmpl_tuple2(&r->job, path_of(r, l->v[i], p[0], p[1]), ftk_tmpl_list_of(group)));
         }
         ftk_tmpl_list_push(&r->job, group, l->v[i]);
         last = key;
@@ -233,7 +233,8 @@ static ftk_tmpl_value extreme(ftk_tmpl_run *r, ftk_tmpl_value v, const ftk_tmpl_
     size_t best = 0;
     for (size_t i = 1; i < l->n; i++)
         if (sign * ftk_tmpl_order(&r->job, key_of(r, l->v[i], p[1], exact),
-                                  key_of(r, l->v[best], p[1], exact), sign < 0 ? "<" : ">") == 1)
+                                  key_of(r, l->v[best], p[1], exact), sign < 0 ? "<" : ">") ==
+            1)
             best = i;
     return l->v[best];
 }
@@ -294,8 +295,7 @@ FILTER(do_join)
     (void)args;
     static const ftk_tmpl_str nothing = {.p = ""};
     const ftk_tmpl_list *l = ftk_tmpl_walk(&r->job, v);
-    const ftk_tmpl_str *with =
-        p[0].kind == TMPL_ABSENT ? &nothing : ftk_tmpl_str_of(&r->job, p[0]);
+    const ftk_tmpl_str *with = p[0].kind == TMPL_ABSENT ? &nothing : ftk_tmpl_str_of(&r->job, p[0]);
     if (!given(p[1])) return ftk_tmpl_join(&r->job, l, with);
     ftk_tmpl_list *parts = ftk_tmpl_list_new(&r->job, TMPL_SEQ_LIST, l->n);
     for (size_t i = 0; i < l->n; i++)
@@ -340,13 +340,13 @@ FILTER(do_map)
         ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "map requires a filter argument");
     const ftk_tmpl_list *l = walk_if_true(r, v);
     ftk_tmpl_list *result = ftk_tmpl_list_new(&r->job, TMPL_SEQ_GENERATOR, l->n);
-    const ftk_tmpl_args rest = {args->v + 1, args->n > 0 ? args->n - 1 : 0, args->named,
-                                args->n_named};
+    const ftk_tmpl_args rest = {args->n > 0 ? args->v + 1 : NULL, args->n > 0 ? args->n - 1 : 0,
+                                args->named, args->n_named};
     for (size_t i = 0; i < l->n; i++)
         result->v[result->n++] =
-            args->n == 0 ? path_of(r, l->v[i], path, missing)
-                         : ftk_tmpl_apply_filter(r, ftk_tmpl_text_of(&r->job, args->v[0]),
-                                                 l->v[i], &rest);
+            args->n == 0
+                ? path_of(r, l->v[i], path, missing)
+                : ftk_tmpl_apply_filter(r, ftk_tmpl_text_of(&r->job, args->v[0]), l->v[i], &rest);
     return ftk_tmpl_list_of(result);
 }
 

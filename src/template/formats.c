@@ -219,8 +219,7 @@ static void put_percent(percent *p, spec *s, ftk_tmpl_value v)
     } else if (strchr("diuxXoeEfFgG", s->type)) {
         put_number(p->j, &p->out, s, number_for(p, s, v));
     } else {
-        ftk_tmpl_fail(p->j, FTK_ERR_INVALID, "unsupported format character '%c'",
-                      s->type);
+        ftk_tmpl_fail(p->j, FTK_ERR_INVALID, "unsupported format character '%c'", s->type);
     }
 }
 
@@ -269,8 +268,8 @@ ftk_tmpl_value ftk_tmpl_percent(ftk_tmpl_job *j, const ftk_tmpl_str *f, ftk_tmpl
         if (found) convert(&p);
     }
     const bool tuple = args.kind == TMPL_LIST && args.list->sequence == TMPL_SEQ_TUPLE;
-    const bool needs_none = args.kind == TMPL_DICT || args.kind == TMPL_UNDEFINED ||
-                            (args.kind == TMPL_LIST && !tuple);
+    const bool needs_none =
+        args.kind == TMPL_DICT || args.kind == TMPL_UNDEFINED || (args.kind == TMPL_LIST && !tuple);
     if (p.used < (tuple ? args.list->n : 1) && !needs_none)
         ftk_tmpl_fail(j, FTK_ERR_INVALID, "not all arguments converted during string formatting");
     return ftk_tmpl_text_end(j, &p.out);
@@ -325,11 +324,9 @@ static ftk_tmpl_value named_value(braces *b, size_t from, size_t to)
     ftk_tmpl_job *j = &b->r->job;
     const ftk_tmpl_value name = ftk_tmpl_slice_str(j, b->f, from, to);
     int64_t place = from == to ? (int64_t)b->next++ : -1;
-    const bool is_place =
-        from == to || ftk_tmpl_read_whole(b->f->p + from, to - from, 10, &place);
+    const bool is_place = from == to || ftk_tmpl_read_whole(b->f->p + from, to - from, 10, &place);
     if (is_place && place >= 0 && (size_t)place < b->args->n) return b->args->v[place];
-    if (is_place)
-        ftk_tmpl_fail(j, FTK_ERR_INVALID, "tuple index out of range");
+    if (is_place) ftk_tmpl_fail(j, FTK_ERR_INVALID, "tuple index out of range");
     for (size_t i = 0; i < b->args->n_named; i++)
         if (ftk_tmpl_equal(j, b->args->named[i].key, name)) return b->args->named[i].value;
     ftk_tmpl_fail(j, FTK_ERR_INVALID, "'%.*s'", (int)(to - from < 60 ? to - from : 60),
@@ -363,7 +360,8 @@ static void put_field(braces *b, const spec *s, ftk_tmpl_value v)
     const bool bare = !s->type && !s->width && s->precision < 0 && !s->align && !s->sign &&
                       !s->group && !s->zero && !s->alt;
     const bool number = ftk_tmpl_is_number(v) && !(v.kind == TMPL_BOOL && bare);
-    if (number && v.kind != TMPL_FLOAT && s->precision >= 0 && !(s->type && strchr("eEfFgG%", s->type)))
+    if (number && v.kind != TMPL_FLOAT && s->precision >= 0 &&
+        !(s->type && strchr("eEfFgG%", s->type)))
         ftk_tmpl_fail(j, FTK_ERR_INVALID, "Precision not allowed in integer format specifier");
     if (number && s->type == 's')
         ftk_tmpl_fail(j, FTK_ERR_INVALID, "Unknown format code 's' for object of type '%s'",
@@ -380,8 +378,7 @@ static void put_field(braces *b, const spec *s, ftk_tmpl_value v)
         ftk_tmpl_fail(j, FTK_ERR_INVALID,
                       "Alternate form (#) not allowed in string format specifier");
     if (v.kind == TMPL_STRING && s->align == '=')
-        ftk_tmpl_fail(j, FTK_ERR_INVALID,
-                      "'=' alignment not allowed in string format specifier");
+        ftk_tmpl_fail(j, FTK_ERR_INVALID, "'=' alignment not allowed in string format specifier");
     if (v.kind == TMPL_STRING && s->group)
         ftk_tmpl_fail(j, FTK_ERR_INVALID, "Cannot specify '%c' with 's'.", s->group);
     if (!number && v.kind != TMPL_STRING && !bare)
@@ -432,8 +429,7 @@ ftk_tmpl_value ftk_tmpl_format(ftk_tmpl_run *r, const ftk_tmpl_str *f, const ftk
             replace_field(&b, at + 1, to);
             at = to + 1;
         } else if (c == '}') {
-            ftk_tmpl_fail(&r->job, FTK_ERR_INVALID,
-                          "Single '}' encountered in format string");
+            ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "Single '}' encountered in format string");
         } else {
             ftk_tmpl_add(&r->job, &b.out, f, at, at + 1);
             at++;

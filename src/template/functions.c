@@ -38,8 +38,9 @@ static void bind(ftk_tmpl_run *r, const ftk_tmpl_function *f, const ftk_tmpl_arg
             const ftk_tmpl_str *key = args->named[i].key.s;
             if (key->n != name.n || memcmp(key->p, name.p, name.n) != 0) continue;
             if (p[n].kind != TMPL_ABSENT)
-                ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "%s() got multiple values for argument '%.*s'",
-                              f->name, (int)name.n, name.p);
+                ftk_tmpl_fail(&r->job, FTK_ERR_INVALID,
+                              "%s() got multiple values for argument '%.*s'", f->name, (int)name.n,
+                              name.p);
             p[n] = args->named[i].value;
             n_named++;
         }
@@ -115,7 +116,8 @@ static ftk_tmpl_dict *make_dict(ftk_tmpl_run *r, const ftk_tmpl_args *args)
 {
     ftk_tmpl_dict *d = ftk_tmpl_dict_new(&r->job);
     if (args->n > 1)
-        ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "dict expected at most 1 argument, got %zu", args->n);
+        ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "dict expected at most 1 argument, got %zu",
+                      args->n);
     if (args->n == 1 && args->v[0].kind == TMPL_DICT) {
         for (size_t i = 0; i < args->v[0].dict->n; i++)
             ftk_tmpl_dict_put(&r->job, d, args->v[0].dict->v[i].key, args->v[0].dict->v[i].value);
@@ -124,9 +126,10 @@ static ftk_tmpl_dict *make_dict(ftk_tmpl_run *r, const ftk_tmpl_args *args)
         for (size_t i = 0; i < l->n; i++) {
             const ftk_tmpl_list *pair = ftk_tmpl_walk(&r->job, l->v[i]);
             if (pair->n != 2)
-                ftk_tmpl_fail(&r->job, FTK_ERR_INVALID,
-                              "dictionary update sequence element #%zu has length %zu; 2 is required",
-                              i, pair->n);
+                ftk_tmpl_fail(
+                    &r->job, FTK_ERR_INVALID,
+                    "dictionary update sequence element #%zu has length %zu; 2 is required", i,
+                    pair->n);
             ftk_tmpl_dict_put(&r->job, d, pair->v[0], pair->v[1]);
         }
     }
@@ -160,7 +163,8 @@ static ftk_tmpl_value call_cycler(ftk_tmpl_run *r, ftk_tmpl_value self, const ft
                                   const ftk_tmpl_args *args)
 {
     (void)self, (void)p;
-    if (args->n == 0) ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "at least one item has to be provided");
+    if (args->n == 0)
+        ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "at least one item has to be provided");
     ftk_tmpl_list *l = ftk_tmpl_list_new(&r->job, TMPL_SEQ_LIST, args->n);
     for (size_t i = 0; i < args->n; i++) l->v[l->n++] = args->v[i];
     return object(r, "Cycler", l);
@@ -193,9 +197,12 @@ static ftk_tmpl_value call_now(ftk_tmpl_run *r, ftk_tmpl_value self, const ftk_t
 const ftk_tmpl_function *ftk_tmpl_global(const ftk_tmpl_str *name)
 {
     static const ftk_tmpl_function table[] = {
-        {"range", "!start stop step", call_range}, {"dict", "*", call_dict},
-        {"namespace", "*", call_namespace},        {"cycler", "*", call_cycler},
-        {"joiner", "sep", call_joiner},            {"raise_exception", "!message", call_raise},
+        {"range", "!start stop step", call_range},
+        {"dict", "*", call_dict},
+        {"namespace", "*", call_namespace},
+        {"cycler", "*", call_cycler},
+        {"joiner", "sep", call_joiner},
+        {"raise_exception", "!message", call_raise},
         {"strftime_now", "!format", call_now},
     };
     return ftk_tmpl_lookup(table, sizeof table / sizeof *table, name);

@@ -78,7 +78,8 @@ static void take_block(ftk_tmpl_job *j, size_t bytes)
 
 void *ftk_tmpl_alloc(ftk_tmpl_job *j, size_t n, size_t size)
 {
-    if (n > j->left / size) ftk_tmpl_fail(j, FTK_ERR_INVALID, "it takes more memory than a template may have");
+    if (n > j->left / size)
+        ftk_tmpl_fail(j, FTK_ERR_INVALID, "it takes more memory than a template may have");
     const size_t bytes = (n * size + 15) & ~(size_t)15;
     ftk_tmpl_spend(j, bytes / 64);
     if (bytes > (size_t)(j->end - j->at)) take_block(j, bytes);

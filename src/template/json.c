@@ -11,8 +11,8 @@
 static void add_escape(ftk_tmpl_job *j, ftk_tmpl_text *t, uint32_t code, bool input)
 {
     static const char hex[] = "0123456789abcdef";
-    const char b[] = {'\\', 'u', hex[code >> 12 & 15], hex[code >> 8 & 15], hex[code >> 4 & 15],
-                      hex[code & 15]};
+    const char b[] = {
+        '\\', 'u', hex[code >> 12 & 15], hex[code >> 8 & 15], hex[code >> 4 & 15], hex[code & 15]};
     ftk_tmpl_add_bytes(j, t, b, sizeof b, input);
 }
 

@@ -188,16 +188,14 @@ static void lex_number(lexer *l)
     size_t to = digits_end(l, l->at), n;
     char b[128];
     ftk_tmpl_token token = {.kind = TOKEN_INT, .line = l->line, .value = {.kind = TMPL_INT}};
-    const char prefix = to == l->at + 1 && l->s.p[l->at] == '0' && to < l->s.n
-                            ? (char)(l->s.p[to] | 32)
-                            : 0;
+    const char prefix =
+        to == l->at + 1 && l->s.p[l->at] == '0' && to < l->s.n ? (char)(l->s.p[to] | 32) : 0;
     const bool based = prefix == 'x' || prefix == 'o' || prefix == 'b';
     const bool follows_dot = l->at > 0 && l->s.p[l->at - 1] == '.';
     if (based)
         for (to++; to < l->s.n && (is_name(l->s.p[to], false));) to++;
     const size_t whole = to;
-    if (!based && !follows_dot && to + 1 < l->s.n && l->s.p[to] == '.' &&
-        is_digit(l->s.p[to + 1]))
+    if (!based && !follows_dot && to + 1 < l->s.n && l->s.p[to] == '.' && is_digit(l->s.p[to + 1]))
         to = digits_end(l, to + 1);
     if (!based && !follows_dot && to + 1 < l->s.n && (l->s.p[to] | 32) == 'e') {
         const size_t sign = to + 1 + (sign_at(l, to + 1) != 0);
@@ -221,7 +219,8 @@ static uint32_t escape_code(lexer *l, size_t *at, size_t end, int base, size_t d
 {
     size_t n = 0;
     int64_t code = 0;
-    while (n < digits && *at + n < end && ftk_tmpl_read_whole(l->s.p + *at + n, 1, base, &code)) n++;
+    while (n < digits && *at + n < end && ftk_tmpl_read_whole(l->s.p + *at + n, 1, base, &code))
+        n++;
     if (base == 16 && n < digits) refuse(l, "a truncated escape in a string");
     ftk_tmpl_read_whole(l->s.p + *at, n, base, &code);
     *at += n;

@@ -237,8 +237,7 @@ static int64_t find(ftk_tmpl_run *r, ftk_tmpl_value v, const ftk_tmpl_value *p, 
 {
     size_t from, to;
     clip(r, v.s, p + 1, &from, &to);
-    const size_t at =
-        ftk_tmpl_find(&r->job, v.s, ftk_tmpl_text_of(&r->job, p[0]), from, to, last);
+    const size_t at = ftk_tmpl_find(&r->job, v.s, ftk_tmpl_text_of(&r->job, p[0]), from, to, last);
     if (at == SIZE_MAX) return -1;
     return (int64_t)ftk_tmpl_chars(&r->job, ftk_tmpl_slice_str(&r->job, v.s, 0, at).s);
 }
@@ -429,9 +428,11 @@ static ftk_tmpl_value fill(ftk_tmpl_run *r, ftk_tmpl_value v, const ftk_tmpl_val
         ftk_tmpl_fail(&r->job, FTK_ERR_INVALID,
                       "The fill character must be exactly one character long");
     ftk_tmpl_text t = {0};
-    for (int64_t i = 0; i < front; i++) ftk_tmpl_spend(&r->job, 1), ftk_tmpl_add_str(&r->job, &t, with);
+    for (int64_t i = 0; i < front; i++)
+        ftk_tmpl_spend(&r->job, 1), ftk_tmpl_add_str(&r->job, &t, with);
     ftk_tmpl_add_str(&r->job, &t, v.s);
-    for (int64_t i = front; i < space; i++) ftk_tmpl_spend(&r->job, 1), ftk_tmpl_add_str(&r->job, &t, with);
+    for (int64_t i = front; i < space; i++)
+        ftk_tmpl_spend(&r->job, 1), ftk_tmpl_add_str(&r->job, &t, with);
     return ftk_tmpl_text_end(&r->job, &t);
 }
 
@@ -477,10 +478,10 @@ static ftk_tmpl_value view(ftk_tmpl_run *r, ftk_tmpl_value v, ftk_tmpl_sequence 
 {
     ftk_tmpl_list *l = ftk_tmpl_list_new(&r->job, sequence, v.dict->n);
     for (size_t i = 0; i < v.dict->n; i++)
-        l->v[l->n++] = sequence == TMPL_SEQ_KEYS     ? v.dict->v[i].key
-                       : sequence == TMPL_SEQ_VALUES ? v.dict->v[i].value
-                                                     : ftk_tmpl_tuple2(&r->job, v.dict->v[i].key,
-                                                                       v.dict->v[i].value);
+        l->v[l->n++] = sequence == TMPL_SEQ_KEYS ? v.dict->v[i].key
+                       : sequence == TMPL_SEQ_VALUES
+                           ? v.dict->v[i].value
+                           : ftk_tmpl_tuple2(&r->job, v.dict->v[i].key, v.dict->v[i].value);
     return ftk_tmpl_list_of(l);
 }
 
@@ -605,8 +606,8 @@ static const ftk_tmpl_function of_strings[] = {
     {"zfill", "!width", str_zfill},
 };
 static const ftk_tmpl_function of_dicts[] = {
-    {"copy", "", copy},        {"get", "!key default", dict_get}, {"items", "", dict_items},
-    {"keys", "", dict_keys},   {"values", "", dict_values},
+    {"copy", "", copy},      {"get", "!key default", dict_get}, {"items", "", dict_items},
+    {"keys", "", dict_keys}, {"values", "", dict_values},
 };
 static const ftk_tmpl_function of_lists[] = {
     {"count", "!value", list_count},
@@ -621,8 +622,8 @@ static const ftk_tmpl_function of_cyclers[] = {{"next", "", cycler_next},
 /* What changes a list or a mapping. */
 static bool changes(ftk_tmpl_value v, const ftk_tmpl_str *name)
 {
-    static const char *const lists[] = {"append", "clear",  "extend",  "insert",
-                                        "pop",    "remove", "reverse", "sort", NULL};
+    static const char *const lists[] = {"append", "clear",   "extend", "insert", "pop",
+                                        "remove", "reverse", "sort",   NULL};
     static const char *const dicts[] = {"clear", "pop", "popitem", "setdefault", "update", NULL};
     const bool list = v.kind == TMPL_LIST && v.list->sequence == TMPL_SEQ_LIST;
     if (!list && v.kind != TMPL_DICT) return false;

@@ -104,7 +104,8 @@ static ftk_tmpl_value real(ftk_tmpl_job *j, ftk_tmpl_op op, double a, double b)
 static ftk_tmpl_value numbers(ftk_tmpl_job *j, ftk_tmpl_op op, ftk_tmpl_value a, ftk_tmpl_value b)
 {
     const bool both_whole = ftk_tmpl_is_whole(a) && ftk_tmpl_is_whole(b);
-    const bool stays_whole = op != OP_DIVIDE && !(op == OP_POWER && both_whole && ftk_tmpl_whole(b) < 0);
+    const bool stays_whole =
+        op != OP_DIVIDE && !(op == OP_POWER && both_whole && ftk_tmpl_whole(b) < 0);
     if (op == OP_DIVIDE && both_whole && ftk_tmpl_whole(b) == 0)
         ftk_tmpl_fail(j, FTK_ERR_INVALID, "division by zero");
     ftk_tmpl_value v = both_whole && stays_whole
@@ -178,7 +179,7 @@ static ftk_tmpl_value multiply(ftk_tmpl_job *j, ftk_tmpl_value a, ftk_tmpl_value
 ftk_tmpl_value ftk_tmpl_binary(ftk_tmpl_job *j, ftk_tmpl_op op, ftk_tmpl_value a, ftk_tmpl_value b)
 {
     static const char *const signs[] = {
-        [OP_ADD] = "+",    [OP_SUBTRACT] = "-", [OP_MULTIPLY] = "*", [OP_DIVIDE] = "/",
+        [OP_ADD] = "+",    [OP_SUBTRACT] = "-", [OP_MULTIPLY] = "*",       [OP_DIVIDE] = "/",
         [OP_FLOOR] = "//", [OP_MODULO] = "%",   [OP_POWER] = "** or pow()"};
     if (ftk_tmpl_is_number(a) && ftk_tmpl_is_number(b)) return numbers(j, op, a, b);
     if (op == OP_MODULO && a.kind == TMPL_STRING) return ftk_tmpl_percent(j, a.s, b);

@@ -338,15 +338,20 @@ static ftk_tmpl_node *parse_statement(ftk_tmpl_parser *p)
         const char *word;
         ftk_tmpl_node *(*parse)(ftk_tmpl_parser *p);
     } statements[] = {
-        {"if", parse_if},         {"for", parse_for},
-        {"set", parse_set},       {"macro", parse_macro},
-        {"call", parse_call},     {"filter", parse_filter},
-        {"with", parse_with},     {"print", parse_print},
-        {"break", parse_break},   {"continue", parse_continue},
+        {"if", parse_if},
+        {"for", parse_for},
+        {"set", parse_set},
+        {"macro", parse_macro},
+        {"call", parse_call},
+        {"filter", parse_filter},
+        {"with", parse_with},
+        {"print", parse_print},
+        {"break", parse_break},
+        {"continue", parse_continue},
         {"generation", parse_generation},
     };
-    static const char *const others[] = {"block", "extends", "include", "import", "from",
-                                         "autoescape"};
+    static const char *const others[] = {"block",  "extends", "include",
+                                         "import", "from",    "autoescape"};
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
         if (ftk_tmpl_take_word(p, statements[i].word)) return statements[i].parse(p);
     const ftk_tmpl_token *t = ftk_tmpl_peek(p);

@@ -26,10 +26,10 @@ typedef struct ftk_tmpl_job {
 } ftk_tmpl_job;
 
 enum {
-    FTK_TMPL_DEPTH = 800,       /* calls of the evaluator or the parser within each other */
-    FTK_TMPL_BLOCK = 16 << 10,  /* bytes of memory taken at a time */
-    FTK_TMPL_RANGE = 100000,    /* most elements of a range(), as in jinja2's sandbox */
-    FTK_TMPL_PARAMETERS = 8     /* of a built-in function */
+    FTK_TMPL_DEPTH = 800,      /* calls of the evaluator or the parser within each other */
+    FTK_TMPL_BLOCK = 16 << 10, /* bytes of memory taken at a time */
+    FTK_TMPL_RANGE = 100000,   /* most elements of a range(), as in jinja2's sandbox */
+    FTK_TMPL_PARAMETERS = 8    /* of a built-in function */
 };
 
 /* Runs body; its error, and the message, are in the job. */
@@ -117,15 +117,15 @@ typedef struct ftk_tmpl_list {
 typedef struct ftk_tmpl_dict {
     struct ftk_tmpl_pair {
         ftk_tmpl_value key, value;
-    } *v;
+    } * v;
     size_t n, cap;
 } ftk_tmpl_dict;
 
 /* Why there is no value: a name or an element that is not there, or a reason. */
 typedef struct ftk_tmpl_undefined {
-    const char *reason;  /* or NULL */
-    bool unsafe;         /* the sandbox refuses */
-    bool of_object;      /* an element of `object`, else a name */
+    const char *reason; /* or NULL */
+    bool unsafe;        /* the sandbox refuses */
+    bool of_object;     /* an element of `object`, else a name */
     ftk_tmpl_value object, name;
 } ftk_tmpl_undefined;
 
@@ -289,7 +289,8 @@ typedef struct ftk_tmpl_json {
     const ftk_tmpl_str *indent; /* of one level, or NULL: one line */
     const ftk_tmpl_str *comma, *colon;
 } ftk_tmpl_json;
-void ftk_tmpl_to_json(ftk_tmpl_job *j, ftk_tmpl_text *t, ftk_tmpl_value v, const ftk_tmpl_json *how);
+void ftk_tmpl_to_json(ftk_tmpl_job *j, ftk_tmpl_text *t, ftk_tmpl_value v,
+                      const ftk_tmpl_json *how);
 /* Reads JSON, all of whose texts and numbers are input; `what` is for messages. */
 ftk_tmpl_value ftk_tmpl_from_json(ftk_tmpl_job *j, const char *text, const char *what);
 
@@ -456,7 +457,8 @@ typedef enum ftk_tmpl_flow { TMPL_GO_ON, TMPL_BREAK, TMPL_CONTINUE } ftk_tmpl_fl
 ftk_tmpl_flow ftk_tmpl_exec(ftk_tmpl_run *r, const ftk_tmpl_nodes *body);
 /* The same in a scope of its own, into a string. */
 ftk_tmpl_value ftk_tmpl_capture(ftk_tmpl_run *r, const ftk_tmpl_nodes *body, ftk_tmpl_scope *up);
-void ftk_tmpl_define(ftk_tmpl_run *r, ftk_tmpl_scope *s, const ftk_tmpl_str *name, ftk_tmpl_value v);
+void ftk_tmpl_define(ftk_tmpl_run *r, ftk_tmpl_scope *s, const ftk_tmpl_str *name,
+                     ftk_tmpl_value v);
 ftk_tmpl_scope *ftk_tmpl_scope_new(ftk_tmpl_run *r, ftk_tmpl_scope *up);
 void ftk_tmpl_assign(ftk_tmpl_run *r, const ftk_tmpl_node *target, ftk_tmpl_value v);
 ftk_tmpl_value ftk_tmpl_call(ftk_tmpl_run *r, ftk_tmpl_value f, const ftk_tmpl_args *args);
@@ -490,7 +492,8 @@ bool ftk_tmpl_apply_test(ftk_tmpl_run *r, const ftk_tmpl_str *name, ftk_tmpl_val
 
 /* ---- parameters of built-in functions */
 
-int64_t ftk_tmpl_int_of(ftk_tmpl_job *j, ftk_tmpl_value v, int64_t absent); /* fails if it is none */
-const ftk_tmpl_str *ftk_tmpl_text_of(ftk_tmpl_job *j, ftk_tmpl_value v);    /* fails if it is none */
+int64_t ftk_tmpl_int_of(ftk_tmpl_job *j, ftk_tmpl_value v,
+                        int64_t absent);                                 /* fails if it is none */
+const ftk_tmpl_str *ftk_tmpl_text_of(ftk_tmpl_job *j, ftk_tmpl_value v); /* fails if it is none */
 
 #endif

@@ -208,7 +208,8 @@ static const ftk_tmpl_list *filter_items(ftk_tmpl_run *r, const ftk_tmpl_node *n
     r->scope = ftk_tmpl_scope_new(r, scope);
     for (size_t i = 0; i < items->n; i++) {
         ftk_tmpl_assign(r, node->a, items->v[i]);
-        if (ftk_tmpl_true(ftk_tmpl_eval(r, node->c))) ftk_tmpl_list_push(&r->job, kept, items->v[i]);
+        if (ftk_tmpl_true(ftk_tmpl_eval(r, node->c)))
+            ftk_tmpl_list_push(&r->job, kept, items->v[i]);
     }
     r->scope = scope;
     return kept;
@@ -227,15 +228,18 @@ void ftk_tmpl_run_loop(ftk_tmpl_run *r, const ftk_tmpl_node *node, ftk_tmpl_scop
                             .depth = depth,
                             .recursive = node->recursive};
     r->scope = ftk_tmpl_scope_new(r, scope);
+    bool whole = false; /* jinja2 runs `else` unless one turn got to its end */
     for (size_t i = 0; i < loop->items->n; i++) {
         ftk_tmpl_spend(&r->job, 1);
         r->scope->n = 0; /* what is set in one turn is not there in the next */
         loop->at = i;
         ftk_tmpl_define(r, r->scope, r->loop, (ftk_tmpl_value){.kind = TMPL_LOOP, .loop = loop});
         ftk_tmpl_assign(r, node->a, loop->items->v[i]);
-        if (ftk_tmpl_exec(r, &node->body) == TMPL_BREAK) break;
+        const ftk_tmpl_flow flow = ftk_tmpl_exec(r, &node->body);
+        if (flow == TMPL_BREAK) break;
+        whole |= flow == TMPL_GO_ON;
     }
-    if (loop->items->n == 0) {
+    if (!whole) {
         r->scope->n = 0;
         ftk_tmpl_exec(r, &node->other);
     }
@@ -292,7 +296,9 @@ static ftk_tmpl_flow exec_statement(ftk_tmpl_run *r, const ftk_tmpl_node *node)
         ftk_tmpl_show(&r->job, r->out, ftk_tmpl_eval_filters(r, node->b, v));
         break;
     case OP_WITH: return exec_with(r, node);
-    case OP_SCOPE: ftk_tmpl_show(&r->job, r->out, ftk_tmpl_capture(r, &node->body, r->scope)); break;
+    case OP_SCOPE:
+        ftk_tmpl_show(&r->job, r->out, ftk_tmpl_capture(r, &node->body, r->scope));
+        break;
     case OP_BREAK: return TMPL_BREAK;
     default: return TMPL_CONTINUE;
     }
@@ -328,9 +334,9 @@ static void define(ftk_tmpl_run *r, const char *name, ftk_tmpl_value v)
 
 static bool is_usual_role(const char *role)
 {
-    static const char *const usual[] = {"system",   "user",        "assistant", "tool",
-                                        "function", "developer",   "ipython",   "tool_response",
-                                        "model",    "tool_call",   NULL};
+    static const char *const usual[] = {"system",   "user",      "assistant", "tool",
+                                        "function", "developer", "ipython",   "tool_response",
+                                        "model",    "tool_call", NULL};
     for (size_t i = 0; usual[i]; i++)
         if (strcmp(role, usual[i]) == 0) return true;
     return false;
@@ -380,11 +386,11 @@ static void run(ftk_tmpl_job *j, void *ctx)
     r->varargs = name_of(r->t, "varargs", 7);
     r->kwargs = name_of(r->t, "kwargs", 6);
     for (size_t i = 0; i < in->n_words; i++)
-        define(r, in->words[i].name,
-               ftk_tmpl_string(j, (ftk_tmpl_str){.p = in->words[i].text.p, .n = in->words[i].text.n}));
+        define(
+            r, in->words[i].name,
+            ftk_tmpl_string(j, (ftk_tmpl_str){.p = in->words[i].text.p, .n = in->words[i].text.n}));
     define(r, "messages", messages_of(r));
-    define(r, "tools",
-           in->tools ? ftk_tmpl_from_json(j, in->tools, "the tools") : TMPL_NONE_VALUE);
+    define(r, "tools", in->tools ? ftk_tmpl_from_json(j, in->tools, "the tools") : TMPL_NONE_VALUE);
     define(r, "documents", TMPL_NONE_VALUE);
     define(r, "add_generation_prompt", TMPL_BOOL_VALUE(in->add_generation_prompt));
     if (in->vars) define_vars(r, in->vars);

@@ -176,7 +176,11 @@ static void repr_char(ftk_tmpl_job *j, ftk_tmpl_text *t, const ftk_tmpl_str *s, 
     if (named)
         ftk_tmpl_add_bytes(j, t, named, 2, input);
     else if (!printable(c))
-        add_hex(j, t, c < 0x100 ? 'x' : c < 0x10000 ? 'u' : 'U', c,
+        add_hex(j, t,
+                c < 0x100     ? 'x'
+                : c < 0x10000 ? 'u'
+                              : 'U',
+                c,
                 c < 0x100     ? 2
                 : c < 0x10000 ? 4
                               : 8,
@@ -200,7 +204,8 @@ static void repr_string(ftk_tmpl_job *j, ftk_tmpl_text *t, const ftk_tmpl_str *s
 
 static void show_list(ftk_tmpl_job *j, ftk_tmpl_text *t, const ftk_tmpl_list *l)
 {
-    static const char *const open[] = {"[", "(", "", "dict_keys([", "dict_values([", "dict_items(["};
+    static const char *const open[] = {"[",           "(", "", "dict_keys([", "dict_values([",
+                                       "dict_items(["};
     static const char *const close[] = {"]", ")", "", "])", "])", "])"};
     ftk_tmpl_add_word(j, t, open[l->sequence]);
     for (size_t i = 0; i < l->n; i++) {

@@ -38,7 +38,7 @@ typedef struct ftk_template_input {
     const struct ftk_template_word {
         const char *name;
         ftk_str text;
-    } *words;
+    } * words;
     size_t n_words;
 } ftk_template_input;
 

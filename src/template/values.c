@@ -138,8 +138,8 @@ const char *ftk_tmpl_type(ftk_tmpl_value v)
     case TMPL_NAMESPACE: return "TemplateNamespace";
     case TMPL_SLICE: return "slice";
     case TMPL_MACRO: return "Macro";
-    case TMPL_BUILTIN: return v.builtin->self.kind == TMPL_ABSENT ? "function"
-                                                                  : "builtin_function_or_method";
+    case TMPL_BUILTIN:
+        return v.builtin->self.kind == TMPL_ABSENT ? "function" : "builtin_function_or_method";
     case TMPL_LOOP: return "LoopContext";
     case TMPL_OBJECT: return v.object->type;
     }
@@ -258,8 +258,7 @@ static int order_lists(ftk_tmpl_job *j, const ftk_tmpl_list *a, const ftk_tmpl_l
                        const char *op)
 {
     for (size_t i = 0; i < a->n && i < b->n; i++)
-        if (!ftk_tmpl_equal(j, a->v[i], b->v[i]))
-            return ftk_tmpl_order(j, a->v[i], b->v[i], op);
+        if (!ftk_tmpl_equal(j, a->v[i], b->v[i])) return ftk_tmpl_order(j, a->v[i], b->v[i], op);
     return (a->n > b->n) - (a->n < b->n);
 }
 
@@ -330,7 +329,7 @@ static const ftk_tmpl_list *walk_string(ftk_tmpl_job *j, const ftk_tmpl_str *s)
 static const ftk_tmpl_list *walk_generator(ftk_tmpl_job *j, ftk_tmpl_list *g)
 {
     ftk_tmpl_list *l = ftk_tmpl_list_new(j, TMPL_SEQ_LIST, 0);
-    l->v = g->v + g->used;
+    l->v = g->used < g->n ? g->v + g->used : NULL;
     l->n = l->cap = g->n - g->used;
     g->used = g->n;
     return l;
