@@ -345,6 +345,28 @@ printf 'a\0b' > "$tmp/nul"
 fails "a NUL byte in a message" \
     "foretoken: the prompt holds a NUL byte, and --chat takes text only; leave out --chat" \
     generate "${m[@]}" -f "$tmp/nul" -n 3 --chat --template plain
+printf '{{ raise_exception("Roles must\x1b[2J alternate") }}' > "$tmp/raises.jinja"
+fails "a template that refuses" "foretoken: the chat template, line 1: Roles must [2J alternate" \
+    generate "${m[@]}" -p Hello -n 3 --chat --template-file "$tmp/raises.jinja"
+fails "chat: a template that refuses" "foretoken: the chat template, line 1: Roles must [2J alternate" \
+    chat "${m[@]}" -n 3 --template-file "$tmp/raises.jinja"
+printf 'a\n{%% if %%}' > "$tmp/broken.jinja"
+fails "a template that is none" \
+    "foretoken: the chat template, line 2: Expected an expression, got 'end of statement block'" \
+    generate "${m[@]}" -p Hello -n 3 --chat --template-file "$tmp/broken.jinja"
+fails "no template file" "foretoken: cannot open $tmp/none.jinja: No such file or directory" \
+    generate "${m[@]}" -p Hello -n 3 --chat --template-file "$tmp/none.jinja"
+fails "variables that are no JSON" \
+    "foretoken: the chat template: the template's variables are no JSON: something unknown at byte 0" \
+    generate "${m[@]}" -p Hello -n 3 --chat --template plain --template-vars x
+refused "foretoken generate: --template-file needs --chat; add it" generate -p a --template-file x
+printf '{{ messages[0].content }}{{ more }}' > "$tmp/same.jinja"
+run generate "${m[@]}" -p "Once upon a time" -n 8
+plain=$out
+run generate "${m[@]}" -p "Once upon" -n 8 --chat --template-file "$tmp/same.jinja" \
+    --template-vars '{"more": " a time"}'
+[[ $status = 0 && $err = "" && $(sed 's/^ //' <<< "$plain") = $(sed 's/^ //' <<< "$out") ]] &&
+    ok "a template from a file" || not_ok "a template from a file" "$plain" "$out" "$err"
 if [ "$model" = "$stories" ]; then
     run generate "${m[@]}" -p "Hello" -n 8 --chat
     [[ $status = 0 && $err = "foretoken: the model has no chat template; plain is used, which goes by its vocabulary; another one can be chosen with --template" ]] &&
