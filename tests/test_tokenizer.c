@@ -846,7 +846,7 @@ static void test_strips(void **state)
     const ftk_message talk[] = {{"user", " hello"}};
     int32_t ids[16];
     size_t n = 0;
-    assert_int_equal(ftk_tokenizer_chat(t, "phi3", talk, 1, ids, 16, &n), FTK_OK);
+    assert_int_equal(vocab_chat(t, "phi3", talk, 1, ids, 16, &n), FTK_OK);
     const int32_t want[] = {1, user, hello, end, id("<|assistant|>")};
     assert_int_equal(n, 5);
     assert_memory_equal(ids, want, sizeof want);

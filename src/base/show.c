@@ -1,23 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Text from outside, made harmless for whoever looks at it. */
-#include "base/show.h"
+#include "base/utf8.h"
+#include "foretoken.h"
 
 #include <string.h>
-
-size_t ftk_utf8_length(const char *text, size_t left)
-{
-    const unsigned char *p = (const unsigned char *)text;
-    const unsigned c = p[0];
-    if (c < 0x80) return 1;
-    const size_t n = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : 2;
-    if (c < 0xC2 || c > 0xF4 || n > left) return 0;
-    const unsigned lo = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
-    const unsigned hi = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
-    if (p[1] < lo || p[1] > hi) return 0;
-    for (size_t i = 2; i < n; i++)
-        if (p[i] < 0x80 || p[i] > 0xBF) return 0;
-    return n;
-}
 
 /* Of a character of n bytes. U+0080 to U+009F are control characters too. */
 static bool is_control(const unsigned char *p, size_t n)
@@ -66,7 +52,8 @@ size_t ftk_show(const char *text, size_t n, unsigned flags, char *buf, size_t ca
     size_t out = 0;
     for (size_t i = 0; i < n;) {
         char part[16];
-        const size_t len = ftk_utf8_length(text + i, n - i);
+        const int step = ftk_utf8_step(text + i, n - i);
+        const size_t len = step > 0 ? (size_t)step : 0;
         const size_t m =
             (flags & FTK_SHOW_TEXT ? in_text : in_line)((const unsigned char *)text + i, len, part);
         if (cap - out < m + 4) { /* room for the dots, too */

@@ -9,8 +9,8 @@
 #include "model/gguf.h"
 
 #include "base/mem.h"
-#include "base/show.h"
 #include "base/sort.h"
+#include "base/utf8.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -145,9 +145,9 @@ const char *ftk_gguf_refuse_type(char *buf, size_t cap, uint32_t type)
 static bool is_text(ftk_str s)
 {
     for (size_t i = 0; i < s.n;) {
-        const size_t n = ftk_utf8_length(s.p + i, s.n - i);
-        if (n == 0 || s.p[i] == 0) return false;
-        i += n;
+        const int n = ftk_utf8_step(s.p + i, s.n - i);
+        if (n <= 0 || s.p[i] == 0) return false;
+        i += (size_t)n;
     }
     return true;
 }

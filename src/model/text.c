@@ -2,6 +2,7 @@
  * Public text functions, and streams: tokens to text as they come. */
 #include "model/text.h"
 
+#include "base/floats.h"
 #include "base/mem.h"
 
 #include <string.h>
@@ -9,7 +10,12 @@
 ftk_err ftk_tokenize(const ftk_model *m, const char *text, size_t n, unsigned flags,
                      int32_t *tokens, size_t cap, size_t *n_out)
 {
-    return ftk_tokenizer_encode(ftk_model_tokenizer(m), text, n, flags, tokens, cap, n_out);
+    ftk_floats floats;
+    ftk_floats_enter(&floats); /* pieces have scores */
+    const ftk_err err =
+        ftk_tokenizer_encode(ftk_model_tokenizer(m), text, n, flags, tokens, cap, n_out);
+    ftk_floats_leave(&floats);
+    return err;
 }
 
 ftk_err ftk_detokenize(const ftk_model *m, const int32_t *tokens, size_t n, unsigned flags,
@@ -21,7 +27,12 @@ ftk_err ftk_detokenize(const ftk_model *m, const int32_t *tokens, size_t n, unsi
 ftk_err ftk_chat_tokenize_as(const ftk_model *m, const ftk_chat_config *cfg, const ftk_message *msgs,
                              size_t n_msgs, int32_t *tokens, size_t cap, size_t *n_out)
 {
-    return ftk_tokenizer_chat(ftk_model_tokenizer(m), cfg, msgs, n_msgs, tokens, cap, n_out);
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
+    const ftk_err err =
+        ftk_tokenizer_chat(ftk_model_tokenizer(m), cfg, msgs, n_msgs, tokens, cap, n_out);
+    ftk_floats_leave(&floats);
+    return err;
 }
 
 ftk_err ftk_chat_tokenize(const ftk_model *m, const char *tmpl, const ftk_message *msgs,
@@ -36,7 +47,12 @@ ftk_err ftk_chat_tokenize(const ftk_model *m, const char *tmpl, const ftk_messag
 ftk_err ftk_chat_text(const ftk_model *m, const ftk_chat_config *cfg, const ftk_message *msgs,
                       size_t n_msgs, char *text, size_t cap, size_t *n_out)
 {
-    return ftk_tokenizer_chat_text(ftk_model_tokenizer(m), cfg, msgs, n_msgs, text, cap, n_out);
+    ftk_floats floats;
+    ftk_floats_enter(&floats); /* a template may reckon */
+    const ftk_err err =
+        ftk_tokenizer_chat_text(ftk_model_tokenizer(m), cfg, msgs, n_msgs, text, cap, n_out);
+    ftk_floats_leave(&floats);
+    return err;
 }
 
 /* ------------------------------------------------------------------ streams */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A job of the template room: its memory, its bounds, its way out. */
 #include "base/mem.h"
-#include "base/utf8.h"
 #include "template/parts.h"
 
 #include <stdarg.h>
@@ -29,34 +28,12 @@ void ftk_tmpl_job_free(ftk_tmpl_job *j)
     }
 }
 
-/* Control characters, which could do anything on a terminal, become blanks, and what is cut at the
- * end is no half character. */
-static void clean(char *message)
-{
-    size_t n = strlen(message), at = 0;
-    while (at < n) {
-        const int step = ftk_utf8_step(message + at, n - at);
-        const unsigned char *p = (const unsigned char *)message + at;
-        const bool c1 = step == 2 && p[0] == 0xC2 && p[1] < 0xA0;
-        if (step == 0) {
-            message[at] = '\0';
-            return;
-        }
-        if (step < 0 || c1)
-            memset(message + at, '?', (size_t)(step < 0 ? -step : step));
-        else if (step == 1 && (p[0] < 0x20 || p[0] == 0x7F))
-            message[at] = ' ';
-        at += (size_t)(step < 0 ? -step : step);
-    }
-}
-
 void ftk_tmpl_fail(ftk_tmpl_job *j, ftk_err err, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
     if (vsnprintf(j->message, sizeof j->message, fmt, args) < 0) j->message[0] = '\0';
     va_end(args);
-    clean(j->message);
     j->err = err;
     longjmp(j->escape, 1);
 }
