@@ -100,6 +100,8 @@ refused 'foretoken generate: unexpected argument "b"; see foretoken help generat
     generate -p a b
 refused 'foretoken generate: there is nothing to complete; give -p TEXT or -f FILE' generate
 refused 'foretoken generate: -p and -f exclude each other; give one of them' generate -p a -f b
+refused 'foretoken generate: -m and --demo exclude each other; give one of them' \
+    generate -p a -m b --demo
 refused 'foretoken generate: --system needs --chat; add it' generate -p a --system b
 refused 'foretoken perplexity: there is no text; give one with -f FILE' perplexity
 refused 'foretoken inspect: no file was named; give one, as in foretoken inspect model.gguf' inspect
@@ -298,6 +300,11 @@ pattern='^foretoken: verifier typical is lossy: .*, lossy\]$'
     ok "a lossy verifier is called so" || not_ok "a lossy verifier is called so" "$out" "$err"
 # Trained drafters, beside the bundled model.
 demo=(-m "${FTK_MODELS_DIR:-}/foretoken-demo-q8_0.gguf")
+if run generate "${demo[@]}" -p "Once upon a time" -n 12 && [ "$status" = 0 ]; then
+    prints "--demo" "$out" generate --demo -p "Once upon a time" -n 12
+else
+    skip "--demo" "$err"
+fi
 run generate "${demo[@]}" -p "Once upon a time" -n 12 --drafter dash
 if [ "$status" = 0 ]; then
     prints "--drafter dash" "$out" generate "${demo[@]}" -p "Once upon a time" -n 12 --drafter none

@@ -6,6 +6,10 @@ set -eu
 build=$1 cc=$2 cmake=$3 work=$4 model=$5
 rm -rf "$work"
 mkdir -p "$work/program"
+# Models that were fetched, or that somebody keeps there, are not installed.
+kept=$(dirname "$model")/kept-by-somebody-$$.gguf
+trap 'rm -f "$kept"' EXIT
+: > "$kept"
 "$cmake" --install "$build" --prefix "$work/there" > /dev/null
 mv "$work/there" "$work/here"
 
@@ -59,4 +63,39 @@ runs "$work/static" "pkg-config, static"
 runs "$work/cmake/program" "find_package"
 [ "$(cd / && "$work/here/bin/foretoken" generate -n 1 -p "Once upon a" | wc -l)" -ge 1 ]
 echo "the installed program: works"
+
+# Which model it takes where none is named: files that are none show whom it looked for.
+models=$work/here/share/foretoken/models
+foretoken=$work/here/bin/foretoken
+for file in "$models"/*; do
+    case ${file##*/} in
+        README.md | foretoken-demo-*.gguf | *.drafter.gguf) ;;
+        *) echo "$file should not be installed"; exit 1 ;;
+    esac
+done
+takes() { # FILE OR NOTHING ARGUMENTS...
+    wanted=$1
+    shift
+    "$foretoken" "$@" < /dev/null > /dev/null 2> "$work/err" || true
+    [ "$(cat "$work/err")" = "$wanted" ] || { echo "foretoken $*: \"$(cat "$work/err")\", wanted \"$wanted\""; exit 1; }
+}
+said="foretoken: the model is $work/here/bin/../share/foretoken/models"
+other="another one with -m MODEL"
+takes "$said/${model##*/}; $other" chat
+takes "" generate -p a -n 1
+echo "no model" > "$models/gemma-3-270m-Q4_K_M.gguf"
+takes "$said/${model##*/}; $other" chat
+takes "" generate --chat -p a -n 1
+broken=$("$foretoken" inspect "$models/gemma-3-270m-Q4_K_M.gguf" 2>&1 || true)
+broken=${broken#*.gguf: }
+base="foretoken: $work/here/bin/../share/foretoken/models"
+takes "$base/gemma-3-270m-Q4_K_M.gguf: $broken" generate -p a -n 1
+smollm2=SmolLM2-135M-Instruct.Q4_1.gguf
+echo "no model" > "$models/$smollm2"
+takes "$base/$smollm2: $broken" generate -p a -n 1
+takes "$said/$smollm2; $other
+$base/$smollm2: $broken" chat
+takes "" chat --demo
+takes "" generate --demo -p a -n 1
+echo "the model that is taken: the best"
 rm -rf "$work"

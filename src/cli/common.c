@@ -10,12 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef FTK_MODELS_DIR
-#define FTK_MODELS_DIR ""
-#endif
-
-static const char bundled[] = "foretoken-demo-q8_0.gguf";
-
 /* ---- messages */
 
 static bool library_spoke; /* an ERROR line was shown since the last cli_fail() */
@@ -143,22 +137,6 @@ int cli_out_status(void)
 
 /* ---- the library's objects */
 
-/* The bundled model: beside an installed program, else where the build left it. */
-static bool find_bundled(char *path, size_t cap)
-{
-    char exe[4096];
-    const ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    exe[n > 0 ? n : 0] = 0;
-    char *slash = strrchr(exe, '/');
-    if (slash) {
-        *slash = 0;
-        const int len = snprintf(path, cap, "%s/../share/foretoken/models/%s", exe, bundled);
-        if (len > 0 && (size_t)len < cap && access(path, R_OK) == 0) return true;
-    }
-    snprintf(path, cap, "%s/%s", FTK_MODELS_DIR, bundled);
-    return access(path, R_OK) == 0;
-}
-
 static double now(void)
 {
     struct timespec t;
@@ -192,13 +170,13 @@ static void show_progress(void *ctx, uint64_t done, uint64_t total)
 int cli_world_open_model(cli_world *w, const cli_options *o)
 {
     const char *path = o->model;
+    if (path && o->demo)
+        return cli_say_usage(o->command, "-m and --demo exclude each other; give one of them");
     if (path) {
         snprintf(w->path, sizeof w->path, "%s", path);
     } else {
-        if (!find_bundled(w->path, sizeof w->path)) {
-            cli_say("the bundled model %s was not found; name a model with -m MODEL", bundled);
-            return CLI_FAILED;
-        }
+        const int status = cli_best_model(o, w->path, sizeof w->path);
+        if (status != CLI_DONE) return status;
         path = w->path;
     }
     ftk_model_config cfg;

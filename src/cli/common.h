@@ -50,6 +50,10 @@ typedef struct cli_world {
     cli_bytes chat_source; /* --template-file */
 } cli_world;
 
+/* The model where none is named, the best that is there; --demo: the bundled one. Says which it took for
+ * a chat, or that there is none, and returns an exit status. */
+int cli_best_model(const cli_options *o, char *path, size_t cap);
+
 /* Each says what failed and returns an exit status; cli_world_close() is due in any case. */
 int cli_world_open_model(cli_world *w, const cli_options *o);
 int cli_world_open_engine(cli_world *w, const cli_options *o, int kv_slots, bool measure);

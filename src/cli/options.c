@@ -58,7 +58,9 @@ static const char *const *kernel_names(void)
 
 static const spec specs[] = {
     {"-m", "--model", PATH, C | G | T | P, AT(model), 0, 0, "MODEL", "a GGUF file", "model.gguf",
-     "model file (default: the bundled demo model)", NULL},
+     "model file (default: the best that was fetched, else the demo model)", NULL},
+    {"--demo", NULL, FLAG, C | G | T | P, AT(demo), 0, 0, NULL, NULL, NULL,
+     "the bundled demo model, whatever was fetched", NULL},
     {"-p", "--prompt", TEXT, G, AT(prompt), 0, 0, "TEXT", "a text", "'Once upon a time'",
      "text to complete, taken as it stands", NULL},
     {"-f", "--file", PATH, G | P, AT(file), 0, 0, "FILE", "a text file, or - for standard input",

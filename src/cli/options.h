@@ -35,7 +35,7 @@ typedef struct cli_options {
     int64_t budget, top_k;
     uint64_t seed;
     double temp, top_p, min_p, repeat_penalty;
-    bool chat, ignore_eos, json, stats, special, decode, full, chunks, wide_prefill;
+    bool demo, chat, ignore_eos, json, stats, special, decode, full, chunks, wide_prefill;
     bool help;
 } cli_options;
 
