@@ -11,12 +11,15 @@ if [ ! -e "$model" ]; then
     exit 77
 fi
 export LC_ALL=C.UTF-8
+err=$(mktemp)
+trap 'rm -f "$err"' EXIT
 failed=0
 
 check() { # NAME COMMAND...
     if "${@:2}"; then echo "ok   $1"; else echo "not ok   $1"; failed=1; fi
 }
-says() { timeout 600 "$program" generate -m "$model" --drafter "$@" 2>&1; }
+says() { timeout 600 "$program" generate -m "$model" --drafter "$@" 2> "$err" || cat "$err"; }
+same() { [ -n "$1" ] && [ "$1" = "$2" ] || { printf '    "%s"\n' "$@"; return 1; }; }
 
 answer=$(says none -p "$prompt" -n 12 "$@")
 matches() { [[ $1 =~ $pattern ]] || { echo "it says \"$1\", wanted $pattern"; return 1; }; }
@@ -29,7 +32,7 @@ for sampling in "--temp 0" "--temp 0.8 --seed 7"; do
     plain=$(says none -p "$long" -n 48 $sampling "$@")
     for drafter in lookup recycle jacobi auto; do
         # shellcheck disable=SC2086
-        check "$drafter, $sampling" [ "$(says $drafter -p "$long" -n 48 $sampling "$@")" = "$plain" ]
+        check "$drafter, $sampling" same "$(says $drafter -p "$long" -n 48 $sampling "$@")" "$plain"
     done
 done
 exit $failed
