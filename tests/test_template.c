@@ -84,7 +84,9 @@ static void test_messages(void **state)
     refuse("{{ 1", "unexpected end of template", 1);
     refuse("{{ raise_exception('a\x07\xC2\x80\xFF"
            "b') }}",
-           "a ???b", 1);
+           "a\x07\xC2\x80\xFF"
+           "b",
+           1); /* as it is: the log makes it harmless */
 }
 
 /* Each would take for ever, or all memory, or all of the stack. */
