@@ -126,6 +126,7 @@ def transformers_f32(args, ids, bos):
             logits = model.lm_head(states).double()
         nats += torch.nn.functional.cross_entropy(logits, chunk[half + 1:], reduction="sum").item()
         n += args.size - half - 1
+        print(f"  chunk {at // args.size + 1}: {math.exp(nats / n):.4f} so far", file=sys.stderr, flush=True)
     return math.exp(nats / n), n
 
 
@@ -191,4 +192,5 @@ def report(args, rows):
     return worst
 
 
-main()
+if __name__ == "__main__":
+    main()
