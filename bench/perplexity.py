@@ -11,10 +11,10 @@ model wants BOS, it stands before the text and takes the place of each chunk's f
 half of a chunk is predicted, size - size / 2 - 1 tokens, and the perplexity is over all of them.
 
 It needs the package gguf.  A program that is not named is left out.  --transformers needs torch,
-transformers and accelerate; it reads the same GGUF file, its weights as they are dequantised, in F32.  --levels and --kv run foretoken again
-with other kernels and caches, --threads is for all.  --json FILE keeps the figures.  Exit status: 1 if
-a perplexity of foretoken is further than --within (0.5 %) from that of transformers, 2 if nothing could
-be compared, ids that differ among it.
+transformers and accelerate; it reads the same GGUF file, its weights as they are dequantised, in F32.
+--levels and --kv run foretoken again with other kernels and caches, --threads is for all.  --json FILE
+keeps the figures.  Exit status: 1 if a perplexity of foretoken is further than --within (0.5 %) from
+that of transformers, 2 if nothing could be compared, ids that differ among it.
 """
 import argparse
 import json
