@@ -175,7 +175,7 @@ find_pip() {
     job python3 -m venv "$work/venv" && return
     rm -rf "$work/venv"
     say "there is no pip; looking for Debian's python3-venv"
-    job "$models/../dev" need python3-venv && job python3 -m venv "$work/venv" && return
+    "$models/../dev" need python3-venv > "$work/log" 2>&1 && job python3 -m venv "$work/venv" && return
     fail "there is no pip to fetch with; install one (Debian: python3-venv) and try again"
 }
 
