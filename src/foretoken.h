@@ -574,8 +574,9 @@ typedef struct ftk_result {
  * tokens and can be stepped again, truncated or freed.
  * Drafts take only what is left of the KV cache. Where that runs short, a session that drafts have
  * brought ahead of the others may wait for them: it emits nothing and finish is NONE, for at most as
- * many steps as it is tokens ahead. So of sessions that are stepped together each gets NO_ROOM where
- * it would with "none". */
+ * many steps as it is tokens ahead. So of sessions that are stepped together or in turn each gets
+ * NO_ROOM where it would with "none", as far as they are there from the start: one that comes later
+ * finds what those before it have filled by then, which with drafts is more. */
 FTK_API ftk_err ftk_step(ftk_session *const *sessions, size_t n, ftk_result *results);
 
 enum { FTK_MAX_NODES = 128 };

@@ -369,10 +369,11 @@ static void test_cache_shared_by_too_many(void **state)
     ftk_engine_free(e);
 }
 
-/* Steps sessions with drafters[i % n_drafters] together until none gets anywhere; what each said is in
+/* Steps sessions with drafters[i % n_drafters], together or in turn, until none gets anywhere; what each said is in
  * out[i], and n_out[i] how much that is. */
 static void run_until_stuck(int slots, int n, const char *const *drafters, int n_drafters,
-                            int budget, int forks, int32_t (*out)[2048], size_t *n_out)
+                            int budget, int forks, bool in_turn, int32_t (*out)[2048],
+                            size_t *n_out)
 {
     static const char *const text[] = {"Once upon a time", "one two one two one two one two",
                                        "The king", "a a a a a a a a a a a a", "Tell me a story"};
@@ -394,8 +395,10 @@ static void run_until_stuck(int slots, int n, const char *const *drafters, int n
         assert_int_equal(ftk_session_set_drafter(s[i], drafters[i % n_drafters]), FTK_OK);
     }
     for (int idle = 0; idle < 3000;) {
-        const ftk_err err = ftk_step(s, (size_t)n, r);
-        assert_true(err == FTK_OK || err == FTK_ERR_NO_ROOM);
+        for (int i = 0; i < n; i += in_turn ? 1 : n) {
+            const ftk_err err = ftk_step(s + i, in_turn ? 1 : (size_t)n, r + i);
+            assert_true(err == FTK_OK || err == FTK_ERR_NO_ROOM);
+        }
         bool stuck = true;
         for (int i = 0; i < n; i++) {
             assert_true(r[i].err == FTK_OK || r[i].err == FTK_ERR_NO_ROOM);
@@ -428,18 +431,20 @@ static void test_drafts_in_a_full_cache(void **state)
     size_t n_want[16], n_got[16];
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
         const int slots = sizes[k].slots, n = sizes[k].n, forks = sizes[k].forks;
-        run_until_stuck(slots, n, none, 1, -1, forks, want, n_want);
-        for (int f = 0; f<5; f += slots> 512 ? 3 : 1) /* of the largest lookup and auto */
-            for (int budget = -1; budget <= (slots < 512 ? 20 : -1); budget += 21) {
-                const char *const *const drafters = f < 4 ? &families[f] : mixed;
-                run_until_stuck(slots, n, drafters, f < 4 ? 1 : 3, budget, forks, got, n_got);
-                for (int i = 0; i < n; i++) {
-                    if (n_got[i] != n_want[i])
-                        fail_msg("%d slots, session %d of %d, %s: %zu tokens, not %zu", slots, i, n,
-                                 drafters[0], n_got[i], n_want[i]);
-                    assert_memory_equal(got[i], want[i], n_got[i] * sizeof(int32_t));
-                }
+        run_until_stuck(slots, n, none, 1, -1, forks, false, want, n_want);
+        const int n_families = k == 0 ? 5 : 1; /* all in the first, lookup in the others */
+        for (int way = 0; way < 3 * n_families; way += k == 0 ? 1 : 2) {
+            const int f = way / 3, budget = way % 3 == 1 ? 20 : k == 0 ? -1 : 5;
+            const char *const *const drafters = f < 4 ? &families[f] : mixed;
+            run_until_stuck(slots, n, drafters, f < 4 ? 1 : 3, budget, forks, way % 3 == 2, got,
+                            n_got);
+            for (int i = 0; i < n; i++) {
+                if (n_got[i] != n_want[i])
+                    fail_msg("%d slots, session %d of %d, %s, way %d: %zu tokens, not %zu", slots,
+                             i, n, drafters[0], way % 3, n_got[i], n_want[i]);
+                assert_memory_equal(got[i], want[i], n_got[i] * sizeof(int32_t));
             }
+        }
     }
 }
 

@@ -258,7 +258,9 @@ static void test_other_sizes(void **state)
     assert_null(model);
     assert_non_null(strstr(last_line, "the model config sets something"));
     m.bytes[sizeof m - 1] = 0;
-    static const size_t never[] = {0, 1, sizeof(size_t) - 1, SIZE_MAX, 1 << 20};
+    static const size_t never[] = {
+        0,        1,       sizeof(size_t) - 1,
+        SIZE_MAX, 1 << 20, offsetof(ftk_model_config, kernels) + 3}; /* half a pointer */
     for (size_t i = 0; i < sizeof never / sizeof *never; i++) {
         m.cfg.size = never[i];
         assert_int_equal(ftk_model_load(&model, DEMO, &m.cfg), FTK_ERR_INVALID);
@@ -271,7 +273,7 @@ static void test_other_sizes(void **state)
         unsigned char bytes[sizeof(ftk_engine_config) + 8];
     } e;
     memset(&e, 0xA5, sizeof e);
-    ftk_engine_config_fill(&e.cfg, offsetof(ftk_engine_config, kv_slots)); /* threads alone */
+    ftk_engine_config_fill(&e.cfg, offsetof(ftk_engine_config, kv_type)); /* threads and slots */
     e.cfg.threads = 2;
     ftk_engine *engine;
     assert_int_equal(ftk_engine_open(&engine, model, &e.cfg), FTK_OK);
@@ -281,7 +283,7 @@ static void test_other_sizes(void **state)
         unsigned char bytes[sizeof(ftk_session_config) + 8];
     } s;
     memset(&s, 0xA5, sizeof s);
-    ftk_session_config_fill(&s.cfg, offsetof(ftk_session_config, shape));
+    ftk_session_config_fill(&s.cfg, offsetof(ftk_session_config, n_ctx));
     s.cfg.drafter = "lookup";
     ftk_session *session;
     assert_int_equal(ftk_session_open(&session, engine, &s.cfg), FTK_OK);
@@ -366,6 +368,11 @@ static void test_quota(void **state)
          {"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"},
          {"100000", "50000"},
          2},
+        {"31 23 0:27 / /sys/fs/my\\040group rw - cgroup2 cgroup2 rw\n",
+         "0::/\n",
+         {"/sys/fs/my group/cpu.max"},
+         {"100000 100000\n"},
+         1},
         {V2("/"), "0::/a\n", {"/sys/fs/cgroup/a/cpu.max"}, {"nonsense"}, 0},
         {V2("/"), "0::/a\n", {"/sys/fs/cgroup/a/cpu.max"}, {"100000 0\n"}, 0},
         {"31 23 0:27\n\n" V2("/"),

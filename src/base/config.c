@@ -24,7 +24,7 @@ ftk_err ftk_config_take(void *ours, size_t n_ours, const void *theirs, const cha
 {
     size_t size = 0;
     if (theirs) memcpy(&size, theirs, sizeof size);
-    if (size < sizeof size || size > FTK_CONFIG_MOST)
+    if (size < sizeof size || size > FTK_CONFIG_MOST || size % sizeof size != 0)
         return ftk_fail(h, FTK_ERR_INVALID, "the %s config was not made by ftk_%s_config_init()",
                         what, what);
     for (size_t i = n_ours; i < size; i++)

@@ -73,6 +73,20 @@ typedef struct mount {
     char *root, *point, *type, *options;
 } mount;
 
+/* Blanks and the like stand as \040 in a path. */
+static void unescape(char *path)
+{
+    char *to = path;
+    for (const char *from = path; *from; to++) {
+        const bool escaped = from[0] == '\\' && from[1] >= '0' && from[1] <= '3' &&
+                             from[2] >= '0' && from[2] <= '7' && from[3] >= '0' && from[3] <= '7';
+        *to =
+            escaped ? (char)((from[1] - '0') << 6 | (from[2] - '0') << 3 | (from[3] - '0')) : *from;
+        from += escaped ? 4 : 1;
+    }
+    *to = 0;
+}
+
 static bool read_mount(char *line, mount *m)
 {
     char *words[64], *rest = line;
@@ -83,6 +97,8 @@ static bool read_mount(char *line, mount *m)
     }
     if (dash == 0 || dash + 3 >= n) return false;
     *m = (mount){words[3], words[4], words[dash + 1], words[dash + 3]};
+    unescape(m->root);
+    unescape(m->point);
     return true;
 }
 

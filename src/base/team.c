@@ -125,7 +125,18 @@ static void *serve(void *arg)
     }
 }
 
-/* Signals are for the host's threads. Returns how many there are now, the caller's among them. */
+/* Signals that a fault in the thread itself raises stay with whatever the host does about them; all others
+ * are for the host's threads. */
+static void block_signals(sigset_t *before)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t others;
+    sigfillset(&others);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) sigdelset(&others, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &others, before);
+}
+
+/* Returns how many there are now, the caller's among them. */
 static int make_threads(ftk_team *t)
 {
     t->process = (long)getpid();
@@ -133,9 +144,8 @@ static int make_threads(ftk_team *t)
     atomic_store(&t->arrived, 0);
     atomic_store(&t->sleepers, 0);
     atomic_store(&t->resting, 0);
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigset_t before;
+    block_signals(&before);
     int n = 1;
     for (; n < t->threads; n++) {
         member *const m = &t->members[n - 1];

@@ -166,7 +166,11 @@ const char *ftk_engine_device(const ftk_engine *e)
 
 double ftk_engine_cost(const ftk_engine *e, int rows)
 {
-    return ftk_cost_at(&e->cost, rows > FTK_MAX_NODES ? FTK_MAX_NODES : rows, 0);
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
+    const double seconds = ftk_cost_at(&e->cost, rows > FTK_MAX_NODES ? FTK_MAX_NODES : rows, 0);
+    ftk_floats_leave(&floats);
+    return seconds;
 }
 
 /* ---- scoring */

@@ -10,6 +10,14 @@
  * then it takes its page or finds none, as it would have. */
 #include "session.h"
 
+/* Stepped as often as this one, be it in the same call or in turn with it. Those that the host has let rest
+ * for some rounds wait for nothing. */
+static bool is_running(const ftk_session *s)
+{
+    const ftk_engine *const e = s->engine;
+    return s->last_call > 0 && s->n_tokens > 0 && e->n_calls - s->last_call < 2 * e->n_open;
+}
+
 /* Slots that another session would have cached by now and `steps` later. Its last token never is. */
 static int slots_after(const ftk_session *s, size_t steps)
 {
@@ -21,13 +29,10 @@ static int slots_after(const ftk_session *s, size_t steps)
 
 static int lacked_by_others(const ftk_session *s, size_t steps)
 {
-    const ftk_engine *const e = s->engine;
     int pages = 0;
-    for (size_t i = 0; i < e->n_stepping; i++) {
-        const ftk_session *const other = e->stepping[i];
-        if (other != s && other->n_tokens > 0)
+    for (const ftk_session *other = s->engine->sessions; other; other = other->older)
+        if (other != s && is_running(other))
             pages += ftk_kv_lacks(&other->kv, slots_after(other, steps));
-    }
     return pages;
 }
 

@@ -68,7 +68,7 @@ static bool usable(ftk_engine *e, const ftk_drafter_ops *ops)
             ftk_log(&e->host, FTK_LOG_WARN,
                     "auto goes without %s: its copy of the layers in few bits takes %llu MiB, and "
                     "copy_bytes allows %llu MiB",
-                    ops->name, (unsigned long long)(bytes >> 20),
+                    ops->name, (unsigned long long)((bytes + (1 << 20) - 1) >> 20),
                     (unsigned long long)(e->copy_bytes >> 20));
         e->said_too_large = true;
         return false;
@@ -317,6 +317,23 @@ static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *const *drafters
     return FTK_OK;
 }
 
+static void join_list(ftk_session *s)
+{
+    ftk_engine *const e = s->engine;
+    s->older = e->sessions;
+    if (s->older) s->older->newer = s;
+    e->sessions = s;
+    e->n_open++;
+}
+
+static void leave_list(ftk_session *s)
+{
+    ftk_engine *const e = s->engine;
+    if (s->older) s->older->newer = s->newer;
+    *(s->newer ? &s->newer->older : &e->sessions) = s->older;
+    e->n_open--;
+}
+
 static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_config *cfg,
                             const ftk_drafter_ops *const *drafters, int n, void *test)
 {
@@ -325,6 +342,7 @@ static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_
     ftk_session *s = ftk_alloc(&e->host, 1, sizeof *s);
     if (!s) return ftk_fail(&e->host, FTK_ERR_NOMEM, "no memory for a session");
     s->engine = e;
+    join_list(s);
     s->cfg = *cfg;
     s->n_ctx = cfg->n_ctx ? cfg->n_ctx : e->kv_slots;
     s->limit = SIZE_MAX;
@@ -433,6 +451,7 @@ void ftk_session_free(ftk_session *s)
 {
     if (!s) return;
     const ftk_host h = s->engine->host;
+    leave_list(s);
     close_families(s, s->family, s->n_families);
     remember_shared(s);
     ftk_retrieval_free(&s->retrieval, &h);
@@ -525,6 +544,8 @@ ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
 
 size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, size_t most)
 {
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
     size_t n = 0;
     for (; n < (size_t)s->n_families && n < most; n++) {
         const ftk_family *f = &s->family[n];
@@ -532,6 +553,7 @@ size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, s
             (ftk_drafter_stats){.name = f->ops->name, .steps = f->steps, .emitted = f->emitted};
         if (f->measured.spent > 0) out[n].speed = f->measured.tokens / f->measured.spent;
     }
+    ftk_floats_leave(&floats);
     return n;
 }
 

@@ -85,8 +85,8 @@ struct ftk_engine {
     /* Steps that could draft since a pass over a single row was timed, and after how many it is again. */
     int since_plain, next_plain;
     int timed_again;              /* such passes in a row that took less than was believed */
-    ftk_session *const *stepping; /* [n_stepping] in the running ftk_step() */
-    size_t n_stepping;
+    ftk_session *sessions; /* all that are open, the latest first */
+    uint64_t n_open, n_calls; /* how many, and of ftk_step() so far */
     uint64_t copy_bytes; /* what `auto` may take for copies of layers */
     bool said_too_large; /* that they are, once */
     bool has_low;        /* the copy in few bits is made */
@@ -139,6 +139,8 @@ struct ftk_session {
     double drafting; /* seconds that this step's draft has cost */
     int room;        /* rows behind the cached ones that this step may take */
     size_t lead;     /* tokens more than plain decoding would have, steps alike: room.c */
+    ftk_session *older, *newer; /* in the engine's list */
+    uint64_t last_call;         /* of ftk_step() that had this session; 0: none */
     struct {
         bool allowed;
         bool alone;     /* the session has a pass to itself */

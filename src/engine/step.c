@@ -539,13 +539,11 @@ ftk_err ftk_step(ftk_session *const *sessions, size_t n, ftk_result *results)
     ftk_err err = check(sessions, n, results);
     if (err != FTK_OK || n == 0) return err;
     ftk_engine *const e = sessions[0]->engine;
-    e->stepping = sessions;
-    e->n_stepping = n;
+    e->n_calls++;
+    for (size_t i = 0; i < n; i++) sessions[i]->last_call = e->n_calls;
     ftk_floats floats;
     ftk_floats_enter(&floats);
     err = step(sessions, n, results);
     ftk_floats_leave(&floats);
-    e->stepping = NULL;
-    e->n_stepping = 0;
     return err;
 }

@@ -24,8 +24,9 @@ ftk_err ftk_detokenize(const ftk_model *m, const int32_t *tokens, size_t n, unsi
     return ftk_tokenizer_decode(ftk_model_tokenizer(m), tokens, n, flags, text, cap, n_out);
 }
 
-ftk_err ftk_chat_tokenize_as(const ftk_model *m, const ftk_chat_config *cfg, const ftk_message *msgs,
-                             size_t n_msgs, int32_t *tokens, size_t cap, size_t *n_out)
+ftk_err ftk_chat_tokenize_as(const ftk_model *m, const ftk_chat_config *cfg,
+                             const ftk_message *msgs, size_t n_msgs, int32_t *tokens, size_t cap,
+                             size_t *n_out)
 {
     ftk_floats floats;
     ftk_floats_enter(&floats);
