@@ -47,13 +47,12 @@ typedef struct bench {
     size_t row; /* bytes of a row of logits */
 } bench;
 
-static bench open_bench(const ftk_model *m, int threads, int context, ftk_type kv)
+static void open_bench(bench *b, const ftk_model *m, int threads, int context, ftk_type kv)
 {
-    bench b = {.m = m, .row = (size_t)m->hp.n_vocab * sizeof(float)};
-    assert_int_equal(ftk_kv_pool_open(&b.pool, m, 1024, kv), FTK_OK);
+    *b = (bench){.m = m, .row = (size_t)m->hp.n_vocab * sizeof(float)};
+    assert_int_equal(ftk_kv_pool_open(&b->pool, m, 1024, kv), FTK_OK);
     assert_int_equal(
-        ftk_forward_open(&b.f, m, threads, MAX_ROWS, context, 1024 + FTK_MAX_NODES, kv), FTK_OK);
-    return b;
+        ftk_forward_open(&b->f, m, threads, MAX_ROWS, context, 1024 + FTK_MAX_NODES, kv), FTK_OK);
 }
 
 static void close_bench(bench *b)
@@ -86,7 +85,8 @@ static void run_chain(bench *b, ftk_kv_seq *s, const int32_t *tokens, int n, int
 static float *logits_of(const ftk_model *m, int threads, int step, ftk_type kv,
                         const int32_t *tokens, int n)
 {
-    bench b = open_bench(m, threads, AM_CONTEXT, kv);
+    bench b;
+    open_bench(&b, m, threads, AM_CONTEXT, kv);
     ftk_kv_seq s = open_seq(&b);
     float *out = malloc((size_t)n * b.row);
     assert_non_null(out);
@@ -102,7 +102,8 @@ static double check_figures(const am_model *am, const ftk_model *m, int n)
 {
     int32_t tokens[AM_TOKENS];
     for (int i = 0; i < n; i++) tokens[i] = token_at(i);
-    bench b = open_bench(m, 1, n, FTK_TYPE_F32);
+    bench b;
+    open_bench(&b, m, 1, n, FTK_TYPE_F32);
     ftk_kv_seq s = open_seq(&b);
     float *logits = malloc((size_t)n * b.row);
     assert_non_null(logits);
@@ -190,7 +191,8 @@ static void check_shapes(const am_model *am, const ftk_model *m, ftk_type kv)
 static void check_tree(const am_model *am, const ftk_model *m, ftk_type kv, int prefix, int nodes,
                        uint32_t seed)
 {
-    bench b = open_bench(m, 2, AM_CONTEXT, kv);
+    bench b;
+    open_bench(&b, m, 2, AM_CONTEXT, kv);
     ftk_kv_seq s = open_seq(&b), other = open_seq(&b);
     int32_t tokens[AM_TOKENS + FTK_MAX_NODES];
     float *logits = malloc(FTK_MAX_NODES * b.row);

@@ -698,7 +698,7 @@ static void test_auto_and_the_copy(void **state)
     ftk_session *s;
     assert_int_equal(ftk_session_open(&s, e, &named), FTK_ERR_NOMEM);
     assert_int_equal(st.errors, 1);
-    assert_non_null(strstr(st.line, "drafter dash needs "));
+    assert_non_null(strstr(st.line, "drafter dash: there is no memory for the layers"));
     ftk_engine_free(e);
     ftk_model_free(m);
 }

@@ -166,23 +166,37 @@ static void begin(ftk_team *t, int nth)
     if (atomic_load(&t->resting) > 0) wake_all(&t->job);
 }
 
+static void start(ftk_team *t, int threads, member *members, const ftk_host *host)
+{
+    *t = (ftk_team){.threads = threads,
+                    .active = threads,
+                    .patience = FTK_TEAM_FIRST_WAIT,
+                    .host = host,
+                    .members = members};
+    if (threads > 1) t->threads = t->active = make_threads(t);
+}
+
+static void stop(ftk_team *t)
+{
+    if (!t->members || t->process != (long)getpid()) return;
+    begin(t, 0);
+    for (int i = 0; i < t->threads - 1; i++) pthread_join(t->members[i].thread, NULL);
+}
+
 ftk_err ftk_team_open(ftk_team *t, int threads, const ftk_host *host)
 {
-    *t = (ftk_team){
-        .threads = threads, .active = threads, .patience = FTK_TEAM_FIRST_WAIT, .host = host};
-    if (threads == 1) return FTK_OK;
-    t->members = ftk_alloc(host, (size_t)threads - 1, sizeof *t->members);
-    if (!t->members) return ftk_fail(host, FTK_ERR_NOMEM, "no memory for %d threads", threads);
-    t->threads = t->active = make_threads(t);
+    *t = (ftk_team){0};
+    member *const members =
+        threads > 1 ? ftk_alloc(host, (size_t)threads - 1, sizeof *members) : NULL;
+    if (threads > 1 && !members)
+        return ftk_fail(host, FTK_ERR_NOMEM, "no memory for %d threads", threads);
+    start(t, threads, members, host);
     return FTK_OK;
 }
 
 void ftk_team_close(ftk_team *t)
 {
-    if (t->members && t->process == (long)getpid()) {
-        begin(t, 0);
-        for (int i = 0; i < t->threads - 1; i++) pthread_join(t->members[i].thread, NULL);
-    }
+    stop(t);
     if (t->members) ftk_release(t->host, t->members);
     *t = (ftk_team){0};
 }
@@ -213,9 +227,8 @@ void ftk_team_run(ftk_team *t, ftk_team_work *work, void *ctx)
 void ftk_team_run_once(ftk_team_work *work, void *ctx, const ftk_host *host)
 {
     ftk_team t;
-    if (ftk_team_open(&t, ftk_cpus(), host) == FTK_OK)
-        ftk_team_run(&t, work, ctx);
-    else
-        work(ctx, 0, 1);
-    ftk_team_close(&t);
+    member members[FTK_MAX_THREADS];
+    start(&t, ftk_cpus(), members, host);
+    ftk_team_run(&t, work, ctx);
+    stop(&t);
 }

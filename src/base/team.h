@@ -55,8 +55,8 @@ ftk_err ftk_team_open(ftk_team *t, int threads, const ftk_host *host);
 void ftk_team_close(ftk_team *t);
 /* Has `active` threads do the work, the calling one as number 0, and returns once all have done it. */
 void ftk_team_run(ftk_team *t, ftk_team_work *work, void *ctx);
-/* One run of a team that is opened and closed for it, with a thread for every processor; with the
- * calling one alone where there is no memory for more. */
+/* One run of a team that is there for it alone, with a thread for every processor; takes no memory from
+ * the host. */
 void ftk_team_run_once(ftk_team_work *work, void *ctx, const ftk_host *host);
 /* In a run: returns once n threads (the same n for everybody) have called it. */
 void ftk_team_wait(ftk_team *t, int n);

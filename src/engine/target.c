@@ -293,21 +293,20 @@ uint64_t ftk_target_low_bits_lack(const ftk_engine *e, const ftk_drafter_ops *op
 
 ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_level level)
 {
-    char why[400] = "not enough memory";
+    char why[400];
     const uint64_t bytes = ftk_target_low_bits_lack(e, ops);
     if (bytes == 0) return FTK_OK;
+    const unsigned long long mib = (bytes + (1 << 20) - 1) >> 20;
+    snprintf(why, sizeof why, "there is no memory for the layers in few bits, %llu MiB", mib);
     const ftk_err err = e->device ? e->device->ops->add_low_bits(e->device, why, sizeof why)
                                   : ftk_lowbit_open(&e->low, e->model);
     e->has_low = err == FTK_OK;
     e->forward.low = e->low.layers;
-    const unsigned long long mib = bytes >> 20;
     if (err == FTK_OK)
         ftk_log(&e->host, FTK_LOG_INFO,
                 "drafter %s: a copy of the layers in few bits takes %llu MiB", ops->name, mib);
     else
-        ftk_log(&e->host, level,
-                "drafter %s needs %llu MiB for a copy of the layers in few bits: %s", ops->name,
-                mib, why);
+        ftk_log(&e->host, level, "drafter %s: %s", ops->name, why);
     return err;
 }
 

@@ -103,7 +103,7 @@ typedef struct ftk_forward {
 } ftk_forward;
 
 /* context: the most tokens a sequence may have, which decides between frequencies for short and
- * for long ones. max_slots: committed and provisional slots of a sequence. */
+ * for long ones. max_slots: committed and provisional slots of a sequence. f must stay where it is. */
 ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows, int context,
                          int max_slots, ftk_type kv_type);
 void ftk_forward_close(ftk_forward *f);
