@@ -367,8 +367,9 @@ FTK_API const char *const *ftk_chat_templates(void);
  * front where the model asks for it. cfg NULL: all defaults. Roles other than system, user and
  * assistant are up to the template; built-in forms refuse them.
  * What a template renders is what Python's jinja2 renders as the transformers package uses it. It may
- * not change lists and mappings, and is stopped at bounds on steps, memory and depth that no sane one
- * reaches. Errors: SPACE (*n_out is the number needed), INVALID (unknown name or role; the template
+ * not change lists and mappings, and is stopped at bounds on steps, memory, depth and the length of what
+ * it makes (256 KiB, and 8 times what it was given) that no sane one reaches; one that makes nothing is
+ * refused, too. Errors: SPACE (*n_out is the number needed), INVALID (unknown name or role; the template
  * fails or refuses the conversation: the log gets its own words and the line), UNSUPPORTED (it asks for
  * a part of the language that is not known here), NOMEM. */
 FTK_API ftk_err ftk_chat_tokenize_as(const ftk_model *m, const ftk_chat_config *cfg,

@@ -353,9 +353,9 @@ fails "a NUL byte in a message" \
     "foretoken: the prompt holds a NUL byte, and --chat takes text only; leave out --chat" \
     generate "${m[@]}" -f "$tmp/nul" -n 3 --chat --template plain
 printf '{{ raise_exception("Roles must\x1b[2J alternate") }}' > "$tmp/raises.jinja"
-fails "a template that refuses" "foretoken: the chat template, line 1: Roles must [2J alternate" \
+fails "a template that refuses" "foretoken: the chat template, line 1: Roles must\\x1b[2J alternate" \
     generate "${m[@]}" -p Hello -n 3 --chat --template-file "$tmp/raises.jinja"
-fails "chat: a template that refuses" "foretoken: the chat template, line 1: Roles must [2J alternate" \
+fails "chat: a template that refuses" "foretoken: the chat template, line 1: Roles must\\x1b[2J alternate" \
     chat "${m[@]}" -n 3 --template-file "$tmp/raises.jinja"
 printf 'a\n{%% if %%}' > "$tmp/broken.jinja"
 fails "a template that is none" \
@@ -367,6 +367,8 @@ fails "variables that are no JSON" \
     "foretoken: the chat template: the template's variables are no JSON: something unknown at byte 0" \
     generate "${m[@]}" -p Hello -n 3 --chat --template plain --template-vars x
 refused "foretoken generate: --template-file needs --chat; add it" generate -p a --template-file x
+refused "foretoken generate: --template and --template-file exclude each other; give one of them" \
+    generate "${m[@]}" -p a --chat --template plain --template-file x
 printf '{{ messages[0].content }}{{ more }}' > "$tmp/same.jinja"
 run generate "${m[@]}" -p "Once upon a time" -n 8
 plain=$out

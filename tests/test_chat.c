@@ -184,7 +184,6 @@ static void test_own_template(void **state)
               "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}",
               talk, 2, "{<s>}{<|system|>} Be brief.{<|user|>}  Hi ");
     check_own(chatml, "{{ messages[0].content | upper }}", talk, 1, "{<s>} BE BRIEF.");
-    check_own(none, "", talk, 1, "{<s>}");
 }
 
 /* Neither text of a user, nor a word of which a part is a user's, whatever is done to it. */
@@ -352,6 +351,10 @@ static void test_failures(void **state)
         {"\n{{ raise_exception('Roles\x1b[2J\nmust\xC2\x9B alternate') }}", FTK_ERR_INVALID,
          "the chat template, line 2: Roles\\x1b[2J must\\xc2\\x9b alternate"},
         {"{{ messages[7].content }}", FTK_ERR_INVALID, "list object has no element 7"},
+        {"{% if messages %}{% endif %}", FTK_ERR_INVALID, "renders nothing of this conversation"},
+        {"{{ 'a b' * 200000 }}", FTK_ERR_INVALID, "makes 600000 bytes of a conversation of "},
+        {"{{ '%9999999d' % 1 }}", FTK_ERR_INVALID, "a format that is too wide"},
+        {"{{ '{:>9999999999}'.format(1) }}", FTK_ERR_INVALID, "a format that is too wide"},
         {"{{ nothing.at_all }}", FTK_ERR_INVALID, "'nothing' is undefined"},
         {"{% if %}", FTK_ERR_INVALID, "the chat template, line 1: Expected an expression"},
         {"{% include 'x' %}", FTK_ERR_UNSUPPORTED, "the tag 'include' is not supported"},

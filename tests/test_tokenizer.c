@@ -696,6 +696,19 @@ static void test_several_unknown(void **state)
     }
 }
 
+/* What is marked as unknown and is no name is text, as it is elsewhere. */
+static void test_unknown_text(void **state)
+{
+    (void)state;
+    vocab_init(&file, words);
+    const int32_t hello = id(MARK "hello");
+    file.tokens[hello].type = VOCAB_UNKNOWN;
+    ftk_tokenizer *t = open_odd("unknown beside token 0: 1, the first is token ");
+    ASSERT_IDS(t, "hello", 0, hello);
+    assert_round_trip(t, "hello hello", 11, 0);
+    ftk_tokenizer_free(t);
+}
+
 /* Where all bytes are tokens, nothing needs the unknown one. */
 static void test_no_unknown(void **state)
 {
@@ -945,19 +958,19 @@ static void test_prints_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference_cases), cmocka_unit_test(test_same_as_sentencepiece),
-        cmocka_unit_test(test_large_text),      cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_control_tokens),  cmocka_unit_test(test_decode),
-        cmocka_unit_test(test_broken_text),     cmocka_unit_test(test_no_byte_tokens),
-        cmocka_unit_test(test_settings),        cmocka_unit_test(test_unknown_by_id),
-        cmocka_unit_test(test_unused),          cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_nesting),         cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_user_spaces),     cmocka_unit_test(test_several_unknown),
-        cmocka_unit_test(test_no_unknown),      cmocka_unit_test(test_equal_texts),
-        cmocka_unit_test(test_empty_pieces),    cmocka_unit_test(test_ids_beyond),
-        cmocka_unit_test(test_lists),           cmocka_unit_test(test_unmarked_control),
-        cmocka_unit_test(test_strips),          cmocka_unit_test(test_squeezing),
-        cmocka_unit_test(test_prints_nothing),
+        cmocka_unit_test(test_reference_cases),  cmocka_unit_test(test_same_as_sentencepiece),
+        cmocka_unit_test(test_large_text),       cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_control_tokens),   cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_broken_text),      cmocka_unit_test(test_no_byte_tokens),
+        cmocka_unit_test(test_settings),         cmocka_unit_test(test_unknown_by_id),
+        cmocka_unit_test(test_unused),           cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_nesting),          cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_user_spaces),      cmocka_unit_test(test_several_unknown),
+        cmocka_unit_test(test_unknown_text),     cmocka_unit_test(test_no_unknown),
+        cmocka_unit_test(test_equal_texts),      cmocka_unit_test(test_empty_pieces),
+        cmocka_unit_test(test_ids_beyond),       cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_unmarked_control), cmocka_unit_test(test_strips),
+        cmocka_unit_test(test_squeezing),        cmocka_unit_test(test_prints_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -321,6 +321,9 @@ int cli_world_open_chat(cli_world *w, const cli_options *o)
     ftk_chat_config_init(&w->chat);
     w->chat.now = local_now();
     w->chat.vars = o->template_vars;
+    if (o->template_name && o->template_file)
+        return cli_say_usage(o->command,
+                             "--template and --template-file exclude each other; give one of them");
     w->chat.tmpl = o->template_name ? o->template_name : w->info.chat_template;
     if (o->template_file) return read_template(w, o->template_file) ? CLI_DONE : CLI_FAILED;
     if (!o->template_name && !w->info.has_chat_template)

@@ -36,6 +36,7 @@ struct cli_line {
     History *history; /* in memory only */
     const char *prompt;
     bool stopped; /* Ctrl-C was pressed */
+    char unread;  /* a byte that is still to be read; 0: none */
 #endif
 };
 
@@ -63,16 +64,19 @@ static char *edit_prompt(EditLine *edit)
  * the line, too. */
 static int read_key(EditLine *edit, wchar_t *key)
 {
-    const cli_line *l = line_of(edit);
+    cli_line *const l = line_of(edit);
     mbstate_t state = {0};
     for (;;) {
-        char c;
-        const ssize_t n = *l->interrupt ? -1 : read(STDIN_FILENO, &c, 1);
+        char c = l->unread;
+        const ssize_t n = c ? 1 : *l->interrupt ? -1 : read(STDIN_FILENO, &c, 1);
+        l->unread = 0;
         if (n < 0 && errno == EINTR && !*l->interrupt) continue;
         if (n != 1) return n == 0 ? 0 : -1;
+        const bool begun = !mbsinit(&state);
         const size_t used = mbrtowc(key, &c, 1, &state);
         if (used == (size_t)-2) continue; /* more is to come */
         if (used == (size_t)-1) *key = 0xFFFD;
+        if (used == (size_t)-1 && begun) l->unread = c; /* a key of its own behind a broken one */
         return 1;
     }
 }

@@ -73,7 +73,7 @@ static const spec specs[] = {
      "system message (generate: with --chat)", NULL},
     {"--template", NULL, NAME, C | G, AT(template_name), 0, 0, "NAME", NULL, NULL,
      "a built-in chat template (default: the model's own)", ftk_chat_templates},
-    {"--template-file", NULL, TEXT, C | G, AT(template_file), 0, 0, "FILE",
+    {"--template-file", NULL, PATH, C | G, AT(template_file), 0, 0, "FILE",
      "a file with a Jinja template", "chat.jinja", "chat template from a file", NULL},
     {"--template-vars", NULL, TEXT, C | G, AT(template_vars), 0, 0, "JSON", "a JSON object",
      "'{\"enable_thinking\": false}'", "variables for the chat template", NULL},

@@ -231,6 +231,25 @@ static ftk_str name_of(const ftk_tokenizer *t, int32_t id)
     return id < 0 ? (ftk_str){"", 0} : (ftk_str){t->pieces[id].p, t->pieces[id].n};
 }
 
+/* What is rendered has to be cut into tokens, which takes time of its own. */
+static ftk_err check_size(const struct rendering *r, const ftk_message *msgs, size_t n_msgs)
+{
+    enum {
+        OWN = 256 << 10,
+        TIMES = 8
+    }; /* bytes of its own, and how often it may say what it got */
+    size_t given =
+        (r->cfg.tools ? strlen(r->cfg.tools) : 0) + (r->cfg.vars ? strlen(r->cfg.vars) : 0);
+    for (size_t i = 0; i < n_msgs; i++) given += strlen(msgs[i].content);
+    if (r->out.n == 0)
+        return ftk_fail(r->h, FTK_ERR_INVALID,
+                        "the chat template renders nothing of this conversation");
+    if (r->out.n / TIMES <= given + OWN / TIMES) return FTK_OK;
+    return ftk_fail(r->h, FTK_ERR_INVALID,
+                    "the chat template makes %zu bytes of a conversation of %zu; no sane one does",
+                    r->out.n, given);
+}
+
 static ftk_err render(struct rendering *r, const ftk_message *msgs, size_t n_msgs)
 {
     const ftk_tokenizer *t = r->t;
@@ -255,7 +274,7 @@ static ftk_err render(struct rendering *r, const ftk_message *msgs, size_t n_msg
     };
     ftk_template_error error;
     const ftk_err err = ftk_template_render(r->tmpl, &in, r->h, &r->out, &error);
-    return err == FTK_OK ? FTK_OK : say(r, err, &error);
+    return err == FTK_OK ? check_size(r, msgs, n_msgs) : say(r, err, &error);
 }
 
 /* The text of a conversation, in r->out; free_rendering() is due in any case. */

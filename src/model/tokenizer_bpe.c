@@ -97,14 +97,27 @@ static void decode_pieces(ftk_tokenizer *t)
 
 /* ------------------------------------------------------------------ opening */
 
-/* The unknown token is a control token here: text of a user does not turn into it by its name. */
-static void find_unknown(ftk_tokenizer *t)
+/* The unknown token is a control token here: text of a user does not turn into it by its name. What is
+ * marked as unknown and is no name is text. */
+static void find_unknown(const ftk_vocab *v)
 {
+    ftk_tokenizer *t = v->t;
+    ftk_oddity texts = {0};
     for (int32_t i = t->n_vocab - 1; i >= 0; i--) {
         if (t->pieces[i].type != FTK_TOKEN_UNKNOWN) continue;
-        t->pieces[i].type = FTK_TOKEN_CONTROL;
-        t->unknown = i;
+        if (ftk_vocab_is_name(&t->pieces[i])) {
+            t->pieces[i].type = FTK_TOKEN_CONTROL;
+            t->unknown = i;
+        } else {
+            t->pieces[i].type = FTK_TOKEN_NORMAL;
+            ftk_oddity_count(&texts, (size_t)i);
+        }
     }
+    if (texts.n > 0)
+        ftk_vocab_warn(v,
+                       "tokens marked as unknown that are no names: %zu, the first is token %zu; "
+                       "they are read as text",
+                       texts.n, texts.first);
 }
 
 /* The byte that a token is, or -1, and how fit the token is to stand for it. A user-defined token is
@@ -403,7 +416,7 @@ static ftk_err bpe_open(ftk_vocab *v)
     int32_t unused = -1;
     ftk_err err = ftk_vocab_id(v, "tokenizer.ggml.unknown_token_id", &unused);
     if (err != FTK_OK) return err;
-    find_unknown(t);
+    find_unknown(v);
     err = find_bytes(v);
     if (err == FTK_OK) err = read_merges(v, b);
     if (err == FTK_OK) err = find_rule(v, &rule);

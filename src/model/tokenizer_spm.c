@@ -67,8 +67,8 @@ static ftk_err check_bytes(const ftk_vocab *v, bool *has_bytes)
 }
 
 /* Finds the one unknown token that SentencePiece knows: the one that the file names, else the first
- * that is marked as such. Others that are marked are names that nobody gave a meaning: control
- * tokens. Where text falls into bytes there need be none. */
+ * that is marked as such and has a name, else the first. Others that are marked are control tokens, if
+ * they are names that nobody gave a meaning, or text. Where text falls into bytes there need be none. */
 static ftk_err settle_unknown(const ftk_vocab *v, bool has_bytes)
 {
     ftk_tokenizer *t = v->t;
@@ -76,20 +76,23 @@ static ftk_err settle_unknown(const ftk_vocab *v, bool has_bytes)
     int32_t named = -1;
     const ftk_err err = ftk_vocab_id(v, "tokenizer.ggml.unknown_token_id", &named);
     if (err != FTK_OK) return err;
-    for (int32_t i = t->n_vocab - 1; i >= 0; i--)
-        if (t->pieces[i].type == FTK_TOKEN_UNKNOWN) t->unknown = i;
+    for (int named_ones = 0; named_ones < 2; named_ones++)
+        for (int32_t i = t->n_vocab - 1; i >= 0; i--)
+            if (t->pieces[i].type == FTK_TOKEN_UNKNOWN &&
+                (!named_ones || ftk_vocab_is_name(&t->pieces[i])))
+                t->unknown = i;
     if (named >= 0 &&
         (t->pieces[named].type == FTK_TOKEN_UNKNOWN || t->pieces[named].type == FTK_TOKEN_CONTROL))
         t->unknown = named;
     for (int32_t i = 0; i < t->n_vocab; i++) {
         if (t->pieces[i].type != FTK_TOKEN_UNKNOWN || i == t->unknown) continue;
-        t->pieces[i].type = FTK_TOKEN_CONTROL;
+        t->pieces[i].type = ftk_vocab_is_name(&t->pieces[i]) ? FTK_TOKEN_CONTROL : FTK_TOKEN_NORMAL;
         ftk_oddity_count(&others, (size_t)i);
     }
     if (others.n > 0)
         ftk_vocab_warn(v,
                        "tokens marked as unknown beside token %d: %zu, the first is token %zu; "
-                       "they are read as control tokens",
+                       "names among them are read as control tokens, the others as text",
                        (int)t->unknown, others.n, others.first);
     if (t->unknown >= 0)
         t->pieces[t->unknown].type = FTK_TOKEN_UNKNOWN;

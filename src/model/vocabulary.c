@@ -256,6 +256,12 @@ static uint32_t read_u32(const unsigned char *p)
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
+bool ftk_vocab_is_name(const ftk_piece *p)
+{
+    const char first = p->n > 2 ? p->p[0] : 0, last = p->n > 2 ? p->p[p->n - 1] : 0;
+    return (first == '<' && last == '>') || (first == '[' && last == ']');
+}
+
 int ftk_vocab_byte(const ftk_piece *p)
 {
     static const char digits[] = "0123456789ABCDEF";

@@ -134,6 +134,8 @@ ftk_err ftk_vocab_array(const ftk_vocab *v, const char *key, ftk_gguf_type elem,
 ftk_err ftk_vocab_id(const ftk_vocab *v, const char *key, int32_t *id);
 /* The same for a bool. */
 ftk_err ftk_vocab_bool(const ftk_vocab *v, const char *key, bool *b);
+/* Whether a token's text is a name that nobody writes by chance: <unk>, [UNK], <|placeholder1|>. */
+bool ftk_vocab_is_name(const ftk_piece *p);
 /* The value of a byte token's name, "<0x00>" to "<0xFF>", or -1. */
 int ftk_vocab_byte(const ftk_piece *p);
 

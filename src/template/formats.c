@@ -159,7 +159,8 @@ static int64_t read_size(percent *p, int64_t absent)
     }
     int64_t n = absent;
     for (; peek(p) >= '0' && peek(p) <= '9'; p->at++)
-        if (n < MAX_WIDTH) n = 10 * (n < 0 ? 0 : n) + (peek(p) - '0');
+        if (n <= MAX_WIDTH) n = 10 * (n < 0 ? 0 : n) + (peek(p) - '0');
+    if (n > MAX_WIDTH) ftk_tmpl_fail(p->j, FTK_ERR_INVALID, "a format that is too wide");
     return n;
 }
 
@@ -307,11 +308,13 @@ static spec read_spec(braces *b, size_t at, size_t to)
     if (at < to && p[at] == '#') s.alt = at++ < to;
     if (at < to && p[at] == '0') s.zero = at++ < to;
     for (; at < to && p[at] >= '0' && p[at] <= '9'; at++)
-        if (s.width < MAX_WIDTH) s.width = 10 * s.width + (p[at] - '0');
+        if (s.width <= MAX_WIDTH) s.width = 10 * s.width + (p[at] - '0');
+    if (s.width > MAX_WIDTH)
+        ftk_tmpl_fail(&b->r->job, FTK_ERR_INVALID, "a format that is too wide");
     if (at < to && (p[at] == ',' || p[at] == '_')) s.group = p[at++];
     if (at < to && p[at] == '.')
         for (at++, s.precision = 0; at < to && p[at] >= '0' && p[at] <= '9'; at++)
-            if (s.precision < MAX_WIDTH) s.precision = 10 * s.precision + (p[at] - '0');
+            if (s.precision <= MAX_WIDTH) s.precision = 10 * s.precision + (p[at] - '0');
     if (at < to) s.type = p[at++];
     if (at < to || (s.type && !strchr("sdnxXobeEfFgG%", s.type)))
         ftk_tmpl_fail(&b->r->job, FTK_ERR_INVALID, "Invalid format specifier");
