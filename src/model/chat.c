@@ -241,7 +241,7 @@ static ftk_err check_size(const struct rendering *r, const ftk_message *msgs, si
     size_t given =
         (r->cfg.tools ? strlen(r->cfg.tools) : 0) + (r->cfg.vars ? strlen(r->cfg.vars) : 0);
     for (size_t i = 0; i < n_msgs; i++) given += strlen(msgs[i].content);
-    if (r->out.n == 0)
+    if (r->out.n == 0 && !r->built_in)
         return ftk_fail(r->h, FTK_ERR_INVALID,
                         "the chat template renders nothing of this conversation");
     if (r->out.n / TIMES <= given + OWN / TIMES) return FTK_OK;

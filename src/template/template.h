@@ -14,7 +14,8 @@ typedef struct ftk_template ftk_template;
 
 enum { FTK_TEMPLATE_MESSAGE = 320 };
 
-/* Why something failed: a text without control characters, cut at that length. */
+/* Why something failed, cut at that length: a template may have put anything into it, so it is shown
+ * through the log or ftk_show(). */
 typedef struct ftk_template_error {
     int line; /* of the template, from 1; 0: not known */
     char message[FTK_TEMPLATE_MESSAGE];
