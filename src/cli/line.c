@@ -28,9 +28,10 @@ struct cli_line {
     const volatile sig_atomic_t *interrupt;
     bool interactive;
     FILE *out; /* where the prompt goes */
-    char *plain;
-    size_t cap;
-    cli_bytes text; /* pasted */
+    cli_bytes text; /* pasted, or the line that was read without an editor */
+    cli_bytes plain;
+    char in[4096]; /* read without an editor; in[at..n) is still to be used */
+    size_t at, n;
 #ifdef FTK_HAVE_EDIT
     EditLine *edit;
     History *history; /* in memory only */
@@ -43,6 +44,31 @@ struct cli_line {
 bool cli_line_interactive(const cli_line *l)
 {
     return l->interactive;
+}
+
+/* Until there is something to read, the end of it among that; false: interrupted. SIGINT comes in only while
+ * this waits: none falls between the look at what its handler has set and the wait. */
+static bool wait_for_input(const cli_line *l)
+{
+    sigset_t interrupt, before;
+    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_BLOCK, &interrupt, &before);
+    while (!*l->interrupt && ppoll(&in, 1, NULL, &before) < 0 && errno == EINTR) {
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return !*l->interrupt;
+}
+
+/* As read(2) from standard input; -1 also where it was interrupted. */
+static ssize_t read_input(const cli_line *l, void *p, size_t n)
+{
+    while (wait_for_input(l)) {
+        const ssize_t got = read(STDIN_FILENO, p, n);
+        if (got >= 0 || errno != EINTR) return got;
+    }
+    return -1;
 }
 
 #ifdef FTK_HAVE_EDIT
@@ -60,17 +86,15 @@ static char *edit_prompt(EditLine *edit)
     return (char *)line_of(edit)->prompt; /* libedit reads it only */
 }
 
-/* One character, as libedit's own function; but a signal that came before there was one to wait for ends
- * the line, too. */
+/* One character, as libedit's own function, but that no interrupt is lost. */
 static int read_key(EditLine *edit, wchar_t *key)
 {
     cli_line *const l = line_of(edit);
     mbstate_t state = {0};
     for (;;) {
         char c = l->unread;
-        const ssize_t n = c ? 1 : *l->interrupt ? -1 : read(STDIN_FILENO, &c, 1);
+        const ssize_t n = c ? 1 : read_input(l, &c, 1);
         l->unread = 0;
-        if (n < 0 && errno == EINTR && !*l->interrupt) continue;
         if (n != 1) return n == 0 ? 0 : -1;
         const bool begun = !mbsinit(&state);
         const size_t used = mbrtowc(key, &c, 1, &state);
@@ -98,8 +122,7 @@ static bool read_pasted(cli_line *l)
     b->n = 0;
     for (;;) {
         char c;
-        const ssize_t n = read(STDIN_FILENO, &c, 1);
-        if (n < 0 && errno == EINTR && !*l->interrupt) continue;
+        const ssize_t n = read_input(l, &c, 1);
         l->stopped = *l->interrupt || (n == 1 && c == CTRL_C && was_pressed());
         if (n != 1 || l->stopped) return false;
         cli_bytes_add(b, &c, 1);
@@ -257,7 +280,7 @@ void cli_line_close(cli_line *l)
 #endif
     if (l->interactive) cli_terminal_release();
     cli_bytes_free(&l->text);
-    free(l->plain);
+    cli_bytes_free(&l->plain);
     free(l);
 }
 
@@ -276,6 +299,29 @@ static void add_unmarked(cli_bytes *b, const char *line, size_t n, bool *open)
     }
 }
 
+/* Up to the newline, which is left out, or the end, into l->plain. */
+static cli_line_end read_line(cli_line *l)
+{
+    cli_bytes *b = &l->plain;
+    b->n = 0;
+    cli_bytes_add(b, "", 0);
+    for (;;) {
+        if (l->at == l->n) {
+            const ssize_t n = read_input(l, l->in, sizeof l->in);
+            if (*l->interrupt) return CLI_LINE_INTERRUPT;
+            if (n < 0) return CLI_LINE_ERROR;
+            if (n == 0) return b->n > 0 ? CLI_LINE : CLI_LINE_EOF;
+            l->at = 0;
+            l->n = (size_t)n;
+        }
+        const char *from = l->in + l->at, *end = memchr(from, '\n', l->n - l->at);
+        const size_t n = end ? (size_t)(end - from) : l->n - l->at;
+        cli_bytes_add(b, from, n);
+        l->at += n + (end != NULL);
+        if (end) return CLI_LINE;
+    }
+}
+
 static cli_line_end plain_read(cli_line *l, const char *prompt, const char **text, size_t *n)
 {
     if (l->interactive) {
@@ -285,22 +331,15 @@ static cli_line_end plain_read(cli_line *l, const char *prompt, const char **tex
     l->text.n = 0;
     cli_bytes_add(&l->text, "", 0);
     for (bool open = false, more = true; more; more = open) {
-        if (*l->interrupt)
-            return CLI_LINE_INTERRUPT; /* it came before there was a line to wait for */
-        errno = 0;
-        const ssize_t count = getline(&l->plain, &l->cap, stdin);
-        if (*l->interrupt) {
-            clearerr(stdin);
-            return CLI_LINE_INTERRUPT;
-        }
-        if (count < 0) return ferror(stdin) ? CLI_LINE_ERROR : CLI_LINE_EOF;
-        size_t len = (size_t)count;
-        while (len > 0 && (l->plain[len - 1] == '\n' || l->plain[len - 1] == '\r')) len--;
+        const cli_line_end end = read_line(l);
+        if (end != CLI_LINE) return end;
+        size_t len = l->plain.n;
+        while (len > 0 && l->plain.p[len - 1] == '\r') len--;
         if (open) cli_bytes_add(&l->text, "\n", 1);
         if (l->interactive)
-            add_unmarked(&l->text, l->plain, len, &open);
+            add_unmarked(&l->text, l->plain.p, len, &open);
         else
-            cli_bytes_add(&l->text, l->plain, len);
+            cli_bytes_add(&l->text, l->plain.p, len);
     }
     *text = l->text.p;
     *n = l->text.n;
