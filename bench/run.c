@@ -3,6 +3,7 @@
 #include "run.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +53,15 @@ long long run_number(const char *option, const char *text, long long lowest, lon
     if (end == text || *end || errno || n < lowest || n > highest)
         run_die("%s %s: give a whole number from %lld to %lld", option, text, lowest, highest);
     return n;
+}
+
+double run_positive(const char *option, const char *text)
+{
+    char *end;
+    const double x = strtod(text, &end);
+    if (end == text || *end || !(x > 0) || isinf(x))
+        run_die("%s %s: give a number above 0", option, text);
+    return x;
 }
 
 void run_cpu_name(char *out, size_t n)

@@ -374,3 +374,11 @@ def norms_of(path):
         c = gguf_config(f)
         names = [f"blk.{i}.{n}.weight" for i in range(c.layers) for n in ("attn_norm", "ffn_norm")]
         return (c.layers, c.dim, c.vocab), [f.tensor(n) for n in names + ["output_norm.weight"]]
+
+
+def outer_matrices(path):
+    """The embeddings and the output matrix of a GGUF file, [vocab][dim] each, in float32."""
+    with clear_errors(path):
+        f = Gguf(path)
+        table = f.tensor("token_embd.weight")
+        return table, f.tensor("output.weight") if "output.weight" in f.tensors else table

@@ -7,22 +7,20 @@ token x[t+1+i] and the feature g_i of the head before it, the next feature
 
 and the model's own output matrix makes logits of it, for the token x[t+2+i].  g_0 is the model's
 state behind its last norm at t.  W_in begins as [0 | 1] and W_body as 0: each head repeats the
-feature.  The heads learn from the model's own distributions and features, on conversations, some
-documents, and (--own) on what the model itself answers, greedily.
+feature.  The heads learn from the model's own distributions and features, as the program teach kept
+them.
 
 To compare with: --independent gives each head g_0 in place of the feature of the head before it,
 --no-token keeps the tokens from them (z is the feature alone).  With both, heads are as Medusa's.
 """
 from common import die
-from drafting import (Base, LogSumExp, Run, chain_arguments, chains, check, follow, held_out_texts,
-                      rank_of, report)
+from drafting import Base, Run, chain_arguments, check, follow, rank_of, report, starts_of
 
 import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-ROWS = 4                # read at once
 DECAY = 0.8             # weight of a head against that of the one before it
 
 # ---------------------------------------------------------------------------------------------
@@ -58,58 +56,39 @@ class Heads(nn.Module):
 
 
 class Pool:
-    """Positions that were read last: their features, and what the loss wants of the model at each,
-    made once and used for several steps."""
+    """Chains of the lessons' answers."""
     shows = "divergence"
 
-    def __init__(self, run, heads):
-        args, dim, batch = run.args, run.model.c.dim, ROWS * run.length
-        each = 4 * dim + 16 + 4 * args.heads      # bytes of a position
-        size = max(1, args.keep * 2**20 // each // batch) * batch
-        make = lambda *shape, **kind: torch.zeros(*shape, device=args.device, **kind)
-        self.base, self.heads, self.args, self.edges = run.base, heads, args, run.edges
-        self.size, self.at, self.answers = size, 0, 0
-        self.h, self.row = (make(size, dim, dtype=torch.bfloat16) for _ in range(2))
-        self.mass, self.plogp, self.weights = make(size), make(size), make(size, args.heads)
-        self.tokens, self.starts = make(size, dtype=torch.long), None
+    def __init__(self, run, base, heads):
+        lessons, args = run.lessons, run.args
+        self.base, self.heads, self.args, self.positions = base, heads, args, 0
+        self.lessons = lessons
+        rng = np.random.default_rng(5000)
+        self.rows, self.lengths = starts_of(lessons, lessons.learned(), args.heads, args.rest, rng)
 
-    def add(self, pairs, rng):
-        """Reads rows (inputs, labels); returns for how many steps these are good."""
-        x, answers, good = chains(pairs, self.args.rest, self.args.heads, self.edges, rng)
-        self.answers += answers
-        target = np.zeros_like(good[..., 0])
-        for i in range(self.args.heads):
-            target[:, 1 + i:] |= good[:, :-1 - i, i]
-        place = slice(self.at, self.at + x.size)
-        to = lambda v: torch.from_numpy(np.ascontiguousarray(v)).to(self.h.device)
-        with torch.no_grad():
-            h = self.base.quick.hidden(to(x)).flatten(0, 1)
-        self.h[place], self.tokens[place] = h, to(x).flatten()
-        self.weights[place] = to(good.astype(np.float32)).flatten(0, 1)
-        wanted = to(target).flatten().nonzero()[:, 0]
-        row, mass, plogp = self.base.teach(h[wanted])
-        wanted += self.at
-        self.row[wanted], self.mass[wanted], self.plogp[wanted] = row.bfloat16(), mass, plogp
-        self.starts = (self.weights[:, 0] > 0).nonzero()[:, 0]
-        self.at = (self.at + x.size) % self.size
-        return self.args.reuse * int(good[..., 0].sum()) / self.args.batch
+    def features(self, rows):
+        h = self.lessons.feature[rows]
+        return torch.from_numpy(h.astype(np.float32)).to(self.args.device)
 
     def loss(self, rng):
         """The loss of random chains, and per head the divergence from the model."""
-        base, count = self.base, self.args.batch
-        at = rng.integers(len(self.starts), size=count)
-        at = self.starts[torch.from_numpy(at).to(self.h.device)]
-        g, loss, shown = self.h[at].float(), 0.0, []
+        base, count, tokens = self.base, self.args.batch, self.lessons.tokens
+        drawn = np.sort(rng.integers(len(self.rows), size=count))
+        at, lengths = self.rows[drawn], self.lengths[drawn]
+        g, loss, shown = self.features(at), 0.0, []
         for i in range(len(self.heads)):
-            keep = self.weights[at, i] > 0
-            at, g = at[keep], g[keep]
+            keep = lengths > i
+            at, lengths, g = at[keep], lengths[keep], g[torch.from_numpy(keep)]
             p = at + 1 + i                                # where the model itself predicts the same
-            new, g = self.heads(i, base.embedded(self.tokens[p]), g)
-            near = F.smooth_l1_loss(new, self.h[p].float())
-            ce = self.mass[p] * LogSumExp.apply(new, base.output16) - \
-                (self.row[p].float() * new).sum(-1)
-            shown.append((ce.detach() + self.plogp[p]).mean().item())
-            loss = loss + DECAY ** i * len(at) / count * (ce.mean() + self.args.smooth * near)
+            token = torch.from_numpy(tokens[p].astype(np.int64)).to(g.device)
+            with torch.autocast(g.device.type, torch.bfloat16):
+                new, g = self.heads(i, base.embedded(token), g)
+            new = new.float()
+            near = F.smooth_l1_loss(new, self.features(p))
+            cross, divergence = base.divergence(new, *base.taught(p), rng)
+            shown.append(divergence.mean().item())
+            loss = loss + DECAY ** i * len(at) / count * (cross.mean() + self.args.smooth * near)
+        self.positions += count
         return loss, shown
 
 
@@ -118,36 +97,39 @@ class Pool:
 
 
 @torch.no_grad()
-def ranks(base, heads, ids, mine):
+def ranks(base, heads, text):
     """What measure() wants of a text."""
-    x, h, best, usable = follow(base, ids, mine)
-    n = len(x)
+    x, best, mine = follow(base.lessons, text)
+    feature = torch.from_numpy(base.lessons.feature[text].astype(np.float32))
+    n, device = len(x), base.table.device
     out = torch.full((n, len(heads)), -1, dtype=torch.long)
     own = torch.zeros(n, len(heads), dtype=torch.bool)
-    at = (usable[1:]).nonzero()[:, 0]
-    g, same = h[at].float(), torch.ones(len(at), dtype=torch.bool, device=x.device)
+    at = (mine[1:]).nonzero()[:, 0]
+    g, same = feature[at].to(device), torch.ones(len(at), dtype=torch.bool)
     for i in range(len(heads)):
         p = at + 1 + i
-        keep = (p + 1 < n) & usable[(p + 1).clamp(max=n - 1)]
-        at, g, p, same = at[keep], g[keep], p[keep], same[keep]
+        keep = (p + 1 < n) & mine[(p + 1).clamp(max=n - 1)]
+        at, g, p, same = at[keep], g[keep.to(device)], p[keep], same[keep]
         if not len(at):
             break
         same = same & (x[p] == best[p - 1])
-        new, g = heads(i, base.embedded(x[p]), g)
+        new, g = heads(i, base.embedded(x[p].to(device)), g)
         out[at, i] = rank_of(base, base.logits(new), best[p]).cpu()
-        own[at, i] = same.cpu()
+        own[at, i] = same
     return out.numpy(), own.numpy()
 
 
 # ---------------------------------------------------------------------------------------------
 
 
-def frequent(texts, count, size):
-    """The `count` tokens most frequent in training answers, rising, with the end tokens."""
+def frequent(lessons, count):
+    """The `count` tokens that are most frequent in answers, rising, with those that end them."""
+    size = lessons.about["n_vocab"]
     if not 8 <= count <= size:
         die(f"--draft-vocab {count}: this model has {size} tokens; give a number from 8 to that")
-    seen = texts.counts(size)
-    seen[texts.ends] = np.iinfo(np.int64).max
+    seen = lessons.counts()
+    ends = lessons.tokens[lessons.docs[1:] - 1]
+    seen[ends[np.bincount(ends, minlength=size)[ends] > len(ends) // 20]] = np.inf
     return np.sort(np.argsort(-seen, kind="stable")[:count])
 
 
@@ -159,26 +141,22 @@ def options():
     a.add_argument("--no-token", action="store_true", help="no head sees a token")
     a.add_argument("--smooth", type=float, default=5.0,
                    help="weight of the features' distance in the loss (5)")
-    a.add_argument("--keep", type=int, default=400, metavar="MIB",
-                   help="memory for positions that are kept (400)")
     a.add_argument("--draft-vocab", type=int, metavar="N",
                    help="draft only the N tokens most frequent in training answers")
-    return check(a.parse_args(), heads=(1, 16), smooth=(0, 100), keep=(1, 10**6))
+    return check(a.parse_args(), heads=(1, 16), smooth=(0, 100))
 
 
 def main():
     args = options()
     run = Run(args)
-    size = run.model.c.vocab
-    vocab = None if args.draft_vocab is None else \
-        frequent(run.texts, args.draft_vocab, size)
-    base = Base(run.model, args.device, vocab)
-    heads = Heads(run.model.c.dim, args.heads, not args.no_token, not args.independent)
+    vocab = None if args.draft_vocab is None else frequent(run.lessons, args.draft_vocab)
+    base = Base(run.lessons, args.model, args.device, vocab)
+    heads = Heads(run.dim, args.heads, not args.no_token, not args.independent)
     numbers = {"heads": args.heads, "token": heads.token, "chained": heads.chained}
-    run.begin(base, heads, numbers | {"draft_vocab": args.draft_vocab})
-    run.learn(Pool(run, heads), ROWS)
+    run.begin(heads, numbers | {"draft_vocab": args.draft_vocab})
+    run.learn(Pool(run, base, heads))
     run.write("s4c", numbers, dict(heads.matrices()), args.type, vocab)
-    report(held_out_texts(run), args.heads, "head", lambda ids, mine: ranks(base, heads, ids, mine))
+    report(run.lessons, args.heads, "head", lambda text: ranks(base, heads, text))
 
 
 if __name__ == "__main__":
