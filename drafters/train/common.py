@@ -357,10 +357,11 @@ class Norm(nn.Module):
 
 
 def causal_attention(q, k, v, scale, window=0, rows=128):
-    """[batch][heads][tokens][head_dim] each; window: keys that a query sees, 0: all before it.  On a
-    CPU torch's fused bfloat16 attention takes half of the training time; products over `rows` queries
-    at a time with the keys they see take a quarter of that."""
+    """[batch][heads or kv_heads][tokens][head_dim] each; window: keys that a query sees, 0: all before
+    it.  On a CPU torch's fused bfloat16 attention takes half of the training time; products over `rows`
+    queries at a time with the keys they see take a quarter of that."""
     t, out = q.shape[2], []
+    k, v = (u.repeat_interleave(q.shape[1] // k.shape[1], 1) for u in (k, v))
     window = window or t
     if q.is_cuda and window >= t:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
@@ -434,16 +435,14 @@ class Block(nn.Module):
         y = self.ffn_down(gate * self.ffn_up(h))
         return x + (self.post_ffw_norm(y) if self.c.post_norm else y)
 
-    def forward(self, x, cos, sin):
+    def forward(self, x, cos, sin, attention=causal_attention):
         c = self.c
         b, t, _ = x.shape
         h = self.attn_norm(x)
         q = self.rotated(h, self.attn_q, c.heads, cos, sin)
         k = self.rotated(h, self.attn_k, c.kv_heads, cos, sin)
         v = self.attn_v(h).view(b, t, c.kv_heads, c.head_dim).transpose(1, 2)
-        k = k.repeat_interleave(c.heads // c.kv_heads, 1)
-        v = v.repeat_interleave(c.heads // c.kv_heads, 1)
-        y = causal_attention(q, k, v, c.score_scale, self.window)
+        y = attention(q, k, v, c.score_scale, self.window)
         return self.add_ffn(self.add_attention(x, y.transpose(1, 2).reshape(b, t, -1)))
 
 
