@@ -2,7 +2,8 @@
 
 The model is a plain Llama: RMSNorm, rotary positions, grouped-query attention, SwiGLU, tied
 embeddings, no biases.  Weights are stored exactly as a GGUF file of architecture "llama" wants
-them, so the export is a copy.
+them, so the export is a copy.  Switches of Config make it one of the other architectures that the
+runtime opens; llamafile.py sets them.
 """
 import hashlib
 import json
@@ -320,10 +321,27 @@ class Config:
     frequencies: tuple = ()     # of a head's pairs, radians per token; (): those of rope_base
     tied: bool = True           # the embeddings are the output matrix too
     biased: tuple = ()          # the matrices of the attention that have a bias
+    arch: str = "llama"         # as GGUF files name it
+    halves: bool = False        # RoPE turns (i, i + turned / 2), else (2 i, 2 i + 1)
+    turned: int = 0             # numbers of a head that RoPE turns, the first ones; 0: all
+    rope_gain: float = 1.0      # what those are multiplied by
+    query_scale: float = 0.0    # of scores; 0: 1 / sqrt(head_dim)
+    embedding_scale: float = 1.0
+    window: int = 0             # tokens that a windowed layer sees, itself among them
+    windowed: tuple = ()        # whether each layer is; (): none
+    window_frequencies: tuple = ()  # of these layers; (): as the others'
+    qk_norm: bool = False       # q and k are normed head by head, before RoPE
+    post_norm: bool = False     # so is what attention and feed-forward add to the state
+    gelu: bool = False          # gates through GELU (tanh), else through SiLU
+    fused: bool = False         # in the file q, k, v are rows of one tensor, gate and up of another
 
     @property
     def head_dim(self):
         return self.head_size or self.dim // self.heads
+
+    @property
+    def score_scale(self):
+        return self.query_scale or self.head_dim ** -0.5
 
 
 class Norm(nn.Module):
@@ -338,49 +356,83 @@ class Norm(nn.Module):
         return (f * self.weight).to(x.dtype)
 
 
-def causal_attention(q, k, v, rows=128):
-    """[batch][heads][tokens][head_dim] each.  On a CPU torch's fused bfloat16 attention takes half of
-    the training time; products over `rows` queries at a time with the keys they see take a quarter of
-    that."""
-    if q.is_cuda:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    t, scale, out = q.shape[2], q.shape[3] ** -0.5, []
+def causal_attention(q, k, v, scale, window=0, rows=128):
+    """[batch][heads][tokens][head_dim] each; window: keys that a query sees, 0: all before it.  On a
+    CPU torch's fused bfloat16 attention takes half of the training time; products over `rows` queries
+    at a time with the keys they see take a quarter of that."""
+    t, out = q.shape[2], []
+    window = window or t
+    if q.is_cuda and window >= t:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     for i in range(0, t, rows):
-        n = min(rows, t - i)
-        hidden = torch.ones(n, i + n, dtype=torch.bool).triu(i + 1)
-        score = (q[:, :, i:i + n] @ k[:, :, :i + n].transpose(-1, -2)).float() * scale
+        n, first = min(rows, t - i), max(0, i - window + 1)
+        every = torch.ones(n, i + n - first, dtype=torch.bool, device=q.device)
+        hidden = every.triu(i - first + 1)
+        if i + n > window:
+            hidden |= every.tril(i - first - window)
+        score = (q[:, :, i:i + n] @ k[:, :, first:i + n].transpose(-1, -2)).float() * scale
         p = score.masked_fill(hidden, float("-inf")).softmax(-1).to(q.dtype)
-        out.append(p @ v[:, :, :i + n])
+        out.append(p @ v[:, :, first:i + n])
     return torch.cat(out, 2)
 
 
 class Block(nn.Module):
-    def __init__(self, c):
+    """A layer; kind: which of the model's turns is its own."""
+
+    def __init__(self, c, layer=0):
         super().__init__()
         self.c = c
         linear = lambda i, o, name=None: nn.Linear(i, o, bias=name in c.biased)
+        self.window = c.window if c.windowed and c.windowed[layer] else 0
+        self.kind = int(self.window > 0 and c.window_frequencies != ())
         self.attn_norm = Norm(c.dim, c.eps)
         self.attn_q = linear(c.dim, c.heads * c.head_dim, "attn_q")
         self.attn_k = linear(c.dim, c.kv_heads * c.head_dim, "attn_k")
         self.attn_v = linear(c.dim, c.kv_heads * c.head_dim, "attn_v")
+        if c.qk_norm:
+            self.attn_q_norm, self.attn_k_norm = (Norm(c.head_dim, c.eps) for _ in range(2))
         self.attn_output = linear(c.heads * c.head_dim, c.dim, "attn_output")
         self.ffn_norm = Norm(c.dim, c.eps)
         self.ffn_gate = linear(c.dim, c.ffn)
         self.ffn_up = linear(c.dim, c.ffn)
         self.ffn_down = linear(c.ffn, c.dim)
+        if c.post_norm:
+            self.post_attention_norm, self.post_ffw_norm = (Norm(c.dim, c.eps) for _ in range(2))
+
+    def pairs(self, y):
+        """The first and the second number of each pair that RoPE turns, and of those behind, which
+        stand still."""
+        c = self.c
+        if not c.halves:
+            return y[..., 0::2], y[..., 1::2]
+        turned = c.turned or c.head_dim
+        still = (c.head_dim - turned) // 2
+        a, b, more_a, more_b = y.split((turned // 2, turned // 2, still, still), -1)
+        return (torch.cat((a, more_a), -1), torch.cat((b, more_b), -1)) if still else (a, b)
 
     def rotated(self, x, layer, n, cos, sin):
-        """One projection with rotary positions.  The stored weights rotate adjacent pairs
-        (2i, 2i+1); computing with the even rows first and the odd ones behind them turns the
-        pairs into two halves, which is the same product of q and k and vectorises better."""
-        h = self.c.head_dim
-        evens_first = lambda w: w.view(n, h // 2, 2, -1).transpose(1, 2)
-        w = evens_first(layer.weight).reshape(n * h, -1)
-        b = None if layer.bias is None else evens_first(layer.bias).reshape(-1)
-        y = F.linear(x, w, b).view(x.shape[0], x.shape[1], n, h)
-        a, b = y[..., : h // 2], y[..., h // 2:]
+        """One projection with rotary positions: [batch][n heads][tokens][head_dim].  The pairs' first
+        numbers come before their second ones, whatever the order in the file: the product of q and k
+        is the same, and this vectorises better."""
+        y = layer(x).view(x.shape[0], x.shape[1], n, self.c.head_dim)
+        if self.c.qk_norm:
+            y = (self.attn_q_norm if layer is self.attn_q else self.attn_k_norm)(y)
+        cos, sin = (v[..., self.kind:self.kind + 1, :] for v in (cos, sin))
+        a, b = self.pairs(y)
         y = torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
         return y.to(x.dtype).transpose(1, 2)
+
+    def add_attention(self, x, y):
+        """The state x with what attention gave, y [batch][tokens][heads * head_dim]."""
+        y = self.attn_output(y)
+        return x + (self.post_attention_norm(y) if self.c.post_norm else y)
+
+    def add_ffn(self, x):
+        h = self.ffn_norm(x)
+        gate = self.ffn_gate(h)
+        gate = F.gelu(gate, approximate="tanh") if self.c.gelu else F.silu(gate)
+        y = self.ffn_down(gate * self.ffn_up(h))
+        return x + (self.post_ffw_norm(y) if self.c.post_norm else y)
 
     def forward(self, x, cos, sin):
         c = self.c
@@ -391,10 +443,8 @@ class Block(nn.Module):
         v = self.attn_v(h).view(b, t, c.kv_heads, c.head_dim).transpose(1, 2)
         k = k.repeat_interleave(c.heads // c.kv_heads, 1)
         v = v.repeat_interleave(c.heads // c.kv_heads, 1)
-        y = causal_attention(q, k, v)
-        x = x + self.attn_output(y.transpose(1, 2).reshape(b, t, -1))
-        h = self.ffn_norm(x)
-        return x + self.ffn_down(F.silu(self.ffn_gate(h)) * self.ffn_up(h))
+        y = causal_attention(q, k, v, c.score_scale, self.window)
+        return self.add_ffn(self.add_attention(x, y.transpose(1, 2).reshape(b, t, -1)))
 
 
 class Llama(nn.Module):
@@ -402,7 +452,7 @@ class Llama(nn.Module):
         super().__init__()
         self.c = c
         self.token_embd = nn.Embedding(c.vocab, c.dim)
-        self.blk = nn.ModuleList(Block(c) for _ in range(c.layers))
+        self.blk = nn.ModuleList(Block(c, i) for i in range(c.layers))
         self.output_norm = Norm(c.dim, c.eps)
         if not c.tied:
             self.output = nn.Linear(c.dim, c.vocab, bias=False)
@@ -414,21 +464,30 @@ class Llama(nn.Module):
                 nn.init.normal_(p, std=std / (2 * c.layers) ** 0.5 if out else std)
 
     def make_rotary(self):
+        """cos and sin [context][kinds][head_dim / 2]: of all layers, then of windowed ones where these
+        turn otherwise."""
         c, half = self.c, self.c.head_dim // 2
-        frequencies = torch.tensor(c.frequencies) if c.frequencies else \
-            c.rope_base ** (-torch.arange(half).float() / half)
-        angle = torch.outer(torch.arange(c.context).float(), frequencies)
-        self.register_buffer("cos", angle.cos()[:, None, :], persistent=False)
-        self.register_buffer("sin", angle.sin()[:, None, :], persistent=False)
+        kinds = [torch.tensor(c.frequencies) if c.frequencies else
+                 c.rope_base ** (-torch.arange(half).float() / half)]
+        if c.window_frequencies:
+            kinds.append(torch.tensor(c.window_frequencies))
+        frequencies = torch.stack(kinds)
+        angle = torch.arange(c.context).double()[:, None, None] * frequencies
+        gain = torch.where(frequencies > 0, c.rope_gain, 1.0)
+        self.register_buffer("cos", angle.cos().float() * gain, persistent=False)
+        self.register_buffer("sin", angle.sin().float() * gain, persistent=False)
 
     @property
     def head(self):
         """The output matrix [vocab][dim]."""
         return self.token_embd.weight if self.c.tied else self.output.weight
 
+    def embed(self, ids):
+        return self.token_embd(ids) * self.c.embedding_scale
+
     def hidden(self, ids):
         t = ids.shape[1]
-        x = self.token_embd(ids)
+        x = self.embed(ids)
         if torch.is_autocast_enabled(ids.device.type):
             x = x.bfloat16()
         cos, sin = self.cos[:t].to(x.dtype), self.sin[:t].to(x.dtype)

@@ -1,8 +1,8 @@
-"""Llama-style models from GGUF files (architecture llama, weights of any type) and from folders in
-Hugging Face's layout (config.json, *.safetensors), as common.Llama.
+"""Models from GGUF files (every architecture that the runtime opens, weights of any type) and from
+folders in Hugging Face's layout (config.json, *.safetensors), as common.Llama.
 
-The runtime's src/model/hparams.c is what this follows: what it would run as another model than the
-file's is refused here too.
+The runtime's src/model/arch.c and hparams.c are what this follows: what they would run as another
+model than the file's is refused here too.
 """
 import json
 import math
@@ -19,8 +19,18 @@ import torch
 MOST_POSITIONS = 4096       # texts are read in pieces shorter than that
 MOST_EXACT = 100_000_000    # parameters of a model that is kept in float32; larger ones in bfloat16
 
+ARCHS = {"llama": {},           # with switches of Config
+         "qwen2": {"halves": True, "biased": ("attn_q", "attn_k", "attn_v")},
+         "qwen3": {"halves": True, "qk_norm": True},
+         "phi3": {"halves": True, "fused": True},
+         "gemma3": {"halves": True, "qk_norm": True, "post_norm": True, "gelu": True}}
+WINDOWED = ("llama", "phi3", "gemma3")      # those that may have a sliding window
+FACTORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
+WIDE_LAYERS = 62            # Gemma 3 27B: scores are divided by sqrt(dim / heads), which no key tells
+
 GGUF_NAMES = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj",
               "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+              "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm",
               "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
               "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
 FOLDER_NAMES = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight":
@@ -115,75 +125,138 @@ class Gguf:
         readers = [gguf.GGUFReader(p) for p in paths]
         self.fields = readers[0].fields
         self.tensors = {t.name: t for r in readers for t in r.tensors}
+        self.arch = self.get("general.architecture")
 
     def get(self, key, default=None):
         return self.fields[key].contents() if key in self.fields else default
 
-    def of_llama(self, key, default=None):
-        value = self.get(f"llama.{key}", default)
+    def own(self, key, default=None):
+        """Of a key of the file's architecture."""
+        return self.get(f"{self.arch}.{key}", default)
+
+    def needed(self, key, default=None):
+        value = self.own(key, default)
         if value is None:
-            raise Unfit(f"the key llama.{key} is missing")
+            raise Unfit(f"the key {self.arch}.{key} is missing")
         return value
 
-    def tensor(self, name):
+    def tensor(self, name, first=0, rows=None):
+        """All rows, or `rows` of them."""
         if name not in self.tensors:
             raise Unfit(f"the tensor {name} is missing")
         t = self.tensors[name]
-        return torch.from_numpy(np.array(gguf.quants.dequantize(t.data, t.tensor_type), np.float32))
+        data = t.data if rows is None else t.data[first:first + rows]
+        return torch.from_numpy(np.array(gguf.quants.dequantize(data, t.tensor_type), np.float32))
 
 
 def check_gguf(f):
-    if (arch := f.get("general.architecture")) != "llama":
-        raise Unfit(f"the architecture {arch} is not supported by the trainers, only llama is")
+    if f.arch not in ARCHS:
+        raise Unfit(f"the architecture {f.arch} is not supported, only {', '.join(ARCHS)} are")
     for key in ("expert_count", "logit_scale", "residual_scale", "embedding_scale",
-                "attention.scale"):
-        if f.get(f"llama.{key}", 0) not in (0, 1):
-            raise Unfit(f"llama.{key} is not supported by the trainers")
-    if (scaling := f.get("llama.rope.scaling.type", "none")) not in ("none", "linear"):
-        raise Unfit(f"rotary positions scaled by {scaling} are not supported, only linear and the "
-                    "tensor rope_freqs.weight are")
-    if f.get("llama.rope.scaling.attn_factor", 1) != 1:
-        raise Unfit("llama.rope.scaling.attn_factor is not supported by the trainers")
+                "attn_logit_softcapping", "final_logit_softcapping"):
+        harmless = (0, 1) if key.endswith("_scale") else (0,)
+        if f.own(key, 0) not in harmless:
+            raise Unfit(f"{f.arch}.{key} is not supported")
+    if not f.own("attention.causal", True):
+        raise Unfit(f"attention that is not causal ({f.arch}.attention.causal) is not supported")
+    known = ("none", "linear") + ("longrope",) * (f.arch == "phi3")
+    if (scaling := f.own("rope.scaling.type", "none")) not in known:
+        raise Unfit(f"rotary positions scaled by {scaling} are not supported, only "
+                    f"{' and '.join(known[1:])} and, for llama, the tensor rope_freqs.weight are")
 
 
-def gguf_frequencies(f, head_dim):
-    base, turned = f.of_llama("rope.freq_base", 1e4), f.of_llama("rope.dimension_count", head_dim)
-    linear = f.get("llama.rope.scaling.type") == "linear"
-    scale = f.of_llama("rope.scaling.factor") if linear else \
-        f.get("llama.rope.scale_linear", 1) if "llama.rope.scaling.type" not in f.fields else 1
-    if turned == head_dim and scale == 1 and "rope_freqs.weight" not in f.tensors:
-        return base, ()
-    frequencies = plain_frequencies(base, turned) / scale
-    if "rope_freqs.weight" in f.tensors:
-        frequencies = frequencies / f.tensor("rope_freqs.weight").double().numpy()
-    return base, all_pairs(frequencies, head_dim)
+def window_of(f, layers):
+    """Switches of Config for layers that see a window: as src/model/hparams.c reads them."""
+    gemma = f.arch == "gemma3"
+    window = (f.needed if gemma else f.own)("attention.sliding_window", None) or 0
+    if window and f.arch not in WINDOWED:
+        if window < f.needed("context_length"):
+            raise Unfit(f"a window of {window} tokens is not supported for {f.arch}")
+        window = 0
+    if not window:
+        return {}
+    pattern = f.own("attention.sliding_window_pattern", 6 if gemma else 0)
+    if isinstance(pattern, int):
+        pattern = [not pattern or i % pattern < pattern - 1 for i in range(layers)]
+    if len(pattern) != layers:
+        raise Unfit(f"{f.arch}.attention.sliding_window_pattern has not one value for each layer")
+    return {"window": window, "windowed": tuple(map(bool, pattern))}
+
+
+def factors_of(f, context):
+    """The tensor that divides frequencies, None for none. The long factors are the runtime's choice
+    from the context on that it is opened with; here that is the trainers'."""
+    if f.arch == "llama" and FACTORS[0] in f.tensors:
+        return f.tensor(FACTORS[0]).double().numpy()
+    if f.arch != "phi3" or not set(FACTORS[1:]) & set(f.tensors):
+        return None
+    original = f.own("rope.scaling.original_context_length", f.needed("context_length"))
+    return [f.tensor(name).double().numpy() for name in FACTORS[1:]][context > original]
+
+
+def rope_of(f, head_dim, context):
+    """Switches of Config for rotary positions."""
+    gemma = f.arch == "gemma3"
+    base = f.own("rope.freq_base", 1e6 if gemma else 1e4)
+    turned = f.own("rope.dimension_count", head_dim)
+    kind = f.own("rope.scaling.type")
+    scale = f.own("rope.scale_linear", 1) if kind is None else \
+        f.needed("rope.scaling.factor") if kind == "linear" else 1
+    factors = factors_of(f, context)
+    c = {"rope_base": base, "turned": turned, "rope_gain": f.own("rope.scaling.attn_factor", 1.0)}
+    if turned != head_dim or scale != 1 or factors is not None:
+        divisor = scale * (1 if factors is None else factors)
+        c["frequencies"] = all_pairs(plain_frequencies(base, turned) / divisor, head_dim)
+    if gemma:
+        local = plain_frequencies(f.own("rope.freq_base_swa", 1e4), turned)
+        c["window_frequencies"] = all_pairs(local, head_dim)
+    return c
 
 
 def gguf_config(f):
     check_gguf(f)
-    dim, heads = f.of_llama("embedding_length"), f.of_llama("attention.head_count")
-    head_dim = f.of_llama("attention.key_length", dim // heads)
-    base, frequencies = gguf_frequencies(f, head_dim)
-    context = f.of_llama("context_length")
+    dim, heads = f.needed("embedding_length"), f.needed("attention.head_count")
+    layers, head_dim = f.needed("block_count"), f.own("attention.key_length", dim // heads)
+    context = min(f.needed("context_length"), MOST_POSITIONS)
     biased = tuple(n for n in ("attn_q", "attn_k", "attn_v", "attn_output")
                    if f"blk.0.{n}.bias" in f.tensors)
+    wide = f.arch == "gemma3" and layers == WIDE_LAYERS
     return Config(
-        vocab=len(f.get("tokenizer.ggml.tokens", ())), layers=f.of_llama("block_count"), dim=dim,
-        heads=heads, kv_heads=f.of_llama("attention.head_count_kv", heads),
-        ffn=f.of_llama("feed_forward_length"),
-        context=min(context, f.get("llama.attention.sliding_window") or context, MOST_POSITIONS),
-        eps=f.of_llama("attention.layer_norm_rms_epsilon"), rope_base=base,
-        head_size=0 if head_dim * heads == dim else head_dim, frequencies=frequencies,
-        tied="output.weight" not in f.tensors, biased=biased)
+        vocab=len(f.get("tokenizer.ggml.tokens", ())), layers=layers, dim=dim, heads=heads,
+        kv_heads=f.own("attention.head_count_kv", heads), ffn=f.needed("feed_forward_length"),
+        context=context, eps=f.needed("attention.layer_norm_rms_epsilon"),
+        head_size=0 if head_dim * heads == dim else head_dim, tied="output.weight" not in f.tensors,
+        arch=f.arch, embedding_scale=dim ** 0.5 if f.arch == "gemma3" else 1.0,
+        query_scale=f.own("attention.scale") or (dim // heads if wide else head_dim) ** -0.5,
+        **{"biased": biased} | ARCHS[f.arch] | window_of(f, layers) | rope_of(f, head_dim, context))
+
+
+def stored_rows(c):
+    """{matrix of a layer: (the tensor of a file that it is rows of, the first one, how many)} where
+    that has another name or other rows."""
+    if not c.fused:
+        return {}
+    q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
+    return {"attn_q": ("attn_qkv", 0, q), "attn_k": ("attn_qkv", q, kv),
+            "attn_v": ("attn_qkv", q + kv, kv),
+            "ffn_gate": ("ffn_up", 0, c.ffn), "ffn_up": ("ffn_up", c.ffn, c.ffn)}
 
 
 def load_gguf(path, exact=None):
     with clear_errors(path):
         f = Gguf(path)
-        model = build(gguf_config(f), f.tensor, exact)
-        spare = set(f.tensors) - {n for n, _ in model.named_parameters()} - {"rope_freqs.weight"}
-        if spare:
-            raise Unfit(f"the tensor {min(spare)} is none of a Llama's")
+        c, used = gguf_config(f), {n for n in FACTORS if (n == FACTORS[0]) == (f.arch == "llama")}
+        rows = stored_rows(c)
+
+        def tensor(name):
+            *block, part, kind = name.split(".")
+            part, *which = rows.get(part, (part,)) if block else (part,)
+            used.add(name := ".".join((*block, part, kind)))
+            return f.tensor(name, *which)
+
+        model = build(c, tensor, exact)
+        if spare := set(f.tensors) - used:
+            raise Unfit(f"the tensor {min(spare)} is no part of a {f.arch} model as it is known here")
         return model
 
 
@@ -191,11 +264,14 @@ def load_gguf(path, exact=None):
 # Folders.
 
 
+FOLDERS = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+
+
 def check_folder(j):
     kind = j.get("model_type")
-    if kind not in ("llama", "mistral"):
-        raise Unfit(f"the model_type {kind} is not supported by the trainers, only llama and mistral "
-                    "are")
+    if kind not in FOLDERS:
+        raise Unfit(f"the model_type {kind} is not supported for folders, only {', '.join(FOLDERS)} "
+                    "are: give a GGUF file of it")
     if j.get("hidden_act", "silu") != "silu" or j.get("mlp_bias"):
         raise Unfit("only feed-forward layers with silu and without biases are supported")
     if j.get("quantization_config"):
@@ -220,20 +296,30 @@ def folder_frequencies(j, head_dim):
     return base, ()
 
 
+def folder_window(j, layers):
+    """Switches of Config for Mistral's window; a Qwen's has to be off."""
+    window = j.get("sliding_window") or 0
+    if j["model_type"] == "mistral" and window:
+        return {"window": window, "windowed": (True,) * layers}
+    if j.get("use_sliding_window") and window < j["max_position_embeddings"]:
+        raise Unfit("a sliding window (use_sliding_window) is not supported for this model_type")
+    return {}
+
+
 def folder_config(j):
     check_folder(j)
-    dim, heads = j["hidden_size"], j["num_attention_heads"]
-    head_dim = j.get("head_dim") or dim // heads
+    dim, heads, layers = j["hidden_size"], j["num_attention_heads"], j["num_hidden_layers"]
+    head_dim, arch = j.get("head_dim") or dim // heads, FOLDERS[j["model_type"]]
     base, frequencies = folder_frequencies(j, head_dim)
-    context = j["max_position_embeddings"]
+    biased = ("attn_q", "attn_k", "attn_v", "attn_output") if j.get("attention_bias") else ()
     return Config(
-        vocab=j["vocab_size"], layers=j["num_hidden_layers"], dim=dim, heads=heads,
+        vocab=j["vocab_size"], layers=layers, dim=dim, heads=heads,
         kv_heads=j.get("num_key_value_heads") or heads, ffn=j["intermediate_size"],
-        context=min(context, j.get("sliding_window") or context, MOST_POSITIONS),
+        context=min(j["max_position_embeddings"], MOST_POSITIONS),
         eps=j["rms_norm_eps"], rope_base=base,
         head_size=0 if head_dim * heads == dim else head_dim, frequencies=frequencies,
-        tied=bool(j.get("tie_word_embeddings", False)),
-        biased=("attn_q", "attn_k", "attn_v", "attn_output") if j.get("attention_bias") else ())
+        tied=bool(j.get("tie_word_embeddings", False)), arch=arch,
+        **{"biased": biased} | ARCHS[arch] | folder_window(j, layers))
 
 
 def pairs_of_halves(w, heads):
@@ -265,7 +351,7 @@ class Folder:
             raise Unfit(f"the tensor {own} is missing")
         value = self.files[own].get_tensor(own)
         heads = {"attn_q": self.c.heads, "attn_k": self.c.kv_heads}.get(name.split(".")[-2])
-        return pairs_of_halves(value, heads) if heads else value
+        return pairs_of_halves(value, heads) if heads and not self.c.halves else value
 
 
 def load_folder(path, exact=None):
