@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from common import die
-from llamafile import bos_of, load_gguf
+from llamafile import bos_of, load_frozen
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +78,7 @@ def main():
         text = Path(args.text).read_text(encoding="utf-8")[:args.characters]
     except (OSError, UnicodeDecodeError) as e:
         die(f"cannot read {args.text}: {e}")
-    model = load_gguf(args.model, exact=True)
+    model = load_frozen(args.model, exact=True)
     theirs, count = by_runtime(program, args.model, text, args.window, args.threads)
     ids = [int(i) for i in call(program, ["tokenize", "-m", args.model], text).split()]
     ours, n = by_loader(model, bos_of(args.model), ids, args.window)

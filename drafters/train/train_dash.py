@@ -14,7 +14,7 @@ lambda rises until the mean cost is the share of the layers' cost that was asked
 """
 from common import die
 from drafting import Run, arguments, check
-from llamafile import load_gguf
+from llamafile import load_frozen
 
 import gguf
 import numpy as np
@@ -253,7 +253,7 @@ def measure(base, policy, items, ahead):
     """Over positions inside answers.  As a drafter, behind an exact text: the share of the layers'
     cost, of likeliest tokens that are the model's, and of them in runs.  As a decoder, behind its own
     keys and values: nats per token of the text, against the model's own."""
-    cost = same = count = deep = runs = kept = 0
+    cost = same = count = deep = kept = 0
     nats = own = 0.0
     for ids, mine in items:
         states, cache, logits = base.exact(ids)
@@ -361,11 +361,11 @@ def texts_of(lessons, slices):
     """(ids, mine) of lessons, as many to a text as it has room for; mine[i]: position i predicts a token of
     an answer."""
     ids, mine = [], []
-    for t in slices:
+    for k, t in enumerate(slices, 1):
         part, own = lessons.tokens[t].astype(np.int64), lessons.mine[t].astype(bool)
         ids.append(torch.from_numpy(part))
         mine.append(torch.from_numpy(np.append(own[1:], False)))
-        if sum(map(len, ids)) >= LENGTH:
+        if k == len(slices) or sum(map(len, ids)) >= LENGTH:
             both = torch.cat(ids)[:LENGTH], torch.cat(mine)[:LENGTH]
             ids, mine = [], []
             if both[1].sum() >= LEAST:
@@ -424,7 +424,7 @@ def options():
 def main():
     args = options()
     run = Run(args)
-    model = load_gguf(args.model, exact=True)
+    model = load_frozen(args.model, exact=True)
     if args.first + args.last >= model.c.layers:
         die(f"--first and --last leave none of {model.c.layers} layers to decide about")
     base = Base(model, args)

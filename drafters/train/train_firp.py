@@ -13,7 +13,7 @@ divergence from the model's own distribution, as the program teach kept it, with
 """
 from common import die
 from drafting import Base, Run, chain_arguments, check, follow, rank_of, report, starts_of
-from llamafile import load_gguf
+from llamafile import load_frozen
 
 import numpy as np
 import torch
@@ -199,7 +199,7 @@ def main():
     if not 1 <= args.layer < run.layers:
         die(f"{args.lessons} holds no states to make guesses of: give teach --state L, with an L from 1 to "
             f"{run.layers - 1}, say {run.layers * 3 // 4}")
-    model = load_gguf(args.model, exact=False).to(args.device)
+    model = load_frozen(args.model, exact=False).to(args.device)
     base = Base(run.lessons, args.model, args.device, None)
     maps = Maps(run.dim, args.offsets, not args.no_token)
     run.begin(maps, {"layer": args.layer, "offsets": args.offsets, "token": not args.no_token})
