@@ -3,23 +3,14 @@ reads them."""
 from pathlib import Path
 
 from common import die
-from llamafile import norms_of
 
 import gguf
 import numpy as np
-import torch
 from gguf import GGMLQuantizationType as Q
 from gguf import GGUFValueType
 
 PREFIX = "foretoken.drafter."
 TYPES = {"q8_0": Q.Q8_0, "f16": Q.F16, "f32": Q.F32}
-
-
-def identity(model):
-    """(layers, dim, vocab) and the norms: what tells a base model from another."""
-    c = model.c
-    norms = [w for b in model.blk for w in (b.attn_norm.weight, b.ffn_norm.weight)]
-    return (c.layers, c.dim, c.vocab), norms + [model.output_norm.weight]
 
 
 def fingerprint(sizes, norms):
@@ -31,19 +22,6 @@ def fingerprint(sizes, norms):
         for byte in part.tobytes():
             h = (h ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
     return f"{h:016x}"
-
-
-def fingerprint_for(model, path):
-    """The fingerprint of the GGUF file `path`, which has to be of the same weights as `model`; of the
-    model itself without a path."""
-    sizes, norms = identity(model)
-    if path is None:
-        return fingerprint(sizes, norms)
-    other, others = norms_of(path)
-    if sizes[:2] != other[:2] or not all(torch.allclose(a.cpu().float(), b, rtol=0.01, atol=1e-3)
-                                         for a, b in zip(norms, others)):
-        die(f"{path} is no conversion of this model: its sizes or its norms are others")
-    return fingerprint(other, others)
 
 
 def write_drafter(path, family, name, base, numbers, matrices, kind, vocab=None):

@@ -295,7 +295,8 @@ class Run:
         while (done := self.done()) < 1:
             rng = np.random.default_rng((7000, self.step))
             loss, parts = pool.loss(rng)
-            loss.backward()
+            if loss.requires_grad:      # else the pool has done it, part by part
+                loss.backward()
             torch.nn.utils.clip_grad_norm_(self.learned.parameters(), 1.0)
             self.optimizer.step(args.lr * min((self.step + 1) / WARMUP, 1.0, 1.25 * (1 - done) + 0.01))
             self.learned.zero_grad(set_to_none=True)

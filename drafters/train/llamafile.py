@@ -1,10 +1,9 @@
-"""Models from GGUF files (every architecture that the runtime opens, weights of any type) and from
-folders in Hugging Face's layout (config.json, *.safetensors), as common.Llama.
+"""Models from GGUF files, of every architecture that the runtime opens and weights of any type, as
+common.Llama.
 
 The runtime's src/model/arch.c and hparams.c are what this follows: what they would run as another
 model than the file's is refused here too.
 """
-import json
 import math
 import re
 from contextlib import contextmanager
@@ -26,15 +25,8 @@ ARCHS = {"llama": {},           # with switches of Config
          "gemma3": {"halves": True, "qk_norm": True, "post_norm": True, "gelu": True}}
 WINDOWED = ("llama", "phi3", "gemma3")      # those that may have a sliding window
 FACTORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
+BOS_UNASKED = ("llama-bpe", "llama3", "llama-v3", "falcon3", "tekken", "pixtral")   # pretokenizer.c
 WIDE_LAYERS = 62            # Gemma 3 27B: scores are divided by sqrt(dim / heads), which no key tells
-
-GGUF_NAMES = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj",
-              "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-              "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm",
-              "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
-              "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
-FOLDER_NAMES = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight":
-                "model.norm.weight", "output.weight": "lm_head.weight"}
 
 
 class Unfit(ValueError):
@@ -48,24 +40,8 @@ def clear_errors(path):
         yield
     except Unfit as e:
         die(f"{path}: {e}")
-    except Exception as e:      # gguf and safetensors raise many kinds at damaged files
+    except Exception as e:      # gguf raises many kinds at damaged files
         die(f"cannot load the model {path}: {type(e).__name__}: {e}; is the file whole?")
-
-
-def load_base(path):
-    """The frozen model at `path`: a .pt checkpoint, a .gguf file or a folder."""
-    from common import load_checkpoint
-    path = Path(path)
-    if not path.exists():
-        die(f"cannot read the model {path}: there is no such file")
-    if path.is_dir():
-        model = load_folder(path)
-    elif path.suffix in (".pt", ".gguf"):
-        model = load_checkpoint(path)[0]
-    else:
-        die(f"{path} is no .gguf file, no folder with config.json and *.safetensors, and no .pt "
-            "checkpoint of these scripts")
-    return model.eval().requires_grad_(False)
 
 
 def build(c, tensor, exact):
@@ -91,13 +67,6 @@ def build(c, tensor, exact):
 
 # ---------------------------------------------------------------------------------------------
 # Rotary positions.
-
-
-def llama3_factors(frequencies, factor, low, high, context):
-    """What Llama 3's scaling divides frequencies by: long waves by `factor`, short ones by 1."""
-    turns = context * frequencies / (2 * math.pi)       # in the context of the first training
-    share = np.clip((turns - low) / (high - low), 0, 1)
-    return 1 / (share + (1 - share) / factor)
 
 
 def plain_frequencies(base, turned):
@@ -260,111 +229,13 @@ def load_gguf(path, exact=None):
         return model
 
 
-# ---------------------------------------------------------------------------------------------
-# Folders.
-
-
-FOLDERS = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
-
-
-def check_folder(j):
-    kind = j.get("model_type")
-    if kind not in FOLDERS:
-        raise Unfit(f"the model_type {kind} is not supported for folders, only {', '.join(FOLDERS)} "
-                    "are: give a GGUF file of it")
-    if j.get("hidden_act", "silu") != "silu" or j.get("mlp_bias"):
-        raise Unfit("only feed-forward layers with silu and without biases are supported")
-    if j.get("quantization_config"):
-        raise Unfit("its weights are quantised: give the unquantised folder, or a GGUF file of it")
-    if j.get("partial_rotary_factor", 1) != 1:
-        raise Unfit("partial_rotary_factor is not supported")
-
-
-def folder_frequencies(j, head_dim):
-    rope = j.get("rope_parameters") or j.get("rope_scaling") or {}
-    base = rope.get("rope_theta", j.get("rope_theta", 1e4))
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    frequencies = plain_frequencies(base, head_dim)
-    if kind == "linear":
-        return base, all_pairs(frequencies / rope["factor"], head_dim)
-    if kind == "llama3":
-        factors = llama3_factors(frequencies, rope["factor"], rope["low_freq_factor"],
-                                 rope["high_freq_factor"], rope["original_max_position_embeddings"])
-        return base, all_pairs(frequencies / factors, head_dim)
-    if kind != "default":
-        raise Unfit(f"rotary positions scaled by {kind} are not supported, only linear and llama3 are")
-    return base, ()
-
-
-def folder_window(j, layers):
-    """Switches of Config for Mistral's window; a Qwen's has to be off."""
-    window = j.get("sliding_window") or 0
-    if j["model_type"] == "mistral" and window:
-        return {"window": window, "windowed": (True,) * layers}
-    if j.get("use_sliding_window") and window < j["max_position_embeddings"]:
-        raise Unfit("a sliding window (use_sliding_window) is not supported for this model_type")
-    return {}
-
-
-def folder_config(j):
-    check_folder(j)
-    dim, heads, layers = j["hidden_size"], j["num_attention_heads"], j["num_hidden_layers"]
-    head_dim, arch = j.get("head_dim") or dim // heads, FOLDERS[j["model_type"]]
-    base, frequencies = folder_frequencies(j, head_dim)
-    biased = ("attn_q", "attn_k", "attn_v", "attn_output") if j.get("attention_bias") else ()
-    return Config(
-        vocab=j["vocab_size"], layers=layers, dim=dim, heads=heads,
-        kv_heads=j.get("num_key_value_heads") or heads, ffn=j["intermediate_size"],
-        context=min(j["max_position_embeddings"], MOST_POSITIONS),
-        eps=j["rms_norm_eps"], rope_base=base,
-        head_size=0 if head_dim * heads == dim else head_dim, frequencies=frequencies,
-        tied=bool(j.get("tie_word_embeddings", False)), arch=arch,
-        **{"biased": biased} | ARCHS[arch] | folder_window(j, layers))
-
-
-def pairs_of_halves(w, heads):
-    """Rows of q or k, of which a head's halves are rotated with each other, as GGUF stores them: with
-    pairs side by side."""
-    return w.view(heads, 2, w.shape[0] // heads // 2, -1).transpose(1, 2).reshape(w.shape)
-
-
-class Folder:
-    def __init__(self, path, c):
-        try:
-            from safetensors import safe_open
-        except ImportError:
-            die("the package safetensors is missing: pip install -r requirements.txt")
-        self.c, self.files = c, {}
-        for file in sorted(Path(path).glob("*.safetensors")):
-            part = safe_open(file, framework="pt")
-            self.files |= {name: part for name in part.keys()}
-        if not self.files:
-            raise Unfit("no *.safetensors in this folder: it has to hold config.json, the weights in "
-                        "safetensors and tokenizer.json or tokenizer.model")
-
-    def tensor(self, name):
-        own = FOLDER_NAMES.get(name)
-        if not own:
-            _, layer, part, kind = name.split(".")
-            own = f"model.layers.{layer}.{GGUF_NAMES[part]}.{kind}"
-        if own not in self.files:
-            raise Unfit(f"the tensor {own} is missing")
-        value = self.files[own].get_tensor(own)
-        heads = {"attn_q": self.c.heads, "attn_k": self.c.kv_heads}.get(name.split(".")[-2])
-        return pairs_of_halves(value, heads) if heads and not self.c.halves else value
-
-
-def load_folder(path, exact=None):
-    with clear_errors(path):
-        config = Path(path) / "config.json"
-        if not config.is_file():
-            raise Unfit("no config.json in this folder: it has to hold that, the weights in "
-                        "safetensors and tokenizer.json or tokenizer.model")
-        c = folder_config(json.loads(config.read_text(encoding="utf-8")))
-        return build(c, Folder(path, c).tensor, exact)
+def load_frozen(path, exact):
+    """To learn from."""
+    return load_gguf(path, exact).eval().requires_grad_(False)
 
 
 # ---------------------------------------------------------------------------------------------
+# Parts.
 
 
 def norms_of(path):
@@ -382,3 +253,13 @@ def outer_matrices(path):
         f = Gguf(path)
         table = f.tensor("token_embd.weight")
         return table, f.tensor("output.weight") if "output.weight" in f.tensors else table
+
+
+def bos_of(path):
+    """The token that the runtime puts before a text, None if it does not."""
+    with clear_errors(path):
+        f = Gguf(path)
+        get = lambda key, default=None: f.get(f"tokenizer.ggml.{key}", default)
+        pieces = get("model") == "llama"
+        asked = get("add_bos_token", pieces or get("pre") in BOS_UNASKED)
+        return get("bos_token_id", 1 if pieces else None) if asked else None

@@ -13,7 +13,8 @@ delta_skip; at the end whether the likeliest token is the full model's, less the
 lambda rises until the mean cost is the share of the layers' cost that was asked for.
 """
 from common import die
-from drafting import Run, arguments, check, held_out_texts
+from drafting import Run, arguments, check
+from llamafile import load_frozen
 
 import gguf
 import numpy as np
@@ -22,9 +23,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 LENGTH = 512            # tokens of a text
-OWN_SIDE_BY_SIDE = 6    # of the model's own answers, in one text
 LEAST = 8               # positions inside answers of a text that is learned on
 HELD = 24               # texts of a report
+CALIBRATED = 24         # texts that the compensation is made of
 PAST = 7                # two actions, one-hot, and the share that was spent
 SKIP_DELTA, PARTIAL_DELTA, FULL_DELTA = 0.1, 0.16, 0.2
 FULL, PARTIAL, SKIP = range(3)      # the numbers of the file's readers
@@ -58,7 +59,7 @@ class Base:
     """The frozen model and its low-bit copy, and what skipping costs."""
 
     def __init__(self, model, args):
-        self.model, self.quick, self.c = model, model, model.c
+        self.model, self.c = model, model.c
         self.blocks = {FULL: model.blk, PARTIAL: quantised(model).blk}
         self.first, self.last = args.first, args.last
         self.cost = torch.tensor([1.0, args.partial_cost, args.skip_cost])
@@ -67,25 +68,30 @@ class Base:
     def decides(self, layer):
         return self.first <= layer < self.c.layers - self.last
 
+    def turn(self, at):
+        return self.model.cos[at], self.model.sin[at]
+
     def keys(self, block, x, at):
         """Keys [kv_heads][n][head_dim] and values of rows at positions `at`."""
         c, h = self.c, block.attn_norm(x)[None]
-        k = block.rotated(h, block.attn_k, c.kv_heads, self.model.cos[at], self.model.sin[at])[0]
+        k = block.rotated(h, block.attn_k, c.kv_heads, *self.turn(at))[0]
         return k, block.attn_v(h).view(len(x), c.kv_heads, c.head_dim).transpose(0, 1)
 
     def layer(self, block, x, at, past, own):
         """What a layer makes of rows x [n][dim] at positions `at`, which see keys and values `past` of
         the positions before and their own."""
         c, h = self.c, block.attn_norm(x)[None]
-        q = block.rotated(h, block.attn_q, c.heads, self.model.cos[at], self.model.sin[at])[0]
-        q = q.view(c.kv_heads, -1, len(x), c.head_dim) * c.head_dim ** -0.5
-        before = torch.arange(past[0].shape[1]) < at[:, None]
-        score = (q @ past[0][:, None].mT).masked_fill(~before, float("-inf"))
+        q = block.rotated(h, block.attn_q, c.heads, *self.turn(at))[0]
+        q = q.view(c.kv_heads, -1, len(x), c.head_dim) * c.score_scale
+        text = torch.arange(past[0].shape[1])
+        hidden = text >= at[:, None]
+        if block.window:
+            hidden = hidden | (text <= at[:, None] - block.window)
+        score = (q @ past[0][:, None].mT).masked_fill(hidden, float("-inf"))
         score = torch.cat((score, (q * own[0][:, None]).sum(-1, keepdim=True)), -1).softmax(-1)
         y = score[..., :-1] @ past[1][:, None] + score[..., -1:] * own[1][:, None]
-        x = x + block.attn_output(y.flatten(0, 1).transpose(0, 1).reshape(len(x), -1))
-        h = block.ffn_norm(x)
-        return x + block.ffn_down(F.silu(block.ffn_gate(h)) * block.ffn_up(h))
+        y = y.flatten(0, 1).transpose(0, 1).reshape(len(x), -1)
+        return block.add_ffn(block.add_attention(x, y))
 
     def logits(self, x):
         return F.linear(self.model.output_norm(x), self.model.head)
@@ -93,7 +99,7 @@ class Base:
     @torch.no_grad()
     def exact(self, ids):
         """Of a text: the states before each layer and behind the last, keys and values, logits."""
-        at, x = torch.arange(len(ids)), self.model.token_embd(ids)
+        at, x = torch.arange(len(ids)), self.model.embed(ids)
         states, cache = [x], []
         for block in self.model.blk:
             cache.append(self.keys(block, x, at))
@@ -247,7 +253,7 @@ def measure(base, policy, items, ahead):
     """Over positions inside answers.  As a drafter, behind an exact text: the share of the layers'
     cost, of likeliest tokens that are the model's, and of them in runs.  As a decoder, behind its own
     keys and values: nats per token of the text, against the model's own."""
-    cost = same = count = deep = runs = kept = 0
+    cost = same = count = deep = kept = 0
     nats = own = 0.0
     for ids, mine in items:
         states, cache, logits = base.exact(ids)
@@ -351,59 +357,45 @@ class Adam(torch.optim.Adam):
         super().step()
 
 
+def texts_of(lessons, slices):
+    """(ids, mine) of lessons, as many to a text as it has room for; mine[i]: position i predicts a token of
+    an answer."""
+    ids, mine = [], []
+    for k, t in enumerate(slices, 1):
+        part, own = lessons.tokens[t].astype(np.int64), lessons.mine[t].astype(bool)
+        ids.append(torch.from_numpy(part))
+        mine.append(torch.from_numpy(np.append(own[1:], False)))
+        if k == len(slices) or sum(map(len, ids)) >= LENGTH:
+            both = torch.cat(ids)[:LENGTH], torch.cat(mine)[:LENGTH]
+            ids, mine = [], []
+            if both[1].sum() >= LEAST:
+                yield both
+
+
 class Pool:
-    """The text that was read last; half of the steps are on the model's own answers."""
+    """Texts of the lessons, side by side."""
     shows = "cost, right, divergence, lambda"
 
     def __init__(self, run, base, policy):
-        self.run, self.base, self.policy, self.answers = run, base, policy, 0
-        self.text, self.own = None, as_texts(run.own or [])
-
-    def add(self, pairs, rng):
-        """Reads a row (inputs, labels); returns for how many steps it is good."""
-        ids, labels = (torch.from_numpy(v) for v in pairs[0])
-        mine = labels != -100
-        if mine.sum() < LEAST:
-            return 0
-        self.answers += int(mine.sum())
-        self.text = ids, mine
-        return 2 if self.own else 1
+        self.run, self.base, self.policy, self.positions = run, base, policy, 0
+        self.texts = list(texts_of(run.lessons, run.lessons.learned()))
+        if not self.texts:
+            die(f"{run.args.lessons} holds less than a text of {LENGTH} tokens: let teach go on")
 
     def loss(self, rng):
         """The loss of episodes of a text, and what they cost and gave."""
         args, kept = self.run.args, self.run.kept
-        own = self.own and self.run.step % 2
-        ids, mine = side_by_side(self.own, rng) if own else self.text
+        ids, mine = self.texts[rng.integers(len(self.texts))]
         loss, parts = loss_of(self.base, self.policy, ids, mine, args, kept["lambda"], rng)
         kept["lambda"] = max(0.0, kept["lambda"] + 0.3 * (parts[0] - args.share))
+        self.positions += min(args.rows, int(mine.sum()))
         return loss, (*parts, kept["lambda"])
-
-
-def as_texts(items):
-    """(ids, mine) of numpy as tensors; mine[i]: position i predicts a token of an answer."""
-    out = []
-    for ids, mine in items:
-        ids, mine = ids[:LENGTH].astype(np.int64), mine[:LENGTH].astype(bool)
-        ahead = np.append(mine[1:], False)
-        if ahead.sum() > 1:
-            out.append((torch.from_numpy(ids), torch.from_numpy(ahead)))
-    return out
-
-
-def side_by_side(own, rng):
-    picked = [own[i] for i in rng.permutation(len(own))[:OWN_SIDE_BY_SIDE]]
-    return tuple(torch.cat(v)[:LENGTH] for v in zip(*picked))
 
 
 def begin(run, base):
     """Of a run that does not go on: the compensation, and what layers are worth."""
-    own, texts = as_texts(run.own or []), run.supply()
-    rng = np.random.default_rng(6500)
-    some = [torch.from_numpy(next(texts)[0]) for _ in range(12)]
-    some += [side_by_side(own, rng)[0] if own else torch.from_numpy(next(texts)[0])
-             for _ in range(12)]
-    harm = calibrate(base, some, run.say)
-    run.kept = {"scale": base.scale, "harm": harm, "lambda": 2.0}
+    texts = [ids for ids, _ in texts_of(run.lessons, run.lessons.learned())][:CALIBRATED]
+    run.kept = {"harm": calibrate(base, texts, run.say), "scale": base.scale, "lambda": 2.0}
     run.save()
 
 
@@ -424,7 +416,6 @@ def options():
     a.add_argument("--rollouts", type=int, default=4, help="episodes of a position (4)")
     a.add_argument("--entropy", type=float, default=0.01, help="weight of the entropy (0.01)")
     a.add_argument("--lr", type=float, default=0.02, help="of Adam (0.02)")
-    a.set_defaults(own=256)
     return check(a.parse_args(), share=(0.05, 1), first=(1, 64), last=(1, 64),
                  partial_cost=(0.01, 1), skip_cost=(0, 1), hidden=(1, 64), rows=(1, LENGTH),
                  rollouts=(2, 64), entropy=(0, 1))
@@ -432,28 +423,27 @@ def options():
 
 def main():
     args = options()
-    run = Run(args, LENGTH)
-    model = run.model.float()
+    run = Run(args)
+    model = load_frozen(args.model, exact=True)
     if args.first + args.last >= model.c.layers:
         die(f"--first and --last leave none of {model.c.layers} layers to decide about")
     base = Base(model, args)
     policy = Policy(model.c.layers, model.c.dim, args.hidden, bool(args.partial))
     numbers = {"hidden": args.hidden, "first": args.first, "last": args.last, "partial": args.partial,
                "cost.partial": round(1000 * args.partial_cost), "cost.skip": round(1000 * args.skip_cost)}
-    run.begin(base, policy, numbers | {"share": args.share}, Adam)
+    run.begin(policy, numbers | {"share": args.share}, Adam)
     if not run.kept:
         begin(run, base)
     base.scale, harm = run.kept["scale"], run.kept["harm"]
     print("divergence without the layer / with it in few bits: " + ", ".join(
         f"{l}: {v[SKIP]:.3f}/{v[PARTIAL]:.3f}" for l, v in enumerate(harm.tolist())
         if base.decides(l)), flush=True)
-    run.learn(Pool(run, base, policy), 1)
+    run.learn(Pool(run, base, policy))
     run.write("dash", numbers, {"scale": base.scale.flatten(), **policy.vectors()}, "f32")
-    written, own = (as_texts(t[::max(1, len(t) // HELD)][:HELD]) for t in held_out_texts(run))
-    for name, items in (("the model's own greedy answers", own), ("texts as written", written)):
-        print(f"\n{name}, {sum(int(m.sum()) for _, m in items)} positions", flush=True)
-        say_choices(base, policy, items)
-        report(base, policy, harm, items)
+    held = list(texts_of(run.lessons, run.lessons.held_out()))[:HELD]
+    print(f"\nheld-out texts, {sum(int(m.sum()) for _, m in held)} positions", flush=True)
+    say_choices(base, policy, held)
+    report(base, policy, harm, held)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,17 @@ which run through the layers above as the model's own states would: z_i attends 
 to z_1..z_i, and to nothing else.  The model's own output makes of it the distribution of token
 t+i+1.  e is the embedding of token t+1, scaled to the root mean square of h, where the drafter knows
 that token, and 0 where it does not: both are learned.  W_i begins as 1, E_i as 0.  The loss is the
-divergence from the model's own distribution, on conversations, some documents, and (--own) on what
-the model itself answers, greedily.
+divergence from the model's own distribution, as the program teach kept it, with the states.
 """
-from drafting import (Base, LogSumExp, Run, chain_arguments, chains, check, die, follow,
-                      held_out_texts, rank_of, report)
+from common import die
+from drafting import Base, Run, chain_arguments, check, follow, rank_of, report, starts_of
+from llamafile import load_frozen
 
 import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-ROWS = 2                # read at once
-AT_ONCE = 4             # rows whose chains share a step
 DECAY = 0.8             # weight of an offset against that of the one before it
 
 
@@ -55,30 +53,26 @@ class Maps(nn.Module):
 
 
 @torch.no_grad()
-def read(model, ids, layer):
-    """Of a text [n]: the states behind the first `layer` layers [n][dim], keys and values of the
-    layers above, [kv_heads][n][head_dim] each, and the features [n][dim]."""
-    c, n, kept, above = model.c, len(ids), None, []
-    x = model.token_embd(ids[None])
+def read(model, layer, states):
+    """Of a text's states behind the first `layer` layers, [n][dim]: keys and values of the layers above,
+    [kv_heads][n][head_dim] each."""
+    c, n, x, above = model.c, len(states), states[None], []
     cos, sin = model.cos[:n].to(x.dtype), model.sin[:n].to(x.dtype)
-    for i, block in enumerate(model.blk):
-        if i == layer:
-            kept = x[0]
-        if i >= layer:
-            h = block.attn_norm(x)
-            above.append((block.rotated(h, block.attn_k, c.kv_heads, cos, sin)[0],
-                          block.attn_v(h).view(n, c.kv_heads, c.head_dim).transpose(0, 1)))
+    for block in model.blk[layer:]:
+        h = block.attn_norm(x)
+        above.append((block.rotated(h, block.attn_k, c.kv_heads, cos, sin)[0],
+                      block.attn_v(h).view(n, c.kv_heads, c.head_dim).transpose(0, 1)))
         x = block(x, cos, sin)
-    return kept, above, model.output_norm(x)[0]
+    return above
 
 
-def attend(q, k, v, keys, values, hidden):
+def attend(q, k, v, keys, values, hidden, scale):
     """Of pseudo rows q [n][heads][offsets][head_dim], their own keys and values [n][kv_heads]
     [offsets][head_dim], and the text's [kv_heads][tokens][head_dim]; hidden [n][offsets][tokens +
     offsets]: what a row does not see."""
     n, heads, o, d = q.shape
     kv, t = keys.shape[:2]
-    q = q.reshape(n, kv, heads // kv, o, d) * d ** -0.5
+    q = q.reshape(n, kv, heads // kv, o, d) * scale
     flat = q.permute(1, 0, 2, 3, 4).reshape(kv, -1, d)
     text = (flat @ keys.mT).view(kv, n, -1, o, t)
     own = (q @ k[:, :, None].mT).permute(1, 0, 2, 3, 4)
@@ -94,17 +88,17 @@ def run_above(model, layer, above, z, at):
     place = at[:, None] + 1 + torch.arange(o, device=z.device)
     place = place.clamp(max=c.context - 1)
     cos, sin = model.cos[place].to(z.dtype), model.sin[place].to(z.dtype)
-    later = torch.arange(t, device=z.device) > at[:, None]
-    later_own = torch.ones(o, o, dtype=torch.bool, device=z.device).triu(1)
-    hidden = torch.cat((later[:, None].expand(n, o, t), later_own.expand(n, o, o)), -1)
+    text = torch.arange(t, device=z.device)
+    later = (text > at[:, None])[:, None].expand(n, o, t)
+    later_own = torch.ones(o, o, dtype=torch.bool, device=z.device).triu(1).expand(n, o, o)
     for block, (keys, values) in zip(model.blk[layer:], above):
+        hidden = later | (text <= place[..., None] - block.window) if block.window else later
         h = block.attn_norm(z)
         q = block.rotated(h, block.attn_q, c.heads, cos, sin)
         k = block.rotated(h, block.attn_k, c.kv_heads, cos, sin)
         v = block.attn_v(h).view(n, o, c.kv_heads, c.head_dim).transpose(1, 2)
-        z = z + block.attn_output(attend(q, k, v, keys, values, hidden))
-        h = block.ffn_norm(z)
-        z = z + block.ffn_down(F.silu(block.ffn_gate(h)) * block.ffn_up(h))
+        y = attend(q, k, v, keys, values, torch.cat((hidden, later_own), -1), c.score_scale)
+        z = block.add_ffn(block.add_attention(z, y))
     return model.output_norm(z)
 
 
@@ -113,112 +107,109 @@ def run_above(model, layer, above, z, at):
 
 
 class Pool:
-    """The rows that were read last, with what the loss wants of the model at each position."""
+    """Chains of the lessons' answers, of as many texts to a step as have enough."""
     shows = "divergence"
 
-    def __init__(self, run, maps):
-        self.base, self.maps, self.args, self.edges = run.base, maps, run.args, run.edges
-        self.rows, self.next, self.answers = [], 0, 0
+    def __init__(self, run, base, model, maps):
+        self.lessons, self.base, self.model = run.lessons, base, model
+        self.maps, self.args, self.positions = maps, run.args, 0
+        self.texts = [t for t in run.lessons.learned() if run.lessons.mine[t][1:-1].any()]
 
-    def add(self, pairs, rng):
-        """Reads rows (inputs, labels); returns for how many steps these are good."""
-        x, answers, good = chains(pairs, self.args.rest, len(self.maps), self.edges, rng)
-        self.answers += answers
-        for ids, g in zip(x, good):
-            if not g.any():
-                continue
-            ids = torch.from_numpy(ids).to(self.base.table.device)
-            state, above, h = read(self.base.quick, ids, self.args.layer)
-            target = torch.from_numpy(np.flatnonzero(g.any(-1))).to(ids.device)
-            target = (target[:, None] + 1 + torch.arange(len(self.maps), device=ids.device)).unique()
-            target = target[target < len(ids)]
-            wanted = torch.zeros(len(ids), dtype=torch.long, device=ids.device)
-            wanted[target] = torch.arange(len(target), device=ids.device)
-            self.rows[self.next:self.next + 1] = [(ids, torch.from_numpy(g).to(ids.device), state,
-                                                   above, wanted, self.base.teach(h[target]))]
-            self.next = (self.next + 1) % self.args.keep
-        return self.args.reuse * int(good[..., 0].sum()) / self.args.batch
+    def states(self, text):
+        states = torch.from_numpy(self.lessons.state[text].astype(np.float32))
+        return states.to(self.args.device)
+
+    def loss_of(self, text, rng):
+        """Summed over chains of a text: what is learned, and per offset the divergence and the chains."""
+        args, lessons, base, count = self.args, self.lessons, self.base, len(self.maps)
+        rows, lengths = starts_of(lessons, [text], count, args.rest, rng)
+        lengths = torch.from_numpy(lengths)
+        at = torch.from_numpy(rows - text.start).to(args.device)
+        token = torch.from_numpy(lessons.tokens[rows + 1].astype(np.int64)).to(args.device)
+        states = self.states(text)
+        e = base.embedded(token)
+        known = torch.from_numpy(rng.random(len(at)) < args.known).to(e.device)
+        z = self.maps(states[at], e * known[:, None])
+        above = read(self.model, args.layer, states.bfloat16())
+        g = run_above(self.model, args.layer, above, z.bfloat16(), at).float()
+        loss, shown = 0.0, np.zeros((2, count))
+        for i in range(count):
+            on = lengths > i
+            cross, divergence = base.divergence(g[on, i], *base.taught(rows[on.numpy()] + 1 + i), rng)
+            loss = loss + DECAY ** i * cross.sum()
+            shown[:, i] = divergence.sum().item(), len(divergence)
+        return loss, shown, len(rows)
 
     def loss(self, rng):
         """The loss of random chains, and per offset the divergence from the model."""
-        loss, shown, maps, base = 0.0, [], self.maps, self.base
-        for r in rng.choice(len(self.rows), AT_ONCE):
-            ids, good, state, above, wanted, (row, mass, plogp) = self.rows[r]
-            at = good[:, 0].nonzero()[:, 0]
-            some = rng.choice(len(at), min(len(at), self.args.batch // AT_ONCE), replace=False)
-            at = at[torch.from_numpy(some).to(at.device)]
-            e = base.embedded(ids[at + 1])
-            known = torch.from_numpy(rng.random(len(at)) < self.args.known).to(e.device)
-            z = maps(state[at].float(), e * known[:, None])
-            g = run_above(base.quick, self.args.layer, above, z.bfloat16(), at).float()
-            divergence = []
-            for i in range(len(maps)):
-                on = good[at, i]
-                p, one = wanted[at[on] + 1 + i], g[on, i]
-                ce = mass[p] * LogSumExp.apply(one, base.output16) - (row[p] * one).sum(-1)
-                loss = loss + DECAY ** i * ce.sum() / (len(at) * AT_ONCE)
-                divergence.append((ce.detach() + plogp[p]).mean().item())
-            shown.append(divergence)
-        return loss, np.mean(shown, 0)
+        total, shown, n = 0.0, 0.0, 0
+        while n < self.args.batch:
+            loss, parts, chains = self.loss_of(self.texts[rng.integers(len(self.texts))], rng)
+            loss.backward()             # of each text on its own: what it took is free again
+            total, shown, n = total + loss.detach(), shown + parts, n + chains
+        for p in self.maps.parameters():
+            p.grad /= n
+        self.positions += n
+        return total / n, shown[0] / shown[1]
 
 
 @torch.no_grad()
-def ranks(base, maps, layer, ids, mine, token):
+def ranks(pool, text, token):
     """What measure() wants of a text, with the root's token known or not."""
-    x, _, best, usable = follow(base, ids, mine)
-    state, above, _ = read(base.exact, x, layer)
-    n, at = len(x), usable[1:].nonzero()[:, 0]
+    base, maps, layer = pool.base, pool.maps, pool.args.layer
+    x, best, mine = follow(base.lessons, text)
+    states, n, at = pool.states(text), len(x), mine[1:].nonzero()[:, 0]
     out = torch.full((n, len(maps)), -1, dtype=torch.long)
     own = torch.zeros(n, len(maps), dtype=torch.bool)
     if not len(at):
         return out.numpy(), own.numpy()
-    e = base.embedded(x[at + 1]) * float(token)
-    z = maps(state[at].float(), e).to(state.dtype)
-    g = run_above(base.exact, layer, above, z, at)
-    same = torch.ones(len(at), dtype=torch.bool, device=x.device)
+    place = at.to(states.device)
+    e = base.embedded(x[at + 1].to(states.device)) * float(token)
+    above = read(pool.model, layer, states.bfloat16())
+    g = run_above(pool.model, layer, above, maps(states[place], e).bfloat16(), place).float().cpu()
+    same = torch.ones(len(at), dtype=torch.bool)
     keep = same.clone()
     for i in range(len(maps)):
         p = at + 1 + i
-        keep = keep & (p + 1 < n) & usable[(p + 1).clamp(max=n - 1)]
+        keep = keep & (p + 1 < n) & mine[(p + 1).clamp(max=n - 1)]
         at, g, p, same, keep = at[keep], g[keep], p[keep], same[keep], keep[keep]
         if not len(at):
             break
         same = same & (x[p] == best[p - 1])
-        out[at, i] = rank_of(base, base.logits(g[:, i]), best[p]).cpu()
-        own[at, i] = same.cpu()
+        logits = base.logits(g[:, i].to(base.output.device))
+        out[at, i] = rank_of(base, logits, best[p]).cpu()
+        own[at, i] = same
     return out.numpy(), own.numpy()
 
 
 def options():
     a = chain_arguments(__doc__, "firp")
-    a.add_argument("--layer", type=int, help="layers below the pseudo states (3 of 4)")
     a.add_argument("--offsets", type=int, default=3, help="pseudo states (3)")
     a.add_argument("--no-token", action="store_true",
                    help="maps of the state alone, as in the paper's abstract")
     a.add_argument("--known", type=float, default=0.5,
                    help="share of the chains that know the token behind the state (0.5)")
-    a.add_argument("--keep", type=int, default=16, help="rows of 1024 tokens that are kept (16)")
-    return check(a.parse_args(), offsets=(1, 8), known=(0, 1), keep=(1, 10**4))
+    return check(a.parse_args(), offsets=(1, 8), known=(0, 1))
 
 
 def main():
     args = options()
     run = Run(args)
-    c = run.model.c
-    args.layer = c.layers * 3 // 4 if args.layer is None else args.layer
-    if not 1 <= args.layer < c.layers:
-        die(f"--layer has to be from 1 to {c.layers - 1}")
-    base = Base(run.model, args.device, None)
-    maps = Maps(c.dim, args.offsets, not args.no_token)
-    run.begin(base, maps, {"layer": args.layer, "offsets": args.offsets, "token": not args.no_token})
-    run.learn(Pool(run, maps), ROWS)
+    args.layer = run.lessons.about["state"]
+    if not 1 <= args.layer < run.layers:
+        die(f"{args.lessons} holds no states to make guesses of: give teach --state L, with an L from 1 to "
+            f"{run.layers - 1}, say {run.layers * 3 // 4}")
+    model = load_frozen(args.model, exact=False).to(args.device)
+    base = Base(run.lessons, args.model, args.device, None)
+    maps = Maps(run.dim, args.offsets, not args.no_token)
+    run.begin(maps, {"layer": args.layer, "offsets": args.offsets, "token": not args.no_token})
+    pool = Pool(run, base, model, maps)
+    run.learn(pool)
     run.write("firp", {"layer": args.layer, "offsets": args.offsets}, dict(maps.matrices()),
               args.type)
-    texts = held_out_texts(run)
     for token in (False, True)[:1 + (len(maps.token) > 0)]:
         print(f"\nwith the first token behind the state {'known' if token else 'not known'}:")
-        report(texts, args.offsets, "offset",
-               lambda ids, mine: ranks(base, maps, args.layer, ids, mine, token))
+        report(run.lessons, args.offsets, "offset", lambda text: ranks(pool, text, token))
 
 
 if __name__ == "__main__":

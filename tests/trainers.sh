@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Three steps of each trainer, on lessons of the demo model: trainers.sh FOLDER-OF-PROGRAMS SOURCE DEMO-MODEL
+# Needs PyTorch and the package gguf; FTK_PYTHON names the Python that has them (python3).
+set -u
+bin=$(readlink -f "${1:?give the folder of the programs}")
+train=$(readlink -f "${2:?give the repository}")/drafters/train
+demo=$(readlink -f "${3:?give the demo model}")
+python=${FTK_PYTHON:-python3}
+if ! "$python" -c 'import torch, gguf, numpy' 2> /dev/null; then
+    echo "SKIPPED: $python has no torch, gguf or numpy: pip install -r drafters/train/requirements.txt"
+    exit 77
+fi
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+cd "$tmp" || exit 1
+n_failed=0
+
+check() { # NAME PATTERN COMMAND...: succeeds, and says something that matches
+    local name=$1 pattern=$2
+    shift 2
+    if "$@" > out 2>&1 && grep -Eq -- "$pattern" out; then
+        echo "ok   $name"
+    else
+        n_failed=$((n_failed + 1))
+        echo "not ok   $name: wanted $pattern"
+        sed 's/^/    /' out
+    fi
+}
+
+refused() { # LINE COMMAND...: fails with this one line
+    local line=$1
+    shift
+    if ! "$@" > /dev/null 2> out && [ "$(wc -l < out)" = 1 ] && grep -Fq -- "$line" out; then
+        echo "ok   refused: $line"
+    else
+        n_failed=$((n_failed + 1))
+        echo "not ok   refused: $line"
+        sed 's/^/    /' out
+    fi
+}
+
+trainer() { # FAMILY OPTIONS...
+    local family=$1
+    shift
+    timeout 900 "$python" "$train/train_$family.py" "$demo" lessons "demo-$family.drafter.gguf" "$@"
+}
+
+for i in $(seq 60); do
+    echo "{\"prompt\": \"Tell me a story about $i animals and the number $((i * 7)).\"}"
+done > prompts.jsonl
+"$bin/teach" -m "$demo" -o lessons --answer 100 --state 9 prompts.jsonl 2> out || { cat out; exit 1; }
+
+for family in s4c firp dash; do
+    check "$family learns" "3 steps in .* wrote demo-$family.drafter.gguf" trainer $family --steps 3
+    check "$family goes on" "going on at step 3" trainer $family --steps 4
+    check "$family says what it gives" "^\| " trainer $family --steps 4
+    check "$family is a drafter" "drafter.family +string +$family" "$bin/foretoken" inspect "demo-$family.drafter.gguf"
+done
+rm -f ./*.resume.pt
+check "heads of frequent tokens" "wrote demo-s4c.drafter.gguf" trainer s4c --steps 3 --draft-vocab 512
+for drafter in none s4c firp dash; do
+    "$bin/foretoken" generate -m "$demo" --drafter $drafter -n 48 --temp 0 -p "Once upon a time" > $drafter.text \
+        $([ $drafter = none ] || echo --drafter-file "demo-$drafter.drafter.gguf") 2> out || cat out
+    check "$drafter drafts" . cat $drafter.text
+    check "$drafter is exact" same eval "cmp none.text $drafter.text && echo same"
+done
+
+refused "of another model or other options" trainer s4c --steps 5 --heads 3
+refused "holds no lessons" "$python" "$train/train_s4c.py" "$demo" . x.gguf --steps 1
+refused "this model has 4096 tokens" trainer s4c --steps 3 --draft-vocab 5000
+refused "--lr has to be from" trainer firp --steps 3 --lr 7
+refused "there is no such folder" "$python" "$train/train_s4c.py" "$demo" lessons no/x.gguf --steps 1
+refused "cannot load the model $tmp/prompts.jsonl" "$python" "$train/train_s4c.py" "$tmp/prompts.jsonl" lessons x.gguf \
+    --steps 1
+rm -rf lessons
+"$bin/teach" -m "$demo" -o lessons --answer 100 prompts.jsonl 2> out || cat out
+refused "holds no states" trainer firp --steps 3
+sed -i 's/"model": "/"model": "0/' lessons/lessons.json
+refused "holds lessons of the model 0" trainer s4c --steps 3
+[ $n_failed = 0 ]
