@@ -11,16 +11,17 @@ its distribution, for the clean rows, so that it stays the model it was, and for
 the clean row at the same place.  Of the layers below the first that gets an adapter no gradients are
 made.  The output is an adapter's GGUF file as llama.cpp has them.
 """
+from pathlib import Path
+
 from common import die
 from drafting import Base, LogSumExp, Run, arguments, check
-from llamafile import load_gguf, stored_rows
+from llamafile import load_frozen, stored_rows
 
 import gguf
 import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from pathlib import Path
 
 NOISE_LENGTH = 5        # L
 DECAY = 0.8             # weight of a noisy place against that of the one before it
@@ -311,12 +312,12 @@ def options():
     a.add_argument("--layers", metavar="FROM-TO",
                    help="that get pairs, from 0, both ends among them (the upper two thirds)")
     a.add_argument("--targets", default=",".join(MATRICES), help="matrices that get pairs (all: %(default)s)")
-    a.add_argument("--noise-every", type=int, default=8,
-                   help="one run of noise per so many answer tokens, at least one per text (8)")
-    a.add_argument("--clean", type=float, default=1.0,
-                   help="weight of the clean places against the noisy ones (1)")
-    a.add_argument("--batch", type=int, default=2048, help="rows of a step, noisy ones among them (2048)")
-    a.add_argument("--lr", type=float, default=1e-3, help="of AdamW (0.001)")
+    a.add_argument("--noise-every", type=int, default=4,
+                   help="one run of noise per so many answer tokens, at least one per text (4)")
+    a.add_argument("--clean", type=float, default=4.0,
+                   help="weight of the clean places against the noisy ones (4)")
+    a.add_argument("--batch", type=int, default=1024, help="rows of a step, noisy ones among them (1024)")
+    a.add_argument("--lr", type=float, default=2e-3, help="of AdamW (0.002)")
     a.add_argument("--type", choices=("f16", "f32"), default="f16", help="of the pairs (f16)")
     a.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     return check(a.parse_args(), rank=(1, 1024), alpha=(1e-3, 1e6), noise_every=(1, 10**6),
@@ -359,7 +360,7 @@ class AdamW(torch.optim.AdamW):
 def main():
     args = options()
     run = Run(args)
-    model = load_gguf(args.model, exact=False).requires_grad_(False).to(args.device)
+    model = load_frozen(args.model, exact=False).to(args.device)
     layers, targets = layers_of(args.layers, model.c.layers), targets_of(args.targets, model.c)
     alpha = args.alpha or 2.0 * args.rank
     adapter = Adapter(model, layers, targets, args.rank, alpha)
