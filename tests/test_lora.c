@@ -283,6 +283,42 @@ static void test_parts_and_info(void **state)
     ftk_model_free(whole);
 }
 
+typedef struct progress {
+    uint64_t done, total;
+    int calls;
+} progress;
+
+static void watch(void *ctx, uint64_t done, uint64_t total)
+{
+    progress *p = ctx;
+    assert_true(done >= p->done && done <= total && (p->calls == 0 || total == p->total));
+    *p = (progress){done, total, p->calls + 1};
+}
+
+/* Changing and packing are one way from nothing to all; where nothing is packed, changing alone. */
+static void test_progress(void **state)
+{
+    (void)state;
+    write_arch(in("base"), "llama");
+    assert_true(lf_convert(in("typed"), in("base"), FTK_TYPE_Q4_0));
+    assert_true(lf_write(in("a"), in("typed"), &usual));
+    for (int packed = 0; packed < 2; packed++) {
+        progress p = {0};
+        ftk_model_config cfg;
+        ftk_model_config_init(&cfg);
+        cfg.host.ctx = &p;
+        cfg.kernels = packed ? NULL : "ref";
+        cfg.progress = watch;
+        cfg.adapters = &(ftk_adapter){in("a"), 1};
+        cfg.n_adapters = 1;
+        ftk_model *m;
+        assert_int_equal(ftk_model_load(&m, in("typed"), &cfg), FTK_OK);
+        assert_true(p.done == p.total && p.calls > 20 && (m->packed != NULL || !packed));
+        assert_true(p.total >= m->adapted_bytes && (m->packed || p.total == m->adapted_bytes));
+        ftk_model_free(m);
+    }
+}
+
 /* DASH's copy in few bits is one of the adapted weights. */
 static void test_low_bits(void **state)
 {
@@ -757,12 +793,19 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_architectures),    cmocka_unit_test(test_k_quants),
-        cmocka_unit_test(test_several),          cmocka_unit_test(test_alpha),
-        cmocka_unit_test(test_parts_and_info),   cmocka_unit_test(test_low_bits),
-        cmocka_unit_test(test_drafters),         cmocka_unit_test(test_bad),
-        cmocka_unit_test(test_bad_arguments),    cmocka_unit_test(test_too_large_for_type),
-        cmocka_unit_test(test_every_allocation), cmocka_unit_test(test_chance),
+        cmocka_unit_test(test_architectures),
+        cmocka_unit_test(test_k_quants),
+        cmocka_unit_test(test_several),
+        cmocka_unit_test(test_alpha),
+        cmocka_unit_test(test_parts_and_info),
+        cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_low_bits),
+        cmocka_unit_test(test_drafters),
+        cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_bad_arguments),
+        cmocka_unit_test(test_too_large_for_type),
+        cmocka_unit_test(test_every_allocation),
+        cmocka_unit_test(test_chance),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

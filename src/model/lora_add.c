@@ -58,16 +58,29 @@ static void read_factors(const ftk_lora *l, const part *p, bool flipped, factors
         for (size_t r = 0; r < rank; r++) f->down[r * n_in + i] = work[i * rank + r];
 }
 
-/* Elements [at, at + n) of row o. In the order of the ranks, so that the bits are the same on every
- * machine. */
+/* sum[0..n) = the sum over r of up[r] * down[r], in the order of the ranks, so that the bits are the
+ * same on every machine. n is at most FTK_QBLOCK, and mostly that: then the sums stay in registers. */
+static inline void sum_ranks(const float *up, const float *down, int rank, int n_in, int n,
+                             float *sum)
+{
+    for (int i = 0; i < n; i++) sum[i] = 0;
+    for (int r = 0; r < rank; r++, down += n_in)
+        for (int i = 0; i < n; i++) sum[i] += up[r] * down[i];
+}
+
+/* Elements [at, at + n) of row o. */
 static void add_factors(const factors *f, int n_in, int o, int at, int n, float *x)
 {
-    float sum[FTK_QUNIT] = {0};
     const float *up = f->up + (size_t)o * (size_t)f->rank;
-    const float *down = f->down + at;
-    for (int r = 0; r < f->rank; r++, down += n_in)
-        for (int i = 0; i < n; i++) sum[i] += up[r] * down[i];
-    for (int i = 0; i < n; i++) x[i] += f->scale * sum[i];
+    for (int b = 0; b < n; b += FTK_QBLOCK) {
+        float sum[FTK_QBLOCK];
+        const int few = n - b < FTK_QBLOCK ? n - b : FTK_QBLOCK;
+        if (few == FTK_QBLOCK)
+            sum_ranks(up, f->down + at + b, f->rank, n_in, FTK_QBLOCK, sum);
+        else
+            sum_ranks(up, f->down + at + b, f->rank, n_in, few, sum);
+        for (int i = 0; i < few; i++) x[b + i] += f->scale * sum[i];
+    }
 }
 
 static void write_values(ftk_type type, int n, const float *x, void *out)
@@ -85,34 +98,36 @@ static void write_values(ftk_type type, int n, const float *x, void *out)
     }
 }
 
-/* Row o; false where what comes of it is not finite. */
-static bool add_row(const adding *j, int o)
+/* Elements [at, at + FTK_QUNIT) of row o, or what there is of them; false where what comes of it is not
+ * finite. */
+static bool add_unit(const adding *j, int o, int at)
 {
     const ftk_type was = (ftk_type)j->c->base.type, is = (ftk_type)j->c->now.type;
     const ftk_kernels *k = &j->l->m->kernels;
-    const size_t n_in = (size_t)j->n_in;
-    const char *from = (const char *)j->c->base.data + (size_t)o * ftk_type_bytes(was, n_in);
-    char *to = (char *)(uintptr_t)j->c->now.data + (size_t)o * ftk_type_bytes(is, n_in);
+    const int n = j->n_in - at < FTK_QUNIT ? j->n_in - at : FTK_QUNIT;
+    const size_t before = (size_t)o * (size_t)j->n_in + (size_t)at; /* whole blocks */
+    const char *from = (const char *)j->c->base.data + ftk_type_bytes(was, before);
+    char *to = (char *)(uintptr_t)j->c->now.data + ftk_type_bytes(is, before);
     bool finite = true;
     float x[FTK_QUNIT];
-    for (int at = 0; at < j->n_in; at += FTK_QUNIT) {
-        const int n = j->n_in - at < FTK_QUNIT ? j->n_in - at : FTK_QUNIT;
-        char *out = to + ftk_type_bytes(is, (size_t)at);
-        k->dequant_row(was, n, from + ftk_type_bytes(was, (size_t)at), x);
-        for (size_t i = 0; i < j->n_parts; i++) add_factors(&j->f[i], j->n_in, o, at, n, x);
-        write_values(is, n, x, out);
-        k->dequant_row(is, n, out, x); /* a type may hold less than a float */
-        for (int i = 0; i < n; i++) finite &= isfinite(x[i]) != 0;
-    }
+    k->dequant_row(was, n, from, x);
+    for (size_t i = 0; i < j->n_parts; i++) add_factors(&j->f[i], j->n_in, o, at, n, x);
+    write_values(is, n, x, to);
+    k->dequant_row(is, n, to, x); /* a type may hold less than a float */
+    for (int i = 0; i < n; i++) finite &= isfinite(x[i]) != 0;
     return finite;
 }
 
+/* Some rows at a time, so that what they need of A is read from the cache. */
 static void add_rows(void *ctx, int ith, int nth)
 {
+    enum { SOME = 32 };
     adding *const j = ctx;
     const int end = (int)((int64_t)j->n_out * (ith + 1) / nth);
-    for (int o = (int)((int64_t)j->n_out * ith / nth); o < end; o++)
-        if (!add_row(j, o)) atomic_store(&j->bad, true);
+    for (int first = (int)((int64_t)j->n_out * ith / nth); first < end; first += SOME)
+        for (int at = 0; at < j->n_in; at += FTK_QUNIT)
+            for (int o = first; o < end && o < first + SOME; o++)
+                if (!add_unit(j, o, at)) atomic_store(&j->bad, true);
 }
 
 static ftk_err not_finite(const ftk_lora *l, const change *c)
