@@ -21,8 +21,8 @@ void lf_fill(gw *w, const ftk_gguf *model, const lf_adapter *a);
 bool lf_write(const char *path, const char *model, const lf_adapter *a);
 /* The model with its matrices in another type, where their rows are whole blocks of it. */
 bool lf_convert(const char *path, const char *model, ftk_type type);
-/* The model with adapters added to its weights: in F32, as B A row by row, and rounded once. Types of
- * blocks become Q8_0, or with `floats` F32. */
+/* The model with adapters added to its weights: in F32, as B A row by row, and rounded once. Types
+ * of blocks become Q8_0, or with `floats` F32. */
 bool lf_merge(const char *path, const char *model, const ftk_adapter *adapters, size_t n,
               bool floats);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * LoRA adapters: a model with them gives the bits of a file that had them added before; and what a bad
- * adapter is told. */
+ * LoRA adapters: a model with them gives the bits of a file that had them added before; and what a
+ * bad adapter is told. */
 #include "onebad.h"
 
 #include <math.h>
@@ -126,7 +126,8 @@ static void check_merge(const char *what, const char *base, const char *level,
     }
 }
 
-/* Separate, fused and tied tensors, biases and norms; in types that stay and in one that does not. */
+/* Separate, fused and tied tensors, biases and norms; in types that stay and in one that does not.
+ * */
 static void test_architectures(void **state)
 {
     (void)state;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Opens LoRA adapters and finds out what they change. Nothing in a file is trusted.
  *
- * The files are those of llama.cpp's convert_lora_to_gguf.py. Of the embeddings, whose rows are looked
- * up by a token, the pair is written the other way round: lora_a [n_vocab][rank], lora_b
+ * The files are those of llama.cpp's convert_lora_to_gguf.py. Of the embeddings, whose rows are
+ * looked up by a token, the pair is written the other way round: lora_a [n_vocab][rank], lora_b
  * [n_embd][rank]. */
 #include "lora_parts.h"
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * LoRA adapters (arXiv 2106.09685): files that hold, for a matrix W [n_out][n_in] of a model, two
- * narrow ones A [rank][n_in] and B [n_out][rank], and mean W + scale B A. Here the sum is made once,
- * while the model is loaded, so that kernels, devices and drafters see no more than other weights.
+ * narrow ones A [rank][n_in] and B [n_out][rank], and mean W + scale B A. Here the sum is made
+ * once, while the model is loaded, so that kernels, devices and drafters see no more than other
+ * weights.
  *
- * The adapters are opened before the tensors of the model are looked for; then each tensor that one of
- * them changes is replaced by a place in memory, which gets its content once all tensors are known. */
+ * The adapters are opened before the tensors of the model are looked for; then each tensor that one
+ * of them changes is replaced by a place in memory, which gets its content once all tensors are
+ * known. */
 #ifndef FTK_LORA_H
 #define FTK_LORA_H
 

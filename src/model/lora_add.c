@@ -58,8 +58,9 @@ static void read_factors(const ftk_lora *l, const part *p, bool flipped, factors
         for (size_t r = 0; r < rank; r++) f->down[r * n_in + i] = work[i * rank + r];
 }
 
-/* sum[0..n) = the sum over r of up[r] * down[r], in the order of the ranks, so that the bits are the
- * same on every machine. n is at most FTK_QBLOCK, and mostly that: then the sums stay in registers. */
+/* sum[0..n) = the sum over r of up[r] * down[r], in the order of the ranks, so that the bits are
+ * the same on every machine. n is at most FTK_QBLOCK, and mostly that: then the sums stay in
+ * registers. */
 static inline void sum_ranks(const float *up, const float *down, int rank, int n_in, int n,
                              float *sum)
 {
@@ -98,8 +99,8 @@ static void write_values(ftk_type type, int n, const float *x, void *out)
     }
 }
 
-/* Elements [at, at + FTK_QUNIT) of row o, or what there is of them; false where what comes of it is not
- * finite. */
+/* Elements [at, at + FTK_QUNIT) of row o, or what there is of them; false where what comes of it is
+ * not finite. */
 static bool add_unit(const adding *j, int o, int at)
 {
     const ftk_type was = (ftk_type)j->c->base.type, is = (ftk_type)j->c->now.type;
@@ -182,7 +183,8 @@ static ftk_err add_matrix(const ftk_lora *l, const change *c)
     return err;
 }
 
-/* The values that a part gives take the place of the model's; a scale other than 1 goes only so far. */
+/* The values that a part gives take the place of the model's; a scale other than 1 goes only so
+ * far. */
 static ftk_err change_norm(const ftk_lora *l, const change *c)
 {
     const ftk_host *h = &l->m->host;
