@@ -302,14 +302,13 @@ FTK_API ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_mode
 FTK_API void ftk_model_free(ftk_model *m);
 
 typedef struct ftk_model_info {
-    const char *name;         /* general.name, "" if absent; as in the file: see ftk_show() */
-    const char *architecture; /* general.architecture: "llama"; "" if vocabulary_only */
-    const char *kernels;      /* level in use */
-    const char
-        *chat_template;     /* what ftk_chat_tokenize() takes unasked: "default", the template that
+    const char *name;          /* general.name, "" if absent; as in the file: see ftk_show() */
+    const char *architecture;  /* general.architecture: "llama"; "" if vocabulary_only */
+    const char *kernels;       /* level in use */
+    const char *chat_template; /* what ftk_chat_tokenize() takes unasked: "default", the template that
                                   the file carries; or, if there is none, the built-in form that the
                                   vocabulary's control tokens speak for, "plain" without any */
-    bool has_chat_template; /* the file carries one */
+    bool has_chat_template;    /* the file carries one */
     int n_vocab, n_ctx_train, n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim;
     int32_t bos, eos, eot; /* -1: none */
     bool add_bos;
@@ -367,13 +366,11 @@ typedef struct ftk_message {
  * Jinja language that its file carries, by a built-in form, or by a template that the caller gives. */
 typedef struct ftk_chat_config {
     size_t size;
-    const char
-        *tmpl; /* NULL: see ftk_model_info.chat_template. A built-in form; "default": the file's
+    const char *tmpl;   /* NULL: see ftk_model_info.chat_template. A built-in form; "default": the file's
                            own template; another of those it carries by name, such as "tool_use" */
-    const char *source;         /* NULL, or the text of a Jinja template that is taken instead */
+    const char *source; /* NULL, or the text of a Jinja template that is taken instead */
     bool add_generation_prompt; /* ends where the assistant's answer starts (default) */
-    int64_t
-        now; /* what a template takes for the date: seconds since 1970, of the zone that it should
+    int64_t now; /* what a template takes for the date: seconds since 1970, of the zone that it should
                     show; -1 (default): the clock, in UTC */
     /* JSON, or NULL. tools: what the model may call, as a list of function schemas; a file that carries
      * a template "tool_use" is asked for that one then. vars: an object of further variables, such as
@@ -410,9 +407,8 @@ FTK_API ftk_err ftk_chat_tokenize(const ftk_model *m, const char *tmpl, const ft
                                   size_t n_msgs, int32_t *tokens, size_t cap, size_t *n_out);
 /* The text of the same conversation, not terminated, without a BOS that the template does not write.
  * For showing: what is tokenized from it again may take a user's words for control tokens. */
-FTK_API ftk_err ftk_chat_text(const ftk_model *m, const ftk_chat_config *cfg,
-                              const ftk_message *msgs, size_t n_msgs, char *text, size_t cap,
-                              size_t *n_out);
+FTK_API ftk_err ftk_chat_text(const ftk_model *m, const ftk_chat_config *cfg, const ftk_message *msgs,
+                              size_t n_msgs, char *text, size_t cap, size_t *n_out);
 /* A text that also ends an answer under this form ("USER:" for vicuna), or NULL. */
 FTK_API const char *ftk_chat_stop(const char *tmpl);
 
