@@ -186,13 +186,14 @@ int main(int argc, char **argv)
             beside = argv[i + 1];
         else if (strcmp(argv[i], "--device") == 0)
             device = argv[i + 1];
-        else
-            run_die("%s is unknown: there are --prompts, --limit, --tokens, --beside and --device",
+        else if (!run_take_lora(argv[i], argv[i + 1]))
+            run_die("%s is unknown: there are --prompts, --limit, --tokens, --beside, --device and "
+                    "--lora",
                     argv[i]);
     }
     if (i >= argc || !file || n < 1 || n >= MAX_PROMPT)
         run_die("usage: bench-exact --prompts FILE [--limit N] [--tokens N] [--beside MODEL] "
-                "[--device NAME] MODEL...");
+                "[--device NAME] [--lora FILE]... MODEL...");
     for (; i < argc; i++) failed += check_model(argv[i], file, limit, n, &passed);
     printf("%zu passed, %zu failed\n", passed, failed);
     return failed != 0;

@@ -78,11 +78,32 @@ void run_cpu_name(char *out, size_t n)
     if (f) fclose(f);
 }
 
+enum { MAX_LORAS = 8 };
+
+static ftk_adapter loras[MAX_LORAS];
+static size_t n_loras;
+
+bool run_take_lora(const char *option, const char *value)
+{
+    if (strcmp(option, "--lora") != 0) return false;
+    if (n_loras == MAX_LORAS) run_die("--lora %s: at most %d adapters", value, MAX_LORAS);
+    loras[n_loras++] = (ftk_adapter){.path = value, .scale = 1};
+    return true;
+}
+
+size_t run_loras(const ftk_adapter **list)
+{
+    *list = loras;
+    return n_loras;
+}
+
 ftk_model *run_model(const char *path)
 {
     ftk_model_config cfg;
     ftk_model_config_init(&cfg);
     cfg.host.log = run_log;
+    cfg.adapters = loras;
+    cfg.n_adapters = n_loras;
     ftk_model *m;
     if (ftk_model_load(&m, path, &cfg) != FTK_OK) exit(1);
     return m;

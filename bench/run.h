@@ -34,7 +34,11 @@ long long run_number(const char *option, const char *text, long long lowest, lon
 double run_positive(const char *option, const char *text);
 /* What /proc/cpuinfo calls the processor, or "unknown". */
 void run_cpu_name(char *out, size_t n);
-/* Opens or exits. threads 0: all cores. */
+/* Where the option is --lora: keeps the file for run_model(), and returns true. */
+bool run_take_lora(const char *option, const char *value);
+/* Those that were kept; returns their number. */
+size_t run_loras(const ftk_adapter **list);
+/* Opens or exits, with those adapters. threads 0: all cores. */
 ftk_model *run_model(const char *path);
 /* With the trained drafters beside the model's file, if a path is given. device NULL: the CPU. */
 ftk_engine *run_engine(const ftk_model *m, int threads, const char *device, const char *path);

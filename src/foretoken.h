@@ -245,6 +245,21 @@ FTK_API ftk_str ftk_gguf_next_str(const unsigned char **cursor);
 
 typedef struct ftk_model ftk_model;
 
+/* A LoRA adapter (arXiv 2106.09685), as llama.cpp's convert_lora_to_gguf.py writes it. For a matrix
+ * W [n_out][n_in] of the model, tensor NAME, it holds A [rank][n_in] in NAME.lora_a and B
+ * [n_out][rank] in NAME.lora_b; of token_embd.weight the pair is written the other way round, A
+ * [n_vocab][rank] and B [n_embd][rank]. W becomes W + scale * adapter.lora.alpha / rank * B A,
+ * where the rank is the pair's own; without alpha, or where it is 0, W + scale * B A. A norm that
+ * the file carries (NAME_norm.weight, its whole values) takes the place of the model's: at another
+ * scale than 1, so much of the way there (llama.cpp leaves such norms out). Where output and
+ * embeddings are one tensor, a change of token_embd.weight changes both. Other keys, such as
+ * adapter.lora.task_name and adapter.lora.prompt_prefix, say what the adapter is for and change
+ * nothing. */
+typedef struct ftk_adapter {
+    const char *path;
+    float scale; /* finite; 1 is what the adapter was trained to do */
+} ftk_adapter;
+
 typedef struct ftk_model_config {
     size_t size;
     ftk_host host;
@@ -257,6 +272,10 @@ typedef struct ftk_model_config {
     /* Reads the vocabulary and the chat template alone, of a file of any architecture, with or without
      * weights: enough to tokenize. Such a model opens no engine, and its info has no sizes. */
     bool vocabulary_only;
+    /* Added to the weights while they are loaded, all of them: what they change adds up. The list
+     * is read by ftk_model_load() alone; of a model that has a vocabulary only, not at all. */
+    const ftk_adapter *adapters; /* [n_adapters] */
+    size_t n_adapters;
 } ftk_model_config;
 
 FTK_API void ftk_model_config_fill(ftk_model_config *cfg, size_t size);
@@ -271,7 +290,14 @@ static inline void ftk_model_config_init(ftk_model_config *cfg)
  * byte-pair vocabulary's way to cut text into words (tokenizer.ggml.pre), where it is missing or not
  * known, is replaced by "default", and the log gets a warning. What has been packed is read no more,
  * and its pages of the file are given back.
- * Errors: those of ftk_gguf_open(), UNSUPPORTED, INVALID (unknown kernels). */
+ * Matrices that adapters change are added to in F32, once, and rounded once: F32, F16, BF16 and
+ * Q8_0 stay what they are, and all types of fewer bits become Q8_0, in which an adapter is not
+ * lost. They stay in memory as they would lie in a file (ftk_model_info.adapted_bytes), beside what
+ * is packed of them: devices and DASH's copy in few bits are made of that. The fingerprint is that
+ * of the model without adapters, so that its drafters still suit.
+ * Errors: those of ftk_gguf_open(), UNSUPPORTED, INVALID (unknown kernels; no adapter, one for
+ * another model, or with tensors that this one does not have or has in other shapes), FORMAT (also:
+ * with adapters a weight is not finite). The log says which adapter and tensor. */
 FTK_API ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config *cfg);
 FTK_API void ftk_model_free(ftk_model *m);
 
@@ -293,6 +319,7 @@ typedef struct ftk_model_info {
                                 layers, of dimensions and of tokens as u32, and then, as f32, the
                                 attention and feed-forward norms layer by layer and the last norm,
                                 all little-endian. "" if vocabulary_only */
+    uint64_t adapted_bytes;  /* of memory, for matrices that adapters changed; 0: there are none */
 } ftk_model_info;
 
 /* The strings live as long as the model. size: the caller's sizeof *info; what it does not cover is left

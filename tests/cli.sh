@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The program from outside: cli.sh PROGRAM
-# Reads the model of FTK_SHARED_DIR, else the bundled one of FTK_MODELS_DIR, and the one that
-# FTK_BPE_MODEL names. Exit status: 0, 1 if a
+# Reads the model of FTK_SHARED_DIR, else the bundled one of FTK_MODELS_DIR, the one that
+# FTK_BPE_MODEL names, and FTK_LORA, an adapter for the bundled one. Exit status: 0, 1 if a
 # check failed, 77 if nothing could be run.
 set -u
 program=$(readlink -f "${1:?give the foretoken program}")
@@ -114,6 +114,19 @@ refused 'foretoken generate: -f: "" is empty; give a text file, or - for standar
     generate -f ""
 refused 'foretoken generate: --drafter-file: "" is empty; give a drafter'"'"'s GGUF file, as in --drafter-file model-s4c.drafter.gguf' \
     generate -p a --drafter-file ""
+refused 'foretoken generate: --lora: "" is empty; give a LoRA adapter'"'"'s GGUF file, as in --lora adapter.gguf' \
+    generate -p a --lora ""
+for value in a.gguf a.gguf:x a.gguf: a.gguf:inf a.gguf:0x1; do
+    refused 'foretoken perplexity: --lora-scaled: "'$value'" does not end in a colon and a number; give a LoRA adapter'"'"'s GGUF file, a colon and a finite number, as in --lora-scaled adapter.gguf:0.5' \
+        perplexity -f a --lora-scaled $value
+done
+refused 'foretoken chat: --lora-scaled: "a:1e39" is out of range; give a LoRA adapter'"'"'s GGUF file, a colon and a finite number, as in --lora-scaled adapter.gguf:0.5' \
+    chat --lora-scaled a:1e39
+refused 'foretoken chat: --lora-scaled: ":1" names no file; give a LoRA adapter'"'"'s GGUF file, a colon and a finite number, as in --lora-scaled adapter.gguf:0.5' \
+    chat --lora-scaled :1
+refused 'foretoken generate: --lora: "i" is one too many; give a LoRA adapter'"'"'s GGUF file, as in --lora adapter.gguf' \
+    generate -p a --lora a --lora b --lora-scaled c:1 --lora d --lora e --lora f --lora g --lora h --lora i
+refused 'foretoken tokenize: unknown option "--lora"; see foretoken help tokenize' tokenize --lora a
 # What the command line says reaches no terminal as it is: C0, DEL, C1, broken UTF-8, turned letters.
 refused 'foretoken: there is no command "a\x1b[2Jb\x7f\xc2\x9bc\x9bd\xe2\x80\xaee\x0af"; see foretoken help' \
     $'a\x1b[2Jb\x7f\xc2\x9bc\x9bd\xe2\x80\xaee\nf'
@@ -482,6 +495,46 @@ head -c 5000 "$model" > "$tmp/cut"
 run inspect "$tmp/cut"
 [[ $status = 1 && $out = "" && $err = "foretoken: $tmp/cut: "* && $err != *$'\n'* ]] &&
     ok "inspect a file that was cut" || not_ok "inspect a file that was cut" "$status $out $err"
+
+# LoRA adapters
+lora=${FTK_LORA:-}
+if [ -r "$lora" ]; then
+    matches "inspect: an adapter" 'LoRA adapter for llama, alpha 8, rank 4: [0-9]+ pairs, of .*attn_q.*adapter.type +string +lora' \
+        inspect "$lora"
+    matches "inspect --json: an adapter" '"adapter": \{"architecture": "llama", "alpha": 8.0, "pairs": [0-9]+, "least_rank": 4, "most_rank": 4, "changes": \[.*"attn_q"' \
+        inspect "$lora" --json
+    demo=(-m "${FTK_MODELS_DIR:-}/foretoken-demo-q8_0.gguf")
+    nats() { # ARGUMENTS...: nats per token of the story
+        run perplexity "${demo[@]}" -f "$tmp/lines" -c 64 "$@"
+        [ "$err" = "" ] && sed -n 's/nats per token  //p' "$tmp/out"
+    }
+    alone=$(nats) with=$(nats --lora "$lora") half=$(nats --lora-scaled "$lora:0.5")
+    none=$(nats --lora-scaled "$lora:0.5" --lora-scaled "$lora:-0.5") twice=$(nats --lora-scaled "$lora:0.5" \
+        --lora-scaled="$lora:0.5")
+    [[ $alone != "" && $with != "" && $half != "" && $with != "$alone" && $half != "$alone" && $half != "$with" ]] &&
+        ok "perplexity --lora" || not_ok "perplexity --lora" "$alone, $with, $half"
+    close() { awk "BEGIN { exit !(($1 - $2)^2 < 1e-4) }"; }
+    close "$none" "$alone" && close "$twice" "$with" && ok "adapters add up" ||
+        not_ok "adapters add up" "$none and $alone, $twice and $with"
+    run generate "${demo[@]}" -p "Once upon a time" -n 24 --lora "$lora" --drafter none
+    plain=$out
+    run generate "${demo[@]}" -p "Once upon a time" -n 24 && [ "$plain" != "$out" ] &&
+        ok "generate --lora says something else" || not_ok "generate --lora says something else" "$out"
+    prints "generate --lora: drafts change nothing" "$plain" generate "${demo[@]}" -p "Once upon a time" -n 24 \
+        --lora "$lora"
+    run chat "${demo[@]}" -n 4 --lora "$lora" < <(echo hello)
+    [[ $status = 0 && $out != "" && $err = *"cut after 4 tokens"* ]] && ok "chat --lora" || not_ok "chat --lora" "$out" "$err"
+    fails "an adapter with -m" "foretoken: $lora: is an adapter, not a model: name the model that it was trained for with -m, and give this file with --lora" \
+        generate -m "$lora" -p a
+    for kernels in "" "--kernels ref"; do # shellcheck disable=SC2086
+        fails "a model with --lora $kernels" "foretoken: ${demo[1]}: is no LoRA adapter: its general.type is not \"adapter\"; a model is named with -m" \
+            generate "${demo[@]}" -p a --lora "${demo[1]}" $kernels
+    done
+    fails "no adapter there" "foretoken: $tmp/none: cannot be opened: No such file or directory" \
+        generate "${demo[@]}" -p a --lora "$tmp/none"
+else
+    skip "LoRA adapters" "FTK_LORA names none"
+fi
 
 # A name in a file that would clear the screen, in every place where it is shown.
 harmless() { # FILE: nothing in it but text, newlines and tabs

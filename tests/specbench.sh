@@ -106,6 +106,15 @@ if command -v gnuplot > /dev/null; then
     done
 fi
 
+# ---- with an adapter
+
+"$bin/tests/writelora" "$demo" style.gguf
+runs "an adapter" "${args[@]}" --limit 1 --repeat 1 --lora style.gguf --out adapted
+check "it is written down" grep -qE '"adapters": "style.gguf [0-9a-f]{16}"' adapted/settings.json
+check "it says something else" eval '! cmp -s <(answers whole | grep "run_1/none.*:81\b") <(answers adapted | grep "run_1/none.*:81\b")'
+run "${args[@]}" --limit 1 --repeat 1 --out adapted
+check "without it the run does not go on" grep -qE '^adapted was made with adapters style.gguf [0-9a-f]{16}, not none: give another --out' err
+
 # ---- again, and without a model
 
 answers whole > whole.txt

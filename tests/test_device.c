@@ -6,6 +6,7 @@
 
 #include "dashfile.h"
 #include "firpfile.h"
+#include "lorafiles.h"
 #include "memorymodel.h"
 #include "drafters/dash.h"
 #include "test_drafters_ops.h"
@@ -622,16 +623,55 @@ static void test_dash_trouble(void **state)
     ftk_model_free(m);
 }
 
+static ftk_model *load_adapted(const char *path, const ftk_adapter *adapters, size_t n)
+{
+    ftk_model_config cfg;
+    ftk_model_config_init(&cfg);
+    cfg.host.log = print_log;
+    cfg.adapters = adapters;
+    cfg.n_adapters = n;
+    ftk_model *m;
+    assert_int_equal(ftk_model_load(&m, path, &cfg), FTK_OK);
+    return m;
+}
+
+/* A device gets the weights with the adapter, also where the CPU has packed its own. */
+static void test_adapter(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    char adapter[] = "adapter-XXXXXX", merged[] = "merged-XXXXXX";
+    close(mkstemp(adapter));
+    close(mkstemp(merged));
+    assert_true(lf_write(adapter, DEMO,
+                         &(lf_adapter){.rank = 4, .alpha = 8, .seed = 1, .type = FTK_TYPE_F16}));
+    const ftk_adapter a = {adapter, 1};
+    assert_true(lf_merge(merged, DEMO, &a, 1, false));
+    double nats[3];
+    for (int i = 0; i < 3; i++) {
+        ftk_model *m = load_adapted(i == 1 ? merged : DEMO, &a, i == 0);
+        ftk_engine *e;
+        assert_int_equal(open_on(&e, m, "cuda", FTK_TYPE_F16), FTK_OK);
+        nats[i] = score(e, m);
+        ftk_engine_free(e);
+        ftk_model_free(m);
+    }
+    assert_true(nats[0] == nats[1]);
+    assert_true(fabs(nats[0] - nats[2]) > 1e-3);
+    unlink(adapter);
+    unlink(merged);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_loop),         cmocka_unit_test(test_small_cache),
-        cmocka_unit_test(test_together),     cmocka_unit_test(test_products),
-        cmocka_unit_test(test_whole_drafts), cmocka_unit_test(test_trouble),
-        cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_held),
-        cmocka_unit_test(test_drawn),        cmocka_unit_test(test_wide),
-        cmocka_unit_test(test_refusals),     cmocka_unit_test(test_dash),
-        cmocka_unit_test(test_dash_direct),  cmocka_unit_test(test_dash_room),
-        cmocka_unit_test(test_dash_trouble)};
+        cmocka_unit_test(test_adapter),     cmocka_unit_test(test_loop),
+        cmocka_unit_test(test_small_cache), cmocka_unit_test(test_together),
+        cmocka_unit_test(test_products),    cmocka_unit_test(test_whole_drafts),
+        cmocka_unit_test(test_trouble),     cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_held),        cmocka_unit_test(test_drawn),
+        cmocka_unit_test(test_wide),        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_dash),        cmocka_unit_test(test_dash_direct),
+        cmocka_unit_test(test_dash_room),   cmocka_unit_test(test_dash_trouble)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
-from common import Muon, die
+from common import die
 from drafterfile import TYPES, fingerprint, write_drafter
 from lessons import Lessons
 from llamafile import norms_of, outer_matrices
@@ -205,8 +205,8 @@ def chain_arguments(description, family):
     a = arguments(description, family)
     a.add_argument("--rest", type=float, default=0.1,
                    help="share of the positions outside answers to learn (0.1)")
-    a.add_argument("--batch", type=int, default=2048, help="chains per step (2048)")
-    a.add_argument("--lr", type=float, default=0.03, help="of Muon (0.03)")
+    a.add_argument("--batch", type=int, default=1024, help="chains per step (1024)")
+    a.add_argument("--lr", type=float, default=0.003, help="of Adam (0.003)")
     a.add_argument("--type", choices=TYPES, default="q8_0", help="of the matrices (q8_0)")
     a.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     return a
@@ -229,6 +229,19 @@ def check(args, **ranges):
     return args
 
 
+class Adam(torch.optim.Adam):
+    """With a learning rate of each step.  On matrices this small Muon's orthogonal updates cost as much as
+    the gradients."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, betas=(0.9, 0.98))
+
+    def step(self, lr):
+        for group in self.param_groups:
+            group["lr"] = lr
+        super().step()
+
+
 class Run:
     """A model that is learned from, its lessons, and progress that can be taken up again:
     OUTPUT.resume.pt."""
@@ -243,10 +256,10 @@ class Run:
         self.lessons.check(self.print, args.model)
         self.path = Path(f"{args.output}.resume.pt")
 
-    def begin(self, learned, made, optimizer=Muon):
+    def begin(self, learned, made):
         """`made`: the options that a run which goes on must share.  self.kept: what else it keeps."""
         self.learned, self.kept = learned.to(self.args.device), {}
-        self.optimizer = optimizer(list(learned.parameters()))
+        self.optimizer = Adam(list(learned.parameters()))
         self.made = {"base": self.print, "texts": self.lessons.about["texts"]} | made
         self.step, self.spent = 0, 0.0
         self.began = self.saved = time.time()

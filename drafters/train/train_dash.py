@@ -348,15 +348,6 @@ def say_choices(base, policy, items):
 # ---------------------------------------------------------------------------------------------
 
 
-class Adam(torch.optim.Adam):
-    """With a learning rate of each step."""
-
-    def step(self, lr):
-        for group in self.param_groups:
-            group["lr"] = lr
-        super().step()
-
-
 def texts_of(lessons, slices):
     """(ids, mine) of lessons, as many to a text as it has room for; mine[i]: position i predicts a token of
     an answer."""
@@ -431,7 +422,7 @@ def main():
     policy = Policy(model.c.layers, model.c.dim, args.hidden, bool(args.partial))
     numbers = {"hidden": args.hidden, "first": args.first, "last": args.last, "partial": args.partial,
                "cost.partial": round(1000 * args.partial_cost), "cost.skip": round(1000 * args.skip_cost)}
-    run.begin(policy, numbers | {"share": args.share}, Adam)
+    run.begin(policy, numbers | {"share": args.share})
     if not run.kept:
         begin(run, base)
     base.scale, harm = run.kept["scale"], run.kept["harm"]

@@ -89,6 +89,79 @@ static void each(const ftk_gguf_value *array, uint64_t n,
     }
 }
 
+/* ---- LoRA adapters */
+
+/* What kinds of tensors an adapter changes: attn_q of blk.3.attn_q.weight.lora_a. */
+enum { KINDS = 32 };
+
+typedef struct adapter {
+    ftk_str arch;
+    ftk_gguf_value alpha; /* where has_alpha */
+    bool has_alpha;
+    size_t n_pairs, n_kinds;
+    uint64_t least, most; /* ranks */
+    ftk_str kinds[KINDS]; /* in the order of the file */
+} adapter;
+
+static bool find_text(const ftk_gguf *g, const char *key, ftk_str *s)
+{
+    ftk_gguf_value v;
+    if (!ftk_gguf_find(g, key, &v) || v.type != FTK_GGUF_STRING) return false;
+    *s = v.s;
+    return true;
+}
+
+static bool equals(ftk_str s, const char *text)
+{
+    return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
+}
+
+static bool cut_end(ftk_str *s, const char *end)
+{
+    const size_t n = strlen(end);
+    if (s->n < n || memcmp(s->p + s->n - n, end, n) != 0) return false;
+    s->n -= n;
+    return true;
+}
+
+/* Without "blk.3." and ".weight". */
+static ftk_str kind_of(ftk_str name)
+{
+    cut_end(&name, ".weight");
+    if (name.n < 4 || memcmp(name.p, "blk.", 4) != 0) return name;
+    const char *dot = memchr(name.p + 4, '.', name.n - 4);
+    return dot ? (ftk_str){dot + 1, name.n - (size_t)(dot + 1 - name.p)} : name;
+}
+
+static void add_kind(adapter *a, ftk_str kind)
+{
+    for (size_t i = 0; i < a->n_kinds; i++)
+        if (a->kinds[i].n == kind.n && memcmp(a->kinds[i].p, kind.p, kind.n) == 0) return;
+    if (a->n_kinds < KINDS) a->kinds[a->n_kinds++] = kind;
+}
+
+/* False where the file is no LoRA adapter. */
+static bool read_adapter(const ftk_gguf *g, adapter *a)
+{
+    ftk_str type;
+    *a = (adapter){.arch = {"", 0}};
+    if (!find_text(g, "general.type", &type) || !equals(type, "adapter")) return false;
+    if (!find_text(g, "adapter.type", &type) || !equals(type, "lora")) return false;
+    find_text(g, "general.architecture", &a->arch);
+    a->has_alpha = ftk_gguf_find(g, "adapter.lora.alpha", &a->alpha);
+    for (size_t i = 0; i < ftk_gguf_n_tensors(g); i++) {
+        ftk_tensor_info t;
+        ftk_gguf_tensor(g, i, &t);
+        if (!cut_end(&t.name, ".lora_b")) continue;
+        const uint64_t rank = t.dims[0];
+        a->least = a->n_pairs == 0 || rank < a->least ? rank : a->least;
+        a->most = rank > a->most ? rank : a->most;
+        a->n_pairs++;
+        add_kind(a, kind_of(t.name));
+    }
+    return true;
+}
+
 /* ---- JSON */
 
 static json_t *json_scalar(const ftk_gguf_value *v)
@@ -150,6 +223,20 @@ static json_t *json_tensor(const ftk_tensor_info *t)
     return j;
 }
 
+static json_t *json_adapter(const adapter *a)
+{
+    json_t *kinds = json_array(), *j = json_object();
+    for (size_t i = 0; i < a->n_kinds; i++)
+        json_array_append_new(kinds, cli_json_text(a->kinds[i].p, a->kinds[i].n));
+    json_object_set_new(j, "architecture", cli_json_text(a->arch.p, a->arch.n));
+    json_object_set_new(j, "alpha", a->has_alpha ? json_scalar(&a->alpha) : json_null());
+    json_object_set_new(j, "pairs", cli_json_unsigned(a->n_pairs));
+    json_object_set_new(j, "least_rank", cli_json_unsigned(a->least));
+    json_object_set_new(j, "most_rank", cli_json_unsigned(a->most));
+    json_object_set_new(j, "changes", kinds);
+    return j;
+}
+
 static void print_json(const ftk_gguf *g, const cli_options *o)
 {
     json_t *metadata = json_object();
@@ -173,6 +260,8 @@ static void print_json(const ftk_gguf *g, const cli_options *o)
     json_object_set_new(j, "file", cli_json_text(o->operand, strlen(o->operand)));
     json_object_set_new(j, "version", json_integer(ftk_gguf_version(g)));
     json_object_set_new(j, "alignment", cli_json_unsigned(ftk_gguf_alignment(g)));
+    adapter a;
+    if (read_adapter(g, &a)) json_object_set_new(j, "adapter", json_adapter(&a));
     json_object_set_new(j, "metadata", metadata);
     json_object_set_new(j, "tensors", tensors);
     json_object_set_new(j, "shards", cli_json_unsigned(ftk_gguf_n_shards(g)));
@@ -302,6 +391,31 @@ static void add_tensors(text *t, const ftk_gguf *g)
     }
 }
 
+/* "LoRA adapter for llama, alpha 16, rank 8: 60 pairs, of attn_q, attn_v" */
+static void add_adapter(text *t, const adapter *a)
+{
+    char ranks[64], pairs[64];
+    add(t, "LoRA adapter for ");
+    add_string(t, a->arch);
+    if (a->has_alpha && a->alpha.type != FTK_GGUF_ARRAY) {
+        add(t, ", alpha ");
+        add_scalar(t, &a->alpha);
+    }
+    if (a->least < a->most)
+        snprintf(ranks, sizeof ranks, ", ranks %llu to %llu", (unsigned long long)a->least,
+                 (unsigned long long)a->most);
+    else
+        snprintf(ranks, sizeof ranks, ", rank %llu", (unsigned long long)a->most);
+    if (a->n_pairs > 0) add(t, ranks);
+    snprintf(pairs, sizeof pairs, ": %zu pairs", a->n_pairs);
+    add(t, pairs);
+    for (size_t i = 0; i < a->n_kinds; i++) {
+        add(t, i == 0 ? ", of " : ", ");
+        add_string(t, a->kinds[i]);
+    }
+    add(t, "\n\n");
+}
+
 static void print_text(const ftk_gguf *g, const cli_options *o)
 {
     text t = {.full = o->full};
@@ -314,6 +428,8 @@ static void print_text(const ftk_gguf *g, const cli_options *o)
              (unsigned)ftk_gguf_version(g), (unsigned long long)ftk_gguf_alignment(g), files,
              (unsigned long long)ftk_gguf_file_size(g), ftk_gguf_n_keys(g), ftk_gguf_n_tensors(g));
     add(&t, line);
+    adapter a;
+    if (read_adapter(g, &a)) add_adapter(&t, &a);
     add_metadata(&t, g);
     if (ftk_gguf_n_tensors(g) > 0) add(&t, "\n");
     add_tensors(&t, g);

@@ -167,6 +167,17 @@ static void show_progress(void *ctx, uint64_t done, uint64_t total)
                 (unsigned long long)(total >> 20), percent);
 }
 
+/* The adapters of the command line in list, their paths to be freed. */
+static void copy_loras(const cli_options *o, ftk_adapter list[CLI_MAX_LORAS])
+{
+    for (size_t i = 0; i < o->n_loras; i++) {
+        char *path = cli_array(NULL, o->loras[i].n + 1, 1);
+        memcpy(path, o->loras[i].path, o->loras[i].n);
+        path[o->loras[i].n] = 0;
+        list[i] = (ftk_adapter){.path = path, .scale = (float)o->loras[i].scale};
+    }
+}
+
 int cli_world_open_model(cli_world *w, const cli_options *o)
 {
     const char *path = o->model;
@@ -185,11 +196,17 @@ int cli_world_open_model(cli_world *w, const cli_options *o)
     cfg.kernels = o->kernels;
     cfg.progress = show_progress;
     cfg.vocabulary_only = o->command == CLI_TOKENIZE;
+    ftk_adapter adapters[CLI_MAX_LORAS];
+    copy_loras(o, adapters);
+    cfg.adapters = adapters;
+    cfg.n_adapters = o->n_loras;
     load_start = now();
     const ftk_err err = ftk_model_load(&w->model, path, &cfg);
+    for (size_t i = 0; i < o->n_loras; i++) free((char *)(uintptr_t)adapters[i].path);
     if (err != FTK_OK) {
         cli_fail(err, path);
-        return err == FTK_ERR_INVALID && o->kernels ? CLI_USAGE : CLI_FAILED;
+        const bool kernels = o->kernels && o->n_loras == 0; /* an adapter may be INVALID, too */
+        return err == FTK_ERR_INVALID && kernels ? CLI_USAGE : CLI_FAILED;
     }
     ftk_model_get_info(w->model, &w->info);
     return CLI_DONE;

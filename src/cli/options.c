@@ -11,7 +11,19 @@
 #include "common.h"
 #include "foretoken.h"
 
-typedef enum kind { FLAG, TEXT, PATH, WHOLE, SEED, REAL, NAME, STOP, DRAFTER_FILE } kind;
+typedef enum kind {
+    FLAG,
+    TEXT,
+    PATH,
+    WHOLE,
+    SEED,
+    REAL,
+    NAME,
+    STOP,
+    DRAFTER_FILE,
+    LORA,
+    LORA_SCALED
+} kind;
 
 /* Which commands know an option. */
 enum {
@@ -61,6 +73,11 @@ static const spec specs[] = {
      "model file (default: the best that was fetched, else the demo model)", NULL},
     {"--demo", NULL, FLAG, C | G | T | P, AT(demo), 0, 0, NULL, NULL, NULL,
      "the bundled demo model, whatever was fetched", NULL},
+    {"--lora", NULL, LORA, C | G | P, 0, 0, 0, "FILE", "a LoRA adapter's GGUF file", "adapter.gguf",
+     "LoRA adapter; with --lora-scaled up to 8 in all, and what they change adds up", NULL},
+    {"--lora-scaled", NULL, LORA_SCALED, C | G | P, 0, -FLT_MAX, FLT_MAX, "FILE:SCALE",
+     "a LoRA adapter's GGUF file, a colon and a finite number", "adapter.gguf:0.5",
+     "the same, its change times SCALE", NULL},
     {"-p", "--prompt", TEXT, G, AT(prompt), 0, 0, "TEXT", "a text", "'Once upon a time'",
      "text to complete, taken as it stands", NULL},
     {"-f", "--file", PATH, G | P, AT(file), 0, 0, "FILE", "a text file, or - for standard input",
@@ -226,13 +243,18 @@ static bool set_seed(cli_options *o, const spec *s, const char *text, uint64_t *
     return true;
 }
 
+/* strtod also takes hexadecimal, "inf" and "nan". */
+static bool read_real(const char *text, double *v)
+{
+    char *end;
+    *v = strtod(text, &end);
+    return end != text && !*end && !text[strspn(text, "0123456789+-.eE")];
+}
+
 static bool set_real(cli_options *o, const spec *s, const char *text, double *field)
 {
-    /* strtod also takes hexadecimal, "inf" and "nan". */
-    char *end;
-    const double v = strtod(text, &end);
-    if (end == text || *end || text[strspn(text, "0123456789+-.eE")])
-        return refuse(o, s, text, "is not a number");
+    double v;
+    if (!read_real(text, &v)) return refuse(o, s, text, "is not a number");
     if (!(v >= s->min && v <= s->max)) return refuse(o, s, text, "is out of range");
     *field = v;
     return true;
@@ -258,6 +280,22 @@ static bool add_text(cli_options *o, const spec *s, const char *text, const char
     return true;
 }
 
+static bool add_lora(cli_options *o, const spec *s, const char *text)
+{
+    cli_lora l = {.path = text, .n = strlen(text), .scale = 1};
+    if (s->kind == LORA_SCALED) {
+        const char *colon = strrchr(text, ':');
+        if (!colon || !read_real(colon + 1, &l.scale))
+            return refuse(o, s, text, "does not end in a colon and a number");
+        if (!(l.scale >= s->min && l.scale <= s->max)) return refuse(o, s, text, "is out of range");
+        l.n = (size_t)(colon - text);
+    }
+    if (l.n == 0) return refuse(o, s, text, text[0] ? "names no file" : "is empty");
+    if (o->n_loras == CLI_MAX_LORAS) return refuse(o, s, text, "is one too many");
+    o->loras[o->n_loras++] = l;
+    return true;
+}
+
 static bool set(cli_options *o, const spec *s, const char *text)
 {
     void *field = (char *)o + s->offset;
@@ -272,6 +310,8 @@ static bool set(cli_options *o, const spec *s, const char *text)
     case STOP: return add_text(o, s, text, o->stops, &o->n_stops, CLI_MAX_STOPS);
     case DRAFTER_FILE:
         return add_text(o, s, text, o->drafter_files, &o->n_drafter_files, CLI_MAX_DRAFTER_FILES);
+    case LORA:
+    case LORA_SCALED: return add_lora(o, s, text);
     }
     return false;
 }

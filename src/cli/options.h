@@ -17,7 +17,14 @@ typedef enum cli_command {
     CLI_N_COMMANDS
 } cli_command;
 
-enum { CLI_MAX_STOPS = 16, CLI_MAX_DRAFTER_FILES = 8 };
+enum { CLI_MAX_STOPS = 16, CLI_MAX_DRAFTER_FILES = 8, CLI_MAX_LORAS = 8 };
+
+/* A file that is the first n bytes of path. */
+typedef struct cli_lora {
+    const char *path;
+    size_t n;
+    double scale;
+} cli_lora;
 
 /* Strings point into argv. NULL and 0 mean: not given, the library's default. */
 typedef struct cli_options {
@@ -30,6 +37,8 @@ typedef struct cli_options {
     size_t n_stops;
     const char *drafter_files[CLI_MAX_DRAFTER_FILES];
     size_t n_drafter_files;
+    cli_lora loras[CLI_MAX_LORAS];
+    size_t n_loras;
     int64_t threads, ctx;
     int64_t n; /* -1: no limit */
     int64_t budget, top_k;

@@ -183,13 +183,11 @@ static ftk_err read_vocab(ftk_drafterfile *d, const ftk_model *m, bool *some, co
 /* The listed rows of the output matrix, in its GGUF layout. */
 static void *gather_rows(const ftk_drafterfile *d, const ftk_model *m, const ftk_host *h)
 {
-    ftk_tensor_info t;
-    if (!ftk_gguf_find_tensor(m->file, "output.weight", &t))
-        ftk_gguf_find_tensor(m->file, "token_embd.weight", &t); /* tied; the loader has seen it */
-    const size_t row = (size_t)(t.size / t.dims[1]);
+    const char *from = m->output.file;
+    const size_t row = ftk_type_bytes(m->output.type, (size_t)m->output.n_in);
     char *rows = ftk_alloc_raw(h, (size_t)d->weights.n_head, row);
     for (int i = 0; rows && i < d->weights.n_head; i++)
-        memcpy(rows + (size_t)i * row, (const char *)t.data + (size_t)d->vocab[i] * row, row);
+        memcpy(rows + (size_t)i * row, from + (size_t)d->vocab[i] * row, row);
     return rows;
 }
 

@@ -15,13 +15,15 @@
 #include "base/team.h"
 #include "gguf.h"
 #include "hparams.h"
+#include "lora.h"
 
 typedef struct {
     ftk_model *m;
     const char *path;
     const ftk_model_config *cfg;
-    size_t n_vectors; /* floats given out of m->vectors */
-    size_t n_packed;  /* bytes given out of m->packed */
+    size_t n_vectors;     /* floats given out of m->vectors */
+    ftk_lora *lora;       /* NULL: no adapters */
+    uint64_t done, total; /* bytes of weights that adapters change, and of those that are packed */
 } loader;
 
 static const size_t pack_align = 64;
@@ -61,6 +63,7 @@ static ftk_err find_rows(loader *l, const char *name, int n_in, int rows, int fi
     ftk_tensor_info info;
     const ftk_err err = find_tensor(l, name, (uint64_t)n_in, (uint64_t)rows, &info);
     if (err != FTK_OK) return err;
+    ftk_lora_replace(l->lora, &info);
     const size_t row = (size_t)(info.size / (uint64_t)rows);
     const char *data = (const char *)info.data + (size_t)first * row;
     *mat = (ftk_mat){
@@ -84,6 +87,7 @@ static ftk_err find_vector(loader *l, const char *name, int n, const float **out
     float *v = l->m->vectors + l->n_vectors;
     l->n_vectors += (size_t)n;
     l->m->kernels.dequant_row((ftk_type)info.type, n, info.data, v);
+    ftk_lora_see(l->lora, &info, v);
     l->m->n_params += (uint64_t)n;
     for (int i = 0; i < n; i++)
         if (!isfinite(v[i]))
@@ -314,6 +318,13 @@ static size_t packed_bytes(const ftk_model *m, const ftk_mat *w)
     return align_up(m->kernels.pack_bytes(w->type, w->n_out, w->n_in));
 }
 
+/* Whether src lies in the file, not in memory. */
+static bool is_mapped(const ftk_model *m, const void *src)
+{
+    const uintptr_t at = (uintptr_t)src, from = (uintptr_t)m->adapted;
+    return at < from || at - from >= m->adapted_bytes;
+}
+
 /* Packs matrix i and gives the pages it was read from back. */
 static void pack_matrix(ftk_model *m, int i)
 {
@@ -326,7 +337,7 @@ static void pack_matrix(ftk_model *m, int i)
     m->kernels.pack(w->type, w->n_out, w->n_in, src, dst);
     /* data is not read by pack_bytes, so other iterations never see this store */
     w->data = dst;
-    if (src != m->embd.data) /* rows of a tied matrix are read on as embeddings */
+    if (src != m->embd.data && is_mapped(m, src)) /* a tied one's rows are read on as embeddings */
         ftk_gguf_forget(src, (size_t)mat_bytes(w));
 }
 
@@ -334,46 +345,67 @@ static void pack_matrix(ftk_model *m, int i)
 typedef struct packing {
     loader *l;
     int n;
-    uint64_t total;
     atomic_int next;
     atomic_ullong done;
 } packing;
+
+static void tell(const loader *l, uint64_t done)
+{
+    if (l->cfg->progress && done < l->total) l->cfg->progress(l->m->host.ctx, done, l->total);
+}
 
 static void pack_some(void *ctx, int ith, int nth)
 {
     packing *const p = ctx;
     (void)nth;
     ftk_model *const m = p->l->m;
-    void (*const progress)(void *, uint64_t, uint64_t) = p->l->cfg->progress;
     for (int i; (i = atomic_fetch_add(&p->next, 1)) < p->n;) {
         const uint64_t bytes = mat_bytes(matrix_at(m, i));
         pack_matrix(m, i);
         const uint64_t now = atomic_fetch_add(&p->done, bytes) + bytes;
-        if (progress && now < p->total && ith == 0) progress(m->host.ctx, now, p->total);
+        if (ith == 0) tell(p->l, now);
     }
 }
 
-static ftk_err pack_weights(loader *l)
+static ftk_err take_packed(loader *l, int n)
 {
     ftk_model *m = l->m;
-    const int n = 1 + 7 * m->hp.n_layer;
     size_t packed = 0;
-    uint64_t total = 0;
-    for (int i = 0; i < n; i++) {
-        packed += packed_bytes(m, matrix_at(m, i));
-        total += mat_bytes(matrix_at(m, i));
-    }
+    for (int i = 0; i < n; i++) packed += packed_bytes(m, matrix_at(m, i));
     const bool cached = packed <= ftk_cache_bytes() / 2; /* the rest is for keys and values */
     for (int i = 0; i < n; i++) matrix_at(m, i)->cached = cached;
     if (packed == 0) return FTK_OK;
+    for (int i = 0; i < n; i++) l->total += mat_bytes(matrix_at(m, i));
     m->packed = ftk_alloc_raw(&m->host, packed, 1);
-    if (!m->packed)
-        return ftk_fail(&m->host, FTK_ERR_NOMEM,
-                        "%s: needs %zu MiB for the weights: use a smaller model or fewer bits",
-                        l->path, packed >> 20);
-    packing p = {.l = l, .n = n, .total = total};
-    ftk_team_run_once(pack_some, &p, &m->host);
-    if (l->cfg->progress) l->cfg->progress(m->host.ctx, total, total);
+    if (m->packed) return FTK_OK;
+    return ftk_fail(&m->host, FTK_ERR_NOMEM,
+                    "%s: needs %zu MiB for the weights: use a smaller model or fewer bits", l->path,
+                    packed >> 20);
+}
+
+static ftk_err apply_adapters(loader *l)
+{
+    ftk_err err = FTK_OK;
+    for (size_t i = 0; i < ftk_lora_n_changes(l->lora) && err == FTK_OK; i++) {
+        uint64_t bytes;
+        err = ftk_lora_apply(l->lora, i, &bytes);
+        l->done += bytes;
+        tell(l, l->done);
+    }
+    return err;
+}
+
+static ftk_err make_weights(loader *l)
+{
+    ftk_model *m = l->m;
+    const int n = 1 + 7 * m->hp.n_layer;
+    l->total = m->adapted_bytes;
+    ftk_err err = take_packed(l, n);
+    if (err == FTK_OK) err = apply_adapters(l);
+    if (err != FTK_OK) return err;
+    packing p = {.l = l, .n = n, .done = l->done};
+    if (m->packed) ftk_team_run_once(pack_some, &p, &m->host);
+    if (l->total > 0 && l->cfg->progress) l->cfg->progress(m->host.ctx, l->total, l->total);
     return FTK_OK;
 }
 
@@ -390,10 +422,25 @@ static ftk_err copy_name(ftk_model *m)
     return FTK_OK;
 }
 
+/* It has the architecture of its model, and would be one without layers. */
+static ftk_err refuse_adapter(const loader *l)
+{
+    ftk_gguf_value v;
+    if (!ftk_gguf_find(l->m->file, "general.type", &v) || v.type != FTK_GGUF_STRING ||
+        v.s.n != strlen("adapter") || memcmp(v.s.p, "adapter", v.s.n) != 0)
+        return FTK_OK;
+    return ftk_fail(
+        &l->m->host, FTK_ERR_UNSUPPORTED,
+        "%s: is an adapter, not a model: name the model that it was trained for with -m, "
+        "and give this file with --lora",
+        l->path);
+}
+
 static ftk_err load(loader *l)
 {
     ftk_model *m = l->m;
     ftk_err err = ftk_gguf_open(&m->file, l->path, &m->host);
+    if (err == FTK_OK) err = refuse_adapter(l);
     if (err == FTK_OK) err = copy_name(m);
     if (err == FTK_OK && !l->cfg->vocabulary_only)
         err = ftk_hparams_read(&m->hp, m->file, l->path, &m->host);
@@ -401,10 +448,12 @@ static ftk_err load(loader *l)
     if (err != FTK_OK) return err;
     m->hp.n_vocab = ftk_tokenizer_n_vocab(m->tokenizer);
     if (l->cfg->vocabulary_only) return FTK_OK;
-    err = find_tensors(l);
+    if (l->cfg->n_adapters > 0)
+        err = ftk_lora_open(&l->lora, m, l->cfg->adapters, l->cfg->n_adapters);
+    if (err == FTK_OK) err = find_tensors(l);
     if (err == FTK_OK) err = check_unused(l);
-    if (err == FTK_OK) take_fingerprint(m);
-    return err == FTK_OK ? pack_weights(l) : err;
+    if (err == FTK_OK) take_fingerprint(m); /* before adapters change norms: it stays the base's */
+    return err == FTK_OK ? make_weights(l) : err;
 }
 
 void ftk_model_config_fill(ftk_model_config *cfg, size_t size)
@@ -426,6 +475,7 @@ static ftk_err load_model(ftk_model **out, const char *path, const ftk_model_con
     else
         err = ftk_fail(h, FTK_ERR_INVALID, "kernels \"%s\" are unknown or not for this machine",
                        cfg->kernels);
+    ftk_lora_close(l.lora);
     if (err != FTK_OK) {
         ftk_model_free(m);
         return err;
@@ -454,6 +504,7 @@ void ftk_model_free(ftk_model *m)
     if (!m) return;
     const ftk_host h = m->host;
     ftk_release(&h, m->packed);
+    ftk_release(&h, m->adapted);
     ftk_release(&h, m->layers);
     ftk_release(&h, m->vectors);
     ftk_release(&h, m->name);
@@ -484,6 +535,7 @@ void ftk_model_report(const ftk_model *m, ftk_model_info *info, size_t size)
         .n_params = m->n_params,
         .weight_bytes = m->weight_bytes,
         .fingerprint = m->fingerprint,
+        .adapted_bytes = m->adapted_bytes,
     };
     own.chat_template = ftk_tokenizer_chat_template(m->tokenizer, &own.has_chat_template);
     ftk_config_report(info, size, &own, sizeof own);

@@ -53,9 +53,11 @@ struct ftk_model {
     ftk_rope rope;            /* in vectors */
     const float *output_norm; /* [n_embd] */
     void *packed;             /* all packed weights, one arena */
-    ftk_layer *layers;        /* [n_layer] */
-    ftk_mat embd;             /* [n_vocab][n_embd], always GGUF layout */
-    ftk_mat output;           /* [n_vocab][n_embd] */
+    void *adapted;            /* matrices that LoRA adapters changed, in GGUF layout; NULL: none */
+    uint64_t adapted_bytes;
+    ftk_layer *layers; /* [n_layer] */
+    ftk_mat embd;      /* [n_vocab][n_embd], always GGUF layout */
+    ftk_mat output;    /* [n_vocab][n_embd] */
     uint64_t n_params, weight_bytes;
     char fingerprint[17];
 };
