@@ -314,8 +314,8 @@ def options():
     a.add_argument("--targets", default=",".join(MATRICES), help="matrices that get pairs (all: %(default)s)")
     a.add_argument("--noise-every", type=int, default=4,
                    help="one run of noise per so many answer tokens, at least one per text (4)")
-    a.add_argument("--clean", type=float, default=4.0,
-                   help="weight of the clean places against the noisy ones (4)")
+    a.add_argument("--clean", type=float, default=10.0,
+                   help="weight of the clean places against the noisy ones (10)")
     a.add_argument("--batch", type=int, default=1024, help="rows of a step, noisy ones among them (1024)")
     a.add_argument("--lr", type=float, default=2e-3, help="of AdamW (0.002)")
     a.add_argument("--type", choices=("f16", "f32"), default="f16", help="of the pairs (f16)")
