@@ -115,7 +115,8 @@ def write_adapter(path, adapter, arch, name, kind):
 class Tree:
     """A text and its runs of noise: ids and positions of all rows, the text's first; before [row]: the
     text's tokens that a row sees, run [row]: which it belongs to, 0 for the text itself.  What is
-    learned: rows, the text's rows that say it of them, and how far into a run each is, 0 for clean ones."""
+    learned: rows, the text's rows that say it of them, and how far into a run each is; of clean ones 0 in
+    answers and -1 elsewhere."""
 
     def __init__(self, ids, mine, runs, rng):
         n = len(ids)
@@ -128,7 +129,7 @@ class Tree:
             noise[:, j] = np.where(inside < 0, ids[np.minimum(at, n - 1)],
                                    noise[np.arange(len(starts)), np.maximum(inside, 0)])
         text = np.arange(n)
-        clean = np.flatnonzero(mine[1:])
+        clean = text[:-1]
         whole = lambda v: np.broadcast_to(v, noise.shape).ravel()
         self.n, self.size = n, n + noise.size
         self.ids = np.concatenate((ids, noise.ravel()))
@@ -137,7 +138,7 @@ class Tree:
         self.run = np.concatenate((np.zeros(n, int), whole(1 + np.arange(len(starts))[:, None])))
         self.rows = np.concatenate((clean, np.arange(n, self.size)))
         self.says = np.concatenate((clean, (starts + place).ravel()))
-        self.depth = np.concatenate((np.zeros(len(clean), int), whole(1 + place)))
+        self.depth = np.concatenate((mine[1:].astype(int) - 1, whole(1 + place)))
 
     def seen(self, device):
         """Which rows a row sees, [rows][rows], and how many tokens lie between them."""
@@ -239,7 +240,7 @@ class Pool:
         args, (trees, rows) = self.args, self.draw(rng)
         forest = Forest(trees, self.model, args.device)
         away = self.divergence(forest.features(self.model, self.first), rows, rng)
-        clean = forest.depth == 0
+        clean = forest.depth <= 0
         weight = torch.where(clean, 0.0, DECAY ** (forest.depth - 1))
         noisy = (weight * away).sum() / weight.sum().clamp(min=1)
         self.positions += len(rows)
@@ -290,8 +291,8 @@ def report(run, base, model, adapter):
     texts = texts[::max(1, len(texts) // HELD)][:HELD]
     every = [measure(run, base, model, adapter, t, rng) for t in texts]
     depth, loss, right, away = (np.concatenate(v) for v in zip(*every))
-    clean, mean = depth == 0, lambda v: f"{v.mean():.3f}" if len(v) else "-"
-    print(f"on {len(texts)} held-out texts, {clean.sum()} places in answers and {(~clean).sum()} in runs of "
+    clean, noisy, mean = depth == 0, depth > 0, lambda v: f"{v.mean():.3f}" if len(v) else "-"
+    print(f"on {len(texts)} held-out texts, {clean.sum()} places in answers and {noisy.sum()} in runs of "
           "noise: the share where the likeliest token is the model's own next one")
     print("| | clean | " + " | ".join(f"noise {j}" for j in range(1, NOISE_LENGTH + 1)) + " |")
     print("|---" * (NOISE_LENGTH + 2) + "|")
@@ -317,7 +318,7 @@ def options():
     a.add_argument("--clean", type=float, default=10.0,
                    help="weight of the clean places against the noisy ones (10)")
     a.add_argument("--batch", type=int, default=1024, help="rows of a step, noisy ones among them (1024)")
-    a.add_argument("--lr", type=float, default=2e-3, help="of AdamW (0.002)")
+    a.add_argument("--lr", type=float, default=2e-3, help="of Adam (0.002)")
     a.add_argument("--type", choices=("f16", "f32"), default="f16", help="of the pairs (f16)")
     a.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     return check(a.parse_args(), rank=(1, 1024), alpha=(1e-3, 1e6), noise_every=(1, 10**6),
@@ -347,16 +348,6 @@ def targets_of(text, c):
     return sorted({fused.get(name, (name,))[0] for name in names})
 
 
-class AdamW(torch.optim.AdamW):
-    def __init__(self, params):
-        super().__init__(params, betas=(0.9, 0.98), weight_decay=0.0)
-
-    def step(self, lr):
-        for group in self.param_groups:
-            group["lr"] = lr
-        super().step()
-
-
 def main():
     args = options()
     run = Run(args)
@@ -365,7 +356,7 @@ def main():
     alpha = args.alpha or 2.0 * args.rank
     adapter = Adapter(model, layers, targets, args.rank, alpha)
     run.begin(adapter, {"rank": args.rank, "alpha": alpha, "layers": [layers[0], layers[-1]],
-                        "targets": targets, "noise_every": args.noise_every, "clean": args.clean}, AdamW)
+                        "targets": targets, "noise_every": args.noise_every, "clean": args.clean})
     base = Base(run.lessons, args.model, args.device, None)
     run.learn(Pool(run, base, model, layers[0]))
     name = args.name or Path(args.output).name.removesuffix(".gguf")
