@@ -57,6 +57,16 @@ for family in s4c firp dash; do
     check "$family says what it gives" "^\| " trainer $family --steps 4
     check "$family is a drafter" "drafter.family +string +$family" "$bin/foretoken" inspect "demo-$family.drafter.gguf"
 done
+msn() {
+    timeout 900 "$python" "$train/train_msn.py" "$demo" lessons demo-msn.lora.gguf "$@"
+}
+check "msn learns" "3 steps in .* wrote demo-msn.lora.gguf" msn --steps 3
+check "msn goes on" "going on at step 3" msn --steps 4
+check "msn says what it gives" "^\| with the adapter" msn --steps 4
+check "msn is an adapter" "adapter.type +string +lora" "$bin/foretoken" inspect demo-msn.lora.gguf
+"$bin/foretoken" generate -m "$demo" --lora demo-msn.lora.gguf --drafter jacobi -n 48 --temp 0 -p "Once upon a time" > j 2> out
+"$bin/foretoken" generate -m "$demo" --lora demo-msn.lora.gguf --drafter none -n 48 --temp 0 -p "Once upon a time" > n 2> out
+check "msn drafts, and is exact" same eval "[ -s j ] && cmp j n && echo same"
 rm -f ./*.resume.pt
 check "heads of frequent tokens" "wrote demo-s4c.drafter.gguf" trainer s4c --steps 3 --draft-vocab 512
 for drafter in none s4c firp dash; do
@@ -69,6 +79,7 @@ done
 refused "of another model or other options" trainer s4c --steps 5 --heads 3
 refused "holds no lessons" "$python" "$train/train_s4c.py" "$demo" . x.gguf --steps 1
 refused "this model has 4096 tokens" trainer s4c --steps 3 --draft-vocab 5000
+refused "has to lie in 0-11" msn --steps 3 --layers 3-12
 refused "--lr has to be from" trainer firp --steps 3 --lr 7
 refused "there is no such folder" "$python" "$train/train_s4c.py" "$demo" lessons no/x.gguf --steps 1
 refused "cannot load the model $tmp/prompts.jsonl" "$python" "$train/train_s4c.py" "$tmp/prompts.jsonl" lessons x.gguf \

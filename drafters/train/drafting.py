@@ -183,14 +183,14 @@ def report(lessons, count, part, ranks):
 # A run.
 
 
-def arguments(description, family):
-    """The options that every trainer has."""
+def arguments(description, custom):
+    """The options that every trainer has.  custom: what its output is called, behind the model's name."""
     a = argparse.ArgumentParser(description=description,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("model", help="the frozen model, a .gguf file")
     a.add_argument("lessons", help="the folder that the program teach made of it")
     a.add_argument("output",
-                   help=f"the drafter's file to write, MODEL-{family}.drafter.gguf by custom")
+                   help=f"the file to write, MODEL-{custom} by custom")
     length = a.add_mutually_exclusive_group(required=True)
     length.add_argument("--minutes", type=float, help="as long as this, all but the report")
     length.add_argument("--steps", type=int, help="this many steps")
@@ -202,7 +202,7 @@ def arguments(description, family):
 
 def chain_arguments(description, family):
     """And those of trainers that learn chains of guesses by matrices."""
-    a = arguments(description, family)
+    a = arguments(description, f"{family}.drafter.gguf")
     a.add_argument("--rest", type=float, default=0.1,
                    help="share of the positions outside answers to learn (0.1)")
     a.add_argument("--batch", type=int, default=1024, help="chains per step (1024)")

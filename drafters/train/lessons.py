@@ -6,14 +6,14 @@ from common import die
 
 import numpy as np
 
-HELD = 0.02             # of the texts are held out, the first that were done
+HELD = 50               # one text of so many is held out
 LEAST = 4096            # tokens
 
 
 class Lessons:
     """tokens, mine, feature, best, logp, and state where it was kept: arrays of rows, in files that are read
-    where they are looked at.  docs [texts + 1]: where each text begins, and the end.  The first `held`
-    texts are for measuring."""
+    where they are looked at.  docs [texts + 1]: where each text begins, and the end.  Which texts are for measuring
+    goes by their number, so that those stay when more are made."""
 
     def __init__(self, folder):
         folder = Path(folder)
@@ -36,7 +36,8 @@ class Lessons:
         except (OSError, ValueError, KeyError, TypeError) as e:
             die(f"{folder} holds no lessons: {e}; the program teach makes them")
         self.folder, self.n, self.docs = folder, n, np.append(starts, n)
-        self.held = max(1, round(HELD * len(starts)))
+        self.held = done[:, 0] % HELD == 0
+        self.held[:1] |= not self.held.any()
 
     def check(self, fingerprint, name):
         """Ends the program where the lessons are another model's."""
@@ -49,23 +50,19 @@ class Lessons:
         return slice(int(self.docs[i]), int(self.docs[i + 1]))
 
     def held_out(self):
-        return [self.text(i) for i in range(self.held)]
+        return [self.text(i) for i in np.flatnonzero(self.held)]
 
     def learned(self):
         """The texts that are learned on, in the order in which they were done."""
-        return [self.text(i) for i in range(self.held, len(self.docs) - 1)]
+        return [self.text(i) for i in np.flatnonzero(~self.held)]
 
     def counts(self):
         """How often each token is expected in answers, by the model's own distributions."""
-        start, seen = int(self.docs[self.held]), np.zeros(self.about["n_vocab"])
-        for at in range(start, self.n, 1 << 16):
+        seen = np.zeros(self.about["n_vocab"])
+        for at in range(0, self.n, 1 << 16):
             rows = slice(at, min(at + (1 << 16), self.n))
             # what stands behind a row is of an answer if the token there is
             answers = np.append(self.mine[rows][1:], 0).astype(bool)
             p = np.exp(self.logp[rows][answers].astype(np.float32))
             seen += np.bincount(self.best[rows][answers].ravel(), p.ravel(), len(seen))
         return seen
-
-    def ends(self):
-        """Tokens that end answers: the last ones of those texts that did not end for want of room."""
-        return np.unique(self.tokens[self.docs[1:] - 1])

@@ -391,7 +391,7 @@ def begin(run, base):
 
 
 def options():
-    a = arguments(__doc__, "dash")
+    a = arguments(__doc__, "dash.drafter.gguf")
     a.add_argument("--share", type=float, default=0.6,
                    help="of the layers' cost that a token may take on average (0.6)")
     a.add_argument("--first", type=int, default=2, help="layers that are always full at first (2)")

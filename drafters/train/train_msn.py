@@ -307,7 +307,7 @@ def report(run, base, model, adapter):
 
 
 def options():
-    a = arguments(__doc__, "msn")
+    a = arguments(__doc__, "msn.lora.gguf")
     a.add_argument("--rank", type=int, default=16, help="of the pairs (16)")
     a.add_argument("--alpha", type=float, help="over the rank, what the change is multiplied by (2 ranks)")
     a.add_argument("--layers", metavar="FROM-TO",
