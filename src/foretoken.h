@@ -470,8 +470,11 @@ FTK_API ftk_err ftk_score(ftk_engine *e, const int32_t *tokens, size_t n, double
 
 /* ------------------------------------------------------------------ session */
 
-/* How a token is drawn. What is on works in this order: repeat_penalty, temperature, top_k, top_p,
- * min_p. */
+/* How a token is drawn. What is on works on the model's logits in this order: repeat_penalty;
+ * frequency_penalty and presence_penalty; biases (ftk_session_set_bias()); what may not come at all,
+ * by min_tokens; then temperature, top_k, top_p, min_p.
+ * Generated tokens are those that stand behind the prompt, see ftk_session_set_prompt(). The token at
+ * a place depends on this struct, on the tokens before it and on where the prompt ends, alone. */
 typedef struct ftk_sampling {
     float temperature;    /* 0: greedy (ties to the lowest id) */
     int top_k;            /* the so many likeliest; 0: off */
@@ -481,8 +484,21 @@ typedef struct ftk_sampling {
                              where positive, multiplied where negative */
     int repeat_last;      /* default 64 */
     uint64_t seed;        /* random numbers depend on seed and position alone */
-    uint64_t reserved[4]; /* 0; for what is to come, as this struct lies within others */
+    /* As OpenAI defines them, of any finite value, there from -2 to 2; 0: off. From the logit of each token
+     * that was generated, prompts do not count, presence_penalty is taken once, and
+     * frequency_penalty as often as it was. */
+    float presence_penalty, frequency_penalty;
+    /* Until so many are generated, no token that ends an answer comes: none of the model's, whatever
+     * ignore_end says, and none of ftk_session_set_ends(); 0: off. */
+    uint64_t min_tokens;
+    uint64_t reserved[2]; /* 0; for what is to come, as this struct lies within others */
 } ftk_sampling;
+
+/* Added to a token's logit. */
+typedef struct ftk_bias {
+    int32_t token;
+    float bias; /* any finite value; OpenAI's go from -100, which all but forbids, to 100 */
+} ftk_bias;
 
 typedef enum ftk_tree_shape {
     FTK_TREE_FITTED, /* best-first by measured acceptance, sized by the cost model */
@@ -532,8 +548,9 @@ FTK_API bool ftk_drafter_lossless(const char *drafter);
 /* Opens a session; everything its steps need is taken here. Errors: INVALID, NOMEM. */
 FTK_API ftk_err ftk_session_open(ftk_session **out, ftk_engine *e, const ftk_session_config *cfg);
 /* A second session that goes on from the same tokens. Whole cached pages are shared, not copied.
- * sampling: its own, or NULL for that of s; with the same seed both say the same. Errors: INVALID,
- * NOMEM. */
+ * sampling: its own, or NULL for that of s; with the same seed both say the same. So n forks with seeds of
+ * their own are n completions of one prompt, which is read once. Errors: INVALID, UNSUPPORTED (as
+ * ftk_session_set_sampling()), NOMEM. */
 FTK_API ftk_err ftk_session_fork(ftk_session **out, ftk_session *s, const ftk_sampling *sampling);
 FTK_API void ftk_session_free(ftk_session *s);
 
@@ -546,6 +563,25 @@ FTK_API const int32_t *ftk_session_tokens(const ftk_session *s, size_t *n);
 FTK_API size_t ftk_session_context(const ftk_session *s); /* the n_ctx in force */
 /* At most n more tokens are emitted, then finish is LIMIT. The default is no limit. */
 FTK_API void ftk_session_limit(ftk_session *s, size_t n);
+/* Says where the prompt ends: what stands behind the first n tokens counts as generated.
+ * ftk_session_append() does so by itself, for all tokens there then are; this is for who appends tokens
+ * that a session said before. A fork keeps it. Errors: INVALID (n is above the length). */
+FTK_API ftk_err ftk_session_set_prompt(ftk_session *s, size_t n);
+
+/* The settings below are changed between steps, and are in force from the next token on. What comes is
+ * what a session with those settings says that was opened on the same tokens, with its prompt's end at the
+ * same place. Lists are copied; an empty one takes the last one back. A fork keeps all of them. After an
+ * error everything stays as it was. */
+
+/* Errors: INVALID (a value out of its range), UNSUPPORTED (a reserved field is set), NOMEM. */
+FTK_API ftk_err ftk_session_set_sampling(ftk_session *s, const ftk_sampling *sampling);
+/* Biases of n tokens, each named once. Errors: INVALID (no such token, one that is named twice, a bias
+ * that is not finite), NOMEM. */
+FTK_API ftk_err ftk_session_set_bias(ftk_session *s, const ftk_bias *biases, size_t n);
+/* Further tokens that end an answer, each emitted as its last one, beside those of the model and whatever
+ * ignore_end says. Errors: INVALID (no such token), NOMEM. */
+FTK_API ftk_err ftk_session_set_ends(ftk_session *s, const int32_t *tokens, size_t n);
+
 /* Changes the drafter between steps. Errors: INVALID, NOMEM (the old one stays). */
 FTK_API ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter);
 

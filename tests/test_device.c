@@ -342,6 +342,8 @@ static void test_drawn(void **state)
         {.temperature = 0.9f, .top_p = 1, .min_p = 0.3f, .repeat_penalty = 1, .seed = 1},
         {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1.5f, .repeat_last = 64, .seed = 1},
         {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1, .repeat_last = 64, .seed = 2},
+        {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1, .presence_penalty = 2, .seed = 1},
+        {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1, .frequency_penalty = -2, .seed = 1},
     };
     enum { WAYS = sizeof ways / sizeof *ways };
     ftk_model *m = mm_open(&small, "ref");

@@ -5,15 +5,30 @@
 
 #include "foretoken.h"
 
+typedef struct ftk_ids {
+    const int32_t *id;
+    size_t n;
+} ftk_ids;
+
+/* Zeros, but for the first four, are valid. All memory is the caller's. */
 typedef struct ftk_sampler {
     ftk_sampling cfg;
     int n_vocab;
     float *logits;                   /* [n_vocab] work copy */
     int32_t *order;                  /* [n_vocab] ids, for top-k and top-p */
     const struct ftk_chance *chance; /* NULL; for tests, see residual.h */
+    size_t n_prompt;                 /* of the history; what follows was generated */
+    uint32_t *counts; /* [n_vocab] zeros; NULL without a penalty on generated tokens */
+    const ftk_bias *bias;
+    size_t n_bias;
+    ftk_ids ends[2]; /* what min_tokens holds back: the model's, the session's */
+    bool stuck;      /* set where no token was left; then it is as if 0 were the only one */
 } ftk_sampler;
 
-/* logits and order are the caller's memory. */
+/* Whether no logit is changed before the temperature, wherever a token stands. */
+bool ftk_sampler_plain(const ftk_sampler *s);
+/* Whether it asks for counts. */
+bool ftk_sampling_counts(const ftk_sampling *p);
 
 /* The token the model says at absolute position pos (the position the new token will take) after
  * the tokens history[0..n_history) followed by path[0..n_path): by what ftk_sampling asks for, in its

@@ -4,7 +4,7 @@
  *
  * What a step emits depends far more on the text than on the family, and all families have retrieval's
  * chain in their trees. So a family is judged by what its steps gave more than retrieval alone would
- * have given in the same steps, for each time that retrieval was in doubt (ftk_compare()). Steps differ far
+ * have given in the same steps, for each time that retrieval was in doubt (ftk_choose_compare()). Steps differ far
  * more than families do, so these figures come with their standard errors: another family becomes the
  * favourite when it is better by more than half of one, and the favourite has had time to learn. That one has
  * the turn, but for trials of the others, which become the rarer the more often they turn out worse, and not
@@ -62,7 +62,7 @@ void ftk_measured_saw(const ftk_session *s, ftk_measured *m, double more, double
     m->spread = m->spread * FTK_LONG_MEMORY + off * off;
 }
 
-void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted)
+void ftk_choose_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted)
 {
     const ftk_cost *const c = &s->engine->cost;
     const double cost = ftk_cost_at(c, s->retrieved + 1, s->kv.len) / ftk_cost_at(c, 1, s->kv.len);

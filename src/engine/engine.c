@@ -175,7 +175,7 @@ double ftk_engine_cost(const ftk_engine *e, int rows)
 
 /* ---- scoring */
 
-static ftk_err check_tokens(const ftk_engine *e, const int32_t *tokens, size_t n)
+ftk_err ftk_check_tokens(const ftk_engine *e, const int32_t *tokens, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= e->model->hp.n_vocab)
@@ -221,7 +221,7 @@ static ftk_err score_all(ftk_engine *e, const int32_t *tokens, size_t n, double 
     if (n < 1 || n > (size_t)e->pool.n_pages * FTK_PAGE)
         return ftk_fail(&e->host, FTK_ERR_INVALID, "%zu tokens to score: give 1 to %d", n,
                         e->pool.n_pages * FTK_PAGE);
-    ftk_err err = check_tokens(e, tokens, n);
+    ftk_err err = ftk_check_tokens(e, tokens, n);
     if (err != FTK_OK) return err;
     ftk_kv_seq seq;
     err = ftk_kv_seq_open(&seq, &e->pool, (int)n);

@@ -3,7 +3,6 @@
 #include "session.h"
 
 #include <limits.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -96,29 +95,6 @@ static int find_drafters(ftk_engine *e, const char *name, const ftk_drafter_ops 
 
 /* ---- life */
 
-static ftk_err check_sampling(const ftk_sampling *p, const ftk_host *h)
-{
-    if (!(p->temperature >= 0) || !isfinite(p->temperature))
-        return ftk_fail(h, FTK_ERR_INVALID, "temperature %g: give 0 or more", p->temperature);
-    if (p->top_k < 0)
-        return ftk_fail(h, FTK_ERR_INVALID, "top-k %d: give 1 or more, or 0 for off", p->top_k);
-    if (!(p->top_p > 0 && p->top_p <= 1))
-        return ftk_fail(h, FTK_ERR_INVALID, "top-p %g: give more than 0 and at most 1", p->top_p);
-    if (!(p->min_p >= 0 && p->min_p < 1))
-        return ftk_fail(h, FTK_ERR_INVALID, "min-p %g: give 0 or more and less than 1", p->min_p);
-    if (!(p->repeat_penalty > 0) || !isfinite(p->repeat_penalty))
-        return ftk_fail(h, FTK_ERR_INVALID, "repeat penalty %g: give more than 0",
-                        p->repeat_penalty);
-    if (p->repeat_last < 0)
-        return ftk_fail(h, FTK_ERR_INVALID, "repeat range %d: give 0 or more", p->repeat_last);
-    for (size_t i = 0; i < sizeof p->reserved / sizeof *p->reserved; i++)
-        if (p->reserved[i] != 0)
-            return ftk_fail(h, FTK_ERR_UNSUPPORTED,
-                            "the sampling sets something that foretoken %s does not know",
-                            ftk_version());
-    return FTK_OK;
-}
-
 static ftk_err check(const ftk_session_config *cfg, const ftk_engine *e)
 {
     const ftk_host *h = &e->host;
@@ -136,7 +112,7 @@ static ftk_err check(const ftk_session_config *cfg, const ftk_engine *e)
     if (cfg->shape != FTK_TREE_FITTED && cfg->shape != FTK_TREE_PAPER &&
         cfg->shape != FTK_TREE_CHAIN)
         return ftk_fail(h, FTK_ERR_INVALID, "tree shape %d is unknown", (int)cfg->shape);
-    return check_sampling(&cfg->sampling, h);
+    return ftk_sampling_check(&cfg->sampling, h);
 }
 
 /* What the engine keeps for a drafter; NULL for one of the tests. */
@@ -304,12 +280,13 @@ static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *const *drafters
     const ftk_host *h = &s->engine->host;
     const int n_vocab = s->engine->model->hp.n_vocab;
     s->tokens = ftk_alloc_raw(h, (size_t)s->n_ctx, sizeof *s->tokens);
-    s->sampler = (ftk_sampler){.cfg = s->cfg.sampling, .n_vocab = n_vocab};
+    s->sampler = (ftk_sampler){.n_vocab = n_vocab};
     s->sampler.logits = ftk_alloc_raw(h, (size_t)n_vocab, sizeof *s->sampler.logits);
     s->sampler.order = ftk_alloc_raw(h, (size_t)n_vocab, sizeof *s->sampler.order);
     if (!s->tokens || !s->sampler.logits || !s->sampler.order)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for a session of %d tokens", s->n_ctx);
-    ftk_err err = ftk_kv_seq_open(&s->kv, &s->engine->pool, s->n_ctx);
+    ftk_err err = ftk_session_take_sampling(s, &s->cfg.sampling);
+    if (err == FTK_OK) err = ftk_kv_seq_open(&s->kv, &s->engine->pool, s->n_ctx);
     if (err == FTK_OK) err = open_families(s, drafters, n, s->family);
     if (err != FTK_OK) return err;
     s->n_families = n;
@@ -427,6 +404,12 @@ static ftk_err fork_session(ftk_session **out, ftk_session *s, const ftk_samplin
     ftk_err err = open_session(out, s->engine, &cfg, ops, s->n_families, s->test);
     if (err != FTK_OK) return err;
     ftk_session *copy = *out;
+    err = ftk_settings_copy(copy, s);
+    if (err != FTK_OK) {
+        ftk_session_free(copy);
+        *out = NULL;
+        return err;
+    }
     memcpy(copy->tokens, s->tokens, s->n_tokens * sizeof *s->tokens);
     copy->n_tokens = s->n_tokens;
     copy->limit = s->limit;
@@ -458,6 +441,7 @@ void ftk_session_free(ftk_session *s)
     ftk_successors_free(&s->successors, &h);
     ftk_target_release(s);
     ftk_kv_seq_close(&s->kv);
+    ftk_settings_close(s);
     ftk_release(&h, s->sampler.order);
     ftk_release(&h, s->sampler.logits);
     ftk_release(&h, s->tokens);
@@ -469,17 +453,15 @@ void ftk_session_free(ftk_session *s)
 ftk_err ftk_session_append(ftk_session *s, const int32_t *tokens, size_t n)
 {
     const ftk_host *h = &s->engine->host;
-    const int n_vocab = s->engine->model->hp.n_vocab;
-    for (size_t i = 0; i < n; i++)
-        if (tokens[i] < 0 || tokens[i] >= n_vocab)
-            return ftk_fail(h, FTK_ERR_INVALID, "token %d is not in the vocabulary of %d",
-                            tokens[i], n_vocab);
+    const ftk_err err = ftk_check_tokens(s->engine, tokens, n);
+    if (err != FTK_OK) return err;
     if (n > (size_t)s->n_ctx - s->n_tokens)
         return ftk_fail(h, FTK_ERR_CONTEXT,
                         "%zu tokens do not fit: the context of %d holds %zu already", n, s->n_ctx,
                         s->n_tokens);
     if (n > 0) memcpy(s->tokens + s->n_tokens, tokens, n * sizeof *tokens);
     s->n_tokens += n;
+    if (n > 0) s->sampler.n_prompt = s->n_tokens;
     s->lead = 0;
     return FTK_OK;
 }
@@ -490,6 +472,7 @@ ftk_err ftk_session_truncate(ftk_session *s, size_t n)
         return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
                         "cannot keep %zu tokens: the session has %zu", n, s->n_tokens);
     s->n_tokens = n;
+    if (s->sampler.n_prompt > n) s->sampler.n_prompt = n;
     s->lead = 0;
     if (n > 0 && (size_t)s->kv.len >= n) /* the last token is never cached: it is the next root */
         ftk_kv_truncate(&s->kv, (int)n - 1);

@@ -157,6 +157,23 @@ ftk_rows ftk_rows_of(const ftk_forward *f, bool spared, size_t first);
 /* What neither the verdict nor a drafter reads of a pass: FTK_SPARE_. */
 unsigned ftk_session_spare(const ftk_session *s);
 
+/* Errors: INVALID, with a line, where one is not in the vocabulary. */
+ftk_err ftk_check_tokens(const ftk_engine *e, const int32_t *tokens, size_t n);
+
+/* ---- settings.c */
+
+enum { FTK_ENDS_MODEL, FTK_ENDS_OWN }; /* of ftk_sampler.ends */
+
+/* Errors: INVALID, UNSUPPORTED. */
+ftk_err ftk_sampling_check(const ftk_sampling *p, const ftk_host *h);
+/* What was checked is in force from now on. Errors: NOMEM (what was stays). */
+ftk_err ftk_session_take_sampling(ftk_session *s, const ftk_sampling *p);
+/* Whether an answer ends with the token. */
+bool ftk_session_ends(const ftk_session *s, int32_t token);
+/* What a fork keeps. Errors: NOMEM. */
+ftk_err ftk_settings_copy(ftk_session *to, const ftk_session *from);
+void ftk_settings_close(ftk_session *s);
+
 /* ---- room.c */
 
 /* Rows behind the cached ones, FTK_MAX_NODES or more where nothing is short, that the session may take
@@ -223,7 +240,7 @@ ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_l
 ftk_err ftk_target_room(ftk_engine *e, int widest);
 /* Of a step whose draft was m's family's, that cost `spent` plain steps and emitted so many tokens: counts
  * what it gave more, and took longer, than retrieval alone would have. */
-void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted);
+void ftk_choose_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted);
 /* The same of a step that is known to have given so many tokens more and taken so many plain steps longer,
  * where retrieval was so much in doubt. */
 void ftk_measured_saw(const ftk_session *s, ftk_measured *m, double more, double longer,

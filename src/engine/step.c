@@ -62,7 +62,7 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
     ftk_measured *const m = &f->measured;
     double *const credit = &s->engine->credit;
     const double spent = ftk_size_price(s, nodes, s->drafting);
-    if (s->drafting > 0) ftk_compare(s, m, spent, emitted);
+    if (s->drafting > 0) ftk_choose_compare(s, m, spent, emitted);
     const bool plain = nodes == 0 && s->drafting == 0;
     m->tokens = m->tokens * MEMORY + emitted;
     m->spent = m->spent * MEMORY + spent;
@@ -220,7 +220,7 @@ static void learn(ftk_session *s, const ftk_rows *rows, bool prompt)
  * features and states. */
 unsigned ftk_session_spare(const ftk_session *s)
 {
-    const bool picked = s->cfg.sampling.repeat_penalty == 1 && s->verifier->judge_ranked;
+    const bool picked = ftk_sampler_plain(&s->sampler) && s->verifier->judge_ranked;
     return (picked ? FTK_SPARE_LOGITS : 0) | FTK_SPARE_FEATURES | FTK_SPARE_STATES;
 }
 
@@ -265,8 +265,7 @@ static int emitted(const ftk_session *s, ftk_finish *finish)
     *finish = FTK_FINISH_NONE;
     int n = 0;
     while (n <= v->n_path && (size_t)n < most && *finish == FTK_FINISH_NONE) {
-        if (!s->cfg.ignore_end && ftk_model_is_end(s->engine->model, v->token[n]))
-            *finish = FTK_FINISH_END;
+        if (ftk_session_ends(s, v->token[n])) *finish = FTK_FINISH_END;
         n++;
     }
     if (*finish == FTK_FINISH_NONE && (size_t)n == most)
