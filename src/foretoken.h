@@ -471,8 +471,8 @@ FTK_API ftk_err ftk_score(ftk_engine *e, const int32_t *tokens, size_t n, double
 /* ------------------------------------------------------------------ session */
 
 /* How a token is drawn. What is on works on the model's logits in this order: repeat_penalty;
- * frequency_penalty and presence_penalty; biases (ftk_session_set_bias()); what may not come at all,
- * by min_tokens; then temperature, top_k, top_p, min_p.
+ * frequency_penalty and presence_penalty; biases (ftk_session_set_bias()); what may not come at all, by
+ * min_tokens and ftk_session_set_mask(); then temperature, top_k, top_p, min_p.
  * Generated tokens are those that stand behind the prompt, see ftk_session_set_prompt(). The token at
  * a place depends on this struct, on the tokens before it and on where the prompt ends, alone. */
 typedef struct ftk_sampling {
@@ -582,14 +582,50 @@ FTK_API ftk_err ftk_session_set_bias(ftk_session *s, const ftk_bias *biases, siz
  * ignore_end says. Errors: INVALID (no such token), NOMEM. */
 FTK_API ftk_err ftk_session_set_ends(ftk_session *s, const int32_t *tokens, size_t n);
 
+/* Says what may come next, for output that has to have a form: sets bit token % 32 of allowed[token / 32] for
+ * each token that may follow tokens[0..n), of (n_vocab + 31) / 32 words that are 0. tokens are the session's and,
+ * behind them, those on the way to a place of a draft, so that n is its length or more; they are valid during the
+ * call. It is called by ftk_step() alone, on the thread that called that, in a step several times, for
+ * places in any order and for some of them again: the answer must depend on the tokens alone. It may not
+ * call functions of this engine and its sessions, but for ftk_session_tokens(). */
+typedef void ftk_mask(void *ctx, const int32_t *tokens, size_t n, uint32_t *allowed);
+/* The hook is asked before each token; NULL: no longer. Where it allows nothing, or nothing is left of it by
+ * min_tokens, finish is FORBIDDEN. A fork calls the same hook, with the same ctx. Errors: NOMEM. */
+FTK_API ftk_err ftk_session_set_mask(ftk_session *s, ftk_mask *mask, void *ctx);
+
+enum { FTK_MAX_LOGPROBS = 20 };
+
+typedef struct ftk_logprob {
+    int32_t token; /* -1: the vocabulary is smaller than that */
+    float logprob;
+} ftk_logprob;
+
+/* Keeps log-probabilities of the tokens that come from now on: natural logarithms of the softmax of the
+ * model's own logits, as if nothing of ftk_sampling and of the settings above were there. n_best: -1, none,
+ * as it is at first; or 0 to FTK_MAX_LOGPROBS likeliest tokens of each place beside the one that stands
+ * there. prompt: also of prompts, as they are read; what is cached already, of a fork say, is not read
+ * again, and the first token has none. What was kept before is forgotten. They are the same with any drafter, and
+ * on the CPU have the bits of any other pass over the same text. They take 4 + 8 * n_best bytes for each token of the
+ * session's context, and time for a softmax a token; a prompt so read takes the output matrix for each of its rows.
+ * On a device rows are then read on the host, which above temperature 0 draws other tokens of the same
+ * distribution, as it does for penalties and biases; and wide_prefill is not used for such prompts. A fork
+ * keeps its origin's, and goes on so. Errors: INVALID, NOMEM (what was stays). */
+FTK_API ftk_err ftk_session_set_logprobs(ftk_session *s, int n_best, bool prompt);
+/* Of the token at a place, counted from 0 as in ftk_session_tokens(): *own, and in *best (which may be NULL)
+ * the n_best likeliest there, likeliest first, ties by the lower id; valid until the session's next call. The
+ * tokens of a step stand at its last n_tokens places. False: none is known, nothing is written. */
+FTK_API bool ftk_session_logprobs(const ftk_session *s, size_t place, float *own,
+                                  const ftk_logprob **best);
+
 /* Changes the drafter between steps. Errors: INVALID, NOMEM (the old one stays). */
 FTK_API ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter);
 
 typedef enum ftk_finish {
     FTK_FINISH_NONE,
-    FTK_FINISH_END,     /* the last emitted token ends the answer */
-    FTK_FINISH_LIMIT,   /* ftk_session_limit() is reached */
-    FTK_FINISH_CONTEXT, /* the context is full */
+    FTK_FINISH_END,       /* the last emitted token ends the answer */
+    FTK_FINISH_LIMIT,     /* ftk_session_limit() is reached */
+    FTK_FINISH_CONTEXT,   /* the context is full */
+    FTK_FINISH_FORBIDDEN, /* no token may follow, see ftk_session_set_mask(); n_tokens may be 0 */
 } ftk_finish;
 
 typedef struct ftk_result {

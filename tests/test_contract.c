@@ -42,6 +42,8 @@ typedef struct wish {
     size_t n_bias, n_ends;
     ftk_bias bias[3];
     int32_t ends[3];
+    ftk_mask *mask;
+    void *mask_ctx;
 } wish;
 
 static ftk_sampling sampling_of(const wish *w, float temperature)
@@ -58,6 +60,7 @@ static void ask(ftk_session *s, const wish *w, float temperature)
     assert_int_equal(ftk_session_set_sampling(s, &p), FTK_OK);
     assert_int_equal(ftk_session_set_bias(s, w->bias, w->n_bias), FTK_OK);
     assert_int_equal(ftk_session_set_ends(s, w->ends, w->n_ends), FTK_OK);
+    assert_int_equal(ftk_session_set_mask(s, w->mask, w->mask_ctx), FTK_OK);
 }
 
 /* test: what the drafter `ops` is told; NULL: the drafter of that name */
@@ -166,7 +169,7 @@ static void check_verifiers(const wish *w, const int32_t *want, size_t n_want)
 
 #define OFF .top_p = 1, .repeat_penalty = 1, .repeat_last = 64
 
-static const wish nothing = {"nothing", {OFF}, 0, 0, {{0, 0}}, {0}};
+static const wish nothing = {.name = "nothing", .sampling = {OFF}};
 
 static void test_each_wish(void **state)
 {
@@ -174,20 +177,18 @@ static void test_each_wish(void **state)
     NEED(DEMO);
     const int32_t said = prompt[3];
     const wish wishes[] = {
-        {"presence", {OFF, .presence_penalty = 1.5f}, 0, 0, {{0, 0}}, {0}},
-        {"frequency", {OFF, .frequency_penalty = 0.7f}, 0, 0, {{0, 0}}, {0}},
-        {"bias", {OFF}, 2, 0, {{said, 6}, {said + 1, 5}}, {0}},
-        {"all",
-         {.top_p = 0.9f,
-          .repeat_penalty = 1.1f,
-          .repeat_last = 20,
-          .presence_penalty = 0.4f,
-          .frequency_penalty = -0.2f,
-          .min_tokens = 30},
-         1,
-         0,
-         {{said, 3}},
-         {0}},
+        {.name = "presence", .sampling = {OFF, .presence_penalty = 1.5f}},
+        {.name = "frequency", .sampling = {OFF, .frequency_penalty = 0.7f}},
+        {.name = "bias", .sampling = {OFF}, .n_bias = 2, .bias = {{said, 6}, {said + 1, 5}}},
+        {.name = "all",
+         .sampling = {.top_p = 0.9f,
+                      .repeat_penalty = 1.1f,
+                      .repeat_last = 20,
+                      .presence_penalty = 0.4f,
+                      .frequency_penalty = -0.2f,
+                      .min_tokens = 30},
+         .n_bias = 1,
+         .bias = {{said, 3}}},
     };
     for (size_t i = 0; i < sizeof wishes / sizeof *wishes; i++)
         for (int hot = 0; hot < 2; hot++) {
@@ -211,8 +212,8 @@ static void test_new_sampling(void **state)
     NEED(DEMO);
     enum { FIRST = 15 };
     const wish wishes[] = {
-        {"hot", {OFF}, 0, 0, {{0, 0}}, {0}},
-        {"penalties", {OFF, .presence_penalty = 1, .frequency_penalty = 0.5f}, 0, 0, {{0, 0}}, {0}},
+        {.name = "hot", .sampling = {OFF}},
+        {.name = "penalties", .sampling = {OFF, .presence_penalty = 1, .frequency_penalty = 0.5f}},
     };
     for (int i = 0; i < 4; i++) {
         const ftk_sampling p = sampling_of(&wishes[i / 2], i % 2 ? 0.9f : 0);
@@ -246,7 +247,7 @@ static void test_generated(void **state)
 {
     (void)state;
     NEED(DEMO);
-    const wish w = {"frequency", {OFF, .frequency_penalty = 1}, 0, 0, {{0, 0}}, {0}};
+    const wish w = {.name = "frequency", .sampling = {OFF, .frequency_penalty = 1}};
     int32_t out[2][MOST], again[1][MOST];
     size_t got[2];
     ftk_session *s[2] = {open_as("lookup", NULL, NULL, "exact", 12), NULL};
@@ -290,7 +291,7 @@ static void test_ends(void **state)
         const float temperature = hot ? 0.8f : 0;
         int32_t free[TOKENS], got[TOKENS];
         assert_int_equal(plain(&nothing, temperature, free), TOKENS);
-        wish w = {"ends", {OFF}, 0, 2, {{0, 0}}, {free[20], free[12]}};
+        wish w = {.name = "ends", .sampling = {OFF}, .n_ends = 2, .ends = {free[20], free[12]}};
         const size_t a = place_of(free, TOKENS, free[20], 0),
                      b = place_of(free, TOKENS, free[12], 0);
         const size_t first = a < b ? a : b;
@@ -316,7 +317,10 @@ static void test_models_end(void **state)
     ftk_model_info info;
     ftk_model_get_info(model, &info);
     assert_true(ftk_model_is_end(model, info.eos));
-    wish w = {"eos", {OFF, .min_tokens = LEAST}, 1, 0, {{info.eos, 100}}, {0}};
+    wish w = {.name = "eos",
+              .sampling = {OFF, .min_tokens = LEAST},
+              .n_bias = 1,
+              .bias = {{info.eos, 100}}};
     int32_t got[TOKENS];
     assert_int_equal(plain(&w, 0, got), TOKENS);
     assert_int_equal(place_of(got, TOKENS, info.eos, 0), LEAST);
@@ -339,12 +343,224 @@ static void test_models_end(void **state)
     ftk_session_free(s);
 }
 
+/* ---- the mask */
+
+typedef struct grammar {
+    size_t dead;         /* tokens behind the prompt where nothing is allowed */
+    const int32_t *only; /* or NULL: the only text that is allowed behind the prompt */
+    int n_calls;
+} grammar;
+
+static bool may_follow(const int32_t *tokens, size_t n, int32_t token)
+{
+    const int32_t last = tokens[n - 1];
+    return n % 5 == 0 ? token == 300 + last % 50 : (token * 3 + last + (int32_t)n) % 4 != 0;
+}
+
+/* A grammar of no sense: one token in some places, three in four in others. */
+static void odd_grammar(void *ctx, const int32_t *tokens, size_t n, uint32_t *allowed)
+{
+    grammar *const g = ctx;
+    g->n_calls++;
+    assert_memory_equal(tokens, prompt, n_prompt * sizeof *prompt);
+    assert_true(n >= n_prompt);
+    for (int32_t i = 0; i < 4096; i++) {
+        assert_false(allowed[i / 32] >> i % 32 & 1);
+        const bool may = g->only ? i == g->only[n - n_prompt] : may_follow(tokens, n, i);
+        if (may && n - n_prompt != g->dead) allowed[i / 32] |= 1u << i % 32;
+    }
+}
+
+/* What comes keeps to the mask, with any drafter the same; where nothing is allowed it ends. */
+static void test_mask(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    enum { DEAD = 22 };
+    for (int i = 0; i < 4; i++) {
+        const float temperature = i % 2 ? 0.8f : 0;
+        grammar g = {.dead = i < 2 ? SIZE_MAX : DEAD};
+        const wish w = {.name = i < 2 ? "mask" : "dead end",
+                        .sampling = {OFF, .frequency_penalty = 0.5f},
+                        .mask = odd_grammar,
+                        .mask_ctx = &g};
+        const size_t n = i < 2 ? TOKENS : DEAD;
+        int32_t text[MOST];
+        memcpy(text, prompt, n_prompt * sizeof *text);
+        assert_int_equal(plain(&w, temperature, text + n_prompt), n);
+        assert_int_equal(g.n_calls, i < 2 ? n : n + 2); /* the end is looked at twice */
+        for (size_t j = n_prompt; j < n_prompt + n; j++) assert_true(may_follow(text, j, text[j]));
+        check_drafters(&w, temperature, text + n_prompt, n);
+        if (i % 2 == 0) check_verifiers(&w, text + n_prompt, n);
+    }
+}
+
+/* How a dead end looks: the tokens before it, then none, again and again; and without the mask it goes on. */
+static void test_dead_end(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    static const char *const names[] = {"none", "recycle"};
+    for (int i = 0; i < 4; i++) {
+        grammar g = {.dead = i / 2 ? 9 : 0};
+        ftk_session *s = open_as(names[i % 2], NULL, NULL, i < 2 ? "exact" : "traversal", 12);
+        assert_int_equal(ftk_session_set_mask(s, odd_grammar, &g), FTK_OK);
+        size_t said = 0;
+        ftk_result r;
+        do {
+            assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
+            said += r.n_tokens;
+        } while (r.finish == FTK_FINISH_NONE);
+        assert_int_equal(r.finish, FTK_FINISH_FORBIDDEN);
+        assert_int_equal(said, g.dead);
+        for (int again = 0; again < 2; again++) {
+            assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
+            assert_int_equal(r.finish, FTK_FINISH_FORBIDDEN);
+            assert_int_equal(r.n_tokens, 0);
+        }
+        assert_int_equal(ftk_session_set_mask(s, NULL, NULL), FTK_OK);
+        int32_t out[1][MOST];
+        size_t got;
+        run(&s, 1, 5, out, &got);
+        assert_int_equal(got, 5);
+        ftk_session_free(s);
+    }
+}
+
+/* Drafts that are forbidden are not verified. */
+static void test_forbidden_drafts(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    int32_t text[MOST], out[1][MOST];
+    size_t got;
+    for (int32_t i = 0; i < MOST; i++) text[i] = 500 + i;
+    memcpy(text, prompt, n_prompt * sizeof *text);
+    ftk_test_reference truth = {text, MOST};
+    static const ftk_drafter_ops *const ops[] = {&ftk_drafter_right, &ftk_drafter_wrong};
+    for (int i = 0; i < 2; i++) {
+        grammar g = {.dead = SIZE_MAX, .only = text + n_prompt};
+        ftk_session *s = open_as(NULL, ops[i], &truth, "exact", 12);
+        assert_int_equal(ftk_session_set_mask(s, odd_grammar, &g), FTK_OK);
+        run(&s, 1, TOKENS, out, &got);
+        assert_int_equal(got, TOKENS);
+        assert_memory_equal(out[0], text + n_prompt, TOKENS * sizeof **out);
+        ftk_stats stats;
+        ftk_session_get_stats(s, &stats);
+        if (i == 0) assert_true(stats.accepted > TOKENS / 2);
+        if (i == 1) assert_int_equal(stats.drafted, 0);
+        ftk_session_free(s);
+    }
+}
+
+/* ---- log-probabilities */
+
+/* Of places [from, to) two sessions know the same, bit for bit. */
+static void same_logprobs(const ftk_session *a, const ftk_session *b, size_t from, size_t to, int n)
+{
+    for (size_t i = from; i < to; i++) {
+        float own[2];
+        const ftk_logprob *best[2];
+        assert_true(ftk_session_logprobs(a, i, &own[0], &best[0]));
+        assert_true(ftk_session_logprobs(b, i, &own[1], &best[1]));
+        assert_memory_equal(&own[0], &own[1], sizeof own[0]);
+        assert_memory_equal(best[0], best[1], (size_t)n * sizeof *best[0]);
+    }
+}
+
+/* A text read as a prompt, in one go and in pieces, has what it had as it was said, by any drafter and whatever
+ * was asked of it; and the sum is ftk_score()'s. */
+static void test_logprobs(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    enum { BEST = 5, LONG = 200 };
+    const wish w = {
+        .name = "bias", .sampling = {OFF, .presence_penalty = 1}, .n_bias = 1, .bias = {{5, 2}}};
+    int32_t text[MOST], out[16][MOST];
+    size_t got[16], n = n_prompt + LONG;
+    float own;
+    for (int hot = 0; hot < 2; hot++) {
+        ftk_session *s[4] = {
+            open_as("none", NULL, NULL, "exact", -1), open_as("auto", NULL, NULL, "exact", 12),
+            open_as("jacobi", NULL, NULL, "exact", 30), open_as("none", NULL, NULL, "exact", -1)};
+        for (int i = 0; i < 3; i++) {
+            ask(s[i], &w, hot ? 0.8f : 0);
+            assert_int_equal(ftk_session_set_logprobs(s[i], BEST, true), FTK_OK);
+            run(&s[i], 1, 1, out, got);
+        }
+        run(s, 3, LONG - 1, out, got);
+        memcpy(text, ftk_session_tokens(s[0], &got[0]), n * sizeof *text);
+        assert_false(ftk_session_logprobs(s[0], 0, &own, NULL));
+        assert_false(ftk_session_logprobs(s[0], n, &own, NULL));
+        same_logprobs(s[0], s[1], 1, n, BEST);
+        same_logprobs(s[0], s[2], 1, n, BEST);
+        assert_int_equal(ftk_session_truncate(s[3], 0), FTK_OK);
+        assert_int_equal(ftk_session_set_logprobs(s[3], BEST, true), FTK_OK);
+        static const size_t cuts[] = {1, 2, 140, 145};
+        size_t from = 0;
+        for (int i = 0; i < 5; i++) {
+            const size_t to = i < 4 ? cuts[i] : n;
+            assert_int_equal(ftk_session_append(s[3], text + from, to - from), FTK_OK);
+            from = to;
+            run(&s[3], 1, 0, out, got);
+        }
+        same_logprobs(s[0], s[3], 1, n, BEST);
+        double sum = 0, score;
+        for (size_t i = 1; i < n; i++) {
+            const ftk_logprob *best;
+            assert_true(ftk_session_logprobs(s[3], i, &own, &best));
+            sum += (double)own;
+            assert_true(own <= best[0].logprob);
+            for (int j = 0; j < BEST; j++) {
+                if (j > 0) assert_true(best[j].logprob <= best[j - 1].logprob);
+                if (best[j].token == text[i]) assert_true(best[j].logprob == own);
+            }
+        }
+        assert_int_equal(ftk_score(engine, text, n, &score), FTK_OK);
+        assert_true(fabs(sum - score) < 1e-4 * fabs(score));
+        for (int i = 0; i < 4; i++) ftk_session_free(s[i]);
+    }
+}
+
+/* What is kept of what: nothing unasked, emitted tokens alone, and forks have what their origin has. */
+static void test_logprobs_kept(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    int32_t out[2][MOST];
+    size_t got[2];
+    float own;
+    ftk_session *s[2] = {open_as("lookup", NULL, NULL, "exact", 12), NULL};
+    run(s, 1, 5, out, got);
+    assert_false(ftk_session_logprobs(s[0], n_prompt + 4, &own, NULL));
+    assert_int_equal(ftk_session_set_logprobs(s[0], 21, false), FTK_ERR_INVALID);
+    assert_int_equal(ftk_session_set_logprobs(s[0], -2, false), FTK_ERR_INVALID);
+    assert_int_equal(ftk_session_set_logprobs(s[0], 20, false), FTK_OK);
+    run(s, 1, 10, out, got);
+    for (size_t i = 0; i < n_prompt + 15; i++)
+        assert_true(ftk_session_logprobs(s[0], i, &own, NULL) == (i >= n_prompt + 5));
+    assert_int_equal(ftk_session_fork(&s[1], s[0], NULL), FTK_OK);
+    run(s, 2, 10, out, got);
+    same_logprobs(s[0], s[1], n_prompt + 5, n_prompt + 25, 20);
+    assert_int_equal(ftk_session_truncate(s[1], n_prompt + 7), FTK_OK);
+    assert_int_equal(ftk_session_append(s[1], prompt, n_prompt), FTK_OK);
+    run(s + 1, 1, 3, out, got);
+    for (size_t i = n_prompt + 5; i < 2 * n_prompt + 10; i++)
+        assert_true(ftk_session_logprobs(s[1], i, &own, NULL) ==
+                    (i < n_prompt + 7 || i >= 2 * n_prompt + 7));
+    assert_int_equal(ftk_session_set_logprobs(s[1], -1, true), FTK_OK);
+    assert_false(ftk_session_logprobs(s[1], n_prompt + 5, &own, NULL));
+    for (int i = 0; i < 2; i++) ftk_session_free(s[i]);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
     NEED(DEMO);
     ftk_session *s = open_as("none", NULL, NULL, "exact", -1);
-    const wish w = {"bias", {OFF, .presence_penalty = 1}, 1, 0, {{5, 50}}, {0}};
+    const wish w = {
+        .name = "bias", .sampling = {OFF, .presence_penalty = 1}, .n_bias = 1, .bias = {{5, 50}}};
     int32_t out[1][MOST], again[1][MOST];
     size_t n;
     ask(s, &w, 0);
@@ -381,7 +597,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_wish),  cmocka_unit_test(test_new_sampling),
         cmocka_unit_test(test_generated),  cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_models_end), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_models_end), cmocka_unit_test(test_mask),
+        cmocka_unit_test(test_dead_end),   cmocka_unit_test(test_forbidden_drafts),
+        cmocka_unit_test(test_logprobs),   cmocka_unit_test(test_logprobs_kept),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -187,7 +187,20 @@ static void forbid_ends(ftk_sampler *s)
 bool ftk_sampler_plain(const ftk_sampler *s)
 {
     return s->cfg.repeat_penalty == 1 && !ftk_sampling_counts(&s->cfg) && s->n_bias == 0 &&
-           s->cfg.min_tokens == 0;
+           s->cfg.min_tokens == 0 && !s->mask;
+}
+
+void ftk_sampler_mask(ftk_sampler *s, const int32_t *history, size_t n_history, const int32_t *path,
+                      int n_path)
+{
+    memset(s->allowed, 0, ((size_t)s->n_vocab + 31) / 32 * sizeof *s->allowed);
+    s->mask(s->mask_ctx, history, n_history, path, n_path, s->allowed);
+}
+
+static void forbid(ftk_sampler *s)
+{
+    for (int32_t i = 0; i < s->n_vocab; i++)
+        if (!ftk_sampler_allows(s, i)) s->logits[i] = -INFINITY;
 }
 
 /* The logits as ftk_sampling wants them before the temperature, in the work copy. */
@@ -198,6 +211,9 @@ static void change(ftk_sampler *s, const float *logits, const int32_t *history, 
     if (ftk_sampling_counts(&s->cfg)) penalise_generated(s, history, n_history, path, n_path);
     add_biases(s);
     if (too_early_to_end(s, n_history + (size_t)n_path)) forbid_ends(s);
+    if (!s->mask) return;
+    ftk_sampler_mask(s, history, n_history, path, n_path);
+    forbid(s);
 }
 
 /* Some token has to be picked. */

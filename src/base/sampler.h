@@ -22,12 +22,24 @@ typedef struct ftk_sampler {
     const ftk_bias *bias;
     size_t n_bias;
     ftk_ids ends[2]; /* what min_tokens holds back: the model's, the session's */
+    /* Or NULL: sets the bits of what may follow history and path, in allowed[(n_vocab + 31) / 32], all 0. */
+    void (*mask)(void *ctx, const int32_t *history, size_t n_history, const int32_t *path,
+                 int n_path, uint32_t *allowed);
+    void *mask_ctx;
+    uint32_t *allowed; /* with mask */
     bool stuck;      /* set where no token was left; then it is as if 0 were the only one */
 } ftk_sampler;
 
 /* Whether no logit is changed before the temperature, wherever a token stands. */
 bool ftk_sampler_plain(const ftk_sampler *s);
-/* Whether it asks for counts. */
+/* Asks the mask: what it allows stands in s->allowed then. */
+void ftk_sampler_mask(ftk_sampler *s, const int32_t *history, size_t n_history, const int32_t *path,
+                      int n_path);
+static inline bool ftk_sampler_allows(const ftk_sampler *s, int32_t token)
+{
+    return s->allowed[token / 32] >> token % 32 & 1;
+}
+/* Whether ftk_sampling asks for counts. */
 bool ftk_sampling_counts(const ftk_sampling *p);
 
 /* The token the model says at absolute position pos (the position the new token will take) after

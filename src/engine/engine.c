@@ -184,13 +184,10 @@ ftk_err ftk_check_tokens(const ftk_engine *e, const int32_t *tokens, size_t n)
     return FTK_OK;
 }
 
-static double log_softmax_at(const float *x, int n, int32_t id)
+ftk_err ftk_not_finite(const ftk_engine *e)
 {
-    float max = x[0];
-    for (int i = 1; i < n; i++) max = x[i] > max ? x[i] : max;
-    double sum = 0;
-    for (int i = 0; i < n; i++) sum += exp((double)x[i] - max);
-    return (double)x[id] - max - log(sum);
+    return ftk_fail(&e->host, FTK_ERR_NUMERIC,
+                    "the model gave logits that are not finite: its weights are damaged");
 }
 
 static ftk_err score(ftk_engine *e, ftk_kv_seq *seq, const int32_t *tokens, int n, double *sum)
@@ -205,15 +202,14 @@ static ftk_err score(ftk_engine *e, ftk_kv_seq *seq, const int32_t *tokens, int 
         ftk_forward_run(&e->forward, &pass, 1);
         const ftk_err failed = ftk_forward_check(&e->forward);
         if (failed != FTK_OK) return failed;
-        for (int i = 0; i < rows; i++)
-            *sum += log_softmax_at(e->forward.logits + (size_t)i * (size_t)n_vocab, n_vocab,
-                                   tokens[seq->len + i + 1]);
+        for (int i = 0; i < rows; i++) {
+            const float *const row = e->forward.logits + (size_t)i * (size_t)n_vocab;
+            const ftk_softmax all = ftk_softmax_of(row, n_vocab);
+            *sum += ftk_softmax_log(&all, row[tokens[seq->len + i + 1]]);
+        }
         seq->len += rows;
     }
-    return isfinite(*sum) ? FTK_OK
-                          : ftk_fail(&e->host, FTK_ERR_NUMERIC,
-                                     "the model gave logits that are not finite: its weights are "
-                                     "damaged");
+    return isfinite(*sum) ? FTK_OK : ftk_not_finite(e);
 }
 
 static ftk_err score_all(ftk_engine *e, const int32_t *tokens, size_t n, double *log_prob)

@@ -323,6 +323,7 @@ static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_
     s->cfg = *cfg;
     s->n_ctx = cfg->n_ctx ? cfg->n_ctx : e->kv_slots;
     s->limit = SIZE_MAX;
+    s->logprobs.n_best = -1;
     s->exact_kv = s->room = INT_MAX;
     s->pace = e->pace;
     s->usual = e->usual;
@@ -405,6 +406,7 @@ static ftk_err fork_session(ftk_session **out, ftk_session *s, const ftk_samplin
     if (err != FTK_OK) return err;
     ftk_session *copy = *out;
     err = ftk_settings_copy(copy, s);
+    if (err == FTK_OK) err = ftk_logprobs_copy(copy, s);
     if (err != FTK_OK) {
         ftk_session_free(copy);
         *out = NULL;
@@ -442,6 +444,7 @@ void ftk_session_free(ftk_session *s)
     ftk_target_release(s);
     ftk_kv_seq_close(&s->kv);
     ftk_settings_close(s);
+    ftk_logprobs_close(s);
     ftk_release(&h, s->sampler.order);
     ftk_release(&h, s->sampler.logits);
     ftk_release(&h, s->tokens);
@@ -460,6 +463,7 @@ ftk_err ftk_session_append(ftk_session *s, const int32_t *tokens, size_t n)
                         "%zu tokens do not fit: the context of %d holds %zu already", n, s->n_ctx,
                         s->n_tokens);
     if (n > 0) memcpy(s->tokens + s->n_tokens, tokens, n * sizeof *tokens);
+    ftk_logprobs_forget(s, s->n_tokens, n);
     s->n_tokens += n;
     if (n > 0) s->sampler.n_prompt = s->n_tokens;
     s->lead = 0;

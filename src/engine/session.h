@@ -103,6 +103,14 @@ enum {
     FTK_FIRST_PAUSE = 48, /* turns of `auto` before a family is tried again, at first */
 };
 
+/* What is kept of each place of a text. */
+typedef struct ftk_logprobs {
+    int n_best;        /* -1: nothing is kept */
+    bool prompt;       /* of prompts that are read, too */
+    float *own;        /* [n_ctx] NAN: not known; NULL: nothing is kept */
+    ftk_logprob *best; /* [n_ctx][n_best] */
+} ftk_logprobs;
+
 struct ftk_session {
     ftk_engine *engine;
     ftk_session_config cfg;
@@ -113,6 +121,9 @@ struct ftk_session {
     ftk_kv_seq kv;
     int exact_kv; /* slots below it hold what the model's own passes leave; INT_MAX: all do */
     ftk_sampler sampler;
+    ftk_logprobs logprobs;
+    ftk_mask *mask; /* the host's hook, or NULL */
+    void *mask_ctx;
     const ftk_verifier_ops *verifier;
     ftk_family family[FTK_MAX_DRAFTERS]; /* one, unless the drafter is `auto` */
     int n_families;                      /* 0: none */
@@ -160,6 +171,33 @@ unsigned ftk_session_spare(const ftk_session *s);
 /* Errors: INVALID, with a line, where one is not in the vocabulary. */
 ftk_err ftk_check_tokens(const ftk_engine *e, const int32_t *tokens, size_t n);
 
+/* NUMERIC, with a line. */
+ftk_err ftk_not_finite(const ftk_engine *e);
+
+/* ---- logprobs.c */
+
+/* Of a row of logits. */
+typedef struct ftk_softmax {
+    float max;
+    double log_sum; /* of what lies below it */
+} ftk_softmax;
+
+ftk_softmax ftk_softmax_of(const float *x, int n);
+/* The logarithm of a logit's probability. */
+static inline double ftk_softmax_log(const ftk_softmax *all, float logit)
+{
+    return (double)logit - all->max - all->log_sum;
+}
+
+/* Keeps what the row says of the token at a place, if anything is kept. */
+void ftk_logprobs_keep(ftk_session *s, size_t place, const float *row);
+/* The same of rows behind the cached ones that read a prompt, where nothing is known yet. Errors: NUMERIC. */
+ftk_err ftk_logprobs_read(ftk_session *s, size_t n_rows, const float *rows);
+void ftk_logprobs_forget(ftk_session *s, size_t from, size_t n);
+/* To a fork that has its tokens. Errors: NOMEM. */
+ftk_err ftk_logprobs_copy(ftk_session *to, const ftk_session *from);
+void ftk_logprobs_close(ftk_session *s);
+
 /* ---- settings.c */
 
 enum { FTK_ENDS_MODEL, FTK_ENDS_OWN }; /* of ftk_sampler.ends */
@@ -168,6 +206,9 @@ enum { FTK_ENDS_MODEL, FTK_ENDS_OWN }; /* of ftk_sampler.ends */
 ftk_err ftk_sampling_check(const ftk_sampling *p, const ftk_host *h);
 /* What was checked is in force from now on. Errors: NOMEM (what was stays). */
 ftk_err ftk_session_take_sampling(ftk_session *s, const ftk_sampling *p);
+/* Leaves out what the mask forbids at the end of the draft. It stays where others follow: any leading part of
+ * a draft is one, but no other part. */
+void ftk_session_cut_forbidden(ftk_session *s);
 /* Whether an answer ends with the token. */
 bool ftk_session_ends(const ftk_session *s, int32_t token);
 /* What a fork keeps. Errors: NOMEM. */
