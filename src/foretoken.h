@@ -442,6 +442,30 @@ static inline void ftk_engine_config_init(ftk_engine_config *cfg)
  * are no multiple of 32). */
 FTK_API ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg);
 FTK_API void ftk_engine_free(ftk_engine *e);
+
+/* How full an engine is, and what it takes, in bytes. */
+typedef struct ftk_engine_stats {
+    /* The KV cache: pages of page_tokens tokens each. A session takes a page with the first token that is
+     * cached in it, and gives it back when it is cut or freed; forks share whole ones. */
+    uint64_t page_tokens, kv_pages, kv_pages_free;
+    uint64_t kv_bytes;   /* the whole cache, on the device if there is one */
+    uint64_t work_bytes; /* of the host, for passes; for the most part max_rows rows of logits */
+    uint64_t
+        copy_bytes; /* the copy of the layers in few bits that DASH wants, once it is made; else 0 */
+    uint64_t sessions,
+        session_bytes; /* that are open; what they take together, see ftk_stats.bytes */
+} ftk_engine_stats;
+
+/* size: the caller's sizeof *stats; what it does not cover is left out. Between steps. */
+FTK_API void ftk_engine_report(const ftk_engine *e, ftk_engine_stats *stats, size_t size);
+static inline void ftk_engine_get_stats(const ftk_engine *e, ftk_engine_stats *stats)
+{
+    ftk_engine_report(e, stats, sizeof *stats);
+}
+/* The same of an engine that is not open yet, with nothing in its cache; nothing is taken. What a device wants
+ * beside its cache, the weights among it, is not counted. Errors: INVALID, UNSUPPORTED. */
+FTK_API ftk_err ftk_engine_estimate(const ftk_model *m, const ftk_engine_config *cfg,
+                                    ftk_engine_stats *stats, size_t size);
 FTK_API int ftk_engine_threads(const ftk_engine *e);
 /* "cpu", or "cuda:0 " and the device's own name; lives as long as the engine. */
 FTK_API const char *ftk_engine_device(const ftk_engine *e);
@@ -547,6 +571,9 @@ FTK_API bool ftk_drafter_lossless(const char *drafter);
 
 /* Opens a session; everything its steps need is taken here. Errors: INVALID, NOMEM. */
 FTK_API ftk_err ftk_session_open(ftk_session **out, ftk_engine *e, const ftk_session_config *cfg);
+/* What such a session would take, see ftk_stats.bytes: found by opening one, which is freed again. Errors: those of
+ * ftk_session_open(); *bytes is 0 then. */
+FTK_API ftk_err ftk_session_estimate(ftk_engine *e, const ftk_session_config *cfg, uint64_t *bytes);
 /* A second session that goes on from the same tokens. Whole cached pages are shared, not copied.
  * sampling: its own, or NULL for that of s; with the same seed both say the same. So n forks with seeds of
  * their own are n completions of one prompt, which is read once. Errors: INVALID, UNSUPPORTED (as
@@ -662,6 +689,9 @@ typedef struct ftk_stats {
     double prefill_seconds, decode_seconds;
     double draft_seconds, forward_seconds, judge_seconds; /* parts of decode_seconds */
     uint64_t accepted_at[FTK_MAX_NODES]; /* [d]: steps whose accepted path reached depth d + 1 */
+    /* As it is now: memory that the session has taken, beside its pages of the KV cache, in bytes; those pages,
+     * shared ones too; its tokens, and how many more its context has room for. */
+    uint64_t bytes, kv_pages, tokens, room;
 } ftk_stats;
 
 FTK_API void ftk_session_report(const ftk_session *s, ftk_stats *stats, size_t size);

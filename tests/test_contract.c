@@ -273,6 +273,41 @@ static void test_generated(void **state)
     for (int i = 0; i < 2; i++) ftk_session_free(s[i]);
 }
 
+/* n completions of one prompt: forks with seeds of their own say what sessions do that were opened on the
+ * prompt, be it read already or not. */
+static void test_completions(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    enum { N = 4 };
+    static const char *const names[N] = {"auto", "s4c", "jacobi", "none"};
+    const wish w = {.sampling = {OFF, .presence_penalty = 0.6f, .min_tokens = 5}};
+    for (int is_read = 0; is_read < 2; is_read++) {
+        int32_t out[2 * N][MOST];
+        size_t got[2 * N];
+        ftk_session *first = open_as("recycle", NULL, NULL, "exact", 12), *s[2 * N];
+        if (is_read) run(&first, 1, 0, out, got);
+        for (int i = 0; i < N; i++) {
+            ftk_sampling p = sampling_of(&w, 0.9f);
+            p.seed = (uint64_t)i;
+            assert_int_equal(ftk_session_fork(&s[i], first, &p), FTK_OK);
+            s[N + i] = open_as("none", NULL, NULL, "exact", -1);
+            assert_int_equal(ftk_session_set_sampling(s[N + i], &p), FTK_OK);
+            if (ftk_engine_has_drafter(engine, names[i]))
+                assert_int_equal(ftk_session_set_drafter(s[i], names[i]), FTK_OK);
+        }
+        ftk_session_free(first);
+        run(s, 2 * N, TOKENS, out, got);
+        for (int i = 0; i < N; i++) {
+            assert_int_equal(got[i], TOKENS);
+            assert_memory_equal(out[i], out[N + i], TOKENS * sizeof **out);
+            for (int j = 0; j < i; j++)
+                assert_memory_not_equal(out[i], out[j], TOKENS * sizeof **out);
+        }
+        for (int i = 0; i < 2 * N; i++) ftk_session_free(s[i]);
+    }
+}
+
 /* ---- ends */
 
 /* Where a token stands first, from place `from` on. */
@@ -595,11 +630,17 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_wish),  cmocka_unit_test(test_new_sampling),
-        cmocka_unit_test(test_generated),  cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_models_end), cmocka_unit_test(test_mask),
-        cmocka_unit_test(test_dead_end),   cmocka_unit_test(test_forbidden_drafts),
-        cmocka_unit_test(test_logprobs),   cmocka_unit_test(test_logprobs_kept),
+        cmocka_unit_test(test_each_wish),
+        cmocka_unit_test(test_new_sampling),
+        cmocka_unit_test(test_generated),
+        cmocka_unit_test(test_completions),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_models_end),
+        cmocka_unit_test(test_mask),
+        cmocka_unit_test(test_dead_end),
+        cmocka_unit_test(test_forbidden_drafts),
+        cmocka_unit_test(test_logprobs),
+        cmocka_unit_test(test_logprobs_kept),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

@@ -51,7 +51,7 @@ void ftk_logprobs_forget(ftk_session *s, size_t from, size_t n)
 /* Errors: NOMEM (what was stays). */
 static ftk_err give_room(ftk_session *s, int n_best, bool prompt)
 {
-    const ftk_host *h = &s->engine->host;
+    const ftk_host *h = &s->host;
     const size_t n = (size_t)s->n_ctx;
     ftk_logprobs l = {.n_best = n_best, .prompt = prompt};
     l.own = ftk_alloc_raw(h, n, sizeof *l.own);
@@ -73,7 +73,7 @@ static ftk_err give_room(ftk_session *s, int n_best, bool prompt)
 ftk_err ftk_session_set_logprobs(ftk_session *s, int n_best, bool prompt)
 {
     if (n_best < -1 || n_best > FTK_MAX_LOGPROBS)
-        return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
+        return ftk_fail(&s->host, FTK_ERR_INVALID,
                         "%d log-probabilities of each token: give 0 to %d, or -1 for off", n_best,
                         FTK_MAX_LOGPROBS);
     if (n_best >= 0) return give_room(s, n_best, prompt);
@@ -103,7 +103,7 @@ ftk_err ftk_logprobs_copy(ftk_session *to, const ftk_session *from)
 
 void ftk_logprobs_close(ftk_session *s)
 {
-    const ftk_host *h = &s->engine->host;
+    const ftk_host *h = &s->host;
     ftk_release(h, s->logprobs.best);
     ftk_release(h, s->logprobs.own);
     s->logprobs = (ftk_logprobs){.n_best = -1};

@@ -157,11 +157,11 @@ static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, co
     *w = ftk_target_weights(s->engine, ops);
     const char *left_out = *w ? NULL : ftk_target_left_out(s->engine, ops);
     if (left_out)
-        return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
+        return ftk_fail(&s->host, FTK_ERR_INVALID,
                         "drafter %s: there is a file, but it was left out: %s", ops->name,
                         left_out);
     if (!*w)
-        return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
+        return ftk_fail(&s->host, FTK_ERR_INVALID,
                         "drafter %s needs weights trained for this model: give its file "
                         "(--drafter-file), or train one, see drafters/train/README.md",
                         ops->name);
@@ -170,7 +170,7 @@ static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, co
 
 static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_family *f)
 {
-    const ftk_host *h = &s->engine->host;
+    const ftk_host *h = &s->host;
     *f = (ftk_family){.ops = ops};
     const ftk_weights *weights;
     ftk_err err = find_weights(s, ops, &weights);
@@ -206,8 +206,8 @@ static void close_families(const ftk_session *s, ftk_family *f, int n)
 {
     for (int i = 0; i < n; i++) {
         remember(s, &f[i]);
-        f[i].ops->free(f[i].state, &s->engine->host);
-        ftk_release(&s->engine->host, f[i].state);
+        f[i].ops->free(f[i].state, &s->host);
+        ftk_release(&s->host, f[i].state);
     }
 }
 
@@ -233,9 +233,9 @@ static void remember_shared(const ftk_session *s)
 static ftk_err open_retrieval(ftk_session *s)
 {
     if (has_retrieval(s)) return FTK_OK;
-    const ftk_err err = ftk_retrieval_init(&s->retrieval, &s->engine->host, s->n_ctx);
+    const ftk_err err = ftk_retrieval_init(&s->retrieval, &s->host, s->n_ctx);
     if (err != FTK_OK)
-        ftk_retrieval_free(&s->retrieval, &s->engine->host);
+        ftk_retrieval_free(&s->retrieval, &s->host);
     else
         s->retrieval.rates = s->engine->retrieval;
     return err;
@@ -244,8 +244,7 @@ static ftk_err open_retrieval(ftk_session *s)
 static ftk_err open_successors(ftk_session *s)
 {
     if (has_successors(s)) return FTK_OK;
-    const ftk_err err =
-        ftk_successors_init(&s->successors, &s->engine->host, s->engine->model->hp.n_vocab);
+    const ftk_err err = ftk_successors_init(&s->successors, &s->host, s->engine->model->hp.n_vocab);
     if (err == FTK_OK) s->successors.rates = s->engine->successors;
     return err;
 }
@@ -277,7 +276,7 @@ static ftk_err open_families(ftk_session *s, const ftk_drafter_ops *const *ops, 
 
 static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *const *drafters, int n)
 {
-    const ftk_host *h = &s->engine->host;
+    const ftk_host *h = &s->host;
     const int n_vocab = s->engine->model->hp.n_vocab;
     s->tokens = ftk_alloc_raw(h, (size_t)s->n_ctx, sizeof *s->tokens);
     s->sampler = (ftk_sampler){.n_vocab = n_vocab};
@@ -319,6 +318,7 @@ static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_
     ftk_session *s = ftk_alloc(&e->host, 1, sizeof *s);
     if (!s) return ftk_fail(&e->host, FTK_ERR_NOMEM, "no memory for a session");
     s->engine = e;
+    s->host = ftk_meter_host(&s->meter, &e->host);
     join_list(s);
     s->cfg = *cfg;
     s->n_ctx = cfg->n_ctx ? cfg->n_ctx : e->kv_slots;
@@ -435,27 +435,27 @@ ftk_err ftk_session_fork(ftk_session **out, ftk_session *s, const ftk_sampling *
 void ftk_session_free(ftk_session *s)
 {
     if (!s) return;
-    const ftk_host h = s->engine->host;
+    const ftk_host *h = &s->host;
     leave_list(s);
     close_families(s, s->family, s->n_families);
     remember_shared(s);
-    ftk_retrieval_free(&s->retrieval, &h);
-    ftk_successors_free(&s->successors, &h);
+    ftk_retrieval_free(&s->retrieval, h);
+    ftk_successors_free(&s->successors, h);
     ftk_target_release(s);
     ftk_kv_seq_close(&s->kv);
     ftk_settings_close(s);
     ftk_logprobs_close(s);
-    ftk_release(&h, s->sampler.order);
-    ftk_release(&h, s->sampler.logits);
-    ftk_release(&h, s->tokens);
-    ftk_release(&h, s);
+    ftk_release(h, s->sampler.order);
+    ftk_release(h, s->sampler.logits);
+    ftk_release(h, s->tokens);
+    ftk_release(&s->engine->host, s);
 }
 
 /* ---- tokens */
 
 ftk_err ftk_session_append(ftk_session *s, const int32_t *tokens, size_t n)
 {
-    const ftk_host *h = &s->engine->host;
+    const ftk_host *h = &s->host;
     const ftk_err err = ftk_check_tokens(s->engine, tokens, n);
     if (err != FTK_OK) return err;
     if (n > (size_t)s->n_ctx - s->n_tokens)
@@ -473,8 +473,8 @@ ftk_err ftk_session_append(ftk_session *s, const int32_t *tokens, size_t n)
 ftk_err ftk_session_truncate(ftk_session *s, size_t n)
 {
     if (n > s->n_tokens)
-        return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
-                        "cannot keep %zu tokens: the session has %zu", n, s->n_tokens);
+        return ftk_fail(&s->host, FTK_ERR_INVALID, "cannot keep %zu tokens: the session has %zu", n,
+                        s->n_tokens);
     s->n_tokens = n;
     if (s->sampler.n_prompt > n) s->sampler.n_prompt = n;
     s->lead = 0;
@@ -542,9 +542,4 @@ size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, s
     }
     ftk_floats_leave(&floats);
     return n;
-}
-
-void ftk_session_report(const ftk_session *s, ftk_stats *stats, size_t size)
-{
-    ftk_config_report(stats, size, &s->stats, sizeof s->stats);
 }

@@ -3,6 +3,7 @@
 #ifndef FTK_SESSION_H
 #define FTK_SESSION_H
 
+#include "base/meter.h"
 #include "cost.h"
 #include "drafters/drafter.h"
 #include "model/device.h"
@@ -113,6 +114,8 @@ typedef struct ftk_logprobs {
 
 struct ftk_session {
     ftk_engine *engine;
+    ftk_meter meter;
+    ftk_host host; /* the engine's, metered: all that the session takes comes from it */
     ftk_session_config cfg;
     int n_ctx;
     int32_t *tokens; /* [n_ctx] committed; those from kv.len on are not cached yet */
@@ -173,6 +176,15 @@ ftk_err ftk_check_tokens(const ftk_engine *e, const int32_t *tokens, size_t n);
 
 /* NUMERIC, with a line. */
 ftk_err ftk_not_finite(const ftk_engine *e);
+
+/* ---- memory.c */
+
+/* Of memory, beside pages of the cache. */
+uint64_t ftk_session_bytes(const ftk_session *s);
+/* A caller's config, checked, with what it leaves open filled in: slots, and threads. Errors: INVALID,
+ * UNSUPPORTED. */
+ftk_err ftk_engine_take_config(const ftk_model *m, const ftk_engine_config *cfg,
+                               ftk_engine_config *own);
 
 /* ---- logprobs.c */
 

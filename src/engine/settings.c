@@ -52,7 +52,7 @@ ftk_err ftk_sampling_check(const ftk_sampling *p, const ftk_host *h)
 
 ftk_err ftk_session_take_sampling(ftk_session *s, const ftk_sampling *p)
 {
-    const ftk_host *h = &s->engine->host;
+    const ftk_host *h = &s->host;
     ftk_sampler *const to = &s->sampler;
     if (ftk_sampling_counts(p) && !to->counts &&
         !(to->counts = ftk_alloc(h, (size_t)to->n_vocab, sizeof *to->counts)))
@@ -65,7 +65,7 @@ ftk_err ftk_session_take_sampling(ftk_session *s, const ftk_sampling *p)
 
 ftk_err ftk_session_set_sampling(ftk_session *s, const ftk_sampling *sampling)
 {
-    const ftk_host *h = &s->engine->host;
+    const ftk_host *h = &s->host;
     if (!sampling) return ftk_fail(h, FTK_ERR_INVALID, "no sampling was given");
     const ftk_err err = ftk_sampling_check(sampling, h);
     return err == FTK_OK ? ftk_session_take_sampling(s, sampling) : err;
@@ -74,8 +74,8 @@ ftk_err ftk_session_set_sampling(ftk_session *s, const ftk_sampling *sampling)
 ftk_err ftk_session_set_prompt(ftk_session *s, size_t n)
 {
     if (n > s->n_tokens)
-        return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
-                        "a prompt of %zu tokens: the session has %zu", n, s->n_tokens);
+        return ftk_fail(&s->host, FTK_ERR_INVALID, "a prompt of %zu tokens: the session has %zu", n,
+                        s->n_tokens);
     s->sampler.n_prompt = n;
     return FTK_OK;
 }
@@ -88,8 +88,8 @@ static ftk_err copy_list(const ftk_session *s, const void *list, size_t n, size_
 {
     *copy = NULL;
     if (n == 0) return FTK_OK;
-    *copy = ftk_alloc_raw(&s->engine->host, n, size);
-    if (!*copy) return ftk_fail(&s->engine->host, FTK_ERR_NOMEM, "no memory for %zu %s", n, what);
+    *copy = ftk_alloc_raw(&s->host, n, size);
+    if (!*copy) return ftk_fail(&s->host, FTK_ERR_NOMEM, "no memory for %zu %s", n, what);
     memcpy(*copy, list, n * size);
     return FTK_OK;
 }
@@ -104,7 +104,7 @@ static int by_token(const void *a, const void *b, const void *ctx)
 static ftk_err check_bias(const ftk_session *s, const ftk_bias *b)
 {
     if (!isfinite(b->bias))
-        return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
+        return ftk_fail(&s->host, FTK_ERR_INVALID,
                         "the bias of token %d is %g: give a finite number", b->token, b->bias);
     return ftk_check_tokens(s->engine, &b->token, 1);
 }
@@ -114,14 +114,14 @@ static ftk_err check_once(const ftk_session *s, const ftk_bias *sorted, size_t n
 {
     for (size_t i = 1; i < n; i++)
         if (sorted[i].token == sorted[i - 1].token)
-            return ftk_fail(&s->engine->host, FTK_ERR_INVALID, "token %d has two biases: give one",
+            return ftk_fail(&s->host, FTK_ERR_INVALID, "token %d has two biases: give one",
                             sorted[i].token);
     return FTK_OK;
 }
 
 ftk_err ftk_session_set_bias(ftk_session *s, const ftk_bias *biases, size_t n)
 {
-    const ftk_host *h = &s->engine->host;
+    const ftk_host *h = &s->host;
     void *copy;
     for (size_t i = 0; i < n; i++) {
         const ftk_err err = check_bias(s, &biases[i]);
@@ -148,7 +148,7 @@ ftk_err ftk_session_set_ends(ftk_session *s, const int32_t *tokens, size_t n)
     ftk_err err = ftk_check_tokens(s->engine, tokens, n);
     if (err == FTK_OK) err = copy_list(s, tokens, n, sizeof *tokens, "end tokens", &copy);
     if (err != FTK_OK) return err;
-    ftk_release(&s->engine->host, (void *)ends->id);
+    ftk_release(&s->host, (void *)ends->id);
     *ends = (ftk_ids){copy, n};
     return FTK_OK;
 }
@@ -177,7 +177,7 @@ static void ask_hook(void *ctx, const int32_t *history, size_t n_history, const 
 
 ftk_err ftk_session_set_mask(ftk_session *s, ftk_mask *mask, void *ctx)
 {
-    const ftk_host *h = &s->engine->host;
+    const ftk_host *h = &s->host;
     ftk_sampler *const to = &s->sampler;
     const size_t words = ((size_t)to->n_vocab + 31) / 32;
     if (mask && !to->allowed && !(to->allowed = ftk_alloc(h, words, sizeof *to->allowed)))
@@ -228,7 +228,7 @@ ftk_err ftk_settings_copy(ftk_session *to, const ftk_session *from)
 
 void ftk_settings_close(ftk_session *s)
 {
-    const ftk_host *h = &s->engine->host;
+    const ftk_host *h = &s->host;
     ftk_release(h, (void *)s->sampler.ends[FTK_ENDS_OWN].id);
     ftk_release(h, (void *)s->sampler.bias);
     ftk_release(h, s->sampler.counts);
