@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a host may ask of a session's tokens: the output with any drafter is that of plain decoding, whatever
- * is asked, greedy and drawn, alone and beside others; and what is asked is done. */
+ * What a host may ask of a session's tokens: the output with any drafter is that of plain decoding,
+ * whatever is asked, greedy and drawn, alone and beside others; and what is asked is done. */
 #include "support.h"
 
 #include <math.h>
@@ -241,8 +241,8 @@ static void test_new_sampling(void **state)
     }
 }
 
-/* What counts as generated: nothing behind an append, what is left behind a truncation, and a fork counts as
- * its origin does. */
+/* What counts as generated: nothing behind an append, what is left behind a truncation, and a fork
+ * counts as its origin does. */
 static void test_generated(void **state)
 {
     (void)state;
@@ -273,8 +273,8 @@ static void test_generated(void **state)
     for (int i = 0; i < 2; i++) ftk_session_free(s[i]);
 }
 
-/* n completions of one prompt: forks with seeds of their own say what sessions do that were opened on the
- * prompt, be it read already or not. */
+/* n completions of one prompt: forks with seeds of their own say what sessions do that were opened
+ * on the prompt, be it read already or not. */
 static void test_completions(void **state)
 {
     (void)state;
@@ -343,7 +343,8 @@ static void test_ends(void **state)
     }
 }
 
-/* The model's own are held back too, though ignore_end lets them pass; a step says which end it was. */
+/* The model's own are held back too, though ignore_end lets them pass; a step says which end it
+ * was. */
 static void test_models_end(void **state)
 {
     (void)state;
@@ -430,7 +431,8 @@ static void test_mask(void **state)
     }
 }
 
-/* How a dead end looks: the tokens before it, then none, again and again; and without the mask it goes on. */
+/* How a dead end looks: the tokens before it, then none, again and again; and without the mask it
+ * goes on. */
 static void test_dead_end(void **state)
 {
     (void)state;
@@ -503,8 +505,8 @@ static void same_logprobs(const ftk_session *a, const ftk_session *b, size_t fro
     }
 }
 
-/* A text read as a prompt, in one go and in pieces, has what it had as it was said, by any drafter and whatever
- * was asked of it; and the sum is ftk_score()'s. */
+/* A text read as a prompt, in one go and in pieces, has what it had as it was said, by any drafter
+ * and whatever was asked of it; and the sum is ftk_score()'s. */
 static void test_logprobs(void **state)
 {
     (void)state;
@@ -558,7 +560,8 @@ static void test_logprobs(void **state)
     }
 }
 
-/* What is kept of what: nothing unasked, emitted tokens alone, and forks have what their origin has. */
+/* What is kept of what: nothing unasked, emitted tokens alone, and forks have what their origin
+ * has. */
 static void test_logprobs_kept(void **state)
 {
     (void)state;

@@ -365,8 +365,8 @@ static void test_drawn(void **state)
     mm_free(m);
 }
 
-/* Log-probabilities, and a bias, are of logits on the host: drafts change nothing, and the text read as a prompt
- * has the same. */
+/* Log-probabilities, and a bias, are of logits on the host: drafts change nothing, and the text
+ * read as a prompt has the same. */
 static void test_logprobs(void **state)
 {
     (void)state;

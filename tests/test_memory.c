@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What engines and sessions say that they take, beside what they asked their host for; and how full the KV
- * cache is. */
+ * What engines and sessions say that they take, beside what they asked their host for; and how full
+ * the KV cache is. */
 #include "support.h"
 
 #include "engine/session.h"
@@ -118,7 +118,8 @@ static void test_session_bytes(void **state)
     ftk_model_free(m);
 }
 
-/* Pages that two sessions hold, one of them alone, and what is said to a caller that knows fewer fields. */
+/* Pages that two sessions hold, one of them alone, and what is said to a caller that knows fewer
+ * fields. */
 static void test_pages(void **state)
 {
     (void)state;

@@ -299,8 +299,8 @@ static int32_t draw(const ftk_sampler *s, const candidates *c, double total, dou
     return last;
 }
 
-/* The logits before the temperature, in the work copy where `copy` or what changes them asks for it; *max
- * is the largest of them. */
+/* The logits before the temperature, in the work copy where `copy` or what changes them asks for
+ * it; *max is the largest of them. */
 static ftk_err prepare(ftk_sampler *s, const float *logits, const int32_t *history,
                        size_t n_history, const int32_t *path, int n_path, bool copy,
                        const float **x, float *max)

@@ -22,7 +22,8 @@ typedef struct ftk_sampler {
     const ftk_bias *bias;
     size_t n_bias;
     ftk_ids ends[2]; /* what min_tokens holds back: the model's, the session's */
-    /* Or NULL: sets the bits of what may follow history and path, in allowed[(n_vocab + 31) / 32], all 0. */
+    /* Or NULL: sets the bits of what may follow history and path, in allowed[(n_vocab + 31) / 32],
+     * all 0. */
     void (*mask)(void *ctx, const int32_t *history, size_t n_history, const int32_t *path,
                  int n_path, uint32_t *allowed);
     void *mask_ctx;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Log-probabilities of a session's tokens, by the model's own logits: kept place by place, of what is emitted
- * and, if asked for, of prompts. */
+ * Log-probabilities of a session's tokens, by the model's own logits: kept place by place, of what
+ * is emitted and, if asked for, of prompts. */
 #include <math.h>
 #include <string.h>
 

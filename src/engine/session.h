@@ -181,8 +181,8 @@ ftk_err ftk_not_finite(const ftk_engine *e);
 
 /* Of memory, beside pages of the cache. */
 uint64_t ftk_session_bytes(const ftk_session *s);
-/* A caller's config, checked, with what it leaves open filled in: slots, and threads. Errors: INVALID,
- * UNSUPPORTED. */
+/* A caller's config, checked, with what it leaves open filled in: slots, and threads. Errors:
+ * INVALID, UNSUPPORTED. */
 ftk_err ftk_engine_take_config(const ftk_model *m, const ftk_engine_config *cfg,
                                ftk_engine_config *own);
 
@@ -203,7 +203,8 @@ static inline double ftk_softmax_log(const ftk_softmax *all, float logit)
 
 /* Keeps what the row says of the token at a place, if anything is kept. */
 void ftk_logprobs_keep(ftk_session *s, size_t place, const float *row);
-/* The same of rows behind the cached ones that read a prompt, where nothing is known yet. Errors: NUMERIC. */
+/* The same of rows behind the cached ones that read a prompt, where nothing is known yet. Errors:
+ * NUMERIC. */
 ftk_err ftk_logprobs_read(ftk_session *s, size_t n_rows, const float *rows);
 void ftk_logprobs_forget(ftk_session *s, size_t from, size_t n);
 /* To a fork that has its tokens. Errors: NOMEM. */
@@ -218,8 +219,8 @@ enum { FTK_ENDS_MODEL, FTK_ENDS_OWN }; /* of ftk_sampler.ends */
 ftk_err ftk_sampling_check(const ftk_sampling *p, const ftk_host *h);
 /* What was checked is in force from now on. Errors: NOMEM (what was stays). */
 ftk_err ftk_session_take_sampling(ftk_session *s, const ftk_sampling *p);
-/* Leaves out what the mask forbids at the end of the draft. It stays where others follow: any leading part of
- * a draft is one, but no other part. */
+/* Leaves out what the mask forbids at the end of the draft. It stays where others follow: any
+ * leading part of a draft is one, but no other part. */
 void ftk_session_cut_forbidden(ftk_session *s);
 /* Whether an answer ends with the token. */
 bool ftk_session_ends(const ftk_session *s, int32_t token);

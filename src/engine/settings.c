@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a session asks of its tokens: how they are drawn, what is added to their logits, what ends an
- * answer. All of it may change between steps; the sampler reads it. */
+ * What a session asks of its tokens: how they are drawn, what is added to their logits, what ends
+ * an answer. All of it may change between steps; the sampler reads it. */
 #include <assert.h>
 #include <math.h>
 #include <string.h>
@@ -163,8 +163,8 @@ bool ftk_session_ends(const ftk_session *s, int32_t token)
 
 /* ---- the mask */
 
-/* The host's hook gets one text: there is room for a draft's path behind the session's tokens, as for the
- * tokens themselves, once they are accepted. */
+/* The host's hook gets one text: there is room for a draft's path behind the session's tokens, as
+ * for the tokens themselves, once they are accepted. */
 static void ask_hook(void *ctx, const int32_t *history, size_t n_history, const int32_t *path,
                      int n_path, uint32_t *allowed)
 {

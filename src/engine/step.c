@@ -312,7 +312,8 @@ static bool reads_on(const ftk_session *s, const ftk_pass_seq *seq)
     return reading(s) && (size_t)s->kv.len + (size_t)seq->n_rows < s->n_tokens;
 }
 
-/* Rows of a prompt that have logits for their log-probabilities alone: but for the prompt's last, all. */
+/* Rows of a prompt that have logits for their log-probabilities alone: but for the prompt's last,
+ * all. */
 static size_t n_unjudged(const ftk_session *s, const ftk_pass_seq *seq)
 {
     const int n = seq->n_rows - seq->first_logits;
@@ -328,8 +329,8 @@ static ftk_err judge(ftk_session *s, const ftk_rows *rows)
                                              s->n_tokens, &s->verdict);
 }
 
-/* How many of the verdict's tokens stand before the first place where none may; stuck tells whether there is
- * such a place. Rows beside the path may have been judged, too. */
+/* How many of the verdict's tokens stand before the first place where none may; stuck tells whether
+ * there is such a place. Rows beside the path may have been judged, too. */
 static int before_forbidden(ftk_session *s, const ftk_rows *rows)
 {
     const ftk_verdict *const v = &s->verdict;
@@ -439,8 +440,8 @@ static void see_cost(ftk_session *s, int rows, double seconds)
     ftk_cost_update_joined(&e->cost, rows, all, depth, share, seconds);
 }
 
-/* What the pass has left of a session's rows, which begin at `row` of all rows and at `with_logits` of those
- * with logits. */
+/* What the pass has left of a session's rows, which begin at `row` of all rows and at `with_logits`
+ * of those with logits. */
 static ftk_err take_rows(ftk_session *s, const ftk_pass_seq *seq, size_t row, size_t with_logits,
                          ftk_result *r)
 {
