@@ -620,7 +620,8 @@ FTK_API ftk_err ftk_session_set_ends(ftk_session *s, const int32_t *tokens, size
  * again: the answer must depend on the tokens alone. It may not call functions of this engine and
  * its sessions, but for ftk_session_tokens(). */
 typedef void ftk_mask(void *ctx, const int32_t *tokens, size_t n, uint32_t *allowed);
-/* The hook is asked before each token; NULL: no longer. Where it allows nothing, or nothing is left
+/* The hook is asked before each token; NULL: no longer. Where it allows one token alone, a session
+ * that drafts takes that for its draft, whoever its drafter is. Where it allows nothing, or nothing is left
  * of it by min_tokens, finish is FORBIDDEN. A fork calls the same hook, with the same ctx. Errors:
  * NOMEM. */
 FTK_API ftk_err ftk_session_set_mask(ftk_session *s, ftk_mask *mask, void *ctx);

@@ -6,11 +6,12 @@
  * chain in their trees. So a family is judged by what its steps gave more than retrieval alone would
  * have given in the same steps, for each time that retrieval was in doubt (ftk_choose_compare()).
  * Steps differ far more than families do, so these figures come with their standard errors:
- * another family becomes the favourite when it is better by more than half of one, and the favourite has had time to learn. That one has
- * the turn, but for trials of the others, which become the rarer the more often they turn out worse, and not
- * very rare as long as that may be chance. Where retrieval is sure, families draft the same, and nothing is tried. What the session's
- * table of successors gives counts for a family that drafts with it: `lookup` does not. Reading it is for no
- * family's account, as it is read whoever drafted.
+ * another family becomes the favourite when it is better by more than half of one, and the
+ * favourite has had time to learn. That one has the turn, but for trials of the others, which
+ * become the rarer the more often they turn out worse, and not very rare as long as that may be
+ * chance. Where retrieval is sure, families draft the same, and nothing is tried. What the
+ * session's table of successors gives counts for a family that drafts with it: `lookup` does not.
+ * Reading it is for no family's account, as it is read whoever drafted.
  */
 #include <math.h>
 

@@ -139,6 +139,7 @@ struct ftk_session {
     int retrieved;                       /* nodes that retrieval alone would have drafted */
     ftk_target target;
     ftk_rows above; /* what its run_above() and run_route() leave */
+    bool forced;    /* the draft is no family's: ftk_session_force() */
     bool decoding;  /* a drafter's decode() runs: what its row says is emitted */
     /* [FTK_HELD][n_embd] on the device, from the first family on that wants such; else NULL */
     float *held;
@@ -219,14 +220,20 @@ enum { FTK_ENDS_MODEL, FTK_ENDS_OWN }; /* of ftk_sampler.ends */
 ftk_err ftk_sampling_check(const ftk_sampling *p, const ftk_host *h);
 /* What was checked is in force from now on. Errors: NOMEM (what was stays). */
 ftk_err ftk_session_take_sampling(ftk_session *s, const ftk_sampling *p);
-/* Leaves out what the mask forbids at the end of the draft. It stays where others follow: any
- * leading part of a draft is one, but no other part. */
-void ftk_session_cut_forbidden(ftk_session *s);
 /* Whether an answer ends with the token. */
 bool ftk_session_ends(const ftk_session *s, int32_t token);
 /* What a fork keeps. Errors: NOMEM. */
 ftk_err ftk_settings_copy(ftk_session *to, const ftk_session *from);
 void ftk_settings_close(ftk_session *s);
+
+/* ---- mask.c */
+
+/* Drafts those tokens that are the only ones which the mask allows, each behind the one before, as far as such
+ * rows pay; false: there are none. */
+bool ftk_session_force(ftk_session *s);
+/* Leaves out what the mask forbids at the end of the draft. It stays where others follow: any
+ * leading part of a draft is one, but no other part. */
+void ftk_session_cut_forbidden(ftk_session *s);
 
 /* ---- room.c */
 
@@ -241,6 +248,8 @@ double ftk_session_pace(const ftk_session *s);
 /* The cost model decides how many nodes are drafted. */
 bool ftk_session_sizes_itself(const ftk_session *s);
 /* How many nodes may be drafted at all: by the caller, by the tokens still wanted, by the room. */
+int ftk_size_most(const ftk_session *s);
+/* And by what of late a family's drafts were worth. */
 int ftk_size_ceiling(const ftk_session *s, const ftk_family *f);
 /* What a step with so many drafted nodes costs, in plain steps, where drafting takes so many seconds. */
 double ftk_size_price(const ftk_session *s, int nodes, double drafting);

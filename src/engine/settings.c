@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What a session asks of its tokens: how they are drawn, what is added to their logits, what ends
  * an answer. All of it may change between steps; the sampler reads it. */
-#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -159,59 +158,6 @@ bool ftk_session_ends(const ftk_session *s, int32_t token)
     for (size_t i = 0; i < own->n; i++)
         if (own->id[i] == token) return true;
     return !s->cfg.ignore_end && ftk_model_is_end(s->engine->model, token);
-}
-
-/* ---- the mask */
-
-/* The host's hook gets one text: there is room for a draft's path behind the session's tokens, as
- * for the tokens themselves, once they are accepted. */
-static void ask_hook(void *ctx, const int32_t *history, size_t n_history, const int32_t *path,
-                     int n_path, uint32_t *allowed)
-{
-    ftk_session *const s = ctx;
-    const size_t n = n_history + (size_t)n_path;
-    assert(history == s->tokens && n <= (size_t)s->n_ctx && "drafts are no longer than that");
-    if (n_path > 0) memcpy(s->tokens + n_history, path, (size_t)n_path * sizeof *path);
-    s->mask(s->mask_ctx, history, n, allowed);
-}
-
-ftk_err ftk_session_set_mask(ftk_session *s, ftk_mask *mask, void *ctx)
-{
-    const ftk_host *h = &s->host;
-    ftk_sampler *const to = &s->sampler;
-    const size_t words = ((size_t)to->n_vocab + 31) / 32;
-    if (mask && !to->allowed && !(to->allowed = ftk_alloc(h, words, sizeof *to->allowed)))
-        return ftk_fail(h, FTK_ERR_NOMEM, "no memory for a mask of tokens");
-    s->mask = mask;
-    s->mask_ctx = ctx;
-    to->mask = mask ? ask_hook : NULL;
-    to->mask_ctx = s;
-    return FTK_OK;
-}
-
-/* The tokens on the way to a node; returns its depth. */
-static int path_to(const ftk_tree *t, int node, int32_t *path)
-{
-    for (int i = node; i > 0; i = t->parent[i]) path[t->depth[i] - 1] = t->token[i];
-    return t->depth[node];
-}
-
-void ftk_session_cut_forbidden(ftk_session *s)
-{
-    ftk_tree *const t = &s->tree;
-    bool stays[FTK_MAX_NODES] = {true};
-    int32_t path[FTK_MAX_NODES];
-    int last = 0;
-    for (int i = 0; s->mask && i < t->n; i++) {
-        int child = stays[i] ? ftk_tree_next(t, i, 0) : -1;
-        if (child < 0) continue;
-        ftk_sampler_mask(&s->sampler, s->tokens, s->n_tokens, path, path_to(t, i, path));
-        for (; child >= 0; child = ftk_tree_next(t, i, child + 1)) {
-            stays[child] = ftk_sampler_allows(&s->sampler, t->token[child]);
-            if (stays[child] && child > last) last = child;
-        }
-    }
-    if (s->mask) ftk_tree_cut(t, last + 1);
 }
 
 /* ---- life */

@@ -133,6 +133,8 @@ static void propose(ftk_session *s, bool alone, bool joined)
     s->drafting = 0;
     if (s->n_families == 0) return;
     retrieve(s);
+    s->forced = ftk_session_force(s);
+    if (s->forced) return;
     const float least = ftk_session_sizes_itself(s) ? price_of_row(s) : 0;
     s->successors.least = least > LEAST ? least : LEAST;
     ftk_choose(s);
@@ -206,7 +208,7 @@ static void learn(ftk_session *s, const ftk_rows *rows, bool prompt)
     recycle(s, rows, prompt);
     for (int i = 0; i < s->n_families; i++) {
         const ftk_family *f = &s->family[i];
-        const bool own = i == s->turn && s->tree.n > 1;
+        const bool own = i == s->turn && s->tree.n > 1 && !s->forced;
         if (!own && !(f->ops->wants & ~(unsigned)FTK_WANT_SUCCESSORS)) continue;
         const double start = ftk_now();
         f->ops->learn(f->state, s->tokens, s->n_tokens, &s->tree, &s->verdict, rows);
@@ -232,6 +234,7 @@ static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
 {
     const bool joined = s->n_joined > 0;
     s->n_joined = s->left.room = 0;
+    s->forced = false;
     if (reading(s)) {
         const size_t left = s->n_tokens - (size_t)s->kv.len;
         const int most = reading_wide(s) ? s->engine->wide : FTK_MAX_NODES;
@@ -298,7 +301,7 @@ static void emit(ftk_session *s, int n_read, const ftk_rows *rows, ftk_result *r
     if (s->limit != SIZE_MAX) s->limit -= (size_t)n;
 
     const int verified = s->left.room > 0 ? s->left.room : r->drafted;
-    if (n_read == 0 && turn(s)) settle(s, turn(s), verified, n);
+    if (n_read == 0 && turn(s) && !s->forced) settle(s, turn(s), verified, n);
     s->stats.steps++;
     s->stats.emitted += (uint64_t)n;
     s->stats.drafted += (uint64_t)r->drafted;
@@ -397,7 +400,7 @@ static void decode(ftk_session *s)
 static bool resume(ftk_session *s, const ftk_pass_seq *seq)
 {
     const ftk_family *f = turn(s);
-    if (reading(s) || !f || !f->ops->resume || wants(s, FTK_WANT_STATES)) return false;
+    if (reading(s) || s->forced || !f || !f->ops->resume || wants(s, FTK_WANT_STATES)) return false;
     float *states;
     int n_ready;
     const int first = f->ops->resume(f->state, &s->tree, &n_ready, &states);
