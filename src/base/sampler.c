@@ -200,7 +200,10 @@ void ftk_sampler_mask(ftk_sampler *s, const int32_t *history, size_t n_history, 
 static void forbid(ftk_sampler *s)
 {
     for (int32_t i = 0; i < s->n_vocab; i++)
-        if (!ftk_sampler_allows(s, i)) s->logits[i] = -INFINITY;
+        if (s->allowed[i / 32] == UINT32_MAX)
+            i |= 31; /* on to the next word */
+        else if (!ftk_sampler_allows(s, i))
+            s->logits[i] = -INFINITY;
 }
 
 /* The logits as ftk_sampling wants them before the temperature, in the work copy. */

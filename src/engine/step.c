@@ -354,6 +354,9 @@ static int before_forbidden(ftk_session *s, const ftk_rows *rows)
 static void end_here(ftk_session *s, int n_read, ftk_result *r)
 {
     r->finish = FTK_FINISH_FORBIDDEN;
+    r->drafted = s->tree.n - 1;
+    s->stats.steps++;
+    s->stats.drafted += (uint64_t)r->drafted;
     ftk_kv_commit(&s->kv, straight, n_read > 0 ? n_read - 1 : 0);
 }
 
