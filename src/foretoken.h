@@ -402,11 +402,12 @@ FTK_API const char *const *ftk_chat_templates(void);
 FTK_API ftk_err ftk_chat_tokenize_as(const ftk_model *m, const ftk_chat_config *cfg,
                                      const ftk_message *msgs, size_t n_msgs, int32_t *tokens,
                                      size_t cap, size_t *n_out);
-/* The same with everything but tmpl at its default. */
+/* The same with everything but tmpl at its default; the same errors. */
 FTK_API ftk_err ftk_chat_tokenize(const ftk_model *m, const char *tmpl, const ftk_message *msgs,
                                   size_t n_msgs, int32_t *tokens, size_t cap, size_t *n_out);
-/* The text of the same conversation, not terminated, without a BOS that the template does not write.
- * For showing: what is tokenized from it again may take a user's words for control tokens. */
+/* The text of the same conversation, not terminated, without a BOS that the template does not
+ * write. For showing: what is tokenized from it again may take a user's words for control tokens.
+ * Errors: those of ftk_chat_tokenize_as(). */
 FTK_API ftk_err ftk_chat_text(const ftk_model *m, const ftk_chat_config *cfg, const ftk_message *msgs,
                               size_t n_msgs, char *text, size_t cap, size_t *n_out);
 /* A text that also ends an answer under this form ("USER:" for vicuna), or NULL. */
@@ -425,7 +426,7 @@ FTK_API void ftk_stream_free(ftk_stream *s);
  * Errors: NOMEM, INVALID. */
 FTK_API ftk_err ftk_stream_push(ftk_stream *s, int32_t token, const char **text, size_t *n,
                                 bool *stopped);
-/* Gives what was waiting; broken UTF-8 comes out as U+FFFD. */
+/* Gives what was waiting; broken UTF-8 comes out as U+FFFD. Errors: NOMEM. */
 FTK_API ftk_err ftk_stream_flush(ftk_stream *s, const char **text, size_t *n);
 
 /* ------------------------------------------------------------------ engine */
@@ -469,6 +470,30 @@ static inline void ftk_engine_config_init(ftk_engine_config *cfg)
  * are no multiple of 32). */
 FTK_API ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg);
 FTK_API void ftk_engine_free(ftk_engine *e);
+
+/* How full an engine is, and what it takes, in bytes. */
+typedef struct ftk_engine_stats {
+    /* The KV cache: pages of page_tokens tokens each. A session takes a page with the first token
+     * that is cached in it, and gives it back when it is cut or freed; forks share whole ones. */
+    uint64_t page_tokens, kv_pages, kv_pages_free;
+    uint64_t kv_bytes;   /* the whole cache, on the device if there is one */
+    uint64_t work_bytes; /* of the host, for passes; for the most part max_rows rows of logits */
+    uint64_t copy_bytes; /* the copy of the layers in few bits for DASH; 0 until it is made */
+    /* Those that are open, and what they take together, as ftk_stats.bytes has it. */
+    uint64_t sessions, session_bytes;
+} ftk_engine_stats;
+
+/* size: the caller's sizeof *stats; what it does not cover is left out. Between steps. */
+FTK_API void ftk_engine_report(const ftk_engine *e, ftk_engine_stats *stats, size_t size);
+static inline void ftk_engine_get_stats(const ftk_engine *e, ftk_engine_stats *stats)
+{
+    ftk_engine_report(e, stats, sizeof *stats);
+}
+/* The same of an engine that is not open yet, with nothing in its cache; nothing is taken. What a
+ * device wants beside its cache, the weights among it, is not counted. Errors: INVALID,
+ * UNSUPPORTED. */
+FTK_API ftk_err ftk_engine_estimate(const ftk_model *m, const ftk_engine_config *cfg,
+                                    ftk_engine_stats *stats, size_t size);
 FTK_API int ftk_engine_threads(const ftk_engine *e);
 /* "cpu", or "cuda:0 " and the device's own name; lives as long as the engine. */
 FTK_API const char *ftk_engine_device(const ftk_engine *e);
@@ -478,7 +503,7 @@ FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
 /* Adds the trained weights of a drafter, a GGUF file of the architecture foretoken-drafter: sessions
  * opened from now on may draft with its family (s4c, firp, dash). One file of each family. Errors: those of
  * ftk_gguf_open(); INVALID (no drafter's file, trained for another model, a second one of its family),
- * FORMAT, UNSUPPORTED, NOMEM. */
+ * FORMAT, UNSUPPORTED, NOMEM, DEVICE. */
 FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
 /* Whether sessions of this engine may draft with it: true for none and what needs no file, and for a
  * family whose file was added. */
@@ -497,8 +522,11 @@ FTK_API ftk_err ftk_score(ftk_engine *e, const int32_t *tokens, size_t n, double
 
 /* ------------------------------------------------------------------ session */
 
-/* How a token is drawn. What is on works in this order: repeat_penalty, temperature, top_k, top_p,
- * min_p. */
+/* How a token is drawn. What is on works on the model's logits in this order: repeat_penalty;
+ * frequency_penalty and presence_penalty; biases (ftk_session_set_bias()); what may not come at
+ * all, by min_tokens and ftk_session_set_mask(); then temperature, top_k, top_p, min_p. Generated
+ * tokens are those that stand behind the prompt, see ftk_session_set_prompt(). The token at a place
+ * depends on this struct, on the tokens before it and on where the prompt ends, alone. */
 typedef struct ftk_sampling {
     float temperature;    /* 0: greedy (ties to the lowest id) */
     int top_k;            /* the so many likeliest; 0: off */
@@ -508,8 +536,21 @@ typedef struct ftk_sampling {
                              where positive, multiplied where negative */
     int repeat_last;      /* default 64 */
     uint64_t seed;        /* random numbers depend on seed and position alone */
-    uint64_t reserved[4]; /* 0; for what is to come, as this struct lies within others */
+    /* As OpenAI defines them, of any finite value, there from -2 to 2; 0: off. From the logit of
+     * each token that was generated, prompts do not count, presence_penalty is taken once, and
+     * frequency_penalty as often as it was. */
+    float presence_penalty, frequency_penalty;
+    /* Until so many are generated, no token that ends an answer comes: none of the model's,
+     * whatever ignore_end says, and none of ftk_session_set_ends(); 0: off. */
+    uint64_t min_tokens;
+    uint64_t reserved[2]; /* 0; for what is to come, as this struct lies within others */
 } ftk_sampling;
+
+/* Added to a token's logit. */
+typedef struct ftk_bias {
+    int32_t token;
+    float bias; /* any finite value; OpenAI's go from -100, which all but forbids, to 100 */
+} ftk_bias;
 
 typedef enum ftk_tree_shape {
     FTK_TREE_FITTED, /* best-first by measured acceptance, sized by the cost model */
@@ -556,11 +597,17 @@ FTK_API const char *const *ftk_verifiers(void);
 FTK_API bool ftk_verifier_lossless(const char *verifier);
 FTK_API bool ftk_drafter_lossless(const char *drafter);
 
-/* Opens a session; everything its steps need is taken here. Errors: INVALID, NOMEM. */
+/* Opens a session; everything its steps need is taken here. Errors: INVALID (a value out of its
+ * range, an unknown drafter or verifier, a drafter whose file was not added), UNSUPPORTED (a
+ * reserved field is set), NOMEM, DEVICE. */
 FTK_API ftk_err ftk_session_open(ftk_session **out, ftk_engine *e, const ftk_session_config *cfg);
+/* What such a session would take, see ftk_stats.bytes: found by opening one, which is freed again.
+ * Errors: those of ftk_session_open(); *bytes is 0 then. */
+FTK_API ftk_err ftk_session_estimate(ftk_engine *e, const ftk_session_config *cfg, uint64_t *bytes);
 /* A second session that goes on from the same tokens. Whole cached pages are shared, not copied.
- * sampling: its own, or NULL for that of s; with the same seed both say the same. Errors: INVALID,
- * NOMEM. */
+ * sampling: its own, or NULL for that of s; with the same seed both say the same. So n forks with
+ * seeds of their own are n completions of one prompt, which is read once. Errors: INVALID,
+ * UNSUPPORTED (as ftk_session_set_sampling()), NOMEM. */
 FTK_API ftk_err ftk_session_fork(ftk_session **out, ftk_session *s, const ftk_sampling *sampling);
 FTK_API void ftk_session_free(ftk_session *s);
 
@@ -573,14 +620,74 @@ FTK_API const int32_t *ftk_session_tokens(const ftk_session *s, size_t *n);
 FTK_API size_t ftk_session_context(const ftk_session *s); /* the n_ctx in force */
 /* At most n more tokens are emitted, then finish is LIMIT. The default is no limit. */
 FTK_API void ftk_session_limit(ftk_session *s, size_t n);
-/* Changes the drafter between steps. Errors: INVALID, NOMEM (the old one stays). */
+/* Says where the prompt ends: what stands behind the first n tokens counts as generated.
+ * ftk_session_append() does so by itself, for all tokens there then are; this is for who appends
+ * tokens that a session said before. A fork keeps it. Errors: INVALID (n is above the length). */
+FTK_API ftk_err ftk_session_set_prompt(ftk_session *s, size_t n);
+
+/* The settings below are changed between steps, and are in force from the next token on. What comes
+ * is what a session with those settings says that was opened on the same tokens, with its prompt's
+ * end at the same place. Lists are copied; an empty one takes the last one back. A fork keeps all
+ * of them. After an error everything stays as it was. */
+
+/* Errors: INVALID (a value out of its range), UNSUPPORTED (a reserved field is set), NOMEM. */
+FTK_API ftk_err ftk_session_set_sampling(ftk_session *s, const ftk_sampling *sampling);
+/* Biases of n tokens, each named once. Errors: INVALID (no such token, one that is named twice, a
+ * bias that is not finite), NOMEM. */
+FTK_API ftk_err ftk_session_set_bias(ftk_session *s, const ftk_bias *biases, size_t n);
+/* Further tokens that end an answer, each emitted as its last one, beside those of the model and
+ * whatever ignore_end says. Errors: INVALID (no such token), NOMEM. */
+FTK_API ftk_err ftk_session_set_ends(ftk_session *s, const int32_t *tokens, size_t n);
+
+/* Says what may come next, for output that has to have a form: of allowed, (n_vocab + 31) / 32 words
+ * that are 0, it sets bit token % 32 of word token / 32 for each token that may follow
+ * tokens[0..n). These are the session's and, behind them, those on the way to a place of a draft, so that n is
+ * its length or more; they are valid during the call. It is called by ftk_step() alone, on the
+ * thread that called that, in a step several times, for places in any order and for some of them
+ * again: the answer must depend on the tokens alone. It may not call functions of this engine and
+ * its sessions, but for ftk_session_tokens(). */
+typedef void ftk_mask(void *ctx, const int32_t *tokens, size_t n, uint32_t *allowed);
+/* The hook is asked before each token; NULL: no longer. Where it allows one token alone, a session
+ * that drafts takes that for its draft, whoever its drafter is. Where it allows nothing, or nothing is left
+ * of it by min_tokens, finish is FORBIDDEN. A fork calls the same hook, with the same ctx. Errors:
+ * NOMEM. */
+FTK_API ftk_err ftk_session_set_mask(ftk_session *s, ftk_mask *mask, void *ctx);
+
+enum { FTK_MAX_LOGPROBS = 20 };
+
+typedef struct ftk_logprob {
+    int32_t token; /* -1: the vocabulary is smaller than that */
+    float logprob;
+} ftk_logprob;
+
+/* Keeps log-probabilities of the tokens that come from now on: natural logarithms of the softmax of
+ * the model's own logits, as if nothing of ftk_sampling and of the settings above were there.
+ * n_best: -1, none, as it is at first; or 0 to FTK_MAX_LOGPROBS likeliest tokens of each place
+ * beside the one that stands there. prompt: also of prompts, as they are read; what is cached
+ * already, of a fork say, is not read again, and the first token has none. What was kept before is
+ * forgotten. They are the same with any drafter, and on the CPU have the bits of any other pass
+ * over the same text. They take 4 + 8 * n_best bytes for each token of the session's context, and
+ * time for a softmax a token; a prompt so read takes the output matrix for each of its rows. On a
+ * device rows are then read on the host, which above temperature 0 draws other tokens of the same
+ * distribution, as it does for penalties and biases; and wide_prefill is not used for such prompts.
+ * A fork keeps its origin's, and goes on so. Errors: INVALID, NOMEM (what was stays). */
+FTK_API ftk_err ftk_session_set_logprobs(ftk_session *s, int n_best, bool prompt);
+/* Of the token at a place, counted from 0 as in ftk_session_tokens(): *own, and in *best (which may
+ * be NULL) the n_best likeliest there, likeliest first, ties by the lower id; valid until the
+ * session's next call. The tokens of a step stand at its last n_tokens places. False: none is
+ * known, nothing is written. */
+FTK_API bool ftk_session_logprobs(const ftk_session *s, size_t place, float *own,
+                                  const ftk_logprob **best);
+
+/* Changes the drafter between steps. Errors: INVALID, NOMEM, DEVICE (the old one stays). */
 FTK_API ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter);
 
 typedef enum ftk_finish {
     FTK_FINISH_NONE,
-    FTK_FINISH_END,     /* the last emitted token ends the answer */
-    FTK_FINISH_LIMIT,   /* ftk_session_limit() is reached */
-    FTK_FINISH_CONTEXT, /* the context is full */
+    FTK_FINISH_END,       /* the last emitted token ends the answer */
+    FTK_FINISH_LIMIT,     /* ftk_session_limit() is reached */
+    FTK_FINISH_CONTEXT,   /* the context is full */
+    FTK_FINISH_FORBIDDEN, /* no token may follow, see ftk_session_set_mask(); n_tokens may be 0 */
 } ftk_finish;
 
 typedef struct ftk_result {
@@ -592,14 +699,18 @@ typedef struct ftk_result {
     int accepted;          /* of them, accepted; the first `accepted` tokens were drafted */
 } ftk_result;
 
-/* One turn of the loop for n sessions of one engine, in as few passes as fit max_rows. A session
- * with unread prompt tokens reads up to 128 of them; one that has read them all emits at least one
- * token. results[i] belongs to sessions[i]. A session that has finished may be stepped again: that
- * goes on behind its last token. Returns the first error of any session: INVALID (an empty session,
- * sessions of two engines, one given twice), NO_ROOM (other sessions hold the KV cache: step again
- * once some are freed or truncated), CONTEXT (it is too small for this session alone), NUMERIC, DEVICE
- * (the GPU has failed: the engine is of no more use). After an error a session keeps its committed
- * tokens and can be stepped again, truncated or freed.
+/* One turn of the loop for n sessions of one engine, in as few passes as fit max_rows: a pass takes
+ * sessions in the order given, 64 at most, as long as 128 rows are left for the next one. A session
+ * with unread prompt tokens reads up to 128 of them (512 with wide_prefill); one that has read them
+ * all emits at least one token, unless finish says why not, or it waits, see below. A call is
+ * bounded by that. It cannot be stopped halfway; an answer that is no longer wanted is not stepped
+ * again, and freed or truncated between calls. results[i] belongs to sessions[i]. A session that
+ * has finished may be stepped again: that goes on behind its last token. Returns the first error of
+ * any session: INVALID (an empty session, sessions of two engines, one given twice), NO_ROOM (other
+ * sessions hold the KV cache: step again once some are freed or truncated), CONTEXT (it is too
+ * small for this session alone), NUMERIC, DEVICE (the GPU has failed: the engine is of no more
+ * use). After an error a session keeps its committed tokens and can be stepped again, truncated or
+ * freed.
  * Drafts take only what is left of the KV cache. Where that runs short, a session that drafts have
  * brought ahead of the others may wait for them: it emits nothing and finish is NONE, for at most as
  * many steps as it is tokens ahead. So of sessions that are stepped together or in turn each gets
@@ -615,8 +726,13 @@ typedef struct ftk_stats {
     uint64_t prompt;       /* prompt tokens read */
     uint64_t layers_saved; /* of rows in passes, as drafting had run them already (dash) */
     double prefill_seconds, decode_seconds;
-    double draft_seconds, forward_seconds, judge_seconds; /* parts of decode_seconds */
+    /* Parts of decode_seconds. Time of a pass that several sessions shared counts for each of them.
+     * */
+    double draft_seconds, forward_seconds, judge_seconds;
     uint64_t accepted_at[FTK_MAX_NODES]; /* [d]: steps whose accepted path reached depth d + 1 */
+    /* As it is now: memory that the session has taken, beside its pages of the KV cache, in bytes;
+     * those pages, shared ones too; its tokens, and how many more its context has room for. */
+    uint64_t bytes, kv_pages, tokens, room;
 } ftk_stats;
 
 FTK_API void ftk_session_report(const ftk_session *s, ftk_stats *stats, size_t size);

@@ -146,6 +146,14 @@ value --temp 1e999 "is out of range" "0 or more" 0.8
 value --top-p 0 "is out of range" "more than 0, at most 1" 0.9
 value --min-p 1 "is out of range" "0 or more, less than 1" 0.05
 value --repeat-penalty 0 "is out of range" "more than 0" 1.1
+value --presence-penalty x "is not a number" "a number" 0.5
+value --frequency-penalty 1e99 "is out of range" "a number" 0.5
+value --logit-bias 7 "is no id and number" "a token's id and a number" 42:-100
+value --logit-bias 7: "is no id and number" "a token's id and a number" 42:-100
+value --logit-bias -7:1 "is no id and number" "a token's id and a number" 42:-100
+value --logit-bias 7:nan "is no id and number" "a token's id and a number" 42:-100
+value --logit-bias 7:1e99 "is out of range" "a token's id and a number" 42:-100
+value --logit-bias 99999999999:1 "is out of range" "a token's id and a number" 42:-100
 value --top-k -1 "is out of range" "0 or more; 0 is off" 40
 value -n 1.5 "is not a whole number" "0 or more, or -1 for no limit" 64
 value -n 99999999999999999999999 "is out of range" "0 or more, or -1 for no limit" 64
@@ -254,6 +262,17 @@ prints "sampled text, drafted" "$sampled" generate "${m[@]}" -p "Once upon a tim
 run generate "${m[@]}" -p "Once upon a time" -n 40 --temp 0.8 --seed 8 --drafter none
 [ "$out" != "$sampled" ] && ok "another seed, another text" ||
     not_ok "another seed, another text" "$out"
+for option in "--presence-penalty 1" "--frequency-penalty 1" "--logit-bias 300:20 --logit-bias 301:19"; do
+    run generate "${m[@]}" -p "Once upon a time" -n 40 $option --drafter none
+    changed=$out
+    [[ $status = 0 && $changed != "$plain"* ]] && ok "$option, another text" ||
+        not_ok "$option, another text" "$status" "$out" "$err"
+    prints "$option, drafted" "$changed" generate "${m[@]}" -p "Once upon a time" -n 40 \
+        $option --drafter jacobi --budget 16
+done
+run generate "${m[@]}" -p a --logit-bias 99999999:1
+[[ $status = 1 && $err = *"token 99999999 is not in the vocabulary"* ]] &&
+    ok "a bias of no token" || not_ok "a bias of no token" "$status" "$err"
 if [ -n "$golden" ] && [ -r "$golden" ]; then
     run generate "${m[@]}" -p "" -n 40 --kernels ref
     [[ $out != "" && $(cat "$golden") = "$out"* ]] && ok "the reference text" ||
@@ -262,7 +281,7 @@ else
     skip "the reference text" "it is not there"
 fi
 prints "generate -n 0" "" generate "${m[@]}" -p a -n 0
-matches "an empty prompt" . generate "${m[@]}" -p "" -n 3
+matches "an empty prompt" "" generate "${m[@]}" -p "" -n 3
 matches "a prompt that is not UTF-8" "" generate "${m[@]}" -p $'\xff\xfe\xc3' -n 3
 head -c 200 "$program" > "$tmp/binary"
 matches "a prompt of binary bytes" "" generate "${m[@]}" -f "$tmp/binary" -n 3

@@ -28,6 +28,26 @@ static void counted_free(void *ctx, void *p)
     free(p);
 }
 
+static void allow_all(void *ctx, const int32_t *tokens, size_t n, uint32_t *allowed)
+{
+    (void)ctx, (void)tokens, (void)n;
+    memset(allowed, 0xff, 512 / 8);
+}
+
+/* All that may be asked of a session's tokens. */
+static ftk_err ask_all(ftk_session *s)
+{
+    const ftk_bias bias = {300, 1};
+    const int32_t end = 511;
+    ftk_sampling p = {.temperature = 0.5f, .top_p = 1, .repeat_penalty = 1, .presence_penalty = 1};
+    ftk_err err = ftk_session_set_sampling(s, &p);
+    if (err == FTK_OK) err = ftk_session_set_bias(s, &bias, 1);
+    if (err == FTK_OK) err = ftk_session_set_ends(s, &end, 1);
+    if (err == FTK_OK) err = ftk_session_set_mask(s, allow_all, NULL);
+    if (err == FTK_OK) err = ftk_session_set_logprobs(s, 3, true);
+    return err;
+}
+
 static ftk_err whole_life(const char *path, counter *c)
 {
     ftk_model_config mc;
@@ -61,6 +81,7 @@ static ftk_err whole_life(const char *path, counter *c)
     if (err == FTK_OK) err = ftk_stream_open(&stream, m, false, NULL, 0);
     if (err == FTK_OK) err = ftk_tokenize(m, "Once upon a time", 16, FTK_TOK_BOS, tokens, 64, &n);
     if (err == FTK_OK) err = ftk_session_append(s, tokens, n);
+    if (err == FTK_OK) err = ask_all(s);
     for (int i = 0; i < 12 && err == FTK_OK; i++) {
         ftk_result r;
         c->stepping = true;

@@ -1151,6 +1151,9 @@ static void expect_numeric(const char *what)
     assert_int_equal(err, FTK_ERR_NUMERIC);
     assert_int_equal(r.err, FTK_ERR_NUMERIC);
     assert_int_equal(r.n_tokens, 0);
+    assert_int_equal(ftk_session_set_logprobs(session, 2, true), FTK_OK);
+    assert_int_equal(ftk_step(&session, 1, &r), FTK_ERR_NUMERIC); /* the prompt's rows, too */
+    assert_int_equal(c.errors, 2);
     ftk_session_free(session);
     ftk_engine_free(engine);
     ftk_model_free(model);

@@ -178,7 +178,7 @@ static void came(ftk_session *s, int right, int emitted)
 static double judged(const ftk_session *s, double spent, int emitted)
 {
     ftk_measured m = {0};
-    ftk_compare(s, &m, spent, emitted);
+    ftk_choose_compare(s, &m, spent, emitted);
     assert_float_equal(m.doubt, 0.25, 1e-12);
     return m.more - ftk_pace_of(&s->usual) * m.longer;
 }
@@ -219,7 +219,7 @@ static void test_time_is_worth(void **state)
     assert_float_equal(judged(s, 1.5, 3), 2 - 3 * 0.5, 1e-9);
     assert_float_equal(judged(s, 2, 3), 2 - 3 * 1, 1e-9); /* tokens that are not worth it */
     ftk_measured m = {.more = 1, .longer = 1, .doubt = 1};
-    ftk_compare(s, &m, 1, 1);
+    ftk_choose_compare(s, &m, 1, 1);
     assert_float_equal(m.more, FTK_LONG_MEMORY, 1e-9);
     assert_float_equal(m.longer, FTK_LONG_MEMORY, 1e-9);
     assert_float_equal(m.doubt, FTK_LONG_MEMORY + 0.25, 1e-9);
@@ -270,7 +270,7 @@ static void test_judged_families(void **state)
         const int emitted = right + 1 + more;
         came(s, right, emitted);
         ftk_measured *const m = &s->family[family].measured;
-        ftk_compare(s, m, spent, emitted);
+        ftk_choose_compare(s, m, spent, emitted);
         s->usual.tokens = s->usual.tokens * FTK_LONG_MEMORY + emitted;
         s->usual.spent = s->usual.spent * FTK_LONG_MEMORY + spent;
         late += k >= 1000 && family == 1;

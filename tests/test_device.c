@@ -343,6 +343,8 @@ static void test_drawn(void **state)
         {.temperature = 0.9f, .top_p = 1, .min_p = 0.3f, .repeat_penalty = 1, .seed = 1},
         {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1.5f, .repeat_last = 64, .seed = 1},
         {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1, .repeat_last = 64, .seed = 2},
+        {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1, .presence_penalty = 2, .seed = 1},
+        {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1, .frequency_penalty = -2, .seed = 1},
     };
     enum { WAYS = sizeof ways / sizeof *ways };
     ftk_model *m = mm_open(&small, "ref");
@@ -360,6 +362,51 @@ static void test_drawn(void **state)
         drawn(e, &ways[i], &ftk_drafter_jacobi, NULL, N, drafted);
         assert_memory_equal(plain[i], drafted, sizeof drafted);
     }
+    ftk_engine_free(e);
+    mm_free(m);
+}
+
+/* Log-probabilities, and a bias, are of logits on the host: drafts change nothing, and the text
+ * read as a prompt has the same. */
+static void test_logprobs(void **state)
+{
+    (void)state;
+    enum { N = 14, BEST = 3 };
+    static const int32_t prompt[] = {7, 9, 11, 7, 9};
+    const ftk_bias bias = {13, 2};
+    ftk_model *m = mm_open(&small, "ref");
+    ftk_engine *e;
+    assert_int_equal(open_on(&e, m, "cuda", FTK_TYPE_F16), FTK_OK);
+    int32_t said[2][5 + N];
+    ftk_session *s[3];
+    ftk_test_reference truth = {said[0], 5 + N};
+    for (int i = 0; i < 3; i++) {
+        ftk_session_config cfg;
+        ftk_session_config_init(&cfg);
+        cfg.budget = 12;
+        cfg.ignore_end = true;
+        cfg.sampling.temperature = 0.9f;
+        assert_int_equal(
+            ftk_session_open_with(&s[i], e, &cfg, i == 1 ? &ftk_drafter_right : NULL, &truth),
+            FTK_OK);
+        assert_int_equal(ftk_session_set_bias(s[i], &bias, 1), FTK_OK);
+        assert_int_equal(ftk_session_set_logprobs(s[i], BEST, true), FTK_OK);
+        assert_int_equal(ftk_session_append(s[i], i < 2 ? prompt : said[0], i < 2 ? 5 : 5 + N),
+                         FTK_OK);
+        if (i < 2) memcpy(said[i], prompt, sizeof prompt);
+        assert_int_equal(take(s[i], i < 2 ? N : 0, said[i % 2] + 5), i < 2 ? N : 0);
+    }
+    assert_memory_equal(said[0], said[1], sizeof said[0]);
+    for (size_t i = 1; i < 5 + N; i++) {
+        float own[3];
+        const ftk_logprob *best[3];
+        for (int j = 0; j < 3; j++) assert_true(ftk_session_logprobs(s[j], i, &own[j], &best[j]));
+        for (int j = 1; j < 3; j++) {
+            assert_true(own[j] == own[0]);
+            assert_memory_equal(best[j], best[0], BEST * sizeof *best[0]);
+        }
+    }
+    for (int i = 0; i < 3; i++) ftk_session_free(s[i]);
     ftk_engine_free(e);
     mm_free(m);
 }
@@ -672,6 +719,7 @@ int main(void)
         cmocka_unit_test(test_held),        cmocka_unit_test(test_drawn),
         cmocka_unit_test(test_wide),        cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_dash),        cmocka_unit_test(test_dash_direct),
-        cmocka_unit_test(test_dash_room),   cmocka_unit_test(test_dash_trouble)};
+        cmocka_unit_test(test_dash_room),   cmocka_unit_test(test_dash_trouble),
+        cmocka_unit_test(test_logprobs)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

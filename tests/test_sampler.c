@@ -9,6 +9,7 @@ enum { VOCAB = 300 };
 
 static float work[VOCAB];
 static int32_t order[VOCAB];
+static uint32_t counts_of[VOCAB];
 
 static ftk_sampler make(int n_vocab, float temperature)
 {
@@ -17,6 +18,7 @@ static ftk_sampler make(int n_vocab, float temperature)
         .n_vocab = n_vocab,
         .logits = work,
         .order = order,
+        .counts = counts_of,
     };
 }
 
@@ -185,19 +187,39 @@ static int by_weight(const void *a, const void *b)
     return x->id - y->id;
 }
 
-/* The probability of every token. */
-static void distribution(const ftk_sampling *cfg, const float *logits, int n,
+static double bias_of(const ftk_sampler *s, int32_t token)
+{
+    for (size_t i = 0; i < s->n_bias; i++)
+        if (s->bias[i].token == token) return (double)s->bias[i].bias;
+    return 0;
+}
+
+static bool held_back(const ftk_sampler *s, int32_t token, size_t n)
+{
+    for (int i = 0; i < 2; i++)
+        for (size_t j = 0; j < s->ends[i].n; j++)
+            if (s->ends[i].id[j] == token) return n < s->n_prompt + s->cfg.min_tokens;
+    return false;
+}
+
+/* The probability of every token, by cfg in place of the sampler's own. */
+static void distribution(const ftk_sampler *s, const ftk_sampling *cfg, const float *logits, int n,
                          const int32_t *history, int n_history, double *p)
 {
     entry e[VOCAB];
     for (int i = 0; i < n; i++) {
         double x = (double)logits[i];
+        int said = 0;
+        for (int j = (int)s->n_prompt; j < n_history; j++) said += history[j] == i;
         for (int j = n_history > cfg->repeat_last ? n_history - cfg->repeat_last : 0; j < n_history;
              j++)
             if (history[j] == i) {
                 x = x > 0 ? x / (double)cfg->repeat_penalty : x * (double)cfg->repeat_penalty;
                 break;
             }
+        x -= said * (double)cfg->frequency_penalty + (said > 0) * (double)cfg->presence_penalty;
+        x += bias_of(s, i);
+        if (held_back(s, i, (size_t)n_history)) x = -INFINITY;
         e[i] = (entry){exp(x / (double)cfg->temperature), i};
         p[i] = 0;
     }
@@ -217,6 +239,7 @@ static void check_weights(ftk_sampler *s, const float *logits, const int32_t *hi
 {
     double total, sum = 0;
     assert_int_equal(ftk_sampler_weigh(s, logits, history, 5, history + 5, 7, &total), FTK_OK);
+    for (int i = 0; i < VOCAB; i++) assert_int_equal(counts_of[i], 0);
     for (int i = 0; i < s->n_vocab; i++) {
         assert_true((s->logits[i] == 0) == (p[i] == 0));
         assert_true(fabs((double)s->logits[i] / total - p[i]) < 1e-6);
@@ -266,17 +289,27 @@ static void test_chain(void **state)
         s.cfg.repeat_penalty = round % 4 == 2 ? 1.7f : 1;
         s.cfg.repeat_last = 1 + round % 9;
         s.cfg.seed = (uint64_t)round * 77;
+        s.cfg.presence_penalty = round % 3 == 2 ? 0.6f : 0;
+        s.cfg.frequency_penalty = round % 5 >= 3 ? -0.4f : 0;
+        s.cfg.min_tokens = round % 6 == 5 ? 12 : 0; /* reached where n_prompt is 0 */
+        s.n_prompt = (size_t)(round / 2 % 4);
+        const ftk_bias biases[] = {{1, 0.9f}, {0, -100}};
+        s.bias = biases;
+        s.n_bias = round % 4 == 3 ? 2 : 0;
+        const int32_t ends[] = {(n - 1) / 2, n - 1};
+        for (int i = 0; i < 2; i++) s.ends[i] = (ftk_ids){&ends[i], 1};
         float x[VOCAB];
         int32_t history[12];
         for (int i = 0; i < n; i++) x[i] = 1.5f * next_normal(&r);
         for (int i = 0; i < 12; i++) history[i] = (int32_t)(next_random(&r) % (unsigned)n);
         double p[VOCAB], other[VOCAB];
-        distribution(&s.cfg, x, n, history, 12, p);
+        distribution(&s, &s.cfg, x, n, history, 12, p);
         size_t counts[VOCAB] = {0};
         const float *const logits = x;
         for (uint64_t pos = 0; pos < DRAWS; pos++) {
             int32_t token, again;
-            const int split = (int)(pos % 13); /* penalty: history, then path */
+            /* penalties: history, then path */
+            const int split = (int)s.n_prompt + (int)(pos % (13 - s.n_prompt));
             assert_int_equal(ftk_sampler_pick(&s, logits, history, (size_t)split, history + split,
                                               12 - split, pos, &token),
                              FTK_OK);
@@ -297,7 +330,7 @@ static void test_chain(void **state)
         if (n < 10 || s.cfg.top_k > 0 || s.cfg.top_p < 1) continue;
         ftk_sampling off = s.cfg;
         off.temperature *= 1.1f;
-        distribution(&off, x, n, history, 12, other);
+        distribution(&s, &off, x, n, history, 12, other);
         assert_false(chi_square_fits(counts, other, n));
     }
     assert_true(wrong_seed_differs > 1000);
@@ -330,6 +363,36 @@ static void test_penalty_once(void **state)
     assert_int_equal(token, 2);
 }
 
+/* Where nothing is left it is said; what was not finite stays so, and nothing becomes so. */
+static void test_bounds_of_changes(void **state)
+{
+    (void)state;
+    const float x[] = {1, -INFINITY, 3e38f};
+    ftk_sampler s = make(3, 0);
+    const ftk_bias up[] = {{0, 3e38f}, {1, 3e38f}, {2, 3e38f}};
+    s.bias = up;
+    s.n_bias = 3;
+    double total;
+    int32_t token;
+    for (int hot = 0; hot < 2; hot++) {
+        s.cfg.temperature = (float)hot;
+        assert_int_equal(ftk_sampler_weigh(&s, x, NULL, 0, NULL, 0, &total), FTK_OK);
+        assert_true(s.logits[0] == 0 && s.logits[1] == 0 && s.logits[2] == 1 && total == 1);
+    }
+    assert_false(s.stuck);
+    const int32_t ends[] = {0, 1, 2};
+    s.ends[1] = (ftk_ids){ends, 3};
+    s.cfg.min_tokens = 1;
+    assert_int_equal(ftk_sampler_pick(&s, x, NULL, 0, NULL, 0, 0, &token), FTK_OK);
+    assert_true(s.stuck);
+    assert_int_equal(token, 0);
+    s.stuck = false;
+    const int32_t path[] = {1};
+    assert_int_equal(ftk_sampler_pick(&s, x, NULL, 0, path, 1, 1, &token), FTK_OK);
+    assert_int_equal(token, 2);
+    assert_false(s.stuck);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -337,7 +400,7 @@ int main(void)
         cmocka_unit_test(test_greedy),           cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_extremes),         cmocka_unit_test(test_chain),
         cmocka_unit_test(test_order_of_filters), cmocka_unit_test(test_penalty_once),
-        cmocka_unit_test(test_weights_of_ties),
+        cmocka_unit_test(test_weights_of_ties),  cmocka_unit_test(test_bounds_of_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

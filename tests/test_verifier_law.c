@@ -216,14 +216,37 @@ static double run(experiment *x)
 
 /* ------------------------------------------------------------------ which trees */
 
+/* All but one token, which depends on the text; beside that of a draft's path it is another. */
+static void forbid_one(void *ctx, const int32_t *history, size_t n_history, const int32_t *path,
+                       int n_path, uint32_t *allowed)
+{
+    const size_t n = n_history + (size_t)n_path;
+    const int32_t last = n_path > 0 ? path[n_path - 1] : history[n_history - 1];
+    const int n_vocab = *(const int *)ctx;
+    allowed[0] = ~(1u << ((size_t)last + n) % (size_t)n_vocab);
+}
+
 static ftk_sampler settings(int n_vocab, int which)
 {
+    static const ftk_bias bias = {1, 0.7f};
+    static const int32_t end = 0;
+    static int mask_of;
     ftk_sampler s = toy_sampler(n_vocab, which % 3 == 1 ? 0.6f : 1);
     s.cfg.top_k = which % 4 == 1 ? 2 : 0;
     s.cfg.top_p = which % 5 == 2 ? 0.8f : 1;
     s.cfg.min_p = which % 5 == 3 ? 0.2f : 0;
     s.cfg.repeat_penalty = which % 2 ? 1.4f : 1;
     s.cfg.repeat_last = 1 + which % 3;
+    s.cfg.presence_penalty = which % 4 == 2 ? 0.5f : 0;
+    s.cfg.frequency_penalty = which % 4 == 2 ? 0.4f : 0;
+    s.cfg.min_tokens = which % 5 == 4 ? 2 : 0;
+    s.n_prompt = PROMPT;
+    s.ends[0] = (ftk_ids){&end, 1};
+    s.bias = &bias;
+    s.n_bias = which % 7 == 3;
+    mask_of = n_vocab;
+    s.mask_ctx = &mask_of;
+    if (which % 6 == 5) s.mask = forbid_one;
     return s;
 }
 

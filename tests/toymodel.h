@@ -29,11 +29,14 @@ static inline ftk_sampler toy_sampler(int n_vocab, float temperature)
 {
     static float work[TOY_MOST];
     static int32_t order[TOY_MOST];
+    static uint32_t counts[TOY_MOST], allowed[(TOY_MOST + 31) / 32];
     return (ftk_sampler){
         .cfg = {.temperature = temperature, .top_p = 1, .repeat_penalty = 1, .repeat_last = 64},
         .n_vocab = n_vocab,
         .logits = work,
         .order = order,
+        .counts = counts,
+        .allowed = allowed,
     };
 }
 

@@ -118,16 +118,17 @@ static int32_t first_equal(const float *x, int n, float value)
 
 /* ------------------------------------------------------------------ the chain */
 
+/* A logit that becomes x: one that is finite stays so, one that is not too. */
+static float moved(float logit, float x)
+{
+    return logit < -FLT_MAX ? -INFINITY : x > FLT_MAX ? FLT_MAX : x < -FLT_MAX ? -FLT_MAX : x;
+}
+
 /* Reads from `logits` and writes to the work copy, so a token seen twice is penalised once. */
 static void penalise_one(ftk_sampler *s, const float *logits, int32_t token)
 {
-    const float p = s->cfg.repeat_penalty;
-    const float x = logits[token] > 0 ? logits[token] / p : logits[token] * p;
-    const bool was_finite = logits[token] >= -FLT_MAX;
-    s->logits[token] = !was_finite    ? -INFINITY
-                       : x > FLT_MAX  ? FLT_MAX
-                       : x < -FLT_MAX ? -FLT_MAX
-                                      : x;
+    const float p = s->cfg.repeat_penalty, x = logits[token];
+    s->logits[token] = moved(x, x > 0 ? x / p : x * p);
 }
 
 static void penalise(ftk_sampler *s, const float *logits, const int32_t *history, size_t n_history,
@@ -137,6 +138,93 @@ static void penalise(ftk_sampler *s, const float *logits, const int32_t *history
     for (int i = n_path - 1; i >= 0 && left > 0; i--, left--) penalise_one(s, logits, path[i]);
     for (size_t i = n_history; i > 0 && left > 0; i--, left--)
         penalise_one(s, logits, history[i - 1]);
+}
+
+bool ftk_sampling_counts(const ftk_sampling *p)
+{
+    return p->presence_penalty != 0 || p->frequency_penalty != 0;
+}
+
+static void take_count(ftk_sampler *s, int32_t token)
+{
+    const float n = (float)s->counts[token];
+    if (n == 0) return;
+    s->counts[token] = 0;
+    const float x = s->logits[token];
+    s->logits[token] = moved(x, x - (s->cfg.presence_penalty + n * s->cfg.frequency_penalty));
+}
+
+/* Leaves the counts at zero, as it found them. */
+static void penalise_generated(ftk_sampler *s, const int32_t *history, size_t n_history,
+                               const int32_t *path, int n_path)
+{
+    for (size_t i = s->n_prompt; i < n_history; i++) s->counts[history[i]]++;
+    for (int i = 0; i < n_path; i++) s->counts[path[i]]++;
+    for (size_t i = s->n_prompt; i < n_history; i++) take_count(s, history[i]);
+    for (int i = 0; i < n_path; i++) take_count(s, path[i]);
+}
+
+static void add_biases(ftk_sampler *s)
+{
+    for (size_t i = 0; i < s->n_bias; i++) {
+        float *const x = &s->logits[s->bias[i].token];
+        *x = moved(*x, *x + s->bias[i].bias);
+    }
+}
+
+/* Of a token behind n others. */
+static bool too_early_to_end(const ftk_sampler *s, size_t n)
+{
+    return n - s->n_prompt < s->cfg.min_tokens;
+}
+
+static void forbid_ends(ftk_sampler *s)
+{
+    for (int i = 0; i < 2; i++)
+        for (size_t j = 0; j < s->ends[i].n; j++) s->logits[s->ends[i].id[j]] = -INFINITY;
+}
+
+bool ftk_sampler_plain(const ftk_sampler *s)
+{
+    return s->cfg.repeat_penalty == 1 && !ftk_sampling_counts(&s->cfg) && s->n_bias == 0 &&
+           s->cfg.min_tokens == 0 && !s->mask;
+}
+
+void ftk_sampler_mask(ftk_sampler *s, const int32_t *history, size_t n_history, const int32_t *path,
+                      int n_path)
+{
+    memset(s->allowed, 0, ((size_t)s->n_vocab + 31) / 32 * sizeof *s->allowed);
+    s->mask(s->mask_ctx, history, n_history, path, n_path, s->allowed);
+}
+
+static void forbid(ftk_sampler *s)
+{
+    for (int32_t i = 0; i < s->n_vocab; i++)
+        if (s->allowed[i / 32] == UINT32_MAX)
+            i |= 31; /* on to the next word */
+        else if (!ftk_sampler_allows(s, i))
+            s->logits[i] = -INFINITY;
+}
+
+/* The logits as ftk_sampling wants them before the temperature, in the work copy. */
+static void change(ftk_sampler *s, const float *logits, const int32_t *history, size_t n_history,
+                   const int32_t *path, int n_path)
+{
+    if (s->cfg.repeat_penalty != 1) penalise(s, logits, history, n_history, path, n_path);
+    if (ftk_sampling_counts(&s->cfg)) penalise_generated(s, history, n_history, path, n_path);
+    add_biases(s);
+    if (too_early_to_end(s, n_history + (size_t)n_path)) forbid_ends(s);
+    if (!s->mask) return;
+    ftk_sampler_mask(s, history, n_history, path, n_path);
+    forbid(s);
+}
+
+/* Some token has to be picked. */
+static float leave_one(ftk_sampler *s)
+{
+    s->stuck = true;
+    for (int i = 0; i < s->n_vocab; i++) s->logits[i] = -INFINITY;
+    return s->logits[0] = 0;
 }
 
 /* Those that can be drawn: s->order[0..n), largest first, or, without order, the ids 0..n - 1.
@@ -214,22 +302,21 @@ static int32_t draw(const ftk_sampler *s, const candidates *c, double total, dou
     return last;
 }
 
-/* The logits with the penalty, in the work copy where `copy` or the penalty asks for it; *max is the
- * largest of them. */
+/* The logits before the temperature, in the work copy where `copy` or what changes them asks for
+ * it; *max is the largest of them. */
 static ftk_err prepare(ftk_sampler *s, const float *logits, const int32_t *history,
                        size_t n_history, const int32_t *path, int n_path, bool copy,
                        const float **x, float *max)
 {
-    const bool penalty = s->cfg.repeat_penalty != 1;
+    const bool plain = ftk_sampler_plain(s);
     *x = logits;
     if (!find_max(logits, s->n_vocab, max)) return FTK_ERR_NUMERIC;
-    if (!penalty && !copy) return FTK_OK;
+    if (plain && !copy) return FTK_OK;
     memcpy(s->logits, logits, (size_t)s->n_vocab * sizeof *logits);
     *x = s->logits;
-    if (penalty) {
-        penalise(s, logits, history, n_history, path, n_path);
-        find_max(s->logits, s->n_vocab, max);
-    }
+    if (plain) return FTK_OK;
+    change(s, logits, history, n_history, path, n_path);
+    if (!find_max(s->logits, s->n_vocab, max)) *max = leave_one(s);
     return FTK_OK;
 }
 

@@ -5,15 +5,43 @@
 
 #include "foretoken.h"
 
+typedef struct ftk_ids {
+    const int32_t *id;
+    size_t n;
+} ftk_ids;
+
+/* Zeros, but for the first four, are valid. All memory is the caller's. */
 typedef struct ftk_sampler {
     ftk_sampling cfg;
     int n_vocab;
     float *logits;                   /* [n_vocab] work copy */
     int32_t *order;                  /* [n_vocab] ids, for top-k and top-p */
     const struct ftk_chance *chance; /* NULL; for tests, see residual.h */
+    size_t n_prompt;                 /* of the history; what follows was generated */
+    uint32_t *counts; /* [n_vocab] zeros; NULL without a penalty on generated tokens */
+    const ftk_bias *bias;
+    size_t n_bias;
+    ftk_ids ends[2]; /* what min_tokens holds back: the model's, the session's */
+    /* Or NULL: sets the bits of what may follow history and path, in allowed[(n_vocab + 31) / 32],
+     * all 0. */
+    void (*mask)(void *ctx, const int32_t *history, size_t n_history, const int32_t *path,
+                 int n_path, uint32_t *allowed);
+    void *mask_ctx;
+    uint32_t *allowed; /* with mask */
+    bool stuck;      /* set where no token was left; then it is as if 0 were the only one */
 } ftk_sampler;
 
-/* logits and order are the caller's memory. */
+/* Whether no logit is changed before the temperature, wherever a token stands. */
+bool ftk_sampler_plain(const ftk_sampler *s);
+/* Asks the mask: what it allows stands in s->allowed then. */
+void ftk_sampler_mask(ftk_sampler *s, const int32_t *history, size_t n_history, const int32_t *path,
+                      int n_path);
+static inline bool ftk_sampler_allows(const ftk_sampler *s, int32_t token)
+{
+    return s->allowed[token / 32] >> token % 32 & 1;
+}
+/* Whether ftk_sampling asks for counts. */
+bool ftk_sampling_counts(const ftk_sampling *p);
 
 /* The token the model says at absolute position pos (the position the new token will take) after
  * the tokens history[0..n_history) followed by path[0..n_path): by what ftk_sampling asks for, in its

@@ -263,8 +263,11 @@ int cli_world_open_session(cli_world *w, const cli_options *o)
     cfg.sampling.top_p = (float)o->top_p;
     cfg.sampling.min_p = (float)o->min_p;
     cfg.sampling.repeat_penalty = (float)o->repeat_penalty;
+    cfg.sampling.presence_penalty = (float)o->presence_penalty;
+    cfg.sampling.frequency_penalty = (float)o->frequency_penalty;
     cfg.sampling.seed = o->seed;
-    const ftk_err err = ftk_session_open(&w->session, w->engine, &cfg);
+    ftk_err err = ftk_session_open(&w->session, w->engine, &cfg);
+    if (err == FTK_OK) err = ftk_session_set_bias(w->session, o->biases, o->n_biases);
     if (err == FTK_OK && !ftk_verifier_lossless(o->verifier))
         cli_say("verifier %s is lossy: above temperature 0 drafts change what the model says",
                 o->verifier);

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "common.h"
-#include "foretoken.h"
 
 typedef enum kind {
     FLAG,
@@ -22,7 +21,8 @@ typedef enum kind {
     STOP,
     DRAFTER_FILE,
     LORA,
-    LORA_SCALED
+    LORA_SCALED,
+    BIAS
 } kind;
 
 /* Which commands know an option. */
@@ -118,6 +118,12 @@ static const spec specs[] = {
      "0.05", "drop tokens below P times the likeliest (default 0: off)", NULL},
     {"--repeat-penalty", NULL, REAL, C | G, AT(repeat_penalty), FLT_MIN, FLT_MAX, "R",
      "more than 0", "1.1", "make tokens seen lately less likely (default 1: off)", NULL},
+    {"--presence-penalty", NULL, REAL, C | G, AT(presence_penalty), -FLT_MAX, FLT_MAX, "P",
+     "a number", "0.5", "take P off tokens that the answer has (default 0: off)", NULL},
+    {"--frequency-penalty", NULL, REAL, C | G, AT(frequency_penalty), -FLT_MAX, FLT_MAX, "P",
+     "a number", "0.5", "take P off tokens each time the answer has them (default 0: off)", NULL},
+    {"--logit-bias", NULL, BIAS, C | G, 0, 0, 0, "ID:BIAS", "a token's id and a number", "42:-100",
+     "make a token likelier or less likely; may be given up to 64 times", NULL},
     {"--seed", NULL, SEED, C | G, AT(seed), 0, 0, "S", "0 to 18446744073709551615", "7",
      "seed of the random numbers (default 0); fixes the text with verifier exact", NULL},
     {"--stop", NULL, STOP, C | G, 0, 0, 0, "TEXT", "a text that is not empty", "'User:'",
@@ -296,6 +302,23 @@ static bool add_lora(cli_options *o, const spec *s, const char *text)
     return true;
 }
 
+static bool add_bias(cli_options *o, const spec *s, const char *text)
+{
+    char *end;
+    errno = 0;
+    const long long id = strtoll(text, &end, 10);
+    const bool is_id = text[0] >= '0' && text[0] <= '9' && *end == ':';
+    const char *const number = end + 1;
+    const double v = is_id ? strtod(number, &end) : 0;
+    if (!is_id || end == number || *end || number[strspn(number, "0123456789+-.eE")])
+        return refuse(o, s, text, "is no id and number");
+    if (errno || id > INT32_MAX || !(v >= -FLT_MAX && v <= FLT_MAX))
+        return refuse(o, s, text, "is out of range");
+    if (o->n_biases == CLI_MAX_BIASES) return refuse(o, s, text, "is one too many");
+    o->biases[o->n_biases++] = (ftk_bias){(int32_t)id, (float)v};
+    return true;
+}
+
 static bool set(cli_options *o, const spec *s, const char *text)
 {
     void *field = (char *)o + s->offset;
@@ -307,6 +330,7 @@ static bool set(cli_options *o, const spec *s, const char *text)
     case SEED: return set_seed(o, s, text, field);
     case REAL: return set_real(o, s, text, field);
     case NAME: return set_name(o, s, text, field);
+    case BIAS: return add_bias(o, s, text);
     case STOP: return add_text(o, s, text, o->stops, &o->n_stops, CLI_MAX_STOPS);
     case DRAFTER_FILE:
         return add_text(o, s, text, o->drafter_files, &o->n_drafter_files, CLI_MAX_DRAFTER_FILES);

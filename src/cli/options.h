@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "foretoken.h"
+
 typedef enum cli_command {
     CLI_CHAT,
     CLI_GENERATE,
@@ -17,7 +19,7 @@ typedef enum cli_command {
     CLI_N_COMMANDS
 } cli_command;
 
-enum { CLI_MAX_STOPS = 16, CLI_MAX_DRAFTER_FILES = 8, CLI_MAX_LORAS = 8 };
+enum { CLI_MAX_STOPS = 16, CLI_MAX_DRAFTER_FILES = 8, CLI_MAX_LORAS = 8, CLI_MAX_BIASES = 64 };
 
 /* A file that is the first n bytes of path. */
 typedef struct cli_lora {
@@ -39,11 +41,13 @@ typedef struct cli_options {
     size_t n_drafter_files;
     cli_lora loras[CLI_MAX_LORAS];
     size_t n_loras;
+    ftk_bias biases[CLI_MAX_BIASES];
+    size_t n_biases;
     int64_t threads, ctx;
     int64_t n; /* -1: no limit */
     int64_t budget, top_k;
     uint64_t seed;
-    double temp, top_p, min_p, repeat_penalty;
+    double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     bool demo, chat, ignore_eos, json, stats, special, decode, full, chunks, wide_prefill;
     bool help;
 } cli_options;

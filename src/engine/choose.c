@@ -4,13 +4,14 @@
  *
  * What a step emits depends far more on the text than on the family, and all families have retrieval's
  * chain in their trees. So a family is judged by what its steps gave more than retrieval alone would
- * have given in the same steps, for each time that retrieval was in doubt (ftk_compare()). Steps differ far
- * more than families do, so these figures come with their standard errors: another family becomes the
- * favourite when it is better by more than half of one, and the favourite has had time to learn. That one has
- * the turn, but for trials of the others, which become the rarer the more often they turn out worse, and not
- * very rare as long as that may be chance. Where retrieval is sure, families draft the same, and nothing is tried. What the session's
- * table of successors gives counts for a family that drafts with it: `lookup` does not. Reading it is for no
- * family's account, as it is read whoever drafted.
+ * have given in the same steps, for each time that retrieval was in doubt (ftk_choose_compare()).
+ * Steps differ far more than families do, so these figures come with their standard errors:
+ * another family becomes the favourite when it is better by more than half of one, and the
+ * favourite has had time to learn. That one has the turn, but for trials of the others, which
+ * become the rarer the more often they turn out worse, and not very rare as long as that may be
+ * chance. Where retrieval is sure, families draft the same, and nothing is tried. What the
+ * session's table of successors gives counts for a family that drafts with it: `lookup` does not.
+ * Reading it is for no family's account, as it is read whoever drafted.
  */
 #include <math.h>
 
@@ -62,7 +63,7 @@ void ftk_measured_saw(const ftk_session *s, ftk_measured *m, double more, double
     m->spread = m->spread * FTK_LONG_MEMORY + off * off;
 }
 
-void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted)
+void ftk_choose_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted)
 {
     const ftk_cost *const c = &s->engine->cost;
     const double cost = ftk_cost_at(c, s->retrieved + 1, s->kv.len) / ftk_cost_at(c, 1, s->kv.len);

@@ -19,8 +19,10 @@ void ftk_engine_config_fill(ftk_engine_config *cfg, size_t size)
     ftk_config_give(cfg, size, &defaults, sizeof defaults);
 }
 
-static ftk_err check(const ftk_engine_config *cfg, const ftk_host *h)
+static ftk_err check(const ftk_model *m, const ftk_engine_config *cfg)
 {
+    const ftk_host *h = &m->host;
+    const int dim = m->hp.head_dim;
     if (cfg->threads < 0 || cfg->threads > FTK_MAX_THREADS)
         return ftk_fail(h, FTK_ERR_INVALID, "%d threads: give 1 to %d, or 0 for all cores",
                         cfg->threads, FTK_MAX_THREADS);
@@ -32,6 +34,11 @@ static ftk_err check(const ftk_engine_config *cfg, const ftk_host *h)
     if (cfg->kv_type != FTK_TYPE_F16 && cfg->kv_type != FTK_TYPE_F32 &&
         cfg->kv_type != FTK_TYPE_Q8_0)
         return ftk_fail(h, FTK_ERR_INVALID, "the KV cache can be F16, F32 or Q8_0 only");
+    if (cfg->kv_type == FTK_TYPE_Q8_0 && dim % FTK_QBLOCK != 0)
+        return ftk_fail(h, FTK_ERR_UNSUPPORTED,
+                        "a KV cache in Q8_0 needs heads of a multiple of %d; this model's have %d: "
+                        "use F16",
+                        FTK_QBLOCK, dim);
     return FTK_OK;
 }
 
@@ -71,23 +78,15 @@ static ftk_err open_device(ftk_engine *e, const ftk_engine_config *cfg, int slot
 
 static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
 {
-    const int ctx = e->model->hp.n_ctx_train;
-    const int slots = cfg->kv_slots ? cfg->kv_slots : ctx < DEFAULT_SLOTS ? ctx : DEFAULT_SLOTS;
+    const int slots = cfg->kv_slots;
     e->kv_slots = slots;
-    const int dim = e->model->hp.head_dim;
-    if (cfg->kv_type == FTK_TYPE_Q8_0 && dim % FTK_QBLOCK != 0)
-        return ftk_fail(&e->host, FTK_ERR_UNSUPPORTED,
-                        "a KV cache in Q8_0 needs heads of a multiple of %d; this model's have %d: "
-                        "use F16",
-                        FTK_QBLOCK, dim);
     ftk_err err = open_device(e, cfg, slots);
     if (err == FTK_OK)
         err = ftk_kv_pool_open_on(&e->pool, e->model, slots, cfg->kv_type, e->device);
     const int rows = cfg->max_rows > e->wide ? cfg->max_rows : e->wide;
     if (err == FTK_OK)
-        err =
-            ftk_forward_open(&e->forward, e->model, cfg->threads ? cfg->threads : ftk_cpus(), rows,
-                             slots, e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES, cfg->kv_type);
+        err = ftk_forward_open(&e->forward, e->model, cfg->threads, rows, slots,
+                               e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES, cfg->kv_type);
     e->forward.device = e->device;
     if (err == FTK_OK) err = open_learned(e);
     ftk_cost_flat(&e->cost);
@@ -99,11 +98,6 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
 static ftk_err open_engine(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg)
 {
     const ftk_host *h = &m->host;
-    if (!m->layers)
-        return ftk_fail(h, FTK_ERR_INVALID,
-                        "the model was loaded for its vocabulary alone: load it whole");
-    ftk_err err = check(cfg, h);
-    if (err != FTK_OK) return err;
     ftk_engine *e = ftk_alloc(h, 1, sizeof *e);
     if (!e) return ftk_fail(h, FTK_ERR_NOMEM, "no memory for an engine");
     e->model = m;
@@ -114,7 +108,7 @@ static ftk_err open_engine(ftk_engine **out, const ftk_model *m, const ftk_engin
     e->pace = e->usual = (ftk_pace){FTK_PLAIN, FTK_PLAIN};
     ftk_retrieval_rates_init(&e->retrieval);
     ftk_successor_rates_init(&e->successors);
-    err = open_parts(e, cfg);
+    const ftk_err err = open_parts(e, cfg);
     if (err != FTK_OK) {
         ftk_engine_free(e);
         return err;
@@ -123,12 +117,27 @@ static ftk_err open_engine(ftk_engine **out, const ftk_model *m, const ftk_engin
     return FTK_OK;
 }
 
+ftk_err ftk_engine_take_config(const ftk_model *m, const ftk_engine_config *cfg,
+                               ftk_engine_config *own)
+{
+    *own = defaults;
+    ftk_err err = ftk_config_take(own, sizeof *own, cfg, "engine", &m->host);
+    if (err == FTK_OK && !m->layers)
+        err = ftk_fail(&m->host, FTK_ERR_INVALID,
+                       "the model was loaded for its vocabulary alone: load it whole");
+    if (err == FTK_OK) err = check(m, own);
+    const int ctx = m->hp.n_ctx_train;
+    if (!own->kv_slots) own->kv_slots = ctx < DEFAULT_SLOTS ? ctx : DEFAULT_SLOTS;
+    if (!own->threads) own->threads = ftk_cpus();
+    return err;
+}
+
 ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg)
 {
     *out = NULL;
     if (!m) return FTK_ERR_INVALID;
-    ftk_engine_config own = defaults;
-    ftk_err err = ftk_config_take(&own, sizeof own, cfg, "engine", &m->host);
+    ftk_engine_config own;
+    ftk_err err = ftk_engine_take_config(m, cfg, &own);
     if (err != FTK_OK) return err;
     ftk_floats floats;
     ftk_floats_enter(&floats);
@@ -175,7 +184,7 @@ double ftk_engine_cost(const ftk_engine *e, int rows)
 
 /* ---- scoring */
 
-static ftk_err check_tokens(const ftk_engine *e, const int32_t *tokens, size_t n)
+ftk_err ftk_check_tokens(const ftk_engine *e, const int32_t *tokens, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= e->model->hp.n_vocab)
@@ -184,13 +193,10 @@ static ftk_err check_tokens(const ftk_engine *e, const int32_t *tokens, size_t n
     return FTK_OK;
 }
 
-static double log_softmax_at(const float *x, int n, int32_t id)
+ftk_err ftk_not_finite(const ftk_engine *e)
 {
-    float max = x[0];
-    for (int i = 1; i < n; i++) max = x[i] > max ? x[i] : max;
-    double sum = 0;
-    for (int i = 0; i < n; i++) sum += exp((double)x[i] - max);
-    return (double)x[id] - max - log(sum);
+    return ftk_fail(&e->host, FTK_ERR_NUMERIC,
+                    "the model gave logits that are not finite: its weights are damaged");
 }
 
 static ftk_err score(ftk_engine *e, ftk_kv_seq *seq, const int32_t *tokens, int n, double *sum)
@@ -205,15 +211,14 @@ static ftk_err score(ftk_engine *e, ftk_kv_seq *seq, const int32_t *tokens, int 
         ftk_forward_run(&e->forward, &pass, 1);
         const ftk_err failed = ftk_forward_check(&e->forward);
         if (failed != FTK_OK) return failed;
-        for (int i = 0; i < rows; i++)
-            *sum += log_softmax_at(e->forward.logits + (size_t)i * (size_t)n_vocab, n_vocab,
-                                   tokens[seq->len + i + 1]);
+        for (int i = 0; i < rows; i++) {
+            const float *const row = e->forward.logits + (size_t)i * (size_t)n_vocab;
+            const ftk_softmax all = ftk_softmax_of(row, n_vocab);
+            *sum += ftk_softmax_log(&all, row[tokens[seq->len + i + 1]]);
+        }
         seq->len += rows;
     }
-    return isfinite(*sum) ? FTK_OK
-                          : ftk_fail(&e->host, FTK_ERR_NUMERIC,
-                                     "the model gave logits that are not finite: its weights are "
-                                     "damaged");
+    return isfinite(*sum) ? FTK_OK : ftk_not_finite(e);
 }
 
 static ftk_err score_all(ftk_engine *e, const int32_t *tokens, size_t n, double *log_prob)
@@ -221,7 +226,7 @@ static ftk_err score_all(ftk_engine *e, const int32_t *tokens, size_t n, double 
     if (n < 1 || n > (size_t)e->pool.n_pages * FTK_PAGE)
         return ftk_fail(&e->host, FTK_ERR_INVALID, "%zu tokens to score: give 1 to %d", n,
                         e->pool.n_pages * FTK_PAGE);
-    ftk_err err = check_tokens(e, tokens, n);
+    ftk_err err = ftk_check_tokens(e, tokens, n);
     if (err != FTK_OK) return err;
     ftk_kv_seq seq;
     err = ftk_kv_seq_open(&seq, &e->pool, (int)n);

@@ -3,7 +3,6 @@
 #include "session.h"
 
 #include <limits.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -96,29 +95,6 @@ static int find_drafters(ftk_engine *e, const char *name, const ftk_drafter_ops 
 
 /* ---- life */
 
-static ftk_err check_sampling(const ftk_sampling *p, const ftk_host *h)
-{
-    if (!(p->temperature >= 0) || !isfinite(p->temperature))
-        return ftk_fail(h, FTK_ERR_INVALID, "temperature %g: give 0 or more", p->temperature);
-    if (p->top_k < 0)
-        return ftk_fail(h, FTK_ERR_INVALID, "top-k %d: give 1 or more, or 0 for off", p->top_k);
-    if (!(p->top_p > 0 && p->top_p <= 1))
-        return ftk_fail(h, FTK_ERR_INVALID, "top-p %g: give more than 0 and at most 1", p->top_p);
-    if (!(p->min_p >= 0 && p->min_p < 1))
-        return ftk_fail(h, FTK_ERR_INVALID, "min-p %g: give 0 or more and less than 1", p->min_p);
-    if (!(p->repeat_penalty > 0) || !isfinite(p->repeat_penalty))
-        return ftk_fail(h, FTK_ERR_INVALID, "repeat penalty %g: give more than 0",
-                        p->repeat_penalty);
-    if (p->repeat_last < 0)
-        return ftk_fail(h, FTK_ERR_INVALID, "repeat range %d: give 0 or more", p->repeat_last);
-    for (size_t i = 0; i < sizeof p->reserved / sizeof *p->reserved; i++)
-        if (p->reserved[i] != 0)
-            return ftk_fail(h, FTK_ERR_UNSUPPORTED,
-                            "the sampling sets something that foretoken %s does not know",
-                            ftk_version());
-    return FTK_OK;
-}
-
 static ftk_err check(const ftk_session_config *cfg, const ftk_engine *e)
 {
     const ftk_host *h = &e->host;
@@ -136,7 +112,7 @@ static ftk_err check(const ftk_session_config *cfg, const ftk_engine *e)
     if (cfg->shape != FTK_TREE_FITTED && cfg->shape != FTK_TREE_PAPER &&
         cfg->shape != FTK_TREE_CHAIN)
         return ftk_fail(h, FTK_ERR_INVALID, "tree shape %d is unknown", (int)cfg->shape);
-    return check_sampling(&cfg->sampling, h);
+    return ftk_sampling_check(&cfg->sampling, h);
 }
 
 /* What the engine keeps for a drafter; NULL for one of the tests. */
@@ -181,11 +157,11 @@ static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, co
     *w = ftk_target_weights(s->engine, ops);
     const char *left_out = *w ? NULL : ftk_target_left_out(s->engine, ops);
     if (left_out)
-        return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
+        return ftk_fail(&s->host, FTK_ERR_INVALID,
                         "drafter %s: there is a file, but it was left out: %s", ops->name,
                         left_out);
     if (!*w)
-        return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
+        return ftk_fail(&s->host, FTK_ERR_INVALID,
                         "drafter %s needs weights trained for this model: give its file "
                         "(--drafter-file), or train one, see drafters/train/README.md",
                         ops->name);
@@ -194,7 +170,7 @@ static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, co
 
 static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_family *f)
 {
-    const ftk_host *h = &s->engine->host;
+    const ftk_host *h = &s->host;
     *f = (ftk_family){.ops = ops};
     const ftk_weights *weights;
     ftk_err err = find_weights(s, ops, &weights);
@@ -230,8 +206,8 @@ static void close_families(const ftk_session *s, ftk_family *f, int n)
 {
     for (int i = 0; i < n; i++) {
         remember(s, &f[i]);
-        f[i].ops->free(f[i].state, &s->engine->host);
-        ftk_release(&s->engine->host, f[i].state);
+        f[i].ops->free(f[i].state, &s->host);
+        ftk_release(&s->host, f[i].state);
     }
 }
 
@@ -257,9 +233,9 @@ static void remember_shared(const ftk_session *s)
 static ftk_err open_retrieval(ftk_session *s)
 {
     if (has_retrieval(s)) return FTK_OK;
-    const ftk_err err = ftk_retrieval_init(&s->retrieval, &s->engine->host, s->n_ctx);
+    const ftk_err err = ftk_retrieval_init(&s->retrieval, &s->host, s->n_ctx);
     if (err != FTK_OK)
-        ftk_retrieval_free(&s->retrieval, &s->engine->host);
+        ftk_retrieval_free(&s->retrieval, &s->host);
     else
         s->retrieval.rates = s->engine->retrieval;
     return err;
@@ -268,8 +244,7 @@ static ftk_err open_retrieval(ftk_session *s)
 static ftk_err open_successors(ftk_session *s)
 {
     if (has_successors(s)) return FTK_OK;
-    const ftk_err err =
-        ftk_successors_init(&s->successors, &s->engine->host, s->engine->model->hp.n_vocab);
+    const ftk_err err = ftk_successors_init(&s->successors, &s->host, s->engine->model->hp.n_vocab);
     if (err == FTK_OK) s->successors.rates = s->engine->successors;
     return err;
 }
@@ -301,15 +276,16 @@ static ftk_err open_families(ftk_session *s, const ftk_drafter_ops *const *ops, 
 
 static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *const *drafters, int n)
 {
-    const ftk_host *h = &s->engine->host;
+    const ftk_host *h = &s->host;
     const int n_vocab = s->engine->model->hp.n_vocab;
     s->tokens = ftk_alloc_raw(h, (size_t)s->n_ctx, sizeof *s->tokens);
-    s->sampler = (ftk_sampler){.cfg = s->cfg.sampling, .n_vocab = n_vocab};
+    s->sampler = (ftk_sampler){.n_vocab = n_vocab};
     s->sampler.logits = ftk_alloc_raw(h, (size_t)n_vocab, sizeof *s->sampler.logits);
     s->sampler.order = ftk_alloc_raw(h, (size_t)n_vocab, sizeof *s->sampler.order);
     if (!s->tokens || !s->sampler.logits || !s->sampler.order)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for a session of %d tokens", s->n_ctx);
-    ftk_err err = ftk_kv_seq_open(&s->kv, &s->engine->pool, s->n_ctx);
+    ftk_err err = ftk_session_take_sampling(s, &s->cfg.sampling);
+    if (err == FTK_OK) err = ftk_kv_seq_open(&s->kv, &s->engine->pool, s->n_ctx);
     if (err == FTK_OK) err = open_families(s, drafters, n, s->family);
     if (err != FTK_OK) return err;
     s->n_families = n;
@@ -342,10 +318,12 @@ static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_
     ftk_session *s = ftk_alloc(&e->host, 1, sizeof *s);
     if (!s) return ftk_fail(&e->host, FTK_ERR_NOMEM, "no memory for a session");
     s->engine = e;
+    s->host = ftk_meter_host(&s->meter, &e->host);
     join_list(s);
     s->cfg = *cfg;
     s->n_ctx = cfg->n_ctx ? cfg->n_ctx : e->kv_slots;
     s->limit = SIZE_MAX;
+    s->logprobs.n_best = -1;
     s->exact_kv = s->room = INT_MAX;
     s->pace = e->pace;
     s->usual = e->usual;
@@ -427,6 +405,13 @@ static ftk_err fork_session(ftk_session **out, ftk_session *s, const ftk_samplin
     ftk_err err = open_session(out, s->engine, &cfg, ops, s->n_families, s->test);
     if (err != FTK_OK) return err;
     ftk_session *copy = *out;
+    err = ftk_settings_copy(copy, s);
+    if (err == FTK_OK) err = ftk_logprobs_copy(copy, s);
+    if (err != FTK_OK) {
+        ftk_session_free(copy);
+        *out = NULL;
+        return err;
+    }
     memcpy(copy->tokens, s->tokens, s->n_tokens * sizeof *s->tokens);
     copy->n_tokens = s->n_tokens;
     copy->limit = s->limit;
@@ -450,36 +435,37 @@ ftk_err ftk_session_fork(ftk_session **out, ftk_session *s, const ftk_sampling *
 void ftk_session_free(ftk_session *s)
 {
     if (!s) return;
-    const ftk_host h = s->engine->host;
+    const ftk_host *h = &s->host;
     leave_list(s);
     close_families(s, s->family, s->n_families);
     remember_shared(s);
-    ftk_retrieval_free(&s->retrieval, &h);
-    ftk_successors_free(&s->successors, &h);
+    ftk_retrieval_free(&s->retrieval, h);
+    ftk_successors_free(&s->successors, h);
     ftk_target_release(s);
     ftk_kv_seq_close(&s->kv);
-    ftk_release(&h, s->sampler.order);
-    ftk_release(&h, s->sampler.logits);
-    ftk_release(&h, s->tokens);
-    ftk_release(&h, s);
+    ftk_settings_close(s);
+    ftk_logprobs_close(s);
+    ftk_release(h, s->sampler.order);
+    ftk_release(h, s->sampler.logits);
+    ftk_release(h, s->tokens);
+    ftk_release(&s->engine->host, s);
 }
 
 /* ---- tokens */
 
 ftk_err ftk_session_append(ftk_session *s, const int32_t *tokens, size_t n)
 {
-    const ftk_host *h = &s->engine->host;
-    const int n_vocab = s->engine->model->hp.n_vocab;
-    for (size_t i = 0; i < n; i++)
-        if (tokens[i] < 0 || tokens[i] >= n_vocab)
-            return ftk_fail(h, FTK_ERR_INVALID, "token %d is not in the vocabulary of %d",
-                            tokens[i], n_vocab);
+    const ftk_host *h = &s->host;
+    const ftk_err err = ftk_check_tokens(s->engine, tokens, n);
+    if (err != FTK_OK) return err;
     if (n > (size_t)s->n_ctx - s->n_tokens)
         return ftk_fail(h, FTK_ERR_CONTEXT,
                         "%zu tokens do not fit: the context of %d holds %zu already", n, s->n_ctx,
                         s->n_tokens);
     if (n > 0) memcpy(s->tokens + s->n_tokens, tokens, n * sizeof *tokens);
+    ftk_logprobs_forget(s, s->n_tokens, n);
     s->n_tokens += n;
+    if (n > 0) s->sampler.n_prompt = s->n_tokens;
     s->lead = 0;
     return FTK_OK;
 }
@@ -487,9 +473,10 @@ ftk_err ftk_session_append(ftk_session *s, const int32_t *tokens, size_t n)
 ftk_err ftk_session_truncate(ftk_session *s, size_t n)
 {
     if (n > s->n_tokens)
-        return ftk_fail(&s->engine->host, FTK_ERR_INVALID,
-                        "cannot keep %zu tokens: the session has %zu", n, s->n_tokens);
+        return ftk_fail(&s->host, FTK_ERR_INVALID, "cannot keep %zu tokens: the session has %zu", n,
+                        s->n_tokens);
     s->n_tokens = n;
+    if (s->sampler.n_prompt > n) s->sampler.n_prompt = n;
     s->lead = 0;
     if (n > 0 && (size_t)s->kv.len >= n) /* the last token is never cached: it is the next root */
         ftk_kv_truncate(&s->kv, (int)n - 1);
@@ -555,9 +542,4 @@ size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, s
     }
     ftk_floats_leave(&floats);
     return n;
-}
-
-void ftk_session_report(const ftk_session *s, ftk_stats *stats, size_t size)
-{
-    ftk_config_report(stats, size, &s->stats, sizeof s->stats);
 }

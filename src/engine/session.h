@@ -3,6 +3,7 @@
 #ifndef FTK_SESSION_H
 #define FTK_SESSION_H
 
+#include "base/meter.h"
 #include "cost.h"
 #include "drafters/drafter.h"
 #include "model/device.h"
@@ -103,8 +104,18 @@ enum {
     FTK_FIRST_PAUSE = 48, /* turns of `auto` before a family is tried again, at first */
 };
 
+/* What is kept of each place of a text. */
+typedef struct ftk_logprobs {
+    int n_best;        /* -1: nothing is kept */
+    bool prompt;       /* of prompts that are read, too */
+    float *own;        /* [n_ctx] NAN: not known; NULL: nothing is kept */
+    ftk_logprob *best; /* [n_ctx][n_best] */
+} ftk_logprobs;
+
 struct ftk_session {
     ftk_engine *engine;
+    ftk_meter meter;
+    ftk_host host; /* the engine's, metered: all that the session takes comes from it */
     ftk_session_config cfg;
     int n_ctx;
     int32_t *tokens; /* [n_ctx] committed; those from kv.len on are not cached yet */
@@ -113,6 +124,9 @@ struct ftk_session {
     ftk_kv_seq kv;
     int exact_kv; /* slots below it hold what the model's own passes leave; INT_MAX: all do */
     ftk_sampler sampler;
+    ftk_logprobs logprobs;
+    ftk_mask *mask; /* the host's hook, or NULL */
+    void *mask_ctx;
     const ftk_verifier_ops *verifier;
     ftk_family family[FTK_MAX_DRAFTERS]; /* one, unless the drafter is `auto` */
     int n_families;                      /* 0: none */
@@ -125,6 +139,7 @@ struct ftk_session {
     int retrieved;                       /* nodes that retrieval alone would have drafted */
     ftk_target target;
     ftk_rows above; /* what its run_above() and run_route() leave */
+    bool forced;    /* the draft is no family's: ftk_session_force() */
     bool decoding;  /* a drafter's decode() runs: what its row says is emitted */
     /* [FTK_HELD][n_embd] on the device, from the first family on that wants such; else NULL */
     float *held;
@@ -157,6 +172,69 @@ ftk_rows ftk_rows_of(const ftk_forward *f, bool spared, size_t first);
 /* What neither the verdict nor a drafter reads of a pass: FTK_SPARE_. */
 unsigned ftk_session_spare(const ftk_session *s);
 
+/* Errors: INVALID, with a line, where one is not in the vocabulary. */
+ftk_err ftk_check_tokens(const ftk_engine *e, const int32_t *tokens, size_t n);
+
+/* NUMERIC, with a line. */
+ftk_err ftk_not_finite(const ftk_engine *e);
+
+/* ---- memory.c */
+
+/* Of memory, beside pages of the cache. */
+uint64_t ftk_session_bytes(const ftk_session *s);
+/* A caller's config, checked, with what it leaves open filled in: slots, and threads. Errors:
+ * INVALID, UNSUPPORTED. */
+ftk_err ftk_engine_take_config(const ftk_model *m, const ftk_engine_config *cfg,
+                               ftk_engine_config *own);
+
+/* ---- logprobs.c */
+
+/* Of a row of logits. */
+typedef struct ftk_softmax {
+    float max;
+    double log_sum; /* of what lies below it */
+} ftk_softmax;
+
+ftk_softmax ftk_softmax_of(const float *x, int n);
+/* The logarithm of a logit's probability. */
+static inline double ftk_softmax_log(const ftk_softmax *all, float logit)
+{
+    return (double)logit - all->max - all->log_sum;
+}
+
+/* Keeps what the row says of the token at a place, if anything is kept. */
+void ftk_logprobs_keep(ftk_session *s, size_t place, const float *row);
+/* The same of rows behind the cached ones that read a prompt, where nothing is known yet. Errors:
+ * NUMERIC. */
+ftk_err ftk_logprobs_read(ftk_session *s, size_t n_rows, const float *rows);
+void ftk_logprobs_forget(ftk_session *s, size_t from, size_t n);
+/* To a fork that has its tokens. Errors: NOMEM. */
+ftk_err ftk_logprobs_copy(ftk_session *to, const ftk_session *from);
+void ftk_logprobs_close(ftk_session *s);
+
+/* ---- settings.c */
+
+enum { FTK_ENDS_MODEL, FTK_ENDS_OWN }; /* of ftk_sampler.ends */
+
+/* Errors: INVALID, UNSUPPORTED. */
+ftk_err ftk_sampling_check(const ftk_sampling *p, const ftk_host *h);
+/* What was checked is in force from now on. Errors: NOMEM (what was stays). */
+ftk_err ftk_session_take_sampling(ftk_session *s, const ftk_sampling *p);
+/* Whether an answer ends with the token. */
+bool ftk_session_ends(const ftk_session *s, int32_t token);
+/* What a fork keeps. Errors: NOMEM. */
+ftk_err ftk_settings_copy(ftk_session *to, const ftk_session *from);
+void ftk_settings_close(ftk_session *s);
+
+/* ---- mask.c */
+
+/* Drafts those tokens that are the only ones which the mask allows, each behind the one before, as far as such
+ * rows pay; false: there are none. */
+bool ftk_session_force(ftk_session *s);
+/* Leaves out what the mask forbids at the end of the draft. It stays where others follow: any
+ * leading part of a draft is one, but no other part. */
+void ftk_session_cut_forbidden(ftk_session *s);
+
 /* ---- room.c */
 
 /* Rows behind the cached ones, FTK_MAX_NODES or more where nothing is short, that the session may take
@@ -170,6 +248,8 @@ double ftk_session_pace(const ftk_session *s);
 /* The cost model decides how many nodes are drafted. */
 bool ftk_session_sizes_itself(const ftk_session *s);
 /* How many nodes may be drafted at all: by the caller, by the tokens still wanted, by the room. */
+int ftk_size_most(const ftk_session *s);
+/* And by what of late a family's drafts were worth. */
 int ftk_size_ceiling(const ftk_session *s, const ftk_family *f);
 /* What a step with so many drafted nodes costs, in plain steps, where drafting takes so many seconds. */
 double ftk_size_price(const ftk_session *s, int nodes, double drafting);
@@ -223,7 +303,7 @@ ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_l
 ftk_err ftk_target_room(ftk_engine *e, int widest);
 /* Of a step whose draft was m's family's, that cost `spent` plain steps and emitted so many tokens: counts
  * what it gave more, and took longer, than retrieval alone would have. */
-void ftk_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted);
+void ftk_choose_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted);
 /* The same of a step that is known to have given so many tokens more and taken so many plain steps longer,
  * where retrieval was so much in doubt. */
 void ftk_measured_saw(const ftk_session *s, ftk_measured *m, double more, double longer,

@@ -23,14 +23,19 @@ bool ftk_session_sizes_itself(const ftk_session *s)
     return s->cfg.budget < 0 && s->cfg.shape != FTK_TREE_PAPER;
 }
 
-int ftk_size_ceiling(const ftk_session *s, const ftk_family *f)
+int ftk_size_most(const ftk_session *s)
 {
     int most = s->cfg.budget < 0 ? FTK_MAX_NODES - 1 : s->cfg.budget;
-    if (ftk_session_sizes_itself(s) && most > f->reach) most = f->reach;
     const int room = s->n_ctx - (int)s->n_tokens;
     if (most > room) most = room;
     if (most > s->room - 1) most = s->room - 1;
     return s->limit > 1 ? most : 0;
+}
+
+int ftk_size_ceiling(const ftk_session *s, const ftk_family *f)
+{
+    const int most = ftk_size_most(s);
+    return ftk_session_sizes_itself(s) && most > f->reach ? f->reach : most;
 }
 
 double ftk_size_price(const ftk_session *s, int nodes, double drafting)

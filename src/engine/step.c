@@ -37,7 +37,7 @@ static bool reading(const ftk_session *s)
  * its own. The last piece, which gets logits, is never one. */
 static bool reading_wide(const ftk_session *s)
 {
-    const int wide = s->engine->wide;
+    const int wide = s->logprobs.prompt ? 0 : s->engine->wide;
     return wide > 0 && s->n_tokens - (size_t)s->kv.len > (size_t)wide;
 }
 
@@ -62,7 +62,7 @@ static void settle(ftk_session *s, ftk_family *f, int nodes, int emitted)
     ftk_measured *const m = &f->measured;
     double *const credit = &s->engine->credit;
     const double spent = ftk_size_price(s, nodes, s->drafting);
-    if (s->drafting > 0) ftk_compare(s, m, spent, emitted);
+    if (s->drafting > 0) ftk_choose_compare(s, m, spent, emitted);
     const bool plain = nodes == 0 && s->drafting == 0;
     m->tokens = m->tokens * MEMORY + emitted;
     m->spent = m->spent * MEMORY + spent;
@@ -133,6 +133,8 @@ static void propose(ftk_session *s, bool alone, bool joined)
     s->drafting = 0;
     if (s->n_families == 0) return;
     retrieve(s);
+    s->forced = ftk_session_force(s);
+    if (s->forced) return;
     const float least = ftk_session_sizes_itself(s) ? price_of_row(s) : 0;
     s->successors.least = least > LEAST ? least : LEAST;
     ftk_choose(s);
@@ -147,6 +149,7 @@ static void propose(ftk_session *s, bool alone, bool joined)
     if (s->left.room > 0) return;
     ftk_size_took(s, f, s->left.seconds);
     if (ftk_session_sizes_itself(s)) ftk_size_draft(s, f);
+    ftk_session_cut_forbidden(s);
     if (alone) append(s, f);
 }
 
@@ -205,7 +208,7 @@ static void learn(ftk_session *s, const ftk_rows *rows, bool prompt)
     recycle(s, rows, prompt);
     for (int i = 0; i < s->n_families; i++) {
         const ftk_family *f = &s->family[i];
-        const bool own = i == s->turn && s->tree.n > 1;
+        const bool own = i == s->turn && s->tree.n > 1 && !s->forced;
         if (!own && !(f->ops->wants & ~(unsigned)FTK_WANT_SUCCESSORS)) continue;
         const double start = ftk_now();
         f->ops->learn(f->state, s->tokens, s->n_tokens, &s->tree, &s->verdict, rows);
@@ -220,7 +223,8 @@ static void learn(ftk_session *s, const ftk_rows *rows, bool prompt)
  * features and states. */
 unsigned ftk_session_spare(const ftk_session *s)
 {
-    const bool picked = s->cfg.sampling.repeat_penalty == 1 && s->verifier->judge_ranked;
+    const bool picked =
+        ftk_sampler_plain(&s->sampler) && s->verifier->judge_ranked && !s->logprobs.own;
     return (picked ? FTK_SPARE_LOGITS : 0) | FTK_SPARE_FEATURES | FTK_SPARE_STATES;
 }
 
@@ -230,16 +234,17 @@ static ftk_err plan(ftk_session *s, bool alone, ftk_pass_seq *seq)
 {
     const bool joined = s->n_joined > 0;
     s->n_joined = s->left.room = 0;
+    s->forced = false;
     if (reading(s)) {
         const size_t left = s->n_tokens - (size_t)s->kv.len;
         const int most = reading_wide(s) ? s->engine->wide : FTK_MAX_NODES;
         const int rows = left < (size_t)most ? (int)left : most;
-        const bool last = (size_t)rows == left;
+        const int first = (size_t)rows == left ? rows - 1 : rows;
         ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
         *seq = (ftk_pass_seq){.kv = &s->kv,
                               .n_rows = rows,
                               .token = s->tokens + s->kv.len,
-                              .first_logits = last ? rows - 1 : rows};
+                              .first_logits = s->logprobs.prompt ? 0 : first};
     } else {
         propose(s, alone, joined);
         *seq = (ftk_pass_seq){.kv = &s->kv,
@@ -265,19 +270,19 @@ static int emitted(const ftk_session *s, ftk_finish *finish)
     *finish = FTK_FINISH_NONE;
     int n = 0;
     while (n <= v->n_path && (size_t)n < most && *finish == FTK_FINISH_NONE) {
-        if (!s->cfg.ignore_end && ftk_model_is_end(s->engine->model, v->token[n]))
-            *finish = FTK_FINISH_END;
+        if (ftk_session_ends(s, v->token[n])) *finish = FTK_FINISH_END;
         n++;
     }
     if (*finish == FTK_FINISH_NONE && (size_t)n == most)
         *finish = s->limit <= room ? FTK_FINISH_LIMIT : FTK_FINISH_CONTEXT;
+    if (*finish == FTK_FINISH_NONE && s->sampler.stuck) *finish = FTK_FINISH_FORBIDDEN;
     return n;
 }
 
 /* n_read: rows of prompt in this pass, or 0. The last token is always left uncached, as the root
  * of the next tree: of a path that was judged, the root and the accepted nodes before the last
  * emitted token stay. */
-static void emit(ftk_session *s, int n_read, ftk_result *r)
+static void emit(ftk_session *s, int n_read, const ftk_rows *rows, ftk_result *r)
 {
     const int n = emitted(s, &r->finish);
     if (n_read > 0)
@@ -285,6 +290,9 @@ static void emit(ftk_session *s, int n_read, ftk_result *r)
     else
         ftk_kv_commit(&s->kv, s->verdict.path, n);
     memcpy(s->tokens + s->n_tokens, s->verdict.token, (size_t)n * sizeof *s->tokens);
+    for (int i = 0; i < n && s->logprobs.own; i++)
+        ftk_logprobs_keep(s, s->n_tokens + (size_t)i,
+                          rows->logits + (size_t)s->verdict.path[i] * (size_t)s->sampler.n_vocab);
     r->n_tokens = (size_t)n;
     r->drafted = s->tree.n - 1;
     r->accepted = s->verdict.n_path < n ? s->verdict.n_path : n;
@@ -293,12 +301,63 @@ static void emit(ftk_session *s, int n_read, ftk_result *r)
     if (s->limit != SIZE_MAX) s->limit -= (size_t)n;
 
     const int verified = s->left.room > 0 ? s->left.room : r->drafted;
-    if (n_read == 0 && turn(s)) settle(s, turn(s), verified, n);
+    if (n_read == 0 && turn(s) && !s->forced) settle(s, turn(s), verified, n);
     s->stats.steps++;
     s->stats.emitted += (uint64_t)n;
     s->stats.drafted += (uint64_t)r->drafted;
     s->stats.accepted += (uint64_t)r->accepted;
     for (int d = 0; d < r->accepted; d++) s->stats.accepted_at[d]++;
+}
+
+/* Some of the prompt stays unread. */
+static bool reads_on(const ftk_session *s, const ftk_pass_seq *seq)
+{
+    return reading(s) && (size_t)s->kv.len + (size_t)seq->n_rows < s->n_tokens;
+}
+
+/* Rows of a prompt that have logits for their log-probabilities alone: but for the prompt's last,
+ * all. */
+static size_t n_unjudged(const ftk_session *s, const ftk_pass_seq *seq)
+{
+    const int n = seq->n_rows - seq->first_logits;
+    return reading(s) ? (size_t)(n - !reads_on(s, seq)) : 0;
+}
+
+static ftk_err judge(ftk_session *s, const ftk_rows *rows)
+{
+    ftk_sampler *const sampler = &s->sampler;
+    sampler->stuck = false;
+    return rows->ranked ? s->verifier->judge_ranked(&s->tree, rows->ranked, &s->verdict)
+                        : s->verifier->judge(&s->tree, rows->logits, sampler, s->tokens,
+                                             s->n_tokens, &s->verdict);
+}
+
+/* How many of the verdict's tokens stand before the first place where none may; stuck tells whether
+ * there is such a place. Rows beside the path may have been judged, too. */
+static int before_forbidden(ftk_session *s, const ftk_rows *rows)
+{
+    const ftk_verdict *const v = &s->verdict;
+    ftk_sampler *const sampler = &s->sampler;
+    const size_t n_vocab = (size_t)sampler->n_vocab;
+    if (!sampler->stuck) return v->n_path + 1;
+    sampler->stuck = false;
+    for (int i = 0; i <= v->n_path; i++) {
+        int32_t token;
+        ftk_sampler_pick(sampler, rows->logits + (size_t)v->path[i] * n_vocab, s->tokens,
+                         s->n_tokens, v->token, i, s->n_tokens + (size_t)i, &token);
+        if (sampler->stuck) return i;
+    }
+    return v->n_path + 1;
+}
+
+/* Nothing may follow the last token. */
+static void end_here(ftk_session *s, int n_read, ftk_result *r)
+{
+    r->finish = FTK_FINISH_FORBIDDEN;
+    r->drafted = s->tree.n - 1;
+    s->stats.steps++;
+    s->stats.drafted += (uint64_t)r->drafted;
+    ftk_kv_commit(&s->kv, straight, n_read > 0 ? n_read - 1 : 0);
 }
 
 static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows *rows,
@@ -307,21 +366,22 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
     const bool prompt = reading(s);
     r->tokens = s->tokens + s->n_tokens;
     if (prompt) s->stats.prompt += (uint64_t)seq->n_rows;
-    if (seq->first_logits == seq->n_rows) { /* more of the prompt is still unread */
+    if (reads_on(s, seq)) {
         ftk_kv_truncate(&s->kv, s->kv.len + seq->n_rows);
         return FTK_OK;
     }
     const double start = ftk_now();
-    const ftk_err err = rows->ranked
-                            ? s->verifier->judge_ranked(&s->tree, rows->ranked, &s->verdict)
-                            : s->verifier->judge(&s->tree, rows->logits, &s->sampler, s->tokens,
-                                                 s->n_tokens, &s->verdict);
+    const ftk_err err = judge(s, rows);
     s->stats.judge_seconds += prompt ? 0 : ftk_now() - start;
-    if (err != FTK_OK)
-        return ftk_fail(&s->engine->host, err,
-                        "the model gave logits that are not finite: its weights are damaged");
+    if (err != FTK_OK) return ftk_not_finite(s->engine);
+    const int n = before_forbidden(s, rows);
+    if (n == 0) {
+        end_here(s, prompt ? seq->n_rows : 0, r);
+        return FTK_OK;
+    }
+    s->verdict.n_path = n - 1;
     learn(s, rows, prompt);
-    emit(s, prompt ? seq->n_rows : 0, r);
+    emit(s, prompt ? seq->n_rows : 0, rows, r);
     return FTK_OK;
 }
 
@@ -343,7 +403,7 @@ static void decode(ftk_session *s)
 static bool resume(ftk_session *s, const ftk_pass_seq *seq)
 {
     const ftk_family *f = turn(s);
-    if (reading(s) || !f || !f->ops->resume || wants(s, FTK_WANT_STATES)) return false;
+    if (reading(s) || s->forced || !f || !f->ops->resume || wants(s, FTK_WANT_STATES)) return false;
     float *states;
     int n_ready;
     const int first = f->ops->resume(f->state, &s->tree, &n_ready, &states);
@@ -386,6 +446,34 @@ static void see_cost(ftk_session *s, int rows, double seconds)
     ftk_cost_update_joined(&e->cost, rows, all, depth, share, seconds);
 }
 
+/* What the pass has left of a session's rows, which begin at `row` of all rows and at `with_logits`
+ * of those with logits. */
+static ftk_err take_rows(ftk_session *s, const ftk_pass_seq *seq, size_t row, size_t with_logits,
+                         ftk_result *r)
+{
+    const ftk_forward *f = &s->engine->forward;
+    const size_t n_embd = (size_t)s->engine->model->hp.n_embd;
+    const bool spared = seq->spare & FTK_SPARE_LOGITS;
+    const size_t unjudged = n_unjudged(s, seq), judged = with_logits + unjudged;
+    const size_t first_row = row + (size_t)seq->first_logits + unjudged;
+    if (unjudged > 0) {
+        const ftk_rows read = ftk_rows_of(f, spared, with_logits);
+        const ftk_err err = ftk_logprobs_read(s, unjudged, read.logits);
+        if (err != FTK_OK) return err;
+    }
+    const ftk_rows joined = ftk_rows_of(f, spared, (size_t)s->tree.n);
+    const ftk_rows said = ftk_rows_of(f, spared, judged);
+    const ftk_rows rows = {.logits = said.logits,
+                           .ranked = said.ranked,
+                           .features = f->device ? NULL : f->features + judged * n_embd,
+                           .states =
+                               f->device || f->keep < 0 ? NULL : f->states + first_row * n_embd,
+                           .appended = s->n_joined ? &joined : NULL};
+    s->first_row[FTK_HELD_FEATURE] = (int)judged;
+    s->first_row[FTK_HELD_STATE] = (int)first_row;
+    return conclude(s, seq, &rows, r);
+}
+
 /* One pass for sessions [0, n), all planned. */
 static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, ftk_result *r)
 {
@@ -406,24 +494,10 @@ static ftk_err run_pass(ftk_session *const *s, const ftk_pass_seq *seqs, int n, 
     for (int i = 0; i < n; i++)
         if (s[i]->left.room > 0) forward -= ftk_finish_take(s[i]);
     if (whole && n == 1 && !reading(s[0])) see_cost(s[0], seqs[0].n_rows, forward);
-    const ftk_forward *f = &e->forward;
-    const size_t n_embd = (size_t)e->model->hp.n_embd;
     size_t row = 0, with_logits = 0;
     for (int i = 0; i < n; i++) {
         if (!reading(s[i])) s[i]->stats.forward_seconds += forward;
-        const size_t first_row = row + (size_t)seqs[i].first_logits;
-        const bool spared = seqs[i].spare & FTK_SPARE_LOGITS;
-        const ftk_rows joined = ftk_rows_of(f, spared, (size_t)s[i]->tree.n);
-        const ftk_rows said = ftk_rows_of(f, spared, with_logits);
-        const ftk_rows rows = {.logits = said.logits,
-                               .ranked = said.ranked,
-                               .features = f->device ? NULL : f->features + with_logits * n_embd,
-                               .states =
-                                   f->device || f->keep < 0 ? NULL : f->states + first_row * n_embd,
-                               .appended = s[i]->n_joined ? &joined : NULL};
-        s[i]->first_row[FTK_HELD_FEATURE] = (int)with_logits;
-        s[i]->first_row[FTK_HELD_STATE] = (int)first_row;
-        r[i].err = conclude(s[i], &seqs[i], &rows, &r[i]);
+        r[i].err = take_rows(s[i], &seqs[i], row, with_logits, &r[i]);
         if (first == FTK_OK) first = r[i].err;
         row += (size_t)seqs[i].n_rows;
         with_logits += (size_t)(seqs[i].n_rows - seqs[i].first_logits);

@@ -121,6 +121,12 @@ bool ftk_tokenizer_is_end(const ftk_tokenizer *t, int32_t token)
     return false;
 }
 
+const int32_t *ftk_tokenizer_ends(const ftk_tokenizer *t, size_t *n)
+{
+    *n = t->n_ends;
+    return t->ends;
+}
+
 bool ftk_tokenizer_add_bos(const ftk_tokenizer *t)
 {
     return t->add_bos;

@@ -21,6 +21,8 @@ int32_t ftk_tokenizer_eos(const ftk_tokenizer *t);
 int32_t ftk_tokenizer_eot(const ftk_tokenizer *t);
 /* True for the tokens that end an answer: see ftk_model_is_end(). */
 bool ftk_tokenizer_is_end(const ftk_tokenizer *t, int32_t token);
+/* The list of them, n long. */
+const int32_t *ftk_tokenizer_ends(const ftk_tokenizer *t, size_t *n);
 bool ftk_tokenizer_add_bos(const ftk_tokenizer *t);
 /* As ftk_model_info.chat_template; *has: the file carries one. */
 const char *ftk_tokenizer_chat_template(const ftk_tokenizer *t, bool *has);
