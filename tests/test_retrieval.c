@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Retrieval: what it predicts and learns; that a session has one, whichever families draft; and that what
  * it learned under one family another one, or the next session, begins with. */
+#include "base/meter.h"
 #include "demosession.h"
 
 #include "drafters/drafter.h"
@@ -82,7 +83,7 @@ static void answer(ftk_session *s, int n)
 static ftk_engine *open_watched(ftk_model **m)
 {
     ftk_engine *e = open_demo(m, watching_alloc);
-    index_size = (3 * (size_t)e->kv_slots + 1) * 4 * sizeof(int32_t);
+    index_size = (3 * (size_t)e->kv_slots + 1) * 4 * sizeof(int32_t) + FTK_METER_HEAD;
     return e;
 }
 

@@ -6,24 +6,24 @@
 
 #include "base/mem.h"
 
-enum { HEAD = 64 }; /* holds a block's size, and keeps what follows aligned */
-
 static void *meter_alloc(void *ctx, size_t size, size_t align)
 {
-    (void)align; /* HEAD at most */
+    (void)align; /* FTK_METER_HEAD at most */
     ftk_meter *const m = ctx;
-    char *const block = size <= SIZE_MAX - HEAD ? ftk_alloc_raw(m->under, 1, size + HEAD) : NULL;
+    char *const block = size <= SIZE_MAX - FTK_METER_HEAD
+                            ? ftk_alloc_raw(m->under, 1, size + FTK_METER_HEAD)
+                            : NULL;
     if (!block) return NULL;
-    size += HEAD;
+    size += FTK_METER_HEAD;
     memcpy(block, &size, sizeof size);
     m->bytes += size;
-    return block + HEAD;
+    return block + FTK_METER_HEAD;
 }
 
 static void meter_free(void *ctx, void *p)
 {
     ftk_meter *const m = ctx;
-    char *const block = (char *)p - HEAD;
+    char *const block = (char *)p - FTK_METER_HEAD;
     size_t size;
     memcpy(&size, block, sizeof size);
     m->bytes -= size;

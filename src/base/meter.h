@@ -10,7 +10,10 @@ typedef struct ftk_meter {
     uint64_t bytes;
 } ftk_meter;
 
-/* m and under outlive what the host gives. Each block takes 64 bytes more. */
+/* More bytes of each block: they hold its size, and keep what follows aligned. */
+enum { FTK_METER_HEAD = 64 };
+
+/* m and under outlive what the host gives. */
 ftk_host ftk_meter_host(ftk_meter *m, const ftk_host *under);
 
 #endif
