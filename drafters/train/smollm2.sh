@@ -6,7 +6,7 @@
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: smollm2.sh DATA WORK [minutes of teaching] [of training]" >&2; exit 2; }
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
-data=$1 work=$2 teaching=${3:-25} training=${4:-15}
+data=$1 work=$2 teaching=${3:-25} training=${4:-18}
 python=${PYTHON:-python3} teach=${TEACH:-$here/../../build/release/teach}
 model=${MODEL:-$here/../../models/SmolLM2-135M-Instruct.Q4_1.gguf}
 name=SmolLM2-135M-Instruct
@@ -19,8 +19,8 @@ train() { # FAMILY WHAT OPTIONS...
 mkdir -p "$work"
 [ -e "$work/prompts.jsonl" ] || "$python" "$here/prompts.py" "$data" "$work/prompts.jsonl"
 "$teach" -m "$model" -o "$work/lessons" --state 22 --minutes "$teaching" "$work/prompts.jsonl"
-train s4c "S4C heads" --draft-vocab 16384
+train s4c "S4C heads" --draft-vocab 16384 --rest 0.5
 train firp "FIRP maps"
-train dash "DASH policy"
+train dash "DASH policy" --share 0.6
 "$python" "$here/train_msn.py" "$model" "$work/lessons" "$work/$name-msn.lora.gguf" \
     --name "$name, TR-Jacobi" --minutes "$training"

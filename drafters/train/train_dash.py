@@ -26,6 +26,7 @@ LENGTH = 512            # tokens of a text
 LEAST = 8               # positions inside answers of a text that is learned on
 HELD = 24               # texts of a report
 CALIBRATED = 24         # texts that the compensation is made of
+HARMED, HARMED_LENGTH = 4, 128  # texts in which each layer is left out, and their tokens
 PAST = 7                # two actions, one-hot, and the share that was spent
 SKIP_DELTA, PARTIAL_DELTA, FULL_DELTA = 0.1, 0.16, 0.2
 FULL, PARTIAL, SKIP = range(3)      # the numbers of the file's readers
@@ -137,7 +138,8 @@ def calibrate(base, texts, say):
             below[l] += states[l].pow(2).sum(0)
     base.scale = top / below.clamp(min=1e-9)
     harm = torch.zeros(c.layers, 3)
-    for ids in texts[:4]:
+    for ids in texts[:HARMED]:
+        ids = ids[:HARMED_LENGTH]
         states, cache, logits = base.exact(ids)
         at, p = torch.arange(len(ids)), logits.log_softmax(-1)
         for l in range(base.first, c.layers - base.last):
@@ -146,7 +148,7 @@ def calibrate(base, texts, say):
                 for k in range(l + 1, c.layers):
                     x = base.step(k, x, at, torch.zeros(len(ids), dtype=torch.long), cache[k])
                 q = base.logits(x).log_softmax(-1)
-                harm[l, kind] += (p.exp() * (p - q)).sum(-1).mean() / 4
+                harm[l, kind] += (p.exp() * (p - q)).sum(-1).mean() / HARMED
         say("calibrating")
     return harm
 
