@@ -11,14 +11,15 @@ forbid() {
         fail=1
     fi
 }
-forbid src/base 'kernels/|template/|model/|engine/|cli/|drafters/|verifiers/'
-forbid kernels 'template/|model/|engine/|cli/|drafters/|verifiers/'
-forbid src/template 'kernels/|model/|engine/|cli/|drafters/|verifiers/'
-forbid src/model 'engine/|cli/|drafters/|verifiers/'
-forbid drafters 'template/|model/|engine/|cli/|verifiers/|kernels/'
-forbid verifiers 'template/|model/|engine/|cli/|drafters/|kernels/'
-forbid src/engine 'cli/|template/'
-forbid src/cli 'base/|template/|model/|engine/|drafters/|verifiers/|kernels/'
+forbid src/base 'kernels/|template/|model/|engine/|cli/|serve/|drafters/|verifiers/'
+forbid kernels 'template/|model/|engine/|cli/|serve/|drafters/|verifiers/'
+forbid src/template 'kernels/|model/|engine/|cli/|serve/|drafters/|verifiers/'
+forbid src/model 'engine/|cli/|serve/|drafters/|verifiers/'
+forbid drafters 'template/|model/|engine/|cli/|serve/|verifiers/|kernels/'
+forbid verifiers 'template/|model/|engine/|cli/|serve/|drafters/|kernels/'
+forbid src/engine 'cli/|serve/|template/'
+forbid src/cli 'base/|template/|model/|engine/|serve/|drafters/|verifiers/|kernels/'
+forbid src/serve 'base/|template/|model/|engine/|drafters/|verifiers/|kernels/'
 if grep -nE '^#include "(base|kernels|template|model|engine|drafters|verifiers|tests)/' bench/specbench*.[ch] \
     bench/questions.[ch] bench/gnuplot.[ch]; then
     echo "specbench must know foretoken.h alone"

@@ -27,7 +27,7 @@ enum { N_MODELS = sizeof models / sizeof models[0] };
 /* The best of one folder. */
 static bool find_in(const char *folder, const cli_options *o, char *path, size_t cap)
 {
-    const bool chat = o->command == CLI_CHAT || o->chat;
+    const bool chat = o->command == CLI_CHAT || o->command == CLI_SERVE || o->chat;
     for (size_t i = o->demo ? N_MODELS - 1 : 0; i < N_MODELS; i++) {
         if (chat && !models[i].answers) continue;
         const int len = snprintf(path, cap, "%s/%s", folder, models[i].file);
@@ -55,7 +55,7 @@ int cli_best_model(const cli_options *o, char *path, size_t cap)
         cli_say("the bundled model %s was not found; name a model with -m MODEL", bundled);
         return CLI_FAILED;
     }
-    if (o->command == CLI_CHAT && !o->demo)
+    if ((o->command == CLI_CHAT || o->command == CLI_SERVE) && !o->demo)
         cli_say("the model is %s; another one with -m MODEL", path);
     return CLI_DONE;
 }

@@ -47,10 +47,26 @@ int cli_fail(ftk_err err, const char *what)
     return CLI_FAILED;
 }
 
+static _Thread_local struct {
+    char *buf;
+    size_t cap;
+} hushed;
+
+void cli_hush(char *buf, size_t cap)
+{
+    hushed.buf = buf;
+    hushed.cap = cap;
+    if (buf) buf[0] = 0;
+}
+
 static void log_line(void *ctx, ftk_log_level level, const char *line)
 {
     (void)ctx;
     if (level == FTK_LOG_INFO) return;
+    if (hushed.buf) {
+        if (level == FTK_LOG_ERROR) snprintf(hushed.buf, hushed.cap, "%s", line);
+        return;
+    }
     if (level == FTK_LOG_ERROR) library_spoke = true;
     cli_say("%s", line);
 }
@@ -224,31 +240,32 @@ int cli_world_open_engine(cli_world *w, const cli_options *o, int kv_slots, bool
     cfg.kv_type = strcmp(o->kv, "q8_0") == 0  ? FTK_TYPE_Q8_0
                   : strcmp(o->kv, "f32") == 0 ? FTK_TYPE_F32
                                               : FTK_TYPE_F16;
-    if (kv_slots > w->info.n_ctx_train)
+    const int ctx = o->command == CLI_SERVE ? (int)o->ctx : kv_slots; /* of one text */
+    if (ctx > w->info.n_ctx_train)
         cli_say("-c %d is more than the %d tokens this model was trained for; "
                 "what lies beyond may turn out poor",
-                kv_slots, w->info.n_ctx_train);
+                ctx, w->info.n_ctx_train);
     const ftk_err err = ftk_engine_open(&w->engine, w->model, &cfg);
     if (err == FTK_OK) return CLI_DONE;
     cli_fail(err, "the engine could not be opened");
     return err == FTK_ERR_INVALID && o->device ? CLI_USAGE : CLI_FAILED;
 }
 
-static ftk_err add_drafters(cli_world *w, const cli_options *o)
+int cli_world_add_drafters(cli_world *w, const cli_options *o)
 {
+    if (o->command != CLI_CHAT && strcmp(o->drafter, "none") == 0 && o->n_drafter_files == 0)
+        return CLI_DONE;
     ftk_err err = FTK_OK;
     for (size_t i = 0; i < o->n_drafter_files && err == FTK_OK; i++)
         err = ftk_engine_add_drafter(w->engine, o->drafter_files[i]);
     int found;
-    return err == FTK_OK ? ftk_engine_find_drafters(w->engine, w->path, &found) : err;
+    if (err == FTK_OK) err = ftk_engine_find_drafters(w->engine, w->path, &found);
+    return err == FTK_OK ? CLI_DONE : cli_fail(err, "a drafter could not be opened");
 }
 
 int cli_world_open_session(cli_world *w, const cli_options *o)
 {
-    if (o->command == CLI_CHAT || strcmp(o->drafter, "none") != 0 || o->n_drafter_files > 0) {
-        const ftk_err err = add_drafters(w, o);
-        if (err != FTK_OK) return cli_fail(err, "a drafter could not be opened");
-    }
+    if (cli_world_add_drafters(w, o) != CLI_DONE) return CLI_FAILED;
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
     cfg.drafter = o->drafter;
@@ -318,8 +335,7 @@ ftk_err cli_chat_tokenize(const cli_world *w, const ftk_message *msgs, size_t n_
     return ftk_chat_tokenize_as(w->model, &w->chat, msgs, n_msgs, *tokens, cap, n_tokens);
 }
 
-/* Seconds since 1970 as the local clock shows them. */
-static int64_t local_now(void)
+int64_t cli_local_now(void)
 {
     const time_t t = time(NULL);
     struct tm local;
@@ -339,7 +355,7 @@ static bool read_template(cli_world *w, const char *path)
 int cli_world_open_chat(cli_world *w, const cli_options *o)
 {
     ftk_chat_config_init(&w->chat);
-    w->chat.now = local_now();
+    w->chat.now = cli_local_now();
     w->chat.vars = o->template_vars;
     if (o->template_name && o->template_file)
         return cli_say_usage(o->command,

@@ -15,6 +15,7 @@ int cmd_generate(const cli_options *o);
 int cmd_tokenize(const cli_options *o);
 int cmd_perplexity(const cli_options *o);
 int cmd_inspect(const cli_options *o);
+int cmd_serve(const cli_options *o); /* src/serve/, where it is built */
 
 /* ---- messages: one line on standard error, harmless for a terminal (ftk_show()) */
 
@@ -26,6 +27,9 @@ int cli_say_usage(cli_command command, const char *fmt, ...) __attribute__((form
 int cli_fail(ftk_err err, const char *what);
 /* The host of everything the program opens: its log hook goes to standard error. */
 ftk_host cli_host(void);
+/* What the library says to this thread from now on is not shown: the last ERROR line goes to buf, which
+ * is "" without one. NULL ends that. */
+void cli_hush(char *buf, size_t cap);
 
 /* ---- output: standard output, with errors seen */
 
@@ -57,7 +61,9 @@ int cli_best_model(const cli_options *o, char *path, size_t cap);
 /* Each says what failed and returns an exit status; cli_world_close() is due in any case. */
 int cli_world_open_model(cli_world *w, const cli_options *o);
 int cli_world_open_engine(cli_world *w, const cli_options *o, int kv_slots, bool measure);
-/* Trained drafters first: those named by options, then those beside the model. */
+/* Trained drafters: those named by options, then those beside the model. */
+int cli_world_add_drafters(cli_world *w, const cli_options *o);
+/* With its drafters first. */
 int cli_world_open_session(cli_world *w, const cli_options *o);
 void cli_world_close(cli_world *w);
 /* Says so of a drafter that is lossy. */
@@ -74,6 +80,8 @@ ftk_err cli_chat_tokenize(const cli_world *w, const ftk_message *msgs, size_t n_
 /* How conversations become text: --template, --template-file, --template-vars, or the model's own
  * way. Says so where the model has no template. Returns an exit status. */
 int cli_world_open_chat(cli_world *w, const cli_options *o);
+/* Seconds since 1970 as the local clock shows them: the date in a conversation. */
+int64_t cli_local_now(void);
 /* A text that ends an answer then, or NULL. */
 const char *cli_chat_stop(const cli_world *w);
 

@@ -38,6 +38,13 @@ static int run(const cli_options *o)
     case CLI_TOKENIZE: return cmd_tokenize(o);
     case CLI_PERPLEXITY: return cmd_perplexity(o);
     case CLI_INSPECT: return cmd_inspect(o);
+#ifdef FTK_HAVE_SERVE
+    case CLI_SERVE: return cmd_serve(o);
+#else
+    case CLI_SERVE:
+        return cli_say_usage(o->command, "this build has no server; install libmicrohttpd-dev and "
+                                         "build again");
+#endif
     case CLI_N_COMMANDS: break;
     }
     return CLI_USAGE;

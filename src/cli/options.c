@@ -32,6 +32,7 @@ enum {
     T = 1 << CLI_TOKENIZE,
     P = 1 << CLI_PERPLEXITY,
     I = 1 << CLI_INSPECT,
+    S = 1 << CLI_SERVE,
 };
 
 typedef struct spec {
@@ -66,16 +67,23 @@ static const char *const *kernel_names(void)
     return names;
 }
 
+static const char *const *metric_names(void)
+{
+    static const char *const names[] = {"vllm", NULL};
+    return names;
+}
+
 #define AT(field) offsetof(cli_options, field)
 
 static const spec specs[] = {
-    {"-m", "--model", PATH, C | G | T | P, AT(model), 0, 0, "MODEL", "a GGUF file", "model.gguf",
-     "model file (default: the best that was fetched, else the demo model)", NULL},
-    {"--demo", NULL, FLAG, C | G | T | P, AT(demo), 0, 0, NULL, NULL, NULL,
+    {"-m", "--model", PATH, C | G | T | P | S, AT(model), 0, 0, "MODEL", "a GGUF file",
+     "model.gguf", "model file (default: the best that was fetched, else the demo model)", NULL},
+    {"--demo", NULL, FLAG, C | G | T | P | S, AT(demo), 0, 0, NULL, NULL, NULL,
      "the bundled demo model, whatever was fetched", NULL},
-    {"--lora", NULL, LORA, C | G | P, 0, 0, 0, "FILE", "a LoRA adapter's GGUF file", "adapter.gguf",
+    {"--lora", NULL, LORA, C | G | P | S, 0, 0, 0, "FILE", "a LoRA adapter's GGUF file",
+     "adapter.gguf",
      "LoRA adapter; with --lora-scaled up to 8 in all, and what they change adds up", NULL},
-    {"--lora-scaled", NULL, LORA_SCALED, C | G | P, 0, -FLT_MAX, FLT_MAX, "FILE:SCALE",
+    {"--lora-scaled", NULL, LORA_SCALED, C | G | P | S, 0, -FLT_MAX, FLT_MAX, "FILE:SCALE",
      "a LoRA adapter's GGUF file, a colon and a finite number", "adapter.gguf:0.5",
      "the same, its change times SCALE", NULL},
     {"-p", "--prompt", TEXT, G, AT(prompt), 0, 0, "TEXT", "a text", "'Once upon a time'",
@@ -88,15 +96,15 @@ static const spec specs[] = {
      "wrap the prompt in the chat template", NULL},
     {"--system", NULL, TEXT, C | G, AT(system), 0, 0, "TEXT", "a text", "'Answer briefly.'",
      "system message (generate: with --chat)", NULL},
-    {"--template", NULL, NAME, C | G, AT(template_name), 0, 0, "NAME", NULL, NULL,
+    {"--template", NULL, NAME, C | G | S, AT(template_name), 0, 0, "NAME", NULL, NULL,
      "a built-in chat template (default: the model's own)", ftk_chat_templates},
-    {"--template-file", NULL, PATH, C | G, AT(template_file), 0, 0, "FILE",
+    {"--template-file", NULL, PATH, C | G | S, AT(template_file), 0, 0, "FILE",
      "a file with a Jinja template", "chat.jinja", "chat template from a file", NULL},
-    {"--template-vars", NULL, TEXT, C | G, AT(template_vars), 0, 0, "JSON", "a JSON object",
+    {"--template-vars", NULL, TEXT, C | G | S, AT(template_vars), 0, 0, "JSON", "a JSON object",
      "'{\"enable_thinking\": false}'", "variables for the chat template", NULL},
-    {"--drafter", NULL, NAME, C | G, AT(drafter), 0, 0, "NAME", NULL, NULL,
+    {"--drafter", NULL, NAME, C | G | S, AT(drafter), 0, 0, "NAME", NULL, NULL,
      "who guesses the next tokens; dash-direct is lossy (default auto)", ftk_drafters},
-    {"--drafter-file", NULL, DRAFTER_FILE, C | G, 0, 0, 0, "FILE", "a drafter's GGUF file",
+    {"--drafter-file", NULL, DRAFTER_FILE, C | G | S, 0, 0, 0, "FILE", "a drafter's GGUF file",
      "model-s4c.drafter.gguf",
      "trained drafter; may be given up to 8 times. Those beside the model (*.drafter.gguf)\n"
      "                           are found by themselves",
@@ -105,7 +113,7 @@ static const spec specs[] = {
      "who judges the guesses; typical is lossy (default exact)", ftk_verifiers},
     {"--tree", NULL, NAME, C | G, AT(tree), 0, 0, "SHAPE", NULL, NULL,
      "draft tree: fitted to measured costs (default), a chain, or as in the paper", tree_names},
-    {"--budget", NULL, WHOLE, C | G, AT(budget), -1, 127, "N",
+    {"--budget", NULL, WHOLE, C | G | S, AT(budget), -1, 127, "N",
      "0 to 127, or -1 to let costs decide", "16",
      "most drafted tokens a step (default -1: costs decide)", NULL},
     {"--temp", NULL, REAL, C | G, AT(temp), 0, FLT_MAX, "T", "0 or more", "0.8",
@@ -130,17 +138,17 @@ static const spec specs[] = {
      "also end at this text; may be given up to 16 times", NULL},
     {"--ignore-eos", NULL, FLAG, G, AT(ignore_eos), 0, 0, NULL, NULL, NULL,
      "go on after an end token", NULL},
-    {"-c", "--ctx", WHOLE, C | G | P, AT(ctx), 1, 1 << 24, "TOKENS", "1 to 16777216", "2048",
+    {"-c", "--ctx", WHOLE, C | G | P | S, AT(ctx), 1, 1 << 24, "TOKENS", "1 to 16777216", "2048",
      "context (default: the model's; at most 4096, perplexity: 2048)", NULL},
-    {"-t", "--threads", WHOLE, C | G | P, AT(threads), 1, 256, "THREADS", "1 to 256", "4",
+    {"-t", "--threads", WHOLE, C | G | P | S, AT(threads), 1, 256, "THREADS", "1 to 256", "4",
      "threads (default: one per core)", NULL},
-    {"--kv", NULL, NAME, C | G | P, AT(kv), 0, 0, "TYPE", NULL, NULL,
+    {"--kv", NULL, NAME, C | G | P | S, AT(kv), 0, 0, "TYPE", NULL, NULL,
      "numbers of the KV cache (default f16)", kv_names},
-    {"--kernels", NULL, NAME, C | G | P, AT(kernels), 0, 0, "LEVEL", NULL, NULL,
+    {"--kernels", NULL, NAME, C | G | P | S, AT(kernels), 0, 0, "LEVEL", NULL, NULL,
      "CPU level (default: the best here)", kernel_names},
-    {"--device", NULL, TEXT, C | G | P, AT(device), 0, 0, "DEVICE", "cpu, auto, cuda or cuda:N",
+    {"--device", NULL, TEXT, C | G | P | S, AT(device), 0, 0, "DEVICE", "cpu, auto, cuda or cuda:N",
      "cuda:0", "who runs the model: cpu (default), cuda, cuda:N, or auto: cuda if it can", NULL},
-    {"--wide-prefill", NULL, FLAG, C | G | P, AT(wide_prefill), 0, 0, NULL, NULL, NULL,
+    {"--wide-prefill", NULL, FLAG, C | G | P | S, AT(wide_prefill), 0, 0, NULL, NULL, NULL,
      "on a device: read long prompts through cuBLAS; other last bits", NULL},
     {"--stats", NULL, FLAG, C | G, AT(stats), 0, 0, NULL, NULL, NULL,
      "speed and acceptance on standard error; chat dims drafted words", NULL},
@@ -154,7 +162,32 @@ static const spec specs[] = {
      NULL},
     {"--chunks", NULL, FLAG, P, AT(chunks), 0, 0, NULL, NULL, NULL,
      "count as llama.cpp does: the second half of each -c tokens (default 512)", NULL},
-    {"--help", "-h", FLAG, C | G | T | P | I, AT(help), 0, 0, NULL, NULL, NULL, "this text", NULL},
+    {"--host", NULL, TEXT, S, AT(host), 0, 0, "HOST", "an address or a name of this machine",
+     "0.0.0.0", "where to listen (default 127.0.0.1: this machine alone)", NULL},
+    {"--port", NULL, WHOLE, S, AT(port), 0, 65535, "PORT", "0 to 65535", "8080",
+     "port to listen on; 0: any that is free (default 8080)", NULL},
+    {"--api-key", NULL, PATH, S, AT(api_key), 0, 0, "KEY", "a key that is not empty", "secret",
+     "key that clients must send; others on this machine may see it here", NULL},
+    {"--api-key-file", NULL, PATH, S, AT(api_key_file), 0, 0, "FILE", "a file with a key",
+     "key.txt", "the same, from the first line of a file", NULL},
+    {"--parallel", NULL, WHOLE, S, AT(parallel), 1, 256, "N", "1 to 256", "8",
+     "answers that are made at once (default 4)", NULL},
+    {"--queue", NULL, WHOLE, S, AT(queue), 0, 1 << 20, "N", "0 to 1048576", "64",
+     "requests that may wait; what comes then is refused (default 64)", NULL},
+    {"--cache", NULL, WHOLE, S, AT(cache), 1, 1 << 24, "TOKENS", "1 to 16777216", "16384",
+     "KV cache of all answers together (default: the context for each of --parallel,\n"
+     "                           at most 16384 or one context)",
+     NULL},
+    {"--max-body", NULL, WHOLE, S, AT(max_body), 1, 1 << 30, "BYTES", "1 to 1073741824", "1048576",
+     "largest body of a request (default 4194304)", NULL},
+    {"--timeout", NULL, WHOLE, S, AT(timeout), 0, 86400, "SECONDS", "0 to 86400", "60",
+     "close connections on which nothing moves that long; 0: never (default 120)", NULL},
+    {"--drain", NULL, WHOLE, S, AT(drain), 0, 86400, "SECONDS", "0 to 86400", "10",
+     "time for running answers once SIGTERM or SIGINT came (default 30)", NULL},
+    {"--metrics-names", NULL, NAME, S, AT(metrics_names), 0, 0, "NAMES", NULL, NULL,
+     "/metrics also under these names", metric_names},
+    {"--help", "-h", FLAG, C | G | T | P | I | S, AT(help), 0, 0, NULL, NULL, NULL, "this text",
+     NULL},
 };
 
 enum { N_SPECS = sizeof specs / sizeof specs[0] };
@@ -182,6 +215,11 @@ static const about commands[CLI_N_COMMANDS] = {
                         "How well a model predicts a text. The window slides by half its size, so\n"
                         "that past the first window every token has half a window before it."},
     [CLI_INSPECT] = {"inspect", "FILE [options]", "Show metadata and tensors of a GGUF file."},
+    [CLI_SERVE] =
+        {"serve", "[options]",
+         "Answer requests over HTTP as OpenAI's server does: /v1/chat/completions,\n"
+         "/v1/completions, /v1/models, /tokenize, /metrics and others. SIGTERM and SIGINT\n"
+         "end it, once running answers are done."},
 };
 
 cli_command cli_command_find(const char *name)
@@ -373,7 +411,14 @@ bool cli_options_parse(cli_options *o, cli_command command, int argc, char **arg
                        .drafter = "auto",
                        .verifier = "exact",
                        .tree = "fitted",
-                       .kv = "f16"};
+                       .kv = "f16",
+                       .host = "127.0.0.1",
+                       .port = 8080,
+                       .parallel = 4,
+                       .queue = 64,
+                       .max_body = 4 << 20,
+                       .timeout = 120,
+                       .drain = 30};
     bool only_operands = false;
     for (int i = 0; i < argc; i++) {
         const char *arg = argv[i];

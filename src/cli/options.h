@@ -16,6 +16,7 @@ typedef enum cli_command {
     CLI_TOKENIZE,
     CLI_PERPLEXITY,
     CLI_INSPECT,
+    CLI_SERVE,
     CLI_N_COMMANDS
 } cli_command;
 
@@ -47,6 +48,8 @@ typedef struct cli_options {
     int64_t n; /* -1: no limit */
     int64_t budget, top_k;
     uint64_t seed;
+    const char *host, *api_key, *api_key_file, *metrics_names;
+    int64_t port, parallel, queue, cache, max_body, timeout, drain;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     bool demo, chat, ignore_eos, json, stats, special, decode, full, chunks, wide_prefill;
     bool help;

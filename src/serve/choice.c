@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * One answer: the tokens of its session's steps, their text, and why it ended. */
+#include <math.h>
+#include <string.h>
+
+#include "serve/serve.h"
+
+static void grow(serve_choice *c, size_t n)
+{
+    if (n <= c->cap) return;
+    const int n_best = c->request->n_best;
+    c->cap = n + n / 2 + 64;
+    c->tokens = cli_array(c->tokens, c->cap, sizeof *c->tokens);
+    if (n_best >= 0) c->own = cli_array(c->own, c->cap, sizeof *c->own);
+    if (n_best > 0) c->best = cli_array(c->best, c->cap * (size_t)n_best, sizeof *c->best);
+}
+
+static void add_token(serve_choice *c, int32_t token)
+{
+    grow(c, c->n_tokens + 1);
+    if (c->own) c->own[c->n_tokens] = NAN;
+    c->tokens[c->n_tokens++] = token;
+}
+
+ftk_err serve_choice_begin(const serve_server *s, serve_choice *c)
+{
+    if (c->begun) return FTK_OK; /* it was pushed out, and goes on */
+    const serve_request *const r = c->request;
+    const serve_prompt *const prompt = c->prompt;
+    grow(c, prompt->n + 1);
+    for (size_t i = 0; i < prompt->n; i++) add_token(c, prompt->tokens[i]);
+    c->n_told = r->echo ? 0 : prompt->n;
+    if (r->echo) cli_bytes_add(&c->text, prompt->text.p, prompt->text.n);
+    c->begun = true;
+    return ftk_stream_open(&c->stream, s->w.model, !r->chat && prompt->text.n > 0, r->stops,
+                           r->n_stops);
+}
+
+static void keep_logprob(serve_choice *c, size_t place)
+{
+    const ftk_logprob *best;
+    float own;
+    if (!c->own || !ftk_session_logprobs(c->session, place, &own, &best)) return;
+    const size_t n_best = (size_t)c->request->n_best;
+    c->own[place] = own;
+    if (n_best > 0) memcpy(c->best + place * n_best, best, n_best * sizeof *best);
+}
+
+/* Once the prompt is read: what was cached of it, and its log-probabilities. */
+static void know_prompt(serve_choice *c)
+{
+    ftk_stats stats;
+    ftk_session_get_stats(c->session, &stats);
+    const uint64_t read = stats.prompt - c->read_before;
+    const size_t n = c->prompt->n; /* the last token is part of the first step, cached or not */
+    c->cached = read == 0 ? n - 1 : read < n ? n - (size_t)read : 0;
+    if (c->request->echo)
+        for (size_t i = 1; i < c->prompt->n; i++) keep_logprob(c, i);
+    c->prompt_known = true;
+}
+
+static ftk_err take_token(serve_choice *c, int32_t token)
+{
+    const char *text;
+    size_t n;
+    bool stopped;
+    const ftk_err err = ftk_stream_push(c->stream, token, &text, &n, &stopped);
+    if (err != FTK_OK) return err;
+    add_token(c, token);
+    keep_logprob(c, c->n_tokens - 1);
+    cli_bytes_add(&c->text, text, n);
+    if (stopped) c->finish = "stop";
+    return FTK_OK;
+}
+
+static ftk_err end(serve_choice *c, ftk_finish finish)
+{
+    const char *text;
+    size_t n;
+    if (!c->finish)
+        c->finish = finish == FTK_FINISH_LIMIT || finish == FTK_FINISH_CONTEXT ? "length" : "stop";
+    const ftk_err err = ftk_stream_flush(c->stream, &text, &n);
+    if (err == FTK_OK) cli_bytes_add(&c->text, text, n);
+    return err;
+}
+
+ftk_err serve_choice_take(serve_choice *c, const ftk_result *r)
+{
+    if (r->n_tokens == 0 && r->finish == FTK_FINISH_NONE) return FTK_OK;
+    if (!c->prompt_known) know_prompt(c);
+    ftk_err err = FTK_OK;
+    for (size_t i = 0; i < r->n_tokens && !c->finish && err == FTK_OK; i++) {
+        err = take_token(c, r->tokens[i]);
+        c->accepted += i < (size_t)r->accepted;
+    }
+    c->drafted += (uint64_t)r->drafted;
+    if (err == FTK_OK && (c->finish || r->finish != FTK_FINISH_NONE)) err = end(c, r->finish);
+    return err;
+}
+
+void serve_choice_free(serve_choice *c)
+{
+    ftk_stream_free(c->stream);
+    cli_bytes_free(&c->text);
+    free(c->tokens);
+    free(c->own);
+    free(c->best);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Fields of a JSON object, with their types and ranges, and what is wrong with one. */
+#include "serve/fields.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+bool serve_refuse(serve_error *e, const char *param, const char *fmt, ...)
+{
+    *e = (serve_error){.status = 400, .type = "invalid_request_error"};
+    snprintf(e->param, sizeof e->param, "%s", param);
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(e->message, sizeof e->message, fmt, args);
+    va_end(args);
+    return false;
+}
+
+bool serve_fail(serve_error *e, int status, const char *type, const char *code, const char *fmt,
+                ...)
+{
+    *e = (serve_error){.status = status, .type = type, .code = code};
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(e->message, sizeof e->message, fmt, args);
+    va_end(args);
+    return false;
+}
+
+const json_t *serve_field(const json_t *o, const char *name)
+{
+    const json_t *const v = json_object_get(o, name);
+    return json_is_null(v) ? NULL : v;
+}
+
+bool serve_field_bool(const json_t *o, const char *name, bool *v, serve_error *e)
+{
+    const json_t *const field = serve_field(o, name);
+    if (!field) return true;
+    if (!json_is_boolean(field)) return serve_refuse(e, name, "%s must be true or false", name);
+    *v = json_is_true(field);
+    return true;
+}
+
+bool serve_field_whole(const json_t *o, const char *name, int64_t min, int64_t max, int64_t *v,
+                       serve_error *e)
+{
+    const json_t *const field = serve_field(o, name);
+    if (!field) return true;
+    if (!json_is_integer(field)) return serve_refuse(e, name, "%s must be a whole number", name);
+    const int64_t x = json_integer_value(field);
+    if (x < min || x > max)
+        return serve_refuse(e, name, "%s is %lld; it must be %lld to %lld", name, (long long)x,
+                            (long long)min, (long long)max);
+    *v = x;
+    return true;
+}
+
+bool serve_field_real(const json_t *o, const char *name, double min, double max, float *v,
+                      serve_error *e)
+{
+    const json_t *const field = serve_field(o, name);
+    if (!field) return true;
+    if (!json_is_number(field)) return serve_refuse(e, name, "%s must be a number", name);
+    const double x = json_number_value(field);
+    if (!(x >= min && x <= max))
+        return serve_refuse(e, name, "%s is %g; it must be %g to %g", name, x, min, max);
+    *v = (float)x;
+    return true;
+}
+
+bool serve_field_ids(const json_t *list, const char *name, int n_vocab, int32_t **tokens, size_t *n,
+                     serve_error *e)
+{
+    *n = 0;
+    *tokens = cli_array(NULL, json_array_size(list), sizeof **tokens);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *const id = json_array_get(list, i);
+        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= n_vocab)
+            return serve_refuse(e, name, "%s holds something that is no token id; ids are 0 to %d",
+                                name, n_vocab - 1);
+        (*tokens)[(*n)++] = (int32_t)json_integer_value(id);
+    }
+    return true;
+}
+
+json_t *serve_body(const char *body, size_t n, serve_error *e)
+{
+    json_error_t why;
+    json_t *root = json_loadb(body ? body : "", n, 0, &why);
+    if (!root)
+        serve_refuse(e, "", "the body is no JSON: line %d, column %d: %s", why.line, why.column,
+                     json_error_code(&why) == json_error_premature_end_of_input
+                         ? "it ends too early"
+                         : "it cannot be read from here on");
+    else if (!json_is_object(root))
+        serve_refuse(e, "", "the body must be a JSON object");
+    if (json_is_object(root)) return root;
+    json_decref(root);
+    return NULL;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Answers as JSON, whole or as server-sent events. */
+#include <string.h>
+
+#include "serve/serve.h"
+
+char *serve_dump(json_t *j)
+{
+    char *text = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    json_decref(j);
+    if (!text) {
+        cli_say("out of memory");
+        exit(CLI_FAILED);
+    }
+    return text;
+}
+
+json_t *serve_reply_error(const serve_error *e)
+{
+    json_t *inner = json_object(), *j = json_object();
+    json_object_set_new(inner, "message", cli_json_text(e->message, strlen(e->message)));
+    json_object_set_new(inner, "type", json_string(e->type));
+    json_object_set_new(inner, "param", e->param[0] ? json_string(e->param) : json_null());
+    json_object_set_new(inner, "code", e->code ? json_string(e->code) : json_null());
+    json_object_set_new(j, "error", inner);
+    return j;
+}
+
+static json_t *whole(size_t n)
+{
+    return json_integer((json_int_t)n);
+}
+
+static json_t *usage(const serve_request *r)
+{
+    size_t prompt = 0, came = 0, cached = 0;
+    uint64_t drafted = 0, accepted = 0;
+    for (size_t i = 0; i < r->n_prompts; i++) prompt += r->prompts[i].n;
+    for (size_t i = 0; i < r->n_choices; i++) {
+        const serve_choice *const c = &r->choices[i];
+        came += c->n_tokens - c->prompt->n;
+        if (i % r->n == 0) cached += c->cached; /* each prompt counts once */
+        drafted += c->drafted;
+        accepted += c->accepted;
+    }
+    json_t *of_prompt = json_object(), *of_answer = json_object(), *j = json_object();
+    json_object_set_new(of_prompt, "cached_tokens", whole(cached));
+    json_object_set_new(of_answer, "accepted_prediction_tokens", whole(accepted));
+    json_object_set_new(of_answer, "rejected_prediction_tokens", whole(drafted - accepted));
+    json_object_set_new(j, "prompt_tokens", whole(prompt));
+    json_object_set_new(j, "completion_tokens", whole(came));
+    json_object_set_new(j, "total_tokens", whole(prompt + came));
+    json_object_set_new(j, "prompt_tokens_details", of_prompt);
+    json_object_set_new(j, "completion_tokens_details", of_answer);
+    return j;
+}
+
+static json_t *head(const serve_server *s, const serve_request *r, const char *object,
+                    json_t *choices)
+{
+    json_t *j = json_object();
+    json_object_set_new(j, "id", json_string(r->id));
+    json_object_set_new(j, "object", json_string(object));
+    json_object_set_new(j, "created", json_integer(r->created));
+    json_object_set_new(j, "model", json_string(s->name));
+    json_object_set_new(j, "choices", choices);
+    return j;
+}
+
+static json_t *choice_json(const serve_choice *c, json_t *logprobs, bool ended)
+{
+    json_t *j = json_object();
+    json_object_set_new(j, "index", whole(c->index));
+    json_object_set_new(j, "logprobs", logprobs);
+    json_object_set_new(j, "finish_reason", ended ? json_string(c->finish) : json_null());
+    return j;
+}
+
+json_t *serve_reply(const serve_server *s, const serve_request *r)
+{
+    json_t *choices = json_array();
+    for (size_t i = 0; i < r->n_choices; i++) {
+        const serve_choice *const c = &r->choices[i];
+        size_t offset = 0;
+        json_t *j = choice_json(c, serve_logprobs(s, c, c->n_told, c->n_tokens, &offset), true);
+        json_t *text = cli_json_text(c->text.p, c->text.n);
+        if (r->chat) {
+            json_t *message = json_object();
+            json_object_set_new(message, "role", json_string("assistant"));
+            json_object_set_new(message, "content", text);
+            json_object_set_new(message, "refusal", json_null());
+            json_object_set_new(j, "message", message);
+        } else {
+            json_object_set_new(j, "text", text);
+        }
+        json_array_append_new(choices, j);
+    }
+    json_t *j = head(s, r, r->chat ? "chat.completion" : "text_completion", choices);
+    json_object_set_new(j, "usage", usage(r));
+    return j;
+}
+
+/* ---- events */
+
+static void add_event(const serve_server *s, const serve_request *r, json_t *choice, json_t *used,
+                      cli_bytes *out)
+{
+    json_t *choices = json_array();
+    if (choice) json_array_append_new(choices, choice);
+    json_t *j = head(s, r, r->chat ? "chat.completion.chunk" : "text_completion", choices);
+    if (r->include_usage) json_object_set_new(j, "usage", used ? used : json_null());
+    char *text = serve_dump(j);
+    cli_bytes_add(out, "data: ", 6);
+    cli_bytes_add(out, text, strlen(text));
+    cli_bytes_add(out, "\n\n", 2);
+    free(text);
+}
+
+/* role and text may be NULL. */
+static json_t *delta(const serve_choice *c, const char *role, json_t *text, json_t *logprobs,
+                     bool ended)
+{
+    json_t *j = choice_json(c, logprobs, ended);
+    if (!c->request->chat) {
+        json_object_set_new(j, "text", text ? text : json_string(""));
+        return j;
+    }
+    json_t *d = json_object();
+    if (role) json_object_set_new(d, "role", json_string(role));
+    if (text) json_object_set_new(d, "content", text);
+    json_object_set_new(j, "delta", d);
+    return j;
+}
+
+void serve_reply_piece(const serve_server *s, serve_choice *c, cli_bytes *out)
+{
+    const serve_request *const r = c->request;
+    if (r->chat && c->first == 0)
+        add_event(s, r, delta(c, "assistant", json_string(""), json_null(), false), NULL, out);
+    const bool words = r->n_best >= 0 && c->n_told < c->n_tokens;
+    if (c->text.n == 0 && !words) return;
+    json_t *logprobs =
+        words ? serve_logprobs(s, c, c->n_told, c->n_tokens, &c->offset) : json_null();
+    json_t *text = cli_json_text(c->text.p ? c->text.p : "", c->text.n);
+    add_event(s, r, delta(c, NULL, text, logprobs, false), NULL, out);
+    c->text.n = 0;
+    c->n_told = c->n_tokens;
+}
+
+void serve_reply_end(const serve_server *s, serve_choice *c, cli_bytes *out)
+{
+    add_event(s, c->request, delta(c, NULL, NULL, json_null(), true), NULL, out);
+}
+
+void serve_reply_close(const serve_server *s, const serve_request *r, cli_bytes *out)
+{
+    static const char end[] = "data: [DONE]\n\n";
+    if (r->error.status) {
+        char *text = serve_dump(serve_reply_error(&r->error));
+        cli_bytes_add(out, "data: ", 6);
+        cli_bytes_add(out, text, strlen(text));
+        cli_bytes_add(out, "\n\n", 2);
+        free(text);
+    } else if (r->include_usage) {
+        add_event(s, r, NULL, usage(r), out);
+    }
+    cli_bytes_add(out, end, sizeof end - 1);
+}
+
+/* ---- models */
+
+json_t *serve_reply_model(const serve_server *s)
+{
+    json_t *j = json_object();
+    json_object_set_new(j, "id", json_string(s->name));
+    json_object_set_new(j, "object", json_string("model"));
+    json_object_set_new(j, "created", json_integer(s->begun));
+    json_object_set_new(j, "owned_by", json_string("foretoken"));
+    json_object_set_new(j, "max_model_len", whole(s->ctx));
+    return j;
+}
+
+json_t *serve_reply_models(const serve_server *s)
+{
+    json_t *list = json_array(), *j = json_object();
+    json_array_append_new(list, serve_reply_model(s));
+    json_object_set_new(j, "object", json_string("list"));
+    json_object_set_new(j, "data", list);
+    return j;
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * foretoken serve: requests over HTTP in the shape of OpenAI's, answered by one engine.
+ *
+ * HTTP threads read a request, check it and put it in line. One thread, the scheduler, owns the
+ * engine and its sessions and steps all that run together; what comes goes into the request's buffer,
+ * and the HTTP threads send it. */
+#ifndef FTK_SERVE_SERVE_H
+#define FTK_SERVE_SERVE_H
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "cli/common.h"
+
+struct MHD_Connection;
+struct MHD_Daemon;
+
+/* ---- what a client is told when something is wrong */
+
+typedef struct serve_error {
+    int status; /* of HTTP; 0: all is well */
+    const char *type, *code;
+    char param[64]; /* the field; "": none */
+    char message[512];
+} serve_error;
+
+/* Each returns false, so that `return serve_refuse(...)` is one line. */
+bool serve_refuse(serve_error *e, const char *param, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+bool serve_fail(serve_error *e, int status, const char *type, const char *code, const char *fmt,
+                ...) __attribute__((format(printf, 5, 6)));
+
+/* ---- a request */
+
+enum { SERVE_MAX_CHOICES = 2048, SERVE_MAX_STOPS = 64 };
+
+typedef struct serve_prompt {
+    int32_t *tokens;
+    size_t n;
+    cli_bytes text; /* of a completion: as echoed */
+} serve_prompt;
+
+typedef struct serve_request serve_request;
+
+/* One answer: of the request's prompts, each has n of them. It belongs to the scheduler until the
+ * request is done. */
+typedef struct serve_choice {
+    serve_request *request;
+    const serve_prompt *prompt;
+    size_t index;
+    uint64_t seed, order; /* order: who came first */
+    ftk_session *session; /* NULL: it waits */
+    ftk_stream *stream;
+    int32_t *tokens;   /* of the prompt, and then what came */
+    float *own;        /* [place]: logarithms; NAN: not known */
+    ftk_logprob *best; /* [place][n_best] */
+    size_t n_tokens, cap;
+    cli_bytes text;        /* not sent yet */
+    size_t n_told, offset; /* places sent, and where in the text they end, in characters */
+    bool begun, prompt_known;
+    const char *finish;   /* NULL: not yet */
+    uint64_t read_before; /* prompt tokens that the session had read at the start */
+    size_t cached;
+    uint64_t drafted, accepted;
+    double first, last; /* when tokens came */
+} serve_choice;
+
+struct serve_request {
+    json_t *root; /* texts point into it */
+    bool chat, stream, include_usage, echo, ignore_eos;
+    char id[40];
+    int64_t created;
+    serve_prompt *prompts;
+    size_t n_prompts, n;
+    ftk_sampling sampling;
+    ftk_bias *biases;
+    size_t n_biases;
+    const char *stops[SERVE_MAX_STOPS + 1];
+    size_t n_stops;
+    size_t max_tokens; /* SIZE_MAX: no limit */
+    int n_best;        /* -1: no log-probabilities */
+    serve_choice *choices;
+    size_t n_choices, n_done; /* n_done is the scheduler's */
+    double start;
+
+    /* guarded by the server's lock */
+    struct MHD_Connection *connection; /* NULL: the client is gone */
+    int fd;
+    bool suspended, started, ready, done;
+    cli_bytes out;
+    size_t sent;
+    serve_error error;
+    atomic_int refs;
+    serve_request *next; /* in line for the scheduler */
+};
+
+/* ---- figures, for /metrics */
+
+enum { SERVE_N_BOUNDS = 14 };
+
+typedef struct serve_histogram {
+    uint64_t counts[SERVE_N_BOUNDS + 1], n;
+    double sum;
+} serve_histogram;
+
+typedef struct serve_figures {
+    size_t running, waiting, sessions;
+    double kv_usage;
+    uint64_t prompt_tokens, generated, cached, preempted, cancelled, stopped, cut, failed, refused;
+    uint64_t drafts, drafted, accepted, accepted_at[FTK_MAX_NODES];
+    serve_histogram first_token, per_token, whole;
+} serve_figures;
+
+void serve_histogram_add(serve_histogram *h, double seconds);
+
+/* ---- the server */
+
+typedef struct serve_server {
+    const cli_options *o;
+    cli_world w;
+    char name[256]; /* the model's, for clients */
+    char *key;      /* NULL: none is asked for */
+    size_t ctx;     /* most tokens of a request */
+    struct MHD_Daemon *daemon;
+    int64_t begun; /* when, seconds since 1970 */
+
+    pthread_mutex_t lock;
+    pthread_cond_t news;     /* for the scheduler */
+    serve_request *incoming; /* the last one first */
+    size_t n_queued, n_live; /* requests that have not started; connections that have one */
+    serve_figures figures;
+    bool draining, stop, broken;
+    pthread_t main_thread;
+} serve_server;
+
+double serve_now(void);
+
+/* ---- request.c: reading */
+
+/* The body of a chat's or completion's request. NULL: *e says why not. */
+serve_request *serve_request_read(const serve_server *s, bool chat, const char *body, size_t n,
+                                  serve_error *e);
+void serve_request_unref(serve_request *r);
+/* The bodies of /tokenize and /detokenize, answered. */
+json_t *serve_tokenize(const serve_server *s, const char *body, size_t n, serve_error *e);
+json_t *serve_detokenize(const serve_server *s, const char *body, size_t n, serve_error *e);
+
+/* ---- reply.c: writing. A text is to be freed. */
+
+char *serve_dump(json_t *j); /* takes the reference */
+json_t *serve_reply_error(const serve_error *e);
+json_t *serve_reply(const serve_server *s, const serve_request *r);
+/* Server-sent events: the next piece of a choice, its end, and the end of all. */
+void serve_reply_piece(const serve_server *s, serve_choice *c, cli_bytes *out);
+void serve_reply_end(const serve_server *s, serve_choice *c, cli_bytes *out);
+void serve_reply_close(const serve_server *s, const serve_request *r, cli_bytes *out);
+json_t *serve_reply_models(const serve_server *s);
+json_t *serve_reply_model(const serve_server *s);
+
+/* ---- logwords.c: of a choice's places from..to-1, in the shape of chats or of completions; null: not
+ * asked for. *offset is moved behind them. */
+
+json_t *serve_logprobs(const serve_server *s, const serve_choice *c, size_t from, size_t to,
+                       size_t *offset);
+
+/* ---- choice.c: what comes of a session, for the scheduler */
+
+ftk_err serve_choice_begin(const serve_server *s, serve_choice *c);
+/* Takes in a step; c->finish is set where it was the last one. */
+ftk_err serve_choice_take(serve_choice *c, const ftk_result *r);
+void serve_choice_free(serve_choice *c);
+
+/* ---- http.c */
+
+bool serve_http_open(serve_server *s);
+void serve_http_quiesce(serve_server *s);
+void serve_http_close(serve_server *s);
+/* Under the lock: its connection goes on. */
+void serve_http_resume(serve_request *r);
+
+/* ---- metrics.c: under the lock */
+
+void serve_metrics(const serve_server *s, cli_bytes *out);
+
+/* ---- scheduler.c */
+
+/* Until s->stop. */
+void *serve_schedule(void *server);
+/* Under the lock: in line, or false with *e where the line is full or the server ends. */
+bool serve_enqueue(serve_server *s, serve_request *r, serve_error *e);
+
+#endif
