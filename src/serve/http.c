@@ -131,18 +131,28 @@ void serve_http_resume(serve_request *r)
 
 /* ---- chats and completions */
 
+/* What the kernel holds back for a client counts, too: it would take megabytes. */
+static int bounded_socket(struct MHD_Connection *connection)
+{
+    const int most = 64 << 10;
+    const union MHD_ConnectionInfo *const info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    if (!info) return -1;
+    setsockopt(info->connect_fd, SOL_SOCKET, SO_SNDBUF, &most, sizeof most);
+    return info->connect_fd;
+}
+
 /* In line; the connection sleeps until there is something to send. */
 static enum MHD_Result enqueue(const call *c)
 {
     serve_server *const s = c->s;
     serve_request *const r = c->x->request;
-    const union MHD_ConnectionInfo *const fd =
-        MHD_get_connection_info(c->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const int fd = bounded_socket(c->connection);
     pthread_mutex_lock(&s->lock);
     const bool queued = serve_enqueue(s, r, &c->x->error);
     if (queued) {
         r->connection = c->connection;
-        r->fd = fd ? fd->connect_fd : -1;
+        r->fd = fd;
         r->suspended = true;
         s->n_live++;
         MHD_suspend_connection(c->connection);

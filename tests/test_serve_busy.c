@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * foretoken serve with many clients at once, slow ones, those that leave, and at its end. */
+#include "support.h"
+
+#include <signal.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "serveclient.h"
+
+enum { N = 8 };
+
+static const char *const questions[N] = {
+    "Why is the sky blue?", "What is a cat?",    "Who was Napoleon?",
+    "Tell me a story.",     "How do birds fly?", "What is the capital of France?",
+    "Count to ten.",        "What is love?",
+};
+
+static int ask_later(const server *s, const char *question, const char *fields)
+{
+    char body[512];
+    snprintf(body, sizeof body, "{%s,\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}",
+             fields, question);
+    const int fd = http_open(s, 0);
+    assert_true(fd >= 0);
+    http_send(fd, "POST", "/v1/chat/completions", "", body);
+    return fd;
+}
+
+static void sleep_ms(long ms)
+{
+    const struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    nanosleep(&t, NULL);
+}
+
+static void assert_same_text(char *a, char *b)
+{
+    assert_string_equal(a, b);
+    free(a);
+    free(b);
+}
+
+/* All at once, whole and streamed: each gets what it would get alone. */
+static void ask_all(const server *s, const char *most, const char *const *also)
+{
+    char plain[128], streamed[160];
+    int fds[2 * N];
+    snprintf(plain, sizeof plain, "\"temperature\":0,\"ignore_eos\":true,\"max_tokens\":%s", most);
+    snprintf(streamed, sizeof streamed, "%s,\"stream\":true", plain);
+    for (int i = 0; i < 2 * N; i++)
+        fds[i] = ask_later(s, questions[i % N], i < N ? plain : streamed);
+    for (int i = 0; i < 2 * N; i++) {
+        reply r = http_read(fds[i]);
+        close(fds[i]);
+        assert_int_equal(r.status, 200);
+        const char *args[16] = {"--chat", "-p", questions[i % N], "-n", most, "--ignore-eos"};
+        for (size_t k = 0; also[k]; k++) args[6 + k] = also[k];
+        assert_same_text(i < N ? text_of(&r, 0) : streamed_text(&r, 0, true), generate(args));
+        reply_free(&r);
+    }
+}
+
+static void test_together(void **state)
+{
+    (void)state;
+    server s = server_start((const char *[]){"--parallel", "5", "--budget", "6", NULL});
+    ask_all(&s, "24", (const char *[]){"--drafter", "none", NULL});
+    assert_true(figure(&s, "num_requests_running") == 0);
+    assert_int_equal(server_stop(&s), 0);
+}
+
+/* A cache that holds about one and a half of them. */
+static void test_preemption(void **state)
+{
+    (void)state;
+    server s = server_start((const char *[]){"--parallel", "4", "--ctx", "200", "--cache", "224",
+                                             "--budget", "4", NULL});
+    ask_all(&s, "110", (const char *[]){"--drafter", "none", NULL});
+    assert_true(figure(&s, "num_preemptions_total") > 0);
+    assert_int_equal(server_stop(&s), 0);
+}
+
+/* Where the context ends, the answer does. */
+static void test_context(void **state)
+{
+    (void)state;
+    server s = server_start((const char *[]){"--ctx", "48", "--drafter", "none", NULL});
+    const int fd = ask_later(&s, questions[0], "\"temperature\":0,\"ignore_eos\":true");
+    reply r = http_read(fd);
+    close(fd);
+    const json_t *const usage = json_object_get(r.json, "usage");
+    assert_true(strstr(r.body, "\"finish_reason\":\"length\"") != NULL);
+    assert_int_equal(json_integer_value(json_object_get(usage, "total_tokens")), 48);
+    reply_free(&r);
+    assert_int_equal(server_stop(&s), 0);
+}
+
+static int64_t cached(const reply *r)
+{
+    const json_t *const usage = json_object_get(r->json, "usage");
+    return json_integer_value(
+        json_object_get(json_object_get(usage, "prompt_tokens_details"), "cached_tokens"));
+}
+
+static reply complete(const server *s, const char *prompt)
+{
+    char body[1024];
+    snprintf(body, sizeof body, "{\"prompt\":\"%s\",\"temperature\":0,\"max_tokens\":8}", prompt);
+    return post(s, "/v1/completions", body);
+}
+
+static void assert_generated(const reply *r, const char *prompt)
+{
+    assert_same_text(text_of(r, 0), generate((const char *[]){"-p", prompt, "-n", "8", "--drafter",
+                                                              "none", NULL}));
+}
+
+#define STORY "Once upon a time there was a king who had three sons and a large house by the sea."
+
+static void test_prefix(void **state)
+{
+    (void)state;
+    server s = server_start((const char *[]){"--parallel", "2", "--drafter", "none", NULL});
+    static const char *const longer = STORY " The eldest was tall.", *const other =
+                                                                         STORY " One day";
+    reply r = complete(&s, STORY);
+    const int64_t n =
+        json_integer_value(json_object_get(json_object_get(r.json, "usage"), "prompt_tokens"));
+    assert_int_equal(cached(&r), 0);
+    assert_generated(&r, STORY);
+    reply_free(&r);
+    r = complete(&s, longer);
+    assert_true(cached(&r) >= n - 2 && cached(&r) <= n);
+    assert_generated(&r, longer);
+    reply_free(&r);
+    r = complete(&s, other);
+    assert_true(cached(&r) >= n / 2 && cached(&r) <= n);
+    assert_generated(&r, other);
+    reply_free(&r);
+    r = complete(&s, "Nothing of that kind");
+    assert_true(cached(&r) <= 1);
+    reply_free(&r);
+    assert_int_equal(server_stop(&s), 0);
+}
+
+/* ---- clients that are not patient, or too much so */
+
+static const char endless[] = "\"temperature\":0,\"ignore_eos\":true,\"stream\":true";
+
+static void test_gone(void **state)
+{
+    (void)state;
+    server s = server_start((const char *[]){"--parallel", "1", "--drafter", "none", NULL});
+    char piece[64];
+    int fd = ask_later(&s, questions[0], endless);
+    assert_true(recv(fd, piece, sizeof piece, 0) > 0);
+    close(fd);
+    assert_true(figure_becomes(&s, "num_requests_running", 0));
+    assert_true(figure(&s, "request_success_total{model_name=\"foretoken-demo-q8_0\",finished_"
+                           "reason=\"abort\"") == 1);
+    /* one that waits for all of it, and one behind it in line */
+    fd = ask_later(&s, questions[0], "\"temperature\":0,\"ignore_eos\":true");
+    assert_true(figure_becomes(&s, "num_requests_running", 1));
+    const int second = ask_later(&s, questions[1], "\"temperature\":0");
+    assert_true(figure_becomes(&s, "num_requests_waiting", 1));
+    close(second);
+    close(fd);
+    assert_true(figure_becomes(&s, "num_requests_running", 0));
+    assert_true(figure(&s, "num_requests_waiting") == 0);
+    assert_true(figure(&s, "generation_tokens_total") < 3000);
+    assert_int_equal(server_stop(&s), 0);
+}
+
+/* Far more than the sockets hold between them. */
+static void test_slow(void **state)
+{
+    (void)state;
+    server s = server_start((const char *[]){"--parallel", "2", "--drafter", "none", NULL});
+    const int fd = http_open(&s, 4096);
+    http_send(fd, "POST", "/v1/completions", "",
+              "{\"temperature\":0,\"ignore_eos\":true,\"stream\":true,\"logprobs\":20,\"n\":2,"
+              "\"max_tokens\":1900,\"prompt\":\"The\"}");
+    double before = -1, now = 0;
+    while (now == 0 || now != before) { /* until it rests */
+        before = now;
+        sleep_ms(300);
+        now = figure(&s, "generation_tokens_total");
+    }
+    assert_true(now < 3700);
+    /* others go on, both slots are for them to be had */
+    int fds[2];
+    for (int i = 0; i < 2; i++)
+        fds[i] = ask_later(&s, questions[i], "\"temperature\":0,\"max_tokens\":20");
+    for (int i = 0; i < 2; i++) {
+        reply r = http_read(fds[i]);
+        close(fds[i]);
+        assert_int_equal(r.status, 200);
+        assert_same_text(text_of(&r, 0),
+                         generate((const char *[]){"--chat", "-p", questions[i], "-n", "20",
+                                                   "--drafter", "none", NULL}));
+        reply_free(&r);
+    }
+    /* and the slow one gets all that it asked for, once it reads */
+    reply r = http_read(fd);
+    close(fd);
+    char *expected = generate((const char *[]){"-p", "The", "-n", "1900", "--ignore-eos", "-c",
+                                               "2048", "--drafter", "none", NULL});
+    assert_same_text(streamed_text(&r, 0, false), strdup(expected));
+    assert_same_text(streamed_text(&r, 1, false), expected);
+    reply_free(&r);
+    assert_int_equal(server_stop(&s), 0);
+}
+
+static void test_full(void **state)
+{
+    (void)state;
+    server s = server_start(
+        (const char *[]){"--parallel", "1", "--queue", "1", "--drafter", "none", NULL});
+    const int first = ask_later(&s, questions[0], endless);
+    assert_true(figure_becomes(&s, "num_requests_running", 1));
+    const int second = ask_later(&s, questions[1], "\"temperature\":0,\"max_tokens\":4");
+    assert_true(figure_becomes(&s, "num_requests_waiting", 1));
+    const int third = ask_later(&s, questions[2], "\"temperature\":0,\"max_tokens\":4");
+    reply r = http_read(third);
+    assert_int_equal(r.status, 429);
+    assert_true(strstr(r.head, "\r\nRetry-After: 1\r\n") != NULL);
+    reply_free(&r);
+    close(third);
+    close(first);
+    r = http_read(second); /* its turn has come */
+    assert_int_equal(r.status, 200);
+    reply_free(&r);
+    close(second);
+    assert_int_equal(server_stop(&s), 0);
+}
+
+/* ---- the end */
+
+static void test_drain(void **state)
+{
+    (void)state;
+    server s = server_start((const char *[]){"--parallel", "1", "--drafter", "none", NULL});
+    const int kept = http_open(&s, 0);
+    http_send(kept, "GET", "/health", "", "");
+    reply r = http_read(kept);
+    assert_int_equal(r.status, 200);
+    reply_free(&r);
+    static const char some[] = "\"temperature\":0,\"ignore_eos\":true,\"max_tokens\":300";
+    const int running = ask_later(&s, questions[0], some);
+    const int waiting = ask_later(&s, questions[1], "\"temperature\":0,\"max_tokens\":5");
+    assert_true(figure_becomes(&s, "num_requests_waiting", 1));
+    kill(s.pid, SIGTERM);
+    sleep_ms(30);
+    http_send(kept, "POST", "/v1/completions", "", "{\"prompt\":\"The\"}");
+    r = http_read(kept);
+    assert_int_equal(r.status, 503);
+    reply_free(&r);
+    close(kept);
+    assert_int_equal(http_open(&s, 0), -1);
+    r = http_read(running);
+    char *expected = generate((const char *[]){"--chat", "-p", questions[0], "-n", "300",
+                                               "--ignore-eos", "--drafter", "none", NULL});
+    assert_same_text(text_of(&r, 0), expected);
+    reply_free(&r);
+    r = http_read(waiting);
+    assert_int_equal(r.status, 200);
+    reply_free(&r);
+    close(running);
+    close(waiting);
+    assert_int_equal(server_wait(&s), 0);
+}
+
+/* What is not done in time is told so. */
+static void test_drain_late(void **state)
+{
+    (void)state;
+    server s = server_start(
+        (const char *[]){"--parallel", "1", "--drain", "0", "--drafter", "none", NULL});
+    const int streamed = ask_later(&s, questions[0], endless);
+    assert_true(figure_becomes(&s, "num_requests_running", 1));
+    const int waiting = ask_later(&s, questions[1], "\"temperature\":0");
+    assert_true(figure_becomes(&s, "num_requests_waiting", 1));
+    kill(s.pid, SIGINT);
+    reply r = http_read(streamed);
+    assert_int_equal(r.status, 200);
+    assert_true(strstr(r.body, "data: {\"error\":{\"message\":\"the server is shutting down\"") !=
+                NULL);
+    reply_free(&r);
+    r = http_read(waiting);
+    assert_int_equal(r.status, 503);
+    reply_free(&r);
+    close(streamed);
+    close(waiting);
+    assert_int_equal(server_wait(&s), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_together),   cmocka_unit_test(test_preemption),
+        cmocka_unit_test(test_context),    cmocka_unit_test(test_prefix),
+        cmocka_unit_test(test_gone),       cmocka_unit_test(test_slow),
+        cmocka_unit_test(test_full),       cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_drain_late),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
