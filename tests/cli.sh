@@ -81,7 +81,7 @@ matches() {
 matches "version" '^foretoken [0-9]+\.[0-9]+\.[0-9]+$' --version
 matches "help" 'foretoken generate .*foretoken inspect ' help
 matches "--help" 'foretoken generate .*foretoken inspect ' --help
-for command in chat generate tokenize perplexity inspect; do
+for command in chat generate tokenize perplexity inspect serve; do
     matches "help $command" "^foretoken $command .*--help" help $command
     matches "$command --help" "^foretoken $command .*--help" $command --help
 done
@@ -127,6 +127,13 @@ refused 'foretoken chat: --lora-scaled: ":1" names no file; give a LoRA adapter'
 refused 'foretoken generate: --lora: "i" is one too many; give a LoRA adapter'"'"'s GGUF file, as in --lora adapter.gguf' \
     generate -p a --lora a --lora b --lora-scaled c:1 --lora d --lora e --lora f --lora g --lora h --lora i
 refused 'foretoken tokenize: unknown option "--lora"; see foretoken help tokenize' tokenize --lora a
+refused 'foretoken serve: --port: "65536" is out of range; give 0 to 65535, as in --port 8080' serve --port 65536
+refused 'foretoken serve: --parallel: "0" is out of range; give 1 to 256, as in --parallel 8' serve --parallel 0
+refused 'foretoken serve: --metrics-names: "tgi" is unknown; give vllm, as in --metrics-names vllm' \
+    serve --metrics-names tgi
+refused 'foretoken serve: --api-key: "" is empty; give a key that is not empty, as in --api-key secret' \
+    serve --api-key ""
+refused 'foretoken serve: unknown option "--temp"; see foretoken help serve' serve --temp 1
 # What the command line says reaches no terminal as it is: C0, DEL, C1, broken UTF-8, turned letters.
 refused 'foretoken: there is no command "a\x1b[2Jb\x7f\xc2\x9bc\x9bd\xe2\x80\xaee\x0af"; see foretoken help' \
     $'a\x1b[2Jb\x7f\xc2\x9bc\x9bd\xe2\x80\xaee\nf'

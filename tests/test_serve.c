@@ -337,6 +337,7 @@ static const struct {
     {"/v1/chat/completions", "{\"logit_bias\":{\"5\":101}," HELLO "}", 400, "logit_bias"},
     {"/v1/chat/completions", "{\"response_format\":{\"type\":\"json_object\"}," HELLO "}", 400,
      "response_format"},
+    {"/v1/chat/completions", "{\"tools\":[{\"type\":\"function\"}]," HELLO "}", 400, "tools"},
     {"/v1/chat/completions", "{\"tools\":3," HELLO "}", 400, "tools"},
     {"/v1/chat/completions", "{\"tool_choice\":\"required\"," HELLO "}", 400, "tool_choice"},
     {"/v1/completions", "{}", 400, "prompt"},

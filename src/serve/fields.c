@@ -2,6 +2,7 @@
  * Fields of a JSON object, with their types and ranges, and what is wrong with one. */
 #include "serve/fields.h"
 
+#include <float.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -63,10 +64,12 @@ bool serve_field_real(const json_t *o, const char *name, double min, double max,
     if (!field) return true;
     if (!json_is_number(field)) return serve_refuse(e, name, "%s must be a number", name);
     const double x = json_number_value(field);
-    if (!(x >= min && x <= max))
-        return serve_refuse(e, name, "%s is %g; it must be %g to %g", name, x, min, max);
     *v = (float)x;
-    return true;
+    if (x >= min && x <= max) return true;
+    if (max < FLT_MAX)
+        return serve_refuse(e, name, "%s is %g; it must be %g to %g", name, x, min, max);
+    return serve_refuse(e, name, "%s is %g; it must be %s", name, x,
+                        min > 0 ? "more than 0" : "0 or more");
 }
 
 bool serve_field_ids(const json_t *list, const char *name, int n_vocab, int32_t **tokens, size_t *n,

@@ -117,11 +117,26 @@ static bool render(const serve_server *s, const talk *t, serve_prompt *p, serve_
                         why[0] ? why : ftk_strerror(err));
 }
 
+/* A template that passes over tools would leave the model without, and the client without a word. */
+static bool knows_tools(const serve_server *s, const talk *t, const serve_prompt *p, serve_error *e)
+{
+    if (!t->tools) return true;
+    talk without = *t;
+    serve_prompt plain = {0};
+    without.tools = NULL;
+    const bool same = render(s, &without, &plain, e) && plain.n == p->n &&
+                      memcmp(plain.tokens, p->tokens, p->n * sizeof *p->tokens) == 0;
+    free(plain.tokens);
+    if (same) return serve_refuse(e, "tools", "tools: this model's chat template knows none");
+    *e = (serve_error){0};
+    return true;
+}
+
 static bool read_talk(const serve_server *s, const json_t *o, serve_prompt *p, serve_error *e)
 {
     talk t = {0};
     const bool ok = read_messages(o, &t, e) && read_tools(o, &t, e) && read_vars(o, &t, e) &&
-                    render(s, &t, p, e);
+                    render(s, &t, p, e) && knows_tools(s, &t, p, e);
     free_talk(&t);
     return ok;
 }

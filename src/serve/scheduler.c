@@ -274,8 +274,10 @@ static void send_piece(scheduler *d, serve_choice *c, bool first)
     serve_request *const r = c->request;
     if (first) {
         serve_histogram_add(&d->s->figures.first_token, c->last - r->start);
-        d->s->figures.prompt_tokens += c->prompt->n;
-        d->s->figures.cached += c->cached;
+        if (c->index % r->n == 0) { /* a prompt counts once */
+            d->s->figures.prompt_tokens += c->prompt->n;
+            d->s->figures.cached += c->cached;
+        }
     }
     if (!r->stream) return;
     serve_reply_piece(d->s, c, &r->out);
