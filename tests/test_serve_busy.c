@@ -205,8 +205,8 @@ static void test_slow(void **state)
     /* and the slow one gets all that it asked for, once it reads */
     reply r = http_read(fd);
     close(fd);
-    char *expected = generate((const char *[]){"-p", "The", "-n", "600", "--ignore-eos", "2048",
-                                               "--drafter", "none", NULL});
+    char *expected = generate(
+        (const char *[]){"-p", "The", "-n", "600", "--ignore-eos", "--drafter", "none", NULL});
     assert_same_text(streamed_text(&r, 0, false), strdup(expected));
     assert_same_text(streamed_text(&r, 1, false), expected);
     reply_free(&r);
