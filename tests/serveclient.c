@@ -249,6 +249,20 @@ bool figure_becomes(const server *s, const char *name, double v)
     return false;
 }
 
+const json_t *json_at(const reply *r, const char *a, const char *b, const char *c)
+{
+    const json_t *j = json_object_get(r->json, a);
+    if (json_is_array(j)) j = json_array_get(j, 0);
+    if (b) j = json_object_get(j, b);
+    return c ? json_object_get(j, c) : j;
+}
+
+const char *text_at(const reply *r, const char *a, const char *b, const char *c)
+{
+    const char *const text = json_string_value(json_at(r, a, b, c));
+    return text ? text : "(no text)";
+}
+
 char *text_of(const reply *r, size_t choice)
 {
     const json_t *const c = json_array_get(json_object_get(r->json, "choices"), choice);

@@ -14,7 +14,8 @@ typedef struct server {
     FILE *log; /* what it says */
 } server;
 
-/* "foretoken serve --demo --port 0 -t 1" and further words, NULL-terminated; waits until it listens. */
+/* "foretoken serve --demo --port 0 -t 1" and further words, NULL-terminated; waits until it
+ * listens. */
 server server_start(const char *const *args);
 /* Sends SIGTERM and waits. Returns the exit status. */
 int server_stop(server *s);
@@ -47,8 +48,14 @@ double figure(const server *s, const char *name);
 /* Waits up to half a minute until it is v. */
 bool figure_becomes(const server *s, const char *name, double v);
 
-/* What "foretoken generate --demo -t 1" and these words print, without the last newline; to be freed. */
+/* What "foretoken generate --demo -t 1" and these words print, without the last newline; to be
+ * freed. */
 char *generate(const char *const *args);
+
+/* answer[a][b][c], of lists the first; b and c may be NULL. As text "(no text)" where it is
+ * none. */
+const json_t *json_at(const reply *r, const char *a, const char *b, const char *c);
+const char *text_at(const reply *r, const char *a, const char *b, const char *c);
 
 /* The text of an answer's choice, whole or out of events; to be freed. */
 char *text_of(const reply *r, size_t choice);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Fields of a JSON object, with their types and ranges. One that is missing or null leaves *v as it is. Each
- * returns false where the value is wrong, and *e names the field. */
+ * Fields of a JSON object, with their types and ranges. One that is missing or null leaves *v as
+ * it is. Each returns false where the value is wrong, and *e names the field. */
 #ifndef FTK_SERVE_FIELDS_H
 #define FTK_SERVE_FIELDS_H
 

@@ -17,8 +17,8 @@ static void add_tokens(const serve_server *s, const int32_t *tokens, size_t n, u
     free(text);
 }
 
-/* A token's bytes, where it stands in a text. At the start of one it may lose a space; so within one it is
- * what comes with it behind itself. */
+/* A token's bytes, where it stands in a text. At the start of one it may lose a space; so within
+ * one it is what comes with it behind itself. */
 static void token_bytes(const serve_server *s, int32_t token, bool within, unsigned flags,
                         cli_bytes *out)
 {

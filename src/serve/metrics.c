@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * /metrics: figures as Prometheus reads them, under our names, and, where asked for, under vLLM's, by
- * which routers and benchmarks know a server. */
+ * /metrics: figures as Prometheus reads them, under our names, and, where asked for, under
+ * vLLM's, by which routers and benchmarks know a server. */
 #include <stdarg.h>
 #include <string.h>
 

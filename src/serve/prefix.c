@@ -37,7 +37,8 @@ static void consider(donor *best, const serve_choice *c, ftk_session *session, b
     *best = (donor){session, idle, at, same};
 }
 
-/* Log-probabilities of a prompt are found while it is read, so those who want them read all of it. */
+/* Log-probabilities of a prompt are found while it is read, so those who want them read all of
+ * it. */
 static bool reads_all(const serve_choice *c)
 {
     return c->request->echo && c->request->n_best >= 0 && !c->prompt_known;
@@ -79,7 +80,8 @@ bool serve_pool_drop(serve_pool *p)
     return drop_but(p, NULL);
 }
 
-/* A page for each session that runs is left free, so that a new one does not push out another at once. */
+/* A page for each session that runs is left free, so that a new one does not push out another at
+ * once. */
 static bool has_room(const serve_pool *p, size_t n_tokens, size_t n_others)
 {
     ftk_engine_stats e;

@@ -117,7 +117,8 @@ static bool render(const serve_server *s, const talk *t, serve_prompt *p, serve_
                         why[0] ? why : ftk_strerror(err));
 }
 
-/* A template that passes over tools would leave the model without, and the client without a word. */
+/* A template that passes over tools would leave the model without, and the client without a
+ * word. */
 static bool knows_tools(const serve_server *s, const talk *t, const serve_prompt *p, serve_error *e)
 {
     if (!t->tools) return true;

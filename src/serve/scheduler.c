@@ -1,185 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The scheduler: who runs, one step after the other for all of them together, and what becomes of
  * what they say. It alone touches the engine. */
-#include <poll.h>
-#include <signal.h>
-#include <string.h>
+#include "serve/scheduler.h"
+
 #include <time.h>
 
-#include "serve/pool.h"
-
-/* Bytes that may wait for a client before its sessions rest; how long the scheduler sleeps while all rest. */
+/* Bytes that may wait for a client before its sessions rest; how long the scheduler sleeps while
+ * all rest. */
 enum { MOST_UNSENT = 64 << 10, NAP_MS = 100 };
-
-typedef struct scheduler {
-    serve_server *s;
-    serve_pool pool;
-    serve_choice **waiting; /* in the order of their coming */
-    size_t n_waiting, cap_waiting;
-    serve_request **requests; /* all that are not done */
-    size_t n_requests, cap_requests;
-    uint64_t order;
-    ftk_session **sessions; /* of a step, its choices and its results */
-    serve_choice **stepped;
-    ftk_result *results;
-    char why[400]; /* what the library said last */
-} scheduler;
-
-bool serve_enqueue(serve_server *s, serve_request *r, serve_error *e)
-{
-    const size_t most = (size_t)s->o->parallel, running = s->figures.running;
-    const size_t room = (size_t)s->o->queue + (running < most ? most - running : 0);
-    if (s->draining)
-        return serve_fail(e, 503, "unavailable_error", NULL, "the server is shutting down");
-    if (s->n_queued >= room) {
-        s->figures.refused++;
-        return serve_fail(e, 429, "rate_limit_error", "queue_full",
-                          "too many requests are waiting; try again soon");
-    }
-    atomic_fetch_add(&r->refs, 1);
-    r->next = s->incoming;
-    s->incoming = r;
-    s->n_queued++;
-    pthread_cond_signal(&s->news);
-    return true;
-}
-
-/* ---- lists */
-
-static void wait_in_line(scheduler *d, serve_choice *c)
-{
-    if (d->n_waiting == d->cap_waiting) {
-        d->cap_waiting = 2 * d->cap_waiting + 64;
-        d->waiting = cli_array(d->waiting, d->cap_waiting, sizeof(serve_choice *));
-    }
-    size_t at = d->n_waiting++;
-    for (; at > 0 && d->waiting[at - 1]->order > c->order; at--)
-        d->waiting[at] = d->waiting[at - 1];
-    d->waiting[at] = c;
-}
-
-static void leave_line(scheduler *d, size_t at)
-{
-    d->n_waiting--;
-    memmove(d->waiting + at, d->waiting + at + 1, (d->n_waiting - at) * sizeof *d->waiting);
-}
-
-static void add_request(scheduler *d, serve_request *r)
-{
-    if (d->n_requests == d->cap_requests) {
-        d->cap_requests = 2 * d->cap_requests + 64;
-        d->requests = cli_array(d->requests, d->cap_requests, sizeof(serve_request *));
-    }
-    d->requests[d->n_requests++] = r;
-    for (size_t i = 0; i < r->n_choices; i++) {
-        r->choices[i].order = d->order++;
-        wait_in_line(d, &r->choices[i]);
-    }
-}
-
-/* Under the lock. */
-static void take_incoming(scheduler *d)
-{
-    serve_request *r = NULL, *next;
-    for (serve_request *i = d->s->incoming; i; i = next) { /* turned round: the first one first */
-        next = i->next;
-        i->next = r;
-        r = i;
-    }
-    d->s->incoming = NULL;
-    for (; r; r = next) {
-        next = r->next;
-        add_request(d, r);
-    }
-}
-
-/* ---- the end of a request */
-
-/* Under the lock. */
-static void mark_started(scheduler *d, serve_request *r)
-{
-    if (!r->started) d->s->n_queued--;
-    r->started = true;
-}
-
-/* None of its choices runs or waits any longer. */
-static void forget(scheduler *d, serve_request *r)
-{
-    for (size_t i = d->n_waiting; i-- > 0;)
-        if (d->waiting[i]->request == r) leave_line(d, i);
-    for (size_t i = d->pool.n_running; i-- > 0;)
-        if (d->pool.running[i]->request == r) serve_pool_end(&d->pool, d->pool.running[i], true);
-    for (size_t i = 0; i < d->n_requests; i++)
-        if (d->requests[i] == r) d->requests[i--] = d->requests[--d->n_requests];
-}
-
-static void end_request(scheduler *d, serve_request *r)
-{
-    serve_server *const s = d->s;
-    forget(d, r);
-    pthread_mutex_lock(&s->lock);
-    mark_started(d, r);
-    if (r->stream && r->ready) serve_reply_close(s, r, &r->out);
-    if (r->error.status)
-        s->figures.failed++;
-    else if (r->n_done < r->n_choices)
-        s->figures.cancelled++;
-    serve_histogram_add(&s->figures.whole, serve_now() - r->start);
-    r->ready = r->done = true;
-    serve_http_resume(r);
-    pthread_mutex_unlock(&s->lock);
-    serve_request_unref(r);
-}
-
-static void fail_request(scheduler *d, serve_request *r, ftk_err err)
-{
-    serve_server *const s = d->s;
-    const char *const why = d->why[0] ? d->why : ftk_strerror(err);
-    pthread_mutex_lock(&s->lock);
-    serve_fail(&r->error, 500, "server_error", NULL, "%s", why);
-    const bool breaks = err == FTK_ERR_DEVICE && !s->broken; /* the engine is of no more use */
-    s->broken = s->broken || breaks;
-    pthread_mutex_unlock(&s->lock);
-    if (breaks) {
-        cli_say("%s", why);
-        pthread_kill(s->main_thread, SIGTERM);
-    }
-    end_request(d, r);
-}
-
-/* The server ends before it does. */
-static void turn_away(scheduler *d, serve_request *r)
-{
-    pthread_mutex_lock(&d->s->lock);
-    serve_fail(&r->error, 503, "unavailable_error", NULL, "the server is shutting down");
-    pthread_mutex_unlock(&d->s->lock);
-    end_request(d, r);
-}
-
-/* Clients that have closed their end of the connection. The lock keeps descriptors what they are. */
-static void drop_gone(scheduler *d)
-{
-    struct pollfd polled[64];
-    for (size_t from = d->n_requests; from > 0;) {
-        const size_t n = from < 64 ? from : 64;
-        from -= n;
-        pthread_mutex_lock(&d->s->lock);
-        for (size_t i = 0; i < n; i++)
-            polled[i] = (struct pollfd){.fd = d->requests[from + i]->fd, .events = POLLRDHUP};
-        if (poll(polled, n, 0) < 0)
-            for (size_t i = 0; i < n; i++) polled[i].revents = 0;
-        for (size_t i = 0; i < n; i++)
-            if (!d->requests[from + i]->connection) polled[i].revents = POLLHUP;
-        pthread_mutex_unlock(&d->s->lock);
-        for (size_t i = n; i-- > 0;) /* the last one takes the place of one that ends */
-            if (polled[i].revents & (POLLRDHUP | POLLHUP | POLLERR))
-                end_request(d, d->requests[from + i]);
-    }
-}
 
 /* ---- who runs */
 
-static bool is_blocked(scheduler *d, const serve_choice *c)
+static bool is_blocked(serve_scheduler *d, const serve_choice *c)
 {
     const serve_request *const r = c->request;
     pthread_mutex_lock(&d->s->lock);
@@ -188,17 +20,17 @@ static bool is_blocked(scheduler *d, const serve_choice *c)
     return blocked;
 }
 
-static void push_out(scheduler *d, serve_choice *c)
+static void push_out(serve_scheduler *d, serve_choice *c)
 {
     serve_pool_end(&d->pool, c, false);
-    wait_in_line(d, c);
+    serve_wait_in_line(d, c);
     pthread_mutex_lock(&d->s->lock);
     d->s->figures.preempted++;
     pthread_mutex_unlock(&d->s->lock);
 }
 
 /* One whose client does not read, or else, if anyone may go, the youngest. */
-static bool push_out_one(scheduler *d, bool anyone)
+static bool push_out_one(serve_scheduler *d, bool anyone)
 {
     size_t i = d->pool.n_running;
     while (i > 0 && !is_blocked(d, d->pool.running[i - 1])) i--;
@@ -214,7 +46,7 @@ static bool waits_for_first(const serve_choice *c)
     return c != first && !first->prompt_known;
 }
 
-static bool start(scheduler *d, size_t at)
+static bool start(serve_scheduler *d, size_t at)
 {
     serve_choice *const c = d->waiting[at];
     bool fits = false;
@@ -226,20 +58,20 @@ static bool start(scheduler *d, size_t at)
     } while (err == FTK_OK && !fits && push_out_one(d, false));
     cli_hush(NULL, 0);
     if (err != FTK_OK) {
-        fail_request(d, c->request, err);
+        serve_fail_request(d, c->request, err);
         return true;
     }
     if (!fits) return false;
     for (at = 0; d->waiting[at] != c;) at++;
-    leave_line(d, at);
+    serve_leave_line(d, at);
     pthread_mutex_lock(&d->s->lock);
-    mark_started(d, c->request);
+    serve_mark_started(d, c->request);
     pthread_mutex_unlock(&d->s->lock);
     return true;
 }
 
 /* The first in line first; who does not fit keeps those behind waiting. */
-static void admit(scheduler *d)
+static void admit(serve_scheduler *d)
 {
     for (size_t i = 0; i < d->n_waiting;) {
         if (waits_for_first(d->waiting[i]) || is_blocked(d, d->waiting[i])) {
@@ -269,7 +101,7 @@ static void count(serve_figures *f, const serve_choice *c, const ftk_result *r, 
 }
 
 /* Under the lock. */
-static void send_piece(scheduler *d, serve_choice *c, bool first)
+static void send_piece(serve_scheduler *d, serve_choice *c, bool first)
 {
     serve_request *const r = c->request;
     if (first) {
@@ -286,13 +118,13 @@ static void send_piece(scheduler *d, serve_choice *c, bool first)
     serve_http_resume(r);
 }
 
-static void deliver(scheduler *d, serve_choice *c, const ftk_result *result)
+static void deliver(serve_scheduler *d, serve_choice *c, const ftk_result *result)
 {
     serve_request *const r = c->request;
     const size_t before = c->n_tokens;
     const ftk_err err = serve_choice_take(c, result);
     if (err != FTK_OK) {
-        fail_request(d, r, err);
+        serve_fail_request(d, r, err);
         return;
     }
     if (c->n_tokens == before && !c->finish) return;
@@ -305,11 +137,12 @@ static void deliver(scheduler *d, serve_choice *c, const ftk_result *result)
     pthread_mutex_unlock(&d->s->lock);
     if (!c->finish) return;
     serve_pool_end(&d->pool, c, true);
-    if (++r->n_done == r->n_choices) end_request(d, r);
+    if (++r->n_done == r->n_choices) serve_end_request(d, r);
 }
 
-/* Where the cache is too small for one alone, its answer ends there, as at the end of the context. */
-static bool take_result(scheduler *d, serve_choice *c, ftk_result *result)
+/* Where the cache is too small for one alone, its answer ends there, as at the end of the
+ * context. */
+static bool take_result(serve_scheduler *d, serve_choice *c, ftk_result *result)
 {
     if (!c->session) return false; /* its request has failed meanwhile */
     if (result->err == FTK_ERR_NO_ROOM) return true;
@@ -318,13 +151,13 @@ static bool take_result(scheduler *d, serve_choice *c, ftk_result *result)
         result->finish = FTK_FINISH_CONTEXT;
     }
     if (result->err != FTK_OK)
-        fail_request(d, c->request, result->err);
+        serve_fail_request(d, c->request, result->err);
     else
         deliver(d, c, result);
     return false;
 }
 
-static void step(scheduler *d, size_t n)
+static void step(serve_scheduler *d, size_t n)
 {
     bool short_of_room = false;
     serve_pool_make_room(&d->pool);
@@ -338,7 +171,7 @@ static void step(scheduler *d, size_t n)
     if (short_of_room && !serve_pool_drop(&d->pool)) push_out_one(d, true);
 }
 
-static size_t pick(scheduler *d)
+static size_t pick(serve_scheduler *d)
 {
     size_t n = 0;
     for (size_t i = 0; i < d->pool.n_running; i++) {
@@ -351,7 +184,7 @@ static size_t pick(scheduler *d)
 
 /* ---- the loop */
 
-static void show_figures(scheduler *d)
+static void show_figures(serve_scheduler *d)
 {
     ftk_engine_stats e;
     ftk_engine_get_stats(d->s->w.engine, &e);
@@ -362,7 +195,7 @@ static void show_figures(scheduler *d)
     f->kv_usage = 1 - (double)e.kv_pages_free / (double)e.kv_pages;
 }
 
-static void rest(scheduler *d)
+static void rest(serve_scheduler *d)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -380,7 +213,7 @@ static void rest(scheduler *d)
 void *serve_schedule(void *server)
 {
     serve_server *const s = server;
-    scheduler d = {.s = s};
+    serve_scheduler d = {.s = s};
     const size_t most = (size_t)s->o->parallel;
     serve_pool_open(&d.pool, s, most);
     d.sessions = cli_array(NULL, most, sizeof(ftk_session *));
@@ -389,11 +222,11 @@ void *serve_schedule(void *server)
     for (size_t n = 0;;) {
         pthread_mutex_lock(&s->lock);
         if (n == 0 && !s->incoming && !s->stop) rest(&d);
-        take_incoming(&d);
+        serve_take_incoming(&d);
         const bool stop = s->stop;
         pthread_mutex_unlock(&s->lock);
         if (stop) break;
-        drop_gone(&d);
+        serve_drop_gone(&d);
         admit(&d);
         n = pick(&d);
         if (n > 0) step(&d, n);
@@ -401,7 +234,7 @@ void *serve_schedule(void *server)
         show_figures(&d);
         pthread_mutex_unlock(&s->lock);
     }
-    while (d.n_requests > 0) turn_away(&d, d.requests[0]);
+    while (d.n_requests > 0) serve_turn_away(&d, d.requests[0]);
     serve_pool_close(&d.pool);
     free(d.waiting);
     free(d.requests);

@@ -2,8 +2,8 @@
  * foretoken serve: requests over HTTP in the shape of OpenAI's, answered by one engine.
  *
  * HTTP threads read a request, check it and put it in line. One thread, the scheduler, owns the
- * engine and its sessions and steps all that run together; what comes goes into the request's buffer,
- * and the HTTP threads send it. */
+ * engine and its sessions and steps all that run together; what comes goes into the request's
+ * buffer, and the HTTP threads send it. */
 #ifndef FTK_SERVE_SERVE_H
 #define FTK_SERVE_SERVE_H
 
@@ -158,8 +158,8 @@ void serve_reply_close(const serve_server *s, const serve_request *r, cli_bytes 
 json_t *serve_reply_models(const serve_server *s);
 json_t *serve_reply_model(const serve_server *s);
 
-/* ---- logwords.c: of a choice's places from..to-1, in the shape of chats or of completions; null: not
- * asked for. *offset is moved behind them. */
+/* ---- logwords.c: of a choice's places from..to-1, in the shape of chats or of completions;
+ * null: not asked for. *offset is moved behind them. */
 
 json_t *serve_logprobs(const serve_server *s, const serve_choice *c, size_t from, size_t to,
                        size_t *offset);
@@ -183,7 +183,7 @@ void serve_http_resume(serve_request *r);
 
 void serve_metrics(const serve_server *s, cli_bytes *out);
 
-/* ---- scheduler.c */
+/* ---- scheduler.c, lineup.c */
 
 /* Until s->stop. */
 void *serve_schedule(void *server);

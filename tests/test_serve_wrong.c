@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * foretoken serve: requests that are wrong, and how the client is told. */
+#include "support.h"
+
+#include "serveclient.h"
+
+static server shared;
+
+static int start_shared(void **state)
+{
+    (void)state;
+    shared = server_start((const char *[]){"--drafter", "none", NULL});
+    return 0;
+}
+
+/* Of what clients sent nothing is said. */
+static int stop_shared(void **state)
+{
+    (void)state;
+    char *said = server_said(&shared);
+    const bool quiet = !strstr(said, "Hello") && !strstr(said, "sky");
+    if (!quiet) fprintf(stderr, "%s", said);
+    free(said);
+    return server_stop(&shared) || !quiet;
+}
+
+#define HELLO "\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]"
+
+static const struct {
+    const char *path, *body;
+    int status;
+    const char *param;
+} wrong[] = {
+    {"/v1/chat/completions", "{" HELLO, 400, NULL},
+    {"/v1/chat/completions", "[1]", 400, NULL},
+    {"/v1/chat/completions", "", 400, NULL},
+    {"/v1/chat/completions", "{\"messages\":\"Hello\"}", 400, "messages"},
+    {"/v1/chat/completions", "{\"messages\":[]}", 400, "messages"},
+    {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":3}]}", 400, "messages"},
+    {"/v1/chat/completions", "{\"messages\":[{\"content\":\"sky\"}]}", 400, "messages"},
+    {"/v1/chat/completions",
+     "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}", 400,
+     "messages"},
+    {"/v1/chat/completions", "{\"model\":3," HELLO "}", 400, "model"},
+    {"/v1/chat/completions", "{\"temperature\":-1," HELLO "}", 400, "temperature"},
+    {"/v1/chat/completions", "{\"temperature\":\"hot\"," HELLO "}", 400, "temperature"},
+    {"/v1/chat/completions", "{\"top_p\":1.5," HELLO "}", 400, "top_p"},
+    {"/v1/chat/completions", "{\"min_p\":1," HELLO "}", 400, "min_p"},
+    {"/v1/chat/completions", "{\"presence_penalty\":3," HELLO "}", 400, "presence_penalty"},
+    {"/v1/chat/completions", "{\"repetition_penalty\":0," HELLO "}", 400, "repetition_penalty"},
+    {"/v1/chat/completions", "{\"max_tokens\":-1," HELLO "}", 400, "max_tokens"},
+    {"/v1/chat/completions", "{\"max_tokens\":1.5," HELLO "}", 400, "max_tokens"},
+    {"/v1/chat/completions", "{\"n\":0," HELLO "}", 400, "n"},
+    {"/v1/chat/completions", "{\"seed\":\"a\"," HELLO "}", 400, "seed"},
+    {"/v1/chat/completions", "{\"stop\":\"\"," HELLO "}", 400, "stop"},
+    {"/v1/chat/completions", "{\"stop\":[1]," HELLO "}", 400, "stop"},
+    {"/v1/chat/completions", "{\"stream\":1," HELLO "}", 400, "stream"},
+    {"/v1/chat/completions", "{\"stream\":true,\"stream_options\":1," HELLO "}", 400,
+     "stream_options"},
+    {"/v1/chat/completions", "{\"logprobs\":2," HELLO "}", 400, "logprobs"},
+    {"/v1/chat/completions", "{\"logprobs\":true,\"top_logprobs\":21," HELLO "}", 400,
+     "top_logprobs"},
+    {"/v1/chat/completions", "{\"top_logprobs\":2," HELLO "}", 400, "top_logprobs"},
+    {"/v1/chat/completions", "{\"logit_bias\":{\"x\":1}," HELLO "}", 400, "logit_bias"},
+    {"/v1/chat/completions", "{\"logit_bias\":{\"5000\":1}," HELLO "}", 400, "logit_bias"},
+    {"/v1/chat/completions", "{\"logit_bias\":{\"5\":101}," HELLO "}", 400, "logit_bias"},
+    {"/v1/chat/completions", "{\"response_format\":{\"type\":\"json_object\"}," HELLO "}", 400,
+     "response_format"},
+    {"/v1/chat/completions", "{\"tools\":[{\"type\":\"function\"}]," HELLO "}", 400, "tools"},
+    {"/v1/chat/completions", "{\"tools\":3," HELLO "}", 400, "tools"},
+    {"/v1/chat/completions", "{\"tool_choice\":\"required\"," HELLO "}", 400, "tool_choice"},
+    {"/v1/completions", "{}", 400, "prompt"},
+    {"/v1/completions", "{\"prompt\":[]}", 400, "prompt"},
+    {"/v1/completions", "{\"prompt\":[4096]}", 400, "prompt"},
+    {"/v1/completions", "{\"prompt\":[\"a\",2]}", 400, "prompt"},
+    {"/v1/completions", "{\"prompt\":\"a\",\"logprobs\":21}", 400, "logprobs"},
+    {"/tokenize", "{}", 400, "prompt"},
+    {"/detokenize", "{\"tokens\":[-1]}", 400, "tokens"},
+    {"/v1/nothing", "{}", 404, NULL},
+    {"/", "", 404, NULL},
+    {"/v1/models", "{}", 405, NULL},
+};
+
+static void test_wrong(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        reply r = post(&shared, wrong[i].path, wrong[i].body);
+        const char *const param = json_string_value(json_at(&r, "error", "param", NULL));
+        const char *const expected = wrong[i].param ? wrong[i].param : "(none)";
+        if (r.status != wrong[i].status || strcmp(param ? param : "(none)", expected) != 0)
+            fail_msg("%s %s: %d %s", wrong[i].path, wrong[i].body, r.status, r.body);
+        assert_true(json_string_length(json_at(&r, "error", "message", NULL)) > 0);
+        assert_string_equal(text_at(&r, "error", "type", NULL),
+                            r.status == 404 ? "not_found_error" : "invalid_request_error");
+        reply_free(&r);
+    }
+    reply r = ask(&shared, "GET", "/v1/chat/completions", "");
+    assert_int_equal(r.status, 405);
+    assert_true(strstr(r.head, "\r\nAllow: POST\r\n") != NULL);
+    reply_free(&r);
+    r = ask(&shared, "GET", "/v1/models/another", "");
+    assert_int_equal(r.status, 404);
+    reply_free(&r);
+}
+
+static void test_long_prompt(void **state)
+{
+    (void)state;
+    char *body = calloc(1, 20000);
+    strcpy(body, "{\"prompt\":\"");
+    for (int i = 0; i < 3000; i++) strcat(body, " sky");
+    strcat(body, "\"}");
+    reply r = post(&shared, "/v1/completions", body);
+    assert_int_equal(r.status, 400);
+    assert_string_equal(text_at(&r, "error", "code", NULL), "context_length_exceeded");
+    reply_free(&r);
+    free(body);
+}
+
+static reply ask_with(const server *s, const char *path, const char *header)
+{
+    const int fd = http_open(s, 0);
+    http_send(fd, "GET", path, header, "");
+    reply r = http_read(fd);
+    close(fd);
+    return r;
+}
+
+static void test_key_and_body(void **state)
+{
+    (void)state;
+    server s = server_start(
+        (const char *[]){"--api-key", "secret", "--max-body", "2000", "--drafter", "none", NULL});
+    const struct {
+        const char *path, *header;
+        int status;
+    } cases[] = {
+        {"/v1/models", "", 401},
+        {"/v1/models", "Authorization: Bearer secre\r\n", 401},
+        {"/v1/models", "Authorization: Bearer secrets\r\n", 401},
+        {"/v1/models", "Authorization: Bearer \r\n", 401},
+        {"/v1/models", "Authorization: Bearer secret\r\n", 200},
+        {"/v1/models", "api-key: secret\r\n", 200},
+        {"/nothing", "", 401},
+        {"/health", "", 200},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        reply r = ask_with(&s, cases[i].path, cases[i].header);
+        if (r.status != cases[i].status) fail_msg("%s %s", cases[i].path, cases[i].header);
+        if (r.status == 401)
+            assert_string_equal(text_at(&r, "error", "code", NULL), "invalid_api_key");
+        reply_free(&r);
+    }
+    char *body = calloc(1, 9001);
+    for (size_t n = 1000; n <= 9000; n += 4000) { /* taken; read and refused; refused at once */
+        memset(body, ' ', n);
+        const int fd = http_open(&s, 0);
+        http_send(fd, "POST", "/v1/completions", "api-key: secret\r\n", body);
+        reply r = http_read(fd);
+        close(fd);
+        assert_int_equal(r.status, n <= 2000 ? 400 : 413);
+        reply_free(&r);
+    }
+    free(body);
+    assert_int_equal(server_stop(&s), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_long_prompt),
+        cmocka_unit_test(test_key_and_body),
+    };
+    return cmocka_run_group_tests(tests, start_shared, stop_shared);
+}
