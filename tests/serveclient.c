@@ -81,6 +81,9 @@ int server_wait(server *s)
 {
     int status;
     waitpid(s->pid, &status, 0);
+    char *said = server_said(s);
+    if (status != 0) fprintf(stderr, "%s", said);
+    free(said);
     fclose(s->log);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }

@@ -32,14 +32,14 @@ static int open_key(serve_server *s)
     if (o->api_key && o->api_key_file)
         return cli_say_usage(o->command,
                              "--api-key and --api-key-file exclude each other; give one of them");
+    if (!o->api_key && !o->api_key_file) return CLI_DONE;
     cli_bytes text = {0};
     cli_bytes_add(&text, "", 0);
     if (o->api_key) cli_bytes_add(&text, o->api_key, strlen(o->api_key));
-    if (o->api_key) s->key = text.p;
-    if (!o->api_key_file) return CLI_DONE;
-    if (!cli_bytes_read(&text, o->api_key_file)) return CLI_FAILED;
-    text.p[strcspn(text.p, "\r\n")] = 0;
+    const bool read = o->api_key || cli_bytes_read(&text, o->api_key_file);
     s->key = text.p;
+    if (!read) return CLI_FAILED;
+    if (o->api_key_file) s->key[strcspn(s->key, "\r\n")] = 0;
     if (s->key[0]) return CLI_DONE;
     cli_say("%s has no key in its first line; write one there", o->api_key_file);
     return CLI_FAILED;
