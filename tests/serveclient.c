@@ -245,7 +245,7 @@ double figure(const server *s, const char *name)
 
 bool figure_becomes(const server *s, const char *name, double v)
 {
-    for (int i = 0; i < 3000; i++) {
+    for (int i = 0; i < 12000; i++) {
         if (figure(s, name) == v) return true;
         nap();
     }

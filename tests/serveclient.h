@@ -45,7 +45,7 @@ reply post(const server *s, const char *path, const char *body);
 
 /* A figure of /metrics, whose line starts with "foretoken:" and this, up to the blank. */
 double figure(const server *s, const char *name);
-/* Waits up to half a minute until it is v. */
+/* Waits up to two minutes until it is v. */
 bool figure_becomes(const server *s, const char *name, double v);
 
 /* What "foretoken generate --demo -t 1" and these words print, without the last newline; to be
