@@ -24,7 +24,7 @@ import torch.nn.functional as F
 
 LENGTH = 512            # tokens of a text
 LEAST = 8               # positions inside answers of a text that is learned on
-HELD = 24               # texts of a report
+HELD = 8                # texts of a report, which reads each some forty times
 CALIBRATED = 24         # texts that the compensation is made of
 HARMED, HARMED_LENGTH = 4, 128  # texts in which each layer is left out, and their tokens
 PAST = 7                # two actions, one-hot, and the share that was spent
