@@ -69,7 +69,7 @@ models=$work/here/share/foretoken/models
 foretoken=$work/here/bin/foretoken
 for file in "$models"/*; do
     case ${file##*/} in
-        README.md | foretoken-demo-*.gguf | *.drafter.gguf) ;;
+        README.md | foretoken-demo-*.gguf | *.drafter.gguf | *.lora.gguf) ;;
         *) echo "$file should not be installed"; exit 1 ;;
     esac
 done
