@@ -55,6 +55,15 @@ typedef struct ftk_rows {
 /* The k <= FTK_BEST likeliest tokens of a row, as ftk_top_k() gives them; returns their number. */
 int ftk_rows_best(const ftk_rows *rows, int row, int n_vocab, int k, int32_t *ids);
 
+/* What propose() is told. */
+typedef struct ftk_ask {
+    void *state;
+    const int32_t *history;
+    size_t n;
+    int budget;
+    ftk_tree *tree;
+} ftk_ask;
+
 typedef struct ftk_drafter_ops {
     const char *name;
     const char *family; /* whose files it reads, where they are another's; else NULL */
@@ -76,6 +85,9 @@ typedef struct ftk_drafter_ops {
      * prob estimated. history[0..n): all committed tokens, the root last. The history only grew
      * by appending since the last propose or learn, or reset() was called in between. */
     void (*propose)(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree);
+    /* Or NULL: the same for several sessions of an engine that share a pass, so that weights are read once
+     * for all. */
+    void (*propose_all)(const ftk_ask *asks, int n);
     /* Or NULL: then no draft is left to a device (ftk_target.leave). Of one that propose() left there in this
      * step, once it was verified: what heads or maps said, before learn(). */
     void (*finished)(void *state, const ftk_finished *finished);

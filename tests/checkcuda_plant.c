@@ -29,6 +29,7 @@ typedef struct {
     ftk_retrieval retrieval;
     ftk_successors successors;
     ftk_cost cost;
+    ftk_company company; /* others may decode in the pass */
 } family;
 
 static uint32_t next(family *f, uint32_t below)
@@ -63,6 +64,13 @@ static void family_open(family *f, uint32_t seed, int n_vocab)
     for (int i = 0; i < FTK_COST_POINTS; i++)
         f->cost.seconds[i] = seconds += (double)next(f, 100) / 100;
     f->cost.slot = 1e-4;
+}
+
+static ftk_company company_of(family *f, int depth)
+{
+    const int n = 1 + (int)next(f, 4);
+    const ftk_width rows = ftk_width_and(ftk_width_of(1, depth), n - 1, 10);
+    return ftk_company_of(&f->cost, n, rows, rows);
 }
 
 static void family_close(family *f)
@@ -155,7 +163,7 @@ static void check_tree_of(family *f, const ftk_sizing *size, const ftk_planted *
     ftk_tree_init(&want, f->g.all[0].token);
     ftk_guesses_plant(&f->g, size->most, &want);
     const int there = want.n - 1;
-    int n = size->all ? there : ftk_cost_best(&f->cost, want.prob + 1, there, depth);
+    int n = size->all ? there : ftk_cost_best(&f->cost, &f->company, want.prob + 1, there, depth);
     if (!expect(got->there == want.n, "nodes before the cut (have, want)", got->there, want.n))
         return;
     expect(got->pay == n, "nodes that pay (have, want)", got->pay, n);
@@ -230,7 +238,10 @@ static void plant_one(ftk_queue *q, ftk_cuda_draft *there, laid_out *rows, int s
                           .chain = next(&f, 3) == 0};
     f.g.chain = d.size.chain;
     d.size.room = 1 + (int)next(&f, (uint32_t)d.size.most);
-    for (int i = 0; i <= d.size.most; i++) d.size.seconds[i] = ftk_cost_at(&f.cost, i + 1, depth);
+    f.company = company_of(&f, depth);
+    d.size.others = f.company.n - 1;
+    for (int i = 0; i <= d.size.most; i++)
+        d.size.seconds[i] = f.company.plain + ftk_cost_more(&f.cost, &f.company, i, depth);
     for (int i = 0; i < LAID; i++) {
         before.pos[i] = depth + i;
         before.draw[i] = (ftk_cuda_draw){.uniform = (double)i / LAID, .temperature = 1};

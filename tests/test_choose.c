@@ -161,6 +161,7 @@ static ftk_session *open_judged(ftk_engine *e, int retrieved)
 {
     for (int i = 0; i < FTK_COST_POINTS; i++) e->cost.seconds[i] = 0.01 * (1 + 0.5 * i);
     ftk_session *s = open_session(2);
+    e->company = ftk_company_alone(&e->cost, 0);
     s->engine = e;
     s->doubt = 0.25;
     s->retrieved = retrieved;

@@ -31,6 +31,12 @@ static void test_at(void **state)
                       0.75 * ftk_cost_at(&c, 4, 100) + 0.25 * ftk_cost_at(&c, 12, 100)));
 }
 
+static int best_alone(const ftk_cost *c, const ftk_tree *t, int depth)
+{
+    const ftk_company alone = ftk_company_alone(c, depth);
+    return ftk_cost_best(c, &alone, t->prob + 1, t->n - 1, depth);
+}
+
 /* Rows that cost more, deep in a text, are fewer. */
 static void test_best(void **state)
 {
@@ -40,12 +46,12 @@ static void test_best(void **state)
     ftk_tree_init(&t, 0);
     float p = 1;
     for (int i = 0; i < 40; i++) ftk_tree_add(&t, i, 1, p *= 0.8f);
-    const int flat = ftk_cost_best(&c, t.prob + 1, t.n - 1, 0);
+    const int flat = best_alone(&c, &t, 0);
     c.slot = 0;
     c.slot_row = 0.01;
-    const int deep = ftk_cost_best(&c, t.prob + 1, t.n - 1, 1000);
+    const int deep = best_alone(&c, &t, 1000);
     assert_true(flat > 3 && deep < flat);
-    assert_int_equal(ftk_cost_best(&c, t.prob + 1, t.n - 1, 100000), 0);
+    assert_int_equal(best_alone(&c, &t, 100000), 0);
 }
 
 /* A pass that took twice as long moves all the curve up, its own width the most; never down a row. */
@@ -54,14 +60,14 @@ static void test_update(void **state)
     (void)state;
     ftk_cost c = rising();
     const ftk_cost before = c;
-    ftk_cost_update(&c, 8, 100, 2 * ftk_cost_at(&c, 8, 100));
+    ftk_cost_update(&c, ftk_width_of(8, 100), 2 * ftk_cost_at(&c, 8, 100));
     for (int i = 0; i < FTK_COST_POINTS; i++) {
         assert_true(c.seconds[i] > before.seconds[i]);
         assert_true(c.seconds[i] / before.seconds[i] <= c.seconds[3] / before.seconds[3] + 1e-9);
         assert_true(i == 0 || c.seconds[i] >= c.seconds[i - 1]);
     }
     assert_true(c.slot > before.slot && c.slot_row > before.slot_row);
-    for (int i = 0; i < 500; i++) ftk_cost_update(&c, 8, 0, 0.5);
+    for (int i = 0; i < 500; i++) ftk_cost_update(&c, ftk_width_of(8, 0), 0.5);
     assert_true(fabs(ftk_cost_at(&c, 8, 0) - 0.5) < 0.05);
 }
 
@@ -76,7 +82,7 @@ static void test_wrong_at_first(void **state)
         for (int i = 3; i < FTK_COST_POINTS; i++) c.seconds[i] *= dear ? 10 : 0.1;
         for (int k = 0; k < 200; k++) {
             const int rows = 1 + k % 4;
-            ftk_cost_update(&c, rows, 0, ftk_cost_at(&truth, rows, 0));
+            ftk_cost_update(&c, ftk_width_of(rows, 0), ftk_cost_at(&truth, rows, 0));
         }
         for (int rows = 1; rows <= 4; rows++)
             assert_true(fabs(ftk_cost_at(&c, rows, 0) / ftk_cost_at(&truth, rows, 0) - 1) < 0.02);
@@ -95,7 +101,7 @@ static void test_depth_wrong_at_first(void **state)
     c.slot_row *= 20;
     for (int k = 0; k < 300; k++) {
         const int rows = 1 + k % 4, depth = 50 + k;
-        ftk_cost_update(&c, rows, depth, ftk_cost_at(&truth, rows, depth));
+        ftk_cost_update(&c, ftk_width_of(rows, depth), ftk_cost_at(&truth, rows, depth));
         assert_true(c.seconds[0] > 0.4 && c.seconds[0] < 1.1);
     }
     for (int rows = 1; rows <= 4; rows++)

@@ -190,7 +190,7 @@ __device__ void cut(ftk_cuda_draft *d, int there)
     if (i == 0)
         for (int j = 1; j < there; j++) rate[j] += rate[j - 1];
     __syncthreads();
-    if (i < there) rate[i] /= s->seconds[i];
+    if (i < there) rate[i] = (s->others + rate[i]) / s->seconds[i];
     __syncthreads();
     if (i > 0) return;
     int n = s->all ? there - 1 : 0;

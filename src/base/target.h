@@ -120,7 +120,8 @@ typedef struct ftk_sizing {
     int32_t most, room, probe;
     int32_t all;                   /* whatever pays: as many as there are */
     int32_t chain;                 /* one node a depth */
-    double seconds[FTK_MAX_NODES]; /* [most + 1] of a step that verifies so many */
+    double others;                 /* tokens that the pass gives to other sessions */
+    double seconds[FTK_MAX_NODES]; /* [most + 1] of a pass that verifies so many */
 } ftk_sizing;
 
 typedef struct ftk_planted_node {
@@ -170,7 +171,9 @@ typedef struct ftk_target {
      * the rows' logits, or what is likeliest by them, valid until the next pass. The cache forgets the
      * rows. NULL, if it has no room for them. */
     const struct ftk_rows *(*run_above)(void *ctx, int layer, int n, const float *x);
-    /* What a pass over so many rows takes from `layer` on, in seconds, as measured so far. */
+    /* Seconds, as measured so far. Layer 0: what so many of the session's rows take of the pass that verifies
+     * its draft, which others may share; of one row what a token of plain decoding takes there. Others: of
+     * a pass of the session's own over so many rows, from that layer on. */
     double (*seconds)(void *ctx, int layer, int rows);
     /* Tokens that come in the time of a plain step of late, drafts and all; 1 at least. So much is a
      * plain step's time worth. */

@@ -65,8 +65,7 @@ void ftk_measured_saw(const ftk_session *s, ftk_measured *m, double more, double
 
 void ftk_choose_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted)
 {
-    const ftk_cost *const c = &s->engine->cost;
-    const double cost = ftk_cost_at(c, s->retrieved + 1, s->kv.len) / ftk_cost_at(c, 1, s->kv.len);
+    const double cost = ftk_size_price(s, s->retrieved, 0);
     int right = 0;
     while (right < s->retrieved && right < emitted &&
            s->retrieval.recent[right] == s->verdict.token[right])

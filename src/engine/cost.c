@@ -205,13 +205,24 @@ static int locate(int rows, double *part)
     return i;
 }
 
-double ftk_cost_at(const ftk_cost *c, int rows, int depth)
+static double deep_seconds(const ftk_cost *c, ftk_width w)
+{
+    return w.slots * c->slot + w.slot_rows * c->slot_row;
+}
+
+double ftk_cost_of(const ftk_cost *c, ftk_width w)
 {
     double part;
-    const int i = locate(rows < 1 ? 1 : rows, &part);
-    const double deep = depth * (c->slot + rows * c->slot_row);
-    if (i == FTK_COST_POINTS - 1) return c->seconds[i] + deep;
-    return c->seconds[i] + part * (c->seconds[i + 1] - c->seconds[i]) + deep;
+    const int i = locate(w.rows < 1 ? 1 : w.rows, &part);
+    const double *const s = c->seconds + i;
+    const bool last = i == FTK_COST_POINTS - 1;
+    const double step = last ? 2 * (s[0] - s[-1]) : s[1] - s[0];
+    return s[0] + part * step + deep_seconds(c, w);
+}
+
+double ftk_cost_at(const ftk_cost *c, int rows, int depth)
+{
+    return ftk_cost_of(c, ftk_width_of(rows, depth));
 }
 
 double ftk_cost_joined(const ftk_cost *c, int rows, int all_rows, int depth, double share)
@@ -231,24 +242,25 @@ void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, doub
     if (c->join < 0) c->join = 0;
 }
 
-void ftk_cost_update(ftk_cost *c, int rows, int depth, double seconds)
+void ftk_cost_update(ftk_cost *c, ftk_width w, double seconds)
 {
     const double all = 0.02, near = 0.1;
-    const double expected = ftk_cost_at(c, rows, depth);
-    const double deep = depth * (c->slot + rows * c->slot_row) / expected; /* the part of it */
+    const double expected = ftk_cost_of(c, w);
+    const double deep = deep_seconds(c, w) / expected; /* the part of it */
     double ratio = seconds / expected;
     if (!(ratio > 0.25)) ratio = 0.25;
     if (ratio > 2) /* a core was taken away for a moment: not the machine's cost */
         ratio = 2;
     double part;
-    const int i = locate(rows, &part);
+    const int i = locate(w.rows, &part);
+    if (i == FTK_COST_POINTS - 1) part = 0;
     for (int j = 0; j < FTK_COST_POINTS; j++) {
         const double here = j == i ? 1 - part : j == i + 1 ? part : 0;
         c->seconds[j] *= 1 + (all + near * here * (1 - deep)) * (ratio - 1);
     }
     c->slot *= 1 + (all + near * deep) * (ratio - 1);
     c->slot_row *= 1 + (all + near * deep) * (ratio - 1);
-    keep_shape(c, part < 0.5 || i == FTK_COST_POINTS - 1 ? i : i + 1);
+    keep_shape(c, part < 0.5 ? i : i + 1);
 }
 
 double ftk_cost_of_draft(double *usually, double seconds, double plain)
@@ -259,13 +271,34 @@ double ftk_cost_of_draft(double *usually, double seconds, double plain)
     return seconds;
 }
 
-int ftk_cost_best(const ftk_cost *c, const float *prob, int nodes, int depth)
+ftk_company ftk_company_of(const ftk_cost *c, int n, ftk_width decoding, ftk_width rows)
+{
+    return (ftk_company){.n = n,
+                         .rows = rows,
+                         .seconds = ftk_cost_of(c, rows),
+                         .plain = ftk_cost_of(c, decoding),
+                         .alone = ftk_cost_at(c, 1, (int)(decoding.slots / n))};
+}
+
+ftk_company ftk_company_alone(const ftk_cost *c, int depth)
+{
+    const ftk_width one = ftk_width_of(1, depth);
+    return ftk_company_of(c, 1, one, one);
+}
+
+double ftk_cost_more(const ftk_cost *c, const ftk_company *with, int rows, int depth)
+{
+    return ftk_cost_of(c, ftk_width_with(with->rows, rows, depth)) - with->seconds;
+}
+
+int ftk_cost_best(const ftk_cost *c, const ftk_company *with, const float *prob, int nodes,
+                  int depth)
 {
     int best = 0;
-    double sum = 1, best_rate = 1 / ftk_cost_at(c, 1, depth);
+    double tokens = with->n, best_rate = tokens / with->plain;
     for (int n = 1; n <= nodes; n++) {
-        sum += prob[n - 1];
-        const double rate = sum / ftk_cost_at(c, n + 1, depth);
+        tokens += prob[n - 1];
+        const double rate = tokens / (with->plain + ftk_cost_more(c, with, n, depth));
         if (rate > best_rate) {
             best_rate = rate;
             best = n;

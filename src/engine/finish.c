@@ -32,8 +32,8 @@ static int reach_of(const ftk_unfinished *draft)
  * the sake of one node. */
 static int room_for(const ftk_session *s, const ftk_unfinished *draft, int budget)
 {
-    const int slots = s->room, rows = s->engine->forward.max_rows;
-    int room = budget < rows ? budget : rows - 1;
+    const int slots = s->room, rows = s->engine->rows_left;
+    int room = budget < rows ? budget : rows;
     if (draft->maps && draft->maps->n > slots) return 0;
     if (s->cfg.shape == FTK_TREE_CHAIN && room > reach_of(draft)) room = reach_of(draft);
     if (room > slots - 1) room = slots - 1;
@@ -56,11 +56,13 @@ bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget)
     ftk_sizing *const size = &to->size;
     size->most = budget;
     size->room = s->left.room = room;
+    s->engine->rows_left -= room;
     size->all = !ftk_session_sizes_itself(s);
     size->chain = s->cfg.shape == FTK_TREE_CHAIN;
     size->probe = size->all ? 0 : ftk_size_probe(f);
+    size->others = s->engine->company.n - 1;
     for (int i = 0; i <= budget; i++)
-        size->seconds[i] = ftk_cost_at(&s->engine->cost, i + 1, s->kv.len);
+        size->seconds[i] = s->engine->company.plain + ftk_size_more(s, i);
     return true;
 }
 

@@ -84,6 +84,6 @@ bool ftk_session_force(ftk_session *s)
         ftk_tree_add(t, t->n - 1, only, 1);
     }
     if (ftk_session_sizes_itself(s))
-        ftk_tree_cut(t, 1 + ftk_cost_best(&s->engine->cost, t->prob + 1, t->n - 1, s->kv.len));
+        ftk_tree_cut(t, 1 + ftk_size_best(s, t->prob + 1, t->n - 1));
     return t->n > 1;
 }

@@ -82,10 +82,14 @@ struct ftk_engine {
     char *target_act;     /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
     int kv_slots;
-    double credit; /* what drafts may still lose, in plain steps: see settle() in step.c */
-    /* Steps that could draft since a pass over a single row was timed, and after how many it is again. */
+    double credit; /* what drafts may still lose, in plain steps: see ledger.c */
+    /* Passes since one without drafts was timed, and after how many one is again. */
     int since_plain, next_plain;
-    int timed_again;              /* such passes in a row that took less than was believed */
+    int timed_again; /* such passes in a row that took less than was believed */
+    /* Of the pass that is being planned: */
+    ftk_company company;
+    bool timing_plain; /* nobody drafts in it */
+    int rows_left;     /* that drafts which are left to a device may have */
     ftk_session *sessions; /* all that are open, the latest first */
     uint64_t n_open, n_calls; /* how many, and of ftk_step() so far */
     uint64_t copy_bytes; /* what `auto` may take for copies of layers */
@@ -151,7 +155,9 @@ struct ftk_session {
     int16_t joined[FTK_MAX_NODES];
     ftk_verdict verdict;
     ftk_pace pace, usual;
-    double drafting; /* seconds that this step's draft has cost */
+    double drafting;    /* seconds that this step's draft has cost */
+    double row_seconds; /* that each drafted row adds to its pass */
+    bool open_draft;    /* the tree's size is the cost model's to decide */
     int room;        /* rows behind the cached ones that this step may take */
     size_t lead;     /* tokens more than plain decoding would have, steps alike: room.c */
     ftk_session *older, *newer; /* in the engine's list */
@@ -243,7 +249,7 @@ int ftk_session_room(const ftk_session *s);
 
 /* ---- size.c */
 
-/* Tokens that come in the time of a plain step of late: 1 at least. */
+/* Tokens that come in the time of a token of plain decoding of late: 1 at least. */
 double ftk_session_pace(const ftk_session *s);
 /* The cost model decides how many nodes are drafted. */
 bool ftk_session_sizes_itself(const ftk_session *s);
@@ -251,25 +257,89 @@ bool ftk_session_sizes_itself(const ftk_session *s);
 int ftk_size_most(const ftk_session *s);
 /* And by what of late a family's drafts were worth. */
 int ftk_size_ceiling(const ftk_session *s, const ftk_family *f);
-/* What a step with so many drafted nodes costs, in plain steps, where drafting takes so many seconds. */
+/* Seconds in which plain decoding gives the session a token, in the company of the pass that is being planned: the
+ * pass's, divided by those who decode. */
+double ftk_size_token(const ftk_session *s);
+/* Seconds that so many more rows of the session add to that pass. */
+double ftk_size_more(const ftk_session *s, int rows);
+/* What a step with so many drafted nodes costs, in such tokens, where drafting takes so many seconds. */
 double ftk_size_price(const ftk_session *s, int nodes, double drafting);
+/* How many of these nodes, best first, give the most tokens a second of the pass. */
+int ftk_size_best(const ftk_session *s, const float *prob, int nodes);
 /* How many of so many nodes the credit covers. */
 int ftk_size_covered(const ftk_session *s, int nodes, double drafting);
 /* Nodes of a probe, if the next draft is one should it not pay. */
 int ftk_size_probe(const ftk_family *f);
-/* Of a draft of `there` nodes so many pay: how many are to be verified, now and then a small probe; and how
- * many are asked for next time. */
+/* Of a draft of `there` nodes so many pay: returns how many are to be verified, which now and then is a small
+ * probe, and adapts how many are asked for next time. */
 int ftk_size_wanted(ftk_family *f, int pay, int there);
-/* Sizes the draft: the part of the tree that pays and is covered, a probe, or nothing. */
-void ftk_size_draft(ftk_session *s, ftk_family *f);
+/* Sizes the drafts of the n sessions that decode in a pass: the parts of their trees that pay and are covered, a
+ * probe, or nothing. */
+void ftk_size_drafts(ftk_session *const *s, int n);
 /* Steps without a draft, since drafts have not paid lately or cost more than they may lose. */
 bool ftk_size_rests(const ftk_session *s, ftk_family *f);
-/* A plain step is due, because none was timed for long. */
-bool ftk_size_plain_due(const ftk_session *s);
-/* A pass over so many rows took so long. */
-void ftk_size_saw_pass(ftk_session *s, int rows, double seconds);
+/* A pass without drafts is due, because none was timed for long. */
+bool ftk_size_plain_due(const ftk_engine *e);
+/* A pass took so long; plain: without drafts. */
+void ftk_size_saw_pass(ftk_engine *e, ftk_width w, bool plain, double seconds);
 /* Drafting took so long. */
 void ftk_size_took(ftk_session *s, ftk_family *f, double seconds);
+
+/* ---- ledger.c */
+
+/* What a step with so many drafted nodes cost, and gave. */
+void ftk_ledger_settle(ftk_session *s, int nodes, int emitted);
+/* Has the session's table of successors read rows of the pass. */
+void ftk_ledger_read_table(ftk_session *s, const ftk_rows *rows, bool prompt);
+
+/* ---- draft.c */
+
+/* No draft: the tree is the root alone. */
+void ftk_draft_none(ftk_session *s);
+/* Begins a step's draft. True: a family is to be asked for it. alone: the session has a pass to itself. */
+bool ftk_draft_begin(ftk_session *s, bool alone);
+/* Asks the families of these sessions, all of which are to share a pass. */
+void ftk_draft_ask(ftk_session *const *s, int n);
+/* Asks the drafter which rows are to join the pass. */
+void ftk_draft_append(ftk_session *s);
+/* Whoever wants to learns from the rows of a pass, and from the verdict. */
+void ftk_draft_learn(ftk_session *s, const ftk_rows *rows, bool prompt);
+bool ftk_draft_wants_states(const ftk_session *s);
+
+/* ---- batch.c */
+
+/* Sessions that share a pass. */
+typedef struct ftk_batch {
+    ftk_engine *engine;
+    int n;
+    bool is_full;
+    int room;    /* rows that drafts may have */
+    ftk_err err; /* the first of sessions that could not be taken */
+    ftk_session *session[FTK_PASS_SEQS];
+    ftk_pass_seq seq[FTK_PASS_SEQS];
+    int rows[FTK_PASS_SEQS]; /* before drafts are sized */
+    size_t at[FTK_PASS_SEQS]; /* whose place in the caller's list this is */
+} ftk_batch;
+
+/* Takes sessions into a pass, in their order, until it is full; returns how many were looked at. Errors of
+ * single sessions are left in their results. */
+size_t ftk_batch_admit(ftk_batch *b, ftk_session *const *s, size_t n, ftk_result *results);
+/* Drafts, sizes, and lays out the rows. alone: the batch is all that is stepped. Errors: NO_ROOM. */
+ftk_err ftk_batch_plan(ftk_batch *b, bool alone);
+/* The drafter's own way to the next token, LOSSY, in place of a pass. */
+bool ftk_session_decodes_directly(const ftk_session *s);
+
+/* Some of the prompt is unread. */
+static inline bool ftk_session_reads(const ftk_session *s)
+{
+    return s->n_tokens - (size_t)s->kv.len > 1;
+}
+
+/* The family that drafts; NULL: there is none. */
+static inline ftk_family *ftk_session_turn(ftk_session *s)
+{
+    return s->n_families > 0 ? &s->family[s->turn] : NULL;
+}
 
 /* ---- finish.c */
 

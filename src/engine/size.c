@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * How large a draft is: what the cost model says of it, and what the account of drafts covers. */
+ * How large drafts are: what the cost model says of them, and what the account of drafts covers. */
 #include "session.h"
 
 enum {
@@ -7,11 +7,11 @@ enum {
     REST = 16,       /* then every so many steps a draft is considered again */
     PROBE = 64,      /* and every so many a small one is verified, to see whether things changed */
     PROBE_NODES = 4,
-    LONGEST_WITHOUT = 256, /* steps without a plain one */
+    LONGEST_WITHOUT = 256, /* passes without a plain one */
     MOST_AT_ONCE = 16,     /* plain ones in a row, to see what they take */
 };
 
-static const double cheaper = 0.8; /* than believed: a plain step is timed again at once */
+static const double cheaper = 0.8; /* than believed: a plain pass is timed again at once */
 
 double ftk_session_pace(const ftk_session *s)
 {
@@ -38,12 +38,43 @@ int ftk_size_ceiling(const ftk_session *s, const ftk_family *f)
     return ftk_session_sizes_itself(s) && most > f->reach ? f->reach : most;
 }
 
+/* ---- prices */
+
+double ftk_size_token(const ftk_session *s)
+{
+    return ftk_company_token(&s->engine->company);
+}
+
+double ftk_size_more(const ftk_session *s, int rows)
+{
+    const ftk_engine *const e = s->engine;
+    return ftk_cost_more(&e->cost, &e->company, rows, s->kv.len);
+}
+
 double ftk_size_price(const ftk_session *s, int nodes, double drafting)
 {
-    const ftk_cost *c = &s->engine->cost;
-    const int depth = s->kv.len;
-    return (ftk_cost_at(c, nodes + 1, depth) + drafting) / ftk_cost_at(c, 1, depth);
+    return 1 + (ftk_size_more(s, nodes) + drafting) / ftk_size_token(s);
 }
+
+int ftk_size_best(const ftk_session *s, const float *prob, int nodes)
+{
+    const ftk_engine *const e = s->engine;
+    return ftk_cost_best(&e->cost, &e->company, prob, nodes, s->kv.len);
+}
+
+/* Whether the account of drafts covers so many seconds. */
+static bool covered(const ftk_engine *e, double seconds)
+{
+    return seconds <= e->credit * e->company.alone;
+}
+
+int ftk_size_covered(const ftk_session *s, int nodes, double drafting)
+{
+    while (nodes > 0 && !covered(s->engine, ftk_size_more(s, nodes) + drafting)) nodes--;
+    return nodes;
+}
+
+/* ---- probes and rests */
 
 /* Steps without a paying draft, with one that is none. */
 static bool probes(int idle)
@@ -54,12 +85,6 @@ static bool probes(int idle)
 int ftk_size_probe(const ftk_family *f)
 {
     return probes(f->measured.idle + 1) ? PROBE_NODES : 0;
-}
-
-int ftk_size_covered(const ftk_session *s, int nodes, double drafting)
-{
-    while (nodes > 0 && ftk_size_price(s, nodes, drafting) - 1 > s->engine->credit) nodes--;
-    return nodes;
 }
 
 int ftk_size_wanted(ftk_family *f, int pay, int there)
@@ -75,17 +100,6 @@ int ftk_size_wanted(ftk_family *f, int pay, int there)
     return PROBE_NODES < there ? PROBE_NODES : there;
 }
 
-void ftk_size_draft(ftk_session *s, ftk_family *f)
-{
-    const int there = s->tree.n - 1;
-    const int pay = ftk_cost_best(&s->engine->cost, s->tree.prob + 1, there, s->kv.len);
-    const int wanted = ftk_size_wanted(f, pay, there);
-    const int few = wanted < PROBE_NODES ? wanted : PROBE_NODES;
-    const int n = ftk_size_covered(s, wanted, s->drafting);
-    if (few > 0 && n == 0) f->saving = ftk_size_price(s, few, s->drafting) - 1;
-    ftk_tree_cut(&s->tree, n + 1);
-}
-
 bool ftk_size_rests(const ftk_session *s, ftk_family *f)
 {
     ftk_measured *const m = &f->measured;
@@ -96,20 +110,134 @@ bool ftk_size_rests(const ftk_session *s, ftk_family *f)
     return s->engine->credit < f->saving;
 }
 
-/* All that drafts seem to gain is in plain steps. Where every step drafts, none is run, and one that was measured
- * too dear, as other programs had the cores, would make wide passes look cheap for good. */
-bool ftk_size_plain_due(const ftk_session *s)
+/* ---- the drafts of a pass */
+
+/* A draft, as far as the pass takes it: leading nodes. */
+typedef struct part {
+    ftk_session *s;
+    int there, taken;
+} part;
+
+/* The one whose next node is the likeliest; NULL: there is none. */
+static part *likeliest(part *all, int n)
 {
-    return s->engine->since_plain >= s->engine->next_plain;
+    part *best = NULL;
+    float most = -1;
+    for (int i = 0; i < n; i++) {
+        const float prob = all[i].s->tree.prob[all[i].taken + 1];
+        if (all[i].taken == all[i].there || prob <= most) continue;
+        best = &all[i];
+        most = prob;
+    }
+    return best;
 }
 
-void ftk_size_saw_pass(ftk_session *s, int rows, double seconds)
+/* Takes the likeliest nodes of all drafts one after the other, up to `most`. */
+static void take(part *all, int n, int most)
 {
-    ftk_engine *const e = s->engine;
-    const double believed = ftk_cost_at(&e->cost, rows, s->kv.len);
+    for (int i = 0; i < n; i++) all[i].taken = 0;
+    for (part *p; most > 0 && (p = likeliest(all, n)); most--) p->taken++;
+}
+
+/* How many of them give the most expected tokens a second of the whole pass; *paid_for: how many of those
+ * are covered, with the drafts themselves, which took `drafting` seconds. */
+static int best_of(const ftk_engine *e, part *all, int n, int most, double drafting, int *paid_for)
+{
+    const ftk_company *const with = &e->company;
+    ftk_width w = with->rows;
+    double tokens = with->n, best_rate = tokens / with->plain;
+    int best = 0, n_covered = 0;
+    for (int i = 0; i < n; i++) all[i].taken = 0;
+    for (int k = 1; k <= most; k++) {
+        part *const p = likeliest(all, n);
+        if (!p) break;
+        w = ftk_width_with(w, 1, p->s->kv.len);
+        tokens += p->s->tree.prob[++p->taken];
+        const double more = ftk_cost_of(&e->cost, w) - with->seconds;
+        if (covered(e, more + drafting)) n_covered = k;
+        if (tokens / (with->plain + more) <= best_rate) continue;
+        best_rate = tokens / (with->plain + more);
+        best = k;
+    }
+    *paid_for = n_covered < best ? n_covered : best;
+    return best;
+}
+
+/* What of the draft is verified, where so many nodes pay and fewer of them may be covered; now and
+ * then a small probe. */
+static void settle_part(part *p, int covered_nodes, double drafting)
+{
+    ftk_session *const s = p->s;
+    ftk_family *const f = &s->family[s->turn];
+    const int wanted = ftk_size_wanted(f, p->taken, p->there);
+    const int few = wanted < PROBE_NODES ? wanted : PROBE_NODES;
+    const int n = p->taken > 0 ? covered_nodes : ftk_size_covered(s, wanted, drafting);
+    if (few > 0 && n == 0)
+        f->saving = (ftk_size_more(s, few) + s->drafting) / s->engine->company.alone;
+    ftk_tree_cut(&s->tree, n + 1);
+}
+
+/* Drafts whose size is given belong to the pass as it is. */
+static void take_as_given(ftk_engine *e, const ftk_session *s)
+{
+    const int nodes = s->left.room > 0 ? s->left.room : s->tree.n - 1;
+    e->company.rows = ftk_width_with(e->company.rows, nodes, s->kv.len);
+    e->company.seconds = ftk_cost_of(&e->cost, e->company.rows);
+}
+
+/* What each node of the pass adds to it. */
+static double each_of(const ftk_engine *e, double bare, ftk_session *const *s, int n)
+{
+    ftk_width w = e->company.rows;
+    int nodes = 0;
+    for (int i = 0; i < n; i++) {
+        const int own = s[i]->left.room > 0 ? s[i]->left.room : s[i]->tree.n - 1;
+        if (s[i]->open_draft) w = ftk_width_with(w, own, s[i]->kv.len);
+        nodes += own;
+    }
+    return nodes > 0 ? (ftk_cost_of(&e->cost, w) - bare) / nodes : 0;
+}
+
+void ftk_size_drafts(ftk_session *const *sessions, int n)
+{
+    ftk_engine *const e = sessions[0]->engine;
+    part all[FTK_PASS_SEQS];
+    int nodes[FTK_PASS_SEQS], n_parts = 0, n_covered;
+    double drafting = 0;
+    const double bare = e->company.seconds;
+    for (int i = 0; i < n; i++) {
+        ftk_session *const s = sessions[i];
+        drafting += s->drafting;
+        if (s->open_draft)
+            all[n_parts++] = (part){.s = s, .there = s->tree.n - 1};
+        else
+            take_as_given(e, s);
+    }
+    const int room = e->forward.max_rows - e->company.rows.rows;
+    const int best = best_of(e, all, n_parts, room, drafting, &n_covered);
+    take(all, n_parts, n_covered);
+    for (int i = 0; i < n_parts; i++) nodes[i] = all[i].taken;
+    take(all, n_parts, best);
+    for (int i = 0; i < n_parts; i++) settle_part(&all[i], nodes[i], drafting);
+    const double each = each_of(e, bare, sessions, n);
+    for (int i = 0; i < n; i++) sessions[i]->row_seconds = each;
+}
+
+/* ---- what passes take */
+
+/* All that drafts seem to gain is in plain passes. Where every pass drafts, none is run, and one that was measured
+ * too dear, as other programs had the cores, would make wide passes look cheap for good. */
+bool ftk_size_plain_due(const ftk_engine *e)
+{
+    return e->since_plain >= e->next_plain;
+}
+
+void ftk_size_saw_pass(ftk_engine *e, ftk_width w, bool plain, double seconds)
+{
+    const double believed = ftk_cost_of(&e->cost, w);
     ftk_team_review(&e->forward.team, seconds, believed);
-    ftk_cost_update(&e->cost, rows, s->kv.len, seconds);
-    if (rows > 1) return;
+    ftk_cost_update(&e->cost, w, seconds);
+    if (!plain) return;
     int *const next = &e->next_plain;
     e->since_plain = 0;
     e->timed_again = seconds < cheaper * believed ? e->timed_again + 1 : 0;

@@ -118,6 +118,7 @@ static double seconds(void *ctx, int layer, int rows)
 {
     const ftk_session *s = ctx;
     const ftk_engine *e = s->engine;
+    if (layer == 0) return ftk_size_token(s) + ftk_size_more(s, rows - 1);
     return ftk_target_share(e->model, layer) * ftk_cost_at(&e->cost, rows, s->kv.len);
 }
 
@@ -130,11 +131,9 @@ static double pace(void *ctx)
 static double allowance(void *ctx)
 {
     const ftk_session *s = ctx;
-    const ftk_cost *c = &s->engine->cost;
+    const ftk_engine *const e = s->engine;
     if (!ftk_session_sizes_itself(s)) return INFINITY;
-    const int depth = s->kv.len;
-    const double plain = ftk_cost_at(c, 1, depth);
-    return s->engine->credit * plain - (ftk_cost_at(c, 4, depth) - plain);
+    return e->credit * e->company.alone - ftk_size_more(s, 3);
 }
 
 static const ftk_rows *run_route(void *ctx, int depth, int32_t token, const ftk_route *route)
