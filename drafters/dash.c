@@ -26,7 +26,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "drafters/drafter.h"
 #include "drafters/guesses.h"
@@ -182,6 +181,11 @@ static float wider(const dash *s, int rows)
     return (float)(t->seconds(t->ctx, 0, rows) / t->seconds(t->ctx, 0, 1)) - 1;
 }
 
+static double now(const dash *s)
+{
+    return s->target->now(s->target->ctx);
+}
+
 static float pace(const dash *s)
 {
     return (float)s->target->pace(s->target->ctx);
@@ -230,10 +234,10 @@ static bool run_node(dash *s, int node, const ftk_rows **said)
 {
     const size_t each = (size_t)s->policy.n_layer * (size_t)s->policy.n_embd;
     if (s->states) s->route.states = s->states + (size_t)s->n_rows * each;
-    const double start = ftk_now();
+    const double start = now(s);
     *said = run_row(s, s->n_rows, s->guesses.all[node].token);
     if (!*said) return false;
-    const float steps = (float)((ftk_now() - start) / s->target->seconds(s->target->ctx, 0, 1));
+    const float steps = (float)((now(s) - start) / s->target->seconds(s->target->ctx, 0, 1));
     const float cost = steps < most_cost ? steps : most_cost;
     s->known.row += smooth * (cost - s->known.row);
     add_balance(s, -cost * pace(s));

@@ -38,7 +38,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "base/sampler.h"
 #include "drafters/drafter.h"
@@ -231,6 +230,11 @@ static void suggest_children(s4c *s, int node, int head, const ftk_rows *said, i
     ftk_guesses_answered(&s->guesses, node);
 }
 
+static double now(const s4c *s)
+{
+    return s->target->now(s->target->ctx);
+}
+
 /* At the pace of late. */
 static double token_seconds(const s4c *s)
 {
@@ -285,12 +289,12 @@ static void run_heads(s4c *s)
         n = worth_running(s, head, n, chosen);
         if (n == 0) return;
         const int rows = rows_for(s, n);
-        const double start = ftk_now();
+        const double start = now(s);
         run_head(s, head, rows, chosen);
         const ftk_rows said = {.logits = s->logits};
         for (int i = 0; i < n; i++)
             suggest_children(s, chosen[i], head, &said, rows == n ? i : 0, NULL);
-        time_head(s, rows, ftk_now() - start);
+        time_head(s, rows, now(s) - start);
         float *const before = s->g[0];
         s->g[0] = s->g[1];
         s->g[1] = before;
@@ -372,7 +376,7 @@ static bool run_on_device(s4c *s, int budget)
     ftk_guesses_add_successors(&s->guesses, s->successors);
     s->heads.n = heads_worth_running(s);
     if (s->heads.n == 0) return false;
-    const double start = ftk_now();
+    const double start = now(s);
     tell_device(s);
     const ftk_unfinished draft = {
         .heads = &s->heads, .ask = &s->ask, .seconds = chain_seconds(s, s->heads.n)};
@@ -380,7 +384,7 @@ static bool run_on_device(s4c *s, int budget)
     const ftk_heads_said *const said = t->run_heads(t->ctx, &s->heads, &s->ask);
     if (!said) return false;
     suggest_said(s, said);
-    time_head(s, s->heads.n, ftk_now() - start);
+    time_head(s, s->heads.n, now(s) - start);
     return false;
 }
 

@@ -80,7 +80,7 @@ static bool expected(const ftk_successors *s, int32_t token, int32_t truth)
 int ftk_successors_read(ftk_successors *s, const ftk_tree *tree, const ftk_verdict *verdict,
                         const struct ftk_rows *rows, bool all)
 {
-    const double start = ftk_now();
+    const double start = ftk_clock_now(s->clock);
     int n = 0;
     if (all) {
         for (; n < tree->n; n++) read_row(s, tree->token[n], rows, n);
@@ -93,7 +93,7 @@ int ftk_successors_read(ftk_successors *s, const ftk_tree *tree, const ftk_verdi
         }
     }
     if (n == 0) return 0;
-    const double took = (ftk_now() - start) / n;
+    const double took = (ftk_clock_now(s->clock) - start) / n;
     double *const usually = &s->rates.took;
     *usually = *usually == 0 || took < *usually ? took : *usually + slower * (took - *usually);
     return n;

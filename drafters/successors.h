@@ -9,6 +9,7 @@
 #ifndef FTK_SUCCESSORS_H
 #define FTK_SUCCESSORS_H
 
+#include "base/clock.h"
 #include "base/tree.h"
 #include "drafters/acceptance.h"
 #include "drafters/likely.h"
@@ -36,6 +37,7 @@ typedef struct ftk_successors {
     int n_vocab;
     ftk_successor_set *of; /* [n_vocab]; NULL: the session has none */
     ftk_successor_rates rates;
+    const ftk_clock *clock; /* that reading is timed by; NULL: the system's */
     float least; /* probability below which a guess is not worth making: set before each draft */
 } ftk_successors;
 

@@ -65,6 +65,7 @@ static ftk_target target = {.n_vocab = V,
                             .run_route = run_route,
                             .resumes = true,
                             .seconds = seconds,
+                            .now = real_now,
                             .pace = pace};
 
 static void fill(float *v, int n, uint32_t *seed)

@@ -55,6 +55,7 @@ static const ftk_target target = {.n_vocab = V,
                                   .multiply = multiply,
                                   .run_above = run_above,
                                   .seconds = seconds,
+                                  .now = real_now,
                                   .pace = pace,
                                   .allowance = allowance};
 

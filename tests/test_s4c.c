@@ -22,6 +22,7 @@ static double seconds(void *ctx, int layer, int rows)
 }
 
 static const ftk_target target = {.seconds = seconds,
+                                  .now = real_now,
                                   .pace = pace,
                                   .n_vocab = V,
                                   .n_embd = D,

@@ -54,9 +54,9 @@ static double time_pass(timing *t, int layers)
         pass.states = f->norm;
     }
     f->layers = first + layers;
-    const double start = ftk_now();
+    const double start = ftk_clock_now(f->clock);
     ftk_forward_run_above(f, &pass, 1, first);
-    const double seconds = ftk_now() - start;
+    const double seconds = ftk_clock_now(f->clock) - start;
     f->layers = all;
     return seconds;
 }
@@ -111,10 +111,11 @@ static double expected(const timing *t, int i)
 static void time_widths(timing *t, int most)
 {
     static const int order[FTK_COST_POINTS] = {0, 4, 2, 6, 1, 3, 5, 7};
-    const double start = ftk_now();
+    const ftk_clock *const clock = t->f->clock;
+    const double start = ftk_clock_now(clock);
     for (int round = 0; round < 8; round++)
         for (int i = 0; i < FTK_COST_POINTS; i++)
-            if (1 << order[i] <= most && expected(t, order[i]) < budget - (ftk_now() - start))
+            if (1 << order[i] <= most && expected(t, order[i]) < budget - (ftk_clock_now(clock) - start))
                 time_width(t, order[i]);
 }
 

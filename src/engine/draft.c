@@ -23,7 +23,7 @@ static bool wants(const ftk_session *s, unsigned what)
 static void retrieve(ftk_session *s)
 {
     const ftk_retrieval *const r = &s->retrieval;
-    const double start = ftk_now();
+    const double start = ftk_engine_now(s->engine);
     ftk_retrieval_ask(&s->retrieval, s->tokens, s->n_tokens);
     if (s->n_families > 1) {
         float prob[FTK_REACH], so_far = 1;
@@ -32,7 +32,7 @@ static void retrieve(ftk_session *s)
         s->retrieved = ftk_size_best(s, prob, n);
         s->doubt = n > 0 ? 1 - prob[0] : 1;
     }
-    s->stats.draft_seconds += ftk_now() - start;
+    s->stats.draft_seconds += ftk_engine_now(s->engine) - start;
 }
 
 /* What a row more adds to a pass that has some, in tokens: a guess that is less likely never pays. */
@@ -106,18 +106,18 @@ static void ask_family(const ftk_drafter_ops *ops, ftk_session *const *s, int n)
         asks[n_asked] = ask_of(s[i]);
         asked[n_asked++] = s[i];
     }
-    const double start = ftk_now();
+    const double start = ftk_engine_now(s[0]->engine);
     ops->propose_all(asks, n_asked);
-    const double seconds = (ftk_now() - start) / n_asked;
+    const double seconds = (ftk_engine_now(s[0]->engine) - start) / n_asked;
     for (int i = 0; i < n_asked; i++) was_asked(asked[i], seconds);
 }
 
 static void ask_one(ftk_session *s)
 {
     const ftk_ask a = ask_of(s);
-    const double start = ftk_now();
+    const double start = ftk_engine_now(s->engine);
     ftk_session_turn(s)->ops->propose(a.state, a.history, a.n, a.budget, a.tree);
-    was_asked(s, ftk_now() - start);
+    was_asked(s, ftk_engine_now(s->engine) - start);
 }
 
 /* Whether the family of the last of these sessions drafts for one before it, too. */
@@ -174,9 +174,9 @@ void ftk_draft_learn(ftk_session *s, const ftk_rows *rows, bool prompt)
         const ftk_family *f = &s->family[i];
         const bool own = i == s->turn && s->tree.n > 1 && !s->forced;
         if (!own && !(f->ops->wants & ~(unsigned)FTK_WANT_SUCCESSORS)) continue;
-        const double start = ftk_now();
+        const double start = ftk_engine_now(s->engine);
         f->ops->learn(f->state, s->tokens, s->n_tokens, &s->tree, &s->verdict, rows);
-        const double seconds = ftk_now() - start;
+        const double seconds = ftk_engine_now(s->engine) - start;
         if (prompt) continue;
         s->stats.draft_seconds += seconds;
         if (own || (i == s->turn && s->drafting > 0)) s->drafting += seconds;

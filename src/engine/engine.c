@@ -88,6 +88,7 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
         err = ftk_forward_open(&e->forward, e->model, cfg->threads, rows, slots,
                                e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES, cfg->kv_type);
     e->forward.device = e->device;
+    e->forward.clock = e->clock;
     if (err == FTK_OK) err = open_learned(e);
     ftk_cost_flat(&e->cost);
     if (err == FTK_OK && cfg->measure) err = ftk_cost_measure(&e->cost, &e->forward, &e->pool);
@@ -95,13 +96,15 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
     return err;
 }
 
-static ftk_err open_engine(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg)
+static ftk_err open_engine(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg,
+                           const ftk_clock *clock)
 {
     const ftk_host *h = &m->host;
     ftk_engine *e = ftk_alloc(h, 1, sizeof *e);
     if (!e) return ftk_fail(h, FTK_ERR_NOMEM, "no memory for an engine");
     e->model = m;
     e->host = *h;
+    e->clock = clock;
     e->credit = FTK_CREDIT;
     e->next_plain = FTK_FIRST_PLAIN;
     e->copy_bytes = cfg->copy_bytes;
@@ -132,7 +135,8 @@ ftk_err ftk_engine_take_config(const ftk_model *m, const ftk_engine_config *cfg,
     return err;
 }
 
-ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg)
+ftk_err ftk_engine_open_by(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg,
+                           const ftk_clock *clock)
 {
     *out = NULL;
     if (!m) return FTK_ERR_INVALID;
@@ -141,9 +145,14 @@ ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_c
     if (err != FTK_OK) return err;
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    err = open_engine(out, m, &own);
+    err = open_engine(out, m, &own, clock);
     ftk_floats_leave(&floats);
     return err;
+}
+
+ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg)
+{
+    return ftk_engine_open_by(out, m, cfg, NULL);
 }
 
 void ftk_engine_free(ftk_engine *e)

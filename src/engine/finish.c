@@ -81,10 +81,10 @@ double ftk_finish_take(ftk_session *s)
 {
     ftk_family *const f = &s->family[s->turn];
     const ftk_finished *const done = &s->left.finishing.done;
-    const double start = ftk_now();
+    const double start = ftk_engine_now(s->engine);
     take_tree(&s->tree, done->tree);
     f->ops->finished(f->state, done);
-    ftk_size_took(s, f, s->left.seconds + done->seconds + (ftk_now() - start));
+    ftk_size_took(s, f, s->left.seconds + done->seconds + (ftk_engine_now(s->engine) - start));
     if (!s->left.finishing.size.all) ftk_size_wanted(f, done->tree->pay, done->tree->there - 1);
     return done->seconds;
 }

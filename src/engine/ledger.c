@@ -73,14 +73,14 @@ void ftk_ledger_read_table(ftk_session *s, const ftk_rows *rows, bool prompt)
     ftk_successors *const table = &s->successors;
     ftk_successor_rates *const r = &table->rates;
     const ftk_verdict *const v = &s->verdict;
-    const double start = ftk_now(), token = ftk_size_token(s);
+    const double start = ftk_engine_now(s->engine), token = ftk_size_token(s);
     int n_read = 0;
     const bool cheap = r->took <= NEXT_TO_NOTHING * token;
     if (!prompt) ftk_successors_settle(table, s->tree.token[0], v->token, (size_t)v->n_path + 1);
     if (cheap || (r->balance > 0 && s->engine->credit > COMFORT))
         n_read = ftk_successors_read(table, &s->tree, v, rows, cheap);
     if (prompt) return;
-    s->stats.draft_seconds += ftk_now() - start;
+    s->stats.draft_seconds += ftk_engine_now(s->engine) - start;
     const double cost =
         n_read * r->took / token; /* as usual: another program may have had the core */
     book(s, -cost);

@@ -246,6 +246,7 @@ static ftk_err open_successors(ftk_session *s)
     if (has_successors(s)) return FTK_OK;
     const ftk_err err = ftk_successors_init(&s->successors, &s->host, s->engine->model->hp.n_vocab);
     if (err == FTK_OK) s->successors.rates = s->engine->successors;
+    s->successors.clock = s->engine->clock;
     return err;
 }
 

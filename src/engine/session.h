@@ -65,6 +65,7 @@ struct ftk_engine {
     const ftk_model *model;
     ftk_host host;
     ftk_device *device; /* NULL: the CPU */
+    const ftk_clock *clock; /* NULL: the system's */
     ftk_kv_pool pool;
     ftk_forward forward;
     ftk_cost cost;
@@ -97,6 +98,15 @@ struct ftk_engine {
     bool has_low;        /* the copy in few bits is made */
     int wide; /* rows of the pieces in which a device reads long prompts; 0: as all others */
 };
+
+static inline double ftk_engine_now(const ftk_engine *e)
+{
+    return ftk_clock_now(e->clock);
+}
+
+/* ftk_engine_open(), by a clock that outlives the engine. */
+ftk_err ftk_engine_open_by(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg,
+                           const ftk_clock *clock);
 
 /* Of what families gave, and of the pace that they are compared at, a step later. */
 #define FTK_LONG_MEMORY 0.995
@@ -390,8 +400,7 @@ ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_host *hos
 const char *ftk_target_left_out(const ftk_engine *e, const ftk_drafter_ops *ops);
 
 /* As ftk_session_open(), with a drafter from outside the list (cfg->drafter is not looked at). */
-FTK_API ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e,
-                                      const ftk_session_config *cfg, const ftk_drafter_ops *drafter,
-                                      void *test);
+ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e, const ftk_session_config *cfg,
+                              const ftk_drafter_ops *drafter, void *test);
 
 #endif

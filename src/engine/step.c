@@ -135,9 +135,9 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
         ftk_kv_truncate(&s->kv, s->kv.len + seq->n_rows);
         return FTK_OK;
     }
-    const double start = ftk_now();
+    const double start = ftk_engine_now(s->engine);
     const ftk_err err = judge(s, rows);
-    s->stats.judge_seconds += prompt ? 0 : ftk_now() - start;
+    s->stats.judge_seconds += prompt ? 0 : ftk_engine_now(s->engine) - start;
     if (err != FTK_OK) return ftk_not_finite(s->engine);
     const int n = before_forbidden(s, rows);
     if (n == 0) {
@@ -247,26 +247,26 @@ static ftk_err take_rows(ftk_session *s, const ftk_pass_seq *seq, size_t row, si
 static double run(ftk_batch *b)
 {
     ftk_session *const s = b->session[0];
-    const double start = ftk_now();
+    const double start = ftk_engine_now(b->engine);
     if (ftk_session_decodes_directly(s)) {
         decode(s);
         return 0;
     }
     if (b->n == 1 && resume(s, b->seq)) {
-        s->drafting += ftk_now() - start - ftk_cost_at(&b->engine->cost, b->seq->n_rows, s->kv.len);
+        s->drafting += ftk_engine_now(b->engine) - start - ftk_cost_at(&b->engine->cost, b->seq->n_rows, s->kv.len);
         return 0;
     }
     if (s->n_joined > 0)
         run_joined(s, b->seq);
     else
         ftk_forward_run(&b->engine->forward, b->seq, b->n);
-    return ftk_now() - start;
+    return ftk_engine_now(b->engine) - start;
 }
 
 /* One pass for sessions that are planned. */
 static ftk_err run_pass(ftk_batch *b, ftk_result *r)
 {
-    const double start = ftk_now();
+    const double start = ftk_engine_now(b->engine);
     double seconds = run(b), drafting = 0;
     ftk_err first = ftk_forward_check(&b->engine->forward);
     for (int i = 0; i < b->n && first != FTK_OK; i++) r[i].err = first;
@@ -274,7 +274,7 @@ static ftk_err run_pass(ftk_batch *b, ftk_result *r)
     for (int i = 0; i < b->n; i++)
         if (b->session[i]->left.room > 0) drafting += ftk_finish_take(b->session[i]);
     if (seconds > 0) see_cost(b, seconds - drafting);
-    seconds = ftk_now() - start - drafting;
+    seconds = ftk_engine_now(b->engine) - start - drafting;
     size_t row = 0, with_logits = 0;
     for (int i = 0; i < b->n; i++) {
         ftk_session *const s = b->session[i];
@@ -322,7 +322,7 @@ static ftk_err step(ftk_session *const *sessions, size_t n, ftk_result *results)
         ftk_batch b;
         bool was_reading[FTK_PASS_SEQS];
         ftk_result r[FTK_PASS_SEQS] = {0};
-        const double start = ftk_now();
+        const double start = ftk_engine_now(sessions[0]->engine);
         const size_t taken = ftk_batch_admit(&b, sessions + done, n - done, results + done);
         if (first == FTK_OK) first = b.err;
         for (int i = 0; i < b.n; i++) was_reading[i] = ftk_session_reads(b.session[i]);
@@ -332,7 +332,7 @@ static ftk_err step(ftk_session *const *sessions, size_t n, ftk_result *results)
             if (err == FTK_OK) err = run_pass(&b, r);
             if (first == FTK_OK) first = err;
         }
-        const double seconds = ftk_now() - start;
+        const double seconds = ftk_engine_now(sessions[0]->engine) - start;
         for (int i = 0; i < b.n; i++) {
             results[done + b.at[i]] = r[i];
             account(b.session[i], was_reading[i], seconds);

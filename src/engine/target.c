@@ -66,6 +66,13 @@ static void multiply(void *ctx, const ftk_mat *w, int n, const float *x, float *
         ftk_team_run(&e->forward.team, multiply_share, &p);
     else
         multiply_share(&p, 0, 1);
+    const ftk_clock *const clock = e->clock;
+    if (clock) clock->product(clock->ctx, w->n_out, w->n_in, n);
+}
+
+static double now(void *ctx)
+{
+    return ftk_engine_now(((const ftk_session *)ctx)->engine);
 }
 
 /* ---- upper layers */
@@ -220,6 +227,7 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .n_vocab = hp->n_vocab,
         .n_embd = hp->n_embd,
         .n_layer = hp->n_layer,
+        .now = now,
         .embed = embed,
         .multiply = multiply,
         .last_norm = last_norm,

@@ -480,8 +480,10 @@ void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
     }
     const size_t d = (size_t)f->m->hp.n_embd;
     worker all = {.f = f, .seqs = seqs, .n_seqs = n_seqs, .first = first, .route = seqs[0].route};
+    double slot_rows = 0;
     for (int s = 0; s < n_seqs; s++) {
         const ftk_pass_seq *seq = &seqs[s];
+        slot_rows += (double)seq->kv->len * seq->n_rows;
         for (int i = 0; i < seq->n_rows; i++)
             f->rows[all.n_rows++] = (struct ftk_row){
                 .token = seq->token ? seq->token[i] : 0,
@@ -493,6 +495,9 @@ void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
         all.n_logits += seq->n_rows - seq->first_logits;
     }
     ftk_team_run(&f->team, run, &all);
+    const ftk_clock *const clock = f->clock;
+    if (clock)
+        clock->pass(clock->ctx, f->layers - first, all.n_rows, slot_rows, all.n_logits);
 }
 
 /* Masks, depths of all rows: the sequence's, then those that join. */

@@ -7,6 +7,7 @@
 #ifndef FTK_FORWARD_H
 #define FTK_FORWARD_H
 
+#include "base/clock.h"
 #include "base/sampler.h"
 #include "base/target.h"
 #include "base/team.h"
@@ -65,6 +66,7 @@ typedef struct ftk_forward {
     const ftk_model *m;
     const ftk_layer *low; /* [n_layer] the layers in few bits; NULL: none. Set by who made them */
     ftk_device *device;   /* runs the passes; NULL: the CPU does. Set by who opened both */
+    const ftk_clock *clock; /* hears of passes; NULL: nobody does. Set by who opened f */
     int layers; /* a pass runs the first so many: all of them, but while costs are measured */
     int max_rows;
     ftk_type kv_type;
