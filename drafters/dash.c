@@ -51,7 +51,6 @@ enum {
     RATES = BESIDE_AT + FTK_LIKELY_BINS + FTK_GUESS_RATES
 };
 
-/* What outlives a session. */
 typedef struct known {
     ftk_rate rates[RATES];
     float row;     /* plain steps that a row takes, smoothed */
@@ -66,7 +65,7 @@ typedef struct dash {
     const ftk_retrieval *retrieval;
     const ftk_successors *successors; /* NULL: left out */
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
-    known known;
+    known *known; /* of all sessions */
     ftk_guesses guesses;
     int n_rows;       /* of the chain that were run */
     int exact[ROWS];  /* layers of a row that were full, up to the first that was not */
@@ -155,10 +154,14 @@ static int layers_exact(const dash *s)
 
 /* ------------------------------------------------------------------ rates */
 
-static void init_rates(ftk_rate *r)
+static void init_known(void *rates)
 {
-    for (int i = 0; i < RATES; i++)
-        ftk_rate_init(&r[i], ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < BESIDE_AT ? 1 : 0.2f));
+    known *const k = rates;
+    ftk_guesses_init_rates(k->rates, RATES);
+    for (int i = 0; i < RATES - FTK_GUESS_RATES; i++)
+        ftk_rate_init(&k->rates[i],
+                      ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < BESIDE_AT ? 1 : 0.2f));
+    k->balance = balance_first;
 }
 
 /* depth: of the guess, from 1 on */
@@ -170,8 +173,8 @@ static int stack_rate(int depth, int rank, int bin)
 
 static void add_balance(dash *s, float tokens)
 {
-    const float sum = s->known.balance + tokens;
-    s->known.balance = sum < balance_most ? sum : balance_most;
+    const float sum = s->known->balance + tokens;
+    s->known->balance = sum < balance_most ? sum : balance_most;
 }
 
 /* What a pass over so many rows takes more than a plain step, in plain steps. */
@@ -225,8 +228,8 @@ static bool pays(const dash *s, int node)
 {
     if (s->parts.without & FTK_DASH_ALWAYS) return s->guesses.all[node].worth > always_worth;
     const float more = wider(s, s->n_rows + 2) - wider(s, s->n_rows + 1);
-    return s->known.balance > 0 &&
-           ftk_guesses_open(&s->guesses, node) > (s->known.row + more) * pace(s);
+    return s->known->balance > 0 &&
+           ftk_guesses_open(&s->guesses, node) > (s->known->row + more) * pace(s);
 }
 
 /* The row of a node at the end of the chain; false: there is no room. */
@@ -239,7 +242,7 @@ static bool run_node(dash *s, int node, const ftk_rows **said)
     if (!*said) return false;
     const float steps = (float)((now(s) - start) / s->target->seconds(s->target->ctx, 0, 1));
     const float cost = steps < most_cost ? steps : most_cost;
-    s->known.row += smooth * (cost - s->known.row);
+    s->known->row += smooth * (cost - s->known->row);
     add_balance(s, -cost * pace(s));
     s->exact[s->n_rows++] = layers_exact(s);
     return true;
@@ -263,7 +266,7 @@ static int run_chain(dash *s, int budget)
 static ftk_err take_memory(dash *s, const ftk_host *h)
 {
     const size_t d = (size_t)s->policy.n_embd, layers = (size_t)s->policy.n_layer;
-    if (ftk_guesses_init(&s->guesses, h, MOST, s->known.rates, RATES) != FTK_OK)
+    if (ftk_guesses_init(&s->guesses, h, MOST, s->known->rates, RATES) != FTK_OK)
         return FTK_ERR_NOMEM;
     s->actions = ftk_alloc(h, layers, sizeof *s->actions);
     const bool resumes = s->target->resumes;
@@ -283,8 +286,7 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
     s->policy = dash_policy(env->weights, env->target);
     s->policy.fixed = s->parts.fixed;
     if (s->parts.without & FTK_DASH_NO_SCALE) s->policy.scale = NULL;
-    init_rates(s->known.rates);
-    s->known.balance = balance_first;
+    s->known = env->rates;
     const ftk_err err = take_memory(s, env->host);
     if (err != FTK_OK) return err;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
@@ -323,7 +325,7 @@ static void dash_propose(void *state, const int32_t *history, size_t n, int budg
         ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
     ftk_guesses_add_successors(&s->guesses, s->successors);
     const int end = run_chain(s, budget);
-    if (s->n_rows == 0) s->known.row *= fade; /* it is tried again some time */
+    if (s->n_rows == 0) s->known->row *= fade; /* it is tried again some time */
     ftk_guesses_add_successors(&s->guesses, s->successors);
     s->asked = n;
     ftk_guesses_plant_path(&s->guesses, end, budget, tree);
@@ -357,8 +359,8 @@ static void dash_learn(void *state, const int32_t *history, size_t n, const ftk_
 const ftk_drafter_ops ftk_drafter_dash = {
     .name = "dash",
     .state_size = sizeof(dash),
-    .rates_at = offsetof(dash, known),
     .rates_size = sizeof(known),
+    .rates_init = init_known,
     .wants = FTK_WANT_PASSES | FTK_WANT_SUCCESSORS,
     .check = dash_check,
     .policy = dash_policy,
@@ -399,6 +401,8 @@ const ftk_drafter_ops ftk_drafter_dash_direct = {
     .name = "dash-direct",
     .family = "dash",
     .state_size = sizeof(dash),
+    .rates_size = sizeof(known),
+    .rates_init = init_known,
     .wants = FTK_WANT_PASSES,
     .check = dash_check,
     .policy = dash_policy,

@@ -29,6 +29,7 @@ typedef struct ftk_drafter_env {
     const ftk_retrieval *retrieval;
     const ftk_successors *successors; /* likewise, of families that want them; else NULL */
     const ftk_weights *weights;       /* of a family that is trained, checked; else NULL */
+    void *rates; /* [rates_size of its ops] of all sessions of the engine; NULL when that is 0 */
 } ftk_drafter_env;
 
 /* What a drafter wants to see of every pass that gives logits, not of those alone that verified its own
@@ -55,6 +56,8 @@ typedef struct ftk_rows {
 /* The k <= FTK_BEST likeliest tokens of a row, as ftk_top_k() gives them; returns their number. */
 int ftk_rows_best(const ftk_rows *rows, int row, int n_vocab, int k, int32_t *ids);
 
+enum { FTK_ASKS = 64 }; /* sessions that are asked together, at most */
+
 /* What propose() is told. */
 typedef struct ftk_ask {
     void *state;
@@ -68,9 +71,12 @@ typedef struct ftk_drafter_ops {
     const char *name;
     const char *family; /* whose files it reads, where they are another's; else NULL */
     size_t state_size;
-    /* The part of the state, plain data, that says how well the drafter's guesses do with this
-     * model: it outlives a session and is where the next one begins. Size 0: none. */
-    size_t rates_at, rates_size;
+    /* Plain data that says how well the drafter's guesses do with this model, and what they take: all sessions
+     * of an engine learn it together. Size 0: none. rates_init() gets it zeroed. */
+    size_t rates_size;
+    void (*rates_init)(void *rates);
+    /* Or NULL: floats of work space that sessions share, on the CPU (ftk_target.space); weights are checked. */
+    size_t (*space)(const ftk_weights *weights, const ftk_target *target);
     unsigned wants; /* FTK_WANT_ */
     /* Of a family that is trained, else NULL: whether the file's content is what init() needs. Errors:
      * FORMAT, with a message. */

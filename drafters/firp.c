@@ -85,7 +85,7 @@ typedef struct firp {
     const ftk_retrieval *retrieval;
     const ftk_successors *successors; /* NULL: left out */
     ftk_guesses guesses;
-    measured measured;
+    measured *measured; /* of all sessions */
     size_t asked;     /* the guesses are an open prediction of what follows text[0..asked) */
     size_t state_of;  /* length of the text before whose root `state` stands; 0: none */
     size_t ahead_of;  /* length of the text that `ahead` follows; 0: none */
@@ -139,14 +139,15 @@ static int firp_state_layer(const ftk_weights *w)
 
 /* ------------------------------------------------------------------ guesses */
 
-static ftk_rate *init_measured(measured *m)
+static void init_measured(void *rates)
 {
-    for (int i = 0; i < RATES; i++)
+    measured *const m = rates;
+    ftk_guesses_init_rates(m->rates, RATES);
+    for (int i = 0; i < RATES - FTK_GUESS_RATES; i++)
         ftk_rate_init(&m->rates[i],
                       ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < BESIDE_AT ? 0.9f : 0.4f));
     m->yield[SPLIT] = m->yield[FUSED] = first_yield;
     m->doubt = 1;
-    return m->rates;
 }
 
 /* Rows [first, first + n_offsets) are for what follows text[0..n). */
@@ -205,7 +206,7 @@ static double token_seconds(const firp *s)
 static double worth_of_split(const firp *s, float doubt)
 {
     const ftk_target *const t = s->target;
-    return (double)(s->measured.yield[SPLIT] * doubt) * token_seconds(s) -
+    return (double)(s->measured->yield[SPLIT] * doubt) * token_seconds(s) -
            t->seconds(t->ctx, s->layer, s->n_offsets);
 }
 
@@ -233,7 +234,7 @@ static float brought_in(const firp *s, const ftk_tree *tree, const ftk_verdict *
 /* A schedule that was not used comes slowly nearer to where it began, so that it gets another chance. */
 static void see_step(firp *s, schedule used, const ftk_tree *tree, const ftk_verdict *v)
 {
-    measured *const m = &s->measured;
+    measured *const m = s->measured;
     for (int i = 0; i < SCHEDULES; i++) m->yield[i] += 0.001f * (first_yield - m->yield[i]);
     if (used != NEITHER)
         m->yield[used] += 0.02f * (brought_in(s, tree, v) - m->yield[used] * s->doubt);
@@ -291,7 +292,7 @@ static int likeliest_last(const float *last, int n)
 /* What a fused draft of the last node is worth more than what there is without it, in seconds. */
 static double worth_of_fused(const firp *s)
 {
-    const measured *const m = &s->measured;
+    const measured *const m = s->measured;
     const double split = worth_of_split(s, m->doubt);
     return (double)(m->yield[FUSED] * m->doubt) * token_seconds(s) - (split > 0 ? split : 0);
 }
@@ -318,7 +319,7 @@ static bool left_to_device(firp *s, int32_t root, int budget)
     ftk_guesses_tell(&s->guesses, &s->ask);
     for (int i = 0; i < s->n_offsets * FTK_LIKELY_BINS; i++)
         s->ask.rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] =
-            ftk_rate_get(&s->measured.rates[SPLIT * MOST_OFFSETS * FTK_LIKELY_BINS + i]);
+            ftk_rate_get(&s->measured->rates[SPLIT * MOST_OFFSETS * FTK_LIKELY_BINS + i]);
     s->maps.token = root;
     const ftk_unfinished draft = {.maps = &s->maps,
                                   .layer = s->layer,
@@ -381,7 +382,8 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     }
     s->maps = (ftk_maps){
         .n = s->n_offsets, .of_state = s->map, .of_token = s->knows_token ? s->of_token : NULL};
-    ftk_err err = ftk_guesses_init(&s->guesses, h, MOST, init_measured(&s->measured), RATES);
+    s->measured = env->rates;
+    ftk_err err = ftk_guesses_init(&s->guesses, h, MOST, s->measured->rates, RATES);
     if (err != FTK_OK) return err;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
     s->guesses.beside = BESIDE_AT;
@@ -458,8 +460,8 @@ static void firp_learn(void *state, const int32_t *history, size_t n, const ftk_
 const ftk_drafter_ops ftk_drafter_firp = {
     .name = "firp",
     .state_size = sizeof(firp),
-    .rates_at = offsetof(firp, measured),
     .rates_size = sizeof(measured),
+    .rates_init = init_measured,
     .wants = FTK_WANT_STATES | FTK_WANT_SUCCESSORS,
     .check = firp_check,
     .state_layer = firp_state_layer,

@@ -10,12 +10,16 @@ ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate
                          int n_rates)
 {
     *g = (ftk_guesses){.cap = cap, .rates = rates, .n_rates = n_rates, .beside = -1};
-    for (int i = n_rates - FTK_GUESS_RATES; i < n_rates; i++) ftk_rate_init(&rates[i], 1);
     g->all = ftk_alloc(host, (size_t)cap, sizeof *g->all);
     g->heap = ftk_alloc(host, (size_t)cap, sizeof *g->heap);
     if (!g->all || !g->heap)
         return ftk_fail(host, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
     return FTK_OK;
+}
+
+void ftk_guesses_init_rates(ftk_rate *rates, int n_rates)
+{
+    for (int i = n_rates - FTK_GUESS_RATES; i < n_rates; i++) ftk_rate_init(&rates[i], 1);
 }
 
 void ftk_guesses_free(ftk_guesses *g, const ftk_host *host)

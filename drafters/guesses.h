@@ -61,8 +61,9 @@ typedef struct ftk_guesses {
     int beside;
 } ftk_guesses;
 
-/* Room for cap guesses, the root among them. The last FTK_GUESS_RATES of rates[n_rates] are set to where they
- * begin. Errors: NOMEM; ftk_guesses_free() is due then, too. */
+/* The last FTK_GUESS_RATES of rates[n_rates] begin. */
+void ftk_guesses_init_rates(ftk_rate *rates, int n_rates);
+/* Room for cap guesses, the root among them. Errors: NOMEM; ftk_guesses_free() is due then, too. */
 ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate *rates,
                          int n_rates);
 void ftk_guesses_free(ftk_guesses *g, const ftk_host *host);

@@ -84,15 +84,16 @@ typedef struct jacobi {
     int match_length; /* in the text, before the chain */
     int n_chain;
     int32_t chain[CHAIN];
-    rates rates;
+    rates *rates; /* of all sessions */
     ftk_candidate *candidates; /* [FTK_MAX_NODES * COLUMNS] */
 } jacobi;
 
 /* ------------------------------------------------------------------ acceptance */
 
 /* Before anything was seen: denoised rows right now and then, noise hardly ever. */
-static void init_rates(rates *r)
+static void init_rates(void *of)
 {
+    rates *const r = of;
     for (int line = 0; line < 2; line++)
         for (int from = 0; from < ORIGINS; from++)
             for (int d = 0; d < DEPTH; d++)
@@ -146,7 +147,7 @@ static ftk_rate *chain_rate(jacobi *s, const place *p)
 {
     const bool same = is_first(s, p, s->chain[p->depth]);
     const int class = ftk_match_class(s->match_length + p->depth);
-    ftk_rate *const rate = &s->rates.retrieved[same][class];
+    ftk_rate *const rate = &s->rates->retrieved[same][class];
     rate->prior = ftk_rate_get(&s->retrieval->rates.goes_on[class]);
     return rate;
 }
@@ -160,7 +161,7 @@ static const ftk_successor_set *successors_of(const jacobi *s, const place *p)
 static ftk_rate *next_rate(jacobi *s, const place *p, const ftk_successor_set *set, int k)
 {
     const bool same = is_first(s, p, set->token[k]);
-    ftk_rate *const rate = &s->rates.next[same][set->size[k] - 1];
+    ftk_rate *const rate = &s->rates->next[same][set->size[k] - 1];
     rate->prior = ftk_successor_right(s->successors, set, k, p->depth);
     return rate;
 }
@@ -174,7 +175,7 @@ static bool is_successor(const ftk_successor_set *set, int32_t token)
 
 static ftk_rate *column_rates(jacobi *s, const place *p)
 {
-    return s->rates.column[p->leading][s->table[p->depth].origin][p->depth];
+    return s->rates->column[p->leading][s->table[p->depth].origin][p->depth];
 }
 
 /* share[c]: the probability, given the node, that its child of column c is right. */
@@ -231,9 +232,9 @@ static void see(jacobi *s, const place *p, int32_t truth)
  * guessed, by any column: only then could it have been reached. */
 static void settle(jacobi *s, const int32_t *truth, size_t n)
 {
-    ftk_rates_fade((ftk_rate *)s->rates.column, sizeof s->rates.column / sizeof(ftk_rate));
-    ftk_rates_fade((ftk_rate *)s->rates.retrieved, sizeof s->rates.retrieved / sizeof(ftk_rate));
-    ftk_rates_fade((ftk_rate *)s->rates.next, sizeof s->rates.next / sizeof(ftk_rate));
+    ftk_rates_fade((ftk_rate *)s->rates->column, sizeof s->rates->column / sizeof(ftk_rate));
+    ftk_rates_fade((ftk_rate *)s->rates->retrieved, sizeof s->rates->retrieved / sizeof(ftk_rate));
+    ftk_rates_fade((ftk_rate *)s->rates->next, sizeof s->rates->next / sizeof(ftk_rate));
     place p = root_place(s);
     for (size_t d = 0; d < n && (has_row(&p) || has_chain(s, &p)); d++) {
         see(s, &p, truth[d]);
@@ -369,7 +370,7 @@ static void measure_gain(const jacobi *s, fit *f)
     for (int from = 0; from < ORIGINS; from++) {
         float so_far = 1;
         for (int d = 0; d < DEPTH; d++)
-            f->gain[from][d] = so_far *= ftk_rate_get(&s->rates.column[1][from][d][0]);
+            f->gain[from][d] = so_far *= ftk_rate_get(&s->rates->column[1][from][d][0]);
     }
 }
 
@@ -447,7 +448,7 @@ static ftk_err jacobi_init(void *state, const ftk_drafter_env *env)
     s->retrieval = env->retrieval;
     const bool with = s->shape != FTK_TREE_PAPER && !(s->flags & FTK_JACOBI_NO_SUCCESSORS);
     s->successors = with ? env->successors : NULL;
-    init_rates(&s->rates);
+    s->rates = env->rates;
     s->candidates = ftk_alloc(env->host, FTK_MAX_NODES * COLUMNS, sizeof *s->candidates);
     if (!s->candidates)
         return ftk_fail(env->host, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
@@ -521,8 +522,8 @@ static void jacobi_learn(void *state, const int32_t *history, size_t n, const ft
 const ftk_drafter_ops ftk_drafter_jacobi = {
     .name = "jacobi",
     .state_size = sizeof(jacobi),
-    .rates_at = offsetof(jacobi, rates),
     .rates_size = sizeof(rates),
+    .rates_init = init_rates,
     .wants = FTK_WANT_SUCCESSORS,
     .init = jacobi_init,
     .propose = jacobi_propose,

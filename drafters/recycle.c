@@ -8,8 +8,6 @@
 #include <string.h>
 
 #include "drafters/drafter.h"
-#include <stddef.h>
-
 #include "drafters/guesses.h"
 
 enum { MOST = 1 + FTK_CHAIN + FTK_RECYCLED };
@@ -19,9 +17,13 @@ typedef struct recycle {
     const ftk_retrieval *retrieval;
     const ftk_successors *successors;
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
-    ftk_rate rates[FTK_GUESS_RATES];
     ftk_guesses guesses;
 } recycle;
+
+static void init_rates(void *rates)
+{
+    ftk_guesses_init_rates(rates, FTK_GUESS_RATES);
+}
 
 static ftk_err recycle_init(void *state, const ftk_drafter_env *env)
 {
@@ -29,7 +31,8 @@ static ftk_err recycle_init(void *state, const ftk_drafter_env *env)
     if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
     s->retrieval = env->retrieval;
     s->successors = env->successors;
-    const ftk_err err = ftk_guesses_init(&s->guesses, env->host, MOST, s->rates, FTK_GUESS_RATES);
+    const ftk_err err =
+        ftk_guesses_init(&s->guesses, env->host, MOST, env->rates, FTK_GUESS_RATES);
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
     return err;
 }
@@ -70,8 +73,8 @@ static void recycle_reset(void *state, const int32_t *history, size_t n)
 const ftk_drafter_ops ftk_drafter_recycle = {
     .name = "recycle",
     .state_size = sizeof(recycle),
-    .rates_at = offsetof(recycle, rates),
-    .rates_size = sizeof(((recycle *)0)->rates),
+    .rates_size = FTK_GUESS_RATES * sizeof(ftk_rate),
+    .rates_init = init_rates,
     .wants = FTK_WANT_SUCCESSORS,
     .init = recycle_init,
     .propose = recycle_propose,

@@ -20,8 +20,9 @@
  * The tree: a node is worth the product of its path's probabilities. Of each depth the best nodes, at
  * most WIDTH, get children, CHOICES each; of all candidates the best are drafted. A head's probability
  * counts as what guesses of its size were worth so far (guesses.h). A head runs for as many nodes as it
- * is worth running for: the tokens expected of it must take longer to say without it than it runs. A
- * device runs all heads in one call and chooses the nodes itself, by the same worths (base/target.h); how
+ * is worth running for: the tokens expected of it must take longer to say without it than it runs, and than
+ * it takes to verify them. Sessions that share a pass share each head's products, too: its weights are read once
+ * for the nodes of all. A device runs all heads in one call and chooses the nodes itself, by the same worths (base/target.h); how
  * many heads that are is decided before, and nodes are free. Where it may, it makes the tree as well and
  * verifies it at once: then no successor stands behind what heads named.
  *
@@ -34,7 +35,6 @@
 #include "drafters/s4c.h"
 
 #include <math.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -50,6 +50,7 @@ enum {
     KEPT = 3, /* candidates of each kind that are carried over */
     /* candidates, with the root: */
     MOST = 1 + FTK_CHAIN + FTK_RECYCLED + 2 * KEPT + MOST_HEADS * WIDTH * CHOICES,
+    ROWS = FTK_MAX_NODES, /* of a product, of all sessions together */
 };
 
 static const float floor_worth = 0.02f; /* of a node that gets children */
@@ -71,6 +72,14 @@ typedef struct kept {
     int32_t token[KEPT];
 } kept;
 
+/* What sessions learn together. */
+typedef struct known {
+    ftk_rate rates[RATES];
+    /* Seconds of a head for so many rows and one, smoothed; 0: not known. On a device, of a draft by so many
+     * heads and one. */
+    double took[ROWS];
+} known;
+
 typedef struct s4c {
     const ftk_target *target;
     const ftk_weights *weights;
@@ -83,15 +92,11 @@ typedef struct s4c {
     size_t feature_of; /* length of the text whose root `feature` leads to; 0: none */
     size_t asked;      /* the candidates are an open prediction of what follows text[0..asked) */
     kept kept[2];      /* as of feature_of */
-    ftk_rate rates[RATES];
-    double took[WIDTH]; /* seconds of a head for so many nodes and one, smoothed; 0: not known. On a
-                           device, of a draft by so many heads and one */
+    known *known;
     ftk_guesses guesses;
     int32_t best[MOST_HEADS][WIDTH]; /* a head's best choice for each node it ran for */
+    int first_row;                   /* of its rows of the depth before, among those of all sessions */
     float *feature;                  /* [n_embd] */
-    float *g[2];                     /* [WIDTH][n_embd] of a depth and of the one before */
-    float *z, *e, *u, *v; /* [WIDTH][2 n_embd] or [WIDTH][n_embd], [WIDTH][n_embd] each */
-    float *logits;        /* [WIDTH][n_head] */
     ftk_heads heads;      /* as a device runs them */
     ftk_heads_ask ask;
 } s4c;
@@ -140,8 +145,10 @@ static ftk_err s4c_check(const ftk_weights *w, const ftk_target *t, const ftk_ho
 
 /* ------------------------------------------------------------------ candidates */
 
-static void init_rates(ftk_rate *r)
+static void init_known(void *rates)
 {
+    ftk_rate *const r = ((known *)rates)->rates;
+    ftk_guesses_init_rates(r, RATES);
     for (int i = 0; i < MOST_HEADS * FTK_LIKELY_BINS; i++)
         ftk_rate_init(&r[HEAD_AT + i],
                       ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < FTK_LIKELY_BINS ? 1 : 0.9f));
@@ -163,28 +170,53 @@ static void suggest_kept(s4c *s)
 
 /* ------------------------------------------------------------------ heads */
 
+/* Work space of the engine, [ROWS][n_embd] each or as it says: of what all sessions ask. */
+typedef struct space {
+    float *g[2];  /* features of a depth, and of the one before */
+    float *z;     /* [ROWS][2 n_embd] */
+    float *u, *v; /* v: embeddings, too */
+    float *logits; /* [ROWS][n_head] */
+} space;
+
+static size_t s4c_space(const ftk_weights *w, const ftk_target *t)
+{
+    return (size_t)ROWS * (6 * (size_t)t->n_embd + (size_t)w->n_head);
+}
+
+static space space_of(const s4c *s)
+{
+    const size_t each = ROWS * (size_t)s->target->n_embd;
+    float *const all = *s->target->space;
+    return (space){{all, all + each}, all + 2 * each, all + 4 * each, all + 5 * each, all + 6 * each};
+}
+
+/* Rows that heads run for a session: its nodes, the best first. */
+typedef struct asked {
+    s4c *s;
+    int n, taken;      /* nodes; of which a head is worth running for */
+    int chosen[WIDTH]; /* the nodes' guesses */
+} asked;
+
 /* z = [token, scaled to rms 1 ; feature] */
-static void put_tokens(s4c *s, int n, const int *chosen)
+static void put_tokens(const s4c *s, const space *w, int n, const int32_t *tokens)
 {
     const ftk_target *const t = s->target;
     const size_t d = (size_t)t->n_embd;
-    int32_t tokens[WIDTH];
-    for (int i = 0; i < n; i++) tokens[i] = s->guesses.all[chosen[i]].token;
-    t->embed(t->ctx, n, tokens, s->e);
+    t->embed(t->ctx, n, tokens, w->v);
     for (size_t i = 0; i < (size_t)n; i++) {
-        const float *const e = s->e + i * d;
-        float sum = 0, *const z = s->z + i * 2 * d;
+        const float *const e = w->v + i * d;
+        float sum = 0, *const z = w->z + i * 2 * d;
         for (size_t j = 0; j < d; j++) sum += e[j] * e[j];
         const float scale = 1 / sqrtf(sum / (float)d + FTK_EMBED_EPS);
         for (size_t j = 0; j < d; j++) z[j] = e[j] * scale;
     }
 }
 
-static const float *feature_for(const s4c *s, int head, int node)
+static const float *feature_for(const s4c *s, const space *w, int head, int node)
 {
     if (head == 0 || !s->chained) return s->feature;
     const int row = s->sees_token ? s->guesses.all[s->guesses.all[node].parent].row : 0;
-    return s->g[0] + (size_t)row * (size_t)s->target->n_embd;
+    return w->g[0] + (size_t)(s->first_row + row) * (size_t)s->target->n_embd;
 }
 
 /* Rows that a head needs for n nodes. */
@@ -193,39 +225,37 @@ static int rows_for(const s4c *s, int n)
     return s->sees_token || n == 0 ? n : 1;
 }
 
-/* Features of the chosen nodes' children, s->g[1], and what they say, s->logits. */
-static void run_head(s4c *s, int head, int n, const int *chosen)
+/* Features of the nodes' children, w->g[1], and what they say, w->logits. */
+static void run_head(const s4c *s, const space *w, int head, int n)
 {
     const ftk_target *const t = s->target;
-    const size_t d = (size_t)t->n_embd, row = (size_t)inputs(s->sees_token, t->n_embd);
-    if (s->sees_token) put_tokens(s, n, chosen);
-    for (size_t i = 0; i < (size_t)n; i++)
-        memcpy(s->z + (i + 1) * row - d, feature_for(s, head, chosen[i]), d * sizeof *s->z);
-    t->multiply(t->ctx, s->in[head], n, s->z, s->u);
-    t->multiply(t->ctx, s->body[head], n, s->u, s->v);
+    const size_t d = (size_t)t->n_embd;
+    t->multiply(t->ctx, s->in[head], n, w->z, w->u);
+    t->multiply(t->ctx, s->body[head], n, w->u, w->v);
     for (size_t j = 0; j < (size_t)n * d; j++) {
-        const float v = s->v[j], e = ftk_exp_below(v < 0 ? v : -v);
-        s->g[1][j] = s->u[j] + v * (v < 0 ? e : 1) / (1 + e);
+        const float v = w->v[j], e = ftk_exp_below(v < 0 ? v : -v);
+        w->g[1][j] = w->u[j] + v * (v < 0 ? e : 1) / (1 + e);
     }
-    t->multiply(t->ctx, s->weights->head, n, s->g[1], s->logits);
+    t->multiply(t->ctx, s->weights->head, n, w->g[1], w->logits);
 }
 
-/* Of what a head said, row `row` is a node's. guess[CHOICES], unless NULL, gets the children. */
-static void suggest_children(s4c *s, int node, int head, const ftk_rows *said, int row,
+/* Of what a head said, row `row` is a node's, its session's `own`. guess[CHOICES], unless NULL, gets the
+ * children. */
+static void suggest_children(s4c *s, int node, int head, const ftk_rows *said, int row, int own,
                              int16_t *guess)
 {
     int32_t best[CHOICES];
     int8_t bin[CHOICES];
     const int most = s->guesses.chain ? 1 : CHOICES;
     const int n = ftk_rows_likely(said, row, s->weights->n_head, most, best, bin);
-    s->guesses.all[node].row = (int16_t)row;
-    s->best[head][row] = -1;
+    s->guesses.all[node].row = (int16_t)own;
+    s->best[head][own] = -1;
     for (int i = 0; i < n; i++) {
         const int32_t token = s->weights->vocab ? s->weights->vocab[best[i]] : best[i];
         const int at = ftk_guesses_add(&s->guesses, node, token, HEAD,
                                        HEAD_AT + head * FTK_LIKELY_BINS + bin[i]);
         if (guess) guess[i] = (int16_t)at;
-        if (i == 0) s->best[head][row] = token;
+        if (i == 0) s->best[head][own] = token;
     }
     ftk_guesses_answered(&s->guesses, node);
 }
@@ -242,62 +272,144 @@ static double token_seconds(const s4c *s)
     return t->seconds(t->ctx, 0, 1) / t->pace(t->ctx);
 }
 
-/* Seconds of a head for n nodes: of a number not seen yet, as of the next smaller one that was. */
-static double head_seconds(const s4c *s, int n)
+/* To verify a node more. */
+static double row_seconds(const s4c *s)
 {
-    int known = n;
-    while (known > 1 && s->took[known - 1] == 0) known--;
-    return s->took[known - 1] * (n + 2) / (known + 2);
+    enum { FEW = 4 };
+    const ftk_target *const t = s->target;
+    return (t->seconds(t->ctx, 0, FEW) - t->seconds(t->ctx, 0, 1)) / (FEW - 1);
 }
 
-/* For how many of the chosen nodes, the best first, the head is worth running. Times that keep a head
- * from running are not measured again: they are believed a little less each time. */
-static int worth_running(s4c *s, int head, int n, const int *chosen)
+/* Seconds of a head for n rows: of a number not seen yet by the next smaller one that was, as passes go. */
+static double head_seconds(const s4c *s, int n)
 {
-    const double right = ftk_rate_get(&s->rates[BEST_AT + head]);
-    const double token = token_seconds(s);
-    double tokens = 0, most = 0;
-    int best = 0;
+    const ftk_target *const t = s->target;
+    const double *const took = s->known->took;
+    int near = n;
+    while (near > 1 && took[near - 1] == 0) near--;
+    if (near == n) return took[n - 1];
+    return took[near - 1] * t->seconds(t->ctx, t->n_layer, n) / t->seconds(t->ctx, t->n_layer, near);
+}
+
+/* Seconds that a head saves by naming the children of a session's next node. */
+static double saved_by(const asked *a, int head)
+{
+    const s4c *const s = a->s;
+    const double right = ftk_rate_get(&s->known->rates[BEST_AT + head]);
+    const double named = right * ftk_guesses_open(&s->guesses, a->chosen[a->taken]);
+    return named * token_seconds(s) - row_seconds(s);
+}
+
+static asked *next_to_ask(asked *all, int n, int head, double *saves)
+{
+    asked *best = NULL;
     for (int i = 0; i < n; i++) {
-        tokens += right * ftk_guesses_open(&s->guesses, chosen[i]);
-        const double gain = tokens * token - head_seconds(s, rows_for(s, i + 1));
-        if (gain > most) {
-            most = gain;
-            best = i + 1;
-        }
+        if (all[i].taken == all[i].n) continue;
+        const double saved = saved_by(&all[i], head);
+        if (best && saved <= *saves) continue;
+        best = &all[i];
+        *saves = saved;
     }
-    for (int i = 0; best == 0 && i < WIDTH; i++) s->took[i] *= 0.99;
     return best;
 }
 
-static void time_head(s4c *s, int n, double seconds)
+/* Takes the first nodes of each session that the head is worth running for; returns how many rows that are. Times
+ * that keep a head from running are not measured again: they are believed a little less each time. */
+static int worth_running(asked *all, int n, int head)
 {
-    double *const took = &s->took[n - 1];
+    double sum = 0, most = 0, saves;
+    int rows = 0, best = 0, nodes = 0, best_nodes = 0;
+    for (int i = 0; i < n; i++) all[i].taken = 0;
+    for (asked *a; rows < ROWS && (a = next_to_ask(all, n, head, &saves)) && saves > 0;) {
+        sum += saves;
+        rows += a->taken == 0 || a->s->sees_token;
+        a->taken++;
+        nodes++;
+        if (sum - head_seconds(a->s, rows) <= most) continue;
+        most = sum - head_seconds(a->s, rows);
+        best = rows;
+        best_nodes = nodes;
+    }
+    for (int i = 0; i < n; i++) all[i].taken = 0;
+    for (asked *a; best_nodes > 0 && (a = next_to_ask(all, n, head, &saves)); best_nodes--)
+        a->taken++;
+    for (int i = 0; best == 0 && n > 0 && i < ROWS; i++) all[0].s->known->took[i] *= 0.99;
+    return best;
+}
+
+static void time_head(const s4c *s, int n, double seconds)
+{
+    double *const took = &s->known->took[n - 1];
     if (*took == 0) *took = seconds;
     if (seconds > 4 * *took) seconds = 4 * *took; /* another program had the core */
     *took += 0.2 * (seconds - *took);
 }
 
-static void run_heads(s4c *s)
+/* What the head sees of the nodes that it runs for, session by session. */
+static void put_rows(const asked *all, int n, const space *w, int head)
 {
-    const int most = s->guesses.chain ? 1 : WIDTH;
-    const bool linked = s->chained && s->sees_token;
-    for (int head = 0; head < s->n_heads; head++) {
-        int chosen[WIDTH];
+    const s4c *const any = all[0].s;
+    const size_t d = (size_t)any->target->n_embd;
+    const size_t row = (size_t)inputs(any->sees_token, any->target->n_embd);
+    int32_t tokens[ROWS] = {0};
+    int rows = 0;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < rows_for(any, all[i].taken); j++)
+            tokens[rows++] = all[i].s->guesses.all[all[i].chosen[j]].token;
+    if (any->sees_token) put_tokens(any, w, rows, tokens);
+    float *z = w->z + row - d;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < rows_for(any, all[i].taken); j++, z += row)
+            memcpy(z, feature_for(all[i].s, w, head, all[i].chosen[j]), d * sizeof *z);
+}
+
+/* Each session hears what was said of its nodes. */
+static void hear(asked *all, int n, const space *w, int head)
+{
+    const ftk_rows said = {.logits = w->logits};
+    int row = 0;
+    for (int i = 0; i < n; i++) {
+        asked *const a = &all[i];
+        const bool each = a->s->sees_token;
+        for (int j = 0; j < a->taken; j++)
+            suggest_children(a->s, a->chosen[j], head, &said, row + (each ? j : 0), each ? j : 0,
+                             NULL);
+        a->s->first_row = row;
+        row += rows_for(a->s, a->taken);
+    }
+}
+
+/* Chooses, for each session that goes on, the nodes that a head might run for. */
+static void choose_nodes(asked *all, int n, int head)
+{
+    for (int i = 0; i < n; i++) {
+        s4c *const s = all[i].s;
         ftk_guesses_add_successors(&s->guesses, s->successors);
-        int n = ftk_guesses_best(&s->guesses, head, floor_worth, linked, most, chosen);
-        n = worth_running(s, head, n, chosen);
-        if (n == 0) return;
-        const int rows = rows_for(s, n);
-        const double start = now(s);
-        run_head(s, head, rows, chosen);
-        const ftk_rows said = {.logits = s->logits};
+        all[i].n = ftk_guesses_best(&s->guesses, head, floor_worth, s->chained && s->sees_token,
+                                    s->guesses.chain ? 1 : WIDTH, all[i].chosen);
+    }
+}
+
+/* Head by head, for all sessions. */
+static void run_heads(asked *all, int n)
+{
+    space w = n > 0 ? space_of(all[0].s) : (space){0};
+    for (int head = 0; n > 0 && head < all[0].s->n_heads; head++) {
+        choose_nodes(all, n, head);
+        const int rows = worth_running(all, n, head);
+        if (rows == 0) return;
+        const double start = now(all[0].s);
+        put_rows(all, n, &w, head);
+        run_head(all[0].s, &w, head, rows);
+        hear(all, n, &w, head);
+        time_head(all[0].s, rows, now(all[0].s) - start);
+        float *const before = w.g[0];
+        w.g[0] = w.g[1];
+        w.g[1] = before;
+        int left = 0; /* those that go on */
         for (int i = 0; i < n; i++)
-            suggest_children(s, chosen[i], head, &said, rows == n ? i : 0, NULL);
-        time_head(s, rows, now(s) - start);
-        float *const before = s->g[0];
-        s->g[0] = s->g[1];
-        s->g[1] = before;
+            if (all[i].taken > 0) all[left++] = all[i];
+        n = left;
     }
 }
 
@@ -306,9 +418,9 @@ static void run_heads(s4c *s)
 /* Seconds of a draft by n heads: of a number not seen yet, as of the next smaller one that was. */
 static double chain_seconds(const s4c *s, int n)
 {
-    int known = n;
-    while (known > 1 && s->took[known - 1] == 0) known--;
-    return s->took[known - 1] * (n + 1) / (known + 1);
+    int near = n;
+    while (near > 1 && s->known->took[near - 1] == 0) near--;
+    return s->known->took[near - 1] * (n + 1) / (near + 1);
 }
 
 /* How likely it is that the text comes by a node of that depth and what is known ends there. */
@@ -331,15 +443,15 @@ static int heads_worth_running(s4c *s)
     int best = 0;
     for (int head = 0; head < s->n_heads; head++) {
         reached += open_at(s, head);
-        tokens += ftk_rate_get(&s->rates[BEST_AT + head]) * reached;
+        tokens += ftk_rate_get(&s->known->rates[BEST_AT + head]) * reached;
         const double gain = tokens * token - chain_seconds(s, head + 1);
         if (gain > most) {
             most = gain;
             best = head + 1;
         }
-        reached *= ftk_rate_get(&s->rates[NAMED_AT + head]);
+        reached *= ftk_rate_get(&s->known->rates[NAMED_AT + head]);
     }
-    for (int i = 0; best == 0 && i < WIDTH; i++) s->took[i] *= 0.99;
+    for (int i = 0; best == 0 && i < WIDTH; i++) s->known->took[i] *= 0.99;
     return best;
 }
 
@@ -349,7 +461,7 @@ static void tell_device(s4c *s)
     ftk_guesses_tell(&s->guesses, &s->ask);
     for (int i = 0; i < MOST_HEADS * FTK_LIKELY_BINS; i++)
         s->ask.rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] =
-            ftk_rate_get(&s->rates[HEAD_AT + i]);
+            ftk_rate_get(&s->known->rates[HEAD_AT + i]);
 }
 
 /* The guesses that the heads' choices are. */
@@ -364,6 +476,7 @@ static void suggest_said(s4c *s, const ftk_heads_said *said)
             const int node = guess[said->node[head][i]];
             if (node >= 0)
                 suggest_children(s, node, head, &rows, s->sees_token ? i : 0,
+                                 s->sees_token ? i : 0,
                                  guess + FTK_HEAD_KNOWN + (head * WIDTH + i) * CHOICES);
         }
     }
@@ -428,9 +541,9 @@ static void see_heads(s4c *s, const int32_t *truth, int n)
     for (int i = 0; i < n && i < s->n_heads && at >= 0; i++) {
         const int row = s->guesses.all[at].row;
         if (row < 0) return;
-        ftk_rate_see(&s->rates[BEST_AT + i], s->best[i][row] == truth[i]);
+        ftk_rate_see(&s->known->rates[BEST_AT + i], s->best[i][row] == truth[i]);
         at = ftk_guesses_child(&s->guesses, at, truth[i]);
-        ftk_rate_see(&s->rates[NAMED_AT + i], at >= 0 && s->guesses.all[at].rate[HEAD] >= 0);
+        ftk_rate_see(&s->known->rates[NAMED_AT + i], at >= 0 && s->guesses.all[at].rate[HEAD] >= 0);
     }
 }
 
@@ -448,21 +561,6 @@ static void tell_heads(s4c *s, bool chain)
     memcpy(s->heads.body, s->body, sizeof s->body);
     s->ask.least = floor_worth;
     memcpy(s->ask.bound, ftk_likely_bounds, sizeof s->ask.bound);
-}
-
-/* Memory for heads that are not a device's. */
-static bool take_room(s4c *s, const ftk_host *h)
-{
-    const size_t d = (size_t)s->target->n_embd;
-    s->feature = ftk_alloc(h, d, sizeof(float));
-    s->g[0] = ftk_alloc(h, WIDTH * d, sizeof(float));
-    s->g[1] = ftk_alloc(h, WIDTH * d, sizeof(float));
-    s->z = ftk_alloc(h, WIDTH * 2 * d, sizeof(float));
-    s->e = ftk_alloc(h, WIDTH * d, sizeof(float));
-    s->u = ftk_alloc(h, WIDTH * d, sizeof(float));
-    s->v = ftk_alloc(h, WIDTH * d, sizeof(float));
-    s->logits = ftk_alloc(h, WIDTH * (size_t)s->weights->n_head, sizeof(float));
-    return s->feature && s->g[0] && s->g[1] && s->z && s->e && s->u && s->v && s->logits;
 }
 
 static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
@@ -483,12 +581,14 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
         s->in[i] = head_weight(s->weights, i, "in", n_embd, n_in, h)->matrix;
         s->body[i] = head_weight(s->weights, i, "body", n_embd, n_embd, h)->matrix;
     }
-    init_rates(s->rates);
+    s->known = env->rates;
     tell_heads(s, env->shape == FTK_TREE_CHAIN);
-    if (ftk_guesses_init(&s->guesses, h, MOST, s->rates, RATES) != FTK_OK) return FTK_ERR_NOMEM;
+    if (ftk_guesses_init(&s->guesses, h, MOST, s->known->rates, RATES) != FTK_OK)
+        return FTK_ERR_NOMEM;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
     s->guesses.beside = BESIDE_AT;
-    if (!s->target->run_heads && !take_room(s, h))
+    if (!s->target->run_heads) s->feature = ftk_alloc(h, (size_t)n_embd, sizeof(float));
+    if (!s->target->run_heads && !s->feature)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
     return FTK_OK;
 }
@@ -497,8 +597,7 @@ static void s4c_free(void *state, const ftk_host *host)
 {
     s4c *const s = state;
     ftk_guesses_free(&s->guesses, host);
-    void *const all[] = {s->feature, s->g[0], s->g[1], s->z, s->e, s->u, s->v, s->logits};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) ftk_release(host, all[i]);
+    ftk_release(host, s->feature);
     *s = (s4c){0};
 }
 
@@ -509,21 +608,45 @@ static void s4c_reset(void *state, const int32_t *history, size_t n)
     s->asked = s->feature_of = 0;
 }
 
+/* What is known before heads run; false: they cannot. */
+static bool begin(s4c *s, const ftk_ask *ask)
+{
+    ftk_guesses_begin(&s->guesses, ask->history[ask->n - 1]);
+    if (!(s->flags & FTK_S4C_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
+    s->asked = ask->n;
+    if (s->feature_of != ask->n) return false;
+    if (!(s->flags & FTK_S4C_NOT_CONTINUOUS)) suggest_kept(s);
+    return true;
+}
+
+static void plant(s4c *s, const ftk_ask *ask)
+{
+    ftk_guesses_add_successors(&s->guesses, s->successors);
+    ftk_guesses_plant(&s->guesses, ask->budget, ask->tree);
+}
+
+static void s4c_propose_all(const ftk_ask *asks, int n)
+{
+    asked all[FTK_ASKS];
+    bool left[FTK_ASKS] = {false};
+    int n_asked = 0;
+    for (int i = 0; i < n; i++) {
+        s4c *const s = asks[i].state;
+        if (!begin(s, &asks[i])) continue;
+        if (s->target->run_heads)
+            left[i] = run_on_device(s, asks[i].budget);
+        else
+            all[n_asked++] = (asked){.s = s};
+    }
+    run_heads(all, n_asked);
+    for (int i = 0; i < n; i++)
+        if (!left[i]) plant(asks[i].state, &asks[i]);
+}
+
 static void s4c_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
 {
-    s4c *const s = state;
-    ftk_guesses_begin(&s->guesses, history[n - 1]);
-    if (!(s->flags & FTK_S4C_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
-    s->asked = n;
-    if (s->feature_of == n) {
-        if (!(s->flags & FTK_S4C_NOT_CONTINUOUS)) suggest_kept(s);
-        if (!s->target->run_heads)
-            run_heads(s);
-        else if (run_on_device(s, budget))
-            return;
-    }
-    ftk_guesses_add_successors(&s->guesses, s->successors);
-    ftk_guesses_plant(&s->guesses, budget, tree);
+    const ftk_ask ask = {state, history, n, budget, tree};
+    s4c_propose_all(&ask, 1);
 }
 
 static void s4c_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
@@ -553,12 +676,14 @@ static void s4c_learn(void *state, const int32_t *history, size_t n, const ftk_t
 const ftk_drafter_ops ftk_drafter_s4c = {
     .name = "s4c",
     .state_size = sizeof(s4c),
-    .rates_at = offsetof(s4c, rates),
-    .rates_size = RATES * sizeof(ftk_rate),
+    .rates_size = sizeof(known),
+    .rates_init = init_known,
+    .space = s4c_space,
     .wants = FTK_WANT_FEATURES | FTK_WANT_SUCCESSORS,
     .check = s4c_check,
     .init = s4c_init,
     .propose = s4c_propose,
+    .propose_all = s4c_propose_all,
     .finished = s4c_finished,
     .learn = s4c_learn,
     .reset = s4c_reset,

@@ -67,6 +67,20 @@ static inline ftk_gguf *keys_only(int n, const char *const *keys, const uint32_t
     return g;
 }
 
+/* ftk_target.space */
+static float space_floats[FTK_MAX_NODES * (6 * D + V)], *const small_space = space_floats;
+
+/* Of the drafter that is open; all sessions of an engine have the same. */
+static double rates_of_it[4096];
+
+static inline void *fresh_rates(const ftk_drafter_ops *ops)
+{
+    assert_true(ops->rates_size <= sizeof rates_of_it);
+    memset(rates_of_it, 0, sizeof rates_of_it);
+    if (ops->rates_init) ops->rates_init(rates_of_it);
+    return rates_of_it;
+}
+
 /* Of the drafter that is open: asked by those tests that want matches, read by those that want a table. */
 static ftk_retrieval retrieval;
 static ftk_successors successors;
@@ -88,7 +102,8 @@ static inline void *open_shaped(const ftk_drafter_ops *ops, const ftk_target *ta
                                  .target = target,
                                  .retrieval = &retrieval,
                                  .successors = &successors,
-                                 .weights = w};
+                                 .weights = w,
+                                 .rates = fresh_rates(ops)};
     assert_int_equal(ops->init(s, &env), FTK_OK);
     return s;
 }
@@ -120,7 +135,7 @@ static inline int fail_each_allocation(const ftk_drafter_ops *ops, const ftk_tar
     for (; err == FTK_ERR_NOMEM; failed++) {
         count.left = failed;
         const ftk_drafter_env env = {
-            .host = &host, .n_vocab = V, .n_ctx = N_CTX, .target = target, .weights = w};
+            .host = &host, .n_vocab = V, .n_ctx = N_CTX, .target = target, .weights = w, .rates = fresh_rates(ops)};
         err = ops->init(s, &env);
         ops->free(s, &host);
         assert_int_equal(count.live, 0);

@@ -17,7 +17,7 @@ static double run_noisy(ftk_session *s, const double *more, double noise, int st
     for (int k = 0; k < steps; k++) {
         s->doubt = 0.5;
         ftk_choose(s);
-        ftk_measured *m = &s->family[s->turn].measured;
+        ftk_measured *m = s->family[s->turn].measured;
         seed = seed * 1664525u + 1013904223u;
         const double luck = 2 * (double)(seed >> 8) / (1 << 24) - 1;
         ftk_measured_saw(s, m, s->doubt * more[s->turn] + noise * luck, 0, s->doubt);
@@ -37,6 +37,8 @@ static ftk_session *open_session(int n)
     ftk_session *s = calloc(1, sizeof *s);
     assert_non_null(s);
     s->n_families = n;
+    for (int i = 0; i < FTK_MAX_DRAFTERS; i++)
+        s->family[i].measured = &s->family[i].own.measured;
     return s;
 }
 
@@ -60,12 +62,12 @@ static void test_all_are_tried(void **state)
     (void)state;
     const double more[N] = {0.5, 0, 0, 0};
     for (int steps = 10; steps <= 250; steps += 240) {
-        int count[N] = {0}, waited[N] = {0};
-        for (int all = 0; all < 250; all += steps) {
+        int count[N] = {0};
+        ftk_measured measured[N] = {0}; /* the engine's */
+        for (int all = 0; all < 500; all += steps) {
             ftk_session *s = open_session(N);
-            for (int i = 0; i < N; i++) s->family[i].waited = waited[i];
+            for (int i = 0; i < N; i++) s->family[i].measured = &measured[i];
             run(s, more, steps, count);
-            for (int i = 0; i < N; i++) waited[i] = s->family[i].waited;
             free(s);
         }
         for (int i = 0; i < N; i++) assert_true(count[i] >= 4);
@@ -127,7 +129,7 @@ static void test_sure(void **state)
     (void)state;
     ftk_session *s = open_session(N);
     s->favourite = 2;
-    s->family[2].measured = (ftk_measured){.more = 10, .doubt = 10};
+    *s->family[2].measured = (ftk_measured){.more = 10, .doubt = 10};
     for (int i = 0; i < 5000; i++) {
         s->doubt = 0.01;
         ftk_choose(s);
@@ -135,7 +137,7 @@ static void test_sure(void **state)
     }
     s->doubt = 1;
     ftk_choose(s);
-    assert_int_equal(s->family[1].waited, 1);
+    assert_int_equal(s->family[1].measured->waited, 1);
     free(s);
 }
 
@@ -214,7 +216,7 @@ static void test_time_is_worth(void **state)
     (void)state;
     static ftk_engine engine;
     ftk_session *s = open_judged(&engine, 0);
-    s->family[0].measured = (ftk_measured){.tokens = 10, .spent = 10};
+    *s->family[0].measured = (ftk_measured){.tokens = 10, .spent = 10};
     s->usual = (ftk_pace){.tokens = 30, .spent = 10};
     came(s, 0, 3);
     assert_float_equal(judged(s, 1.5, 3), 2 - 3 * 0.5, 1e-9);
@@ -238,7 +240,7 @@ static void test_time_is_worth_the_same(void **state)
     for (int family = 0; family < 2; family++) {
         s->usual = (ftk_pace){.tokens = usual[family], .spent = 1};
         for (int i = 0; i < 100; i++)
-            ftk_measured_saw(s, &s->family[family].measured, more[family], longer[family], 1);
+            ftk_measured_saw(s, s->family[family].measured, more[family], longer[family], 1);
     }
     s->favourite = 1;
     s->doubt = 1;
@@ -270,7 +272,7 @@ static void test_judged_families(void **state)
                                                                             : 0);
         const int emitted = right + 1 + more;
         came(s, right, emitted);
-        ftk_measured *const m = &s->family[family].measured;
+        ftk_measured *const m = s->family[family].measured;
         ftk_choose_compare(s, m, spent, emitted);
         s->usual.tokens = s->usual.tokens * FTK_LONG_MEMORY + emitted;
         s->usual.spent = s->usual.spent * FTK_LONG_MEMORY + spent;

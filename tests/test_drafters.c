@@ -128,6 +128,17 @@ static tally decode(const ftk_drafter_ops *ops, void *drafter, int n_vocab, size
     return sum;
 }
 
+/* What the open drafter learns; all sessions of an engine have the same. */
+static double learned[4096];
+
+static void *fresh_rates(const ftk_drafter_ops *ops)
+{
+    assert_true(ops->rates_size <= sizeof learned);
+    memset(learned, 0, sizeof learned);
+    if (ops->rates_init) ops->rates_init(learned);
+    return learned;
+}
+
 static void *open_drafter(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shape shape)
 {
     static ftk_test_reference reference = {truth, LONG};
@@ -137,7 +148,8 @@ static void *open_drafter(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shap
                                  .shape = shape,
                                  .test = ops->wants ? NULL : &reference,
                                  .retrieval = &retrieval,
-                                 .successors = &successors};
+                                 .successors = &successors,
+                                 .rates = fresh_rates(ops)};
     void *const s = calloc(1, ops->state_size);
     live = 0; /* a test that failed before left some */
     assert_int_equal(ftk_retrieval_init(&retrieval, &host, env.n_ctx), FTK_OK);
@@ -467,8 +479,11 @@ static void test_no_memory(void **state)
             continue; /* trained: needs a target and weights, as in test_s4c and test_dash */
         ftk_err err = FTK_ERR_NOMEM;
         for (int n = 0; err != FTK_OK; n++) {
-            const ftk_drafter_env env = {
-                .host = &h, .n_vocab = 100, .n_ctx = 64, .shape = FTK_TREE_FITTED};
+            const ftk_drafter_env env = {.host = &h,
+                                         .n_vocab = 100,
+                                         .n_ctx = 64,
+                                         .shape = FTK_TREE_FITTED,
+                                         .rates = fresh_rates(ops)};
             void *const s = calloc(1, ops->state_size);
             allowed = n;
             err = ops->init(s, &env);

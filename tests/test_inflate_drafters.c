@@ -43,7 +43,6 @@ static ftk_err init(void *state, const ftk_drafter_env *env)
     timeless = *env->target;
     timeless.seconds = seconds;
     timeless.pace = pace;
-    timeless.now = real_now;
     e.target = &timeless;
     return real->init(state, &e);
 }

@@ -78,6 +78,7 @@ static void test_limits(void **state)
     ftk_guesses g;
     ftk_rate rates[1 + FTK_GUESS_RATES];
     ftk_rate_init(&rates[0], 0.5f);
+    ftk_guesses_init_rates(rates, 1 + FTK_GUESS_RATES);
     assert_int_equal(ftk_guesses_init(&g, NULL, 1 + FTK_RECYCLED + 1, rates, 1 + FTK_GUESS_RATES),
                      FTK_OK);
     for (int32_t token = 0; token < V; token++)
@@ -108,6 +109,7 @@ static void test_raised(void **state)
     ftk_guesses g;
     ftk_rate rates[1 + FTK_GUESS_RATES];
     ftk_rate_init(&rates[0], 0.9f);
+    ftk_guesses_init_rates(rates, 1 + FTK_GUESS_RATES);
     assert_int_equal(ftk_guesses_init(&g, NULL, 50, rates, 1 + FTK_GUESS_RATES), FTK_OK);
     successors.of[1] = (ftk_successor_set){{2}, {4}};       /* 0.26 */
     successors.of[2] = (ftk_successor_set){{3, 4}, {2, 4}}; /* 0.52, 0.26 */
@@ -148,6 +150,7 @@ static void test_beside_others(void **state)
     ftk_rate rates[2 + FTK_GUESS_RATES];
     ftk_rate_init(&rates[0], 0.6f);
     ftk_rate_init(&rates[1], 0.6f);
+    ftk_guesses_init_rates(rates, 2 + FTK_GUESS_RATES);
     assert_int_equal(ftk_guesses_init(&g, NULL, 50, rates, 2 + FTK_GUESS_RATES), FTK_OK);
     float alone = 0, rivalled = 0, agreed = 0;
     for (int k = 0; k < STEPS; k++) {

@@ -161,6 +161,8 @@ typedef struct ftk_target {
     void *ctx;
     int n_vocab, n_embd, n_layer;
     double (*now)(void *ctx); /* seconds, by the engine's clock */
+    /* Work space of the engine, as large as a family asked (ftk_drafter_ops.space), until the next is asked. */
+    float *const *space;
     /* x[n][n_embd]: what the first layer reads for these tokens. */
     void (*embed)(void *ctx, int n, const int32_t *tokens, float *x);
     /* y[n][n_out] = W x[n][n_in], with W one of the drafter's matrices or its head. */

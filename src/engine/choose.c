@@ -75,14 +75,14 @@ void ftk_choose_compare(const ftk_session *s, ftk_measured *m, double spent, int
 
 static int best_of(const ftk_session *s)
 {
-    const ftk_measured *const favourite = &s->family[s->favourite].measured;
+    const ftk_measured *const favourite = s->family[s->favourite].measured;
     int best = s->favourite;
     if (favourite->doubt < learning) return best;
     for (int i = 0; i < s->n_families; i++) {
-        const ftk_measured *const m = &s->family[i].measured;
+        const ftk_measured *const m = s->family[i].measured;
         const double more = better + certain * standard_error(m, favourite);
         if (gain_of(s, m) > gain_of(s, favourite) + more &&
-            gain_of(s, m) > gain_of(s, &s->family[best].measured))
+            gain_of(s, m) > gain_of(s, s->family[best].measured))
             best = i;
     }
     return best;
@@ -91,7 +91,7 @@ static int best_of(const ftk_session *s)
 /* When a trial is over: until the next one. */
 static int pause_after(const ftk_session *s, const ftk_measured *m)
 {
-    const ftk_measured *const best = &s->family[s->favourite].measured;
+    const ftk_measured *const best = s->family[s->favourite].measured;
     const double worse = gain_of(s, best) - gain_of(s, m);
     if (m->pause == 0 || worse < 0) return FTK_FIRST_PAUSE;
     const int longest = worse < chance * standard_error(m, best) ? NEAR_PAUSE : LONGEST_PAUSE;
@@ -102,7 +102,7 @@ void ftk_choose(ftk_session *s)
 {
     if (s->n_families < 2) return;
     if (s->turn != s->favourite && s->stay == 0) {
-        ftk_measured *const tried = &s->family[s->turn].measured;
+        ftk_measured *const tried = s->family[s->turn].measured;
         tried->pause = pause_after(s, tried);
     }
     s->turn = s->favourite;
@@ -117,9 +117,9 @@ void ftk_choose(ftk_session *s)
     for (int i = 0; i < s->n_families; i++) {
         ftk_family *const f = &s->family[i];
         /* What was never tried is tried in the order of the families, with time in between. */
-        const int pause = f->measured.pause > 0 ? f->measured.pause : i * FTK_FIRST_PAUSE;
-        if (i == best || ++f->waited < pause || s->turn != best) continue;
-        f->waited = 0;
+        const int pause = f->measured->pause > 0 ? f->measured->pause : i * FTK_FIRST_PAUSE;
+        if (i == best || ++f->measured->waited < pause || s->turn != best) continue;
+        f->measured->waited = 0;
         s->turn = s->trial = i;
         s->stay = TRIAL - 1;
     }

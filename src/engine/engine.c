@@ -42,14 +42,22 @@ static ftk_err check(const ftk_model *m, const ftk_engine_config *cfg)
     return FTK_OK;
 }
 
+ftk_err ftk_learned_open(ftk_learned *l, const ftk_drafter_ops *ops, const ftk_host *host)
+{
+    *l = (ftk_learned){0};
+    if (ops->rates_size == 0) return FTK_OK;
+    l->rates = ftk_alloc(host, ops->rates_size, 1);
+    if (!l->rates) return ftk_fail(host, FTK_ERR_NOMEM, "no memory for what drafters learn");
+    ops->rates_init(l->rates);
+    return FTK_OK;
+}
+
 static ftk_err open_learned(ftk_engine *e)
 {
-    for (int i = 0; ftk_drafter_list[i]; i++) {
-        const size_t n = ftk_drafter_list[i]->rates_size;
-        if (n > 0 && !(e->learned[i].rates = ftk_alloc(&e->host, n, 1)))
-            return ftk_fail(&e->host, FTK_ERR_NOMEM, "no memory for what drafters learn");
-    }
-    return FTK_OK;
+    ftk_err err = FTK_OK;
+    for (int i = 0; ftk_drafter_list[i] && err == FTK_OK; i++)
+        err = ftk_learned_open(&e->learned[i], ftk_drafter_list[i], &e->host);
+    return err;
 }
 
 /* "auto" ends up with none where there is none. */
@@ -167,6 +175,7 @@ void ftk_engine_free(ftk_engine *e)
     }
     ftk_lowbit_close(&e->low, &h);
     ftk_release(&h, e->target_act);
+    ftk_release(&h, e->target_space);
     if (e->pool.host) ftk_kv_pool_close(&e->pool);
     if (e->device) e->device->ops->free(e->device);
     ftk_release(&h, e);

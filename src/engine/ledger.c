@@ -42,7 +42,7 @@ static void keep_pace(ftk_pace *p, double memory, int emitted, double spent)
 void ftk_ledger_settle(ftk_session *s, int nodes, int emitted)
 {
     ftk_family *const f = ftk_session_turn(s);
-    ftk_measured *const m = &f->measured;
+    ftk_measured *const m = f->measured;
     const double spent = 1 + (nodes * s->row_seconds + s->drafting) / ftk_size_token(s);
     if (s->drafting > 0) ftk_choose_compare(s, m, spent, emitted);
     const bool plain = nodes == 0 && s->drafting == 0;

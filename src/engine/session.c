@@ -115,38 +115,19 @@ static ftk_err check(const ftk_session_config *cfg, const ftk_engine *e)
     return ftk_sampling_check(&cfg->sampling, h);
 }
 
-/* What the engine keeps for a drafter; NULL for one of the tests. */
-static ftk_learned *learned_by(const ftk_session *s, const ftk_drafter_ops *ops)
+/* What the engine keeps for a drafter; for one of the tests the family keeps it. Errors: NOMEM. */
+static ftk_err find_learned(const ftk_session *s, ftk_family *f, void **rates)
 {
+    ftk_learned *l = NULL;
     for (int i = 0; ftk_drafter_list[i]; i++)
-        if (ftk_drafter_list[i] == ops) return &s->engine->learned[i];
-    return NULL;
-}
-
-static void recall(const ftk_session *s, ftk_family *f)
-{
-    const ftk_learned *l = learned_by(s, f->ops);
+        if (ftk_drafter_list[i] == f->ops) l = &s->engine->learned[i];
+    const bool listed = l != NULL;
+    if (!listed) l = &f->own;
+    f->measured = &l->measured;
     f->reach = FTK_REACH;
-    f->measured = (ftk_measured){0};
-    f->waited = l ? l->waited : 0;
-    if (!l || !l->known) return;
-    f->measured = l->measured;
-    if (l->rates) memcpy((char *)f->state + f->ops->rates_at, l->rates, f->ops->rates_size);
-}
-
-static void recall_all(ftk_session *s)
-{
-    for (int i = 0; i < s->n_families; i++) recall(s, &s->family[i]);
-}
-
-static void remember(const ftk_session *s, const ftk_family *f)
-{
-    ftk_learned *l = learned_by(s, f->ops);
-    if (l) l->waited = f->waited;
-    if (!l || f->steps == 0) return;
-    l->known = true;
-    l->measured = f->measured;
-    if (l->rates) memcpy(l->rates, (const char *)f->state + f->ops->rates_at, f->ops->rates_size);
+    const ftk_err err = listed ? FTK_OK : ftk_learned_open(l, f->ops, &s->host);
+    *rates = l->rates;
+    return err;
 }
 
 /* The file of a family that is trained. */
@@ -173,11 +154,17 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
     const ftk_host *h = &s->host;
     *f = (ftk_family){.ops = ops};
     const ftk_weights *weights;
+    void *rates = NULL;
     ftk_err err = find_weights(s, ops, &weights);
+    if (err == FTK_OK) err = find_learned(s, f, &rates);
     if (err == FTK_OK) err = ftk_target_low_bits(s->engine, ops, FTK_LOG_ERROR);
+    if (err == FTK_OK) err = ftk_target_space(s->engine, ops, &s->target);
     if (err == FTK_OK && ops->wants & (FTK_WANT_FEATURES | FTK_WANT_STATES))
         err = ftk_target_hold(s);
-    if (err != FTK_OK) return err;
+    if (err != FTK_OK) {
+        ftk_release(h, f->own.rates);
+        return err;
+    }
     const ftk_drafter_env env = {
         .host = h,
         .n_vocab = s->engine->model->hp.n_vocab,
@@ -189,12 +176,14 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
         .retrieval = &s->retrieval,
         .successors = ops->wants & FTK_WANT_SUCCESSORS ? &s->successors : NULL,
         .weights = weights,
+        .rates = rates,
     };
     void *p = ftk_alloc(h, 1, ops->state_size);
     err = p ? ops->init(p, &env) : FTK_ERR_NOMEM;
     if (err != FTK_OK) {
         if (p) ops->free(p, h);
         ftk_release(h, p);
+        ftk_release(h, f->own.rates);
         return ftk_fail(h, err, "no memory for drafter %s", ops->name);
     }
     ops->reset(p, s->tokens, s->n_tokens);
@@ -205,9 +194,9 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
 static void close_families(const ftk_session *s, ftk_family *f, int n)
 {
     for (int i = 0; i < n; i++) {
-        remember(s, &f[i]);
         f[i].ops->free(f[i].state, &s->host);
         ftk_release(&s->host, f[i].state);
+        ftk_release(&s->host, f[i].own.rates);
     }
 }
 
@@ -290,7 +279,6 @@ static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *const *drafters
     if (err == FTK_OK) err = open_families(s, drafters, n, s->family);
     if (err != FTK_OK) return err;
     s->n_families = n;
-    recall_all(s);
     return FTK_OK;
 }
 
@@ -399,10 +387,7 @@ static ftk_err fork_session(ftk_session **out, ftk_session *s, const ftk_samplin
     ftk_session_config cfg = s->cfg;
     if (sampling) cfg.sampling = *sampling;
     remember_shared(s); /* the copy begins with it */
-    for (int i = 0; i < s->n_families; i++) {
-        remember(s, &s->family[i]);
-        ops[i] = s->family[i].ops;
-    }
+    for (int i = 0; i < s->n_families; i++) ops[i] = s->family[i].ops;
     ftk_err err = open_session(out, s->engine, &cfg, ops, s->n_families, s->test);
     if (err != FTK_OK) return err;
     ftk_session *copy = *out;
@@ -517,7 +502,6 @@ static ftk_err set_drafter(ftk_session *s, const char *drafter)
     s->n_families = n;
     if (s->kv.len > s->exact_kv) ftk_kv_truncate(&s->kv, s->exact_kv); /* it is read again */
     s->exact_kv = INT_MAX;
-    recall_all(s);
     return FTK_OK;
 }
 
@@ -539,7 +523,7 @@ size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, s
         const ftk_family *f = &s->family[n];
         out[n] =
             (ftk_drafter_stats){.name = f->ops->name, .steps = f->steps, .emitted = f->emitted};
-        if (f->measured.spent > 0) out[n].speed = f->measured.tokens / f->measured.spent;
+        if (f->measured->spent > 0) out[n].speed = f->measured->tokens / f->measured->spent;
     }
     ftk_floats_leave(&floats);
     return n;

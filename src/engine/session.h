@@ -30,15 +30,13 @@ typedef struct ftk_measured {
     /* `auto`: tokens that its steps gave more than retrieval alone would have, the plain steps that they took
      * longer, how often it was in doubt, and the squares of what single steps gained more or less than usual */
     double more, longer, doubt, spread;
-    int idle;  /* steps since drafting last paid, while it does not */
-    int pause; /* `auto`: turns until it is tried again, should another be better */
+    /* `auto`: turns until it is tried again, should another be better, and since it was tried. */
+    int pause, waited;
 } ftk_measured;
 
-/* Where a drafter's next session begins: with what the last one that ended had measured. */
+/* What the sessions of an engine learn of a drafter together. */
 typedef struct ftk_learned {
-    bool known;
     ftk_measured measured;
-    int waited;
     void *rates; /* [rates_size of its ops]; NULL when that is 0 */
 } ftk_learned;
 
@@ -46,10 +44,11 @@ typedef struct ftk_learned {
 typedef struct ftk_family {
     const ftk_drafter_ops *ops;
     void *state;
-    ftk_measured measured;
+    ftk_measured *measured; /* the engine's, or, of a drafter of the tests, own.measured */
+    ftk_learned own;
+    int idle;      /* steps since drafting last paid, while it does not */
     double saving; /* credit without which a draft is not tried again */
     int reach;     /* nodes asked for, while the cost model decides: some more than paid lately */
-    int waited;    /* `auto`: turns since it was tried; goes on in the next session */
     uint64_t steps, emitted;
 } ftk_family;
 
@@ -82,6 +81,8 @@ struct ftk_engine {
     ftk_lowbit low;       /* the CPU's, from the first session on whose drafter wants it */
     char *target_act;     /* [FTK_MAX_NODES][target_stride] activations of drafters' products */
     size_t target_stride;
+    float *target_space; /* [target_floats] of all families, for the one that drafts */
+    size_t target_floats;
     int kv_slots;
     double credit; /* what drafts may still lose, in plain steps: see ledger.c */
     /* Passes since one without drafts was timed, and after how many one is again. */
@@ -182,6 +183,9 @@ struct ftk_session {
     bool stepping; /* taken by the running ftk_step(), to find doubles */
     ftk_stats stats;
 };
+
+/* Errors: NOMEM. */
+ftk_err ftk_learned_open(ftk_learned *l, const ftk_drafter_ops *ops, const ftk_host *host);
 
 /* What a pass left of the rows from `first` on that have logits; spared: FTK_SPARE_LOGITS. */
 ftk_rows ftk_rows_of(const ftk_forward *f, bool spared, size_t first);
@@ -379,6 +383,8 @@ const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops
 uint64_t ftk_target_low_bits_lack(const ftk_engine *e, const ftk_drafter_ops *ops);
 /* Makes that copy, and says so. Why it can't is said at `level`. Errors: NOMEM, DEVICE. */
 ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_level level);
+/* Takes the work space that a drafter's sessions share. Errors: NOMEM (what was there stays). */
+ftk_err ftk_target_space(ftk_engine *e, const ftk_drafter_ops *ops, const ftk_target *t);
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);
 /* Of a step whose draft was m's family's, that cost `spent` plain steps and emitted so many tokens: counts

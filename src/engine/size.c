@@ -84,7 +84,7 @@ static bool probes(int idle)
 
 int ftk_size_probe(const ftk_family *f)
 {
-    return probes(f->measured.idle + 1) ? PROBE_NODES : 0;
+    return probes(f->idle + 1) ? PROBE_NODES : 0;
 }
 
 int ftk_size_wanted(ftk_family *f, int pay, int there)
@@ -93,7 +93,7 @@ int ftk_size_wanted(ftk_family *f, int pay, int there)
         f->reach *= 2;
     else if (4 * pay < f->reach && f->reach > FTK_REACH)
         f->reach /= 2;
-    int *const idle = &f->measured.idle;
+    int *const idle = &f->idle;
     *idle = pay > 0 ? 0 : *idle + 1;
     f->saving = 0;
     if (pay > 0 || !probes(*idle)) return pay;
@@ -102,9 +102,8 @@ int ftk_size_wanted(ftk_family *f, int pay, int there)
 
 bool ftk_size_rests(const ftk_session *s, ftk_family *f)
 {
-    ftk_measured *const m = &f->measured;
-    if (m->idle >= REST_AFTER && m->idle % REST != 0) {
-        m->idle++;
+    if (f->idle >= REST_AFTER && f->idle % REST != 0) {
+        f->idle++;
         return true;
     }
     return s->engine->credit < f->saving;
@@ -252,6 +251,6 @@ void ftk_size_saw_pass(ftk_engine *e, ftk_width w, bool plain, double seconds)
 void ftk_size_took(ftk_session *s, ftk_family *f, double seconds)
 {
     s->stats.draft_seconds += seconds;
-    s->drafting += ftk_cost_of_draft(&f->measured.seconds, seconds,
+    s->drafting += ftk_cost_of_draft(&f->measured->seconds, seconds,
                                      ftk_cost_at(&s->engine->cost, 1, s->kv.len));
 }

@@ -228,6 +228,7 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .n_embd = hp->n_embd,
         .n_layer = hp->n_layer,
         .now = now,
+        .space = &s->engine->target_space,
         .embed = embed,
         .multiply = multiply,
         .last_norm = last_norm,
@@ -269,6 +270,18 @@ ftk_err ftk_target_room(ftk_engine *e, int widest)
     ftk_release(&e->host, e->target_act);
     e->target_act = act;
     e->target_stride = stride;
+    return FTK_OK;
+}
+
+ftk_err ftk_target_space(ftk_engine *e, const ftk_drafter_ops *ops, const ftk_target *t)
+{
+    const size_t n = ops->space && !e->device ? ops->space(ftk_target_weights(e, ops), t) : 0;
+    if (n <= e->target_floats) return FTK_OK;
+    float *const space = ftk_alloc_raw(&e->host, n, sizeof *space);
+    if (!space) return ftk_fail(&e->host, FTK_ERR_NOMEM, "no memory for a drafter's work space");
+    ftk_release(&e->host, e->target_space);
+    e->target_space = space;
+    e->target_floats = n;
     return FTK_OK;
 }
 
