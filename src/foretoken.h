@@ -96,7 +96,8 @@ extern "C" {
     X(ERR_CONTEXT, -7, "too long: the context window is full, or the whole KV cache too small")    \
     X(ERR_NUMERIC, -8, "the model produced values that are not finite")                            \
     X(ERR_DEVICE, -9, "a GPU is missing or has failed")                                            \
-    X(ERR_NO_ROOM, -10, "no room in the KV cache just now: other sessions hold it")
+    X(ERR_NO_ROOM, -10, "no room in the KV cache just now: other sessions hold it")                \
+    X(ERR_CANCELLED, -11, "the host no longer wants it")
 
 typedef enum ftk_err {
 #define FTK_ERR_ENUM(name, value, text) FTK_##name = value,
@@ -276,6 +277,9 @@ typedef struct ftk_model_config {
      * is read by ftk_model_load() alone; of a model that has a vocabulary only, not at all. */
     const ftk_adapter *adapters; /* [n_adapters] */
     size_t n_adapters;
+    /* NULL, or asked with host.ctx, by the thread that loads, before each matrix is packed or changed: false ends
+     * the load with CANCELLED, once the matrices in hand are done. */
+    bool (*wanted)(void *ctx);
 } ftk_model_config;
 
 FTK_API void ftk_model_config_fill(ftk_model_config *cfg, size_t size);
@@ -296,7 +300,7 @@ static inline void ftk_model_config_init(ftk_model_config *cfg)
  * is packed of them: devices and DASH's copy in few bits are made of that. The fingerprint is that
  * of the model without adapters, so that its drafters still suit.
  * Errors: those of ftk_gguf_open(), UNSUPPORTED, INVALID (unknown kernels; no adapter, one for
- * another model, or with tensors that this one does not have or has in other shapes), FORMAT (also:
+ * another model, or with tensors that this one does not have or has in other shapes), CANCELLED, FORMAT (also:
  * with adapters a weight is not finite). The log says which adapter and tensor. */
 FTK_API ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config *cfg);
 FTK_API void ftk_model_free(ftk_model *m);
@@ -700,9 +704,10 @@ typedef struct ftk_result {
 } ftk_result;
 
 /* One turn of the loop for n sessions of one engine, in as few passes as fit max_rows: a pass takes
- * sessions in the order given, 64 at most, as long as 128 rows are left for the next one. A session
- * with unread prompt tokens reads up to 128 of them (512 with wide_prefill); one that has read them
- * all emits at least one token, unless finish says why not, or it waits, see below. A call is
+ * sessions in the order given, 64 at most, as long as there are rows for the next one. A session
+ * with unread prompt tokens wants up to 128 (512 with wide_prefill), one that has read them all wants
+ * one, and as many more as it is told to draft; with budget -1 drafts share what rows are left, as
+ * many as make the whole pass give more tokens a second. Such a session emits at least one token, unless finish says why not, or it waits, see below. A call is
  * bounded by that. It cannot be stopped halfway; an answer that is no longer wanted is not stepped
  * again, and freed or truncated between calls. results[i] belongs to sessions[i]. A session that
  * has finished may be stepped again: that goes on behind its last token. Returns the first error of

@@ -281,6 +281,40 @@ static void see_progress(void *ctx, uint64_t done, uint64_t total)
     progress_calls++;
 }
 
+static int still_wanted; /* times that the host says yes */
+
+static bool ask_wanted(void *ctx)
+{
+    (void)ctx;
+    return still_wanted-- > 0;
+}
+
+/* A load that is stopped anywhere leaves nothing behind; asked once more than it asks, it ends. */
+static void test_load_is_stopped(void **state)
+{
+    (void)state;
+    const char *levels[8];
+    ftk_kernels_levels(levels);
+    int best = 0;
+    while (levels[best + 1]) best++;
+    ftk_model *m = load_arch(&am_models[0], "ref");
+    ftk_model_free(m);
+    ftk_err err = FTK_ERR_CANCELLED;
+    int times = 0;
+    for (; err == FTK_ERR_CANCELLED; times++) {
+        ftk_model_config cfg;
+        ftk_model_config_init(&cfg);
+        cfg.kernels = levels[best];
+        cfg.wanted = ask_wanted;
+        still_wanted = times;
+        err = ftk_model_load(&m, path, &cfg);
+        assert_true(err == FTK_OK || m == NULL);
+    }
+    assert_int_equal(err, FTK_OK);
+    assert_true(best == 0 || times > 1);
+    ftk_model_free(m);
+}
+
 /* What was packed is given back; the passes still read embeddings from the file. */
 static void test_pages_given_back(void **state)
 {
@@ -338,6 +372,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_figures),
         cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_load_is_stopped),
         cmocka_unit_test(test_pages_given_back),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,12 @@
 
 static const double budget = 0.06; /* seconds of measuring, about */
 static const double quick = 0.006; /* a pass that is timed as it is */
+/* Of relative errors, squared: of a point that was timed at the start, and of one that was drawn through others; of a single
+ * pass; and what each pass adds, as machines change. The last two make a point that is seen all the time take a tenth
+ * of what is new. */
+static const double when_timed = 0.01, when_drawn = 0.25, noise = 0.0025, drift = 0.0025 / 90;
+/* More than 2, as wider passes may be run another way: some machines take 2.3 times as long for twice the rows. */
+static const double STEEPEST = 2.5;
 
 enum { DEEP = 512, MANY = 16 }; /* tokens before the rows, rows: to see what depth costs */
 
@@ -19,14 +25,14 @@ static double between(double least, double x, double most)
     return x < least ? least : x > most ? most : x;
 }
 
-/* Twice the rows take no less time, and no more than twice as much. Point i is believed, then its
+/* Twice the rows take no less time, and no more than STEEPEST times as much. Point i is believed, then its
  * neighbours: widths that are never run would else stay as wrong as they were measured, and so never be
  * run. */
 static void keep_shape(ftk_cost *c, int i)
 {
     double *const s = c->seconds;
-    for (int j = i + 1; j < FTK_COST_POINTS; j++) s[j] = between(s[j - 1], s[j], 2 * s[j - 1]);
-    for (int j = i - 1; j >= 0; j--) s[j] = between(s[j + 1] / 2, s[j], s[j + 1]);
+    for (int j = i + 1; j < FTK_COST_POINTS; j++) s[j] = between(s[j - 1], s[j], STEEPEST * s[j - 1]);
+    for (int j = i - 1; j >= 0; j--) s[j] = between(s[j + 1] / STEEPEST, s[j], s[j + 1]);
 }
 
 /* The fastest pass so far of each width: what disturbs a pass only ever adds to it. A large model's
@@ -133,8 +139,10 @@ static void draw(ftk_cost *c, const timing *t)
 {
     int last = 0; /* timed */
     c->seconds[0] = whole(t, 0);
+    c->variance[0] = when_timed;
     for (int i = 1; i < FTK_COST_POINTS; i++) {
         c->seconds[i] = whole(t, i);
+        c->variance[i] = c->seconds[i] > 0 ? when_timed : when_drawn;
         if (c->seconds[i] == 0) continue;
         for (int j = last; j >= 0 && c->seconds[j] > c->seconds[i]; j--)
             c->seconds[j] = c->seconds[i];
@@ -172,6 +180,7 @@ static void measure_depth(ftk_cost *c, timing *t, ftk_kv_seq *seq)
     const double one = slot_seconds(t, seq, 1), many = slot_seconds(t, seq, MANY);
     c->slot_row = many > one ? (many - one) / (MANY - 1) : 0;
     c->slot = one > c->slot_row ? one - c->slot_row : 0;
+    c->variance[FTK_COST_POINTS] = when_drawn; /* it is the small difference of two times */
 }
 
 ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool)
@@ -243,25 +252,41 @@ void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, doub
     if (c->join < 0) c->join = 0;
 }
 
+/* A Kalman filter's step, each point by itself: those that are little known take most of the news. share[j]: the part
+ * of the pass's time that is point j's, then what depth adds. */
+static void correct(ftk_cost *c, const double *share, double news)
+{
+    const double all = 0.02; /* as the machine's speed changes for all widths */
+    double spread = noise;
+    for (int j = 0; j <= FTK_COST_POINTS; j++) {
+        c->variance[j] += drift;
+        spread += share[j] * share[j] * c->variance[j];
+    }
+    for (int j = 0; j <= FTK_COST_POINTS; j++) {
+        const double gain = c->variance[j] * share[j] / spread, by = 1 + (all + gain) * news;
+        c->variance[j] *= 1 - gain * share[j];
+        if (j < FTK_COST_POINTS) {
+            c->seconds[j] *= by;
+        } else {
+            c->slot *= by;
+            c->slot_row *= by;
+        }
+    }
+}
+
 void ftk_cost_update(ftk_cost *c, ftk_width w, double seconds)
 {
-    const double all = 0.02, near = 0.1;
     const double expected = ftk_cost_of(c, w);
-    const double deep = deep_seconds(c, w) / expected; /* the part of it */
-    double ratio = seconds / expected;
-    if (!(ratio > 0.25)) ratio = 0.25;
-    if (ratio > 2) /* a core was taken away for a moment: not the machine's cost */
-        ratio = 2;
-    double part;
+    /* Twice as long: a core was taken away for a moment, which is not the machine's cost. */
+    const double news = between(0.25, seconds / expected, 2) - 1;
+    double part, share[FTK_COST_POINTS + 1] = {0};
     const int i = locate(w.rows, &part);
-    if (i == FTK_COST_POINTS - 1) part = 0;
-    for (int j = 0; j < FTK_COST_POINTS; j++) {
-        const double here = j == i ? 1 - part : j == i + 1 ? part : 0;
-        c->seconds[j] *= 1 + (all + near * here * (1 - deep)) * (ratio - 1);
-    }
-    c->slot *= 1 + (all + near * deep) * (ratio - 1);
-    c->slot_row *= 1 + (all + near * deep) * (ratio - 1);
-    keep_shape(c, part < 0.5 ? i : i + 1);
+    const bool last = i == FTK_COST_POINTS - 1;
+    share[FTK_COST_POINTS] = deep_seconds(c, w) / expected;
+    share[i] = last ? 1 - share[FTK_COST_POINTS] : (1 - part) * c->seconds[i] / expected;
+    if (!last) share[i + 1] = part * c->seconds[i + 1] / expected;
+    correct(c, share, news);
+    keep_shape(c, part < 0.5 || last ? i : i + 1);
 }
 
 double ftk_cost_of_draft(double *usually, double seconds, double plain)

@@ -11,6 +11,8 @@ typedef struct ftk_cost {
     double seconds[FTK_COST_POINTS]; /* on an empty sequence */
     double slot, slot_row; /* what each token before the rows adds, by itself and for each row */
     double join;           /* what a pass that rows join takes more than its rows say */
+    /* Of the relative error of each point, and of what depth adds, as far as is known. */
+    double variance[FTK_COST_POINTS + 1];
 } ftk_cost;
 
 /* The rows of a pass, which may be of several sequences. */
@@ -54,7 +56,7 @@ void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, doub
                             double seconds);
 /* A pass took so long: moves the whole curve a little, as the machine's speed changes for
  * all widths, and the points around it some more, what depth adds as far as it is
- * part of the time; then twice the rows take no less time, and at most twice as much. */
+ * part of the time; then twice the rows take no less time, and at most 2.5 times as much. */
 void ftk_cost_update(ftk_cost *c, ftk_width w, double seconds);
 /* What a draft that took so long is taken to have cost, next to a plain step's seconds. Drafts of one
  * family may take a thousand times as long as others of it, as layers are run or not, and all is counted;

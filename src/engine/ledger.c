@@ -13,7 +13,7 @@
 
 static const double ALLOWANCE =
     0.015; /* of a plain step; what the costs do not see has room below 0.02 */
-static const double MOST_CREDIT = 16; /* plain steps */
+static const double MOST_CREDIT = 4; /* plain steps */
 static const double MOST_DEBT =
     2; /* plain steps: a program that takes the core away is no draft's fault */
 static const double NEXT_TO_NOTHING = 0.005; /* of a token, to read one row */

@@ -347,7 +347,18 @@ typedef struct packing {
     int n;
     atomic_int next;
     atomic_ullong done;
+    atomic_bool cancelled;
 } packing;
+
+static bool is_wanted(const loader *l)
+{
+    return !l->cfg->wanted || l->cfg->wanted(l->m->host.ctx);
+}
+
+static ftk_err cancelled(const loader *l)
+{
+    return ftk_fail(&l->m->host, FTK_ERR_CANCELLED, "%s: loading was stopped", l->path);
+}
 
 static void tell(const loader *l, uint64_t done)
 {
@@ -360,6 +371,8 @@ static void pack_some(void *ctx, int ith, int nth)
     (void)nth;
     ftk_model *const m = p->l->m;
     for (int i; (i = atomic_fetch_add(&p->next, 1)) < p->n;) {
+        if (ith == 0 && !is_wanted(p->l)) atomic_store(&p->cancelled, true);
+        if (atomic_load(&p->cancelled)) return;
         const uint64_t bytes = mat_bytes(matrix_at(m, i));
         pack_matrix(m, i);
         const uint64_t now = atomic_fetch_add(&p->done, bytes) + bytes;
@@ -387,8 +400,8 @@ static ftk_err apply_adapters(loader *l)
 {
     ftk_err err = FTK_OK;
     for (size_t i = 0; i < ftk_lora_n_changes(l->lora) && err == FTK_OK; i++) {
-        uint64_t bytes;
-        err = ftk_lora_apply(l->lora, i, &bytes);
+        uint64_t bytes = 0;
+        err = is_wanted(l) ? ftk_lora_apply(l->lora, i, &bytes) : cancelled(l);
         l->done += bytes;
         tell(l, l->done);
     }
@@ -405,6 +418,7 @@ static ftk_err make_weights(loader *l)
     if (err != FTK_OK) return err;
     packing p = {.l = l, .n = n, .done = l->done};
     if (m->packed) ftk_team_run_once(pack_some, &p, &m->host);
+    if (atomic_load(&p.cancelled)) return cancelled(l);
     if (l->total > 0 && l->cfg->progress) l->cfg->progress(m->host.ctx, l->total, l->total);
     return FTK_OK;
 }
