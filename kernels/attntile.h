@@ -6,8 +6,8 @@
  *
  * - widen(type, n, src, dst, next): n elements of a page to floats; asks meanwhile for the as many
  *   elements at `next`, where the page lies that is widened after this one.
- * - score_keys(q, k, dim, n, scale, p): p[i] = scale * (q . k[i]), i < n; n a multiple of 16. The
- *   bits of p[i] depend on q and k[i] alone.
+ * - score_keys(n_pairs, q, k, dim, n, scale, p, p_stride): p[pair][i] = scale * (q[pair] . k[i]),
+ *   i < n; n a multiple of 16. The bits of p[pair][i] depend on q[pair] and k[i] alone.
  * - softmax(n, p): p[i] = exp(p[i] - max p) for i < n; returns the sum, over lanes i mod 16.
  *   p has room for n rounded up to 16.
  * - add_values(n_pairs, n, p, p_stride, v, dim, acc): acc[pair] += p[pair][i] * v[i], i ascending.
@@ -29,7 +29,8 @@ static inline size_t attn_round(size_t n)
 typedef struct attn_tile {
     const ftk_attn *a;
     int head_kv, row0, n_pairs, group;
-    int n_slots;    /* prefix and the provisional slots up to the last one any row sees */
+    int n_slots;  /* prefix and the provisional slots up to the last one any row sees */
+    int n_shared; /* prefix and the provisional slots up to the first one that a row does not see */
     int first_page; /* pages before it lie outside every row's window */
     size_t dim;
     size_t stride;  /* floats between the scores of two pairs */
@@ -52,6 +53,18 @@ static int attn_mask_end(const uint64_t *mask)
     return mask[0] ? 64 - __builtin_clzll(mask[0]) : 0;
 }
 
+/* The number of slots before the first one that a mask leaves out. */
+static int attn_mask_lead(const uint64_t *mask)
+{
+    if (~mask[0]) return __builtin_ctzll(~mask[0]);
+    return ~mask[1] ? 64 + __builtin_ctzll(~mask[1]) : 128;
+}
+
+static int attn_mask_count(const uint64_t *mask)
+{
+    return __builtin_popcountll(mask[0]) + __builtin_popcountll(mask[1]);
+}
+
 static const uint64_t *attn_pair_mask(const attn_tile *t, int pair)
 {
     return t->a->mask[t->row0 + pair / t->group];
@@ -62,8 +75,7 @@ static const uint64_t *attn_pair_mask(const attn_tile *t, int pair)
 static int attn_row_first(const ftk_attn *a, int row)
 {
     if (a->window <= 0) return 0;
-    const uint64_t *m = a->mask[row];
-    const int n = a->prefix + __builtin_popcountll(m[0]) + __builtin_popcountll(m[1]);
+    const int n = a->prefix + attn_mask_count(a->mask[row]);
     return n > a->window ? n - a->window : 0;
 }
 
@@ -85,13 +97,16 @@ static attn_tile attn_plan(const ftk_attn *a, int head_kv, int row0, int row1, f
     attn_tile t = {.a = a, .head_kv = head_kv, .row0 = row0, .group = a->n_head / a->n_head_kv};
     t.n_pairs = (row1 - row0) * t.group;
     t.dim = attn_round((size_t)a->head_dim);
-    int end = 0, first = a->prefix;
+    int end = 0, first = a->prefix, lead = 128;
     for (int r = row0; r < row1; r++) {
         const int e = attn_mask_end(a->mask[r]), f = attn_row_first(a, r);
+        const int l = attn_mask_lead(a->mask[r]);
         end = e > end ? e : end;
+        lead = l < lead ? l : lead;
         first = f < first ? f : first;
     }
     t.n_slots = a->prefix + end;
+    t.n_shared = a->prefix + lead;
     t.first_page = first / FTK_PAGE;
     t.stride = attn_round((size_t)t.n_slots);
     t.page = scratch;
@@ -152,9 +167,8 @@ static void attn_score(const attn_tile *t)
         const void *next =
             attn_last_page(t, page) ? t->a->v_pages[t->first_page] : t->a->k_pages[page + 1];
         attn_widen_page(t, t->a->k_pages[page], n, next);
-        for (int p = 0; p < t->n_pairs; p++)
-            score_keys(t->q + (size_t)p * t->dim, t->page, t->dim, (int)attn_round((size_t)n),
-                       t->a->scale, t->scores + (size_t)p * t->stride + page * FTK_PAGE);
+        score_keys(t->n_pairs, t->q, t->page, t->dim, (int)attn_round((size_t)n), t->a->scale,
+                   t->scores + page * FTK_PAGE, t->stride);
     }
 }
 
@@ -163,7 +177,9 @@ static int attn_compact(const attn_tile *t, int pair)
 {
     const uint64_t *mask = attn_pair_mask(t, pair);
     float *s = t->scores + (size_t)pair * t->stride + t->a->prefix;
-    int n = 0;
+    int n = attn_mask_count(mask);
+    if (n == attn_mask_lead(mask)) return t->a->prefix + n; /* they are */
+    n = 0;
     for (int w = 0; w < 2; w++)
         for (uint64_t bits = mask[w]; bits; bits &= bits - 1)
             s[n++] = s[w * 64 + __builtin_ctzll(bits)];
@@ -181,43 +197,47 @@ static float attn_softmax(const attn_tile *t, int pair)
     return softmax(n - from, p + from);
 }
 
-/* Values of the provisional slots [j0, j1), which start at row `at` of t->page. */
-static void attn_add_provisional(const attn_tile *t, int pair, int j0, int j1, int at)
+/* Values of n slots that are neighbours in the logical order of a row too, from its key `rank` on, for
+ * the row's pairs; keys before its window are left out. page: the first slot's. */
+static void attn_add_run(const attn_tile *t, int pair, int rank, int n, const float *page)
+{
+    const int first = attn_pair_first(t, pair), skip = first > rank ? first - rank : 0;
+    if (skip < n)
+        add_values(t->group, n - skip, t->scores + (size_t)pair * t->stride + rank + skip,
+                   t->stride, page + (size_t)skip * t->dim, t->dim, t->acc + (size_t)pair * t->dim);
+}
+
+static bool attn_sees(const uint64_t *mask, int j)
+{
+    return mask[j / 64] >> j % 64 & 1;
+}
+
+/* Values of those provisional slots in [j0, j1) that a row sees; page: slot j0's. */
+static void attn_add_provisional(const attn_tile *t, int pair, int j0, int j1, const float *page)
 {
     const uint64_t *mask = attn_pair_mask(t, pair);
-    const float *p = t->scores + (size_t)pair * t->stride + t->a->prefix;
-    float *acc = t->acc + (size_t)pair * t->dim;
-    const int first = attn_pair_first(t, pair) - t->a->prefix;
-    int rank = 0;
-    for (int w = 0; w < 2; w++) {
-        for (uint64_t bits = mask[w]; bits; bits &= bits - 1, rank++) {
-            const int j = w * 64 + __builtin_ctzll(bits);
-            if (j < j0 || j >= j1 || rank < first) continue;
-            const float *v = t->page + (size_t)(at + j - j0) * t->dim;
-            add_values(1, 1, p + rank, t->stride, v, t->dim, acc);
-        }
+    int rank = t->a->prefix;
+    for (int j = 0; j < j0; j++) rank += attn_sees(mask, j);
+    for (int j = j0, n; j < j1; j += n + 1) {
+        for (n = 0; j + n < j1 && attn_sees(mask, j + n);) n++;
+        attn_add_run(t, pair, rank, n, page + (size_t)(j - j0) * t->dim);
+        rank += n;
     }
 }
 
-/* Values of n slots of the prefix, from `slot` on. Where windows begin among them each pair has its
+/* Values of n slots that all rows see, from `slot` on. Where windows begin among them each row has its
  * own first one; else all pairs share the reads. */
-static void attn_add_prefix(const attn_tile *t, int slot, int n)
+static void attn_add_shared(const attn_tile *t, int slot, int n)
 {
     int last = 0;
     for (int p = 0; p < t->n_pairs; p += t->group) {
         const int first = attn_pair_first(t, p);
         last = first > last ? first : last;
     }
-    if (last <= slot) {
+    if (last <= slot)
         add_values(t->n_pairs, n, t->scores + slot, t->stride, t->page, t->dim, t->acc);
-        return;
-    }
-    for (int p = 0; p < t->n_pairs; p++) {
-        const int first = attn_pair_first(t, p), skip = first > slot ? first - slot : 0;
-        if (skip < n)
-            add_values(1, n - skip, t->scores + (size_t)p * t->stride + slot + skip, t->stride,
-                       t->page + (size_t)skip * t->dim, t->dim, t->acc + (size_t)p * t->dim);
-    }
+    else
+        for (int p = 0; p < t->n_pairs; p += t->group) attn_add_run(t, p, slot, n, t->page);
 }
 
 static void attn_mix(const attn_tile *t)
@@ -225,15 +245,14 @@ static void attn_mix(const attn_tile *t)
     memset(t->acc, 0, (size_t)t->n_pairs * t->dim * sizeof(float));
     for (int page = t->first_page; page * FTK_PAGE < t->n_slots; page++) {
         const int n = attn_page_slots(t, page), slot = page * FTK_PAGE;
-        int n_prefix = t->a->prefix - slot;
-        n_prefix = n_prefix < 0 ? 0 : n_prefix < n ? n_prefix : n;
+        int shared = t->n_shared - slot;
+        shared = shared < 0 ? 0 : shared < n ? shared : n;
         const void *next = t->a->v_pages[attn_last_page(t, page) ? page : page + 1];
         attn_widen_page(t, t->a->v_pages[page], n, next);
-        if (n_prefix > 0) attn_add_prefix(t, slot, n_prefix);
-        if (n_prefix == n) continue;
-        const int j0 = slot + n_prefix - t->a->prefix;
-        for (int p = 0; p < t->n_pairs; p++)
-            attn_add_provisional(t, p, j0, j0 + n - n_prefix, n_prefix);
+        if (shared > 0) attn_add_shared(t, slot, shared);
+        const int j0 = slot + shared - t->a->prefix;
+        for (int p = 0; shared < n && p < t->n_pairs; p += t->group)
+            attn_add_provisional(t, p, j0, j0 + n - shared, t->page + (size_t)shared * t->dim);
     }
 }
 

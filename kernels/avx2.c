@@ -255,21 +255,37 @@ INLINE __m128 sum_each(const __m256 *v)
     return _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
 }
 
-static void score_keys(const float *q, const float *k, size_t dim, int n, float scale, float *p)
+/* pairs is a constant where this is called. */
+INLINE void score_tile(int pairs, const float *q, const float *k, size_t dim, float scale, float *p,
+                       size_t p_stride)
 {
-    for (int s = 0; s < n; s += 4, k += 4 * dim) {
-        __m256 acc[4];
-        UNROLL for (int i = 0; i < 4; i++) acc[i] = _mm256_setzero_ps();
-        for (size_t d = 0; d < dim; d += 8) {
-            const __m256 v = _mm256_load_ps(q + d);
-            UNROLL for (int i = 0; i < 4; i++) acc[i] =
-                _mm256_fmadd_ps(v, _mm256_load_ps(k + (size_t)i * dim + d), acc[i]);
+    __m256 acc[2][4];
+    UNROLL for (int j = 0; j < pairs; j++) UNROLL for (int i = 0; i < 4; i++) acc[j][i] =
+        _mm256_setzero_ps();
+    for (size_t d = 0; d < dim; d += 8) {
+        UNROLL for (int j = 0; j < pairs; j++)
+        {
+            const __m256 v = _mm256_load_ps(q + (size_t)j * dim + d);
+            UNROLL for (int i = 0; i < 4; i++) acc[j][i] =
+                _mm256_fmadd_ps(v, _mm256_load_ps(k + (size_t)i * dim + d), acc[j][i]);
         }
-        _mm_store_ps(p + s, _mm_mul_ps(sum_each(acc), _mm_set1_ps(scale)));
     }
+    UNROLL for (int j = 0; j < pairs; j++)
+        _mm_store_ps(p + (size_t)j * p_stride, _mm_mul_ps(sum_each(acc[j]), _mm_set1_ps(scale)));
 }
 
-/* Lanes of the last step that are beyond n hold -infinity, whose exponential is 0. */
+static void score_keys(int n_pairs, const float *q, const float *k, size_t dim, int n, float scale,
+                       float *p, size_t p_stride)
+{
+    int j = 0;
+    for (; j + 2 <= n_pairs; j += 2, q += 2 * dim, p += 2 * p_stride)
+        for (int s = 0; s < n; s += 4)
+            score_tile(2, q, k + (size_t)s * dim, dim, scale, p + s, p_stride);
+    for (; j < n_pairs; j++, q += dim, p += p_stride)
+        for (int s = 0; s < n; s += 4)
+            score_tile(1, q, k + (size_t)s * dim, dim, scale, p + s, p_stride);
+}
+
 static float softmax(int n, float *p)
 {
     __m256 top = _mm256_set1_ps(-INFINITY);

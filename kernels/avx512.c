@@ -261,20 +261,48 @@ INLINE __m512 sum_each(const __m512 *v)
     return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
 }
 
-static void score_keys(const float *q, const float *k, size_t dim, int n, float scale, float *p)
+/* p[i] = lanes [4 i, 4 i + 4). */
+INLINE void store_quarters(float *p, size_t p_stride, __m512 v)
 {
-    for (int s = 0; s < n; s += 16, k += 16 * dim) {
-        __m512 acc[16];
-        __m512 v = _mm512_load_ps(q);
-        UNROLL for (int i = 0; i < 16; i++) acc[i] =
-            _mm512_mul_ps(v, _mm512_load_ps(k + (size_t)i * dim));
-        for (size_t d = 16; d < dim; d += 16) {
-            v = _mm512_load_ps(q + d);
-            UNROLL for (int i = 0; i < 16; i++) acc[i] =
-                _mm512_fmadd_ps(v, _mm512_load_ps(k + (size_t)i * dim + d), acc[i]);
-        }
-        _mm512_store_ps(p + s, _mm512_mul_ps(sum_each(acc), _mm512_set1_ps(scale)));
+    _mm_store_ps(p, _mm512_castps512_ps128(v));
+    _mm_store_ps(p + p_stride, _mm512_extractf32x4_ps(v, 1));
+    _mm_store_ps(p + 2 * p_stride, _mm512_extractf32x4_ps(v, 2));
+    _mm_store_ps(p + 3 * p_stride, _mm512_extractf32x4_ps(v, 3));
+}
+
+/* For pairs (4 or 1) and 16 / pairs keys, both constants where this is called. The first 16 elements
+ * are multiplied and the others added, so that acc needs no zeros before. */
+INLINE void score_tile(int pairs, const float *q, const float *k, size_t dim, float scale, float *p,
+                       size_t p_stride)
+{
+    const int keys = 16 / pairs;
+    __m512 acc[16], key[16];
+    UNROLL for (int i = 0; i < keys; i++) key[i] = _mm512_load_ps(k + (size_t)i * dim);
+    UNROLL for (int i = 0; i < 16; i++) acc[i] =
+        _mm512_mul_ps(_mm512_load_ps(q + (size_t)(i / keys) * dim), key[i % keys]);
+    for (size_t d = 16; d < dim; d += 16) {
+        UNROLL for (int i = 0; i < keys; i++) key[i] = _mm512_load_ps(k + (size_t)i * dim + d);
+        UNROLL for (int i = 0; i < 16; i++) acc[i] = _mm512_fmadd_ps(
+            _mm512_load_ps(q + (size_t)(i / keys) * dim + d), key[i % keys], acc[i]);
     }
+    const __m512 s = _mm512_mul_ps(sum_each(acc), _mm512_set1_ps(scale));
+    if (pairs == 1)
+        _mm512_store_ps(p, s);
+    else
+        store_quarters(p, p_stride, s);
+}
+
+/* Four pairs at a time share what they read of the keys. */
+static void score_keys(int n_pairs, const float *q, const float *k, size_t dim, int n, float scale,
+                       float *p, size_t p_stride)
+{
+    int j = 0;
+    for (; j + 4 <= n_pairs; j += 4, q += 4 * dim, p += 4 * p_stride)
+        for (int s = 0; s < n; s += 4)
+            score_tile(4, q, k + (size_t)s * dim, dim, scale, p + s, p_stride);
+    for (; j < n_pairs; j++, q += dim, p += p_stride)
+        for (int s = 0; s < n; s += 16)
+            score_tile(1, q, k + (size_t)s * dim, dim, scale, p + s, p_stride);
 }
 
 static float softmax(int n, float *p)

@@ -7,6 +7,7 @@
  */
 #include "forward.h"
 
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -107,9 +108,10 @@ static void norm_rows(const worker *w, const float *weight)
 
 /* Where the x of a product comes from. */
 typedef enum {
-    PACKED, /* it is in act already */
-    NORMED, /* norm_rows() */
-    BY_ALL, /* all threads made parts of every row */
+    PACKED,   /* it is in act already */
+    NORMED,   /* norm_rows(), by the thread that packs it; nobody reads the old act any more */
+    REPACKED, /* the same for another form of act; somebody may still read the old one */
+    BY_ALL,   /* all threads made parts of every row */
 } source;
 
 /* y = W x + bias for several matrices that read the same x [n_rows][n_in]. They may differ in type;
@@ -119,8 +121,7 @@ static void project(const worker *w, const float *x, const ftk_mat *mat, const f
 {
     const int n = mat->n_in;
     if (from != PACKED) {
-        if (from == BY_ALL || !alone(w, n))
-            barrier(w); /* x is complete, and nobody reads the old act any more */
+        if (from == BY_ALL || (from == REPACKED && !alone(w, n))) barrier(w);
         pack_rows(w, mat->type, n, x);
         if (!alone(w, n)) barrier(w);
     }
@@ -133,7 +134,7 @@ static void project(const worker *w, const float *x, const ftk_mat *mat, const f
  * ftk_kernels.act_pack. */
 static source after(const ftk_mat *a, const ftk_mat *b)
 {
-    return (ftk_type_block(a->type) == 1) == (ftk_type_block(b->type) == 1) ? PACKED : NORMED;
+    return (ftk_type_block(a->type) == 1) == (ftk_type_block(b->type) == 1) ? PACKED : REPACKED;
 }
 
 /* x += out on this thread's columns, which are those it has just multiplied. */
@@ -235,6 +236,24 @@ static void store(const worker *w, int layer, bool queries)
     if (!heads) barrier(w);
 }
 
+/* Rows of a sequence that attend together. Where threads take tiles, tiles are such that the one which has
+ * most to do is done soonest; keys and values are widened for each, which takes as long as some rows. */
+static int rows_to_attend(const worker *w, int n_rows)
+{
+    enum { WIDENING = 3 };
+    const int n_head_kv = w->f->m->hp.n_head_kv;
+    int best = FTK_ATTN_TILE, least = INT_MAX;
+    for (int rows = FTK_ATTN_TILE; rows > 0 && !by_heads(w); rows--) {
+        const int tiles = (n_rows + rows - 1) / rows;
+        const int most = (tiles * n_head_kv + w->nth - 1) / w->nth;
+        const int time = most * (WIDENING + (rows < n_rows ? rows : n_rows));
+        if (time >= least) continue;
+        least = time;
+        best = rows;
+    }
+    return best;
+}
+
 static void attend(const worker *w, int layer)
 {
     const ftk_forward *f = w->f;
@@ -261,8 +280,9 @@ static void attend(const worker *w, int layer)
             .prefix = seq->kv->len,
             .mask = seq->mask ? seq->mask : (const uint64_t(*)[2])f->chain + seq->slot,
         };
-        for (int r = 0; r < seq->n_rows; r += FTK_ATTN_TILE) {
-            const int end = r + FTK_ATTN_TILE < seq->n_rows ? r + FTK_ATTN_TILE : seq->n_rows;
+        const int tile = rows_to_attend(w, seq->n_rows);
+        for (int r = 0; r < seq->n_rows; r += tile) {
+            const int end = r + tile < seq->n_rows ? r + tile : seq->n_rows;
             for (int h = own.begin; h < own.end; h++)
                 if (heads || item++ % w->nth == w->ith)
                     f->m->kernels.attention(&a, h, r, end, scratch);
