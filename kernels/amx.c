@@ -104,22 +104,24 @@ INLINE void amx_tile(const tile *t, ftk_type type, bool left, int rows)
     const ftk_form f = ftk_type_form(type);
     const bool halves = f.sub < FTK_QBLOCK;
     const int n_units = t->n_in / f.unit, per_unit = f.unit / FTK_QBLOCK;
-    const size_t bytes = WIDTH * ftk_lane_block_codes(f);
-    const size_t stride = t->act_stride, next = t->next ? t->panel_bytes : 0;
-    const unsigned char *at = t->panel, *w = t->panel + t->scale_bytes;
+    const size_t halves_bytes = LANES * sizeof(uint16_t), first = (size_t)t->first * WIDTH;
+    const size_t stride = t->act_stride;
+    const unsigned char *at = t->panel;
+    const char *next = t->next;
     unsigned char codes[WIDTH * FTK_QBLOCK] __attribute__((aligned(64)));
     sums s;
     vf acc[ROWS];
     UNROLL for (int r = 0; r < ROWS; r++) acc[r] = vf_zero();
     const ftk_qact *x = (const void *)t->act;
     for (int u = 0; u < n_units; u++) {
-        const vf d = vf_halves(at), dm = f.min ? vf_halves(at + WIDTH * sizeof(uint16_t)) : d;
-        at += WIDTH * (f.min ? 2 : 1) * sizeof(uint16_t);
-        for (int i = 0; i < per_unit; i++, x++, w += bytes) {
+        const unsigned char *w = at + LANES * ftk_lane_unit_scales(f) + first * FTK_GROUP;
+        const unsigned char *a = at + first * sizeof(uint16_t);
+        const vf d = vf_halves(a), dm = f.min ? vf_halves(a + halves_bytes) : d;
+        at += (f.min ? 2 : 1) * halves_bytes + first;
+        for (int i = 0; i < per_unit; i++, x++, w += LANES * ftk_lane_block_codes(f)) {
             const scales sc = read_scales(type, d, dm, at);
-            at += WIDTH * ftk_lane_block_scales(f);
-            for (size_t p = 0; next > 0 && p < bytes; p += 64)
-                _mm_prefetch((const char *)w + next + p, _MM_HINT_T1);
+            at += LANES * ftk_lane_block_scales(f);
+            next = prefetch(next, t->step);
             codes_of(type, w, codes);
             multiply(halves, left, x, stride, codes, &s);
             UNROLL for (int r = 0; r < ROWS; r++)
@@ -130,6 +132,7 @@ INLINE void amx_tile(const tile *t, ftk_type type, bool left, int rows)
                 acc[r] = add_block(type, &sc, &dot, xr, acc[r]);
             }
         }
+        at = w - first * FTK_GROUP;
     }
     UNROLL for (int r = 0; r < ROWS; r++)
     {
@@ -173,18 +176,21 @@ void FTK_AMX_NAME(ftk_amx_matmul)(const ftk_mat *w, const void *act, size_t act_
     }
     const amx_config config = configuration(n_rows % ROWS);
     AMX_CONFIGURE(config);
+    const size_t panel_bytes = ftk_panel_bytes(w->type, LANES, w->n_in);
+    const size_t steps = (size_t)w->n_in / FTK_QBLOCK;
+    const int n_tiles = (n_rows + ROWS - 1) / ROWS;
     tile t = {.n_in = w->n_in, .act_stride = act_stride, .ldy = ldy};
-    t.panel_bytes = ftk_panel_bytes(w->type, WIDTH, w->n_in);
-    t.scale_bytes = ftk_panel_scale_bytes(w->type, WIDTH, w->n_in);
+    if (!w->cached) t.step = prefetch_step(panel_bytes, steps, MOST_VECTORS * n_tiles);
     for (int o = o0; o < o1; o += WIDTH) {
-        t.panel = (const unsigned char *)w->data + (size_t)(o / WIDTH) * t.panel_bytes;
-        t.next = w->cached ? NULL : (const char *)t.panel + t.panel_bytes;
+        t.first = o / WIDTH % MOST_VECTORS;
+        t.panel = (const unsigned char *)w->data + (size_t)(o / LANES) * panel_bytes;
+        t.next = (const char *)t.panel + panel_bytes + (size_t)(t.first * n_tiles) * steps * t.step;
         t.act = act;
         t.y = y + o;
         t.n_out = o1 - o < WIDTH ? o1 - o : WIDTH;
         for (int left = n_rows; left > 0; left -= ROWS) {
             run(&t, left < ROWS ? left : ROWS);
-            t.next = NULL; /* the first rows have asked for all of it */
+            t.next += steps * t.step;
             t.act += ROWS * act_stride;
             t.y += ROWS * ldy;
         }

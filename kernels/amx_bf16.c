@@ -96,7 +96,7 @@ static void act_pack_bf16(ftk_type wtype, int n_in, const float *x, void *dst)
 
 static size_t pack_bytes_bf16(ftk_type type, int n_out, int n_in)
 {
-    if (type != FTK_TYPE_BF16) return ftk_panels_bytes(type, WIDTH, n_out, n_in);
+    if (type != FTK_TYPE_BF16) return ftk_panels_bytes(type, LANES, n_out, n_in);
     return ((size_t)n_out + WIDTH - 1) / WIDTH * n_blocks(n_in) * BLOCK_BYTES;
 }
 
@@ -105,7 +105,7 @@ static size_t pack_bytes_bf16(ftk_type type, int n_out, int n_in)
 static void pack_bf16(ftk_type type, int n_out, int n_in, const void *src, void *dst)
 {
     if (type != FTK_TYPE_BF16) {
-        ftk_panels_pack(type, WIDTH, 0, n_out, n_in, src, dst);
+        ftk_panels_pack(type, LANES, 0, n_out, n_in, src, dst);
         return;
     }
     const unsigned char *from = src;
@@ -134,7 +134,7 @@ static amx_config configuration(int rows)
 /* A panel by `rows` rows: y[r][0..n_out). */
 static void bf16_tile(const tile *t, int rows)
 {
-    const size_t n = n_blocks(t->n_in), step = BLOCK_BYTES / (size_t)t->share;
+    const size_t n = n_blocks(t->n_in);
     const split *s = (const void *)(t->act + floats_bytes(t->n_in));
     const unsigned char *w = t->panel;
     const char *next = t->next;
@@ -142,8 +142,8 @@ static void bf16_tile(const tile *t, int rows)
     AMX_ZERO(SUMS_1);
     AMX_ZERO(SUMS_2);
     AMX_ZERO(SUMS_3);
-    for (size_t b = 0; b < n; b++, w += BLOCK_BYTES, next += step) {
-        if (!t->cached) prefetch(next, BLOCK_BYTES);
+    for (size_t b = 0; b < n; b++, w += BLOCK_BYTES) {
+        next = prefetch(next, t->step);
         AMX_LOAD(WEIGHTS, w, 64);
         AMX_LOAD(ACTS, s->block[b][0], t->act_stride);
         AMX_DOT_BF16(SUMS_1, ACTS, WEIGHTS);
@@ -177,11 +177,8 @@ static void matmul_bf16(const ftk_mat *w, const void *act, size_t act_stride, in
     const size_t panel_bytes = n_blocks(w->n_in) * BLOCK_BYTES;
     const amx_config config = configuration(rows);
     AMX_CONFIGURE(config);
-    tile t = {.n_in = w->n_in,
-              .act_stride = act_stride,
-              .ldy = ldy,
-              .share = n_tiles,
-              .cached = w->cached};
+    tile t = {.n_in = w->n_in, .act_stride = act_stride, .ldy = ldy};
+    if (!w->cached) t.step = prefetch_step(panel_bytes, n_blocks(w->n_in), n_tiles);
     for (int o = o0; o < o1; o += WIDTH) {
         t.panel = (const unsigned char *)w->data + (size_t)(o / WIDTH) * panel_bytes;
         t.next = (const char *)t.panel + panel_bytes;
@@ -191,7 +188,7 @@ static void matmul_bf16(const ftk_mat *w, const void *act, size_t act_stride, in
             t.act = (const char *)act + row * act_stride;
             t.y = y + row * ldy + o;
             bf16_tile(&t, rows);
-            t.next += panel_bytes / (size_t)n_tiles;
+            t.next += n_blocks(w->n_in) * t.step;
         }
     }
     AMX_RELEASE();

@@ -29,19 +29,11 @@ INLINE int tile_rows(ftk_type type)
     return ftk_type_form(type).bits ? 6 : 3;
 }
 
-/* One row has registers for two; the K types, with more arithmetic for the same bytes, do not gain. */
-INLINE int tile_panels(ftk_type type, int rows)
+/* One row has registers for two. */
+INLINE int tile_vectors(ftk_type type, int rows)
 {
     const int bits = ftk_type_form(type).bits;
-    if (rows == 1) return ftk_type_form(type).unit == FTK_QUNIT ? 1 : 2;
-    return bits == 0 || bits == 4 || is_signed(type) ? 2 : 1;
-}
-
-INLINE bool prefetches(ftk_type type, int rows)
-{
-    (void)type;
-    (void)rows;
-    return true;
+    return rows == 1 || bits == 0 || bits == 4 || is_signed(type) ? 2 : 1;
 }
 
 INLINE vi vi_load(const void *p)
@@ -134,10 +126,10 @@ INLINE vf vf_fnma(vf a, vf b, vf c)
     return _mm256_fnmadd_ps(a, b, c);
 }
 
-INLINE vf vf_widen(ftk_type type, const unsigned char *w, size_t k)
+INLINE vf vf_widen(ftk_type type, const unsigned char *w)
 {
-    if (type == FTK_TYPE_F32) return _mm256_load_ps((const void *)(w + k * WIDTH * sizeof(float)));
-    const __m128i h = _mm_load_si128((const void *)(w + k * WIDTH * sizeof(uint16_t)));
+    if (type == FTK_TYPE_F32) return _mm256_load_ps((const void *)w);
+    const __m128i h = _mm_load_si128((const void *)w);
     if (type == FTK_TYPE_F16) return _mm256_cvtph_ps(h);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
 }
@@ -240,12 +232,12 @@ INLINE vi dots_both(ftk_type type, const dots *d)
 
 static size_t pack_bytes_avx2(ftk_type type, int n_out, int n_in)
 {
-    return ftk_panels_bytes(type, WIDTH, n_out, n_in);
+    return ftk_panels_bytes(type, LANES, n_out, n_in);
 }
 
 static void pack_avx2(ftk_type type, int n_out, int n_in, const void *src, void *dst)
 {
-    ftk_panels_pack(type, WIDTH, 0x80, n_out, n_in, src, dst);
+    ftk_panels_pack(type, LANES, 0x80, n_out, n_in, src, dst);
 }
 
 static void matmul_avx2(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,

@@ -13,31 +13,24 @@ INLINE int tile_rows(ftk_type type)
     return 6;
 }
 
-/* For one row of a K type too: it has one sum a panel, and waits for it where threads share a core. */
-INLINE int tile_panels(ftk_type type, int rows)
+/* For one row of a K type too: it has one sum a vector, and waits for it where threads share a core. */
+INLINE int tile_vectors(ftk_type type, int rows)
 {
     (void)type;
     (void)rows;
     return 2;
 }
 
-/* One row of whole bytes leaves the weights to the processor's own prefetcher, which is then far
- * enough ahead: instructions that prefetch would take the place of loads. */
-INLINE bool prefetches(ftk_type type, int rows)
-{
-    return rows > 1 || ftk_type_form(type).bits != 8;
-}
-
 #include "kernels/matmultile.h"
 
 static size_t pack_bytes_avx512(ftk_type type, int n_out, int n_in)
 {
-    return ftk_panels_bytes(type, WIDTH, n_out, n_in);
+    return ftk_panels_bytes(type, LANES, n_out, n_in);
 }
 
 static void pack_avx512(ftk_type type, int n_out, int n_in, const void *src, void *dst)
 {
-    ftk_panels_pack(type, WIDTH, 0, n_out, n_in, src, dst);
+    ftk_panels_pack(type, LANES, 0, n_out, n_in, src, dst);
 }
 
 void ftk_avx512_matmul(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,

@@ -110,10 +110,10 @@ INLINE vf vf_fnma(vf a, vf b, vf c)
     return _mm512_fnmadd_ps(a, b, c);
 }
 
-INLINE vf vf_widen(ftk_type type, const unsigned char *w, size_t k)
+INLINE vf vf_widen(ftk_type type, const unsigned char *w)
 {
-    if (type == FTK_TYPE_F32) return _mm512_load_ps(w + k * WIDTH * sizeof(float));
-    const __m256i h = _mm256_load_si256((const void *)(w + k * WIDTH * sizeof(uint16_t)));
+    if (type == FTK_TYPE_F32) return _mm512_load_ps(w);
+    const __m256i h = _mm256_load_si256((const void *)w);
     if (type == FTK_TYPE_F16) return _mm512_cvtph_ps(h);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }

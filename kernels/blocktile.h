@@ -9,7 +9,7 @@
  *   same, or base. vi_lookup(v): the values of IQ4 codes, as dots_add() wants them.
  * - vi_bytes(p): signed bytes, widened; vf_of(vi); vf_halves(p): f16; vi_set1(i), vf_set1(f),
  *   vf_zero(), vf_mul(a, b), vf_add(a, b), vf_fma(a, b, c) = a b + c, vf_fnma(a, b, c) = c - a b;
- *   vf_widen(type, panel, k): the weights of element k of a float panel; vf_store(y, n, v): the
+ *   vf_widen(type, at): floats or halves; vf_store(y, n, v): the
  *   first n lanes.
  * - vi_nibbles(p, half): bytes, widened; of each the low four bits (0) or the high ones (1).
  * - dots: sums of codes by activations, over the first and the second 16 elements of a block, with
@@ -22,14 +22,16 @@
 #include "kernels/blocks.h"
 #include "kernels/panel.h"
 
-/* Panels against activation rows: y[r][0..n_out). */
+/* Output rows of a panel, in vectors of WIDTH. */
+enum { MOST_VECTORS = 2, LANES = MOST_VECTORS * WIDTH };
+
+/* A panel, or one vector of it, against activation rows: y[r][0..n_out). */
 typedef struct tile {
     const unsigned char *panel;
-    size_t scale_bytes, panel_bytes;
-    const char *next; /* weights to prefetch: each tile its share of the next panel */
-    int share;        /* of as many bytes as the tile reads, one in `share` */
-    bool cached;      /* as in ftk_mat */
-    int n_in, panels;
+    int first, vectors; /* of the panel: those that this tile multiplies */
+    const char *next;   /* weights to prefetch: each tile its share of the next panel */
+    size_t step; /* that share, of each block or each two floats; 0 for weights in the cache */
+    int n_in;
     const char *act;
     size_t act_stride;
     float *y;
@@ -37,17 +39,27 @@ typedef struct tile {
     int n_out;
 } tile;
 
-/* n bytes of the weights that come next. */
-INLINE void prefetch(const char *at, size_t n)
+/* Share of n_steps steps of a panel that each of n_tiles tiles asks for, in whole cache lines. */
+INLINE size_t prefetch_step(size_t panel_bytes, size_t n_steps, int n_tiles)
 {
-    UNROLL for (size_t i = 0; i < n; i += 64) _mm_prefetch(at + i, _MM_HINT_T0);
+    const size_t parts = n_steps * (size_t)n_tiles;
+    return ((panel_bytes + parts - 1) / parts + 63) / 64 * 64;
 }
 
-/* Codes of elements 4g.. (v[0]) and 4g + 16.. (v[1]) of the block at w. */
+/* The weights that come next, to the second-level cache: the first level has buffers for too few lines
+ * on their way to keep the memory busy. */
+INLINE const char *prefetch(const char *next, size_t step)
+{
+    const char *const end = next + step;
+    for (; next < end; next += 64) _mm_prefetch(next, _MM_HINT_T1);
+    return next;
+}
+
+/* Codes of elements 4g.. (v[0]) and 4g + 16.. (v[1]) of the block at w, of one vector. */
 INLINE void unpack(ftk_type type, const unsigned char *w, int g, vi *v)
 {
     const ftk_form f = ftk_type_form(type);
-    const int group = WIDTH * FTK_GROUP;
+    const int group = LANES * FTK_GROUP;
     if (f.bits == 8) {
         v[0] = vi_load(w + g * group);
         v[1] = vi_load(w + (g + 4) * group);
@@ -81,7 +93,7 @@ typedef struct scales {
     vf s[2], m[2];
 } scales;
 
-/* d, dm: of the unit; at: the block's bytes. */
+/* d, dm: of the unit; at: the block's bytes; all of one vector. */
 INLINE scales read_scales(ftk_type type, vf d, vf dm, const unsigned char *at)
 {
     const ftk_form f = ftk_type_form(type);
@@ -89,16 +101,16 @@ INLINE scales read_scales(ftk_type type, vf d, vf dm, const unsigned char *at)
     if (f.unit == FTK_QBLOCK) return s;
     if (type == FTK_TYPE_Q2_K) {
         for (int h = 0; h < 2; h++) {
-            s.s[h] = vf_mul(d, vf_of(vi_nibbles(at + h * WIDTH, 0)));
-            s.m[h] = vf_mul(dm, vf_of(vi_nibbles(at + h * WIDTH, 1)));
+            s.s[h] = vf_mul(d, vf_of(vi_nibbles(at + h * LANES, 0)));
+            s.m[h] = vf_mul(dm, vf_of(vi_nibbles(at + h * LANES, 1)));
         }
         return s;
     }
     s.s[0] = vf_mul(d, vf_of(vi_bytes(at)));
     if (f.sub < FTK_QBLOCK)
-        s.s[1] = vf_mul(d, vf_of(vi_bytes(at + WIDTH)));
+        s.s[1] = vf_mul(d, vf_of(vi_bytes(at + LANES)));
     else if (f.min)
-        s.m[0] = vf_mul(dm, vf_of(vi_bytes(at + WIDTH)));
+        s.m[0] = vf_mul(dm, vf_of(vi_bytes(at + LANES)));
     return s;
 }
 

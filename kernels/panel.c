@@ -9,26 +9,18 @@ static size_t round_up(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
-size_t ftk_panel_scale_bytes(ftk_type type, int width, int n_in)
+/* Of a unit's scales and codes. */
+static size_t lane_unit(ftk_form f)
 {
-    const ftk_form f = ftk_type_form(type);
-    if (f.bits == 0) return 0;
-    const size_t n_units = (size_t)n_in / (size_t)f.unit;
-    return round_up(n_units * (size_t)width * ftk_lane_unit_scales(f), 64);
-}
-
-/* Bytes of one row without its scales. */
-static size_t row_payload(ftk_type type, int n_in)
-{
-    const ftk_form f = ftk_type_form(type);
-    const size_t n = (size_t)n_in;
-    return f.bits ? n / FTK_QBLOCK * ftk_lane_block_codes(f) : ftk_type_bytes(type, n);
+    return ftk_lane_unit_scales(f) + (size_t)f.unit / FTK_QBLOCK * ftk_lane_block_codes(f);
 }
 
 size_t ftk_panel_bytes(ftk_type type, int width, int n_in)
 {
-    const size_t payload = row_payload(type, n_in) * (size_t)width;
-    return ftk_panel_scale_bytes(type, width, n_in) + round_up(payload, 64);
+    const ftk_form f = ftk_type_form(type);
+    const size_t n = (size_t)n_in;
+    const size_t lane = f.bits ? n / (size_t)f.unit * lane_unit(f) : ftk_type_bytes(type, n);
+    return round_up(lane * (size_t)width, 64);
 }
 
 size_t ftk_panels_bytes(ftk_type type, int width, int n_out, int n_in)
@@ -54,17 +46,16 @@ static void pack_floats(lane l, size_t size, int n_in, const unsigned char *src,
     for (size_t i = 0; i < (size_t)n_in; i++) put(l, dst, size, i, src + i * size);
 }
 
-static void put_scales(lane l, ftk_form f, size_t b, const ftk_codes *c, unsigned char *dst)
+/* Of a block of the unit at dst. */
+static void put_scales(lane l, ftk_form f, size_t block, const ftk_codes *c, unsigned char *dst)
 {
-    const size_t per_unit = (size_t)f.unit / FTK_QBLOCK;
-    dst += b / per_unit * l.width * ftk_lane_unit_scales(f);
-    if (b % per_unit == 0) {
+    if (block == 0) {
         put(l, dst, sizeof c->d, 0, &c->d);
         if (f.min) put(l, dst, sizeof c->dm, 1, &c->dm);
     }
-    if (per_unit == 1) return;
+    if (f.unit == FTK_QBLOCK) return;
     dst += l.width * (f.min ? 2 : 1) * sizeof c->d;
-    dst += b % per_unit * l.width * ftk_lane_block_scales(f);
+    dst += block * l.width * ftk_lane_block_scales(f);
     const bool two = f.sub < FTK_QBLOCK;
     for (size_t s = 0; s < (two ? 2 : 1); s++) {
         const uint8_t shared = (uint8_t)(c->sc[s] | -c->mn[s] << 4);
@@ -107,8 +98,10 @@ static void put_singles(lane l, const uint8_t *q, int from, unsigned char *dst)
     put(l, dst, sizeof v, 0, v);
 }
 
-static void put_codes(lane l, int bits, const uint8_t *q, unsigned char *dst)
+static void put_codes(lane l, ftk_form f, size_t block, const uint8_t *q, unsigned char *dst)
 {
+    const int bits = f.bits;
+    dst += l.width * (ftk_lane_unit_scales(f) + block * ftk_lane_block_codes(f));
     const size_t group = l.width * FTK_GROUP;
     if (bits == 8) {
         for (size_t g = 0; g < FTK_QBLOCK / FTK_GROUP; g++) {
@@ -137,8 +130,6 @@ void ftk_panels_pack(ftk_type type, int width, uint8_t flip, int n_out, int n_in
     const ftk_form f = ftk_type_form(type);
     const size_t row_bytes = ftk_type_bytes(type, (size_t)n_in);
     const size_t panel_bytes = ftk_panel_bytes(type, width, n_in);
-    const size_t scale_bytes = ftk_panel_scale_bytes(type, width, n_in);
-    const size_t block_bytes = (size_t)width * ftk_lane_block_codes(f);
     memset(dst, 0, ftk_panels_bytes(type, width, n_out, n_in));
     for (int o = 0; o < n_out; o++) {
         const unsigned char *row = (const unsigned char *)src + (size_t)o * row_bytes;
@@ -151,8 +142,10 @@ void ftk_panels_pack(ftk_type type, int width, uint8_t flip, int n_out, int n_in
         for (size_t b = 0; b < (size_t)n_in / FTK_QBLOCK; b++) {
             ftk_codes c;
             ftk_codes_read(type, row, b, &c);
-            put_scales(l, f, b, &c, panel);
-            put_codes(l, f.bits, c.q, panel + scale_bytes + b * block_bytes);
+            const size_t per_unit = (size_t)f.unit / FTK_QBLOCK, i = b % per_unit;
+            unsigned char *unit = panel + b / per_unit * (size_t)width * lane_unit(f);
+            put_scales(l, f, i, &c, unit);
+            put_codes(l, f, i, c.q, unit);
         }
     }
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Packed weights of the vector levels. A panel holds `width` output rows (the last one is padded
- * with zero rows), so that one vector lane is one output row and no sum ever crosses lanes.
+ * with zero rows), so that one vector lane is one output row and no sum ever crosses lanes. It is two
+ * vectors wide: what a tile reads of both lies together, and a row's product reads weights from the
+ * first to the last, which is what the processor's own prefetchers are good at.
  *
  *  - F32, F16, BF16: [n_in][width] of the type.
- *  - Block types (see codes.h for d, dm, sc, mn): first the scales of all units, padded to 64
- *    bytes, then the codes of all blocks of 32.
+ *  - Block types (see codes.h for d, dm, sc, mn): of each unit the scales, then the codes of its
+ *    blocks of 32.
  *    A unit's scales: d [width] f16; dm [width] f16 if the type has minima; and in units of 256,
  *    for each block of 32, its sc as [32 / sub][width] bytes, and its mn as [width] bytes. Where
  *    there are two minima (Q2_K) they share the bytes: sc | -mn << 4.
@@ -42,8 +44,6 @@ static inline size_t ftk_lane_block_codes(ftk_form f)
     return (size_t)f.bits * FTK_QBLOCK / 8;
 }
 
-/* Bytes of the scales at the head of a panel, 0 for float types. */
-size_t ftk_panel_scale_bytes(ftk_type type, int width, int n_in);
 size_t ftk_panel_bytes(ftk_type type, int width, int n_in);
 /* All panels of a matrix, 0 for an unsupported type. */
 size_t ftk_panels_bytes(ftk_type type, int width, int n_out, int n_in);
