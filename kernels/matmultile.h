@@ -14,6 +14,10 @@
 
 enum { TILE = 6 };
 
+/* One row asks for weights so few bytes ahead, more rows for those of the next panel: one is done with
+ * a panel so soon that the memory could not keep up with asking for a whole one. */
+enum { AHEAD = 2048 };
+
 INLINE void store_sums(const tile *t, int rows, int vectors, vf acc[MOST_VECTORS][TILE])
 {
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int p = 0; p < vectors; p++)
@@ -180,7 +184,7 @@ static void matmul_tiles(const ftk_mat *w, const void *act, size_t act_stride, i
         t.first = o / WIDTH % MOST_VECTORS;
         t.vectors = t.first == 0 && o1 - o >= LANES ? tile_vectors(w->type, n_rows) : 1;
         t.panel = (const unsigned char *)w->data + (size_t)(o / LANES) * panel_bytes;
-        t.next = (const char *)t.panel + panel_bytes;
+        t.next = (const char *)t.panel + (n_rows == 1 && panel_bytes > AHEAD ? AHEAD : panel_bytes);
         t.act = act;
         t.y = y + o;
         t.n_out = o1 - o < WIDTH ? o1 - o : WIDTH;
