@@ -16,7 +16,7 @@
 #ifndef FTK_ATTNTILE_H
 #define FTK_ATTNTILE_H
 
-#include "kernels/kernels.h"
+#include "kernels/levels.h"
 
 enum { ATTN_ALIGN = 16 /* floats */ };
 
@@ -256,6 +256,15 @@ static void attn_mix(const attn_tile *t)
     }
 }
 
+/* Pairs add in their order, so a tile's sums are one fixed sequence. */
+static void attn_add_columns(const attn_tile *t, int pair, float inv)
+{
+    const int row = t->row0 + pair / t->group, head = t->head_kv * t->group + pair % t->group;
+    float *columns = ftk_attn_columns(t->a, row, head);
+    const float *p = t->scores + (size_t)pair * t->stride;
+    for (int i = 0; columns && i < t->a->prefix; i++) columns[i] += p[i] * inv;
+}
+
 /* The sums of exponentials wait in q, which is no longer needed. */
 static void attn_run(const ftk_attn *a, int head_kv, int row0, int row1, float *scratch)
 {
@@ -264,8 +273,10 @@ static void attn_run(const ftk_attn *a, int head_kv, int row0, int row1, float *
     attn_score(&t);
     for (int p = 0; p < t.n_pairs; p++) t.q[p] = attn_softmax(&t, p);
     attn_mix(&t);
+    ftk_attn_clear_columns(a, row0, head_kv * t.group, t.group);
     for (int p = 0; p < t.n_pairs; p++) {
         const float inv = 1.0f / t.q[p];
+        attn_add_columns(&t, p, inv);
         const float *acc = t.acc + (size_t)p * t.dim;
         float *out = a->out + attn_pair_at(&t, p);
         for (int i = 0; i < a->head_dim; i++) out[i] = acc[i] * inv;

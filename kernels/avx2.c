@@ -10,6 +10,7 @@
 #include "kernels/blocks.h"
 #include "kernels/codes.h"
 #include "kernels/levels.h"
+#include "kernels/rowloops.h"
 #include "kernels/vector.h"
 
 /* ------------------------------------------------------------------ tails */
@@ -355,6 +356,7 @@ void ftk_kernels_avx2(ftk_kernels *k)
 {
     ftk_kernels_avx2_matmul(k);
     k->act_pack = act_pack_avx2; /* the form and size of the plain C level */
+    fill_rowloops(k);
     k->rms_norm = rms_norm_avx2;
     k->rope = rope_avx2;
     k->rope_halves = rope_halves_avx2;

@@ -10,6 +10,7 @@
 #include "kernels/blocks.h"
 #include "kernels/codes.h"
 #include "kernels/levels.h"
+#include "kernels/rowloops.h"
 #include "kernels/vector.h"
 
 /* ------------------------------------------------------------------ activations */
@@ -372,6 +373,7 @@ void ftk_kernels_avx512(ftk_kernels *k)
 {
     ftk_kernels_avx512_matmul(k);
     k->act_pack = ftk_avx512_act_pack; /* the form and size of the plain C level */
+    fill_rowloops(k);
     k->rms_norm = rms_norm_avx512;
     k->rope = rope_avx512;
     k->rope_halves = rope_halves_avx512;

@@ -53,6 +53,10 @@ typedef struct ftk_attn {
     const void *const *v_pages;
     int prefix;
     const uint64_t (*mask)[2]; /* [n_rows]; at most 128 provisional slots */
+    /* NULL, or [n_rows / FTK_ATTN_TILE, rounded up][n_head][prefix]: the softmax weights that each
+     * slot of the prefix gets from the rows of a tile, summed. Tiles then begin at multiples of
+     * FTK_ATTN_TILE, and there is no window. Devices know nothing of it. */
+    float *columns;
 } ftk_attn;
 
 typedef struct ftk_kernels {
@@ -89,6 +93,14 @@ typedef struct ftk_kernels {
     /* gate[i] = gelu(gate[i]) * up[i], gelu in its tanh form:
      * x/2 (1 + tanh(u)) = x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3) */
     void (*gelu_mul)(int n, float *gate, const float *up);
+    /* y = (x - mean(x)) / sqrt(variance(x) + eps) * w + b; y may be x. */
+    void (*layer_norm)(int n, const float *x, const float *w, const float *b, float eps, float *y);
+    /* x += gate * (d[0] + c[1] d[1] + ... + c[order] d[order]); d [order + 1][n]. */
+    void (*gated_add)(int n, int order, const float *d, const float *c, const float *gate,
+                      float *x);
+    /* Differences of a sequence, of which f is the newest: d'[0] = f and, for o < order,
+     * d'[o + 1] = (d'[o] - d[o]) / step. d [order + 1][n]; f is not in it. */
+    void (*differences)(int n, int order, const float *f, float step, float *d);
     /* y += x */
     void (*add)(int n, const float *x, float *y);
     /* n floats, a head's key or value, to the KV type. */

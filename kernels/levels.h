@@ -6,11 +6,27 @@
 #ifndef FTK_LEVELS_H
 #define FTK_LEVELS_H
 
+#include <string.h>
+
 #include "kernels/kernels.h"
 
 /* 2 sqrt(2/pi), and that times 0.044715: see ftk_kernels.gelu_mul. */
 #define FTK_GELU_1 1.5957691216057308f
 #define FTK_GELU_3 0.07135481282052458f
+
+/* ftk_attn.columns of the tile that a row is in, of one head; NULL where nobody wants them. */
+static inline float *ftk_attn_columns(const ftk_attn *a, int row, int head)
+{
+    const size_t at = (size_t)(row / FTK_ATTN_TILE) * (size_t)a->n_head + (size_t)head;
+    return a->columns ? a->columns + at * (size_t)a->prefix : NULL;
+}
+
+/* Zeros to those of n heads, before the tile's rows add what they give. */
+static inline void ftk_attn_clear_columns(const ftk_attn *a, int row, int head, int n)
+{
+    float *columns = ftk_attn_columns(a, row, head);
+    if (columns) memset(columns, 0, (size_t)n * (size_t)a->prefix * sizeof *columns);
+}
 
 void ftk_kernels_ref(ftk_kernels *k);
 size_t ftk_ref_act_bytes(ftk_type wtype, int n_in);

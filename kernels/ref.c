@@ -5,6 +5,7 @@
 #include "kernels/blocks.h"
 #include "kernels/codes.h"
 #include "kernels/levels.h"
+#include "kernels/rowloops.h"
 
 static bool is_quant(ftk_type type)
 {
@@ -322,11 +323,14 @@ static void attend_ref(const ftk_attn *a, int head_kv, int row, int head, float 
         for (int i = 0; i < d; i++) out[i] += p[n] * value[i];
     }
     for (int i = 0; i < d; i++) out[i] *= 1.0f / sum;
+    float *columns = ftk_attn_columns(a, row, head);
+    for (int j = 0; columns && j < a->prefix; j++) columns[j] += p[j] * (1.0f / sum);
 }
 
 static void attention_ref(const ftk_attn *a, int head_kv, int row0, int row1, float *scratch)
 {
     const int group = a->n_head / a->n_head_kv;
+    ftk_attn_clear_columns(a, row0, head_kv * group, group);
     for (int r = row0; r < row1; r++)
         for (int g = 0; g < group; g++)
             attend_ref(a, head_kv, r, head_kv * group + g, scratch + a->head_dim, scratch);
@@ -353,4 +357,5 @@ void ftk_kernels_ref(ftk_kernels *k)
         .attn_scratch = attn_scratch_ref,
         .attention = attention_ref,
     };
+    fill_rowloops(k);
 }

@@ -96,13 +96,11 @@ static bool ends_in(const char *s, const char *end)
     return n >= k && strcmp(s + n - k, end) == 0;
 }
 
-static void put_tensor(void *ctx, const char *name, int n_in, int n_out)
+void am_fill(const char *name, int n_in, size_t n, float *x)
 {
-    const size_t n = (size_t)n_in * (size_t)n_out;
     const bool norm = ends_in(name, "norm.weight"), bias = ends_in(name, ".bias");
-    const bool embd = strcmp(name, "token_embd.weight") == 0;
-    float *x = malloc(n * sizeof *x);
-    if (!x) abort();
+    const bool embd =
+        strcmp(name, "token_embd.weight") == 0 || strcmp(name, "class_embd.weight") == 0;
     uint32_t s = 1;
     for (const char *c = name; *c; c++) s = s * 31 + (unsigned char)*c;
     for (size_t i = 0; i < n; i++) {
@@ -110,6 +108,14 @@ static void put_tensor(void *ctx, const char *name, int n_in, int n_out)
         const double u = (double)(s >> 8) / (1 << 24) - 0.5;
         x[i] = (float)(norm ? 1 + u / 2 : bias ? u / 2 : embd ? 2 * u : 4 * u / sqrt(n_in));
     }
+}
+
+static void put_tensor(void *ctx, const char *name, int n_in, int n_out)
+{
+    const size_t n = (size_t)n_in * (size_t)n_out;
+    float *x = malloc(n * sizeof *x);
+    if (!x) abort();
+    am_fill(name, n_in, n, x);
     gw_tensor(ctx, name, n_out == 1 ? 1 : 2, (uint64_t[]){(uint64_t)n_in, (uint64_t)n_out},
               FTK_TYPE_F32, x, n * sizeof *x);
     free(x);

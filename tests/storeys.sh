@@ -11,22 +11,24 @@ forbid() {
         fail=1
     fi
 }
-forbid src/base 'kernels/|template/|model/|engine/|cli/|serve/|drafters/|verifiers/'
-forbid kernels 'template/|model/|engine/|cli/|serve/|drafters/|verifiers/'
-forbid src/template 'kernels/|model/|engine/|cli/|serve/|drafters/|verifiers/'
-forbid src/model 'engine/|cli/|serve/|drafters/|verifiers/'
+forbid src/base 'kernels/|template/|model/|diffusion/|engine/|cli/|serve/|drafters/|verifiers/'
+forbid kernels 'template/|model/|diffusion/|engine/|cli/|serve/|drafters/|verifiers/'
+forbid src/template 'kernels/|model/|diffusion/|engine/|cli/|serve/|drafters/|verifiers/'
+forbid src/model 'diffusion/|engine/|cli/|serve/|drafters/|verifiers/'
+forbid src/diffusion 'template/|engine/|cli/|serve/|drafters/|verifiers/'
+forbid src/diffusion/caches 'template/|engine/|cli/|serve/|drafters/|verifiers/|kernels/'
 forbid drafters 'template/|model/|engine/|cli/|serve/|verifiers/|kernels/'
 forbid verifiers 'template/|model/|engine/|cli/|serve/|drafters/|kernels/'
-forbid src/engine 'cli/|serve/|template/'
-forbid src/cli 'base/|template/|model/|engine/|serve/|drafters/|verifiers/|kernels/'
-forbid src/serve 'base/|template/|model/|engine/|drafters/|verifiers/|kernels/'
+forbid src/engine 'cli/|serve/|template/|diffusion/'
+forbid src/cli 'base/|template/|model/|diffusion/|engine/|serve/|drafters/|verifiers/|kernels/'
+forbid src/serve 'base/|template/|model/|diffusion/|engine/|drafters/|verifiers/|kernels/'
 if grep -nE '^#include "(base|kernels|template|model|engine|drafters|verifiers|tests)/' bench/specbench*.[ch] \
     bench/questions.[ch] bench/gnuplot.[ch]; then
     echo "specbench must know foretoken.h alone"
     fail=1
 fi
 if grep -nE '\b(abort|exit|printf|fprintf|puts|getenv|signal)\(' src/base/*.c src/template/*.c src/model/*.c \
-    src/engine/*.c kernels/*.c drafters/*.c verifiers/*.c; then
+    src/diffusion/*.c src/diffusion/caches/*.c src/engine/*.c kernels/*.c drafters/*.c verifiers/*.c; then
     echo "the library must not print, exit or look at the environment"
     fail=1
 fi

@@ -11,6 +11,7 @@
 #endif
 
 static const char bundled[] = "foretoken-demo-q8_0.gguf";
+static const char bundled_dit[] = "foretoken-demo-dit.gguf";
 
 /* The best first. A base model goes on with a text, but was not taught to answer. */
 static const struct {
@@ -27,6 +28,10 @@ enum { N_MODELS = sizeof models / sizeof models[0] };
 /* The best of one folder. */
 static bool find_in(const char *folder, const cli_options *o, char *path, size_t cap)
 {
+    if (o->command == CLI_IMAGE) {
+        const int n = snprintf(path, cap, "%s/%s", folder, bundled_dit);
+        return n > 0 && (size_t)n < cap && access(path, R_OK) == 0;
+    }
     const bool chat = o->command == CLI_CHAT || o->command == CLI_SERVE || o->chat;
     for (size_t i = o->demo ? N_MODELS - 1 : 0; i < N_MODELS; i++) {
         if (chat && !models[i].answers) continue;
@@ -52,7 +57,8 @@ static bool find_installed(const cli_options *o, char *path, size_t cap)
 int cli_best_model(const cli_options *o, char *path, size_t cap)
 {
     if (!find_installed(o, path, cap) && !find_in(FTK_MODELS_DIR, o, path, cap)) {
-        cli_say("the bundled model %s was not found; name a model with -m MODEL", bundled);
+        cli_say("the bundled model %s was not found; name a model with -m MODEL",
+                o->command == CLI_IMAGE ? bundled_dit : bundled);
         return CLI_FAILED;
     }
     if ((o->command == CLI_CHAT || o->command == CLI_SERVE) && !o->demo)

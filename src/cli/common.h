@@ -15,6 +15,7 @@ int cmd_generate(const cli_options *o);
 int cmd_tokenize(const cli_options *o);
 int cmd_perplexity(const cli_options *o);
 int cmd_inspect(const cli_options *o);
+int cmd_image(const cli_options *o);
 int cmd_serve(const cli_options *o); /* src/serve/, where it is built */
 
 /* ---- messages: one line on standard error, harmless for a terminal (ftk_show()) */

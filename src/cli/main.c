@@ -38,6 +38,7 @@ static int run(const cli_options *o)
     case CLI_TOKENIZE: return cmd_tokenize(o);
     case CLI_PERPLEXITY: return cmd_perplexity(o);
     case CLI_INSPECT: return cmd_inspect(o);
+    case CLI_IMAGE: return cmd_image(o);
 #ifdef FTK_HAVE_SERVE
     case CLI_SERVE: return cmd_serve(o);
 #else

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common.h"
+#include "foretoken_diffusion.h"
 
 typedef enum kind {
     FLAG,
@@ -33,6 +34,7 @@ enum {
     P = 1 << CLI_PERPLEXITY,
     I = 1 << CLI_INSPECT,
     S = 1 << CLI_SERVE,
+    D = 1 << CLI_IMAGE, /* diffusion */
 };
 
 typedef struct spec {
@@ -73,12 +75,33 @@ static const char *const *metric_names(void)
     return names;
 }
 
+const char *const *cli_cache_metrics(void)
+{
+    static const char *const names[FTK_N_METRICS + 1] = {
+        "rel-l2", "released-l1", "l1", "l2", "released-l2", "cosine", "update", NULL};
+    return names;
+}
+
+const char *const *cli_cache_tokens(void)
+{
+    static const char *const names[] = {"attention", "value", "random", NULL};
+    return names;
+}
+
+static const char *const *sampler_names(void)
+{
+    static const char *const names[] = {"ddim", "ddpm", NULL};
+    return names;
+}
+
 #define AT(field) offsetof(cli_options, field)
 
 static const spec specs[] = {
     {"-m", "--model", PATH, C | G | T | P | S, AT(model), 0, 0, "MODEL", "a GGUF file",
      "model.gguf", "model file (default: the best that was fetched, else the demo model)", NULL},
-    {"--demo", NULL, FLAG, C | G | T | P | S, AT(demo), 0, 0, NULL, NULL, NULL,
+    {"-m", "--model", PATH, D, AT(model), 0, 0, "MODEL", "a GGUF file of the architecture dit",
+     "dit.gguf", "model file (default: the bundled demo model)", NULL},
+    {"--demo", NULL, FLAG, C | G | T | P | S | D, AT(demo), 0, 0, NULL, NULL, NULL,
      "the bundled demo model, whatever was fetched", NULL},
     {"--lora", NULL, LORA, C | G | P | S, 0, 0, 0, "FILE", "a LoRA adapter's GGUF file",
      "adapter.gguf",
@@ -132,6 +155,65 @@ static const spec specs[] = {
      "a number", "0.5", "take P off tokens each time the answer has them (default 0: off)", NULL},
     {"--logit-bias", NULL, BIAS, C | G, 0, 0, 0, "ID:BIAS", "a token's id and a number", "42:-100",
      "make a token likelier or less likely; may be given up to 64 times", NULL},
+    {"--class", NULL, PATH, D, AT(classes), 0, 0, "CLASS[,CLASS...]", "classes by number or name",
+     "0,1", "what to make pictures of, a row for each (default: all classes, if they are few)",
+     NULL},
+    {"-n", NULL, WHOLE, D, AT(n), 1, 1 << 20, "N", "1 to 1048576", "8",
+     "pictures of each class (default 1)", NULL},
+    {"-o", "--output", PATH, D, AT(output), 0, 0, "FILE", "a file to write", "grid.png",
+     "the pictures as a PNG; -: standard output", NULL},
+    {"--npy", NULL, PATH, D, AT(npy), 0, 0, "FILE", "a file to write", "samples.npy",
+     "the numbers, float32 [pictures][channels][side][side]", NULL},
+    {"--scale", NULL, WHOLE, D, AT(scale), 1, 64, "K", "1 to 64", "2",
+     "pixels of the PNG for one of the model (default: so that a picture has about 64)", NULL},
+    {"--steps", NULL, WHOLE, D, AT(steps), 1, 1 << 14, "STEPS", "1 to 16384", "50",
+     "denoising steps (default 50)", NULL},
+    {"--sampler", NULL, NAME, D, AT(sampler), 0, 0, "NAME", NULL, NULL,
+     "how noise is taken off (default ddim)", sampler_names},
+    {"--cfg", NULL, REAL, D, AT(cfg), 0, 1000, "W", "0 to 1000", "4",
+     "guidance: how much the class counts; 1 is none (default 1.5)", NULL},
+    {"--seed", NULL, SEED, D, AT(seed), 0, 0, "S", "0 to 18446744073709551615", "7",
+     "seed of the first picture; the others have the next ones (default 0)", NULL},
+    {"--batch", NULL, WHOLE, D, AT(batch), 1, 1024, "N", "1 to 1024", "16",
+     "pictures that are made at once; changes nothing in them (default 8)", NULL},
+    {"--cache", NULL, NAME, D, AT(image_cache), 0, 0, "NAME", NULL, NULL,
+     "how work is saved; all but none are lossy (default none)", ftk_caches},
+    {"--cache-interval", NULL, REAL, D, AT(cache_interval), 1, 16384, "N", "1 to 16384", "3",
+     "fora, toca, duca: about every N-th step is computed in full (3)", NULL},
+    {"--cache-order", NULL, WHOLE, D, AT(cache_order), 0, 6, "M", "0 to 6", "2",
+     "speca: order of the forecast (2)", NULL},
+    {"--cache-threshold", NULL, REAL, D, AT(cache_threshold), 0, FLT_MAX, "E", "0 or more", "0.1",
+     "speca: error of a forecast that is allowed at first, (0.1)", NULL},
+    {"--cache-decay", NULL, REAL, D, AT(cache_decay), 0, 1, "B", "0 to 1", "0.5",
+     "speca: what it is multiplied by until the end, (0.5)", NULL},
+    {"--cache-floor", NULL, REAL, D, AT(cache_floor), 0, FLT_MAX, "E", "0 or more", "0.01",
+     "speca: but no less than this (0)", NULL},
+    {"--cache-min-run", NULL, WHOLE, D, AT(cache_min_run), 0, 16384, "N", "0 to 16384", "2",
+     "speca: forecasts in a row that are not checked (1)", NULL},
+    {"--cache-max-run", NULL, WHOLE, D, AT(cache_max_run), 1, 16384, "N", "1 to 16384", "5",
+     "speca: forecasts in a row at most (6)", NULL},
+    {"--cache-metric", NULL, NAME, D, AT(cache_metric), 0, 0, "NAME", NULL, NULL,
+     "speca: how the error is measured (rel-l2)", cli_cache_metrics},
+    {"--cache-redo", NULL, FLAG, D, AT(cache_redo), 0, 0, NULL, NULL, NULL,
+     "speca: compute a rejected step, not the one behind it", NULL},
+    {"--cache-fresh", NULL, REAL, D, AT(cache_fresh), 0, 1, "R", "0 to 1", "0.07",
+     "toca, duca: share of tokens that cached steps compute (0.07, 0.05)", NULL},
+    {"--cache-step-weight", NULL, REAL, D, AT(cache_step_weight), -10, 10, "W", "-10 to 10", "2",
+     "toca, duca: how much more of them later steps get (2)", NULL},
+    {"--cache-layer-weight", NULL, REAL, D, AT(cache_layer_weight), -10, 10, "W", "-10 to 10",
+     "-0.2", "toca, duca: how much more lower layers get (-0.2)", NULL},
+    {"--cache-stale", NULL, REAL, D, AT(cache_stale), 0, 1000, "W", "0 to 1000", "0.25",
+     "toca, duca: weight of a token's age (0.25)", NULL},
+    {"--cache-bonus", NULL, REAL, D, AT(cache_bonus), 0, 1000, "W", "0 to 1000", "0.6",
+     "toca, duca: of the best token of four neighbours (0.6, 0.8)", NULL},
+    {"--cache-tokens", NULL, NAME, D, AT(cache_tokens), 0, 0, "NAME", NULL, NULL,
+     "toca, duca: which tokens are computed (attention)", cli_cache_tokens},
+    {"--cache-once", NULL, FLAG, D, AT(cache_once), 0, 0, NULL, NULL, NULL,
+     "toca, duca: one schedule for all layers, unlike the released programs", NULL},
+    {"--cache-l2c-threshold", NULL, REAL, D, AT(cache_l2c_threshold), -1, 1, "T", "-1 to 1", "0.1",
+     "l2c: branches above it are computed (the file's)", NULL},
+    {"--trace", NULL, FLAG, D, AT(trace), 0, 0, NULL, NULL, NULL,
+     "what each step of each picture was, on standard error", NULL},
     {"--seed", NULL, SEED, C | G, AT(seed), 0, 0, "S", "0 to 18446744073709551615", "7",
      "seed of the random numbers (default 0); fixes the text with verifier exact", NULL},
     {"--stop", NULL, STOP, C | G, 0, 0, 0, "TEXT", "a text that is not empty", "'User:'",
@@ -140,11 +222,11 @@ static const spec specs[] = {
      "go on after an end token", NULL},
     {"-c", "--ctx", WHOLE, C | G | P | S, AT(ctx), 1, 1 << 24, "TOKENS", "1 to 16777216", "2048",
      "context (default: the model's; at most 4096, perplexity: 2048)", NULL},
-    {"-t", "--threads", WHOLE, C | G | P | S, AT(threads), 1, 256, "THREADS", "1 to 256", "4",
+    {"-t", "--threads", WHOLE, C | G | P | S | D, AT(threads), 1, 256, "THREADS", "1 to 256", "4",
      "threads (default: one per core)", NULL},
     {"--kv", NULL, NAME, C | G | P | S, AT(kv), 0, 0, "TYPE", NULL, NULL,
      "numbers of the KV cache (default f16)", kv_names},
-    {"--kernels", NULL, NAME, C | G | P | S, AT(kernels), 0, 0, "LEVEL", NULL, NULL,
+    {"--kernels", NULL, NAME, C | G | P | S | D, AT(kernels), 0, 0, "LEVEL", NULL, NULL,
      "CPU level (default: the best here)", kernel_names},
     {"--device", NULL, TEXT, C | G | P | S, AT(device), 0, 0, "DEVICE", "cpu, auto, cuda or cuda:N",
      "cuda:0", "who runs the model: cpu (default), cuda, cuda:N, or auto: cuda if it can", NULL},
@@ -152,6 +234,8 @@ static const spec specs[] = {
      "on a device: read long prompts through cuBLAS; other last bits", NULL},
     {"--stats", NULL, FLAG, C | G, AT(stats), 0, 0, NULL, NULL, NULL,
      "speed and acceptance on standard error; chat dims drafted words", NULL},
+    {"--stats", NULL, FLAG, D, AT(stats), 0, 0, NULL, NULL, NULL, "time and work on standard error",
+     NULL},
     {"--special", NULL, FLAG, T, AT(special), 0, 0, NULL, NULL, NULL,
      "read (--decode: show) control tokens in the text", NULL},
     {"--decode", NULL, FLAG, T, AT(decode), 0, 0, NULL, NULL, NULL,
@@ -186,7 +270,7 @@ static const spec specs[] = {
      "time for running answers once SIGTERM or SIGINT came (default 30)", NULL},
     {"--metrics-names", NULL, NAME, S, AT(metrics_names), 0, 0, "NAMES", NULL, NULL,
      "/metrics also under these names", metric_names},
-    {"--help", "-h", FLAG, C | G | T | P | I | S, AT(help), 0, 0, NULL, NULL, NULL, "this text",
+    {"--help", "-h", FLAG, C | G | T | P | I | S | D, AT(help), 0, 0, NULL, NULL, NULL, "this text",
      NULL},
 };
 
@@ -220,6 +304,10 @@ static const about commands[CLI_N_COMMANDS] = {
          "Answer requests over HTTP as OpenAI's server does: /v1/chat/completions,\n"
          "/v1/completions, /v1/models, /tokenize, /metrics and others. SIGTERM and SIGINT\n"
          "end it, once running answers are done."},
+    [CLI_IMAGE] =
+        {"image", "(-o FILE.png | --npy FILE) [options]",
+         "Pictures of a diffusion transformer. --cache saves work and is lossy: what the\n"
+         "numbers in brackets mean, and which sources they come from, is in docs/diffusion.md."},
 };
 
 cli_command cli_command_find(const char *name)
@@ -404,7 +492,9 @@ static bool set_operand(cli_options *o, const char *arg)
 bool cli_options_parse(cli_options *o, cli_command command, int argc, char **argv)
 {
     *o = (cli_options){.command = command,
-                       .n = command == CLI_CHAT ? 512 : 256,
+                       .n = command == CLI_CHAT    ? 512
+                            : command == CLI_IMAGE ? 1
+                                                   : 256,
                        .budget = -1,
                        .top_p = 1,
                        .repeat_penalty = 1,
@@ -418,7 +508,24 @@ bool cli_options_parse(cli_options *o, cli_command command, int argc, char **arg
                        .queue = 64,
                        .max_body = 4 << 20,
                        .timeout = 120,
-                       .drain = 30};
+                       .drain = 30,
+                       .image_cache = "none",
+                       .steps = 50,
+                       .batch = 8,
+                       .cfg = 1.5,
+                       .cache_order = -1,
+                       .cache_min_run = -1,
+                       .cache_max_run = -1,
+                       .cache_interval = NAN,
+                       .cache_threshold = NAN,
+                       .cache_decay = NAN,
+                       .cache_floor = NAN,
+                       .cache_fresh = NAN,
+                       .cache_step_weight = NAN,
+                       .cache_layer_weight = NAN,
+                       .cache_stale = NAN,
+                       .cache_bonus = NAN,
+                       .cache_l2c_threshold = NAN};
     bool only_operands = false;
     for (int i = 0; i < argc; i++) {
         const char *arg = argv[i];

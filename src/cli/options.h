@@ -17,6 +17,7 @@ typedef enum cli_command {
     CLI_PERPLEXITY,
     CLI_INSPECT,
     CLI_SERVE,
+    CLI_IMAGE,
     CLI_N_COMMANDS
 } cli_command;
 
@@ -53,7 +54,17 @@ typedef struct cli_options {
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     bool demo, chat, ignore_eos, json, stats, special, decode, full, chunks, wide_prefill;
     bool help;
+    /* of images; NAN, -1, NULL: not given */
+    const char *classes, *output, *npy, *sampler, *image_cache, *cache_metric, *cache_tokens;
+    int64_t steps, batch, scale, cache_order, cache_min_run, cache_max_run;
+    double cfg, cache_interval, cache_threshold, cache_decay, cache_floor, cache_fresh;
+    double cache_step_weight, cache_layer_weight, cache_stale, cache_bonus, cache_l2c_threshold;
+    bool trace, cache_redo, cache_once;
 } cli_options;
+
+/* The values of --cache-metric and --cache-tokens, in the order of the library's enums. */
+const char *const *cli_cache_metrics(void);
+const char *const *cli_cache_tokens(void);
 
 /* The command of that name, or CLI_N_COMMANDS. */
 cli_command cli_command_find(const char *name);

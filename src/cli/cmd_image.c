@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * foretoken image: pictures of a diffusion transformer. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common.h"
+#include "foretoken_diffusion.h"
+#include "picture.h"
+
+enum { ALL_CLASSES = 16, MAX_CLASSES = 1000, MAX_PICTURES = 1 << 20 };
+
+typedef struct studio {
+    char path[8192];
+    ftk_dit *model;
+    ftk_dit_info info;
+    ftk_diffusion *diffusion;
+    int32_t classes[MAX_CLASSES]; /* a row of the grid each */
+    int n_classes, each, n;       /* pictures of a class, and in all */
+    float *x;
+    double start, shown;
+} studio;
+
+static double now(void)
+{
+    struct timespec t;
+    timespec_get(&t, TIME_UTC);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- what is asked for */
+
+/* The class that text[n] names, or -1. */
+static int32_t find_class(const ftk_dit *m, const ftk_dit_info *info, const char *text, size_t n)
+{
+    for (int32_t i = 0; i < info->n_classes; i++) {
+        const char *name = ftk_dit_class_name(m, i);
+        if (name && strlen(name) == n && memcmp(name, text, n) == 0) return i;
+    }
+    if (n == 0 || n > 7 || strspn(text, "0123456789") < n) return -1;
+    const long i = strtol(text, NULL, 10);
+    return i < info->n_classes ? (int32_t)i : -1;
+}
+
+static int read_classes(studio *s, const cli_options *o)
+{
+    if (!o->classes) {
+        if (s->info.n_classes > ALL_CLASSES)
+            return cli_say_usage(o->command, "the model has %d classes: give some with --class",
+                                 s->info.n_classes);
+        for (int i = 0; i < s->info.n_classes; i++) s->classes[s->n_classes++] = i;
+        return CLI_DONE;
+    }
+    for (const char *at = o->classes;; at++) {
+        const size_t n = strcspn(at, ",");
+        const int32_t label = find_class(s->model, &s->info, at, n);
+        if (label < 0)
+            return cli_say_usage(o->command,
+                                 "--class: the model has no class \"%.*s\"; give numbers from 0 to "
+                                 "%d or names, as in --class 0,1",
+                                 (int)(n < 80 ? n : 80), at, s->info.n_classes - 1);
+        if (s->n_classes == MAX_CLASSES)
+            return cli_say_usage(o->command, "--class: more than %d classes", MAX_CLASSES);
+        s->classes[s->n_classes++] = label;
+        at += n;
+        if (*at == 0) return CLI_DONE;
+    }
+}
+
+/* An option of caches, whether it was given, and the caches that read it. */
+static int check_cache_options(const cli_options *o)
+{
+    const struct {
+        const char *option;
+        bool given;
+        const char *read_by;
+    } all[] = {
+        {"--cache-interval", !isnan(o->cache_interval), "fora toca duca"},
+        {"--cache-order", o->cache_order >= 0, "speca"},
+        {"--cache-threshold", !isnan(o->cache_threshold), "speca"},
+        {"--cache-decay", !isnan(o->cache_decay), "speca"},
+        {"--cache-floor", !isnan(o->cache_floor), "speca"},
+        {"--cache-min-run", o->cache_min_run >= 0, "speca"},
+        {"--cache-max-run", o->cache_max_run >= 0, "speca"},
+        {"--cache-metric", o->cache_metric != NULL, "speca"},
+        {"--cache-redo", o->cache_redo, "speca"},
+        {"--cache-fresh", !isnan(o->cache_fresh), "toca duca"},
+        {"--cache-step-weight", !isnan(o->cache_step_weight), "toca duca"},
+        {"--cache-layer-weight", !isnan(o->cache_layer_weight), "toca duca"},
+        {"--cache-stale", !isnan(o->cache_stale), "toca duca"},
+        {"--cache-bonus", !isnan(o->cache_bonus), "toca duca"},
+        {"--cache-tokens", o->cache_tokens != NULL, "toca duca"},
+        {"--cache-once", o->cache_once, "toca duca"},
+        {"--cache-l2c-threshold", !isnan(o->cache_l2c_threshold), "l2c"},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i].given && !strstr(all[i].read_by, o->image_cache))
+            return cli_say_usage(o->command, "%s is not an option of the cache %s, but of: %s",
+                                 all[i].option, o->image_cache, all[i].read_by);
+    return CLI_DONE;
+}
+
+static int name_index(const char *const *names, const char *name)
+{
+    int i = 0;
+    while (name && names[i] && strcmp(names[i], name) != 0) i++;
+    return name && names[i] ? i : 0;
+}
+
+static ftk_cache_config cache_of(const cli_options *o)
+{
+    ftk_cache_config c;
+    ftk_cache_config_init(&c);
+    c.name = o->image_cache;
+    c.interval = o->cache_interval;
+    c.order = (int)o->cache_order;
+    c.threshold = o->cache_threshold;
+    c.decay = o->cache_decay;
+    c.floor = o->cache_floor;
+    c.min_run = (int)o->cache_min_run;
+    c.max_run = (int)o->cache_max_run;
+    c.metric = (ftk_cache_metric)name_index(cli_cache_metrics(), o->cache_metric);
+    c.redo = o->cache_redo;
+    c.fresh = o->cache_fresh;
+    c.step_weight = o->cache_step_weight;
+    c.layer_weight = o->cache_layer_weight;
+    c.stale = o->cache_stale;
+    c.bonus = o->cache_bonus;
+    c.tokens = (ftk_cache_tokens)name_index(cli_cache_tokens(), o->cache_tokens);
+    c.once = o->cache_once;
+    c.l2c_threshold = o->cache_l2c_threshold;
+    return c;
+}
+
+/* ---- opening */
+
+static int open_model(studio *s, const cli_options *o)
+{
+    if (o->model && o->demo)
+        return cli_say_usage(o->command, "-m and --demo exclude each other; give one of them");
+    if (o->model)
+        snprintf(s->path, sizeof s->path, "%s", o->model);
+    else {
+        const int status = cli_best_model(o, s->path, sizeof s->path);
+        if (status != CLI_DONE) return status;
+    }
+    ftk_dit_config cfg;
+    ftk_dit_config_init(&cfg);
+    cfg.host = cli_host();
+    cfg.kernels = o->kernels;
+    const ftk_err err = ftk_dit_load(&s->model, s->path, &cfg);
+    if (err != FTK_OK) {
+        cli_fail(err, s->path);
+        return err == FTK_ERR_INVALID && o->kernels ? CLI_USAGE : CLI_FAILED;
+    }
+    ftk_dit_get_info(s->model, &s->info);
+    return CLI_DONE;
+}
+
+static int check_output(const studio *s, const cli_options *o)
+{
+    if (!o->output && !o->npy)
+        return cli_say_usage(o->command,
+                             "no file to write is named; give one with -o FILE.png or --npy FILE");
+    if (!o->output) return CLI_DONE;
+    if (o->npy && strcmp(o->npy, "-") == 0 && strcmp(o->output, "-") == 0)
+        return cli_say_usage(o->command, "-o and --npy can't both go to standard output");
+    if (!s->info.pixel || (s->info.channels != 1 && s->info.channels != 3))
+        return cli_say_usage(o->command,
+                             "-o: the model makes no pictures but latents of %d channels; write "
+                             "them with --npy",
+                             s->info.channels);
+    return CLI_DONE;
+}
+
+static int open_diffusion(studio *s, const cli_options *o)
+{
+    const ftk_cache_config cache = cache_of(o);
+    ftk_diffusion_config cfg;
+    ftk_diffusion_config_init(&cfg);
+    cfg.threads = (int)o->threads;
+    cfg.batch = o->batch < s->n ? (int)o->batch : s->n;
+    cfg.steps = (int)o->steps;
+    cfg.sampler = o->sampler && strcmp(o->sampler, "ddpm") == 0 ? FTK_DDPM : FTK_DDIM;
+    cfg.guidance = o->cfg;
+    cfg.cache = &cache;
+    const ftk_err err = ftk_diffusion_open(&s->diffusion, s->model, &cfg);
+    if (err == FTK_OK) return CLI_DONE;
+    cli_fail(err, "the sampler could not be opened");
+    return err == FTK_ERR_INVALID ? CLI_USAGE : CLI_FAILED;
+}
+
+/* ---- drawing */
+
+/* On a terminal, a bar that is kept up to date and goes away at the end. */
+static void show_progress(studio *s, double share)
+{
+    enum { WIDTH = 30 };
+    const double t = now(), spent = t - s->start;
+    if (!isatty(STDERR_FILENO) || (share < 1 && t - s->shown < 0.1)) return;
+    s->shown = t;
+    if (share >= 1) {
+        fprintf(stderr, "\r\x1b[K");
+        return;
+    }
+    char bar[WIDTH + 1] = "";
+    for (int i = 0; i < WIDTH; i++) bar[i] = i < share * WIDTH ? '#' : '.';
+    fprintf(stderr, "\r[%s] %3d %%, %.0f s left ", bar, (int)(100 * share),
+            share > 0 ? spent / share - spent : 0);
+}
+
+static void print_traces(const studio *s, int first, int n)
+{
+    for (int i = 0; i < n; i++) {
+        const char *trace = ftk_diffusion_trace(s->diffusion, i);
+        fprintf(stderr, "%d: %s\n", first + i, trace);
+    }
+}
+
+static ftk_err draw_batch(studio *s, const cli_options *o, int first, int n)
+{
+    const size_t size = (size_t)s->info.channels * (size_t)s->info.side * (size_t)s->info.side;
+    int32_t *labels = cli_array(NULL, (size_t)n, sizeof *labels);
+    uint64_t *seeds = cli_array(NULL, (size_t)n, sizeof *seeds);
+    for (int i = 0; i < n; i++) {
+        labels[i] = s->classes[(first + i) / s->each];
+        seeds[i] = o->seed + (uint64_t)(first + i);
+    }
+    ftk_err err = ftk_diffusion_begin(s->diffusion, labels, seeds, NULL, n);
+    while (err == FTK_OK && ftk_diffusion_left(s->diffusion) > 0) {
+        const double done = 1 - (double)ftk_diffusion_left(s->diffusion) / (double)o->steps;
+        show_progress(s, (first + n * done) / s->n);
+        err = ftk_diffusion_step(s->diffusion);
+    }
+    for (int i = 0; i < n; i++)
+        memcpy(s->x + (size_t)(first + i) * size, ftk_diffusion_sample(s->diffusion, i),
+               size * sizeof *s->x);
+    if (err == FTK_OK && o->trace) {
+        show_progress(s, 1);
+        print_traces(s, first, n);
+    }
+    free(labels);
+    free(seeds);
+    return err;
+}
+
+static void print_stats(const studio *s, const cli_options *o, double seconds)
+{
+    ftk_diffusion_stats t;
+    ftk_diffusion_get_stats(s->diffusion, &t);
+    const double steps = (double)t.steps;
+    fprintf(stderr,
+            "cache            %s%s\n"
+            "samples          %d in %.2f s, %.3f s each\n"
+            "steps            %.1f %% computed, %.1f %% in part, %.1f %% reused, %.1f %% forecast, "
+            "%.1f %% skipped\n"
+            "forecasts        %llu checked, %llu rejected\n"
+            "multiplications  %.4g of %.4g, %.2f times fewer (counted; %.4g measured)\n"
+            "memory           %.1f MiB\n",
+            o->image_cache, ftk_cache_lossless(o->image_cache) ? "" : " (lossy)", s->n, seconds,
+            seconds / s->n, 100 * t.computed / steps, 100 * t.partial / steps,
+            100 * t.reused / steps, 100 * t.forecast / steps, 100 * t.skipped / steps,
+            (unsigned long long)t.verified, (unsigned long long)t.rejected, t.counted, t.plain,
+            t.plain / t.counted, t.measured, (double)t.bytes / (1 << 20));
+}
+
+static int write_files(const studio *s, const cli_options *o)
+{
+    const int fit = 64 / s->info.side;
+    const cli_pictures p = {.x = s->x,
+                            .n = s->n,
+                            .channels = s->info.channels,
+                            .side = s->info.side,
+                            .columns = s->each,
+                            .scale = o->scale > 0 ? (int)o->scale
+                                     : fit > 1    ? fit
+                                                  : 1};
+    if (o->output && !cli_save_png(&p, o->output)) return CLI_FAILED;
+    if (o->npy && !cli_save_npy(&p, o->npy)) return CLI_FAILED;
+    return cli_out_status();
+}
+
+static int draw(studio *s, const cli_options *o)
+{
+    const size_t size = (size_t)s->info.channels * (size_t)s->info.side * (size_t)s->info.side;
+    s->x = cli_array(NULL, (size_t)s->n, size * sizeof *s->x);
+    s->start = now();
+    ftk_err err = FTK_OK;
+    for (int i = 0; i < s->n && err == FTK_OK; i += (int)o->batch)
+        err = draw_batch(s, o, i, s->n - i < o->batch ? s->n - i : (int)o->batch);
+    show_progress(s, 1);
+    if (err != FTK_OK) return cli_fail(err, "the pictures could not be made");
+    if (o->stats) print_stats(s, o, now() - s->start);
+    return write_files(s, o);
+}
+
+static int make(studio *s, const cli_options *o)
+{
+    int status = check_cache_options(o);
+    if (status == CLI_DONE) status = open_model(s, o);
+    if (status == CLI_DONE) status = check_output(s, o);
+    if (status == CLI_DONE) status = read_classes(s, o);
+    if (status != CLI_DONE) return status;
+    if ((int64_t)s->n_classes * o->n > MAX_PICTURES)
+        return cli_say_usage(o->command, "-n: %d classes and %lld pictures of each are too many",
+                             s->n_classes, (long long)o->n);
+    s->each = (int)o->n;
+    s->n = s->n_classes * s->each;
+    status = open_diffusion(s, o);
+    if (status != CLI_DONE) return status;
+    if (!ftk_cache_lossless(o->image_cache))
+        cli_say("cache %s is lossy: the pictures are not quite those of the model; --cache none "
+                "makes those",
+                o->image_cache);
+    return draw(s, o);
+}
+
+int cmd_image(const cli_options *o)
+{
+    static studio s;
+    const int status = make(&s, o);
+    free(s.x);
+    ftk_diffusion_free(s.diffusion);
+    ftk_dit_free(s.model);
+    return status;
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Samples to files. */
+#include "picture.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef FTK_HAVE_PNG
+#include <png.h>
+#endif
+
+#include "bytes.h"
+#include "common.h"
+
+enum { GAP = 2 }; /* pixels between pictures */
+
+static bool save(const void *data, size_t n, const char *path)
+{
+    if (strcmp(path, "-") == 0) return cli_out(data, n);
+    FILE *f = fopen(path, "wb");
+    const bool written = f && fwrite(data, 1, n, f) == n;
+    const bool closed = f && fclose(f) == 0;
+    if (!written || !closed) cli_say("cannot write %s: %s", path, strerror(errno));
+    return written && closed;
+}
+
+#ifdef FTK_HAVE_PNG
+/* -1..1 to 0..255. */
+static unsigned char shade(float v)
+{
+    const float at = rintf((v + 1) * 127.5f);
+    return at > 0 ? at < 255 ? (unsigned char)at : 255 : 0;
+}
+
+static void draw(const cli_pictures *p, int i, size_t width, unsigned char *to)
+{
+    const size_t side = (size_t)p->side, channels = (size_t)p->channels;
+    const float *const x = p->x + (size_t)i * channels * side * side;
+    for (size_t row = 0; row < side * (size_t)p->scale; row++) {
+        for (size_t column = 0; column < side * (size_t)p->scale; column++) {
+            const size_t cell = row / (size_t)p->scale * side + column / (size_t)p->scale;
+            for (size_t c = 0; c < channels; c++)
+                to[(row * width + column) * channels + c] = shade(x[c * side * side + cell]);
+        }
+    }
+}
+
+bool cli_save_png(const cli_pictures *p, const char *path)
+{
+    const size_t step = (size_t)p->side * (size_t)p->scale + GAP;
+    const size_t columns = (size_t)p->columns, rows = ((size_t)p->n + columns - 1) / columns;
+    const size_t width = columns * step - GAP, height = rows * step - GAP;
+    png_image image = {.version = PNG_IMAGE_VERSION,
+                       .width = (png_uint_32)width,
+                       .height = (png_uint_32)height,
+                       .format = p->channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB};
+    unsigned char *const pixels = cli_array(NULL, width * height, (size_t)p->channels);
+    memset(pixels, 255, width * height * (size_t)p->channels);
+    for (int i = 0; i < p->n; i++) {
+        const size_t at = (size_t)i / columns * step * width + (size_t)i % columns * step;
+        draw(p, i, width, pixels + at * (size_t)p->channels);
+    }
+    png_alloc_size_t n = 0;
+    void *file = NULL;
+    bool ok = png_image_write_get_memory_size(image, n, 0, pixels, 0, NULL);
+    if (ok) file = cli_array(NULL, n, 1);
+    ok = ok && png_image_write_to_memory(&image, file, &n, 0, pixels, 0, NULL);
+    if (!ok) cli_say("cannot make a PNG of %zu x %zu pixels: %s", width, height, image.message);
+    ok = ok && save(file, n, path);
+    free(file);
+    free(pixels);
+    return ok;
+}
+#else
+bool cli_save_png(const cli_pictures *p, const char *path)
+{
+    (void)p;
+    cli_say("cannot write %s: this build writes no PNG; install libpng-dev and build again, or "
+            "write the numbers with --npy",
+            path);
+    return false;
+}
+#endif
+
+/* NumPy's format, version 1: docs of numpy.lib.format. */
+bool cli_save_npy(const cli_pictures *p, const char *path)
+{
+    const size_t n = (size_t)p->n * (size_t)p->channels * (size_t)p->side * (size_t)p->side;
+    char head[128];
+    memset(head, ' ', sizeof head);
+    memcpy(head, "\x93NUMPY\x01\x00", 8);
+    head[8] = sizeof head - 10; /* a length in two bytes */
+    head[9] = 0;
+    char text[100];
+    const int len = snprintf(
+        text, sizeof text, "{'descr': '<f4', 'fortran_order': False, 'shape': (%d, %d, %d, %d), }",
+        p->n, p->channels, p->side, p->side);
+    memcpy(head + 10, text, (size_t)len);
+    head[sizeof head - 1] = '\n';
+    cli_bytes b = {0};
+    cli_bytes_add(&b, head, sizeof head);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &p->x[i], sizeof bits);
+        const char bytes[4] = {(char)(bits & 255), (char)(bits >> 8 & 255),
+                               (char)(bits >> 16 & 255), (char)(bits >> 24)};
+        cli_bytes_add(&b, bytes, sizeof bytes);
+    }
+    const bool ok = save(b.p, b.n, path);
+    cli_bytes_free(&b);
+    return ok;
+}
