@@ -5,7 +5,7 @@
  * kernels with the language models and none of their promises: every cache but "none" is LOSSY, the
  * pictures it gives are others than the model's own. The rules of foretoken.h hold here too.
  *
- *     example: complete
+ *     example: picture
  *
  *     ftk_dit_config mc;
  *     ftk_dit_config_init(&mc);

@@ -8,6 +8,7 @@
  * not depend on its company, a tree row equals its path as a chain) is compared to the bit. Level
  * "ref" is checked in full, of the others the entries that differ from it. Exit: 0 passed, 1
  * failed, 2 usage, 77 no level beyond ref here. */
+#include "checkrows.h"
 #include "cudalevel.h"
 #include "kernelcases.h"
 #include "kernels/levels.h"
@@ -646,6 +647,10 @@ static const entry entries[] = {
     {"attention", check_attention},
     {"rope_halves", check_rope_halves},
     {"gelu_mul", check_gelu_mul},
+    {"layer_norm", check_layer_norm},
+    {"gated_add", check_gated_add},
+    {"differences", check_differences},
+    {"columns", check_columns},
 };
 enum { N_ENTRIES = sizeof entries / sizeof entries[0] };
 
@@ -662,7 +667,15 @@ static bool replaced(const ftk_kernels *k, const ftk_kernels *ref, int i)
     case 7: return differ((any_fn)k->kv_store, (any_fn)ref->kv_store);
     case 8: return differ((any_fn)k->attention, (any_fn)ref->attention);
     case 9: return differ((any_fn)k->rope_halves, (any_fn)ref->rope_halves);
-    default: return differ((any_fn)k->gelu_mul, (any_fn)ref->gelu_mul);
+    case 10: return differ((any_fn)k->gelu_mul, (any_fn)ref->gelu_mul);
+    default: break;
+    }
+    if (!k->layer_norm) return false; /* devices know nothing of these */
+    switch (i) {
+    case 11: return differ((any_fn)k->layer_norm, (any_fn)ref->layer_norm);
+    case 12: return differ((any_fn)k->gated_add, (any_fn)ref->gated_add);
+    case 13: return differ((any_fn)k->differences, (any_fn)ref->differences);
+    default: return differ((any_fn)k->attention, (any_fn)ref->attention);
     }
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The public header compiles alone as C11. */
-#include "foretoken.h"
+ * The public headers compile alone as C11. The second includes the first. */
+#include "foretoken_diffusion.h"
 
 int ftk_header_is_c(void);
 
