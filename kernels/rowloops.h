@@ -6,10 +6,12 @@
 #define FTK_ROWLOOPS_H
 
 #include <math.h>
+#include <string.h>
 
 #include "kernels/kernels.h"
+#include "kernels/vector.h"
 
-enum { ROW_LANES = 16, ROW_ORDERS = 8 };
+enum { ROW_LANES = 16 };
 
 static inline double row_sum_lanes(const double *s)
 {
@@ -46,38 +48,55 @@ static void layer_norm_rows(int n, const float *x, const float *w, const float *
     for (int i = 0; i < n; i++) y[i] = (float)(((double)x[i] - mean) * scale) * w[i] + b[i];
 }
 
-static void gated_add_rows(int n, int order, const float *d, const float *c, const float *gate,
-                           float *x)
+/* With `order` known to the compiler, which then takes many elements at once. */
+INLINE void add_series(int n, int order, const float *restrict d, const float *restrict c,
+                       const float *restrict gate, float *restrict x)
 {
     const size_t stride = (size_t)n;
-    int i = 0;
-    for (; i + ROW_LANES <= n; i += ROW_LANES) {
-        float v[ROW_LANES];
-        for (int l = 0; l < ROW_LANES; l++) v[l] = d[i + l];
-        for (int o = 1; o <= order; o++)
-            for (int l = 0; l < ROW_LANES; l++)
-                v[l] += c[o] * d[(size_t)o * stride + (size_t)(i + l)];
-        for (int l = 0; l < ROW_LANES; l++) x[i + l] += gate[i + l] * v[l];
-    }
-    for (; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         float v = d[i];
         for (int o = 1; o <= order; o++) v += c[o] * d[(size_t)o * stride + (size_t)i];
         x[i] += gate[i] * v;
     }
 }
 
-static void differences_rows(int n, int order, const float *f, float step, float *d)
+INLINE void renew_differences(int n, int order, const float *restrict f, float step,
+                              float *restrict d)
 {
     const size_t stride = (size_t)n;
     for (int i = 0; i < n; i++) {
         float v = f[i];
         for (int o = 0; o < order; o++) {
-            float *const at = d + (size_t)o * stride + (size_t)i;
-            const float old = *at;
-            *at = v;
+            const float old = d[(size_t)o * stride + (size_t)i];
+            d[(size_t)o * stride + (size_t)i] = v;
             v = (v - old) / step;
         }
         d[(size_t)order * stride + (size_t)i] = v;
+    }
+}
+
+static void gated_add_rows(int n, int order, const float *d, const float *c, const float *gate,
+                           float *x)
+{
+    switch (order) {
+    case 0: add_series(n, 0, d, c, gate, x); break;
+    case 1: add_series(n, 1, d, c, gate, x); break;
+    case 2: add_series(n, 2, d, c, gate, x); break;
+    case 3: add_series(n, 3, d, c, gate, x); break;
+    case 4: add_series(n, 4, d, c, gate, x); break;
+    default: add_series(n, order, d, c, gate, x);
+    }
+}
+
+static void differences_rows(int n, int order, const float *f, float step, float *d)
+{
+    switch (order) {
+    case 0: memcpy(d, f, (size_t)n * sizeof *d); break;
+    case 1: renew_differences(n, 1, f, step, d); break;
+    case 2: renew_differences(n, 2, f, step, d); break;
+    case 3: renew_differences(n, 3, f, step, d); break;
+    case 4: renew_differences(n, 4, f, step, d); break;
+    default: renew_differences(n, order, f, step, d);
     }
 }
 

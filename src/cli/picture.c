@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,9 +14,11 @@
 
 #include "bytes.h"
 #include "common.h"
+#include "npy.h"
 
 enum { GAP = 2 }; /* pixels between pictures */
 
+#ifdef FTK_HAVE_PNG
 static bool save(const void *data, size_t n, const char *path)
 {
     if (strcmp(path, "-") == 0) return cli_out(data, n);
@@ -28,7 +29,6 @@ static bool save(const void *data, size_t n, const char *path)
     return written && closed;
 }
 
-#ifdef FTK_HAVE_PNG
 /* -1..1 to 0..255. */
 static unsigned char shade(float v)
 {
@@ -86,31 +86,14 @@ bool cli_save_png(const cli_pictures *p, const char *path)
 }
 #endif
 
-/* NumPy's format, version 1: docs of numpy.lib.format. */
 bool cli_save_npy(const cli_pictures *p, const char *path)
 {
-    const size_t n = (size_t)p->n * (size_t)p->channels * (size_t)p->side * (size_t)p->side;
-    char head[128];
-    memset(head, ' ', sizeof head);
-    memcpy(head, "\x93NUMPY\x01\x00", 8);
-    head[8] = sizeof head - 10; /* a length in two bytes */
-    head[9] = 0;
-    char text[100];
-    const int len = snprintf(
-        text, sizeof text, "{'descr': '<f4', 'fortran_order': False, 'shape': (%d, %d, %d, %d), }",
-        p->n, p->channels, p->side, p->side);
-    memcpy(head + 10, text, (size_t)len);
-    head[sizeof head - 1] = '\n';
-    cli_bytes b = {0};
-    cli_bytes_add(&b, head, sizeof head);
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &p->x[i], sizeof bits);
-        const char bytes[4] = {(char)(bits & 255), (char)(bits >> 8 & 255),
-                               (char)(bits >> 16 & 255), (char)(bits >> 24)};
-        cli_bytes_add(&b, bytes, sizeof bytes);
-    }
-    const bool ok = save(b.p, b.n, path);
-    cli_bytes_free(&b);
-    return ok;
+    const bool out = strcmp(path, "-") == 0;
+    FILE *f = out ? stdout : fopen(path, "wb");
+    const int dims[4] = {p->n, p->channels, p->side, p->side};
+    const bool written = f && cli_npy_write(f, p->x, dims);
+    const bool closed = f && (out ? fflush(f) : fclose(f)) == 0;
+    if (!written || !closed)
+        cli_say("cannot write %s: %s", out ? "to standard output" : path, strerror(errno));
+    return written && closed;
 }
