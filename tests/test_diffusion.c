@@ -79,13 +79,15 @@ static bool same(const ftk_dit *m, const float *a, const float *b)
 
 /* ---- bits */
 
-static void check_company(const ftk_dit *m, const char *name, ftk_diffusion_sampler sampler)
+static void check_company(const ftk_dit *m, const char *name, ftk_diffusion_sampler sampler,
+                          double guidance)
 {
     float *const want = room(m), *const got = room(m);
     const ftk_cache_config cache = cache_named(name);
     static const int ways[][2] = {{2, 1}, {3, 1}, {1, 4}, {2, 3}, {2, 4}};
     ftk_diffusion_config cfg = run_config(&cache, 1, 1);
     cfg.sampler = sampler;
+    cfg.guidance = guidance;
     draw(m, cfg, want);
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         cfg.threads = ways[i][0];
@@ -107,8 +109,9 @@ static void test_company(void **state)
     ftk_kernels_levels(levels);
     for (int l = 0; l < 8 && levels[l]; l++) {
         ftk_dit *const m = load_dit(&model, levels[l]);
-        for (int i = 0; i < N_CACHES; i++) check_company(m, caches[i], FTK_DDIM);
-        check_company(m, "none", FTK_DDPM);
+        for (int i = 0; i < N_CACHES; i++) check_company(m, caches[i], FTK_DDIM, 1.5);
+        check_company(m, "none", FTK_DDPM, 1.5);
+        check_company(m, "duca", FTK_DDPM, 1); /* no second half */
         ftk_dit_free(m);
     }
 }
@@ -134,7 +137,7 @@ static void test_types(void **state)
             all += (double)want[j] * want[j];
         }
         assert_true(off > 0 && sqrt(off / all) < 0.05);
-        check_company(m, "speca", FTK_DDIM);
+        check_company(m, "speca", FTK_DDIM, 1.5);
         ftk_dit_free(m);
     }
     free(want);
@@ -169,6 +172,14 @@ static void test_identities(void **state)
     c.redo = true;
     c.threshold = c.min_run = 0;
     assert_alike(m, "speca that rejects all, and computes", &c, &none, STEPS);
+    /* forecasts that pass are what they are without a check, and a step is not redone */
+    ftk_cache_config free_run = cache_named("speca"), checked = free_run;
+    free_run.threshold = checked.threshold = INFINITY;
+    free_run.min_run = free_run.max_run = checked.max_run = 4;
+    checked.min_run = 1;
+    assert_alike(m, "speca that accepts all", &free_run, &checked, 20);
+    checked.redo = true;
+    assert_alike(m, "speca that has nothing to redo", &free_run, &checked, 20);
     c = cache_named("l2c");
     c.l2c_threshold = -1;
     assert_alike(m, "l2c that computes all", &c, &none, STEPS);
