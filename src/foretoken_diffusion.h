@@ -129,10 +129,10 @@ typedef struct ftk_cache_config {
     double interval;
     /* speca */
     int order;               /* of the Taylor series, 0..6 [2] */
-    double threshold, decay; /* tau0 [0.1], beta [0.5]: an error may be tau0 beta^progress */
+    double threshold, decay; /* tau0 [0.02], beta [0.1]: an error may be tau0 beta^progress */
     double floor;            /* and no less than this [0] */
     int min_run,
-        max_run; /* forecasts in a row that are not checked [1], and that are the most [6] */
+        max_run; /* forecasts in a row that are not checked [3], and that are the most [8] */
     ftk_cache_metric metric;
     bool
         redo; /* a step whose forecast was rejected is computed; else (default) the next one is, as in

@@ -25,11 +25,11 @@ static ftk_err check(ftk_cache_env *e, const ftk_dit *m)
     (void)m;
     ftk_cache_config *c = &e->cfg;
     ftk_err err = ftk_cache_whole(e, "order", 2, 0, FTK_MAX_ORDER, &c->order);
-    if (err == FTK_OK) err = ftk_cache_real(e, "threshold", 0.1, 0, INFINITY, &c->threshold);
-    if (err == FTK_OK) err = ftk_cache_real(e, "decay", 0.5, 0, 1, &c->decay);
+    if (err == FTK_OK) err = ftk_cache_real(e, "threshold", 0.02, 0, INFINITY, &c->threshold);
+    if (err == FTK_OK) err = ftk_cache_real(e, "decay", 0.1, 0, 1, &c->decay);
     if (err == FTK_OK) err = ftk_cache_real(e, "floor", 0, 0, INFINITY, &c->floor);
-    if (err == FTK_OK) err = ftk_cache_whole(e, "min-run", 1, 0, 16384, &c->min_run);
-    if (err == FTK_OK) err = ftk_cache_whole(e, "max-run", 6, 1, 16384, &c->max_run);
+    if (err == FTK_OK) err = ftk_cache_whole(e, "min-run", 3, 0, 16384, &c->min_run);
+    if (err == FTK_OK) err = ftk_cache_whole(e, "max-run", 8, 1, 16384, &c->max_run);
     return err;
 }
 
