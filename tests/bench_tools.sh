@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# makemodel, inflate and bench-rows from outside: bench_tools.sh FOLDER-OF-PROGRAMS DEMO-MODEL
+# makemodel, inflate, bench-rows, makedit and bench-diffusion from outside: bench_tools.sh FOLDER-OF-PROGRAMS DEMO-MODEL
 set -u
 bin=$(readlink -f "${1:?give the folder of the programs}")
 demo=$(readlink -f "${2:?give the demo model}")
@@ -200,6 +200,30 @@ else
     check "bench-rows: no gnuplot" \
         grep -qx -- "--plot rows.svg: gnuplot is not installed: there will be no plot" err
 fi
+
+# ---- makedit, bench-diffusion
+
+refused 'usage: makedit [options] OUT.gguf; makedit --help tells more' makedit
+refused '--shape xl is unknown: see makedit --help' makedit --shape xl x.gguf
+refused '--layers 0: give a whole number from 1 to 512' makedit --layers 0 x.gguf
+does "^makedit .*xl2 l2 b2 s2 s4 s8" makedit --help
+does "^d.gguf: 3.9 million weights in Q8_0, 3 MiB" makedit --shape s8 --layers 1 d.gguf
+refused 'usage: bench-diffusion -m MODEL --out DIR [options]' bench-diffusion
+diffusion=(-m d.gguf --out runs -t 2 --samples 3 --batch 2 --steps 4)
+refused '"order" of the run "speca order" is no key=value' bench-diffusion "${diffusion[@]}" --run "speca order"
+refused 'depth is no setting: see bench-diffusion --help' bench-diffusion "${diffusion[@]}" --run "speca depth=2"
+refused 'order=x is not a number' bench-diffusion "${diffusion[@]}" --run "speca order=x"
+does "^bench-diffusion " bench-diffusion --help
+does "fora interval=2 .* 1.33 times fewer multiplications  \(lossy\)" bench-diffusion "${diffusion[@]}" --seeds 2 \
+    --run none --run "fora interval=2" --run l2c
+check "bench-diffusion: l2c is left out" grep -qx "l2c is left out: the model has no table for 4 steps" err
+check "bench-diffusion: a line a run" test "$(wc -l < runs/runs.csv)" = 5
+check "bench-diffusion: columns" test "$(awk -F, '{ print NF }' runs/runs.csv | sort -u)" = 19
+# 4 steps, of which index 3, 2 and 0 are full; a sample has 2 halves of 16 tokens
+plain=$((4 * 2 * (12 * 16 * 384 * 384 + 2 * 16 * 16 * 384)))
+check "bench-diffusion: multiplications" awk -F, -v plain=$plain \
+    'NR > 1 && ($9 != $18 || $10 != plain || ($1 == "fora" && $9 * 4 != $10 * 3)) { exit 1 }' runs/runs.csv
+check "bench-diffusion: samples" test "$(stat -c %s runs/001-fora-seed1.npy)" = $((128 + 3 * 4 * 32 * 32 * 4))
 
 # Nothing in it but text, newlines and tabs.
 harmless() { # FILES
