@@ -83,7 +83,7 @@ static inline void ftk_dit_get_info(const ftk_dit *m, ftk_dit_info *info)
 }
 /* The name of a class, as in the file; NULL where it has none or label is out of range. */
 FTK_API const char *ftk_dit_class_name(const ftk_dit *m, int32_t label);
-/* The numbers of steps that i-th Learning-to-Cache table is for; 0: i is out of range. */
+/* The number of steps that the i-th Learning-to-Cache table is for; 0: i is out of range. */
 FTK_API int ftk_dit_l2c_steps(const ftk_dit *m, int i);
 
 /* ------------------------------------------------------------------ caches */
@@ -208,7 +208,8 @@ FTK_API const float *ftk_diffusion_sample(const ftk_diffusion *d, int i);
 FTK_API void ftk_diffusion_noise(uint64_t seed, float *out, size_t n);
 /* What the steps of the i-th sample were so far, words with a space between: F full, P forecast, V forecast
  * and checked, R checked, rejected and computed, T some tokens computed or attention reused, A all layers left
- * out, C reused, L by a Learning-to-Cache table; f/T: the first layer full, the others as in T. */
+ * out, C reused, L by a Learning-to-Cache table; f/T and f/A: the first layer full, the others as in T
+ * or A. Valid until the next call. */
 FTK_API const char *ftk_diffusion_trace(const ftk_diffusion *d, int i);
 
 typedef struct ftk_diffusion_stats {

@@ -394,7 +394,9 @@ static ftk_err copy_class_names(loader *l)
     const unsigned char *at = v.data;
     for (uint64_t i = 0; i < v.count; i++) bytes += ftk_gguf_next_str(&at).n + 1;
     m->class_names = ftk_alloc(&m->host, bytes, 1);
-    if (!m->class_names) return ftk_fail(&m->host, FTK_ERR_NOMEM, "%s: no memory", l->path);
+    m->class_name = ftk_alloc(&m->host, (size_t)m->shape.n_classes, sizeof *m->class_name);
+    if (!m->class_names || !m->class_name)
+        return ftk_fail(&m->host, FTK_ERR_NOMEM, "%s: no memory", l->path);
     char *to = m->class_names;
     at = v.data;
     for (uint64_t i = 0; i < v.count; i++) {
@@ -402,6 +404,7 @@ static ftk_err copy_class_names(loader *l)
         if (memchr(s.p, 0, s.n))
             return ftk_fail(&m->host, FTK_ERR_FORMAT,
                             "%s: string %d of dit.class_names holds a NUL byte", l->path, (int)i);
+        m->class_name[i] = to;
         memcpy(to, s.p, s.n);
         to += s.n + 1;
     }
@@ -469,7 +472,8 @@ void ftk_dit_free(ftk_dit *m)
 {
     if (!m) return;
     const ftk_host host = m->host;
-    void *const all[] = {m->name, m->class_names, m->vectors, m->packed, m->layers};
+    void *const all[] = {m->name,    m->class_names, (void *)m->class_name,
+                         m->vectors, m->packed,      m->layers};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ftk_release(&host, all[i]);
     ftk_gguf_free(m->file);
     ftk_release(&host, m);
@@ -503,10 +507,7 @@ void ftk_dit_report(const ftk_dit *m, ftk_dit_info *info, size_t size)
 
 const char *ftk_dit_class_name(const ftk_dit *m, int32_t label)
 {
-    if (!m->class_names || label < 0 || label >= m->shape.n_classes) return NULL;
-    const char *name = m->class_names;
-    for (; label > 0; label--) name += strlen(name) + 1;
-    return name;
+    return m->class_name && label >= 0 && label < m->shape.n_classes ? m->class_name[label] : NULL;
 }
 
 int ftk_dit_l2c_steps(const ftk_dit *m, int i)

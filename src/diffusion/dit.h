@@ -42,8 +42,9 @@ struct ftk_dit {
     ftk_dit_shape shape;
     ftk_gguf *file;
     char *name;
-    char *class_names; /* n_classes terminated texts; NULL: none */
-    float *vectors;    /* biases, tables and positions */
+    char *class_names;       /* n_classes terminated texts; NULL: there are none */
+    const char **class_name; /* [n_classes], in those */
+    float *vectors;          /* biases, tables and positions */
     void *packed;
     ftk_dit_layer *layers;
     ftk_mat patch_embd, time_0, time_2, class_embd, output_ada,
