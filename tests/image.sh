@@ -104,6 +104,6 @@ check $? "help" "no such option"
 
 # A model of one family is not taken for one of the other.
 out=$("$program" generate -m pixel.gguf -p x 2>&1)
-[ "$out" = 'foretoken: pixel.gguf: architecture "dit" is not supported, only llama, qwen2, qwen3, phi3 and gemma3 are' ]
+[ "$out" = 'foretoken: pixel.gguf: is a diffusion transformer, not a language model: foretoken image runs it' ]
 check $? "generate" "$out"
 [ $n_failed = 0 ]

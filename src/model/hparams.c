@@ -95,6 +95,11 @@ static ftk_err find_architecture(reader *r)
                         r->path);
     r->arch = ftk_arch_find(v.s);
     if (r->arch) return FTK_OK;
+    if (v.s.n == 3 && memcmp(v.s.p, "dit", 3) == 0)
+        return ftk_fail(
+            r->host, FTK_ERR_UNSUPPORTED,
+            "%s: is a diffusion transformer, not a language model: foretoken image runs it",
+            r->path);
     char name[96], known[128];
     return ftk_fail(r->host, FTK_ERR_UNSUPPORTED,
                     "%s: architecture \"%s\" is not supported, only %s are", r->path,
