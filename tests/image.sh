@@ -31,6 +31,10 @@ fails 2 'foretoken image: no file to write is named; give one with -o FILE.png o
 fails 2 'foretoken image: -o: the model makes no pictures but latents of 4 channels; write them with --npy' \
     -m latent.gguf -o x.png
 fails 2 "foretoken image: -o and --npy can't both go to standard output" -m pixel.gguf -o - --npy -
+fails 2 "foretoken image: -o and --npy can't both go to x.png" -m pixel.gguf -o x.png --npy x.png
+fails 2 "foretoken image: -o: a grid of 1000 x 5 pictures is larger than 16384 pixels a side; write them with --npy, or \
+make fewer" -m pixel.gguf -o x.png -n 1000
+fails 1 'foretoken: cannot write .: Is a directory' -m pixel.gguf --npy .
 fails 2 'foretoken image: --class: the model has no class "5"; give numbers from 0 to 4 or names, as in --class 0,1' \
     -m pixel.gguf -o x.png --class 0,5
 fails 2 'foretoken image: --class: the model has no class ""; give numbers from 0 to 4 or names, as in --class 0,1' \

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * foretoken image: pictures of a diffusion transformer. */
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -10,7 +12,7 @@
 #include "foretoken_diffusion.h"
 #include "picture.h"
 
-enum { ALL_CLASSES = 16, MAX_CLASSES = 1000, MAX_PICTURES = 1 << 20 };
+enum { ALL_CLASSES = 16, MAX_CLASSES = 1000, MAX_PICTURES = 1 << 20, MAX_SIDE = 16384 };
 
 typedef struct studio {
     char path[8192];
@@ -159,20 +161,62 @@ static int open_model(studio *s, const cli_options *o)
     return CLI_DONE;
 }
 
+/* Before the work, not after it. */
+static bool check_writable(const char *path)
+{
+    if (!path || strcmp(path, "-") == 0) return true;
+    char folder[4096];
+    const char *const slash = strrchr(path, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1,
+             slash ? path : ".");
+    struct stat st;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        errno = EISDIR;
+    else if (access(access(path, F_OK) == 0 ? path : folder, W_OK) == 0)
+        return true;
+    cli_say("cannot write %s: %s", path, strerror(errno));
+    return false;
+}
+
 static int check_output(const studio *s, const cli_options *o)
 {
     if (!o->output && !o->npy)
         return cli_say_usage(o->command,
                              "no file to write is named; give one with -o FILE.png or --npy FILE");
-    if (!o->output) return CLI_DONE;
-    if (o->npy && strcmp(o->npy, "-") == 0 && strcmp(o->output, "-") == 0)
-        return cli_say_usage(o->command, "-o and --npy can't both go to standard output");
-    if (!s->info.pixel || (s->info.channels != 1 && s->info.channels != 3))
+    if (o->output && o->npy && strcmp(o->npy, o->output) == 0)
+        return cli_say_usage(o->command, "-o and --npy can't both go to %s",
+                             strcmp(o->npy, "-") == 0 ? "standard output" : o->npy);
+    if (o->output && (!s->info.pixel || (s->info.channels != 1 && s->info.channels != 3)))
         return cli_say_usage(o->command,
                              "-o: the model makes no pictures but latents of %d channels; write "
                              "them with --npy",
                              s->info.channels);
-    return CLI_DONE;
+    return check_writable(o->output) && check_writable(o->npy) ? CLI_DONE : CLI_FAILED;
+}
+
+/* Pixels of the grid that one of the model becomes. */
+static int scale_of(const studio *s, const cli_options *o)
+{
+    const int fit = 64 / s->info.side;
+    return o->scale > 0 ? (int)o->scale : fit > 1 ? fit : 1;
+}
+
+/* Whether the pictures are not too many, for memory and for a PNG. */
+static int check_number(studio *s, const cli_options *o)
+{
+    if ((int64_t)s->n_classes * o->n > MAX_PICTURES)
+        return cli_say_usage(o->command, "-n: %d classes and %lld pictures of each are too many",
+                             s->n_classes, (long long)o->n);
+    s->each = (int)o->n;
+    s->n = s->n_classes * s->each;
+    const int64_t cell = (int64_t)s->info.side * scale_of(s, o) + CLI_GAP;
+    if (!o->output || (s->each * cell <= MAX_SIDE && s->n_classes * cell <= MAX_SIDE))
+        return CLI_DONE;
+    return cli_say_usage(
+        o->command,
+        "-o: a grid of %d x %d pictures is larger than %d pixels a side; write them "
+        "with --npy, or make fewer",
+        s->each, s->n_classes, MAX_SIDE);
 }
 
 static int open_diffusion(studio *s, const cli_options *o)
@@ -268,15 +312,12 @@ static void print_stats(const studio *s, const cli_options *o, double seconds)
 
 static int write_files(const studio *s, const cli_options *o)
 {
-    const int fit = 64 / s->info.side;
     const cli_pictures p = {.x = s->x,
                             .n = s->n,
                             .channels = s->info.channels,
                             .side = s->info.side,
                             .columns = s->each,
-                            .scale = o->scale > 0 ? (int)o->scale
-                                     : fit > 1    ? fit
-                                                  : 1};
+                            .scale = scale_of(s, o)};
     if (o->output && !cli_save_png(&p, o->output)) return CLI_FAILED;
     if (o->npy && !cli_save_npy(&p, o->npy)) return CLI_FAILED;
     return cli_out_status();
@@ -303,12 +344,8 @@ static int make(studio *s, const cli_options *o)
     if (status == CLI_DONE) status = check_output(s, o);
     if (status == CLI_DONE) status = read_classes(s, o);
     if (status != CLI_DONE) return status;
-    if ((int64_t)s->n_classes * o->n > MAX_PICTURES)
-        return cli_say_usage(o->command, "-n: %d classes and %lld pictures of each are too many",
-                             s->n_classes, (long long)o->n);
-    s->each = (int)o->n;
-    s->n = s->n_classes * s->each;
-    status = open_diffusion(s, o);
+    status = check_number(s, o);
+    if (status == CLI_DONE) status = open_diffusion(s, o);
     if (status != CLI_DONE) return status;
     if (!ftk_cache_lossless(o->image_cache))
         cli_say("cache %s is lossy: the pictures are not quite those of the model; --cache none "

@@ -16,8 +16,6 @@
 #include "common.h"
 #include "npy.h"
 
-enum { GAP = 2 }; /* pixels between pictures */
-
 #ifdef FTK_HAVE_PNG
 static bool save(const void *data, size_t n, const char *path)
 {
@@ -51,9 +49,9 @@ static void draw(const cli_pictures *p, int i, size_t width, unsigned char *to)
 
 bool cli_save_png(const cli_pictures *p, const char *path)
 {
-    const size_t step = (size_t)p->side * (size_t)p->scale + GAP;
+    const size_t step = (size_t)p->side * (size_t)p->scale + CLI_GAP;
     const size_t columns = (size_t)p->columns, rows = ((size_t)p->n + columns - 1) / columns;
-    const size_t width = columns * step - GAP, height = rows * step - GAP;
+    const size_t width = columns * step - CLI_GAP, height = rows * step - CLI_GAP;
     png_image image = {.version = PNG_IMAGE_VERSION,
                        .width = (png_uint_32)width,
                        .height = (png_uint_32)height,

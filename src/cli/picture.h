@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+enum { CLI_GAP = 2 }; /* pixels between pictures */
+
 /* Pictures x [n][channels][side][side], -1 black to 1 white; channels 1 or 3. */
 typedef struct cli_pictures {
     const float *x;
