@@ -523,6 +523,12 @@ FTK_API ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int 
  * before it; for perplexity. n is 1 to the engine's KV slots. Errors: INVALID, NO_ROOM (the KV
  * cache is held by sessions), NUMERIC, DEVICE, NOMEM. */
 FTK_API ftk_err ftk_score(ftk_engine *e, const int32_t *tokens, size_t n, double *log_prob);
+/* The model's logits behind each of tokens[from..n), as they are before anything of ftk_sampling: n - from
+ * rows of n_vocab, the one at i for what follows tokens[0..from + i]. All n tokens are read, n is 1 to
+ * the engine's KV slots, and from at most n. Errors: those of ftk_score(), but for NUMERIC: values
+ * that are not finite are handed out as they are. */
+FTK_API ftk_err ftk_logits(ftk_engine *e, const int32_t *tokens, size_t n, size_t from,
+                           float *logits);
 
 /* ------------------------------------------------------------------ session */
 

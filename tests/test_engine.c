@@ -503,6 +503,38 @@ static void test_score_is_what_steps_say(void **state)
     ftk_engine_free(e);
 }
 
+/* All of them, or the last ones, over several passes; their sum is the score. */
+static void test_logits_are_what_score_sums(void **state)
+{
+    (void)state;
+    NEED(any_model());
+    enum { N = 150 };
+    int32_t tokens[N];
+    ftk_engine *e = open_engine(model, 1, 256, FTK_TYPE_F16);
+    const size_t n_vocab = (size_t)model->hp.n_vocab;
+    float *all = malloc(N * n_vocab * sizeof *all), *last = malloc(2 * n_vocab * sizeof *last);
+    for (int i = 0; i < N; i++) tokens[i] = 3 + (i * 7919) % 400;
+    double score, sum = 0;
+    assert_int_equal(ftk_score(e, tokens, N, &score), FTK_OK);
+    assert_int_equal(ftk_logits(e, tokens, N, 0, all), FTK_OK);
+    for (size_t i = 0; i + 1 < N; i++) {
+        const ftk_softmax of = ftk_softmax_of(all + i * n_vocab, (int)n_vocab);
+        sum += ftk_softmax_log(&of, all[i * n_vocab + (size_t)tokens[i + 1]]);
+    }
+    assert_true(sum == score);
+    assert_int_equal(ftk_logits(e, tokens, N, N - 2, last), FTK_OK);
+    assert_memory_equal(last, all + (N - 2) * n_vocab, 2 * n_vocab * sizeof *last);
+    assert_int_equal(ftk_logits(e, tokens, N, N, last), FTK_OK);
+    assert_int_equal(ftk_logits(e, tokens, N, N + 1, last), FTK_ERR_INVALID);
+    assert_int_equal(ftk_logits(e, tokens, 257, 256, last), FTK_ERR_INVALID);
+    tokens[1] = model->hp.n_vocab;
+    assert_int_equal(ftk_logits(e, tokens, N, N - 1, last), FTK_ERR_INVALID);
+    assert_int_equal(e->pool.n_free, e->pool.n_pages);
+    free(all);
+    free(last);
+    ftk_engine_free(e);
+}
+
 /* ---- never slower */
 
 static void test_wrong_drafts_are_switched_off(void **state)
@@ -677,6 +709,7 @@ int main(void)
         cmocka_unit_test(test_drafts_in_a_full_cache),
         cmocka_unit_test(test_bad_calls),
         cmocka_unit_test(test_score_is_what_steps_say),
+        cmocka_unit_test(test_logits_are_what_score_sums),
         cmocka_unit_test(test_wrong_drafts_are_switched_off),
         cmocka_unit_test(test_losses_are_bounded),
         cmocka_unit_test(test_plain_steps_are_timed),

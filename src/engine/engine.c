@@ -217,11 +217,15 @@ ftk_err ftk_not_finite(const ftk_engine *e)
                     "the model gave logits that are not finite: its weights are damaged");
 }
 
-static ftk_err score(ftk_engine *e, ftk_kv_seq *seq, const int32_t *tokens, int n, double *sum)
+/* What becomes of the logits behind tokens[place]. */
+typedef void row_visit(void *ctx, const ftk_engine *e, int place, const float *row);
+
+/* Reads the first n tokens. */
+static ftk_err read_rows(ftk_engine *e, ftk_kv_seq *seq, const int32_t *tokens, int n,
+                         row_visit *visit, void *ctx)
 {
-    const int n_vocab = e->model->hp.n_vocab;
-    while (seq->len + 1 < n) {
-        const int left = n - 1 - seq->len; /* the last token predicts nothing we score */
+    while (seq->len < n) {
+        const int left = n - seq->len;
         const int rows = left < FTK_MAX_NODES ? left : FTK_MAX_NODES;
         const ftk_err err = ftk_kv_reserve(seq, rows);
         if (err != FTK_OK) return err;
@@ -229,36 +233,78 @@ static ftk_err score(ftk_engine *e, ftk_kv_seq *seq, const int32_t *tokens, int 
         ftk_forward_run(&e->forward, &pass, 1);
         const ftk_err failed = ftk_forward_check(&e->forward);
         if (failed != FTK_OK) return failed;
-        for (int i = 0; i < rows; i++) {
-            const float *const row = e->forward.logits + (size_t)i * (size_t)n_vocab;
-            const ftk_softmax all = ftk_softmax_of(row, n_vocab);
-            *sum += ftk_softmax_log(&all, row[tokens[seq->len + i + 1]]);
-        }
+        for (int i = 0; i < rows; i++)
+            visit(ctx, e, seq->len + i,
+                  e->forward.logits + (size_t)i * (size_t)e->model->hp.n_vocab);
         seq->len += rows;
     }
-    return isfinite(*sum) ? FTK_OK : ftk_not_finite(e);
+    return FTK_OK;
 }
 
-static ftk_err score_all(ftk_engine *e, const int32_t *tokens, size_t n, double *log_prob)
+static ftk_err check_text(const ftk_engine *e, const int32_t *tokens, size_t n, const char *what)
 {
     if (n < 1 || n > (size_t)e->pool.n_pages * FTK_PAGE)
-        return ftk_fail(&e->host, FTK_ERR_INVALID, "%zu tokens to score: give 1 to %d", n,
+        return ftk_fail(&e->host, FTK_ERR_INVALID, "%zu tokens to %s: give 1 to %d", n, what,
                         e->pool.n_pages * FTK_PAGE);
-    ftk_err err = ftk_check_tokens(e, tokens, n);
-    if (err != FTK_OK) return err;
+    return ftk_check_tokens(e, tokens, n);
+}
+
+/* The same, by a sequence of its own. */
+static ftk_err read_text(ftk_engine *e, const int32_t *tokens, size_t n, row_visit *visit,
+                         void *ctx)
+{
     ftk_kv_seq seq;
-    err = ftk_kv_seq_open(&seq, &e->pool, (int)n);
-    if (err == FTK_OK) err = score(e, &seq, tokens, (int)n, log_prob);
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
+    ftk_err err = ftk_kv_seq_open(&seq, &e->pool, (int)n);
+    if (err == FTK_OK) err = read_rows(e, &seq, tokens, (int)n, visit, ctx);
     ftk_kv_seq_close(&seq);
+    ftk_floats_leave(&floats);
     return err;
+}
+
+typedef struct scored {
+    const int32_t *tokens;
+    double *sum;
+} scored;
+
+static void add_score(void *ctx, const ftk_engine *e, int place, const float *row)
+{
+    const scored *const s = ctx;
+    const ftk_softmax all = ftk_softmax_of(row, e->model->hp.n_vocab);
+    *s->sum += ftk_softmax_log(&all, row[s->tokens[place + 1]]);
 }
 
 ftk_err ftk_score(ftk_engine *e, const int32_t *tokens, size_t n, double *log_prob)
 {
     *log_prob = 0;
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
-    const ftk_err err = score_all(e, tokens, n, log_prob);
-    ftk_floats_leave(&floats);
-    return err;
+    ftk_err err = check_text(e, tokens, n, "score");
+    /* the last token predicts nothing we score */
+    if (err != FTK_OK || n == 1) return err;
+    err = read_text(e, tokens, n - 1, add_score, &(scored){tokens, log_prob});
+    if (err != FTK_OK) return err;
+    return isfinite(*log_prob) ? FTK_OK : ftk_not_finite(e);
+}
+
+typedef struct wanted {
+    float *logits;
+    int from;
+} wanted;
+
+static void copy_row(void *ctx, const ftk_engine *e, int place, const float *row)
+{
+    const wanted *const w = ctx;
+    const size_t n_vocab = (size_t)e->model->hp.n_vocab;
+    if (place < w->from) return;
+    memcpy(w->logits + (size_t)(place - w->from) * n_vocab, row, n_vocab * sizeof *row);
+}
+
+ftk_err ftk_logits(ftk_engine *e, const int32_t *tokens, size_t n, size_t from, float *logits)
+{
+    const ftk_err err = check_text(e, tokens, n, "read");
+    if (err != FTK_OK) return err;
+    if (from > n)
+        return ftk_fail(&e->host, FTK_ERR_INVALID, "logits from token %zu on of %zu: give 0 to %zu",
+                        from, n, n);
+    return read_text(e, tokens, n, copy_row, &(wanted){logits, (int)from});
 }
