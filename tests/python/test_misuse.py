@@ -66,27 +66,28 @@ CALLS_OF_ENGINES = [
 
 
 @pytest.mark.parametrize("what", ["session", "engine", "model"])
-@pytest.mark.parametrize("i", range(len(CALLS_OF_SESSIONS)))
-def test_sessions_after_the_end(own, what, i):
+def test_sessions_after_the_end(own, what):
     session = own.session()
     session.append(PROMPT)
     session.step()
     {"session": session, "engine": own, "model": own.model}[what].close()
     assert session.closed
-    with pytest.raises(foretoken.ClosedError, match="has been closed"):
-        CALLS_OF_SESSIONS[i](session)
+    for call in CALLS_OF_SESSIONS:
+        with pytest.raises(foretoken.ClosedError, match="has been closed"):
+            call(session)
     for closed in (session, own, own.model, session):
         closed.close()
 
 
-@pytest.mark.parametrize("i", range(len(CALLS_OF_ENGINES)))
-def test_engines_and_models_after_the_end(own, i):
+def test_engines_and_models_after_the_end(own):
     stream = own.model.text_stream()
     own.model.close()
-    with pytest.raises(foretoken.ClosedError):
-        CALLS_OF_ENGINES[i](own)
-    with pytest.raises(foretoken.ClosedError):
-        stream.push(1)
+    for call in CALLS_OF_ENGINES:
+        with pytest.raises(foretoken.ClosedError):
+            call(own)
+    for call in (lambda: stream.push(1), stream.flush):
+        with pytest.raises(foretoken.ClosedError):
+            call()
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from .errors import (
 )
 from .model import Adapter, Model, ModelInfo, TextStream, chat_templates, demo_model
 from .results import DrafterStats, EngineStats, Logprobs, SessionStats, StepResult
+from .scoring import Likelihood, loglikelihoods
 from .session import Session
 from .settings import Settings, drafters, lossless, verifiers
 
@@ -56,6 +57,7 @@ __all__ = [
     "FileError",
     "FormatError",
     "InvalidError",
+    "Likelihood",
     "Logprobs",
     "Model",
     "ModelInfo",
@@ -73,6 +75,7 @@ __all__ = [
     "demo_model",
     "drafters",
     "generate",
+    "loglikelihoods",
     "lossless",
     "verifiers",
 ]
