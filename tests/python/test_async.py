@@ -133,6 +133,37 @@ def test_an_engine_closed_underneath():
     running(ask())
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_tokens": 24, "ignore_end": True},
+        {"max_tokens": 24, "temperature": 0.9, "seed": 4},
+        {"max_tokens": 24, "stop": ["king who had a"]},
+        {"max_tokens": 8},
+        {"ends": [446]},
+    ],
+)
+def test_an_answer_goes_on_from_any_piece(engine, options):
+    """What another engine gave, and this one gives, is the whole."""
+
+    async def ask():
+        async with foretoken.AsyncEngine(engine) as many:
+            first = many.stream(PROMPT, **options)
+            pieces = [piece async for piece in first]
+            given = [t for p in pieces for t in p.tokens]
+            assert given and given == first.completion.tokens[: len(given)]
+            for n in range(1, len(pieces) + 1):
+                came = [t for p in pieces[:n] for t in p.tokens]
+                second = many.stream(PROMPT, resume=came, **options)
+                rest = [piece async for piece in second]
+                assert "".join(pieces[:n]) + "".join(rest) == first.completion.text
+                assert second.completion.tokens == first.completion.tokens
+                assert second.completion.text == first.completion.text
+                assert second.completion.finish == first.completion.finish
+
+    running(ask())
+
+
 def test_futures(engine):
     with foretoken.AsyncEngine(engine) as many:
         futures = [many.submit(PROMPT, max_tokens=8, temperature=1, seed=i) for i in range(4)]

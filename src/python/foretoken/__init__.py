@@ -16,7 +16,7 @@ once. Without a file the model is the small one that comes with the package.
 from ._calls import text_of as _text_of
 from ._native import lib as _lib
 from .aio import AsyncEngine, AsyncTextIterator
-from .answers import Completion
+from .answers import Completion, Piece
 from .batch import TextIterator
 from .engine import Engine, generate
 from .errors import (
@@ -64,6 +64,7 @@ __all__ = [
     "NoRoomError",
     "NumericError",
     "OutOfMemoryError",
+    "Piece",
     "Session",
     "SessionStats",
     "Settings",

@@ -12,7 +12,7 @@ from collections import deque
 from concurrent.futures import Future
 from typing import Any, AsyncIterator, Sequence
 
-from .answers import Completion, Prompt
+from .answers import Completion, Piece, Prompt
 from .batch import Batch, Job
 from .engine import Engine
 from .errors import BusyError, ClosedError
@@ -53,6 +53,10 @@ class _Scheduler:
         """Answers that run and that wait."""
         with self._changed:
             return len(self._batch.running), len(self._incoming) + len(self._batch.waiting)
+
+    @property
+    def stopped(self) -> bool:
+        return self._stop
 
     def close(self) -> None:
         """Waits for the step that runs; what is not done by then fails with ClosedError."""
@@ -102,18 +106,18 @@ def _close_all() -> None:
         scheduler.close()
 
 
-class AsyncTextIterator(AsyncIterator[str]):
+class AsyncTextIterator(AsyncIterator[Piece]):
     """The text of an answer as it comes. Once it has ended, completion holds the whole of it; aclose(), or letting
     go of it, ends it before."""
 
     def __init__(self, scheduler: _Scheduler, job: Job) -> None:
         self._job = job
-        self._texts: asyncio.Queue[str | None] = asyncio.Queue()
+        self._texts: asyncio.Queue[Piece | None] = asyncio.Queue()
         self._ended = False
         loop, texts = asyncio.get_running_loop(), self._texts
 
         # It knows nothing of the iterator, so that one that is let go of is collected at once.
-        def hand_over(text: str | None) -> None:
+        def hand_over(text: Piece | None) -> None:
             try:
                 loop.call_soon_threadsafe(texts.put_nowait, text)
             except RuntimeError:  # the loop is closed: nobody listens
@@ -126,7 +130,7 @@ class AsyncTextIterator(AsyncIterator[str]):
     def __aiter__(self) -> AsyncTextIterator:
         return self
 
-    async def __anext__(self) -> str:
+    async def __anext__(self) -> Piece:
         if self._ended:
             raise StopAsyncIteration
         try:
@@ -203,6 +207,11 @@ class AsyncEngine:
         self.close()
 
     @property
+    def closed(self) -> bool:
+        """Also where its thread has ended by an error."""
+        return self._scheduler.stopped
+
+    @property
     def load(self) -> tuple[int, int]:
         """How many answers run, and how many wait."""
         return self._scheduler.load()
@@ -214,12 +223,13 @@ class AsyncEngine:
         *,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
+        resume: Sequence[int] = (),
         **changes: Any,
     ) -> AsyncTextIterator:
-        """Answers a prompt; `async for` gives the text as it comes. Settings as in Engine.session()."""
-        job = Job.of(
-            self.engine, prompt, settings_of(settings, changes), max_tokens=max_tokens, stop=stop
-        )
+        """Answers a prompt; `async for` gives the text as it comes. Settings as in Engine.session(). resume: tokens of
+        the answer that came from elsewhere: it goes on behind them."""
+        wanted = settings_of(settings, changes)
+        job = Job.of(self.engine, prompt, wanted, max_tokens=max_tokens, stop=stop, resume=resume)
         return AsyncTextIterator(self._scheduler, job)
 
     async def generate(

@@ -45,6 +45,17 @@ class Completion:
         return self.text
 
 
+class Piece(str):
+    """A piece of text as it comes, with the tokens that came with it: those whose text waited before among them."""
+
+    tokens: list[int]
+
+    def __new__(cls, text: str, tokens: list[int]) -> Piece:
+        piece = super().__new__(cls, text)
+        piece.tokens = tokens
+        return piece
+
+
 class Answer:
     """An answer while it comes."""
 
@@ -67,13 +78,23 @@ class Answer:
         self.finish: str | None = None
         self.drafted = self.accepted = 0
         self._logprobs: list[Logprobs] = []
+        self._n_given = 0
+
+    def resume(self, tokens: Sequence[int], ended: bool) -> None:
+        """Goes on behind tokens that came elsewhere, with text that was given there. ended: by the last of them."""
+        self.tokens = list(tokens)
+        self.text = "".join(map(self._stream.push, self.tokens))
+        self._n_given = len(self.tokens)
+        self.finish = "stop" if self._stream.stopped else "end" if ended else None
+        if ended:
+            self.text += self._stream.flush()
 
     @property
     def left(self) -> int | None:
         """How many tokens may still come."""
         return None if self.max_tokens is None else self.max_tokens - len(self.tokens)
 
-    def take(self, result: StepResult, session: Session) -> str:
+    def take(self, result: StepResult, session: Session) -> Piece:
         """Takes in a step of the session; gives the text that can be shown now."""
         text, taken = "", 0
         for token in result.tokens:
@@ -92,7 +113,9 @@ class Answer:
         if self.finish is not None:
             text += self._stream.flush()
         self.text += text
-        return text
+        piece = Piece(text, self.tokens[self._n_given :] if text else [])
+        self._n_given += len(piece.tokens)
+        return piece
 
     def completion(
         self, n_prompt: int, n_cached: int = 0, prompt_logprobs: Logprobs | None = None

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._convert import token_ids
-from .answers import Answer, Completion, Prompt
+from .answers import Answer, Completion, Piece, Prompt
 from .errors import ContextError, InvalidError, NoRoomError
 from .results import Logprobs, StepResult
 from .session import Session
@@ -40,7 +40,7 @@ class Job:
         #: Another one of the same prompt, that reads it for both.
         self.first = first
         #: Called with each piece of text, and with nothing once the answer is done.
-        self.emit: Callable[[str], Any] | None = None
+        self.emit: Callable[[Piece], Any] | None = None
         self.on_done: Callable[[], Any] | None = None
         self.session: Session | None = None
         self.completion: Completion | None = None
@@ -62,8 +62,10 @@ class Job:
         n: int,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
+        resume: Sequence[int] = (),
     ) -> list[Job]:
-        """n answers to one prompt, with seeds one after the other."""
+        """n answers to one prompt, with seeds one after the other. resume: tokens of the first one that came
+        elsewhere, and are not given again."""
         if n < 1:
             raise InvalidError(f"{n} answers to a prompt: give 1 or more")
         if not isinstance(prompt, (str, bytes)):
@@ -89,7 +91,16 @@ class Job:
                 else settings.changed(seed=(settings.seed or 0) + i, prompt_logprobs=False)
             )
             jobs.append(cls(answer, ids, own, jobs[0] if jobs else None))
+        if resume:
+            jobs[0]._resume(token_ids(resume, "resume").tolist(), engine)
         return jobs
+
+    def _resume(self, tokens: list[int], engine: Engine) -> None:
+        ends = self.settings.ends or ()
+        ended = tokens[-1] in ends or (
+            engine.model.is_end(tokens[-1]) and not self.settings.ignore_end
+        )
+        self.answer.resume(tokens, ended)
 
     @classmethod
     def of(cls, engine: Engine, prompt: Prompt, settings: Settings, **options: Any) -> Job:
@@ -183,7 +194,11 @@ class Batch:
     def add(self, job: Job) -> None:
         self._orders += 1
         job.order = self._orders
-        self.waiting.append(job)
+        if job.answer.finish is None:
+            self.waiting.append(job)
+        else:  # it had ended where it came from
+            job.completion = job.answer.completion(len(job.prompt))
+            job.end()
 
     @property
     def busy(self) -> bool:
@@ -348,18 +363,18 @@ class Batch:
         return False
 
 
-class TextIterator(Iterator[str]):
+class TextIterator(Iterator[Piece]):
     """The text of an answer as it comes. Once it has ended, completion holds the whole of it; close() ends it
     before."""
 
     def __init__(self, engine: Engine, job: Job) -> None:
         self._batch = Batch(engine)
         self._job = job
-        self._texts: list[str] = []
+        self._texts: list[Piece] = []
         job.emit = self._texts.append
         self._batch.add(job)
 
-    def __next__(self) -> str:
+    def __next__(self) -> Piece:
         while not self._texts and self._batch.busy:
             self._batch.step()
             if self._job.done:
