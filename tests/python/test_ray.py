@@ -40,7 +40,8 @@ LONG = {"max_tokens": 120, "ignore_end": True, "drafter": "none"}
 
 @pytest.fixture(scope="module")
 def cluster():
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    for check in ("READY", "HEALTH"):  # on a busy machine they take their time
+        os.environ[f"RAY_SERVE_PROXY_{check}_CHECK_TIMEOUT_S"] = "120"
     small = {"object_store_memory": 80 << 20}
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 6, "resources": {"answers": 1}, **small}
