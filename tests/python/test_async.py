@@ -2,9 +2,13 @@
 """Many at once by asyncio, and what becomes of those who leave, of errors and of closing."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 import textwrap
+import threading
+import time
+import weakref
 
 import pytest
 
@@ -168,6 +172,29 @@ def test_futures(engine):
     with foretoken.AsyncEngine(engine) as many:
         futures = [many.submit(PROMPT, max_tokens=8, temperature=1, seed=i) for i in range(4)]
         assert [f.result(60).finish for f in futures] == ["limit"] * 4
+
+
+def test_one_that_is_let_go_of_ends_by_itself(model):
+    """But not before what was asked of it is done."""
+
+    async def ask():
+        return "".join(
+            [p async for p in foretoken.AsyncEngine(engine).stream(PROMPT, max_tokens=20)]
+        )
+
+    before = threading.active_count()
+    engine = foretoken.Engine(model, threads=1, measure=False)
+    wanted = engine.generate(PROMPT, max_tokens=20).text
+    assert running(ask()) == wanted
+    assert foretoken.AsyncEngine(engine).submit(PROMPT, max_tokens=20).result(60).text == wanted
+    gone = weakref.ref(engine)
+    del engine
+    for _ in range(100):
+        gc.collect()
+        if threading.active_count() == before and gone() is None:
+            return
+        time.sleep(0.1)
+    raise AssertionError("its thread, or its engine, is still there")
 
 
 def test_python_may_end_in_the_middle_of_an_answer():

@@ -171,6 +171,13 @@ def _same_in(usage):
     return {key: usage[key] for key in ("prompt_tokens_details", "completion_tokens_details")}
 
 
+def test_serve_says_what_is_there(replicas):
+    for path in ("/v1/models", "/health", "/"):
+        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=60) as answer:
+            said = json.load(answer)
+        assert path != "/v1/models" or said["data"][0]["id"] == "foretoken-demo-q8_0"
+
+
 def test_serve_refuses(replicas):
     for body, word in (
         ({"prompt": 3}, "prompt"),
@@ -199,8 +206,13 @@ def test_prompts_that_begin_alike_go_to_one_replica(replicas):
         for i in range(6):
             chat = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": f"{i}?"}]
             said = await told(replicas, chat, {"max_tokens": 12})
-            more = [{"role": "assistant", "content": said.text}, {"role": "user", "content": "And?"}]
-            assert (await told(replicas, chat + more, {"max_tokens": 4})).n_cached >= said.n_prompt - 4
+            more = [
+                {"role": "assistant", "content": said.text},
+                {"role": "user", "content": "And?"},
+            ]
+            assert (
+                await told(replicas, chat + more, {"max_tokens": 4})
+            ).n_cached >= said.n_prompt - 4
 
     asyncio.run(ask())
     asyncio.run(talk())

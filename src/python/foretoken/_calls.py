@@ -88,6 +88,18 @@ def call(function: Callable[..., int], *args: Any) -> None:
         raise error_of(err, lines)
 
 
+def opened(kind: str, function: Callable[..., int], free: Callable[[Any], None], *args: Any) -> Any:
+    """Calls a function that makes an object: its first argument is where the pointer goes. If a hook raises, the object
+    is freed."""
+    out = ffi.new(f"{kind} **")
+    try:
+        call(function, out, *args)
+    except BaseException:
+        free(out[0])
+        raise
+    return out[0]
+
+
 def call_raw(function: Callable[..., int], *args: Any) -> tuple[int, list[str]]:
     """The same, but an error is returned, with the lines that explain it. What a hook raised is raised."""
     outer = thread.said, thread.raised

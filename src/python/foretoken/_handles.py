@@ -24,7 +24,7 @@ class Handle:
         self, what: str, pointer: Any, free: Callable[[Any], None], parent: Handle | None = None
     ) -> None:
         self.what = what
-        self._pointer = pointer
+        self._cell = [pointer]  # taken out by who frees it: only one can
         self._free = free
         self.parent = parent
         self.children: set[Handle] = set()
@@ -33,22 +33,22 @@ class Handle:
 
     @property
     def closed(self) -> bool:
-        return self._pointer is None
+        return not self._cell
 
     def get(self) -> Any:
         """The pointer; the caller holds what keeps it from being freed."""
-        if self._pointer is None:
-            raise ClosedError(f"{self.what} has been closed")
-        return self._pointer
+        try:
+            return self._cell[0]
+        except IndexError:
+            raise ClosedError(f"{self.what} has been closed") from None
 
     def free(self) -> None:
         """Frees it and, before, what was opened on it. The caller holds what keeps others out; Python's collector
         need not, where nobody can be in a call: all that is opened on an object keeps it alive."""
         for child in list(self.children):
             child.free()
-        pointer, self._pointer = self._pointer, None
-        if pointer is not None:
-            self._free(pointer)
+        with contextlib.suppress(IndexError):
+            self._free(self._cell.pop())
         if self.parent is not None:
             self.parent.children.discard(self)
 

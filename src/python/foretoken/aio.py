@@ -19,6 +19,9 @@ from .errors import BusyError, ClosedError
 from .model import Model
 from .settings import Settings, settings_of
 
+#: Seconds after which an idle thread looks whether anybody is there still.
+NAP = 1.0
+
 _open: weakref.WeakSet[_Scheduler] = weakref.WeakSet()
 
 
@@ -28,6 +31,7 @@ class _Scheduler:
     def __init__(self, engine: Engine, parallel: int, queue: int) -> None:
         self.engine = engine
         self.queue = queue
+        self.process = os.getpid()
         self._batch = Batch(engine, parallel)
         self._changed = threading.Condition()
         self._incoming: deque[Job] = deque()
@@ -58,12 +62,16 @@ class _Scheduler:
     def stopped(self) -> bool:
         return self._stop
 
+    def let_go(self) -> None:
+        """Has the thread end by itself; for Python's collector, which may run where no lock can be taken."""
+        self._stop = True
+
     def close(self) -> None:
         """Waits for the step that runs; what is not done by then fails with ClosedError."""
         with self._changed:
             self._stop = True
             self._changed.notify_all()
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() is not self._thread and os.getpid() == self.process:
             self._thread.join()
 
     def _run(self) -> None:
@@ -89,7 +97,7 @@ class _Scheduler:
     def _take_in(self) -> bool:
         with self._changed:
             while not (self._stop or self._incoming or self._batch.busy):
-                self._changed.wait()
+                self._changed.wait(NAP)
             while self._incoming:
                 self._batch.add(self._incoming.popleft())
             return not self._stop
@@ -103,7 +111,8 @@ class _Scheduler:
 def _close_all() -> None:
     """No thread may be inside the library when Python takes down what it works on."""
     for scheduler in list(_open):
-        scheduler.close()
+        if scheduler.process == os.getpid():
+            scheduler.close()
 
 
 class AsyncTextIterator(AsyncIterator[Piece]):
@@ -194,6 +203,10 @@ class AsyncEngine:
         if self._owns:
             self.engine.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_scheduler"):
+            self._scheduler.let_go()
+
     async def __aenter__(self) -> AsyncEngine:
         return self
 
@@ -230,6 +243,7 @@ class AsyncEngine:
         the answer that came from elsewhere: it goes on behind them."""
         wanted = settings_of(settings, changes)
         job = Job.of(self.engine, prompt, wanted, max_tokens=max_tokens, stop=stop, resume=resume)
+        job.owner = self
         return AsyncTextIterator(self._scheduler, job)
 
     async def generate(
@@ -267,6 +281,8 @@ class AsyncEngine:
     ) -> tuple[list[Job], list[Future[Completion]]]:
         wanted = settings_of(settings, changes)
         jobs = Job.several(self.engine, prompt, wanted, n=n, max_tokens=max_tokens, stop=stop)
+        for job in jobs:
+            job.owner = self
         futures = [_future_of(job) for job in jobs]
         self._scheduler.add(jobs)
         return jobs, futures

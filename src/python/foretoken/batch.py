@@ -47,6 +47,8 @@ class Job:
         self.error: BaseException | None = None
         #: Set by whoever wants it no longer; it ends with the next turn.
         self.cancelled = False
+        #: Who has to live until it is done.
+        self.owner: Any = None
         self.order = 0
         self.begun = False  # its prompt has been read
         self._cached = 0
@@ -88,7 +90,9 @@ class Job:
             own = (
                 settings
                 if i == 0
-                else settings.changed(seed=(settings.seed or 0) + i, prompt_logprobs=False)
+                else settings.changed(
+                    seed=((settings.seed or 0) + i) % 2**64, prompt_logprobs=False
+                )
             )
             jobs.append(cls(answer, ids, own, jobs[0] if jobs else None))
         if resume:

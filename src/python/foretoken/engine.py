@@ -10,7 +10,7 @@ from typing import Any, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ._calls import call, call_raw, error_of, text_of
+from ._calls import call, call_raw, error_of, opened, text_of
 from ._convert import Tokens, c_ids, c_name, c_path, put_field, token_ids
 from ._handles import LockedHandle
 from ._native import ffi, lib
@@ -66,12 +66,10 @@ class Engine:
             kv_type,
             device,
         )
-        out = ffi.new("ftk_engine **")
+        free = lib.ftk_engine_free
         with self.model._handle.use() as m:
-            call(lib.ftk_engine_open, out, m, config)
-            self._handle = LockedHandle(
-                "the engine", out[0], lib.ftk_engine_free, self.model._handle
-            )
+            engine = opened("ftk_engine", lib.ftk_engine_open, free, m, config)
+            self._handle = LockedHandle("the engine", engine, free, self.model._handle)
         for path in drafter_files:
             self.add_drafter(path)
         if find_drafters:

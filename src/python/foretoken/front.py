@@ -60,21 +60,25 @@ class Refusal(Exception):
 class Front:
     """Takes requests, has replicas answer them, and goes on elsewhere when one is lost."""
 
-    def __init__(self, handle: DeploymentHandle) -> None:
+    def __init__(self, handle: DeploymentHandle, name: str) -> None:
         self._replicas = handle
+        self._name = name
 
     async def __call__(self, request: Request) -> Response:
         path = request.url.path.rstrip("/").removeprefix("/v1").removesuffix("/health")
         if path == "" and request.method == "GET":
             return JSONResponse({"status": "ok"})
+        if path == "/models" and request.method == "GET":
+            model = {"id": self._name, "object": "model", "created": 0, "owned_by": "foretoken"}
+            return JSONResponse({"object": "list", "data": [model]})
         kind = {"/chat/completions": "chat", "/completions": "text"}.get(path)
         if kind is None or request.method != "POST":
             return _error(
-                404, "paths are POST /v1/chat/completions and /v1/completions, GET /health"
+                404, "paths are POST /v1/chat/completions, /v1/completions, GET /v1/models, /health"
             )
         try:
             body = json.loads(await request.body())
-            answer = _Answer(kind, body)
+            answer = _Answer(kind, body, self._name)
         except ValueError:
             return _error(400, "the body is no JSON object")
         except Refusal as refusal:
@@ -97,7 +101,7 @@ class Front:
 class _Answer:
     """One request, and how it is answered."""
 
-    def __init__(self, kind: str, body: Any) -> None:
+    def __init__(self, kind: str, body: Any, name: str) -> None:
         if not isinstance(body, Mapping):
             raise Refusal("the body is no JSON object")
         self.kind = kind
@@ -120,7 +124,7 @@ class _Answer:
         self._same = {
             "id": f"{'chatcmpl' if kind == 'chat' else 'cmpl'}-{uuid.uuid4().hex}",
             "created": int(time.time()),
-            "model": body.get("model") or "foretoken",
+            "model": name,
         }
 
     def _prompt(self, body: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
-from ._calls import call, text_of, thread
+from ._calls import call, opened, text_of, thread
 from ._convert import Tokens, c_ids, c_name, c_path, c_string, encoded, fill, names, token_ids
 from ._handles import Handle, SharedHandle
 from ._native import ffi, lib
@@ -91,15 +91,15 @@ class Model:
         config.adapters, config.n_adapters = items, len(listed)
         if progress is not None:
             config.progress = lib.foretoken_progress
-        out = ffi.new("ftk_model **")
+        file = c_path(self.path, "the model's path")
         outer, thread.progress = thread.progress, progress
         try:
-            call(lib.ftk_model_load, out, c_path(self.path, "the model's path"), config)
+            model = opened("ftk_model", lib.ftk_model_load, lib.ftk_model_free, file, config)
         finally:
             thread.progress = outer
-        self._handle = SharedHandle("the model", out[0], lib.ftk_model_free)
+        self._handle = SharedHandle("the model", model, lib.ftk_model_free)
         info = ffi.new("ftk_model_info *")
-        lib.ftk_model_report(out[0], info, ffi.sizeof("ftk_model_info"))
+        lib.ftk_model_report(model, info, ffi.sizeof("ftk_model_info"))
         #: What the file says of the model.
         self.info = filled(ModelInfo, info)
 
@@ -251,10 +251,13 @@ class TextStream:
     def __init__(self, model: Model, *, continues: bool = False, stops: Iterable[str] = ()) -> None:
         """continues: the text goes on from earlier tokens, so a leading space is kept. stops: texts that end it."""
         texts = [c_string(stop, "a stop text") for stop in stops]
-        out = ffi.new("ftk_stream **")
+        array = ffi.new("char *[]", texts)
         with model._handle.use() as m:
-            call(lib.ftk_stream_open, out, m, continues, ffi.new("char *[]", texts), len(texts))
-            self._handle = Handle("the text stream", out[0], lib.ftk_stream_free, model._handle)
+            free = lib.ftk_stream_free
+            stream = opened(
+                "ftk_stream", lib.ftk_stream_open, free, m, continues, array, len(texts)
+            )
+            self._handle = Handle("the text stream", stream, free, model._handle)
         self._model = model
         self._lock = threading.Lock()
         #: Whether a stop text came; all that follows gives nothing.

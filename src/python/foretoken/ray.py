@@ -15,11 +15,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import exceptions, serve
-from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
@@ -27,6 +27,7 @@ from ._calls import logger
 from .aio import AsyncEngine
 from .answers import Completion, Prompt
 from .errors import ClosedError, Error
+from .model import demo_model
 
 #: What says that a replica is gone, or was not there.
 LOST = (
@@ -128,16 +129,16 @@ def app(
             "target_ongoing_requests": target_ongoing_requests,
         },
         "max_ongoing_requests": 2 * parallel,
-        "request_router_config": RequestRouterConfig(
-            request_router_class="foretoken.ray.PrefixRouter",
-            request_router_kwargs={"most_ahead": most_ahead},
-        ),
+        "request_router_config": {
+            "request_router_class": "foretoken.ray.PrefixRouter",
+            "request_router_kwargs": {"most_ahead": most_ahead},
+        },
         **(deployment or {}),
     }
     replicas = serve.deployment(**options)(Replica)
     bound = replicas.bind(model, threads=num_cpus, parallel=parallel, **config)
     front = serve.deployment(name="Front", max_ongoing_requests=10000)(Front)
-    return front.bind(bound)
+    return front.bind(bound, Path(model or demo_model()).stem)
 
 
 # ---- asking
@@ -183,7 +184,7 @@ async def _pieces(
     replicas: Any, prompt: Prompt, options: dict[str, Any], came: Sequence[int]
 ) -> AsyncIterator[dict[str, Any]]:
     if isinstance(replicas, DeploymentHandle):
-        stream = replicas.options(stream=True).stream.remote(prompt, options, list(came))
+        stream: Any = replicas.options(stream=True).stream.remote(prompt, options, list(came))
         cancel = stream.cancel
     else:
         stream = replicas.stream.options(num_returns="streaming").remote(
@@ -228,8 +229,8 @@ class PrefixRouter(RequestRouter):
     """Sends prompts that begin alike to one replica, so that it has read what they share. Where that one is too far
     ahead in requests, the next in their order takes over."""
 
-    def initialize_state(self, most_ahead: int = 8) -> None:
-        self._most_ahead = most_ahead
+    def initialize_state(self, **kwargs: Any) -> None:
+        self._most_ahead = kwargs.get("most_ahead", 8)
 
     async def choose_replicas(
         self,

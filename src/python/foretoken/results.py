@@ -104,9 +104,8 @@ T = TypeVar("T")
 
 def filled(kind: type[T], c: Any) -> T:
     """A dataclass from the fields of a struct that have its fields' names."""
-    return kind(
-        **{field.name: _value(getattr(c, field.name)) for field in dataclasses.fields(kind)}
-    )  # type: ignore
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: _value(getattr(c, name)) for name in names})
 
 
 def _value(value: Any) -> Any:

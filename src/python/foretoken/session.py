@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import settings as wanted
-from ._calls import call
+from ._calls import call, opened
 from ._convert import Tokens, c_ids, c_name, token_ids
 from ._handles import Handle
 from ._native import ffi, lib
@@ -38,10 +38,9 @@ class Session:
     @classmethod
     def _open(cls, engine: Engine, settings: Settings) -> Session:
         config, kept = wanted.session_config(settings)
-        out = ffi.new("ftk_session **")
         with engine._handle.use() as e:
-            call(lib.ftk_session_open, out, e, config)
-            session = cls(engine, out[0], settings)
+            pointer = opened("ftk_session", lib.ftk_session_open, lib.ftk_session_free, e, config)
+            session = cls(engine, pointer, settings)
         try:
             session._apply(settings, opened=True)
         except BaseException:
@@ -183,10 +182,10 @@ class Session:
         settings = self.settings.changed(**sampling)
         if not settings.opened_alike(self.settings):
             raise InvalidError(f"a fork keeps {', '.join(wanted.OPENING)} of its origin")
-        out = ffi.new("ftk_session **")
+        free = lib.ftk_session_free
         with self._use() as s:
-            call(lib.ftk_session_fork, out, s, ffi.NULL)
-            fork = Session(self.engine, out[0], self.settings)
+            pointer = opened("ftk_session", lib.ftk_session_fork, free, s, ffi.NULL)
+            fork = Session(self.engine, pointer, self.settings)
         try:
             if self.settings.mask is not None:
                 with fork._use() as f:
