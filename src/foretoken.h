@@ -280,6 +280,9 @@ typedef struct ftk_model_config {
     /* NULL, or asked with host.ctx, by the thread that loads, before each matrix is packed or changed: false ends
      * the load with CANCELLED, once the matrices in hand are done. */
     bool (*wanted)(void *ctx);
+    /* Of a model whose layers are dealt out to processes, see ftk_link: which one this is, of how many.
+     * Only its own layers' weights are taken into memory. 0 of 0 (or of 1): all of them. */
+    int stage, n_stages;
 } ftk_model_config;
 
 FTK_API void ftk_model_config_fill(ftk_model_config *cfg, size_t size);
@@ -437,6 +440,25 @@ FTK_API ftk_err ftk_stream_flush(ftk_stream *s, const char **text, size_t *n);
 
 typedef struct ftk_engine ftk_engine;
 
+/* How processes that share a model reach each other, on one machine or several of one kind: by MPI, say.
+ * Stage `rank` of `size` runs layers n_layer * rank / size up to n_layer * (rank + 1) / size. The last one
+ * opens an engine, with this in its config; the others call ftk_stage_run() and do as it says. Only
+ * rows of states go from one to the next, as they are, so what comes has the bits of one process (with
+ * the same kernels everywhere). Both functions take all n bytes, in the order in which they were sent,
+ * or return false: then the link is lost. They are called on the thread that called the library. */
+typedef struct ftk_link {
+    void *ctx;
+    int rank, size;
+    bool (*send)(void *ctx, int to, const void *data, size_t n);
+    bool (*receive)(void *ctx, int from, void *data, size_t n);
+} ftk_link;
+
+/* Runs a stage that is not the last one, until the engine is freed. The model was loaded as this stage.
+ * threads: as of an engine; its pages of the KV cache are as many as the engine's. Peers are trusted:
+ * what they send is checked so far that nothing is read or written outside. Errors: INVALID, NOMEM,
+ * UNSUPPORTED (another version), DEVICE (another stage is gone), FORMAT. */
+FTK_API ftk_err ftk_stage_run(const ftk_model *m, const ftk_link *link, int threads);
+
 typedef struct ftk_engine_config {
     size_t size;
     int threads;      /* 1..256; 0: one per processor that the process may use, by its affinity and
@@ -462,6 +484,10 @@ typedef struct ftk_engine_config {
      * is not to be had, "auto" goes without DASH and the log gets a warning. The drafter "dash" takes
      * what it needs. */
     uint64_t copy_bytes;
+    /* NULL, or how the last stage reaches the others; read by ftk_engine_open() alone, but for ctx. The
+     * model was loaded as that stage; the device is the CPU. Drafters that leave layers out (dash) can't
+     * be used. Where a stage is lost, steps end with DEVICE. */
+    const ftk_link *link;
 } ftk_engine_config;
 
 FTK_API void ftk_engine_config_fill(ftk_engine_config *cfg, size_t size);

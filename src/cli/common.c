@@ -216,6 +216,10 @@ int cli_world_open_model(cli_world *w, const cli_options *o)
     copy_loras(o, adapters);
     cfg.adapters = adapters;
     cfg.n_adapters = o->n_loras;
+    if (o->link) {
+        cfg.stage = o->link->rank;
+        cfg.n_stages = o->link->size;
+    }
     load_start = now();
     const ftk_err err = ftk_model_load(&w->model, path, &cfg);
     for (size_t i = 0; i < o->n_loras; i++) free((char *)(uintptr_t)adapters[i].path);
@@ -237,6 +241,7 @@ int cli_world_open_engine(cli_world *w, const cli_options *o, int kv_slots, bool
     cfg.measure = measure;
     cfg.device = o->device;
     cfg.wide_prefill = o->wide_prefill;
+    cfg.link = o->link;
     cfg.kv_type = strcmp(o->kv, "q8_0") == 0  ? FTK_TYPE_Q8_0
                   : strcmp(o->kv, "f32") == 0 ? FTK_TYPE_F32
                                               : FTK_TYPE_F16;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common.h"
+#include "stage.h"
 
 /* With a standard stream closed, the next file opened would take its place. */
 static void hold_standard_streams(void)
@@ -75,5 +76,9 @@ int main(int argc, char **argv)
     cli_options o;
     if (!cli_options_parse(&o, command, argc - 2, argv + 2)) return CLI_USAGE;
     if (o.help) return help(1, argv + 1);
-    return run(&o);
+    int status = o.mpi ? cli_stage_open(&o) : CLI_DONE;
+    if (status != CLI_DONE) return status;
+    status = o.link && o.link->rank < o.link->size - 1 ? cli_stage_run(&o) : run(&o);
+    cli_stage_close(status);
+    return status;
 }

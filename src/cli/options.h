@@ -52,7 +52,8 @@ typedef struct cli_options {
     const char *host, *api_key, *api_key_file, *metrics_names;
     int64_t port, parallel, queue, cache, max_body, timeout, drain;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
-    bool demo, chat, ignore_eos, json, stats, special, decode, full, chunks, wide_prefill;
+    bool demo, chat, ignore_eos, json, stats, special, decode, full, chunks, wide_prefill, mpi;
+    const ftk_link *link; /* set behind reading: to the other stages of the model, or NULL */
     bool help;
     /* of images; NAN, -1, NULL: not given */
     const char *classes, *output, *npy, *sampler, *image_cache, *cache_metric, *cache_tokens;

@@ -39,6 +39,16 @@ static ftk_err check(const ftk_model *m, const ftk_engine_config *cfg)
                         "a KV cache in Q8_0 needs heads of a multiple of %d; this model's have %d: "
                         "use F16",
                         FTK_QBLOCK, dim);
+    const int n = cfg->link ? cfg->link->size : 0;
+    if ((n > 1 ? n : 0) != (m->n_stages > 1 ? m->n_stages : 0) ||
+        (n > 1 && (cfg->link->rank != n - 1 || m->stage != n - 1)))
+        return ftk_fail(
+            h, FTK_ERR_INVALID,
+            "the model has stage %d of %d, and the link says %d of %d: an engine is the last "
+            "one of both",
+            m->stage, m->n_stages, n ? cfg->link->rank : 0, n);
+    if (n > 1 && cfg->device && strcmp(cfg->device, "cpu") != 0)
+        return ftk_fail(h, FTK_ERR_UNSUPPORTED, "stages of a model run on the CPU alone");
     return FTK_OK;
 }
 
@@ -84,6 +94,21 @@ static ftk_err open_device(ftk_engine *e, const ftk_engine_config *cfg, int slot
     return FTK_OK;
 }
 
+/* Before the first pass, which they run, too. */
+static ftk_err open_stages(ftk_engine *e, const ftk_engine_config *cfg)
+{
+    if (!cfg->link || cfg->link->size <= 1) return FTK_OK;
+    const ftk_stage_setup setup = {.slots = cfg->kv_slots,
+                                   .max_rows = cfg->max_rows,
+                                   .context = cfg->kv_slots,
+                                   .max_slots = e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES,
+                                   .kv_type = cfg->kv_type};
+    const ftk_err err = ftk_stages_open(&e->stages, e->model, cfg->link, &setup);
+    e->forward.below = e->pool.stages = &e->stages;
+    e->pool.begin = e->stages.end;
+    return err;
+}
+
 static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
 {
     const int slots = cfg->kv_slots;
@@ -97,6 +122,7 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
                                e->pool.n_pages * FTK_PAGE + FTK_MAX_NODES, cfg->kv_type);
     e->forward.device = e->device;
     e->forward.clock = e->clock;
+    if (err == FTK_OK) err = open_stages(e, cfg);
     if (err == FTK_OK) err = open_learned(e);
     ftk_cost_flat(&e->cost);
     if (err == FTK_OK && cfg->measure) err = ftk_cost_measure(&e->cost, &e->forward, &e->pool);
@@ -167,6 +193,7 @@ void ftk_engine_free(ftk_engine *e)
 {
     if (!e) return;
     const ftk_host h = e->host;
+    ftk_stages_close(&e->stages);
     ftk_forward_close(&e->forward);
     for (int i = 0; i < FTK_MAX_DRAFTERS; i++) {
         ftk_release(&h, e->learned[i].rates);

@@ -10,6 +10,7 @@
 #include "model/drafterfile.h"
 #include "model/forward.h"
 #include "model/lowbit.h"
+#include "model/stages.h"
 #include "verifiers/verifier.h"
 
 /* Tokens emitted of late, whoever drafted, and what the steps cost in plain steps; the past fades. */
@@ -67,6 +68,7 @@ struct ftk_engine {
     const ftk_clock *clock; /* NULL: the system's */
     ftk_kv_pool pool;
     ftk_forward forward;
+    ftk_stages stages; /* that run the layers below; nobody is there where all are here */
     ftk_cost cost;
     /* in the order of ftk_drafter_list: */
     ftk_learned learned[FTK_MAX_DRAFTERS];

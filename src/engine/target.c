@@ -360,6 +360,10 @@ static ftk_err add_opened(ftk_engine *e, ftk_drafterfile *d, ftk_str family, con
     if (e->files[i])
         return ftk_fail(host, FTK_ERR_INVALID, "%s: there is a drafter %s already: %s", d->path,
                         ops->name, e->files[i]->path);
+    if (e->forward.below && ops->policy)
+        return ftk_fail(host, FTK_ERR_UNSUPPORTED,
+                        "%s: drafter %s leaves layers out, which a model in stages cannot", d->path,
+                        ops->name);
     const ftk_target sizes = sizes_of(e->model);
     ftk_err err = ops->check(&d->weights, &sizes, host);
     if (err == FTK_OK && ops->wants & FTK_WANT_STATES)

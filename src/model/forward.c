@@ -13,6 +13,7 @@
 
 #include "base/mem.h"
 #include "device.h"
+#include "stages.h"
 
 typedef struct {
     ftk_forward *f;
@@ -498,6 +499,10 @@ void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
         f->device->ops->run(f->device, f, seqs, n_seqs, first);
         return;
     }
+    if (f->below && first < f->below->end) {
+        seqs = ftk_stages_run(f->below, f, seqs, n_seqs, first);
+        first = f->below->end;
+    }
     const size_t d = (size_t)f->m->hp.n_embd;
     worker all = {.f = f, .seqs = seqs, .n_seqs = n_seqs, .first = first, .route = seqs[0].route};
     double slot_rows = 0;
@@ -643,6 +648,8 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
 
 ftk_err ftk_forward_check(const ftk_forward *f)
 {
+    if (f->below && f->below->lost)
+        return ftk_fail(&f->m->host, FTK_ERR_DEVICE, "another stage of the model is gone");
     const char *trouble = f->device ? f->device->ops->trouble(f->device) : NULL;
     return trouble ? ftk_fail(&f->m->host, FTK_ERR_DEVICE, "%s", trouble) : FTK_OK;
 }

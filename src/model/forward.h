@@ -65,6 +65,7 @@ enum { FTK_OWN_ROWS = 4 }; /* rows that threads prepare each for itself, at most
 typedef struct ftk_forward {
     const ftk_model *m;
     const ftk_layer *low; /* [n_layer] the layers in few bits; NULL: none. Set by who made them */
+    ftk_stages *below;    /* other processes run the layers below its end; NULL: none do */
     ftk_device *device;   /* runs the passes; NULL: the CPU does. Set by who opened both */
     const ftk_clock *clock; /* hears of passes; NULL: nobody does. Set by who opened f */
     int layers; /* a pass runs the first so many: all of them, but while costs are measured */

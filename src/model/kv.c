@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "device.h"
+#include "stages.h"
 
 static size_t page_bytes(const ftk_kv_pool *p)
 {
@@ -33,6 +34,7 @@ ftk_err ftk_kv_pool_open_on(ftk_kv_pool *p, const ftk_model *m, int slots, ftk_t
 {
     *p = (ftk_kv_pool){.host = &m->host,
                        .device = device,
+                       .end = m->hp.n_layer,
                        .n_layer = m->hp.n_layer,
                        .n_head_kv = m->hp.n_head_kv,
                        .head_dim = m->hp.head_dim,
@@ -83,13 +85,25 @@ void ftk_kv_seq_close(ftk_kv_seq *s)
     *s = (ftk_kv_seq){0};
 }
 
-static void place(ftk_kv_seq *s, int i, int32_t page)
+void ftk_kv_see(ftk_kv_seq *s, int i, int32_t page)
 {
     const ftk_kv_pool *p = s->pool;
     s->page[i] = page;
     const char *at = p->data + (size_t)page * page_bytes(p);
     for (int j = 0; j < 2 * p->n_layer; j++)
         s->plane[(size_t)j * (size_t)s->max_pages + (size_t)i] = at + (size_t)j * p->plane;
+}
+
+void ftk_kv_copy_page(const ftk_kv_pool *p, int32_t to, int32_t from)
+{
+    const size_t at = 2 * p->plane * (size_t)p->begin;
+    char *dst = p->data + (size_t)to * page_bytes(p) + at;
+    const char *src = p->data + (size_t)from * page_bytes(p) + at;
+    const size_t n = 2 * p->plane * (size_t)(p->end - p->begin);
+    if (p->device)
+        p->device->ops->kv_copy(p->device, dst, src, n);
+    else
+        memcpy(dst, src, n);
 }
 
 static void unref(ftk_kv_pool *p, int32_t page)
@@ -131,20 +145,16 @@ ftk_err ftk_kv_reserve(ftk_kv_seq *s, int n)
             p->n_pages * FTK_PAGE);
     if (must_copy(s)) {
         const int32_t old = s->page[first], page = p->free_list[--p->n_free];
-        char *dst = p->data + (size_t)page * page_bytes(p);
-        const char *src = p->data + (size_t)old * page_bytes(p);
-        if (p->device)
-            p->device->ops->kv_copy(p->device, dst, src, page_bytes(p));
-        else
-            memcpy(dst, src, page_bytes(p));
+        ftk_kv_copy_page(p, page, old);
+        if (p->stages) ftk_stages_copy(p->stages, page, old);
         p->refs[page] = 1;
         unref(p, old);
-        place(s, first, page);
+        ftk_kv_see(s, first, page);
     }
     while (s->n_pages < need) {
         const int32_t page = p->free_list[--p->n_free];
         p->refs[page] = 1;
-        place(s, s->n_pages++, page);
+        ftk_kv_see(s, s->n_pages++, page);
     }
     return FTK_OK;
 }
@@ -161,11 +171,18 @@ static void move_slot(const ftk_kv_seq *s, int from, int to)
 {
     const ftk_kv_pool *p = s->pool;
     const size_t bytes = p->row;
-    for (int layer = 0; layer < p->n_layer; layer++)
+    for (int layer = p->begin; layer < p->end; layer++)
         for (int value = 0; value < 2; value++)
             for (int head = 0; head < p->n_head_kv; head++)
                 memcpy(ftk_kv_at(s, layer, value, head, to), ftk_kv_at(s, layer, value, head, from),
                        bytes);
+}
+
+/* path[i] >= i and rising: a source is never overwritten early */
+void ftk_kv_move(const ftk_kv_seq *s, const int16_t *path, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (path[i] != i) move_slot(s, s->len + path[i], s->len + i);
 }
 
 void ftk_kv_commit(ftk_kv_seq *s, const int16_t *path, int n)
@@ -173,10 +190,13 @@ void ftk_kv_commit(ftk_kv_seq *s, const int16_t *path, int n)
     ftk_device *const device = s->pool->device;
     int stays = 0; /* slots that are where they should be */
     while (stays < n && path[stays] == stays) stays++;
-    if (device && stays < n) device->ops->kv_move(device, s, path, n);
-    for (int i = stays; i < n && !device;
-         i++) /* path[i] >= i and rising: a source is never overwritten early */
-        if (path[i] != i) move_slot(s, s->len + path[i], s->len + i);
+    if (stays < n) {
+        if (device)
+            device->ops->kv_move(device, s, path, n);
+        else
+            ftk_kv_move(s, path, n);
+        if (s->pool->stages) ftk_stages_move(s->pool->stages, s, path, n);
+    }
     ftk_kv_truncate(s, s->len + n);
 }
 
@@ -191,7 +211,7 @@ void ftk_kv_fork(ftk_kv_seq *dst, const ftk_kv_seq *src)
     const int n = pages_for(src->len);
     for (int i = 0; i < n; i++) {
         src->pool->refs[src->page[i]]++;
-        place(dst, i, src->page[i]);
+        ftk_kv_see(dst, i, src->page[i]);
     }
     dst->n_pages = n;
     dst->len = src->len;

@@ -13,10 +13,13 @@
 #include "model.h"
 
 typedef struct ftk_device ftk_device; /* device.h */
+typedef struct ftk_stages ftk_stages; /* stages.h */
 
 typedef struct ftk_kv_pool {
     const ftk_host *host;
     ftk_device *device; /* whose memory data is; NULL: the host's */
+    ftk_stages *stages;   /* that hold the same pages for layers below; NULL: none */
+    int begin, end;       /* layers whose keys and values are here: all, but in stages */
     int n_layer, n_head_kv, head_dim;
     size_t row;        /* bytes of a slot's key or value in one head */
     size_t head_bytes; /* [FTK_PAGE][head_dim] */
@@ -56,6 +59,11 @@ int ftk_kv_lacks(const ftk_kv_seq *seq, int slots);
 /* Keeps n provisional slots: path[i], counted from len and rising, becomes slot len + i. Then
  * pages past the new end are given back. */
 void ftk_kv_commit(ftk_kv_seq *seq, const int16_t *path, int n);
+/* The parts of these that another stage has to follow: slots, and a page that is copied. */
+void ftk_kv_move(const ftk_kv_seq *seq, const int16_t *path, int n);
+void ftk_kv_copy_page(const ftk_kv_pool *pool, int32_t to, int32_t from);
+/* Page i of a sequence is that one, which it does not hold. */
+void ftk_kv_see(ftk_kv_seq *seq, int i, int32_t page);
 /* Keeps the first n slots. */
 void ftk_kv_truncate(ftk_kv_seq *seq, int n);
 /* dst, just opened on the same pool, sees src's committed slots. */

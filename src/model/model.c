@@ -16,6 +16,7 @@
 #include "gguf.h"
 #include "hparams.h"
 #include "lora.h"
+#include "stages.h"
 
 typedef struct {
     ftk_model *m;
@@ -308,14 +309,23 @@ static ftk_mat *matrix_at(ftk_model *m, int i)
     return mats[(i - 1) % 7];
 }
 
+/* Another stage has the others. */
+static bool is_own(const ftk_model *m, int i)
+{
+    const ftk_stage_range own = ftk_stage_layers(m->hp.n_layer, m->stage, m->n_stages);
+    if (i == 0) return own.end == m->hp.n_layer;
+    return (i - 1) / 7 >= own.begin && (i - 1) / 7 < own.end;
+}
+
 static uint64_t mat_bytes(const ftk_mat *w)
 {
     return (uint64_t)ftk_type_bytes(w->type, (size_t)w->n_in) * (uint64_t)w->n_out;
 }
 
-static size_t packed_bytes(const ftk_model *m, const ftk_mat *w)
+static size_t packed_bytes(ftk_model *m, int i)
 {
-    return align_up(m->kernels.pack_bytes(w->type, w->n_out, w->n_in));
+    const ftk_mat *w = matrix_at(m, i);
+    return is_own(m, i) ? align_up(m->kernels.pack_bytes(w->type, w->n_out, w->n_in)) : 0;
 }
 
 /* Whether src lies in the file, not in memory. */
@@ -329,9 +339,9 @@ static bool is_mapped(const ftk_model *m, const void *src)
 static void pack_matrix(ftk_model *m, int i)
 {
     ftk_mat *w = matrix_at(m, i);
-    if (packed_bytes(m, w) == 0) return;
+    if (packed_bytes(m, i) == 0) return;
     size_t at = 0; /* recomputed per matrix: packing costs far more than these sums */
-    for (int j = 0; j < i; j++) at += packed_bytes(m, matrix_at(m, j));
+    for (int j = 0; j < i; j++) at += packed_bytes(m, j);
     const void *src = w->data;
     void *dst = (char *)m->packed + at;
     m->kernels.pack(w->type, w->n_out, w->n_in, src, dst);
@@ -384,7 +394,7 @@ static ftk_err take_packed(loader *l, int n)
 {
     ftk_model *m = l->m;
     size_t packed = 0;
-    for (int i = 0; i < n; i++) packed += packed_bytes(m, matrix_at(m, i));
+    for (int i = 0; i < n; i++) packed += packed_bytes(m, i);
     const bool cached = packed <= ftk_cache_bytes() / 2; /* the rest is for keys and values */
     for (int i = 0; i < n; i++) matrix_at(m, i)->cached = cached;
     if (packed == 0) return FTK_OK;
@@ -462,6 +472,11 @@ static ftk_err load(loader *l)
     if (err != FTK_OK) return err;
     m->hp.n_vocab = ftk_tokenizer_n_vocab(m->tokenizer);
     if (l->cfg->vocabulary_only) return FTK_OK;
+    if (m->n_stages < 0 || m->stage < 0 || m->stage >= (m->n_stages ? m->n_stages : 1) ||
+        m->n_stages > m->hp.n_layer)
+        return ftk_fail(&m->host, FTK_ERR_INVALID,
+                        "%s: stage %d of %d: a model of %d layers can have 1 to %d stages", l->path,
+                        m->stage, m->n_stages, m->hp.n_layer, m->hp.n_layer);
     if (l->cfg->n_adapters > 0)
         err = ftk_lora_open(&l->lora, m, l->cfg->adapters, l->cfg->n_adapters);
     if (err == FTK_OK) err = find_tensors(l);
@@ -482,6 +497,8 @@ static ftk_err load_model(ftk_model **out, const char *path, const ftk_model_con
     ftk_model *m = ftk_alloc(h, 1, sizeof *m);
     if (!m) return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory", path);
     m->host = *h;
+    m->stage = cfg->stage;
+    m->n_stages = cfg->n_stages;
     loader l = {.m = m, .path = path, .cfg = cfg};
     ftk_err err;
     if (ftk_kernels_fill(&m->kernels, cfg->kernels))

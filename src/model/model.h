@@ -60,6 +60,7 @@ struct ftk_model {
     ftk_mat output;    /* [n_vocab][n_embd] */
     uint64_t n_params, weight_bytes;
     char fingerprint[17];
+    int stage, n_stages; /* of how many it has the layers; 0, 0: all */
 };
 
 #endif
