@@ -99,7 +99,8 @@ static int family_by_name(const char *name)
     return -1;
 }
 
-/* One for another model is nothing to warn of: one folder may hold several models. */
+/* One for another model is nothing to warn of: one folder may hold several models. Nor is one that a model in
+ * stages has no use for. */
 static bool try_file(ftk_engine *e, const char *path, const char *name)
 {
     const ftk_host host = keeping_host(e);
@@ -114,8 +115,10 @@ static bool try_file(ftk_engine *e, const char *path, const char *name)
         return false;
     }
     const bool of_another = err == FTK_ERR_INVALID && stated[0];
+    const bool useless = e->forward.below && family >= 0 && ftk_drafter_list[family]->policy;
     if (err == FTK_OK) err = ftk_target_add_file(e, path, &host);
-    if (err != FTK_OK) leave_out(e, stated, family, of_another ? FTK_LOG_INFO : FTK_LOG_WARN);
+    if (err != FTK_OK)
+        leave_out(e, stated, family, of_another || useless ? FTK_LOG_INFO : FTK_LOG_WARN);
     return err == FTK_OK;
 }
 

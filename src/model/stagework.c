@@ -84,6 +84,15 @@ static ftk_err receive(stage *s, ftk_stage_head *head)
 
 /* ---- a pass */
 
+/* Masks of n rows, which see slots below `end`. */
+static void take_masks(stage *s, uint64_t (*mask)[2], int n, int end)
+{
+    take(s, mask, (size_t)n * sizeof *mask);
+    for (int i = 0; i < n; i++)
+        for (int j = end; j < FTK_MAX_NODES; j++)
+            if (mask[i][j / 64] >> j % 64 & 1) s->bad = true;
+}
+
 static void take_rows(stage *s, const ftk_stage_head *head, int i, int row)
 {
     ftk_pass_seq *const seq = &s->seqs[i];
@@ -94,7 +103,7 @@ static void take_rows(stage *s, const ftk_stage_head *head, int i, int row)
     const bool has_mask = take_int(s, 0, 1);
     if (s->kv[i].len + slot + n > s->kv[i].n_pages * FTK_PAGE || row + n > head->n_rows)
         s->bad = true;
-    if (has_mask) take(s, s->mask[i], (size_t)n * sizeof **s->mask);
+    if (has_mask) take_masks(s, s->mask[i], n, slot + n);
     take(s, s->depth[i], (size_t)n * sizeof **s->depth);
     *seq = (ftk_pass_seq){.kv = &s->kv[i],
                           .n_rows = n,
@@ -204,6 +213,16 @@ static ftk_err open_parts(stage *s, const ftk_stage_setup *u, int threads)
     return FTK_OK;
 }
 
+static bool is_sane(const ftk_stage_setup *u)
+{
+    enum { MOST = (1 << 24) + 4 * FTK_MAX_NODES };
+    return u->slots > 0 && u->slots <= MOST && u->context > 0 && u->context <= MOST &&
+           u->max_slots > 0 && u->max_slots <= MOST && u->max_rows >= FTK_MAX_NODES &&
+           u->max_rows <= 4096 &&
+           (u->kv_type == FTK_TYPE_F16 || u->kv_type == FTK_TYPE_F32 ||
+            u->kv_type == FTK_TYPE_Q8_0);
+}
+
 static ftk_err open_stage(stage *s, int threads)
 {
     ftk_stage_head head;
@@ -212,7 +231,7 @@ static ftk_err open_stage(stage *s, int threads)
     if (err != FTK_OK) return err;
     take(s, &hello, sizeof hello);
     if (s->bad || head.kind != FTK_STAGE_HELLO ||
-        memcmp(hello.magic, FTK_STAGE_MAGIC, sizeof hello.magic) != 0)
+        memcmp(hello.magic, FTK_STAGE_MAGIC, sizeof hello.magic) != 0 || !is_sane(&hello.setup))
         err = ftk_fail(s->host, FTK_ERR_UNSUPPORTED,
                        "the last stage is of another version of foretoken");
     else if (hello.n_layer != s->m->hp.n_layer ||
