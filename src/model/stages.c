@@ -26,7 +26,7 @@ static void put(ftk_stages *s, const void *p, size_t n)
             s->lost = true;
             return;
         }
-        memcpy(more, s->message, s->n);
+        if (s->n > 0) memcpy(more, s->message, s->n);
         ftk_release(s->host, s->message);
         s->message = more;
         s->cap = cap;

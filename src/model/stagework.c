@@ -31,6 +31,7 @@ typedef struct stage {
 
 static void take(stage *s, void *to, size_t n)
 {
+    if (n == 0) return;
     if (s->bad || n > s->n - s->at) {
         s->bad = true;
         memset(to, 0, n);
