@@ -259,7 +259,7 @@ static void help(void)
     for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
         printf("                  %s\n", usual[i]);
     printf("  --only NAMES  of these, the methods named, with spaces between\n"
-           "  --samples N   of each run (default 200); sample i has class i mod the classes\n"
+           "  --samples N   of each run (default 2000); sample i has class i mod the classes\n"
            "  --seeds N     runs of each (default 1)\n"
            "  --steps N     default 50; \"fewer steps=25\" has its own\n"
            "  --cfg W       guidance (default 1.5)\n"
@@ -325,7 +325,7 @@ static void open_csv(job *j)
 
 int main(int argc, char **argv)
 {
-    job j = {.steps = 50, .samples = 200, .seeds = 1, .batch = 16, .guidance = 1.5, .keep = true};
+    job j = {.steps = 50, .samples = 2000, .seeds = 1, .batch = 16, .guidance = 1.5, .keep = true};
     for (int i = 1; i < argc; i += 2) {
         if (strcmp(argv[i], "--help") == 0) {
             help();
