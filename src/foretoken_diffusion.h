@@ -190,10 +190,10 @@ FTK_API ftk_err ftk_diffusion_open(ftk_diffusion **out, const ftk_dit *m,
                                    const ftk_diffusion_config *cfg);
 FTK_API void ftk_diffusion_free(ftk_diffusion *d);
 
-/* Starts n samples (1..batch), labels and seeds [n]. start: [n][channels][side][side] of noise, or NULL:
- * made of the seeds. A label may be n_classes, which is none. A sample depends on its own label, seed
- * and start alone, whatever the others are and however many threads there are.
- * Errors: INVALID. */
+/* Starts n samples (1..batch), labels and seeds [n], in place of those that were running. start:
+ * [n][channels][side][side] of noise, or NULL: made of the seeds. A label may be n_classes, which is
+ * none. A sample depends on its own label, seed and start alone, whatever the others are and however
+ * many threads there are. Errors: INVALID. */
 FTK_API ftk_err ftk_diffusion_begin(ftk_diffusion *d, const int32_t *labels, const uint64_t *seeds,
                                     const float *start, int n);
 /* Steps that are left; 0 before the first begin. */

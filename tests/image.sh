@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# foretoken image from outside: image.sh PROGRAM WRITEDIT
+# foretoken image from outside: image.sh PROGRAM WRITEDIT DEMO-MODEL
 set -u
 program=$(readlink -f "${1:?give the foretoken program}")
 writedit=$(readlink -f "${2:?give writedit}")
+demo=$(readlink -f "${3:?give the bundled model}")
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 cd "$tmp" || exit 1
@@ -105,6 +106,16 @@ check $? "none is not" "$(cat err)"
 check $? "the interval is an option" "$(tail -1 err)"
 "$program" help image | grep -q -- '--cache-metric NAME'
 check $? "help" "no such option"
+
+# The bundled model: its classes have names, and SpeCa leaves out most of the work.
+if [ -e "$demo" ]; then
+    "$program" image --class three,8 -n 2 --cache speca -o demo.png --stats 2> err
+    check $? "the bundled model" "$(cat err)"
+    grep -Eq '^multiplications .* [4-9]\.[0-9]+ times fewer' err
+    check $? "speca on it" "$(cat err)"
+else
+    echo "ok   the bundled model # SKIPPED: $demo is not there"
+fi
 
 # A model of one family is not taken for one of the other.
 out=$("$program" generate -m pixel.gguf -p x 2>&1)

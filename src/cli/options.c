@@ -308,8 +308,8 @@ static const about commands[CLI_N_COMMANDS] = {
          "end it, once running answers are done."},
     [CLI_IMAGE] =
         {"image", "(-o FILE.png | --npy FILE) [options]",
-         "Pictures of a diffusion transformer. --cache saves work and is lossy: what the\n"
-         "numbers in brackets mean, and which sources they come from, is in docs/diffusion.md."},
+         "Pictures of a diffusion transformer. --cache saves work and is lossy. Numbers in\n"
+         "brackets are defaults; docs/diffusion.md has what they mean, and the sources."},
 };
 
 cli_command cli_command_find(const char *name)

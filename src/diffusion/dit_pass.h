@@ -32,9 +32,9 @@ typedef struct ftk_dit_pass {
     ftk_team team;
     ftk_kept_scores scores; /* what is kept of attention */
     ftk_cache_metric metric;
-    int max_seqs, halves;
+    int halves;
     size_t act_stride, scratch_stride, page_floats;
-    float *x;      /* [rows][n_embd]: states, and behind those of max_seqs the states of checks */
+    float *x; /* [rows][n_embd]: states; behind those of a run's sequences the states of checks */
     float *before; /* [rows of checks][n_embd]: states before the last layer */
     float *q, *kv, *attn, *out;
     float *hidden;     /* [rows][n_ff] */
