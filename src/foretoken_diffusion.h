@@ -124,29 +124,30 @@ typedef enum ftk_cache_tokens {
 typedef struct ftk_cache_config {
     size_t size;
     const char *name; /* "none" */
-    /* fora: full steps are those whose index is a multiple of it [3], >= 1.
-     * toca, duca: the schedule's N0 [3] */
+    /* fora: full steps are those whose index is a multiple of it, 1..16384 [3].
+     * toca, duca: the schedule's N0, 1..1000 [3] */
     double interval;
-    /* speca */
+    /* ---- speca */
     int order;               /* of the Taylor series, 0..6 [2] */
     double threshold, decay; /* tau0 [0.02], beta [0.1]: an error may be tau0 beta^progress */
     double floor;            /* and no less than this [0] */
-    int min_run,
-        max_run; /* forecasts in a row that are not checked [3], and that are the most [8] */
+    int min_run;             /* forecasts in a row that are not checked [3] */
+    int max_run;             /* and that are the most [8] */
     ftk_cache_metric metric;
-    bool
-        redo; /* a step whose forecast was rejected is computed; else (default) the next one is, as in
-                  the released program */
-    /* toca, duca */
+    /* A step whose forecast was rejected is computed; else (default) the next one is, as in the
+     * released program. */
+    bool redo;
+    /* ---- toca, duca */
     double fresh;       /* R0, share of tokens that are computed [toca 0.07, duca 0.05] */
-    double step_weight; /* w_t [2] and w_l [-0.2] of the ratio's schedule */
+    double step_weight; /* w_t [2] and w_l [-0.2] of the share's schedule */
     double layer_weight;
-    double stale,
-        bonus; /* lambda3 [0.25]; of the best token of a 2 x 2 cell [toca 0.6, duca 0.8] */
+    double stale;            /* lambda3, weight of a token's age [0.25] */
+    double bonus;            /* of the best token of a 2 x 2 cell [toca 0.6, duca 0.8] */
     ftk_cache_tokens tokens; /* ATTENTION */
-    bool once; /* whether a step is full is decided once; else (default) in each layer, of
-                                 which the first changes the interval, as in the released programs */
-    /* l2c */
+    /* Whether a step is full is decided once; else (default) in each layer, of which the first changes
+     * the interval, as in the released programs. */
+    bool once;
+    /* ---- l2c */
     double l2c_threshold; /* a branch whose value is above it is computed [the file's] */
 } ftk_cache_config;
 
