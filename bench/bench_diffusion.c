@@ -263,7 +263,7 @@ static void help(void)
            "  --seeds N     runs of each (default 1)\n"
            "  --steps N     default 50; \"fewer steps=25\" has its own\n"
            "  --cfg W       guidance (default 1.5)\n"
-           "  --batch N     default 16\n"
+           "  --batch N     default 4\n"
            "  -t THREADS    default: one per processor\n"
            "  --keep no     samples are not written\n");
 }
@@ -325,7 +325,7 @@ static void open_csv(job *j)
 
 int main(int argc, char **argv)
 {
-    job j = {.steps = 50, .samples = 2000, .seeds = 1, .batch = 16, .guidance = 1.5, .keep = true};
+    job j = {.steps = 50, .samples = 2000, .seeds = 1, .batch = 4, .guidance = 1.5, .keep = true};
     for (int i = 1; i < argc; i += 2) {
         if (strcmp(argv[i], "--help") == 0) {
             help();

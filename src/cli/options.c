@@ -175,7 +175,7 @@ static const spec specs[] = {
     {"--seed", NULL, SEED, D, AT(seed), 0, 0, "S", "0 to 18446744073709551615", "7",
      "seed of the first picture; the others have the next ones (default 0)", NULL},
     {"--batch", NULL, WHOLE, D, AT(batch), 1, 1024, "N", "1 to 1024", "16",
-     "pictures that are made at once; changes nothing in them (default 8)", NULL},
+     "pictures that are made at once; changes nothing in them (default 4)", NULL},
     {"--cache", NULL, NAME, D, AT(image_cache), 0, 0, "NAME", NULL, NULL,
      "how work is saved; all but none are lossy (default none)", ftk_caches},
     {"--cache-interval", NULL, REAL, D, AT(cache_interval), 1, 16384, "N", "1 to 16384", "3",
@@ -513,7 +513,7 @@ bool cli_options_parse(cli_options *o, cli_command command, int argc, char **arg
                        .drain = 30,
                        .image_cache = "none",
                        .steps = 50,
-                       .batch = 8,
+                       .batch = 4, /* more would push what caches keep out of the processor's */
                        .cfg = 1.5,
                        .cache_order = -1,
                        .cache_min_run = -1,
