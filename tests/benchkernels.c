@@ -123,6 +123,29 @@ static void call_add(void *ctx)
     t->c->k->add(MAX_SIZE, t->x, t->y);
 }
 
+static void call_layer_norm(void *ctx)
+{
+    const timing *t = ctx;
+    t->c->k->layer_norm(MAX_SIZE, t->x, t->w, t->w, 1e-6f, t->y);
+}
+
+enum { ORDER = 2, SERIES = MAX_SIZE / (ORDER + 1) }; /* so that MAX_SIZE elements are read, too */
+
+static void call_gated_add(void *ctx)
+{
+    static const float coef[ORDER + 1] = {1, -1, 0.5f};
+    const timing *t = ctx;
+    t->c->k->gated_add(SERIES, ORDER, t->x, coef, t->w, t->y);
+}
+
+/* f is all zeros, so that what is kept stays finite. */
+static void call_differences(void *ctx)
+{
+    static const float f[SERIES];
+    const timing *t = ctx;
+    t->c->k->differences(SERIES, ORDER, f, -4, t->y);
+}
+
 static void call_kv_store(void *ctx)
 {
     const timing *t = ctx;
@@ -194,9 +217,12 @@ static const struct {
     const char *name;
     void (*call)(void *ctx); /* timed on MAX_SIZE elements */
 } entries[] = {
-    {"act_pack", call_act_pack}, {"dequant_row", call_dequant_row}, {"rms_norm", call_rms_norm},
-    {"rope", call_rope},         {"silu_mul", call_silu_mul},       {"add", call_add},
-    {"kv_store", call_kv_store}, {"rope_halves", call_rope_halves}, {"gelu_mul", call_gelu_mul},
+    {"act_pack", call_act_pack},   {"dequant_row", call_dequant_row},
+    {"rms_norm", call_rms_norm},   {"rope", call_rope},
+    {"silu_mul", call_silu_mul},   {"add", call_add},
+    {"kv_store", call_kv_store},   {"rope_halves", call_rope_halves},
+    {"gelu_mul", call_gelu_mul},   {"layer_norm", call_layer_norm},
+    {"gated_add", call_gated_add}, {"differences", call_differences},
 };
 
 static bool wanted(const options *o, const char *name)
