@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judges the pictures that bench-diffusion has written: tables, and quality against speed.
+
+    python3 bench/diffusion.py DIR
+
+DIR/runs.csv has a line for each method, setting and seed, with the time, the counted multiplications,
+what the steps were, and the .npy file of the pictures, whose classes go in turn.  In DIR it writes
+scores.csv (a line for each run), summary.csv and summary.md (a line for each setting, mean and
+standard deviation over the seeds), and, if gnuplot is installed, quality.svg (FID against speed) and
+recognised.svg.  It needs numpy alone.
+
+The speed-up of a run is that over the plain sampler's run of the same seed; "off plain" is the root
+mean square difference of the two runs' pictures (-1 to 1), which begin with the same noise.
+"""
+import argparse
+import csv
+import math
+import shutil
+import subprocess
+from pathlib import Path
+
+from judge import Judge, fail
+
+import numpy as np
+
+SHARES = ("computed", "partial", "reused", "forecast", "skipped", "verified", "rejected")
+NUMBERS = ("seed", "steps", "guidance", "samples", "seconds", "macs", "macs_plain") + SHARES
+COLUMNS = ("method", "setting", "file") + NUMBERS
+SCORES = ("fid", "recognised", "off_plain", "speedup", "work")
+TITLES = {"none": "plain", "fewer": "fewer steps", "fora": "FORA", "speca": "SpeCa", "toca": "ToCa",
+          "duca": "DuCa", "l2c": "L2C"}
+
+
+# ---------------------------------------------------------------------------------------------
+# Runs.
+
+
+def read_runs(folder):
+    path = folder / "runs.csv"
+    try:
+        with open(path, newline="", encoding="utf-8") as f:
+            rows = list(csv.DictReader(f))
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        fail(f"cannot read {path}: {e}")
+    if not rows:
+        fail(f"{path}: there are no runs in it")
+    for at, row in enumerate(rows, 2):
+        for key in COLUMNS:
+            if row.get(key) is None:
+                fail(f"{path}, line {at}: the column {key} is missing")
+        for key in NUMBERS:
+            try:
+                row[key] = float(row[key])
+            except ValueError:
+                fail(f"{path}, line {at}: {key} is {row[key]!r}, a number is wanted")
+            if not math.isfinite(row[key]):
+                fail(f"{path}, line {at}: {key} is not finite")
+        if row["seconds"] <= 0 or row["macs"] <= 0:
+            fail(f"{path}, line {at}: seconds and macs have to be above 0")
+    return rows
+
+
+def pictures_of(folder, row):
+    path = folder / row["file"]
+    try:
+        x = np.load(path)
+    except (OSError, ValueError, EOFError) as e:
+        fail(f"cannot read {path}: {e}")
+    if len(x) != row["samples"]:
+        fail(f"{path}: {len(x)} pictures, {row['samples']:.0f} are said to be there")
+    return x.astype(np.float64)
+
+
+def plain_run(rows, row):
+    """The plain sampler's run of the same seed, with the most steps that there are."""
+    found = [r for r in rows if r["method"] == "none" and r["seed"] == row["seed"]]
+    if not found:
+        fail(f"there is no run of the method none with the seed {row['seed']:.0f} to compare with")
+    return max(found, key=lambda r: r["steps"])
+
+
+def score(folder, rows, judge):
+    """Adds SCORES to the rows."""
+    for row in rows:
+        plain, x = plain_run(rows, row), pictures_of(folder, row)
+        row["fid"], row["recognised"] = judge.judge(x, np.arange(len(x)) % 10)
+        if len(x) != plain["samples"]:
+            fail(f"{row['file']}: another number of pictures than {plain['file']}")
+        row["off_plain"] = math.sqrt(((x - pictures_of(folder, plain)) ** 2).mean())
+        row["speedup"] = plain["seconds"] / row["seconds"]
+        row["work"] = plain["macs"] / row["macs"]
+
+
+# ---------------------------------------------------------------------------------------------
+# Tables.
+
+
+def summed(rows):
+    """A row for each method and setting: {column: (mean, standard deviation)}, in the runs' order."""
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["method"], row["setting"]), []).append(row)
+    out = []
+    for (method, setting), runs in groups.items():
+        spread = {k: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else math.nan)
+                  for k in SCORES + NUMBERS for v in ([r[k] for r in runs],)}
+        out.append({"method": method, "setting": setting, "runs": len(runs)} | spread)
+    return out
+
+
+def write_csv(path, rows, keys):
+    with open(path, "w", newline="", encoding="utf-8") as f:
+        w = csv.writer(f, lineterminator="\n")
+        w.writerow(keys)
+        for row in rows:
+            w.writerow([f"{row[k]:.6g}" if isinstance(row[k], float) else row[k] for k in keys])
+
+
+def flat(rows):
+    """summed() with columns NAME and NAME_sd."""
+    return [{k: v for k, v in row.items() if not isinstance(v, tuple)}
+            | {k: v[0] for k, v in row.items() if isinstance(v, tuple)}
+            | {f"{k}_sd": v[1] for k, v in row.items() if k in SCORES and isinstance(v, tuple)}
+            for row in rows]
+
+
+def with_spread(pair, digits):
+    mean, deviation = pair
+    return f"{mean:.{digits}f}" + ("" if math.isnan(deviation) else f" ± {deviation:.{digits}f}")
+
+
+def table(rows):
+    """Markdown; shares of steps in percent."""
+    lines = ["| method | setting | steps | speed-up | counted | FID | recognised | off plain | computed | "
+             "partial | reused | forecast | skipped | verified | rejected |",
+             "|---|---|---:|---:|---:|---:|---:|---:|" + "---:|" * len(SHARES)]
+    for r in rows:
+        shares = " | ".join(f"{100 * r[k][0]:.0f} %" for k in SHARES)
+        lines.append(f"| {TITLES.get(r['method'], r['method'])} | {r['setting']} | "
+                     f"{r['steps'][0]:.0f} | {with_spread(r['speedup'], 2)} | {r['work'][0]:.2f} | "
+                     f"{with_spread(r['fid'], 3)} | {with_spread(r['recognised'], 4)} | "
+                     f"{with_spread(r['off_plain'], 3)} | {shares} |")
+    return "\n".join(lines) + "\n"
+
+
+# ---------------------------------------------------------------------------------------------
+# Pictures.
+
+
+def curves(rows, x, y):
+    """gnuplot's data blocks and plot command: one curve a method, by rising x, from the plain point."""
+    methods = list(dict.fromkeys(r["method"] for r in rows if r["method"] != "none"))
+    plain = [r for r in rows if r["method"] == "none"]
+    blocks, plots = [], []
+    for i, method in enumerate(methods):
+        points = sorted((r[x][0], r[y][0], 0 if math.isnan(r[y][1]) else r[y][1])
+                        for r in plain + [r for r in rows if r["method"] == method])
+        name = f"${y}{i}_{x}"
+        blocks.append(f"{name} << EOD\n" + "".join("%g %g %g\n" % p for p in points) + "EOD\n")
+        plots.append(f"{name} using 1:2:3 with yerrorlines linewidth 2 pointtype {i + 4} "
+                     f"title '{TITLES.get(method, method)}'")
+    return "".join(blocks), "plot " + ", ".join(plots) + "\n"
+
+
+def draw(path, panels, rows, title):
+    """panels: (x, its label, y, its label); one beside the other."""
+    script = (f"set terminal svg size {520 * len(panels)},400 dynamic background 'white'\n"
+              f"set output '{path.name}'\nset multiplot layout 1,{len(panels)} title '{title}'\n"
+              "set key top left\nset grid\n")
+    for x, x_label, y, y_label in panels:
+        blocks, plot = curves(rows, x, y)
+        script += f"set xlabel '{x_label}'\nset ylabel '{y_label}'\n{blocks}{plot}"
+    done = subprocess.run(["gnuplot"], input=script, text=True, capture_output=True, check=False,
+                          cwd=path.parent)
+    if done.returncode != 0:
+        fail(f"gnuplot made no {path.name}: {(done.stderr.splitlines() or ['no reason given'])[-1]}")
+
+
+def draw_all(folder, rows):
+    if not shutil.which("gnuplot"):
+        print("no pictures: gnuplot is not installed")
+        return
+    if len({r["method"] for r in rows}) < 2:
+        print("no pictures: there is only one method")
+        return
+    time, work = "speed-up, measured (lossy methods)", "speed-up, by counted multiplications"
+    draw(folder / "quality.svg", [("speedup", time, "fid", "FID (lower is better)"),
+                                  ("work", work, "fid", "FID (lower is better)")], rows,
+         "quality against speed")
+    draw(folder / "recognised.svg", [("speedup", time, "recognised", "share recognised"),
+                                     ("speedup", time, "off_plain", "difference from plain")], rows,
+         "what is recognised, and what changes")
+    print(f"wrote {folder}/quality.svg and recognised.svg")
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("folder", type=Path, help="what bench-diffusion has written")
+    a.add_argument("--classifier", type=Path, help="models/digits-classifier.npz",
+                   default=Path(__file__).resolve().parents[1] / "models" / "digits-classifier.npz")
+    args = a.parse_args()
+    rows = read_runs(args.folder)
+    score(args.folder, rows, Judge(args.classifier))
+    groups = summed(rows)
+    try:
+        write_csv(args.folder / "scores.csv", rows, COLUMNS + SCORES)
+        lines = flat(groups)
+        write_csv(args.folder / "summary.csv", lines, list(lines[0]))
+        (args.folder / "summary.md").write_text(table(groups), encoding="utf-8")
+    except OSError as e:
+        fail(f"cannot write into {args.folder}: {e}")
+    print(table(groups), end="")
+    draw_all(args.folder, groups)
+
+
+if __name__ == "__main__":
+    main()
