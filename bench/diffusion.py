@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judges the pictures that bench-diffusion has written: tables, and quality against speed.
 
-    python3 bench/diffusion.py DIR
+    python3 bench/diffusion.py DIR [--cpu] [--timed DIR]
 
 DIR/runs.csv has a line for each method, setting and seed, with the time, the counted multiplications,
 what the steps were, and the .npy file of the pictures, whose classes go in turn.  In DIR it writes
@@ -10,7 +10,9 @@ standard deviation over the seeds), and, if gnuplot is installed, quality.svg (F
 recognised.svg.  It needs numpy alone.
 
 The speed-up of a run is that over the plain sampler's run of the same seed; "off plain" is the root
-mean square difference of the two runs' pictures (-1 to 1), which begin with the same noise.
+mean square difference of the two runs' pictures (-1 to 1), which begin with the same noise.  --timed takes
+the times of other runs of the same settings, with fewer samples on a quiet machine say; --cpu takes
+the processor's time in place of the clock's, for runs with one thread on a busy one.
 """
 import argparse
 import csv
@@ -35,7 +37,8 @@ TITLES = {"none": "plain", "fewer": "fewer steps", "fora": "FORA", "speca": "Spe
 # Runs.
 
 
-def read_runs(folder):
+def read_runs(folder, cpu):
+    """Rows of runs.csv; cpu: their seconds are the processor's."""
     path = folder / "runs.csv"
     try:
         with open(path, newline="", encoding="utf-8") as f:
@@ -45,9 +48,12 @@ def read_runs(folder):
     if not rows:
         fail(f"{path}: there are no runs in it")
     for at, row in enumerate(rows, 2):
+        if cpu:
+            row["seconds"] = row.get("cpu_seconds")
         for key in COLUMNS:
             if row.get(key) is None:
-                fail(f"{path}, line {at}: the column {key} is missing")
+                name = "cpu_seconds" if cpu and key == "seconds" else key
+                fail(f"{path}, line {at}: the column {name} is missing")
         for key in NUMBERS:
             try:
                 row[key] = float(row[key])
@@ -79,8 +85,17 @@ def plain_run(rows, row):
     return max(found, key=lambda r: r["steps"])
 
 
-def score(folder, rows, judge):
-    """Adds SCORES to the rows."""
+def speedups(rows):
+    """{(method, setting): median speed-up over the seeds} of runs."""
+    ratios = {}
+    for row in rows:
+        ratio = plain_run(rows, row)["seconds"] / row["seconds"]
+        ratios.setdefault((row["method"], row["setting"]), []).append(ratio)
+    return {k: float(np.median(v)) for k, v in ratios.items()}
+
+
+def score(folder, rows, judge, timed):
+    """Adds SCORES to the rows; timed: speedups() of other runs, or None."""
     for row in rows:
         plain, x = plain_run(rows, row), pictures_of(folder, row)
         row["fid"], row["recognised"] = judge.judge(x, np.arange(len(x)) % 10)
@@ -88,6 +103,11 @@ def score(folder, rows, judge):
             fail(f"{row['file']}: another number of pictures than {plain['file']}")
         row["off_plain"] = math.sqrt(((x - pictures_of(folder, plain)) ** 2).mean())
         row["speedup"] = plain["seconds"] / row["seconds"]
+        if timed is not None:
+            key = (row["method"], row["setting"])
+            if key not in timed:
+                fail(f"--timed: there is no run of {' '.join(key).strip()}")
+            row["speedup"] = timed[key]
         row["work"] = plain["macs"] / row["macs"]
 
 
@@ -176,14 +196,15 @@ def draw(path, panels, rows, title):
         fail(f"gnuplot made no {path.name}: {(done.stderr.splitlines() or ['no reason given'])[-1]}")
 
 
-def draw_all(folder, rows):
+def draw_all(folder, rows, cpu):
     if not shutil.which("gnuplot"):
         print("no pictures: gnuplot is not installed")
         return
     if len({r["method"] for r in rows}) < 2:
         print("no pictures: there is only one method")
         return
-    time, work = "speed-up, measured (lossy methods)", "speed-up, by counted multiplications"
+    time = f"speed-up, {'processor time' if cpu else 'measured'} (all but plain are lossy)"
+    work = "speed-up, by counted multiplications"
     draw(folder / "quality.svg", [("speedup", time, "fid", "FID (lower is better)"),
                                   ("work", work, "fid", "FID (lower is better)")], rows,
          "quality against speed")
@@ -199,9 +220,12 @@ def main():
     a.add_argument("folder", type=Path, help="what bench-diffusion has written")
     a.add_argument("--classifier", type=Path, help="models/digits-classifier.npz",
                    default=Path(__file__).resolve().parents[1] / "models" / "digits-classifier.npz")
+    a.add_argument("--cpu", action="store_true", help="speed-ups of processor time")
+    a.add_argument("--timed", type=Path, metavar="DIR", help="where the times are taken from")
     args = a.parse_args()
-    rows = read_runs(args.folder)
-    score(args.folder, rows, Judge(args.classifier))
+    rows = read_runs(args.folder, args.cpu)
+    timed = speedups(read_runs(args.timed, args.cpu)) if args.timed else None
+    score(args.folder, rows, Judge(args.classifier), timed)
     groups = summed(rows)
     try:
         write_csv(args.folder / "scores.csv", rows, COLUMNS + SCORES)
@@ -211,7 +235,7 @@ def main():
     except OSError as e:
         fail(f"cannot write into {args.folder}: {e}")
     print(table(groups), end="")
-    draw_all(args.folder, groups)
+    draw_all(args.folder, groups, args.cpu)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 cd "$tmp" || exit 1
 export PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1
+mkdir runs
 n_failed=0
 
 check() { # NAME PATTERN COMMAND...: succeeds, and says something that matches
@@ -62,46 +63,37 @@ check "a second router" "wrote routed.gguf" run train_l2c routed.gguf routed.ggu
 check "both are there" "2 routers: 10 steps, 5 steps" run train_l2c routed.gguf --list
 refused "cannot read no.gguf" run train_l2c no.gguf x.gguf
 check "the classifier learns" "wrote judge.npz" run train_classifier judge.npz --epochs 1
-check "pictures are judged" "^plain +10 " run sample_dit small.gguf --judge judge.npz --steps 10 --count 70 --threads 1
+check "pictures are judged" "^plain +10 " run sample_dit small.gguf --judge judge.npz --steps 10 --count 70 --threads 1 \
+    -o runs/a.npy
+
+judged() { "$python" "$source/bench/diffusion.py" "$@"; }
+runs() { # LINE...: what bench-diffusion writes
+    echo "method,setting,seed,steps,guidance,samples,file,seconds,macs,macs_plain,computed,partial,reused,forecast,skipped,verified,rejected"
+    printf '%s\n' "$@"
+}
+plain=none,,0,10,1.5,70,a.npy,9,8,8,1,0,0,0,0,0,0
+fora=fora,interval=2,0,10,1.5,70,a.npy,6,4,8,.5,0,.5,0,0,0,0
+runs $plain $fora > runs/runs.csv
+check "a bench is judged" "^\| FORA \| interval=2 \| 10 \| 1.50 \| 2.00 \|" judged runs
+check "and summed up" "^none,,1," grep none runs/summary.csv
+mkdir quiet
+runs ${plain/,9,/,12,} ${fora/,6,/,3,} > quiet/runs.csv
+check "with times of other runs" "^\| FORA \| interval=2 \| 10 \| 4.00 \| 2.00 \|" judged runs --timed quiet
+refused "--timed: there is no run of fora interval=2" eval "runs $plain > quiet/runs.csv; judged runs --timed quiet"
+refused "there is no run of the method none with the seed 0" eval "runs $fora > runs/runs.csv; judged runs"
+refused "line 2: seconds is '', a number is wanted" eval "runs ${plain/,9,/,,} > runs/runs.csv; judged runs"
+refused "line 2: the column rejected is missing" eval "runs ${plain%,0} > runs/runs.csv; judged runs"
+refused "line 2: the column cpu_seconds is missing" eval "runs $plain > runs/runs.csv; judged runs --cpu"
+refused "70 pictures, 71 are said to be there" eval "runs ${plain/,70,/,71,} > runs/runs.csv; judged runs"
+refused "cannot read runs/b.npy" eval "runs ${plain/a.npy/b.npy} > runs/runs.csv; judged runs"
+refused "there are no runs in it" eval "runs > runs/runs.csv; judged runs"
+refused "cannot read no/runs.csv" judged no
+refused "cannot read the classifier no.npz" eval "runs $plain > runs/runs.csv; judged runs --classifier no.npz"
 
 if ! "$python" -c 'import diffusers, safetensors' 2> /dev/null; then
     echo "SKIPPED in part: $python has no diffusers or safetensors: pip install -r src/diffusion/train/requirements.txt"
     [ $n_failed = 0 ]
     exit
 fi
-points() { "$python" "$source/tests/dit_checkpoints.py" "$@"; }
-convert() { run convert_dit "$1" c.gguf --type f32 "${@:2}"; }
-points write . 2> out || { cat out; exit 1; }
-points bad . 2> out || { cat out; exit 1; }
-for name in latent pixel; do
-    check "$name is converted" "wrote c.gguf" convert $name
-    check "$name computes as diffusers does" "differs by" points check c.gguf $name
-done
-check "a pipeline is converted" "wrote c.gguf" convert pipeline
-check "and has class names" "differs by .*'kind 0', 'kind 1'" points check c.gguf latent
-check "a state dict is converted" "wrote c.gguf" convert original.pt --heads 4
-check "it computes as the original does" "differs by" points check c.gguf original
-check "a folder can, too" "wrote c.gguf" convert latent --original
-check "and does" "differs by" points check c.gguf original
-refused "does not say how many heads there are: give --heads" convert original.pt
-refused "cannot be split into 5 heads" convert original.pt --heads 5
-refused "the tensor blocks.1.mlp.fc2.bias is missing" convert missing.pt --heads 4
-refused "blocks.1.extra is nothing that a DiT has" convert more.pt --heads 4
-refused "blk.2.attn_output.weight has the shape [32, 31]" convert shape.pt --heads 4
-refused "final_layer.linear.bias holds numbers that are not finite" convert nan.pt --heads 4
-refused "learned positions are not supported" convert learned.pt --heads 4
-refused "without a gap" convert gap.pt --heads 4
-refused "only squares are supported" convert patch.pt --heads 4
-refused "holds no state dict" convert list.pt --heads 4
-refused "not a file of tensors alone" convert noise.pt --heads 4
-refused "not a file of tensors alone" convert pickled.pt --heads 4
-refused "there is no such file or folder" convert nothing.pt
-refused "activation_fn is geglu" convert gelu
-refused "a UNet2DModel, not a DiTTransformer2DModel" convert unet
-refused "config.json says 5 blocks, 4 are there" convert layers
-refused "patch_size is two, a number is wanted" convert text
-refused "cannot read cut/diffusion_pytorch_model.safetensors" convert cut
-refused "block 2 has other embeddings than block 0" convert other
-mkdir empty
-refused "there is no config.json" convert empty
+check "checkpoints are converted" "^ok +empty" "$python" "$source/tests/dit_checkpoints.py" .
 [ $n_failed = 0 ]

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of small diffusion transformers for tests/diffusion_trainers.sh.
+"""convert_dit.py on checkpoints of small diffusion transformers: dit_checkpoints.py FOLDER
 
-    dit_checkpoints.py write FOLDER     what diffusers and facebookresearch/DiT would write, in FOLDER
-    dit_checkpoints.py bad FOLDER       the same with one mistake each
-    dit_checkpoints.py check GGUF NAME  the file against diffusers' own model NAME of reference_dit.py
-
-The weights are those of reference_dit.py.  Needs torch, diffusers, safetensors and gguf.
+Writes into FOLDER what diffusers and facebookresearch/DiT would write, with the weights of
+reference_dit.py, and the same with one mistake each.  What is converted has to compute as diffusers
+does; each mistake has to be refused in one line.  Needs torch, diffusers, safetensors and gguf.
 """
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src" / "diffusion" / "train"))
 
+import convert_dit
 import reference_dit
 from convert_dit import DIFFUSERS_BLOCK, EMBEDDED, ORIGINAL, ORIGINAL_BLOCK
 from ditfile import read_dit
@@ -92,19 +92,83 @@ def bad(folder):
     with torch.no_grad():
         other.transformer_blocks[2].norm1.emb.timestep_embedder.linear_1.bias[3] += 1
     other.save_pretrained(folder / "other")
+    (folder / "empty").mkdir()
+
+
+# Arguments for convert_dit.py, and the model of reference_dit.py that it has to compute as.
+GOOD = [("latent", "latent"), ("pixel", "pixel"), ("pipeline", "latent"),
+        ("latent --original", "original"), ("original.pt --heads 4", "original")]
+
+# Arguments, and what the one line has to hold.
+MISTAKES = [
+    ("original.pt", "does not say how many heads there are: give --heads"),
+    ("original.pt --heads 5", "cannot be split into 5 heads"),
+    ("original.pt --heads 0", "--heads has to be at least 1"),
+    ("missing.pt --heads 4", "the tensor blocks.1.mlp.fc2.bias is missing"),
+    ("more.pt --heads 4", "blocks.1.extra is nothing that a DiT has"),
+    ("shape.pt --heads 4", "blk.2.attn_output.weight has the shape [32, 31]"),
+    ("nan.pt --heads 4", "final_layer.linear.bias holds numbers that are not finite"),
+    ("learned.pt --heads 4", "learned positions are not supported"),
+    ("gap.pt --heads 4", "without a gap"),
+    ("patch.pt --heads 4", "only squares are supported"),
+    ("list.pt --heads 4", "holds no state dict"),
+    ("noise.pt --heads 4", "not a file of tensors alone"),
+    ("pickled.pt --heads 4", "not a file of tensors alone"),
+    ("nothing.pt", "there is no such file or folder"),
+    ("gelu", "activation_fn is geglu"),
+    ("unet", "a UNet2DModel, not a DiTTransformer2DModel"),
+    ("layers", "config.json says 5 blocks, 4 are there"),
+    ("text", "patch_size is two, a number is wanted"),
+    ("cut", "cannot read cut/diffusion_pytorch_model.safetensors"),
+    ("other", "block 2 has other embeddings than block 0"),
+    ("empty", "there is no config.json"),
+]
+
+
+def convert(words):
+    """Runs the converter on words; the line that it ends with, or None."""
+    name, *more = words.split()
+    sys.argv = ["convert_dit.py", name, "c.gguf", "--type", "f32", *more]
+    try:
+        convert_dit.main()
+    except SystemExit as e:
+        return str(e.code)
+    return None
 
 
 @torch.no_grad()
-def check(path, name):
+def difference(name):
+    """Of c.gguf from diffusers' own computation, and its class names."""
     m = MODELS[name]
-    model, about = read_dit(path)
+    model, about = read_dit("c.gguf")
     x = reference_dit.weights("input", (len(m.t), m.channels, m.size, m.size))
     got = model(x, torch.tensor(m.t), torch.tensor(m.y))
-    error = (got - reference_dit.answer(reference_dit.made(m), x, m.t, m.y)).abs().max().item()
-    print(f"{name}: differs by {error:.1e}, classes {about['classes']}")
-    return 0 if error < 1e-4 else 1
+    wanted = reference_dit.answer(reference_dit.made(m), x, m.t, m.y)
+    return (got - wanted).abs().max().item(), about["classes"]
+
+
+def main():
+    n_failed = 0
+
+    def say(good, text):
+        nonlocal n_failed
+        n_failed += not good
+        print("ok  " if good else "not ok  ", text)
+
+    for words, name in GOOD:
+        line = convert(words)
+        error, classes = difference(name) if line is None else (np.inf, None)
+        named = classes is not None and classes[:2] == ["kind 0", "kind 1"]
+        say(error < 1e-4 and named == (words == "pipeline"),
+            f"{words}: {line or f'as {name}, differs by {error:.1e}'}")
+    for words, wanted in MISTAKES:
+        line = convert(words) or "nothing was said"
+        say(wanted in line and "\n" not in line, f"{words}: {line}")
+    return 1 if n_failed else 0
 
 
 if __name__ == "__main__":
-    what, path, *rest = sys.argv[1:]
-    sys.exit(check(path, *rest) if what == "check" else {"write": write, "bad": bad}[what](Path(path)))
+    os.chdir(sys.argv[1])
+    write(Path("."))
+    bad(Path("."))
+    sys.exit(main())

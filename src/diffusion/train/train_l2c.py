@@ -71,7 +71,7 @@ class Router:
         began, shown = time.time(), []
         for at in range(self.args.updates):
             shown.append(self.update(at))
-            if (at + 1) % 200 == 0 or at + 1 == self.args.updates:
+            if (at + 1) % 100 == 0 or at + 1 == self.args.updates:
                 error, share = np.mean(shown, 0)
                 left = (time.time() - began) / (at + 1) * (self.args.updates - at - 1) / 60
                 print(f"update {at + 1}/{self.args.updates}  error {error:.2e}  "
@@ -94,11 +94,11 @@ def options():
     a.add_argument("output", nargs="?", help="the .gguf file to write; may be the same")
     a.add_argument("--list", action="store_true", help="only say which tables there are")
     a.add_argument("--steps", type=int, default=50, help="of the sampler (50)")
-    a.add_argument("--cost", type=float, default=1e-5, help="of a computed branch, in the loss (1e-5)")
+    a.add_argument("--cost", type=float, default=5e-5, help="of a computed branch, in the loss (5e-5)")
     a.add_argument("--threshold", type=float, default=0.1, help="above it: compute (0.1)")
-    a.add_argument("--updates", type=int, default=4000, help="(4000)")
-    a.add_argument("--batch", type=int, default=32, help="pictures an update (32)")
-    a.add_argument("--lr", type=float, default=0.02, help="(0.02)")
+    a.add_argument("--updates", type=int, default=2000, help="(2000)")
+    a.add_argument("--batch", type=int, default=16, help="pictures an update (16)")
+    a.add_argument("--lr", type=float, default=0.05, help="(0.05)")
     a.add_argument("--seed", type=int, default=1, help="(1)")
     a.add_argument("--type", choices=TYPES, default="f16", help="of the file's matrices (f16)")
     a.add_argument("--threads", type=int, default=2, help="(2)")
