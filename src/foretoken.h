@@ -505,8 +505,18 @@ FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
  * ftk_gguf_open(); INVALID (no drafter's file, trained for another model, a second one of its family),
  * FORMAT, UNSUPPORTED, NOMEM, DEVICE. */
 FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
-/* Whether sessions of this engine may draft with it: true for none and what needs no file, and for a
- * family whose file was added. */
+/* Adds a small model that drafts: sessions opened from now on may do so with the drafter "draft-model". It is a
+ * GGUF file of any model that ftk_model_load() takes, of this model's own vocabulary: a smaller one of its family,
+ * or a copy of it in fewer bits. Vocabularies may differ in padding at their end ("[PAD...]", unused tokens), and
+ * in nothing else. It runs on the CPU, with the engine's threads, and takes memory for its weights, for a KV cache
+ * of kv_slots tokens and for passes. Of each session it reads what the session's own model reads, which
+ * takes time with prompts, too. It drafts what it finds likeliest; above temperature 0, with the verifiers
+ * "reject" and "traversal", it draws its drafts by the session's temperature, top_k, top_p and min_p. One for an
+ * engine. Errors: those of ftk_model_load(); INVALID (another vocabulary: the log names the first token that
+ * differs; a second one), NOMEM. */
+FTK_API ftk_err ftk_engine_add_draft_model(ftk_engine *e, const char *path);
+/* Whether sessions of this engine may draft with it: true for none and what needs no file, for a
+ * family whose file was added, and for "draft-model" once there is one. */
 FTK_API bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter);
 /* Adds all *.drafter.gguf in the folder of the file `beside` (the model's, say) that were trained for
  * this model, by name, one of each family that has none yet; *n_found gets their number. What is odd
@@ -584,7 +594,7 @@ static inline void ftk_session_config_init(ftk_session_config *cfg)
  *    they agree. The only one whose seeded output is plain decoding's, token for token.
  *  - "reject", "traversal" (lossless): rejection sampling from the root down, or from the leaves
  *    up, for drafters that draw their guesses by chance and say from which distribution; of those
- *    they accept more. None of the built-in drafters does, and for what these guess nothing lossless
+ *    they accept more. "draft-model" does so with them; for what other drafters guess nothing lossless
  *    accepts more than "exact" on average. Above temperature 0 the output has the distribution of
  *    plain decoding, not its tokens: with a seed it depends on the drafts too, and drafts that the
  *    cost model sizes (budget -1) depend on measured times, so it may differ from run to run.

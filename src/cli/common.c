@@ -253,11 +253,14 @@ int cli_world_open_engine(cli_world *w, const cli_options *o, int kv_slots, bool
 
 int cli_world_add_drafters(cli_world *w, const cli_options *o)
 {
-    if (o->command != CLI_CHAT && strcmp(o->drafter, "none") == 0 && o->n_drafter_files == 0)
+    if (o->command != CLI_CHAT && strcmp(o->drafter, "none") == 0 && o->n_drafter_files == 0 &&
+        !o->draft_model)
         return CLI_DONE;
     ftk_err err = FTK_OK;
     for (size_t i = 0; i < o->n_drafter_files && err == FTK_OK; i++)
         err = ftk_engine_add_drafter(w->engine, o->drafter_files[i]);
+    if (err == FTK_OK && o->draft_model)
+        err = ftk_engine_add_draft_model(w->engine, o->draft_model);
     int found;
     if (err == FTK_OK) err = ftk_engine_find_drafters(w->engine, w->path, &found);
     return err == FTK_OK ? CLI_DONE : cli_fail(err, "a drafter could not be opened");

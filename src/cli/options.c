@@ -109,6 +109,9 @@ static const spec specs[] = {
      "trained drafter; may be given up to 8 times. Those beside the model (*.drafter.gguf)\n"
      "                           are found by themselves",
      NULL},
+    {"--draft-model", NULL, PATH, C | G | S, AT(draft_model), 0, 0, "FILE",
+     "the GGUF file of a small model of the same vocabulary", "small.gguf",
+     "small model that guesses: drafter draft-model, and one of auto's", NULL},
     {"--verifier", NULL, NAME, C | G, AT(verifier), 0, 0, "NAME", NULL, NULL,
      "who judges the guesses; typical is lossy (default exact)", ftk_verifiers},
     {"--tree", NULL, NAME, C | G, AT(tree), 0, 0, "SHAPE", NULL, NULL,

@@ -35,6 +35,7 @@ typedef struct cli_options {
     const char *model, *operand;
     const char *prompt, *file, *system;
     const char *template_name, *template_file, *template_vars;
+    const char *draft_model;
     const char *drafter, *verifier, *tree, *kernels, *kv, *device;
     const char *stops[CLI_MAX_STOPS];
     size_t n_stops;

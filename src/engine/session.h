@@ -10,6 +10,7 @@
 #include "model/drafterfile.h"
 #include "model/forward.h"
 #include "model/lowbit.h"
+#include "net.h"
 #include "verifiers/verifier.h"
 
 /* Tokens emitted of late, whoever drafted, and what the steps cost in plain steps; the past fades. */
@@ -75,6 +76,7 @@ struct ftk_engine {
     ftk_successor_rates successors;
     ftk_pace pace, usual; /* usual: over as many steps as families are compared over */
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
+    ftk_net *nets[FTK_MAX_DRAFTERS]; /* draft models; NULL: none was added for that drafter */
     ftk_left_out left_out[FTK_MAX_LEFT_OUT];
     int n_left_out;
     char found_line[512]; /* what went wrong with the file in hand */
@@ -137,6 +139,7 @@ struct ftk_session {
     int trial, stay;                     /* whose trial has how many steps left */
     double doubt;                        /* probability that retrieval is wrong at the root */
     int retrieved;                       /* nodes that retrieval alone would have drafted */
+    ftk_net_seq *nets[FTK_MAX_DRAFTERS]; /* what draft models have read of it; NULL: nothing yet */
     ftk_target target;
     ftk_rows above; /* what its run_above() and run_route() leave */
     bool forced;    /* the draft is no family's: ftk_session_force() */
@@ -292,6 +295,8 @@ void ftk_target_release(ftk_session *s);
 float *ftk_target_held(const ftk_session *s, ftk_held what);
 /* Which part of all weights that a pass reads is read from this layer on. */
 double ftk_target_share(const ftk_model *m, int layer);
+/* Whether the engine has what a drafter needs beside its code: a file, or a draft model. */
+bool ftk_target_has(const ftk_engine *e, const ftk_drafter_ops *ops);
 /* The weights of a trained drafter; NULL: no file of its family was added. */
 const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops *ops);
 /* Bytes of the copy of the layers in few bits that rows of this drafter still want; 0: none, or it is

@@ -373,11 +373,38 @@ ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path)
     return err;
 }
 
+bool ftk_target_has(const ftk_engine *e, const ftk_drafter_ops *ops)
+{
+    const int i = family_of(ops);
+    if (ops->wants & FTK_WANT_MODEL && !e->nets[i]) return false;
+    return !ops->check || e->files[i];
+}
+
 bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter)
 {
     if (!drafter) return false;
     if (strcmp(drafter, "none") == 0 || strcmp(drafter, "auto") == 0) return true;
     const int i = ftk_drafter_index(drafter, strlen(drafter));
-    if (i < 0 || !ftk_drafter_list[i]->check) return i >= 0;
-    return e->files[family_of(ftk_drafter_list[i])];
+    return i >= 0 && ftk_target_has(e, ftk_drafter_list[i]);
+}
+
+/* ---- draft models */
+
+static ftk_err add_draft_model(ftk_engine *e, const char *path)
+{
+    const int i = family_of(&ftk_drafter_draft_model);
+    if (e->nets[i])
+        return ftk_fail(&e->host, FTK_ERR_INVALID, "%s: there is a draft model already", path);
+    return ftk_net_open(&e->nets[i], path, e->model, &e->forward.team, e->kv_slots,
+                        e->forward.kv_type);
+}
+
+ftk_err ftk_engine_add_draft_model(ftk_engine *e, const char *path)
+{
+    if (!path) return ftk_fail(&e->host, FTK_ERR_INVALID, "no path of a draft model was given");
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
+    const ftk_err err = add_draft_model(e, path);
+    ftk_floats_leave(&floats);
+    return err;
 }

@@ -31,9 +31,14 @@ typedef struct {
     int begin, end;
 } range;
 
+static ftk_team *team_of(ftk_forward *f)
+{
+    return f->lent ? f->lent : &f->team;
+}
+
 static void barrier(const worker *w)
 {
-    if (w->nth > 1) ftk_team_wait(&w->f->team, w->nth);
+    if (w->nth > 1) ftk_team_wait(team_of(w->f), w->nth);
 }
 
 /* This thread's share of [0, n), cut at multiples of grain. */
@@ -492,7 +497,7 @@ void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
             };
         all.n_logits += seq->n_rows - seq->first_logits;
     }
-    ftk_team_run(&f->team, run, &all);
+    ftk_team_run(team_of(f), run, &all);
 }
 
 /* Masks, depths of all rows: the sequence's, then those that join. */
@@ -568,18 +573,14 @@ static size_t widest_act(const ftk_model *m)
     return m->kernels.act_bytes(FTK_TYPE_F32, n); /* the widest form there is */
 }
 
-ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows, int context,
-                         int max_slots, ftk_type kv_type)
+static ftk_err open_parts(ftk_forward *f, const ftk_model *m, int threads, int max_rows,
+                          int context, int max_slots)
 {
     const ftk_hparams *hp = &m->hp;
     const ftk_host *h = &m->host;
     const size_t rows = (size_t)max_rows, d = (size_t)hp->n_embd, ff = (size_t)hp->n_ff;
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
-    *f = (ftk_forward){
-        .m = m, .layers = hp->n_layer, .max_rows = max_rows, .kv_type = kv_type, .keep = -1};
-    const ftk_err err = ftk_team_open(&f->team, threads, h);
-    if (err != FTK_OK) return err;
     f->act_stride = widest_act(m);
     f->scratch_stride =
         (m->kernels.attn_scratch(hp->head_dim, hp->n_head / hp->n_head_kv, max_slots) + 15) / 16 *
@@ -614,6 +615,28 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     for (int i = 0; i < FTK_MAX_NODES; i++)
         for (int j = 0; j <= i; j++) f->chain[i][j / 64] |= (uint64_t)1 << j % 64;
     return FTK_OK;
+}
+
+static ftk_forward sized(const ftk_model *m, int max_rows, ftk_type kv_type)
+{
+    return (ftk_forward){
+        .m = m, .layers = m->hp.n_layer, .max_rows = max_rows, .kv_type = kv_type, .keep = -1};
+}
+
+ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows, int context,
+                         int max_slots, ftk_type kv_type)
+{
+    *f = sized(m, max_rows, kv_type);
+    const ftk_err err = ftk_team_open(&f->team, threads, &m->host);
+    return err == FTK_OK ? open_parts(f, m, threads, max_rows, context, max_slots) : err;
+}
+
+ftk_err ftk_forward_open_on(ftk_forward *f, const ftk_model *m, ftk_team *lent, int max_rows,
+                            int context, int max_slots, ftk_type kv_type)
+{
+    *f = sized(m, max_rows, kv_type);
+    f->lent = lent;
+    return open_parts(f, m, lent->threads, max_rows, context, max_slots);
 }
 
 ftk_err ftk_forward_check(const ftk_forward *f)

@@ -92,8 +92,9 @@ typedef struct ftk_forward {
         const float *state; /* NULL: the token's embedding */
         int pos, slot;
         const ftk_kv_seq *kv;
-    } * rows; /* [max_rows] */
-    ftk_team team;
+    } * rows;                 /* [max_rows] */
+    ftk_team team;            /* its own, unless it was opened on another's */
+    ftk_team *lent;           /* that one; NULL: its own */
     float *logits;            /* [max_rows][n_vocab] rows that asked for them, in order */
     float *features;          /* [max_rows][n_embd] of the same rows: states after the last norm */
     const ftk_ranked *ranked; /* [max_rows] the same rows: a device's, of sequences that spare their
@@ -106,6 +107,9 @@ typedef struct ftk_forward {
  * for long ones. max_slots: committed and provisional slots of a sequence. f must stay where it is. */
 ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows, int context,
                          int max_slots, ftk_type kv_type);
+/* The same with the threads of another pass, which outlives this one and does not run at the same time. */
+ftk_err ftk_forward_open_on(ftk_forward *f, const ftk_model *m, ftk_team *lent, int max_rows,
+                            int context, int max_slots, ftk_type kv_type);
 void ftk_forward_close(ftk_forward *f);
 /* Runs the pass; the sum of n_rows is at most max_rows. Logits are left in f->logits, sequence by
  * sequence. Nothing can fail: values that are not finite show in the logits. */

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A small model of the same vocabulary drafts ("Fast Inference from Transformers via Speculative Decoding",
+ * arXiv 2211.17192): grown.h says how. */
+#include <stddef.h>
+
+#include "drafters/grown.h"
+
+const ftk_drafter_ops ftk_drafter_draft_model = {
+    .name = "draft-model",
+    .state_size = sizeof(ftk_grown),
+    .rates_at = offsetof(ftk_grown, rates),
+    .rates_size = FTK_GROWN_RATES * sizeof(ftk_rate) + sizeof(ftk_drawn_rates),
+    .wants = FTK_WANT_PASSES | FTK_WANT_SUCCESSORS | FTK_WANT_MODEL,
+    .init = ftk_grown_init,
+    .propose = ftk_grown_propose,
+    .learn = ftk_grown_learn,
+    .reset = ftk_grown_reset,
+    .free = ftk_grown_free,
+};
