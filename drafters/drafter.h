@@ -121,6 +121,7 @@ extern const ftk_drafter_ops ftk_drafter_recycle;
 extern const ftk_drafter_ops ftk_drafter_s4c;
 extern const ftk_drafter_ops ftk_drafter_firp;
 extern const ftk_drafter_ops ftk_drafter_draft_model; /* needs a small model */
+extern const ftk_drafter_ops ftk_drafter_eagle3;
 
 enum { FTK_MAX_DRAFTERS = 16 };
 

@@ -501,10 +501,33 @@ FTK_API const char *ftk_engine_device(const ftk_engine *e);
 FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
 
 /* Adds the trained weights of a drafter, a GGUF file of the architecture foretoken-drafter: sessions
- * opened from now on may draft with its family (s4c, firp, dash). One file of each family. Errors: those of
+ * opened from now on may draft with its family (s4c, firp, dash). Or a head of EAGLE-3 (eagle3), as its makers
+ * publish it: a folder with config.json and safetensors (of EAGLE, SpecForge, speculators), one safetensors
+ * file with config.json beside it, or llama.cpp's GGUF; what was found in it is said (INFO). Nothing in such
+ * files says for which model they were trained but sizes. One of each family. Errors: those of
  * ftk_gguf_open(); INVALID (no drafter's file, trained for another model, a second one of its family),
- * FORMAT, UNSUPPORTED, NOMEM, DEVICE. */
+ * FORMAT, UNSUPPORTED (also: a head where a device runs the passes), NOMEM, DEVICE. */
 FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
+typedef struct ftk_drafter_config {
+    size_t size;
+    /* Of a head of EAGLE-3: the layers whose entering states it reads, 0 to the number of layers, which is what the
+     * last one leaves, in the order of its fc; instead of what its file says or, where it does not, of 2, half
+     * of them and all but 3. Files disagree on what their numbers mean; wrong ones lower acceptance, and
+     * nothing else. 0: the file's. Read by ftk_engine_add_drafter_as() alone. */
+    const int *layers;
+    size_t n_layers;
+} ftk_drafter_config;
+
+FTK_API void ftk_drafter_config_fill(ftk_drafter_config *cfg, size_t size);
+static inline void ftk_drafter_config_init(ftk_drafter_config *cfg)
+{
+    ftk_drafter_config_fill(cfg, sizeof *cfg);
+}
+
+/* ftk_engine_add_drafter() with more to say; cfg NULL: nothing. Errors: also INVALID (such layers as the model does
+ * not have, or for a drafter that reads none). */
+FTK_API ftk_err ftk_engine_add_drafter_as(ftk_engine *e, const char *path,
+                                          const ftk_drafter_config *cfg);
 /* Adds a small model that drafts: sessions opened from now on may do so with the drafter "draft-model". It is a
  * GGUF file of any model that ftk_model_load() takes, of this model's own vocabulary: a smaller one of its family,
  * or a copy of it in fewer bits. Vocabularies may differ in padding at their end ("[PAD...]", unused tokens), and

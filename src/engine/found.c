@@ -114,7 +114,7 @@ static bool try_file(ftk_engine *e, const char *path, const char *name)
         return false;
     }
     const bool of_another = err == FTK_ERR_INVALID && stated[0];
-    if (err == FTK_OK) err = ftk_target_add_file(e, path, &host);
+    if (err == FTK_OK) err = ftk_target_add_file(e, path, NULL, &host);
     if (err != FTK_OK) leave_out(e, stated, family, of_another ? FTK_LOG_INFO : FTK_LOG_WARN);
     return err == FTK_OK;
 }

@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Draft models (base/draftmodel.h): what an engine has of one, and a session. They run on the CPU, with the
- * engine's threads. */
+ * engine's threads. A small model reads tokens alone. Rows of a head begin with states of the target, which
+ * are handed to it as passes leave them. */
 #ifndef FTK_NET_H
 #define FTK_NET_H
 
 #include "base/draftmodel.h"
+#include "base/target.h"
 #include "model/forward.h"
+#include "model/headfile.h"
 
 /* Of an engine. */
 typedef struct ftk_net {
-    ftk_model *model; /* its own */
+    const ftk_model *model; /* what runs: of the one below that it has */
+    ftk_model *small;
+    ftk_headfile *head;
+    int tap[FTK_HEAD_TAPS]; /* of a head: where its states lie among those that passes leave */
     ftk_forward forward;
     ftk_kv_pool pool;
 } ftk_net;
@@ -17,28 +23,45 @@ typedef struct ftk_net {
 /* Of a session. */
 typedef struct ftk_net_seq {
     ftk_net *net;
-    ftk_draft_model as_seen; /* by the drafter */
-    ftk_kv_seq kv;           /* of the text what was read */
-    int n_rows;              /* that were run behind it, in the slots behind kv.len */
+    ftk_draft_model as_seen;  /* by the drafter */
+    const ftk_target *target; /* of a head */
+    ftk_kv_seq kv; /* of the text what was read; row i of a head that of token base + i */
+    int n_rows;    /* that were run behind it, in the slots behind kv.len */
     int16_t depth[FTK_MAX_NODES];
     uint64_t mask[FTK_MAX_NODES][2];
+    /* Of a head: */
+    size_t base;
+    int n_waiting;  /* states that were not read yet: of tokens base + kv.len and so on */
+    float *waiting; /* [FTK_NET_WAITING][taps * n_embd] */
+    float *first;   /* [FTK_NET_WAITING][width] what fc makes of them */
+    float *normed;  /* [FTK_NET_WAITING][taps * n_embd] */
+    float *left;    /* [width] what the text's last row left, for those behind it */
+    float *states;  /* [FTK_MAX_NODES][width] the same of rows that were run */
+    float *begin;   /* [FTK_NET_WAITING][width] what rows begin with */
 } ftk_net_seq;
 
-/* A small model of the target's vocabulary; slots: of its cache. team, target and host outlive it. Errors:
- * those of ftk_model_load(), INVALID (another vocabulary), NOMEM. */
-ftk_err ftk_net_open(ftk_net **out, const char *path, const ftk_model *target, ftk_team *team,
-                     int slots, ftk_type kv_type);
-void ftk_net_free(ftk_net *net, const ftk_host *host);
-/* Bytes that it has taken. */
-uint64_t ftk_net_bytes(const ftk_net *net);
+enum { FTK_NET_WAITING = 64 };
 
-/* n_ctx: most tokens of the session. n_vocab: the target's. Errors: NOMEM. */
-ftk_err ftk_net_seq_open(ftk_net_seq **out, ftk_net *net, int n_ctx, int n_vocab,
+/* A small model of the target's vocabulary; slots: of its cache. team and target outlive it. Errors: those of
+ * ftk_model_load(), INVALID (another vocabulary), NOMEM. */
+ftk_err ftk_net_open_small(ftk_net **out, const char *path, const ftk_model *target, ftk_team *team,
+                           int slots, ftk_type kv_type);
+/* A head; the net owns it, also after an error. f: the target's passes, which leave states for it from now on. */
+ftk_err ftk_net_open_head(ftk_net **out, ftk_headfile *head, ftk_forward *f, int slots,
+                          ftk_type kv_type);
+void ftk_net_free(ftk_net *net, const ftk_host *host);
+
+/* n_ctx: most tokens of the session. target: as its drafters see it; it outlives the sequence. Errors: NOMEM. */
+ftk_err ftk_net_seq_open(ftk_net_seq **out, ftk_net *net, int n_ctx, const ftk_target *target,
                          const ftk_host *host);
 void ftk_net_seq_free(ftk_net_seq *seq, const ftk_host *host);
 /* The text was cut to its first n tokens. */
 void ftk_net_seq_truncate(ftk_net_seq *seq, size_t n);
 /* dst, just opened, has read what src has. */
 void ftk_net_seq_fork(ftk_net_seq *dst, const ftk_net_seq *src);
+/* A pass of the target has left states of the token at `place`, row `row` of all of its rows, of which
+ * text[0..n) is what is known now. Of a small model nothing. */
+void ftk_net_seq_see(ftk_net_seq *seq, const int32_t *text, size_t n, size_t place,
+                     const ftk_forward *f, size_t row);
 
 #endif

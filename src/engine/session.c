@@ -28,7 +28,7 @@ const char *const *ftk_drafters(void)
 {
     static const char *const names[] = {"auto",        "none",        "jacobi", "lookup",
                                         "recycle",     "s4c",         "firp",   "dash",
-                                        "dash-direct", "draft-model", NULL};
+                                        "dash-direct", "draft-model", "eagle3", NULL};
     return names;
 }
 
@@ -155,10 +155,12 @@ static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, co
 {
     *w = NULL;
     if (ops->wants & FTK_WANT_MODEL && !ftk_target_has(s->engine, ops))
-        return ftk_fail(&s->host, FTK_ERR_INVALID,
-                        "drafter %s needs a small model of the same vocabulary: give its GGUF file "
-                        "(--draft-model)",
-                        ops->name);
+        return ftk_fail(&s->host, FTK_ERR_INVALID, "drafter %s needs %s", ops->name,
+                        ops == &ftk_drafter_draft_model
+                            ? "a small model of the same vocabulary: give its GGUF file "
+                              "(--draft-model)"
+                            : "a head that was trained for this model: give its folder or file "
+                              "(--drafter-file)");
     if (!ops->check) return FTK_OK;
     *w = ftk_target_weights(s->engine, ops);
     const char *left_out = *w ? NULL : ftk_target_left_out(s->engine, ops);
@@ -182,8 +184,7 @@ static ftk_err open_net(ftk_session *s, const ftk_drafter_ops *ops, const ftk_dr
     const int i = ftk_drafter_index(ops->name, strlen(ops->name));
     ftk_err err = FTK_OK;
     if (!s->nets[i])
-        err = ftk_net_seq_open(&s->nets[i], s->engine->nets[i], s->n_ctx,
-                               s->engine->model->hp.n_vocab, &s->host);
+        err = ftk_net_seq_open(&s->nets[i], s->engine->nets[i], s->n_ctx, &s->target, &s->host);
     if (err == FTK_OK) *model = &s->nets[i]->as_seen;
     return err;
 }

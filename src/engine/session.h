@@ -140,6 +140,7 @@ struct ftk_session {
     double doubt;                        /* probability that retrieval is wrong at the root */
     int retrieved;                       /* nodes that retrieval alone would have drafted */
     ftk_net_seq *nets[FTK_MAX_DRAFTERS]; /* what draft models have read of it; NULL: nothing yet */
+    size_t pass_row; /* of the last pass's rows the first that is this session's */
     ftk_target target;
     ftk_rows above; /* what its run_above() and run_route() leave */
     bool forced;    /* the draft is no family's: ftk_session_force() */
@@ -319,8 +320,9 @@ void ftk_choose(ftk_session *s);
 int ftk_drafter_index(const char *name, size_t n);
 /* Whether it is one that has files of its own; false for -1. */
 bool ftk_drafter_reads_files(int i);
-/* ftk_engine_add_drafter(), with the host for messages and for the memory of what is opened. */
-ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_host *host);
+/* ftk_engine_add_drafter_as(), with the host for messages and for the memory of what is opened. */
+ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_drafter_config *cfg,
+                            const ftk_host *host);
 /* Why a file of this drafter's family, or one of no known family, was found but left out; or NULL. */
 const char *ftk_target_left_out(const ftk_engine *e, const ftk_drafter_ops *ops);
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/config.h"
 #include "base/floats.h"
 #include "base/mem.h"
 #include "model/gguf.h"
@@ -349,8 +350,38 @@ static ftk_err add_opened(ftk_engine *e, ftk_drafterfile *d, ftk_str family, con
     return err;
 }
 
-ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_host *host)
+/* A head's states come from the CPU's passes. */
+static ftk_err add_head(ftk_engine *e, const char *path, const ftk_drafter_config *cfg,
+                        const ftk_host *host)
 {
+    char about[512];
+    const int i = family_of(&ftk_drafter_eagle3);
+    if (e->nets[i])
+        return ftk_fail(host, FTK_ERR_INVALID, "%s: there is a drafter eagle3 already: %s", path,
+                        e->nets[i]->head->source.path);
+    if (e->device)
+        return ftk_fail(host, FTK_ERR_UNSUPPORTED,
+                        "%s: heads of eagle3 draft on the CPU alone: leave --device out", path);
+    ftk_headfile *head;
+    ftk_err err = ftk_headfile_open(&head, path, e->model, cfg ? cfg->layers : NULL,
+                                    cfg ? (int)cfg->n_layers : 0, host);
+    if (err != FTK_OK) return err;
+    const int widest = head->fc.n_in;
+    ftk_log(host, FTK_LOG_INFO, "%s: eagle3: %s", path,
+            ftk_headfile_about(head, e->model, about, sizeof about));
+    err = ftk_net_open_head(&e->nets[i], head, &e->forward, e->kv_slots, e->forward.kv_type);
+    if (err == FTK_OK && widest > 0) err = ftk_target_room(e, widest);
+    if (err != FTK_OK) ftk_net_free(e->nets[i], &e->host);
+    if (err != FTK_OK) e->nets[i] = NULL;
+    return err;
+}
+
+ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_drafter_config *cfg,
+                            const ftk_host *host)
+{
+    if (ftk_source_is(path)) return add_head(e, path, cfg, host);
+    if (cfg && cfg->n_layers > 0)
+        return ftk_fail(host, FTK_ERR_INVALID, "%s: has no layers to be given: leave them out", path);
     ftk_drafterfile *d = ftk_alloc(host, 1, sizeof *d);
     if (!d) return ftk_fail(host, FTK_ERR_NOMEM, "%s: no memory for a drafter", path);
     ftk_str family;
@@ -363,12 +394,29 @@ ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_host *hos
     return err;
 }
 
+void ftk_drafter_config_fill(ftk_drafter_config *cfg, size_t size)
+{
+    ftk_config_give(cfg, size, &(ftk_drafter_config){0}, sizeof *cfg);
+}
+
 ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path)
 {
+    return ftk_engine_add_drafter_as(e, path, NULL);
+}
+
+ftk_err ftk_engine_add_drafter_as(ftk_engine *e, const char *path, const ftk_drafter_config *cfg)
+{
     if (!path) return ftk_fail(&e->host, FTK_ERR_INVALID, "no path of a drafter's file was given");
+    ftk_drafter_config own = {0};
+    const ftk_err taken =
+        cfg ? ftk_config_take(&own, sizeof own, cfg, "drafter", &e->host) : FTK_OK;
+    if (taken != FTK_OK) return taken;
+    if (own.n_layers > FTK_HEAD_TAPS || (own.n_layers > 0 && !own.layers))
+        return ftk_fail(&e->host, FTK_ERR_INVALID, "%zu layers: give 1 to %d, or 0 for the file's own",
+                        own.n_layers, FTK_HEAD_TAPS);
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    const ftk_err err = ftk_target_add_file(e, path, &e->host);
+    const ftk_err err = ftk_target_add_file(e, path, &own, &e->host);
     ftk_floats_leave(&floats);
     return err;
 }
@@ -395,7 +443,7 @@ static ftk_err add_draft_model(ftk_engine *e, const char *path)
     const int i = family_of(&ftk_drafter_draft_model);
     if (e->nets[i])
         return ftk_fail(&e->host, FTK_ERR_INVALID, "%s: there is a draft model already", path);
-    return ftk_net_open(&e->nets[i], path, e->model, &e->forward.team, e->kv_slots,
+    return ftk_net_open_small(&e->nets[i], path, e->model, &e->forward.team, e->kv_slots,
                         e->forward.kv_type);
 }
 

@@ -276,15 +276,34 @@ static void attend(const worker *w, int layer)
     }
 }
 
+/* What the attention of an EAGLE head's first layer reads. */
+static void pair_rows(const worker *w, const ftk_layer *l)
+{
+    const ftk_forward *f = w->f;
+    const ftk_hparams *hp = &f->m->hp;
+    const size_t d = (size_t)hp->n_embd;
+    const range r = share(w, w->n_rows, 1);
+    for (size_t i = (size_t)r.begin; i < (size_t)r.end; i++) {
+        float *const x = f->x + i * d, *const pair = f->pair + i * 2 * d;
+        ftk_embed(f->m, f->rows[i].token, pair);
+        f->m->kernels.rms_norm(hp->n_embd, pair, l->attn_norm, hp->norm_eps, pair);
+        f->m->kernels.rms_norm(hp->n_embd, x, l->hidden_norm, hp->norm_eps, pair + d);
+        if (arch_has(w, FTK_ARCH_NORM_RESIDUAL)) memcpy(x, pair + d, d * sizeof *x);
+    }
+}
+
 static void attention_block(const worker *w, int i, const ftk_layer *l)
 {
     const ftk_forward *f = w->f;
     const ftk_hparams *hp = &f->m->hp;
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
-    const float *norm = norm_of(w);
-    norm_rows(w, l->attn_norm);
-    project(w, norm, &l->q, l->q_bias, f->q, dq, NORMED);
+    const float *norm = l->hidden_norm ? f->pair : norm_of(w);
+    if (l->hidden_norm)
+        pair_rows(w, l);
+    else
+        norm_rows(w, l->attn_norm);
+    project(w, norm, &l->q, l->q_bias, f->q, dq, l->hidden_norm ? BY_ALL : NORMED);
     project(w, norm, &l->k, l->k_bias, f->kv, 2 * dkv, after(&l->q, &l->k));
     project(w, norm, &l->v, l->v_bias, f->kv + dkv, 2 * dkv, after(&l->k, &l->v));
     barrier(w);
@@ -431,6 +450,18 @@ static void output_rows(const worker *w)
     if (w->n_logits > 0) multiply(w, &f->m->output, w->n_logits, f->logits, (size_t)hp->n_vocab);
 }
 
+/* The states that enter a layer, where heads want them. */
+static void tap_states(const worker *w, int layer)
+{
+    const ftk_forward *f = w->f;
+    const size_t d = (size_t)f->m->hp.n_embd;
+    const range r = share(w, w->n_rows, 1);
+    for (size_t t = 0; t < (size_t)f->n_taps; t++)
+        if (f->tap[t] == layer)
+            memcpy(f->tapped + (t * (size_t)f->max_rows + (size_t)r.begin) * d,
+                   f->x + (size_t)r.begin * d, (size_t)(r.end - r.begin) * d * sizeof *f->x);
+}
+
 static void keep_states(const worker *w)
 {
     const ftk_forward *f = w->f;
@@ -464,11 +495,13 @@ static void run(void *ctx, int ith, int nth)
     for (int i = w->first; i < w->f->layers; i++) {
         const uint8_t action = action_at(w, i);
         if (exact) keep_exact(w, i);
+        tap_states(w, i);
         exact = exact && action == FTK_FULL;
         look_ahead(w, i);
         run_layer(w, i, action);
         if (i == w->f->keep) keep_states(w);
     }
+    tap_states(w, w->f->layers);
     output_rows(w);
 }
 
@@ -570,6 +603,7 @@ static size_t widest_act(const ftk_model *m)
     const int dq = hp->n_head * hp->head_dim;
     int n = hp->n_embd > hp->n_ff ? hp->n_embd : hp->n_ff;
     n = n > dq ? n : dq;
+    if (m->layers[0].q.n_in > n) n = m->layers[0].q.n_in;
     return m->kernels.act_bytes(FTK_TYPE_F32, n); /* the widest form there is */
 }
 
@@ -587,6 +621,7 @@ static ftk_err open_parts(ftk_forward *f, const ftk_model *m, int threads, int m
         16;
     f->x = ftk_alloc_raw(h, rows, d * sizeof(float));
     f->norm = ftk_alloc_raw(h, rows, d * sizeof(float));
+    if (m->layers[0].hidden_norm) f->pair = ftk_alloc_raw(h, rows, 2 * d * sizeof(float));
     f->q = ftk_alloc_raw(h, rows, dq * sizeof(float));
     f->kv = ftk_alloc_raw(h, rows, 2 * dkv * sizeof(float));
     f->attn = ftk_alloc_raw(h, rows, dq * sizeof(float));
@@ -609,7 +644,8 @@ static ftk_err open_parts(ftk_forward *f, const ftk_model *m, int threads, int m
     f->features = ftk_alloc_raw(h, rows, d * sizeof(float));
     if (!f->x || !f->norm || !f->q || !f->kv || !f->attn || !f->gate || !f->up || !f->out ||
         !f->act || !f->own_act || !f->own_norm || !f->cs[0] || !f->cs[1] || !f->scratch ||
-        !f->chain || !f->joined || !f->joined_depth || !f->rows || !f->logits || !f->features)
+        !f->chain || !f->joined || !f->joined_depth || !f->rows || !f->logits || !f->features ||
+        (m->layers[0].hidden_norm && !f->pair))
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for passes of %d rows: use a smaller max_rows",
                         max_rows);
     for (int i = 0; i < FTK_MAX_NODES; i++)
@@ -654,6 +690,23 @@ ftk_err ftk_forward_keep(ftk_forward *f, int layer)
     return FTK_OK;
 }
 
+ftk_err ftk_forward_tap(ftk_forward *f, int layer, int *index)
+{
+    const ftk_host *const h = &f->m->host;
+    const size_t one = (size_t)f->max_rows * (size_t)f->m->hp.n_embd * sizeof(float);
+    for (*index = 0; *index < f->n_taps; ++*index)
+        if (f->tap[*index] == layer) return FTK_OK;
+    if (f->n_taps == FTK_TAPS)
+        return ftk_fail(h, FTK_ERR_UNSUPPORTED, "states of more than %d layers are asked for",
+                        FTK_TAPS);
+    float *const more = ftk_alloc_raw(h, (size_t)f->n_taps + 1, one);
+    if (!more) return ftk_fail(h, FTK_ERR_NOMEM, "no memory for states of a layer");
+    ftk_release(h, f->tapped);
+    f->tapped = more;
+    f->tap[f->n_taps++] = layer;
+    return FTK_OK;
+}
+
 void ftk_forward_close(ftk_forward *f)
 {
     if (!f->m) return;
@@ -663,7 +716,8 @@ void ftk_forward_close(ftk_forward *f)
     void *const all[] = {f->x,        f->norm,     f->q,      f->kv,     f->attn,
                          f->gate,     f->up,       f->out,    f->act,    f->cs[0],
                          f->scratch,  f->chain,    f->rows,   f->logits, f->own_act,
-                         f->own_norm, f->features, f->states, f->joined, f->joined_depth};
+                         f->own_norm, f->features, f->states, f->joined, f->joined_depth,
+                         f->pair,     f->tapped};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ftk_release(h, all[i]);
     *f = (ftk_forward){0};
 }

@@ -35,7 +35,9 @@ typedef struct ftk_pass_seq {
     unsigned spare;            /* FTK_SPARE_ */
     const ftk_sampling *sampling; /* by which tokens of spared rows are drawn, without its penalty;
                                      NULL: they are the likeliest */
-    const float *states;    /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then */
+    /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then. In a pass of an EAGLE head the states
+     * that its rows begin with, beside their tokens. */
+    const float *states;
     const ftk_route *route; /* of the only row of a pass; NULL: all layers are run */
     /* NULL, or a device makes the tree, of this draft, in front of the pass: the rows are as many as it may
      * have, given as a chain's, without tokens. */
@@ -58,6 +60,7 @@ typedef struct ftk_pass_append {
 /* What the first layer reads for a token: x[n_embd]. */
 void ftk_embed(const ftk_model *m, int32_t token, float *x);
 
+enum { FTK_TAPS = 32 }; /* states of so many layers, at most */
 enum { FTK_OWN_ROWS = 4 }; /* rows that threads prepare each for itself, at most */
 
 /* Work space of passes up to max_rows rows, and the threads that run them. */
@@ -70,6 +73,7 @@ typedef struct ftk_forward {
     ftk_type kv_type;
     float *x;         /* [max_rows][n_embd] the residual stream */
     float *norm;      /* [max_rows][n_embd] */
+    float *pair;      /* [max_rows][2 n_embd] of an EAGLE head's first layer; else NULL */
     float *q;         /* [max_rows][n_head * head_dim] */
     float *kv;        /* [max_rows][2 * n_head_kv * head_dim] keys, then values */
     float *attn;      /* [max_rows][n_head * head_dim] */
@@ -101,6 +105,9 @@ typedef struct ftk_forward {
                                  logits; NULL on the CPU, which leaves those to all */
     int keep;                 /* passes leave the states behind this layer in states; -1: none */
     float *states;            /* [max_rows][n_embd] of all rows; NULL until ftk_forward_keep() */
+    int n_taps, tap[FTK_TAPS];    /* states that passes leave for heads: entering layer tap[i], or, where that
+                                 is n_layer, behind the last one */
+    float *tapped;                /* [n_taps][max_rows][n_embd] of all rows; NULL: there are none */
 } ftk_forward;
 
 /* context: the most tokens a sequence may have, which decides between frequencies for short and
@@ -131,5 +138,8 @@ ftk_err ftk_forward_check(const ftk_forward *f);
 void ftk_turn(const ftk_hparams *hp, bool halves, const float *freq, int pos, float *cs);
 /* From now on passes keep the states behind a layer. Errors: NOMEM. */
 ftk_err ftk_forward_keep(ftk_forward *f, int layer);
+/* From now on they leave the states entering `layer`, in [0, n_layer]; *index gets its place among taps. Errors:
+ * NOMEM, UNSUPPORTED (more than FTK_TAPS). The CPU's alone. */
+ftk_err ftk_forward_tap(ftk_forward *f, int layer, int *index);
 
 #endif

@@ -19,6 +19,13 @@ static bool is_padding(const ftk_piece *p)
     return true;
 }
 
+int ftk_tokenizer_n_used(const ftk_tokenizer *t)
+{
+    int n = t->n_vocab;
+    while (n > 0 && is_padding(&t->pieces[n - 1])) n--;
+    return n;
+}
+
 static const char *show(char *buf, size_t cap, const ftk_piece *p)
 {
     return ftk_gguf_show(buf, cap, (ftk_str){p->p, p->n});

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the configuration of a head says, whoever wrote it. */
+#ifndef FTK_HEADCONFIG_H
+#define FTK_HEADCONFIG_H
+
+#include "model/source.h"
+
+typedef enum ftk_rope_kind {
+    FTK_ROPE_PLAIN,
+    FTK_ROPE_LINEAR,
+    FTK_ROPE_LLAMA3,
+    FTK_ROPE_YARN
+} ftk_rope_kind;
+
+typedef struct ftk_rope_config {
+    ftk_rope_kind kind;
+    double base, factor, low, high; /* low, high: of llama3; of yarn beta_slow and beta_fast */
+    double original;                /* context that it was trained for before */
+    double gain;                    /* of yarn; 0: by its factor */
+} ftk_rope_config;
+
+enum { FTK_CONFIG_LAYERS = 16 };
+
+typedef struct ftk_head_config {
+    int n_layer, width, target_width; /* 0: as the target */
+    int n_ff, n_head, n_head_kv, head_dim;
+    int n_vocab, n_draft_vocab; /* 0: not said */
+    double eps, partial;        /* partial: of a head that RoPE turns */
+    ftk_rope_config rope;
+    int window;                       /* 0: none */
+    int n_ids, id[FTK_CONFIG_LAYERS]; /* layers whose entering states are wanted; 0: not said */
+    bool norm_residual, feeds_normed, no_states;
+    const char *writer; /* "speculators" ... */
+} ftk_head_config;
+
+/* Of config.json, or of a GGUF's keys. Errors: FORMAT, UNSUPPORTED, INVALID (of no EAGLE-3 head), each with one line. */
+ftk_err ftk_head_config_read(ftk_head_config *c, const ftk_source *s);
+
+#endif
