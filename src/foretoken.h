@@ -241,6 +241,34 @@ FTK_API bool ftk_gguf_find_tensor(const ftk_gguf *g, const char *name, ftk_tenso
 /* Walks an array of strings: start with *cursor = value->data; call at most value->count times. */
 FTK_API ftk_str ftk_gguf_next_str(const unsigned char **cursor);
 
+/* ------------------------------------------------------------------ safetensors */
+
+/* A checkpoint as it is published for other programs, to look into: a folder with config.json and safetensors,
+ * or one safetensors file, with config.json beside it or without. */
+typedef struct ftk_checkpoint ftk_checkpoint;
+
+typedef struct ftk_checkpoint_tensor {
+    ftk_str name, type; /* "BF16"; both as the file has them: see ftk_show() */
+    uint32_t n_dims;    /* 0..4 */
+    uint64_t dims[4];   /* the row length last */
+    uint32_t file;      /* which of the files it lies in, by name */
+    uint64_t offset, size; /* bytes; the offset from that file's first tensor */
+} ftk_checkpoint_tensor;
+
+/* Whether a path is one: a folder, or a name that ends in .safetensors. */
+FTK_API bool ftk_checkpoint_is(const char *path);
+/* Maps and checks: whatever a header says lies inside its file, no two tensors of one share a byte, no byte is no
+ * tensor's, config.json is JSON. Errors: IO, FORMAT, INVALID (a folder without safetensors), UNSUPPORTED (more than
+ * 64 files), NOMEM. host may be NULL. */
+FTK_API ftk_err ftk_checkpoint_open(ftk_checkpoint **out, const char *path, const ftk_host *host);
+FTK_API void ftk_checkpoint_free(ftk_checkpoint *c);
+FTK_API size_t ftk_checkpoint_n_files(const ftk_checkpoint *c);
+FTK_API size_t ftk_checkpoint_n_tensors(const ftk_checkpoint *c);
+/* The i-th tensor, file by file in the order of their headers; i must be below ftk_checkpoint_n_tensors(). */
+FTK_API void ftk_checkpoint_tensor_at(const ftk_checkpoint *c, size_t i, ftk_checkpoint_tensor *t);
+/* The text of config.json, a JSON object; empty where there is none. Valid as long as c. */
+FTK_API ftk_str ftk_checkpoint_config(const ftk_checkpoint *c);
+
 /* ------------------------------------------------------------------ model */
 
 typedef struct ftk_model ftk_model;
@@ -538,6 +566,9 @@ FTK_API ftk_err ftk_engine_add_drafter_as(ftk_engine *e, const char *path,
  * engine. Errors: those of ftk_model_load(); INVALID (another vocabulary: the log names the first token that
  * differs; a second one), NOMEM. */
 FTK_API ftk_err ftk_engine_add_draft_model(ftk_engine *e, const char *path);
+/* What was found in the file of a drafter that others have made (eagle3): which states it reads, how many tokens it
+ * knows, its norms; one line, for people. NULL: it says nothing, or there is none. Lives as long as the engine. */
+FTK_API const char *ftk_engine_drafter_about(const ftk_engine *e, const char *drafter);
 /* Whether sessions of this engine may draft with it: true for none and what needs no file, for a
  * family whose file was added, and for "draft-model" once there is one. */
 FTK_API bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter);

@@ -458,7 +458,8 @@ static void test_refused(void **state)
     cfg.n_layers = 3;
     expect_refused(e, written("plain", &good), &cfg, FTK_ERR_INVALID, "entering layer 4");
     cfg.n_layers = 2;
-    expect_refused(e, written("plain", &good), &cfg, FTK_ERR_FORMAT, "fc.weight has shape");
+    expect_refused(e, written("plain", &good), &cfg, FTK_ERR_INVALID,
+                   "another number of layers than 2");
     cfg.n_layers = 99;
     expect_refused(e, written("plain", &good), &cfg, FTK_ERR_INVALID, "99 layers: give 1 to 16");
     expect_refused(e, FTK_MODELS_DIR "/foretoken-demo-s4c.drafter.gguf", NULL, FTK_ERR_INVALID,
@@ -490,6 +491,34 @@ static void test_names(void **state)
         strstr(said, "states entering layers 2, 1, 3 of 3")); /* one more than is written */
     ftk_engine_free(e);
     ftk_model_free(m);
+}
+
+/* What `inspect` sees. */
+static void test_looked_into(void **state)
+{
+    (void)state;
+    const ef_how layout = {.layout = EF_SPECULATORS};
+    const char *const folder = written("qwen3", &layout);
+    ftk_checkpoint *c;
+    ftk_checkpoint_tensor t = {0};
+    assert_true(ftk_checkpoint_is(folder) && ftk_checkpoint_is("a.safetensors"));
+    assert_false(ftk_checkpoint_is("a.gguf"));
+    assert_int_equal(ftk_checkpoint_open(&c, folder, NULL), FTK_OK);
+    assert_int_equal(ftk_checkpoint_n_files(c), 1);
+    size_t found = 0;
+    for (size_t i = 0; i < ftk_checkpoint_n_tensors(c); i++) {
+        ftk_checkpoint_tensor_at(c, i, &t);
+        if (t.name.n != 9 || memcmp(t.name.p, "fc.weight", 9) != 0) continue;
+        found++;
+        assert_true(t.n_dims == 2 && t.dims[0] == 64 && t.dims[1] == 192);
+        assert_true(t.size == 4 * 64 * 192 && t.type.n == 3 && memcmp(t.type.p, "F32", 3) == 0);
+    }
+    assert_int_equal(found, 1);
+    assert_int_equal(ftk_checkpoint_config(c).p[0], '{');
+    ftk_checkpoint_free(c);
+    assert_int_equal(ftk_checkpoint_open(&c, FOLDER, NULL), FTK_ERR_IO);
+    assert_null(c);
+    ftk_checkpoint_free(NULL);
 }
 
 /* A file that is cut anywhere, or in which a byte of the header is another one, opens or is refused in one line. */
@@ -613,7 +642,7 @@ int main(void)
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_damaged),
-        cmocka_unit_test(test_every_allocation),
+        cmocka_unit_test(test_every_allocation), cmocka_unit_test(test_looked_into),
     };
     return cmocka_run_group_tests(tests, write_target, NULL);
 }

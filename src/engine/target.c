@@ -354,7 +354,6 @@ static ftk_err add_opened(ftk_engine *e, ftk_drafterfile *d, ftk_str family, con
 static ftk_err add_head(ftk_engine *e, const char *path, const ftk_drafter_config *cfg,
                         const ftk_host *host)
 {
-    char about[512];
     const int i = family_of(&ftk_drafter_eagle3);
     if (e->nets[i])
         return ftk_fail(host, FTK_ERR_INVALID, "%s: there is a drafter eagle3 already: %s", path,
@@ -367,8 +366,7 @@ static ftk_err add_head(ftk_engine *e, const char *path, const ftk_drafter_confi
                                     cfg ? (int)cfg->n_layers : 0, host);
     if (err != FTK_OK) return err;
     const int widest = head->fc.n_in;
-    ftk_log(host, FTK_LOG_INFO, "%s: eagle3: %s", path,
-            ftk_headfile_about(head, e->model, about, sizeof about));
+    ftk_log(host, FTK_LOG_INFO, "%s: eagle3: %s", path, head->about);
     err = ftk_net_open_head(&e->nets[i], head, &e->forward, e->kv_slots, e->forward.kv_type);
     if (err == FTK_OK && widest > 0) err = ftk_target_room(e, widest);
     if (err != FTK_OK) ftk_net_free(e->nets[i], &e->host);
@@ -434,6 +432,12 @@ bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter)
     if (strcmp(drafter, "none") == 0 || strcmp(drafter, "auto") == 0) return true;
     const int i = ftk_drafter_index(drafter, strlen(drafter));
     return i >= 0 && ftk_target_has(e, ftk_drafter_list[i]);
+}
+
+const char *ftk_engine_drafter_about(const ftk_engine *e, const char *drafter)
+{
+    const int i = drafter ? ftk_drafter_index(drafter, strlen(drafter)) : -1;
+    return i >= 0 && e->nets[i] && e->nets[i]->head ? e->nets[i]->head->about : NULL;
 }
 
 /* ---- draft models */

@@ -436,6 +436,24 @@ static ftk_err load(loader *l, const int *layers, int n_layers)
     return err == FTK_OK ? pack_all(l) : err;
 }
 
+/* "states entering layers 2, 15, 27 of 30; 32000 of 49152 tokens; ..." */
+static void describe(ftk_headfile *f, const ftk_model *target)
+{
+    char layers[128] = "";
+    for (int i = 0; i < f->n_taps; i++) {
+        const size_t n = strlen(layers);
+        snprintf(layers + n, sizeof layers - n, "%s%d", i ? ", " : "", f->tap[i]);
+    }
+    snprintf(f->about, sizeof f->about,
+             "states entering layers %s of %d%s; %d of %d tokens%s%s%s%s%s", layers,
+             target->hp.n_layer, f->tap_normed ? ", normed" : "", f->model.hp.n_vocab,
+             target->hp.n_vocab, f->model.layers[0].q_norm ? "; norms of queries and keys" : "",
+             f->fc_norm[0] ? "; a norm of each state" : "",
+             f->input_norm ? "; a norm of all states" : "",
+             f->arch.flags & FTK_ARCH_NORM_RESIDUAL ? "; norm before the residual" : "",
+             f->feeds_normed ? "; states are fed back behind the last norm" : "");
+}
+
 ftk_err ftk_headfile_open(ftk_headfile **out, const char *path, const ftk_model *target,
                           const int *layers, int n_layers, const ftk_host *host)
 {
@@ -446,6 +464,7 @@ ftk_err ftk_headfile_open(ftk_headfile **out, const char *path, const ftk_model 
     loader l = {.f = f, .target = target};
     ftk_err err = ftk_source_open(&f->source, path, &f->host);
     if (err == FTK_OK) err = load(&l, layers, n_layers);
+    if (err == FTK_OK) describe(f, target);
     if (err == FTK_OK)
         *out = f;
     else
@@ -464,22 +483,4 @@ void ftk_headfile_close(ftk_headfile *f)
     ftk_release(&h, f->vectors);
     ftk_source_close(&f->source);
     ftk_release(&h, f);
-}
-
-const char *ftk_headfile_about(const ftk_headfile *f, const ftk_model *target, char *buf,
-                               size_t cap)
-{
-    char layers[128] = "";
-    for (int i = 0; i < f->n_taps; i++) {
-        const size_t n = strlen(layers);
-        snprintf(layers + n, sizeof layers - n, "%s%d", i ? ", " : "", f->tap[i]);
-    }
-    snprintf(buf, cap, "states entering layers %s of %d%s; %d of %d tokens%s%s%s%s%s", layers,
-             target->hp.n_layer, f->tap_normed ? ", normed" : "", f->model.hp.n_vocab,
-             target->hp.n_vocab, f->model.layers[0].q_norm ? "; norms of queries and keys" : "",
-             f->fc_norm[0] ? "; a norm of each state" : "",
-             f->input_norm ? "; a norm of all states" : "",
-             f->arch.flags & FTK_ARCH_NORM_RESIDUAL ? "; norm before the residual" : "",
-             f->feeds_normed ? "; states are fed back behind the last norm" : "");
-    return buf;
 }

@@ -31,6 +31,7 @@ typedef struct ftk_headfile {
     float *vectors;
     size_t n_vectors;
     void *packed, *rows;
+    char about[320]; /* what it is, in one line */
 } ftk_headfile;
 
 /* layers [n_layers]: instead of what the file says; 0: that. Errors: those of ftk_source_open(), FORMAT, UNSUPPORTED,
@@ -38,8 +39,5 @@ typedef struct ftk_headfile {
 ftk_err ftk_headfile_open(ftk_headfile **out, const char *path, const ftk_model *target,
                           const int *layers, int n_layers, const ftk_host *host);
 void ftk_headfile_close(ftk_headfile *f);
-/* "layers 2, 15, 27 of 30; 32000 of 49152 tokens; ...", for a line of the log. Returns buf. */
-const char *ftk_headfile_about(const ftk_headfile *f, const ftk_model *target, char *buf,
-                               size_t cap);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "model/gguf.h"
@@ -33,10 +34,15 @@ static bool is_head(const ftk_gguf *g)
            ftk_json_is(v.s, "eagle3");
 }
 
+bool ftk_source_is_checkpoint(const char *path)
+{
+    return is_folder(path) || ends_in(path, suffix);
+}
+
 bool ftk_source_is(const char *path)
 {
     static const ftk_host silent = {0};
-    if (is_folder(path) || ends_in(path, suffix)) return true;
+    if (ftk_source_is_checkpoint(path)) return true;
     ftk_gguf *g;
     if (ftk_gguf_open(&g, path, &silent) != FTK_OK) return false;
     const bool head = is_head(g);
@@ -95,7 +101,7 @@ static ftk_err open_folder(ftk_source *s, const char *path)
     return err;
 }
 
-static ftk_err open_single(ftk_source *s, const char *path)
+static ftk_err open_single(ftk_source *s, const char *path, bool needs_config)
 {
     char file[4096 + 256];
     const char *slash = strrchr(path, '/');
@@ -104,7 +110,7 @@ static ftk_err open_single(ftk_source *s, const char *path)
     if (err != FTK_OK) return err;
     s->n_parts = 1;
     snprintf(file, sizeof file, "%.*sconfig.json", n < 4000 ? n : 4000, path);
-    return open_config(s, file);
+    return needs_config || access(file, F_OK) == 0 ? open_config(s, file) : FTK_OK;
 }
 
 static size_t n_tensors(const ftk_source *s)
@@ -120,10 +126,20 @@ ftk_err ftk_source_open(ftk_source *s, const char *path, const ftk_host *host)
     s->host = host;
     ftk_gguf_show_path(s->path, sizeof s->path, path);
     ftk_err err = is_folder(path)         ? open_folder(s, path)
-                  : ends_in(path, suffix) ? open_single(s, path)
+                  : ends_in(path, suffix) ? open_single(s, path, true)
                                           : ftk_gguf_open(&s->gguf, path, host);
     if (err == FTK_OK && !(s->used = ftk_alloc(host, n_tensors(s), sizeof *s->used)))
         err = ftk_fail(host, FTK_ERR_NOMEM, "%s: no memory for a drafter", s->path);
+    if (err != FTK_OK) ftk_source_close(s);
+    return err;
+}
+
+ftk_err ftk_source_look(ftk_source *s, const char *path, const ftk_host *host)
+{
+    memset(s, 0, sizeof *s);
+    s->host = host;
+    ftk_gguf_show_path(s->path, sizeof s->path, path);
+    const ftk_err err = is_folder(path) ? open_folder(s, path) : open_single(s, path, false);
     if (err != FTK_OK) ftk_source_close(s);
     return err;
 }

@@ -32,8 +32,12 @@ typedef struct ftk_source_tensor {
 
 /* Whether the path is one of these, by its kind and first bytes; false too where it cannot be read. */
 bool ftk_source_is(const char *path);
+/* A folder, or a name that ends in .safetensors. */
+bool ftk_source_is_checkpoint(const char *path);
 /* Errors: those of ftk_gguf_open(), IO, FORMAT, NOMEM. */
 ftk_err ftk_source_open(ftk_source *s, const char *path, const ftk_host *host);
+/* The same of a checkpoint; of one file config.json may be missing. */
+ftk_err ftk_source_look(ftk_source *s, const char *path, const ftk_host *host);
 void ftk_source_close(ftk_source *s);
 
 /* The tensor of that name, or with "model." before it; false: it is not there. Marks it as used. Errors that are said
