@@ -121,7 +121,11 @@ extern const ftk_drafter_ops ftk_drafter_recycle;
 extern const ftk_drafter_ops ftk_drafter_s4c;
 extern const ftk_drafter_ops ftk_drafter_firp;
 extern const ftk_drafter_ops ftk_drafter_draft_model; /* needs a small model */
+/* Heads that others have made: they need one. */
 extern const ftk_drafter_ops ftk_drafter_eagle3;
+extern const ftk_drafter_ops ftk_drafter_dspark;
+extern const ftk_drafter_ops ftk_drafter_dflash;
+extern const ftk_drafter_ops ftk_drafter_medusa;
 
 enum { FTK_MAX_DRAFTERS = 16 };
 

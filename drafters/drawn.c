@@ -121,7 +121,7 @@ static void draw_on(ftk_grown *g, size_t n, parts *p)
     for (int depth = 1; depth < DEPTH; depth++) {
         const float prob = p->chain[depth - 1].prob * ftk_rate_get(&g->drawn_rates.first[depth]);
         at = ftk_guesses_add(&g->guesses, at, p->chain[depth - 1].token, 0, 0);
-        if (!ftk_grown_pays(g, prob, 1)) return;
+        if (!ftk_grown_pays(g, prob, 1, false)) return;
         const float *const logits = ftk_grown_run(g, 1, &at);
         if (!logits) return;
         const double total = weigh(g, logits, depth);
@@ -168,7 +168,7 @@ void ftk_drawn_propose(ftk_grown *g, const int32_t *history, size_t n, int budge
     const bool alone = g->drawn.chain && p.n_retrieved > 0; /* where there is one node a depth */
     const float *logits = NULL;
     if (!g->late && !alone &&
-        ftk_grown_pays(g, ftk_rate_get(&g->drawn_rates.first[0]), (int)unread))
+        ftk_grown_pays(g, ftk_rate_get(&g->drawn_rates.first[0]), (int)unread, true))
         logits = ftk_grown_read(g, history, n);
     if (logits) draw_first(g, n, weigh(g, logits, 0), &p);
     if (p.n_chain > 0) draw_on(g, n, &p);

@@ -28,18 +28,19 @@ static int class_of(int depth)
 /* ---- time */
 
 /* Of a pass over n rows: of a number not seen yet, as of the next smaller one that was. */
-static double seconds_of(const ftk_grown *g, int n)
+static double seconds_of(const ftk_grown *g, int n, bool reads)
 {
+    const double *const took = g->took[reads];
     if (n > FTK_GROWN_TIMED) n = FTK_GROWN_TIMED;
     int known = n;
-    while (known > 1 && g->took[known] == 0) known--;
-    return g->took[known] * (n + 4) / (known + 4);
+    while (known > 1 && took[known] == 0) known--;
+    return took[known] * (n + 4) / (known + 4);
 }
 
-static void saw(ftk_grown *g, size_t n, double seconds)
+static void saw(ftk_grown *g, size_t n, bool reads, double seconds)
 {
     if (n > FTK_GROWN_TIMED) return;
-    double *const took = &g->took[n];
+    double *const took = &g->took[reads][n];
     if (*took == 0) *took = seconds;
     if (seconds > 4 * *took) seconds = 4 * *took; /* another program had the core */
     *took += 0.2 * (seconds - *took);
@@ -52,9 +53,9 @@ static double token_seconds(const ftk_grown *g)
     return g->flags & FTK_GROWN_ALWAYS ? INFINITY : t->seconds(t->ctx, 0, 1) / t->pace(t->ctx);
 }
 
-bool ftk_grown_pays(const ftk_grown *g, double tokens, int n)
+bool ftk_grown_pays(const ftk_grown *g, double tokens, int n, bool reads)
 {
-    return tokens * token_seconds(g) > seconds_of(g, n);
+    return tokens * token_seconds(g) > seconds_of(g, n, reads);
 }
 
 /* ---- the model */
@@ -67,7 +68,7 @@ const float *ftk_grown_read(ftk_grown *g, const int32_t *history, size_t n)
     const float *const logits = m->read(m->ctx, history, n);
     g->n_rows = 0;
     if (!logits) return NULL;
-    saw(g, rows, ftk_now() - start);
+    saw(g, rows, true, ftk_now() - start);
     g->grew = n;
     g->guesses.all[0].row = 0;
     return logits;
@@ -87,7 +88,7 @@ const float *ftk_grown_run(ftk_grown *g, int n, const int *guess)
     const double start = ftk_now();
     const float *const logits = m->run(m->ctx, n, token, parent);
     if (!logits) return NULL;
-    saw(g, (size_t)n, ftk_now() - start);
+    saw(g, (size_t)n, false, ftk_now() - start);
     for (int i = 0; i < n; i++) all[guess[i]].row = (int16_t)(++g->n_rows);
     return logits;
 }
@@ -128,9 +129,14 @@ static void suggest_children(ftk_grown *g, int node, const float *logits)
     ftk_guesses_answered(&g->guesses, node);
 }
 
-/* For how many of the chosen nodes, the best first, rows are worth running; `more` rows come with the first.
- * Times that keep rows from running are not measured again: they are believed a little less each time. */
-static int worth_running(ftk_grown *g, int depth, int n, const int *chosen, int more)
+/* Times that keep rows from running are not measured again: they are believed a little less each time. */
+static void doubt(ftk_grown *g, bool reads)
+{
+    for (int i = 0; i <= FTK_GROWN_TIMED; i++) g->took[reads][i] *= 0.99;
+}
+
+/* For how many of the chosen nodes, the best first, rows are worth running. */
+static int worth_running(ftk_grown *g, int depth, int n, const int *chosen)
 {
     const double right = ftk_rate_get(&g->rates[FTK_GROWN_BEST + class_of(depth)]);
     const double token = token_seconds(g);
@@ -138,14 +144,25 @@ static int worth_running(ftk_grown *g, int depth, int n, const int *chosen, int 
     int best = 0;
     for (int i = 0; i < n; i++) {
         tokens += right * ftk_guesses_open(&g->guesses, chosen[i]);
-        const double gain = tokens * token - seconds_of(g, i + 1 + more);
+        const double gain = tokens * token - seconds_of(g, i + 1, false);
         if (gain > most || (gain == INFINITY && best == i)) {
             most = gain;
             best = i + 1;
         }
     }
-    for (int i = 0; best == 0 && i <= FTK_GROWN_TIMED; i++) g->took[i] *= 0.99;
+    if (best == 0) doubt(g, false);
     return best;
+}
+
+/* The same of reading the text, which may say what follows at several depths. */
+static bool worth_reading(ftk_grown *g, int unread)
+{
+    double tokens = 0, reached = ftk_guesses_open(&g->guesses, 0);
+    for (int depth = 0; depth < g->model->block && depth < DEPTH; depth++)
+        tokens += reached *= ftk_rate_get(&g->rates[FTK_GROWN_BEST + class_of(depth)]);
+    const bool pays = ftk_grown_pays(g, tokens, unread, true);
+    if (!pays) doubt(g, true);
+    return pays;
 }
 
 /* Children of the nodes of a depth, as far as that is worth it; false: it is not. */
@@ -156,7 +173,7 @@ static bool grow(ftk_grown *g, int depth)
     ftk_guesses_add_successors(&g->guesses, g->successors);
     int n = ftk_guesses_best(&g->guesses, depth, floor_worth, true, width, chosen);
     if (n > FTK_MAX_NODES - g->n_rows) n = FTK_MAX_NODES - g->n_rows;
-    n = worth_running(g, depth, n, chosen, 0);
+    n = worth_running(g, depth, n, chosen);
     const float *const logits = n > 0 ? ftk_grown_run(g, n, chosen) : NULL;
     for (int i = 0; logits && i < n; i++)
         suggest_children(g, chosen[i], logits + (size_t)i * g->model->stride);
@@ -165,11 +182,10 @@ static bool grow(ftk_grown *g, int depth)
 
 static void grow_all(ftk_grown *g, const int32_t *history, size_t n)
 {
-    const int root = 0;
     const size_t unread = g->model->unread(g->model->ctx, n);
     g->late = unread > FTK_GROWN_LATE;
     ftk_guesses_add_successors(&g->guesses, g->successors);
-    if (g->late || worth_running(g, 0, 1, &root, (int)unread - 1) == 0) return;
+    if (g->late || !worth_reading(g, (int)unread)) return;
     const float *const logits = ftk_grown_read(g, history, n);
     if (!logits) return;
     suggest_children(g, 0, logits);

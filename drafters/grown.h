@@ -54,8 +54,8 @@ typedef struct ftk_grown {
     int n_rows;   /* that the model has run for this draft */
     ftk_rate rates[FTK_GROWN_RATES];
     ftk_drawn_rates drawn_rates; /* behind them: both outlive a session */
-    double
-        took[FTK_GROWN_TIMED + 1]; /* seconds of a pass over so many rows, smoothed; 0: not known */
+    double took[2][FTK_GROWN_TIMED +
+                   1]; /* seconds of run() and of read() by rows, smoothed; 0: not known */
     int32_t best[1 + FTK_MAX_NODES]; /* the likeliest token behind a row */
     ftk_guesses guesses;
     ftk_drawn drawn;
@@ -73,7 +73,8 @@ void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tr
 const float *ftk_grown_run(ftk_grown *g, int n, const int *guess);
 /* Reads the text; NULL: there is nothing to go on from. */
 const float *ftk_grown_read(ftk_grown *g, const int32_t *history, size_t n);
-/* Whether so many tokens more, expected of a pass over n rows, take longer without it, at the pace of late. */
-bool ftk_grown_pays(const ftk_grown *g, double tokens, int n);
+/* Whether so many tokens more, expected of a pass over n rows or of reading them, take longer without it, at the
+ * pace of late. */
+bool ftk_grown_pays(const ftk_grown *g, double tokens, int n, bool reads);
 
 #endif

@@ -79,7 +79,8 @@ static bool ends_in(const char *s, const char *end)
 float *ef_weights(const char *name, size_t n, int row)
 {
     const bool norm = strstr(name, "norm.") && ends_in(name, "weight");
-    const bool wide = strcmp(name, "embed_tokens.weight") == 0 || strcmp(name, "states") == 0;
+    const bool wide = strcmp(name, "embed_tokens.weight") == 0 || strcmp(name, "states") == 0 ||
+                      strcmp(name, "feature") == 0;
     float *x = malloc(n * sizeof *x);
     if (!x) abort();
     uint32_t s = 1;
@@ -294,6 +295,21 @@ static void put_keys(gw *w, const ef_head *h)
     gw_tiny_tokenizer(w);
 }
 
+/* Tensors and configuration into a folder. */
+static bool end(writer *w, const char *path, const char *config)
+{
+    char file[512];
+    const char *const text = w->how->config ? w->how->config : config;
+    gw_bytes all = st_finish(&w->safe);
+    mkdir(path, 0777);
+    snprintf(file, sizeof file, "%s/model.safetensors", path);
+    bool good = gw_save(file, all.p, all.n);
+    snprintf(file, sizeof file, "%s/config.json", path);
+    good = good && gw_save(file, text, strlen(text));
+    free(all.p);
+    return good;
+}
+
 bool ef_write(const char *path, const ef_head *h, const ef_how *how)
 {
     writer w = {.how = how};
@@ -303,16 +319,101 @@ bool ef_write(const char *path, const ef_head *h, const ef_how *how)
         put_all(&w, h);
         return gw_end(&w.gguf, path);
     }
-    char file[512], config[4096];
-    mkdir(path, 0777);
+    char config[4096];
     put_all(&w, h);
     write_config(config, sizeof config, h, how);
-    const char *const text = how->config ? how->config : config;
-    gw_bytes all = st_finish(&w.safe);
-    snprintf(file, sizeof file, "%s/model.safetensors", path);
-    bool good = gw_save(file, all.p, all.n);
-    snprintf(file, sizeof file, "%s/config.json", path);
-    good = good && gw_save(file, text, strlen(text));
-    free(all.p);
-    return good;
+    return end(&w, path, config);
+}
+
+/* ---- heads that say all places at once */
+
+static void put_layer(writer *w, int layer)
+{
+    const int d = EF_WIDTH, q = EF_HEADS * EF_DIM, kv = EF_HEADS_KV * EF_DIM;
+    const struct {
+        const char *name;
+        int row, rows;
+    } parts[] = {{"input_layernorm", d, 0},       {"post_attention_layernorm", d, 0},
+                 {"self_attn.q_norm", EF_DIM, 0}, {"self_attn.k_norm", EF_DIM, 0},
+                 {"self_attn.q_proj", d, q},      {"self_attn.k_proj", d, kv},
+                 {"self_attn.v_proj", d, kv},     {"self_attn.o_proj", q, d},
+                 {"mlp.gate_proj", d, EF_FF},     {"mlp.up_proj", d, EF_FF},
+                 {"mlp.down_proj", EF_FF, d}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "layers.%d.%s.weight", layer, parts[i].name);
+        put(w, name, parts[i].row, parts[i].rows);
+    }
+}
+
+bool ef_write_block(const char *path, bool markov, const ef_how *how)
+{
+    ef_how as = *how;
+    as.layout = EF_SPECULATORS; /* layers have these names in all layouts */
+    writer w = {.how = &as};
+    char config[2048], sizes[512];
+    const int d = EF_WIDTH;
+    put(&w, "fc.weight", 3 * d, d);
+    put(&w, "hidden_norm.weight", d, 0);
+    for (int i = 0; i < 2; i++) put_layer(&w, i);
+    put(&w, "norm.weight", d, 0);
+    if (!how->borrows) put(&w, "lm_head.weight", d, EF_DRAFT);
+    if (!how->borrows) put(&w, "embed_tokens.weight", d, EF_VOCAB);
+    if (markov) put(&w, "markov_head.markov_w1.weight", EF_RANK, EF_VOCAB);
+    if (markov) put(&w, "markov_head.markov_w2.weight", EF_RANK, EF_DRAFT);
+    if (markov) put(&w, "confidence_head.proj.weight", d + EF_RANK, 1);
+    put_vocab(&w);
+    snprintf(sizes, sizeof sizes,
+             "\"hidden_size\": %d, \"intermediate_size\": %d, \"num_hidden_layers\": 2, "
+             "\"num_attention_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": %d, "
+             "\"vocab_size\": %d, \"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0",
+             EF_WIDTH, EF_FF, EF_HEADS, EF_HEADS_KV, EF_DIM, EF_VOCAB);
+    if (how->layout == EF_SPECULATORS)
+        snprintf(config, sizeof config,
+                 "{%s\"speculators_model_type\": \"%s\", \"draft_vocab_size\": %d, \"block_size\": "
+                 "%d, \"mask_token_id\": %d, \"aux_hidden_state_layer_ids\": [2, 1, 0], "
+                 "\"transformer_layer_config\": {%s}}",
+                 how->more ? how->more : "", markov ? "dspark" : "dflash", EF_DRAFT, EF_BLOCK,
+                 EF_MASK, sizes);
+    else
+        snprintf(config, sizeof config,
+                 "{%s\"architectures\": [\"%s\"], \"block_size\": %d, \"dflash_config\": "
+                 "{\"mask_token_id\": %d, \"target_layer_ids\": [0, 1, 2]%s}, %s}",
+                 how->more ? how->more : "", markov ? "DSparkDraftModel" : "DFlashDraftModel",
+                 EF_BLOCK, EF_MASK, markov ? ", \"markov_rank\": 8" : "", sizes);
+    return end(&w, path, config);
+}
+
+/* By the recipe of one name, under another. */
+static void put_as(writer *w, const char *recipe, const char *name, int row, int rows)
+{
+    const size_t n = (size_t)row * (size_t)(rows ? rows : 1);
+    float *x = ef_weights(recipe, n, row);
+    const uint64_t dims[] = {(uint64_t)(rows ? rows : row), (uint64_t)row};
+    if (!w->how->without || strcmp(w->how->without, recipe) != 0)
+        st_tensor(&w->safe, name, "F32", rows ? 2 : 1, dims, x, n * sizeof *x);
+    free(x);
+}
+
+bool ef_write_medusa(const char *path, const ef_how *how)
+{
+    static const char *const formats[2][3] = {
+        {"%d.%d.linear.weight", "%d.%d.linear.bias", "%d.2.weight"},
+        {"medusa_heads.blocks.%d.layers.%d.weight", "medusa_heads.blocks.%d.layers.%d.bias",
+         "medusa_heads.lm_heads.%d.weight"}};
+    const char *const *const as = formats[how->layout != EF_EAGLE];
+    writer w = {.how = how};
+    char recipe[64], name[64];
+    for (int h = 0; h < EF_MEDUSA; h++) {
+        for (int i = 0; i < 2; i++)
+            for (int k = 0; k < 2; k++) {
+                snprintf(recipe, sizeof recipe, formats[0][k], h, i);
+                snprintf(name, sizeof name, as[k], h, i);
+                put_as(&w, recipe, name, EF_WIDTH, k ? 0 : EF_WIDTH);
+            }
+        snprintf(recipe, sizeof recipe, formats[0][2], h);
+        snprintf(name, sizeof name, as[2], h);
+        put_as(&w, recipe, name, EF_WIDTH, EF_VOCAB);
+    }
+    return end(&w, path, "{\"medusa_num_heads\": 2, \"medusa_num_layers\": 1}");
 }

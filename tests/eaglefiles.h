@@ -41,6 +41,12 @@ typedef struct ef_how {
     int64_t d2t_more;    /* added to the last number of d2t */
 } ef_how;
 
+enum { EF_BLOCK = 4, EF_MASK = 299, EF_RANK = 8, EF_MEDUSA = 3 };
+
+/* The same of a head of DFlash, in z-lab's layout (EF_EAGLE) or speculators', or, with markov, of DSpark. */
+bool ef_write_block(const char *path, bool markov, const ef_how *how);
+/* EF_MEDUSA heads of two layers, as Medusa writes them (EF_EAGLE) or as vLLM does. */
+bool ef_write_medusa(const char *path, const ef_how *how);
 /* Writes a head into the folder, which is made, or with EF_GGUF into a file; false when it cannot. */
 bool ef_write(const char *path, const ef_head *head, const ef_how *how);
 

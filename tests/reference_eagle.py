@@ -14,6 +14,8 @@ import sys
 
 import numpy as np
 import torch
+from speculators.models.dflash import DFlashDraftModel, DFlashSpeculatorConfig
+from speculators.models.dspark import DSparkDraftModel, DSparkSpeculatorConfig
 from speculators.models.eagle3 import Eagle3DraftModel, Eagle3SpeculatorConfig
 from transformers import DynamicCache, LlamaConfig
 from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
@@ -31,6 +33,11 @@ HEADS = {
 }
 
 
+BLOCK, MASK_TOKEN, RANK = 4, 299, 8
+BLOCKS = {"dflash": (DFlashDraftModel, DFlashSpeculatorConfig, {}),
+          "dspark": (DSparkDraftModel, DSparkSpeculatorConfig, {"markov_rank": RANK})}
+
+
 def weights(name, shape):
     s = 1
     for c in name.encode():
@@ -44,7 +51,7 @@ def weights(name, shape):
         x = 1 + u / 2
     elif name.endswith(".bias"):
         x = u / 2
-    elif name in ("embed_tokens.weight", "states"):
+    elif name in ("embed_tokens.weight", "states", "feature"):
         x = 2 * u
     else:
         x = 4 * u / np.sqrt(shape[-1])
@@ -67,12 +74,7 @@ def make(how):
              for k in ("norm_before_residual", "norm_before_fc", "fc_norm", "norm_output")}
     config = Eagle3SpeculatorConfig(transformer_layer_config=layer,
                                     draft_vocab_size=VOCAB if how.get("whole") else DRAFT, **flags)
-    model = Eagle3DraftModel(config).float().eval()
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if not name.startswith("verifier"):
-                p.copy_(weights(name, list(p.shape)))
-    return model
+    return fill(Eagle3DraftModel(config))
 
 
 def pass_over(model, cache, tokens, states, first):
@@ -120,6 +122,52 @@ def run(model):
     return rows
 
 
+def fill(model):
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if not name.startswith("verifier"):
+                p.copy_(weights(name, list(p.shape)))
+    return model.float().eval()
+
+
+def make_block(kind):
+    cls, config, more = BLOCKS[kind]
+    layer = Qwen3Config(hidden_size=WIDTH, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+                        num_key_value_heads=2, head_dim=16, vocab_size=VOCAB, rms_norm_eps=1e-5,
+                        max_position_embeddings=128, rope_parameters={"rope_theta": 10000.0, "rope_type": "default"})
+    layer._attn_implementation = "eager"
+    return fill(cls(config(transformer_layer_config=layer, draft_vocab_size=DRAFT, block_size=BLOCK,
+                           aux_hidden_state_layer_ids=[2, 1, 0], mask_token_id=MASK_TOKEN, **more)))
+
+
+def run_block(model):
+    """Logits of what follows the text, then those behind each of a chain of drafted tokens."""
+    c = model.hidden_norm(model.fc(weights("states", [TEXT - 1, 3 * WIDTH])[None]))
+    x = model.embed_tokens(torch.tensor([[text_token(TEXT - 1)] + [MASK_TOKEN] * (BLOCK - 1)]))
+    at = torch.arange(TEXT - 1 + BLOCK)[None]
+    for layer in model.layers:
+        x = layer(hidden_states=x, target_hidden=c, attention_mask=None, position_ids=at,
+                  position_embeddings=model.rotary_emb(x, at))
+    logits = model.lm_head(model.norm(x))[0]
+    if not model.config.sample_from_anchor:
+        return list(logits[1:])
+    before = torch.tensor([text_token(TEXT - 1)] + [drafted(i, 0) for i in range(BLOCK - 1)])
+    return list(logits + model.markov_head.block_bias(prev_token_ids=before[None], hidden_states=x)[0])
+
+
+def run_medusa():
+    """Three heads of two layers, by Medusa's own formula."""
+    rows = []
+    for head in range(3):
+        x = weights("feature", [WIDTH])
+        for i in range(2):
+            w, b = (weights(f"{head}.{i}.linear.{part}", shape)
+                    for part, shape in (("weight", [WIDTH, WIDTH]), ("bias", [WIDTH])))
+            x = x + torch.nn.functional.silu(w @ x + b)
+        rows.append(weights(f"{head}.2.weight", [VOCAB, WIDTH]) @ x)
+    return rows
+
+
 def main():
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("torch", "transformers", "speculators"))
     print("/* SPDX-License-Identifier: Apache-2.0")
@@ -132,8 +180,11 @@ def main():
     print("    float logit[EAGLE_SHOWN];")
     print("} eagle_figures[] = {")
     with torch.no_grad():
-        for name, how in HEADS.items():
-            for i, row in enumerate(run(make(how))):
+        heads = {name: run(make(how)) for name, how in HEADS.items()}
+        heads.update((kind, run_block(make_block(kind))) for kind in BLOCKS)
+        heads["medusa"] = run_medusa()
+        for name, rows in heads.items():
+            for i, row in enumerate(rows):
                 shown = ", ".join(f"{float(v):.6f}f" for v in row[:DRAFT:EVERY])
                 print(f'    {{"{name}", {i}, {{{shown}}}}},')
     print("};")

@@ -53,16 +53,16 @@ static const char *written(const char *name, const ef_how *how)
 
 /* ---- figures */
 
-static int index_of_eagle(void)
+static ftk_net_seq *net_of(const ftk_session *s, const char *drafter)
 {
-    return ftk_drafter_index("eagle3", 6);
+    return s->nets[ftk_drafter_index(drafter, strlen(drafter))];
 }
 
-static ftk_session *open_eagle(ftk_engine *e)
+static ftk_session *open_head(ftk_engine *e, const char *drafter)
 {
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
-    cfg.drafter = "eagle3";
+    cfg.drafter = drafter;
     cfg.n_ctx = CTX;
     ftk_session *s;
     assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
@@ -103,8 +103,8 @@ static void check_figures(ftk_engine *e, const char *head)
 {
     int32_t text[EAGLE_TEXT], token[2];
     for (int i = 0; i < EAGLE_TEXT; i++) text[i] = (i * 7 + 3) % EF_VOCAB;
-    ftk_session *s = open_eagle(e);
-    ftk_net_seq *const seq = s->nets[index_of_eagle()];
+    ftk_session *s = open_head(e, "eagle3");
+    ftk_net_seq *const seq = net_of(s, "eagle3");
     const ftk_draft_model *const m = &seq->as_seen;
     show_states(seq, text, 0, EAGLE_TEXT - 1);
     for (int again = 0; again < 3; again++) {
@@ -153,6 +153,86 @@ static void test_figures(void **state)
             check_figures(e, files[i].head);
             ftk_engine_free(e);
         }
+    ftk_model_free(m);
+}
+
+/* Rows of a chain behind the text; what was there is read anew after a cut. */
+static void check_block(ftk_engine *e, const char *drafter, int depths)
+{
+    int32_t text[EAGLE_TEXT];
+    for (int i = 0; i < EAGLE_TEXT; i++) text[i] = (i * 7 + 3) % EF_VOCAB;
+    ftk_session *s = open_head(e, drafter);
+    ftk_net_seq *const seq = net_of(s, drafter);
+    const ftk_draft_model *const m = &seq->as_seen;
+    assert_int_equal(m->block, depths);
+    show_states(seq, text, 0, EAGLE_TEXT - 1);
+    for (int again = 0; again < 3; again++) {
+        const float *logits = m->read(m->ctx, text, EAGLE_TEXT);
+        assert_non_null(logits);
+        compare(drafter, 0, logits);
+        for (int depth = 0; depth < depths; depth++) {
+            logits = m->run(m->ctx, 1, (int32_t[]){drafted(depth, 0)},
+                            (int16_t[]){(int16_t)(depth - 1)});
+            if (depth + 1 < depths) compare(drafter, depth + 1, logits);
+        }
+        assert_null(logits);      /* it says nothing of what lies behind */
+        if (again == 0) continue; /* asked a second time, of the same text */
+        ftk_net_seq_truncate(seq, EAGLE_TEXT - 2);
+        show_states(seq, text, EAGLE_TEXT - 3, EAGLE_TEXT - 1);
+    }
+    ftk_session_free(s);
+}
+
+static const char *folder_of(const char *drafter, const ef_how *how)
+{
+    static const char path[] = FOLDER "eagle-head";
+    const bool medusa = strcmp(drafter, "medusa") == 0;
+    assert_true(medusa ? ef_write_medusa(path, how)
+                       : ef_write_block(path, strcmp(drafter, "dspark") == 0, how));
+    return path;
+}
+
+static void test_blocks(void **state)
+{
+    (void)state;
+    ftk_model *m = load_model(TARGET);
+    for (int k = 0; k < 8; k++) {
+        const ef_how how = {.layout = k & 1 ? EF_SPECULATORS : EF_EAGLE};
+        const char *const drafter = k & 2 ? "dspark" : "dflash";
+        ftk_engine *e = open_engine(m, 1 + k / 4, 512, FTK_TYPE_F32);
+        assert_int_equal(ftk_engine_add_drafter(e, folder_of(drafter, &how)), FTK_OK);
+        check_block(e, drafter, k & 2 ? EF_BLOCK : EF_BLOCK - 1);
+        ftk_engine_free(e);
+    }
+    ftk_model_free(m);
+}
+
+static void test_medusa(void **state)
+{
+    (void)state;
+    ftk_model *m = load_model(TARGET);
+    for (int k = 0; k < 2; k++) {
+        const ef_how how = {.layout = k ? EF_SPECULATORS : EF_EAGLE};
+        ftk_engine *e = open_engine(m, 1, 512, FTK_TYPE_F32);
+        assert_int_equal(ftk_engine_add_drafter(e, folder_of("medusa", &how)), FTK_OK);
+        ftk_session *s = open_head(e, "medusa");
+        ftk_net_seq *const seq = net_of(s, "medusa");
+        /* The feature takes the place of the state that its norm would make it of. */
+        float *const feature = ef_weights("feature", EF_WIDTH, EF_WIDTH);
+        memcpy(seq->left, feature, EF_WIDTH * sizeof *feature);
+        seq->left_of = 1;
+        const ftk_draft_model *const d = &seq->as_seen;
+        const float *logits = d->read(d->ctx, (int32_t[]){4, 5}, 2);
+        for (int depth = 0; depth < EF_MEDUSA; depth++) {
+            assert_non_null(logits);
+            compare("medusa", depth, logits);
+            logits = d->run(d->ctx, 1, (int32_t[]){7}, (int16_t[]){(int16_t)(depth - 1)});
+        }
+        assert_null(logits);
+        free(feature);
+        ftk_session_free(s);
+        ftk_engine_free(e);
+    }
     ftk_model_free(m);
 }
 
@@ -241,6 +321,46 @@ static void test_exact(void **state)
     ftk_model_free(m);
 }
 
+/* The same of heads that say all places at once. */
+static void test_exact_blocks(void **state)
+{
+    (void)state;
+    static const char *const drafters[] = {"dflash", "dspark", "medusa"};
+    ftk_model *m = load_model(TARGET);
+    for (int i = 0; i < 3; i++) {
+        const ef_how file = {.layout = i ? EF_SPECULATORS : EF_EAGLE, .borrows = i == 1};
+        ftk_engine *e = open_engine(m, 1 + i % 2, 1024, FTK_TYPE_F16);
+        assert_int_equal(ftk_engine_add_drafter(e, folder_of(drafters[i], &file)), FTK_OK);
+        assert_true(ftk_engine_has_drafter(e, drafters[i]));
+        for (int k = 0; k < 2 * 2 * 2; k++) {
+            const how h = {.drafter = k & 1 ? "auto" : drafters[i],
+                           .budget = k & 2 ? 20 : -1,
+                           .temperature = k & 4 ? 0.8f : 0};
+            ftk_session *s[3], *f;
+            ftk_result r[3];
+            size_t from[3];
+            int32_t want[N], got[2 * N];
+            for (int j = 0; j < 3; j++) from[j] = start(s[j] = open_how(e, &h), j);
+            for (int step = 0; step < N + 2; step++) assert_int_equal(ftk_step(s, 3, r), FTK_OK);
+            for (int j = 0; j < 3; j++) {
+                size_t len;
+                const int32_t *text = ftk_session_tokens(s[j], &len);
+                plain(e, h.temperature, j, want);
+                assert_memory_equal(text + from[j], want, sizeof want);
+            }
+            assert_int_equal(ftk_session_truncate(s[1], from[1] + 9), FTK_OK);
+            assert_int_equal(ftk_session_fork(&f, s[1], NULL), FTK_OK);
+            plain(e, h.temperature, 1, want);
+            assert_int_equal(take(f, N - 9, got), N - 9);
+            assert_memory_equal(got, want + 9, (N - 9) * sizeof *want);
+            ftk_session_free(f);
+            for (int j = 0; j < 3; j++) ftk_session_free(s[j]);
+        }
+        ftk_engine_free(e);
+    }
+    ftk_model_free(m);
+}
+
 static void test_batches(void **state)
 {
     (void)state;
@@ -283,7 +403,7 @@ static void test_batches(void **state)
 static const float *said_behind(ftk_session *s, size_t *n)
 {
     const int32_t *text = ftk_session_tokens(s, n);
-    const ftk_draft_model *const m = &s->nets[index_of_eagle()]->as_seen;
+    const ftk_draft_model *const m = &net_of(s, "eagle3")->as_seen;
     return m->read(m->ctx, text, *n);
 }
 
@@ -405,7 +525,10 @@ static void test_refused(void **state)
         {{.d2t_more = 1000, .layout = EF_GGUF}, "plain", "tensor d2t names token", FTK_ERR_FORMAT},
         {{.config = "{"}, "plain", "is no JSON: a string is missing at byte 1", FTK_ERR_FORMAT},
         {{.config = "[]"}, "plain", "is no JSON object", FTK_ERR_FORMAT},
-        {{.config = "{\"hidden_size\": 64}"}, "plain", "has no draft_vocab_size", FTK_ERR_INVALID},
+        {{.config = "{\"hidden_size\": 64}"},
+         "plain",
+         "has none of draft_vocab_size",
+         FTK_ERR_INVALID},
         {{.more = "\"target_hidden_size\": 4096, "},
          "plain",
          "was made for a model of width 4096; this model's width is 64",
@@ -444,9 +567,9 @@ static void test_refused(void **state)
          "plain",
          "no list of 1 to 16 layers",
          FTK_ERR_FORMAT},
-        {{.more = "\"speculators_model_type\": \"dspark\", "},
+        {{.more = "\"speculators_model_type\": \"mtp\", "},
          "plain",
-         "is a head of the kind \"dspark\"",
+         "is a head of the kind \"mtp\"",
          FTK_ERR_UNSUPPORTED},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -577,7 +700,7 @@ static void counted_free(void *ctx, void *p)
     free(p);
 }
 
-static ftk_err whole_life(counter *c, const char *path)
+static ftk_err whole_life(counter *c, const char *drafter, const char *path)
 {
     ftk_model_config mc;
     ftk_model_config_init(&mc);
@@ -589,7 +712,7 @@ static ftk_err whole_life(counter *c, const char *path)
     ec.measure = false;
     ftk_session_config sc;
     ftk_session_config_init(&sc);
-    sc.drafter = "eagle3";
+    sc.drafter = drafter;
     sc.budget = 8;
     ftk_model *m;
     ftk_engine *e = NULL;
@@ -613,17 +736,23 @@ static ftk_err whole_life(counter *c, const char *path)
 static void test_every_allocation(void **state)
 {
     (void)state;
-    const ef_how hows[] = {{.layout = EF_EAGLE, .borrows = true}, {.layout = EF_GGUF}};
-    for (int k = 0; k < 2; k++) {
-        const char *const path = written("plain", &hows[k]);
+    const ef_how hows[] = {{.layout = EF_EAGLE, .borrows = true},
+                           {.layout = EF_GGUF},
+                           {.layout = EF_EAGLE},
+                           {.layout = EF_SPECULATORS, .borrows = true},
+                           {.layout = EF_EAGLE}};
+    static const char *const drafters[] = {"eagle3", "eagle3", "dflash", "dspark", "medusa"};
+    for (int k = 0; k < 5; k++) {
+        const char *const path =
+            k < 2 ? written("plain", &hows[k]) : folder_of(drafters[k], &hows[k]);
         counter c = {.left = -1};
-        assert_int_equal(whole_life(&c, path), FTK_OK);
+        assert_int_equal(whole_life(&c, drafters[k], path), FTK_OK);
         assert_int_equal(c.live, 0);
         assert_int_equal(c.in_step, 0);
         const long total = c.total;
         for (long i = 0; i < total; i++) {
             c = (counter){.left = i};
-            const ftk_err err = whole_life(&c, path);
+            const ftk_err err = whole_life(&c, drafters[k], path);
             if (err != FTK_ERR_NOMEM || c.live != 0)
                 fail_msg("allocation %ld of %ld failed: %s, %ld blocks leaked", i, total,
                          ftk_strerror(err), c.live);
@@ -634,15 +763,13 @@ static void test_every_allocation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_figures),
-        cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_batches),
-        cmocka_unit_test(test_follows),
-        cmocka_unit_test(test_begins_late),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_damaged),
-        cmocka_unit_test(test_every_allocation), cmocka_unit_test(test_looked_into),
+        cmocka_unit_test(test_figures),     cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_medusa),      cmocka_unit_test(test_exact_blocks),
+        cmocka_unit_test(test_exact),       cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_follows),     cmocka_unit_test(test_begins_late),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_names),
+        cmocka_unit_test(test_damaged),     cmocka_unit_test(test_every_allocation),
+        cmocka_unit_test(test_looked_into),
     };
     return cmocka_run_group_tests(tests, write_target, NULL);
 }

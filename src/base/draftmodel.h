@@ -15,6 +15,7 @@ typedef struct ftk_draft_model {
     int n_out;            /* of a row's logits those that count: the first so many */
     size_t stride;        /* from one row's to the next one's, in floats */
     const int32_t *vocab; /* [n_out] the tokens that they are of; NULL: logit i is token i's */
+    int block; /* so many depths read() has worked out: rows of them take next to nothing; 1: none but its own */
     /* Tokens of the text that read() would have to run. */
     size_t (*unread)(void *ctx, size_t n);
     /* Reads what is unread of history[0..n), of which all that was read before is still the start. The logits

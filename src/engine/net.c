@@ -60,7 +60,8 @@ static ftk_err open_head(ftk_net *net, ftk_forward *f, int slots, ftk_type kv_ty
     ftk_err err = FTK_OK;
     for (int i = 0; i < head->n_taps && err == FTK_OK; i++)
         err = ftk_forward_tap(f, head->tap[i], &net->tap[i]);
-    if (err == FTK_OK) err = open_pass(net, &f->team, slots, kv_type);
+    if (err != FTK_OK || head->kind == FTK_HEAD_MEDUSA) return err;
+    err = open_pass(net, &f->team, slots, kv_type);
     if (err == FTK_OK && !head->feeds_normed)
         err = ftk_forward_keep(&net->forward, head->model.hp.n_layer - 1);
     return err;
@@ -96,7 +97,7 @@ void ftk_net_free(ftk_net *net, const ftk_host *host)
 
 /* ---- rows */
 
-static bool reserve(ftk_net_seq *s, int n)
+bool ftk_net_reserve(ftk_net_seq *s, int n)
 {
     const int slots = s->kv.len + n;
     return slots <= s->kv.max_pages * FTK_PAGE &&
@@ -119,7 +120,7 @@ static const float *run_placed(ftk_net_seq *s, int n, const int32_t *token, cons
 {
     ftk_forward *const f = &s->net->forward;
     const int first = s->n_rows;
-    if (n > ROWS || first + n > FTK_MAX_NODES || !reserve(s, first + n)) return NULL;
+    if (n > ROWS || first + n > FTK_MAX_NODES || !ftk_net_reserve(s, first + n)) return NULL;
     for (int i = 0; i < n; i++) place(s, first + i, parent[i]);
     const ftk_pass_seq seq = {.kv = &s->kv,
                               .n_rows = n,
@@ -151,7 +152,7 @@ static const float *small_read(void *ctx, const int32_t *history, size_t n)
     while ((size_t)s->kv.len < n) {
         const size_t left = n - (size_t)s->kv.len;
         const int rows = left < ROWS ? (int)left : ROWS;
-        if (!reserve(s, rows)) return NULL;
+        if (!ftk_net_reserve(s, rows)) return NULL;
         const ftk_pass_seq seq = {.kv = &s->kv,
                                   .n_rows = rows,
                                   .token = history + s->kv.len,
@@ -190,7 +191,7 @@ static size_t state_size(const ftk_net_seq *s)
 /* The token whose state is read next. */
 static size_t next_place(const ftk_net_seq *s)
 {
-    return s->base + (size_t)s->kv.len;
+    return s->base + (size_t)(s->kv.len + s->read);
 }
 
 static const float *normed(ftk_net_seq *s, int n)
@@ -212,13 +213,21 @@ static const float *normed(ftk_net_seq *s, int n)
 }
 
 /* What the first n rows that wait begin with. */
-static const float *first_states(ftk_net_seq *s, int n)
+const float *ftk_net_states(ftk_net_seq *s, int n)
 {
     const ftk_headfile *const h = s->net->head;
     const float *const x = normed(s, n);
     if (h->fc.n_out == 0) return x;
     s->target->multiply(s->target->ctx, &h->fc, n, x, s->first);
     return s->first;
+}
+
+void ftk_net_forget(ftk_net_seq *s, int n)
+{
+    const size_t all = state_size(s);
+    s->n_waiting -= n;
+    memmove(s->waiting, s->waiting + (size_t)n * all,
+            (size_t)s->n_waiting * all * sizeof *s->waiting);
 }
 
 /* What row i of the last pass leaves for the rows behind it, of n_logits with logits of n. */
@@ -232,25 +241,22 @@ static const float *left_by(const ftk_net_seq *s, int i)
 static bool read_states(ftk_net_seq *s, const int32_t *text, int n)
 {
     ftk_forward *const f = &s->net->forward;
-    const size_t all = state_size(s);
-    if (!reserve(s, n)) return false;
+    if (!ftk_net_reserve(s, n)) return false;
     const ftk_pass_seq seq = {.kv = &s->kv,
                               .n_rows = n,
                               .token = text + next_place(s) + 1,
                               .first_logits = n - 1,
-                              .states = first_states(s, n)};
+                              .states = ftk_net_states(s, n)};
     ftk_forward_run(f, &seq, 1);
     const int last = s->net->head->feeds_normed ? 0 : n - 1;
     memcpy(s->left, left_by(s, last), width(s) * sizeof(float));
     ftk_kv_truncate(&s->kv, s->kv.len + n);
-    s->n_waiting -= n;
-    memmove(s->waiting, s->waiting + (size_t)n * all,
-            (size_t)s->n_waiting * all * sizeof *s->waiting);
+    ftk_net_forget(s, n);
     return true;
 }
 
 /* States that can be read of a text of n tokens. */
-static int readable(const ftk_net_seq *s, size_t n)
+int ftk_net_readable(const ftk_net_seq *s, size_t n)
 {
     const size_t at = next_place(s);
     if (n < 1 || at >= n - 1) return 0;
@@ -259,7 +265,7 @@ static int readable(const ftk_net_seq *s, size_t n)
 
 static size_t head_unread(void *ctx, size_t n)
 {
-    const int rows = readable(ctx, n);
+    const int rows = ftk_net_readable(ctx, n);
     return rows > 0 ? (size_t)rows : 1;
 }
 
@@ -267,7 +273,7 @@ static size_t head_unread(void *ctx, size_t n)
 static const float *head_read(void *ctx, const int32_t *history, size_t n)
 {
     ftk_net_seq *const s = ctx;
-    const int rows = readable(s, n);
+    const int rows = ftk_net_readable(s, n);
     s->n_rows = 0;
     if (rows == 0 || next_place(s) + (size_t)rows != n - 1 || !read_states(s, history, rows))
         return NULL;
@@ -296,6 +302,34 @@ static void head_keep(void *ctx, int n, const int16_t *row)
     ((ftk_net_seq *)ctx)->n_rows = 0;
 }
 
+/* Of what was read the first n tokens' stay. */
+static void keep_first(ftk_net_seq *s, int n)
+{
+    if (s->net->head->kind == FTK_HEAD_MEDUSA)
+        s->read = n;
+    else
+        ftk_kv_truncate(&s->kv, n);
+}
+
+static void begin_at(ftk_net_seq *s, size_t place)
+{
+    keep_first(s, 0);
+    s->base = place;
+    s->n_waiting = 0;
+}
+
+/* What waits for the end of a text that is longer than there is room for. */
+static bool read_some(ftk_net_seq *s, const int32_t *text, int n)
+{
+    switch (s->net->head->kind) {
+    case FTK_HEAD_EAGLE3: return read_states(s, text, n);
+    case FTK_HEAD_MEDUSA: s->read += n; break;
+    default: return ftk_net_store(s, n);
+    }
+    ftk_net_forget(s, n);
+    return true;
+}
+
 void ftk_net_seq_see(ftk_net_seq *s, const int32_t *text, size_t n, size_t at, const ftk_forward *f,
                      size_t row)
 {
@@ -303,22 +337,16 @@ void ftk_net_seq_see(ftk_net_seq *s, const int32_t *text, size_t n, size_t at, c
     const size_t dt = (size_t)s->net->head->target_width, all = state_size(s);
     const size_t next = next_place(s);
     if (at < s->base || at > next + (size_t)s->n_waiting) { /* what lies between is not known */
-        ftk_kv_truncate(&s->kv, 0);
-        s->base = at;
-        s->n_waiting = 0;
+        begin_at(s, at);
     } else if (at < next) {
-        ftk_kv_truncate(&s->kv, (int)(at - s->base));
+        keep_first(s, (int)(at - s->base));
         s->n_waiting = 0;
     } else {
         s->n_waiting = (int)(at - next);
     }
     if (s->n_waiting == FTK_NET_WAITING) {
-        const int rows = readable(s, n);
-        if (rows == 0 || !read_states(s, text, rows)) {
-            ftk_kv_truncate(&s->kv, 0);
-            s->base = at;
-            s->n_waiting = 0;
-        }
+        const int rows = ftk_net_readable(s, n);
+        if (rows == 0 || !read_some(s, text, rows)) begin_at(s, at);
     }
     float *const to = s->waiting + (size_t)s->n_waiting++ * all;
     for (int t = 0; t < s->net->head->n_taps; t++)
@@ -351,6 +379,7 @@ static ftk_draft_model seen_by_drafters(ftk_net_seq *s, int n_vocab)
                              .n_out = all && n_own > n_vocab ? n_vocab : n_own,
                              .stride = (size_t)n_own,
                              .vocab = h ? h->vocab : NULL,
+                             .block = 1,
                              .unread = h ? head_unread : small_unread,
                              .read = h ? head_read : small_read,
                              .run = h ? head_run : small_run,
@@ -366,8 +395,11 @@ ftk_err ftk_net_seq_open(ftk_net_seq **out, ftk_net *net, int n_ctx, const ftk_t
     s->net = net;
     s->target = target;
     s->as_seen = seen_by_drafters(s, target->n_vocab);
-    ftk_err err = ftk_kv_seq_open(&s->kv, &net->pool, n_ctx + FTK_MAX_NODES);
+    ftk_err err = FTK_OK;
+    if (net->pool.host) err = ftk_kv_seq_open(&s->kv, &net->pool, n_ctx + FTK_MAX_NODES);
     if (err == FTK_OK && net->head) err = open_states(s, host);
+    if (err == FTK_OK && net->head && net->head->kind != FTK_HEAD_EAGLE3)
+        err = ftk_net_open_block(s, host);
     if (err == FTK_OK)
         *out = s;
     else
@@ -378,7 +410,8 @@ ftk_err ftk_net_seq_open(ftk_net_seq **out, ftk_net *net, int n_ctx, const ftk_t
 void ftk_net_seq_free(ftk_net_seq *s, const ftk_host *host)
 {
     if (!s) return;
-    float *const all[] = {s->waiting, s->normed, s->first, s->begin, s->states, s->left};
+    float *const all[] = {s->waiting, s->normed, s->first, s->begin, s->states,
+                          s->left,    s->places, s->said,  s->more,  s->markov};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) ftk_release(host, all[i]);
     ftk_kv_seq_close(&s->kv);
     ftk_release(host, s);
@@ -389,8 +422,11 @@ void ftk_net_seq_truncate(ftk_net_seq *s, size_t n)
 {
     const size_t most = !s->net->head ? n : n > s->base ? n - s->base - 1 : 0;
     s->n_rows = 0;
-    if ((size_t)s->kv.len > most) {
-        ftk_kv_truncate(&s->kv, (int)most);
+    if ((size_t)(s->kv.len + s->read) > most) {
+        if (s->net->head)
+            keep_first(s, (int)most);
+        else
+            ftk_kv_truncate(&s->kv, (int)most);
         s->n_waiting = 0;
     } else if (s->net->head && next_place(s) + (size_t)s->n_waiting > n) {
         s->n_waiting = n > next_place(s) ? (int)(n - next_place(s)) : 0;
@@ -399,9 +435,10 @@ void ftk_net_seq_truncate(ftk_net_seq *s, size_t n)
 
 void ftk_net_seq_fork(ftk_net_seq *dst, const ftk_net_seq *src)
 {
-    ftk_kv_fork(&dst->kv, &src->kv);
+    if (src->kv.pool) ftk_kv_fork(&dst->kv, &src->kv);
     if (!src->net->head) return;
     dst->base = src->base;
+    dst->read = src->read;
     dst->n_waiting = src->n_waiting;
     memcpy(dst->waiting, src->waiting, (size_t)src->n_waiting * state_size(src) * sizeof(float));
 }

@@ -38,9 +38,16 @@ typedef struct ftk_net_seq {
     float *left;    /* [width] what the text's last row left, for those behind it */
     float *states;  /* [FTK_MAX_NODES][width] the same of rows that were run */
     float *begin;   /* [FTK_NET_WAITING][width] what rows begin with */
+    /* Of one that says all places at once: net_block.c. */
+    int read;       /* Medusa: states that were looked at, in place of kv.len */
+    size_t left_of; /* Medusa: the token behind the one whose feature `left` is */
+    int n_places;
+    float *places;        /* [depths][stride] what it says of each, without a Markov head */
+    float *said;          /* [FTK_NET_SAID][stride] of rows */
+    float *more, *markov; /* [stride], [rank] */
 } ftk_net_seq;
 
-enum { FTK_NET_WAITING = 64 };
+enum { FTK_NET_WAITING = 64, FTK_NET_SAID = 16 };
 
 /* A small model of the target's vocabulary; slots: of its cache. team and target outlive it. Errors: those of
  * ftk_model_load(), INVALID (another vocabulary), NOMEM. */
@@ -55,6 +62,23 @@ void ftk_net_free(ftk_net *net, const ftk_host *host);
 ftk_err ftk_net_seq_open(ftk_net_seq **out, ftk_net *net, int n_ctx, const ftk_target *target,
                          const ftk_host *host);
 void ftk_net_seq_free(ftk_net_seq *seq, const ftk_host *host);
+/* ---- for net_block.c */
+
+/* Its own functions, and memory. Errors: NOMEM. */
+ftk_err ftk_net_open_block(ftk_net_seq *s, const ftk_host *host);
+/* Room for n rows behind the text; false: there is none. */
+bool ftk_net_reserve(ftk_net_seq *s, int n);
+/* States that can be read of a text of n tokens. */
+int ftk_net_readable(const ftk_net_seq *s, size_t n);
+/* What the first n states that wait become: fc of them, or they themselves where there is none. */
+const float *ftk_net_states(ftk_net_seq *s, int n);
+/* DFlash: keys and values of the first n states that wait; false: there is no room. */
+bool ftk_net_store(ftk_net_seq *s, int n);
+/* The first n are read. */
+void ftk_net_forget(ftk_net_seq *s, int n);
+
+/* ---- */
+
 /* The text was cut to its first n tokens. */
 void ftk_net_seq_truncate(ftk_net_seq *seq, size_t n);
 /* dst, just opened, has read what src has. */

@@ -28,7 +28,7 @@ const char *const *ftk_drafters(void)
 {
     static const char *const names[] = {"auto",        "none",        "jacobi", "lookup",
                                         "recycle",     "s4c",         "firp",   "dash",
-                                        "dash-direct", "draft-model", "eagle3", NULL};
+                                        "dash-direct", "draft-model", "eagle3", "dflash", "dspark", "medusa", NULL};
     return names;
 }
 

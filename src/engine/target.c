@@ -350,25 +350,41 @@ static ftk_err add_opened(ftk_engine *e, ftk_drafterfile *d, ftk_str family, con
     return err;
 }
 
+static const ftk_drafter_ops *const of_kind[] = {
+    [FTK_HEAD_EAGLE3] = &ftk_drafter_eagle3,
+    [FTK_HEAD_MEDUSA] = &ftk_drafter_medusa,
+    [FTK_HEAD_DFLASH] = &ftk_drafter_dflash,
+    [FTK_HEAD_DSPARK] = &ftk_drafter_dspark,
+};
+
+/* The longest row that its products outside of passes read. */
+static int widest_of(const ftk_headfile *head)
+{
+    const int d = head->kind == FTK_HEAD_MEDUSA ? head->target_width : head->markov2.n_in;
+    return head->fc.n_in > d ? head->fc.n_in : d;
+}
+
 /* A head's states come from the CPU's passes. */
 static ftk_err add_head(ftk_engine *e, const char *path, const ftk_drafter_config *cfg,
                         const ftk_host *host)
 {
-    const int i = family_of(&ftk_drafter_eagle3);
-    if (e->nets[i])
-        return ftk_fail(host, FTK_ERR_INVALID, "%s: there is a drafter eagle3 already: %s", path,
-                        e->nets[i]->head->source.path);
     if (e->device)
         return ftk_fail(host, FTK_ERR_UNSUPPORTED,
-                        "%s: heads of eagle3 draft on the CPU alone: leave --device out", path);
+                        "%s: such heads draft on the CPU alone: leave --device out", path);
     ftk_headfile *head;
     ftk_err err = ftk_headfile_open(&head, path, e->model, cfg ? cfg->layers : NULL,
                                     cfg ? (int)cfg->n_layers : 0, host);
     if (err != FTK_OK) return err;
-    const int widest = head->fc.n_in;
-    ftk_log(host, FTK_LOG_INFO, "%s: eagle3: %s", path, head->about);
+    const ftk_drafter_ops *const ops = of_kind[head->kind];
+    const int i = family_of(ops), widest = widest_of(head);
+    if (e->nets[i]) {
+        ftk_headfile_close(head);
+        return ftk_fail(host, FTK_ERR_INVALID, "%s: there is a drafter %s already: %s", path,
+                        ops->name, e->nets[i]->head->source.path);
+    }
+    ftk_log(host, FTK_LOG_INFO, "%s: %s: %s", path, ops->name, head->about);
     err = ftk_net_open_head(&e->nets[i], head, &e->forward, e->kv_slots, e->forward.kv_type);
-    if (err == FTK_OK && widest > 0) err = ftk_target_room(e, widest);
+    if (err == FTK_OK) err = ftk_target_room(e, widest);
     if (err != FTK_OK) ftk_net_free(e->nets[i], &e->host);
     if (err != FTK_OK) e->nets[i] = NULL;
     return err;

@@ -18,6 +18,7 @@ typedef struct {
     const ftk_pass_seq *seqs;
     int n_seqs, n_rows, n_logits;
     int first; /* layer */
+    bool stores; /* keys and values alone: ftk_forward_store() */
     const ftk_route *route;
     int ith, nth; /* this thread, of how many */
     char *act;    /* [FTK_OWN_ROWS][act_stride], [FTK_OWN_ROWS][n_embd]: this thread's own */
@@ -352,6 +353,21 @@ static void skip_block(const worker *w, int i)
     barrier(w);
 }
 
+/* Keys and values of the states themselves. */
+static void store_block(const worker *w, int i)
+{
+    const ftk_forward *f = w->f;
+    const ftk_layer *l = &f->m->layers[i];
+    const ftk_hparams *hp = &f->m->hp;
+    const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
+    project(w, f->x, &l->k, l->k_bias, f->kv, 2 * dkv, BY_ALL);
+    project(w, f->x, &l->v, l->v_bias, f->kv + dkv, 2 * dkv,
+            after(&l->k, &l->v) == PACKED ? PACKED : BY_ALL);
+    barrier(w);
+    store(w, i, false);
+    barrier(w);
+}
+
 /* The action at a layer. Asked ahead, one thread has answered while the layer before ran; else every
  * thread asks for itself, which saves a barrier. */
 static uint8_t action_at(const worker *w, int layer)
@@ -491,6 +507,8 @@ static void run(void *ctx, int ith, int nth)
     embed_rows(w);
     if (w->route || alone(w, w->f->m->hp.n_embd))
         barrier(w); /* else each thread norms the rows it has just written */
+    for (int i = 0; i < w->f->layers && w->stores; i++) store_block(w, i);
+    if (w->stores) return;
     bool exact = w->route && w->route->states && w->ith == 0;
     for (int i = w->first; i < w->f->layers; i++) {
         const uint8_t action = action_at(w, i);
@@ -510,14 +528,16 @@ void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs)
     ftk_forward_run_above(f, seqs, n_seqs, 0);
 }
 
-void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first)
+/* On the CPU. */
+static void run_rows(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first, bool stores)
 {
-    if (f->device) {
-        f->device->ops->run(f->device, f, seqs, n_seqs, first);
-        return;
-    }
     const size_t d = (size_t)f->m->hp.n_embd;
-    worker all = {.f = f, .seqs = seqs, .n_seqs = n_seqs, .first = first, .route = seqs[0].route};
+    worker all = {.f = f,
+                  .seqs = seqs,
+                  .n_seqs = n_seqs,
+                  .first = first,
+                  .stores = stores,
+                  .route = seqs[0].route};
     for (int s = 0; s < n_seqs; s++) {
         const ftk_pass_seq *seq = &seqs[s];
         for (int i = 0; i < seq->n_rows; i++)
@@ -531,6 +551,19 @@ void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
         all.n_logits += seq->n_rows - seq->first_logits;
     }
     ftk_team_run(team_of(f), run, &all);
+}
+
+void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first)
+{
+    if (f->device)
+        f->device->ops->run(f->device, f, seqs, n_seqs, first);
+    else
+        run_rows(f, seqs, n_seqs, first, false);
+}
+
+void ftk_forward_store(ftk_forward *f, const ftk_pass_seq *seq)
+{
+    run_rows(f, seq, 1, 0, true);
 }
 
 /* Masks, depths of all rows: the sequence's, then those that join. */

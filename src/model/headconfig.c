@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "model/gguf.h"
 
-enum { LARGEST = 1 << 20 };
+enum { LARGEST = 1 << 20, MOST_LAYERS = 12 };
 
 typedef const ftk_json_value value;
 
@@ -153,6 +153,33 @@ static ftk_err read_ids(const reader *r, value *v, const char *key, int more)
     return FTK_OK;
 }
 
+/* DFlash's keys: z-lab's, which name layers whose output is wanted, and speculators'. */
+static ftk_err read_block(const reader *r)
+{
+    static const char own[] = "aux_hidden_state_layer_ids", theirs[] = "target_layer_ids";
+    ftk_head_config *const c = r->c;
+    value *part = get(r, r->root, "dflash_config");
+    reader inside = *r;
+    if (part) inside.layer = part; /* or else in the whole */
+    const bool speculators = get(r, r->root, "speculators_model_type") != NULL;
+    value *ids = get(r, r->root, own), *list = find(&inside, theirs);
+    c->from_anchor = c->kind == FTK_HEAD_DSPARK;
+    ftk_err err = whole(&inside, "block_size", 2, -1, &c->block);
+    if (err == FTK_OK) err = whole(&inside, "mask_token_id", 0, -1, &c->mask_token);
+    if (err == FTK_OK) err = flag(r, r->root, "sample_from_anchor", &c->from_anchor);
+    if (err == FTK_OK && part) err = flag(r, part, "sample_from_anchor", &c->from_anchor);
+    if (err == FTK_OK) err = whole(&inside, "markov_rank", 0, 1, &c->markov);
+    value *head = find(&inside, "markov_head_type");
+    if (err == FTK_OK && head && !says(head, "vanilla"))
+        err =
+            ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
+                     "%s: a Markov head of another type than vanilla is not supported", r->s->path);
+    if (err != FTK_OK) return err;
+    if (c->block > FTK_CONFIG_BLOCK) return wrong(r, "block_size", "number from 2 to 32");
+    c->writer = speculators ? "speculators" : "DFlash";
+    return ids ? read_ids(r, ids, own, 0) : list ? read_ids(r, list, theirs, 1) : FTK_OK;
+}
+
 static ftk_err read_taps(const reader *r)
 {
     static const char key[] = "eagle_aux_hidden_state_layer_ids";
@@ -227,6 +254,37 @@ static ftk_err read_window(const reader *r)
     return whole(r, "sliding_window", 1, -1, &r->c->window);
 }
 
+/* Whether the name of the first of its architectures begins so. */
+static bool is_of(const reader *r, const char *start)
+{
+    value *list = get(r, r->root, "architectures");
+    value *first = list ? ftk_json_first(&r->s->config, list) : NULL;
+    const size_t n = strlen(start);
+    return first && first->kind == FTK_JSON_STRING && first->text.n >= n &&
+           memcmp(first->text.p, start, n) == 0;
+}
+
+/* False: it is none that is known. */
+static bool find_kind(const reader *r, value *said)
+{
+    ftk_head_kind *const kind = &r->c->kind;
+    const bool markov = find(r, "markov_rank") || is_of(r, "DSpark") ||
+                        get(r, get(r, r->root, "dflash_config"), "markov_rank");
+    if (says(said, "eagle3"))
+        *kind = FTK_HEAD_EAGLE3;
+    else if (says(said, "dflash") || says(said, "dspark"))
+        *kind = says(said, "dspark") ? FTK_HEAD_DSPARK : FTK_HEAD_DFLASH;
+    else if (said)
+        return false;
+    else if (get(r, r->root, "medusa_num_heads") || says(get(r, r->root, "model_type"), "medusa"))
+        *kind = FTK_HEAD_MEDUSA;
+    else if (get(r, r->root, "dflash_config") || is_of(r, "DFlash") || is_of(r, "DSpark"))
+        *kind = markov ? FTK_HEAD_DSPARK : FTK_HEAD_DFLASH;
+    else
+        return get(r, r->root, "draft_vocab_size") != NULL;
+    return true;
+}
+
 static ftk_err read_json(reader *r)
 {
     r->root = &r->s->config.values[0];
@@ -234,14 +292,17 @@ static ftk_err read_json(reader *r)
     r->layer = layer ? layer : r->root;
     value *kind = get(r, r->root, "speculators_model_type");
     char shown[64];
-    if (kind && !says(kind, "eagle3"))
+    if (!find_kind(r, kind) && kind)
         return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                        "%s: is a head of the kind \"%s\": this build knows eagle3", r->s->path,
-                        ftk_gguf_show(shown, sizeof shown, kind->text));
-    if (!kind && !get(r, r->root, "draft_vocab_size"))
+                        "%s: is a head of the kind \"%s\": this build knows eagle3, dflash, dspark "
+                        "and medusa",
+                        r->s->path, ftk_gguf_show(shown, sizeof shown, kind->text));
+    if (!find_kind(r, kind))
         return ftk_fail(r->s->host, FTK_ERR_INVALID,
-                        "%s: is no EAGLE-3 head: its config.json has no draft_vocab_size",
+                        "%s: is no head that this build knows: its config.json has none of "
+                        "draft_vocab_size (EAGLE-3), dflash_config and medusa_num_heads",
                         r->s->path);
+    if (r->c->kind == FTK_HEAD_MEDUSA) return FTK_OK; /* its tensors say all */
     value *act = get(r, r->layer, "hidden_act");
     if (act && !says(act, "silu"))
         return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED, "%s: its hidden_act is not silu",
@@ -249,7 +310,7 @@ static ftk_err read_json(reader *r)
     ftk_err err = read_sizes(r);
     if (err == FTK_OK) err = read_norms(r);
     if (err == FTK_OK) err = read_rope(r);
-    if (err == FTK_OK) err = read_taps(r);
+    if (err == FTK_OK) err = r->c->kind == FTK_HEAD_EAGLE3 ? read_taps(r) : read_block(r);
     return err == FTK_OK ? read_window(r) : err;
 }
 
@@ -376,7 +437,13 @@ static ftk_err check_sizes(const reader *r)
             "%s: width %d, %d heads (%d for keys) of %d: heads are to be even, at most 256 "
             "wide, and a whole number for each of those for keys",
             r->s->path, c->width, c->n_head, c->n_head_kv, c->head_dim);
-    if (c->n_layer != 1)
+    if (c->n_layer > MOST_LAYERS)
+        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
+                        "%s: has %d layers: 12 at most are supported", r->s->path, c->n_layer);
+    if (c->kind != FTK_HEAD_EAGLE3 && c->window > 0)
+        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
+                        "%s: layers of DFlash with a sliding window are not supported", r->s->path);
+    if (c->kind == FTK_HEAD_EAGLE3 && c->n_layer != 1)
         return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
                         "%s: has %d layers: EAGLE-3 heads have one", r->s->path, c->n_layer);
     return FTK_OK;
@@ -387,5 +454,5 @@ ftk_err ftk_head_config_read(ftk_head_config *c, const ftk_source *s)
     *c = (ftk_head_config){.partial = 1};
     reader r = {.c = c, .s = s};
     const ftk_err err = s->gguf ? read_gguf(&r) : read_json(&r);
-    return err == FTK_OK ? check_sizes(&r) : err;
+    return err == FTK_OK && c->kind != FTK_HEAD_MEDUSA ? check_sizes(&r) : err;
 }

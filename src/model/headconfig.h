@@ -19,9 +19,21 @@ typedef struct ftk_rope_config {
     double gain;                    /* of yarn; 0: by its factor */
 } ftk_rope_config;
 
-enum { FTK_CONFIG_LAYERS = 16 };
+typedef enum ftk_head_kind {
+    FTK_HEAD_EAGLE3,
+    FTK_HEAD_MEDUSA,
+    FTK_HEAD_DFLASH,
+    FTK_HEAD_DSPARK, /* the same with a Markov head */
+} ftk_head_kind;
+
+enum { FTK_CONFIG_LAYERS = 16, FTK_CONFIG_BLOCK = 32 };
 
 typedef struct ftk_head_config {
+    ftk_head_kind kind;
+    int block, mask_token,
+        markov; /* DFlash: rows of a block, the token that stands for what is not known; its
+                                    Markov head's rank, 0: there is none */
+    bool from_anchor;                 /* a block's first row already says what follows */
     int n_layer, width, target_width; /* 0: as the target */
     int n_ff, n_head, n_head_kv, head_dim;
     int n_vocab, n_draft_vocab; /* 0: not said */
@@ -33,7 +45,7 @@ typedef struct ftk_head_config {
     const char *writer; /* "speculators" ... */
 } ftk_head_config;
 
-/* Of config.json, or of a GGUF's keys. Errors: FORMAT, UNSUPPORTED, INVALID (of no EAGLE-3 head), each with one line. */
+/* Of config.json, or of a GGUF's keys. Errors: FORMAT, UNSUPPORTED, INVALID (of no such head), each with one line. */
 ftk_err ftk_head_config_read(ftk_head_config *c, const ftk_source *s);
 
 #endif
