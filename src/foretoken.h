@@ -509,6 +509,7 @@ typedef struct ftk_engine_stats {
     uint64_t copy_bytes; /* the copy of the layers in few bits for DASH; 0 until it is made */
     /* Those that are open, and what they take together, as ftk_stats.bytes has it. */
     uint64_t sessions, session_bytes;
+    uint64_t draft_bytes; /* draft models and heads of others: weights, caches, work space */
 } ftk_engine_stats;
 
 /* size: the caller's sizeof *stats; what it does not cover is left out. Between steps. */

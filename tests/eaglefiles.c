@@ -100,6 +100,7 @@ float *ef_weights(const char *name, size_t n, int row)
 
 typedef struct writer {
     const ef_how *how;
+    bool pairs; /* rows of q and k are reordered in GGUF */
     st safe;
     gw gguf;
 } writer;
@@ -121,26 +122,41 @@ static void permute(float *x, int heads, int n_in)
 
 static const char *gguf_name(const char *name)
 {
+    static char buf[64];
     static const char *const names[][2] = {
-        {"fc.weight", "fc.weight"},
         {"input_norm.weight", "enc.output_norm.weight"},
+        {"hidden_norm.weight", "enc.output_norm.weight"},
         {"norm.weight", "output_norm.weight"},
         {"lm_head.weight", "output.weight"},
         {"embed_tokens.weight", "token_embd.weight"},
-        {"layers.0.input_layernorm.weight", "blk.0.attn_norm.weight"},
-        {"layers.0.hidden_norm.weight", "blk.0.attn_norm_2.weight"},
-        {"layers.0.post_attention_layernorm.weight", "blk.0.ffn_norm.weight"},
-        {"layers.0.self_attn.q_proj.weight", "blk.0.attn_q.weight"},
-        {"layers.0.self_attn.k_proj.weight", "blk.0.attn_k.weight"},
-        {"layers.0.self_attn.v_proj.weight", "blk.0.attn_v.weight"},
-        {"layers.0.self_attn.o_proj.weight", "blk.0.attn_output.weight"},
-        {"layers.0.mlp.gate_proj.weight", "blk.0.ffn_gate.weight"},
-        {"layers.0.mlp.up_proj.weight", "blk.0.ffn_up.weight"},
-        {"layers.0.mlp.down_proj.weight", "blk.0.ffn_down.weight"},
+        {"markov_head.markov_w1.weight", "markov_w1.weight"},
+        {"markov_head.markov_w2.weight", "markov_w2.weight"},
+        {"confidence_head.proj.weight", "conf_proj.weight"},
+    };
+    static const char *const parts[][2] = {
+        {"input_layernorm", "attn_norm"},
+        {"hidden_norm", "attn_norm_2"},
+        {"post_attention_layernorm", "ffn_norm"},
+        {"self_attn.q_proj", "attn_q"},
+        {"self_attn.k_proj", "attn_k"},
+        {"self_attn.v_proj", "attn_v"},
+        {"self_attn.o_proj", "attn_output"},
+        {"self_attn.q_norm", "attn_q_norm"},
+        {"self_attn.k_norm", "attn_k_norm"},
+        {"mlp.gate_proj", "ffn_gate"},
+        {"mlp.up_proj", "ffn_up"},
+        {"mlp.down_proj", "ffn_down"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i][0], name) == 0) return names[i][1];
-    return NULL;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && strncmp(name, "layers.", 7) == 0; i++) {
+        char safe[96];
+        snprintf(safe, sizeof safe, "layers.%c.%s.weight", name[7], parts[i][0]);
+        if (strcmp(safe, name) != 0) continue;
+        snprintf(buf, sizeof buf, "blk.%c.%s.weight", name[7], parts[i][1]);
+        return buf;
+    }
+    return name;
 }
 
 static uint16_t to_bf16(float x)
@@ -159,8 +175,8 @@ static void put(writer *w, const char *name, int row, int rows)
     char as[128];
     snprintf(as, sizeof as, "%s", name);
     if (w->how->layout == EF_GGUF) {
-        if (strstr(name, "q_proj.weight")) permute(x, EF_HEADS, row);
-        if (strstr(name, "k_proj.weight")) permute(x, EF_HEADS_KV, row);
+        if (w->pairs && strstr(name, "q_proj.weight")) permute(x, EF_HEADS, row);
+        if (w->pairs && strstr(name, "k_proj.weight")) permute(x, EF_HEADS_KV, row);
         gw_tensor(&w->gguf, gguf_name(name), rows ? 2 : 1,
                   (uint64_t[]){(uint64_t)row, (uint64_t)rows}, FTK_TYPE_F32, x, n * sizeof *x);
         free(x);
@@ -312,7 +328,7 @@ static bool end(writer *w, const char *path, const char *config)
 
 bool ef_write(const char *path, const ef_head *h, const ef_how *how)
 {
-    writer w = {.how = how};
+    writer w = {.how = how, .pairs = true};
     if (how->layout == EF_GGUF) {
         gw_init(&w.gguf);
         put_keys(&w.gguf, h);
@@ -346,11 +362,32 @@ static void put_layer(writer *w, int layer)
     }
 }
 
+static void put_block_keys(gw *w)
+{
+    static const int32_t layers[] = {2, 1, 0};
+    gw_str(w, "general.architecture", "dflash");
+    gw_u32(w, "dflash.block_count", 2);
+    gw_u32(w, "dflash.embedding_length", EF_WIDTH);
+    gw_u32(w, "dflash.feed_forward_length", EF_FF);
+    gw_u32(w, "dflash.attention.head_count", EF_HEADS);
+    gw_u32(w, "dflash.attention.head_count_kv", EF_HEADS_KV);
+    gw_f32(w, "dflash.attention.layer_norm_rms_epsilon", 1e-5f);
+    gw_f32(w, "dflash.rope.freq_base", 1e4f);
+    gw_u32(w, "dflash.block_size", EF_BLOCK);
+    gw_array(w, "dflash.target_layers", FTK_GGUF_I32, 3, layers);
+    gw_u32(w, "tokenizer.ggml.mask_token_id", EF_MASK);
+    gw_tiny_tokenizer(w);
+}
+
 bool ef_write_block(const char *path, bool markov, const ef_how *how)
 {
     ef_how as = *how;
-    as.layout = EF_SPECULATORS; /* layers have these names in all layouts */
+    const bool gguf = how->layout == EF_GGUF;
+    if (!gguf)
+        as.layout = EF_SPECULATORS; /* layers have these names in all of safetensors' layouts */
     writer w = {.how = &as};
+    if (gguf) gw_init(&w.gguf);
+    if (gguf) put_block_keys(&w.gguf);
     char config[2048], sizes[512];
     const int d = EF_WIDTH;
     put(&w, "fc.weight", 3 * d, d);
@@ -363,6 +400,7 @@ bool ef_write_block(const char *path, bool markov, const ef_how *how)
     if (markov) put(&w, "markov_head.markov_w2.weight", EF_RANK, EF_DRAFT);
     if (markov) put(&w, "confidence_head.proj.weight", d + EF_RANK, 1);
     put_vocab(&w);
+    if (gguf) return gw_end(&w.gguf, path);
     snprintf(sizes, sizeof sizes,
              "\"hidden_size\": %d, \"intermediate_size\": %d, \"num_hidden_layers\": 2, "
              "\"num_attention_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": %d, "

@@ -54,6 +54,9 @@ static ftk_engine *open_with(const ftk_model *m, const char *small, int slots, i
     assert_false(ftk_engine_has_drafter(e, "draft-model"));
     assert_int_equal(ftk_engine_add_draft_model(e, path_of(small)), FTK_OK);
     assert_true(ftk_engine_has_drafter(e, "draft-model"));
+    ftk_engine_stats stats;
+    ftk_engine_get_stats(e, &stats);
+    assert_true(stats.draft_bytes > (uint64_t)slots * 2 * 2 * 16 * sizeof(uint16_t));
     return e;
 }
 

@@ -185,8 +185,9 @@ static void check_block(ftk_engine *e, const char *drafter, int depths)
 
 static const char *folder_of(const char *drafter, const ef_how *how)
 {
-    static const char path[] = FOLDER "eagle-head";
+    static char path[512];
     const bool medusa = strcmp(drafter, "medusa") == 0;
+    snprintf(path, sizeof path, FOLDER "eagle-head%s", how->layout == EF_GGUF ? ".gguf" : "");
     assert_true(medusa ? ef_write_medusa(path, how)
                        : ef_write_block(path, strcmp(drafter, "dspark") == 0, how));
     return path;
@@ -196,10 +197,11 @@ static void test_blocks(void **state)
 {
     (void)state;
     ftk_model *m = load_model(TARGET);
-    for (int k = 0; k < 8; k++) {
-        const ef_how how = {.layout = k & 1 ? EF_SPECULATORS : EF_EAGLE};
+    static const ef_layout layouts[] = {EF_EAGLE, EF_SPECULATORS, EF_GGUF};
+    for (int k = 0; k < 12; k++) {
+        const ef_how how = {.layout = layouts[k >> 2]};
         const char *const drafter = k & 2 ? "dspark" : "dflash";
-        ftk_engine *e = open_engine(m, 1 + k / 4, 512, FTK_TYPE_F32);
+        ftk_engine *e = open_engine(m, 1 + k % 2, 512, FTK_TYPE_F32);
         assert_int_equal(ftk_engine_add_drafter(e, folder_of(drafter, &how)), FTK_OK);
         check_block(e, drafter, k & 2 ? EF_BLOCK : EF_BLOCK - 1);
         ftk_engine_free(e);

@@ -154,7 +154,7 @@ void ftk_engine_free(ftk_engine *e)
         ftk_release(&h, e->learned[i].rates);
         if (e->files[i]) ftk_drafterfile_close(e->files[i], &h);
         ftk_release(&h, e->files[i]);
-        ftk_net_free(e->nets[i], &h);
+        ftk_net_free(e->nets[i]);
     }
     ftk_forward_close(&e->forward); /* whose threads draft models have */
     ftk_lowbit_close(&e->low, &h);

@@ -25,39 +25,48 @@ static ftk_err load_small(ftk_net *net, const char *path, const ftk_model *targe
 {
     ftk_model_config cfg;
     ftk_model_config_init(&cfg);
-    cfg.host = target->host;
+    cfg.host = net->host;
     cfg.kernels = target->kernels.name;
     const ftk_err err = ftk_model_load(&net->small, path, &cfg);
     net->model = net->small;
     if (err != FTK_OK) return err;
-    return ftk_tokenizer_same(target->tokenizer, net->small->tokenizer, path, &target->host);
+    return ftk_tokenizer_same(target->tokenizer, net->small->tokenizer, path, &net->host);
 }
 
 static ftk_net *take_net(const ftk_host *h)
 {
     ftk_net *net = ftk_alloc(h, 1, sizeof *net);
-    if (!net) ftk_fail(h, FTK_ERR_NOMEM, "no memory for a draft model");
+    if (net)
+        net->host = ftk_meter_host(&net->meter, h);
+    else
+        ftk_fail(h, FTK_ERR_NOMEM, "no memory for a draft model");
     return net;
+}
+
+/* Where it could not be opened there is none. */
+static ftk_err settled(ftk_net **out, ftk_err err)
+{
+    if (err == FTK_OK) return err;
+    ftk_net_free(*out);
+    *out = NULL;
+    return err;
 }
 
 ftk_err ftk_net_open_small(ftk_net **out, const char *path, const ftk_model *target, ftk_team *team,
                            int slots, ftk_type kv_type)
 {
-    const ftk_host *const h = &target->host;
-    ftk_net *net = *out = take_net(h);
+    ftk_net *const net = *out = take_net(&target->host);
     if (!net) return FTK_ERR_NOMEM;
     ftk_err err = load_small(net, path, target);
     if (err == FTK_OK) err = open_pass(net, team, slots, kv_type);
-    if (err == FTK_OK) return err;
-    ftk_net_free(net, h);
-    *out = NULL;
-    return err;
+    return settled(out, err);
 }
 
 static ftk_err open_head(ftk_net *net, ftk_forward *f, int slots, ftk_type kv_type)
 {
     const ftk_headfile *const head = net->head;
     ftk_err err = FTK_OK;
+    net->model = &head->model;
     for (int i = 0; i < head->n_taps && err == FTK_OK; i++)
         err = ftk_forward_tap(f, head->tap[i], &net->tap[i]);
     if (err != FTK_OK || head->kind == FTK_HEAD_MEDUSA) return err;
@@ -67,32 +76,24 @@ static ftk_err open_head(ftk_net *net, ftk_forward *f, int slots, ftk_type kv_ty
     return err;
 }
 
-ftk_err ftk_net_open_head(ftk_net **out, ftk_headfile *head, ftk_forward *f, int slots,
-                          ftk_type kv_type)
+ftk_err ftk_net_open_head(ftk_net **out, const char *path, ftk_forward *f, const int *layers,
+                          int n_layers, int slots, ftk_type kv_type, const ftk_host *host)
 {
-    const ftk_host *const h = &f->m->host;
-    ftk_net *net = *out = take_net(h);
-    if (!net) {
-        ftk_headfile_close(head);
-        return FTK_ERR_NOMEM;
-    }
-    net->head = head;
-    net->model = &head->model;
-    const ftk_err err = open_head(net, f, slots, kv_type);
-    if (err == FTK_OK) return err;
-    ftk_net_free(net, h);
-    *out = NULL;
-    return err;
+    ftk_net *const net = *out = take_net(host);
+    if (!net) return FTK_ERR_NOMEM;
+    ftk_err err = ftk_headfile_open(&net->head, path, f->m, layers, n_layers, &net->host);
+    if (err == FTK_OK) err = open_head(net, f, slots, kv_type);
+    return settled(out, err);
 }
 
-void ftk_net_free(ftk_net *net, const ftk_host *host)
+void ftk_net_free(ftk_net *net)
 {
     if (!net) return;
     ftk_forward_close(&net->forward);
     if (net->pool.host) ftk_kv_pool_close(&net->pool);
     ftk_model_free(net->small);
     ftk_headfile_close(net->head);
-    ftk_release(host, net);
+    ftk_release(net->meter.under, net);
 }
 
 /* ---- rows */

@@ -6,12 +6,15 @@
 #define FTK_NET_H
 
 #include "base/draftmodel.h"
+#include "base/meter.h"
 #include "base/target.h"
 #include "model/forward.h"
 #include "model/headfile.h"
 
 /* Of an engine. */
 typedef struct ftk_net {
+    ftk_meter meter;
+    ftk_host host;          /* the engine's, metered: all that it takes comes from it */
     const ftk_model *model; /* what runs: of the one below that it has */
     ftk_model *small;
     ftk_headfile *head;
@@ -53,10 +56,11 @@ enum { FTK_NET_WAITING = 64, FTK_NET_SAID = 16 };
  * ftk_model_load(), INVALID (another vocabulary), NOMEM. */
 ftk_err ftk_net_open_small(ftk_net **out, const char *path, const ftk_model *target, ftk_team *team,
                            int slots, ftk_type kv_type);
-/* A head; the net owns it, also after an error. f: the target's passes, which leave states for it from now on. */
-ftk_err ftk_net_open_head(ftk_net **out, ftk_headfile *head, ftk_forward *f, int slots,
-                          ftk_type kv_type);
-void ftk_net_free(ftk_net *net, const ftk_host *host);
+/* A head; layers [n_layers]: see ftk_headfile_open(). host outlives it, as does f: the
+ * target's passes, which leave states for it from now on. Errors: those of ftk_headfile_open(), UNSUPPORTED. */
+ftk_err ftk_net_open_head(ftk_net **out, const char *path, ftk_forward *f, const int *layers,
+                          int n_layers, int slots, ftk_type kv_type, const ftk_host *host);
+void ftk_net_free(ftk_net *net);
 
 /* n_ctx: most tokens of the session. target: as its drafters see it; it outlives the sequence. Errors: NOMEM. */
 ftk_err ftk_net_seq_open(ftk_net_seq **out, ftk_net *net, int n_ctx, const ftk_target *target,

@@ -391,7 +391,7 @@ static void reset_families(ftk_session *s)
 
 static ftk_err unknown_drafter(const ftk_engine *e, const char *name)
 {
-    char list[128] = "";
+    char list[256] = "";
     const char *const *names = ftk_drafters();
     for (int i = 0; names[i]; i++) {
         const char *sep = i == 0 ? "" : names[i + 1] ? ", " : " and ";

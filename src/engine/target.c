@@ -371,23 +371,24 @@ static ftk_err add_head(ftk_engine *e, const char *path, const ftk_drafter_confi
     if (e->device)
         return ftk_fail(host, FTK_ERR_UNSUPPORTED,
                         "%s: such heads draft on the CPU alone: leave --device out", path);
-    ftk_headfile *head;
-    ftk_err err = ftk_headfile_open(&head, path, e->model, cfg ? cfg->layers : NULL,
-                                    cfg ? (int)cfg->n_layers : 0, host);
+    ftk_net *net;
+    ftk_err err = ftk_net_open_head(&net, path, &e->forward, cfg ? cfg->layers : NULL,
+                                    cfg ? (int)cfg->n_layers : 0, e->kv_slots,
+                                    e->forward.kv_type, &e->host); /* which outlives it */
     if (err != FTK_OK) return err;
-    const ftk_drafter_ops *const ops = of_kind[head->kind];
-    const int i = family_of(ops), widest = widest_of(head);
-    if (e->nets[i]) {
-        ftk_headfile_close(head);
-        return ftk_fail(host, FTK_ERR_INVALID, "%s: there is a drafter %s already: %s", path,
-                        ops->name, e->nets[i]->head->source.path);
+    const ftk_drafter_ops *const ops = of_kind[net->head->kind];
+    const int i = family_of(ops);
+    if (e->nets[i])
+        err = ftk_fail(host, FTK_ERR_INVALID, "%s: there is a drafter %s already: %s", path,
+                       ops->name, e->nets[i]->head->source.path);
+    if (err == FTK_OK) err = ftk_target_room(e, widest_of(net->head));
+    if (err != FTK_OK) {
+        ftk_net_free(net);
+        return err;
     }
-    ftk_log(host, FTK_LOG_INFO, "%s: %s: %s", path, ops->name, head->about);
-    err = ftk_net_open_head(&e->nets[i], head, &e->forward, e->kv_slots, e->forward.kv_type);
-    if (err == FTK_OK) err = ftk_target_room(e, widest);
-    if (err != FTK_OK) ftk_net_free(e->nets[i], &e->host);
-    if (err != FTK_OK) e->nets[i] = NULL;
-    return err;
+    ftk_log(host, FTK_LOG_INFO, "%s: %s: %s", path, ops->name, net->head->about);
+    e->nets[i] = net;
+    return FTK_OK;
 }
 
 ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_drafter_config *cfg,

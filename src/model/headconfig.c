@@ -316,12 +316,10 @@ static ftk_err read_json(reader *r)
 
 /* ---- GGUF */
 
-#define ARCH "eagle3."
-
 static bool key_of(const reader *r, const char *key, ftk_gguf_value *v)
 {
     char name[96];
-    snprintf(name, sizeof name, ARCH "%s", key);
+    snprintf(name, sizeof name, "%s.%s", r->c->kind == FTK_HEAD_EAGLE3 ? "eagle3" : "dflash", key);
     return ftk_gguf_find(r->s->gguf, name, v);
 }
 
@@ -396,20 +394,55 @@ static ftk_err gguf_rope(const reader *r)
     return gguf_real(r, "rope.scaling.factor", 1, &p->factor);
 }
 
+static ftk_err gguf_flag(const reader *r, const char *key, bool *out)
+{
+    ftk_gguf_value v;
+    if (!key_of(r, key, &v)) return FTK_OK;
+    if (v.type != FTK_GGUF_BOOL) return wrong(r, key, "true or false");
+    *out = v.u != 0;
+    return FTK_OK;
+}
+
+/* Which of the two heads of architecture dflash it is, its tensors say. */
+static ftk_err gguf_block(const reader *r)
+{
+    ftk_head_config *const c = r->c;
+    ftk_gguf_value v;
+    ftk_tensor_info t;
+    int64_t mask = -1;
+    c->markov = ftk_gguf_find_tensor(r->s->gguf, "markov_w1.weight", &t);
+    c->kind = c->markov ? FTK_HEAD_DSPARK : FTK_HEAD_DFLASH;
+    c->from_anchor = c->markov;
+    if (!ftk_gguf_find(r->s->gguf, "tokenizer.ggml.mask_token_id", &v) || !as_whole(&v, &mask) ||
+        mask < 0)
+        return wrong(r, "tokenizer.ggml.mask_token_id", "token");
+    c->mask_token = (int)mask;
+    const ftk_err err = gguf_flag(r, "sample_from_anchor", &c->from_anchor);
+    return err == FTK_OK ? gguf_whole(r, "block_size", 2, -1, &c->block) : err;
+}
+
 static ftk_err gguf_flags(const reader *r)
 {
     ftk_gguf_value v;
     r->c->writer = "llama.cpp";
-    if (key_of(r, "norm_before_residual", &v)) {
-        if (v.type != FTK_GGUF_BOOL) return wrong(r, "norm_before_residual", "true or false");
-        r->c->norm_residual = v.u != 0;
-    }
-    return FTK_OK;
+    if (r->c->kind == FTK_HEAD_EAGLE3)
+        return gguf_flag(r, "norm_before_residual", &r->c->norm_residual);
+    if (key_of(r, "attention.sliding_window", &v))
+        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
+                        "%s: layers of DFlash with a sliding window are not supported", r->s->path);
+    const ftk_err err = gguf_block(r);
+    if (err == FTK_OK && r->c->block > FTK_CONFIG_BLOCK)
+        return wrong(r, "block_size", "number from 2 to 32");
+    return err;
 }
 
 static ftk_err read_gguf(const reader *r)
 {
     ftk_head_config *const c = r->c;
+    ftk_gguf_value arch;
+    if (ftk_gguf_find(r->s->gguf, "general.architecture", &arch) && arch.type == FTK_GGUF_STRING &&
+        ftk_json_is(arch.s, "dflash"))
+        c->kind = FTK_HEAD_DFLASH;
     ftk_err err = gguf_whole(r, "block_count", 1, 1, &c->n_layer);
     if (err == FTK_OK) err = gguf_whole(r, "embedding_length", 1, -1, &c->width);
     if (err == FTK_OK) err = gguf_whole(r, "target_hidden_size", 1, 0, &c->target_width);

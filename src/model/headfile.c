@@ -62,7 +62,8 @@ static ftk_err find_fc(loader *l)
                         f->source.path, t.dims[0] / (uint64_t)f->n_taps, f->n_taps,
                         f->target_width);
     if (err == FTK_OK) err = ftk_head_matrix(l, &fc, n_in, d, &f->fc);
-    if (err == FTK_OK) err = ftk_head_vector(l, &all, n_in, false, &f->input_norm);
+    if (err == FTK_OK && f->kind == FTK_HEAD_EAGLE3)
+        err = ftk_head_vector(l, &all, n_in, false, &f->input_norm);
     for (int i = 0; i < f->n_taps && err == FTK_OK; i++) {
         char name[32];
         snprintf(name, sizeof name, "fc_norm.%d.weight", i);
@@ -182,7 +183,8 @@ static void take_sizes(loader *l)
     const ftk_head_config *const c = &l->c;
     ftk_headfile *const f = l->f;
     ftk_model *const m = &f->model;
-    const bool pairs = f->source.gguf != NULL; /* llama.cpp's converter reorders rows of q and k */
+    /* llama.cpp's converter reorders rows of q and k, of this kind alone. */
+    const bool pairs = f->source.gguf && c->kind == FTK_HEAD_EAGLE3;
     f->arch = (ftk_arch){.name = "head",
                          .flags = (pairs ? 0 : (unsigned)FTK_ARCH_ROPE_HALVES) |
                                   (c->norm_residual ? (unsigned)FTK_ARCH_NORM_RESIDUAL : 0)};
@@ -241,9 +243,14 @@ static ftk_err find_rope(loader *l)
 static ftk_err load(loader *l, const int *layers, int n_layers)
 {
     static const names last_norm = {"norm.weight", "output_norm.weight", false};
-    static const char *const spare[] = {
-        "t2d", "verifier_", "model.verifier_", "rotary_emb.", "midlayer.self_attn.rotary_emb.",
-        "confidence_head.", "conf_proj.", NULL}; /* DSpark's confidence: measured rates tell that */
+    static const char *const spare[] = {"t2d",
+                                        "verifier_",
+                                        "model.verifier_",
+                                        "rotary_emb.",
+                                        "midlayer.self_attn.rotary_emb.",
+                                        "confidence_head.",
+                                        "conf_proj.",
+                                        NULL}; /* DSpark's confidence: measured rates tell that */
     ftk_headfile *const f = l->f;
     ftk_err err = ftk_head_config_read(&l->c, &f->source);
     if (err != FTK_OK) return err;

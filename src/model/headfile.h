@@ -42,7 +42,7 @@ typedef struct ftk_headfile {
     float *vectors;
     size_t n_vectors;
     void *packed, *rows;
-    char about[320]; /* what it is, in one line */
+    char about[640]; /* what it is, in one line */
 } ftk_headfile;
 
 /* layers [n_layers]: instead of what the file says; 0: that. Errors: those of ftk_source_open(), FORMAT, UNSUPPORTED,

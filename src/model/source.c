@@ -31,7 +31,7 @@ static bool is_head(const ftk_gguf *g)
 {
     ftk_gguf_value v;
     return ftk_gguf_find(g, "general.architecture", &v) && v.type == FTK_GGUF_STRING &&
-           ftk_json_is(v.s, "eagle3");
+           (ftk_json_is(v.s, "eagle3") || ftk_json_is(v.s, "dflash"));
 }
 
 bool ftk_source_is_checkpoint(const char *path)
