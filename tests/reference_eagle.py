@@ -63,13 +63,27 @@ def target_id(row):
     return 2 * row + row % 2
 
 
+def layer_of(kind, layers, rope, **more):
+    layer = kind(hidden_size=WIDTH, intermediate_size=96, num_hidden_layers=layers,
+                 num_attention_heads=4, num_key_value_heads=2, head_dim=16, vocab_size=VOCAB,
+                 rms_norm_eps=1e-5, max_position_embeddings=128,
+                 rope_parameters={"rope_theta": 10000.0, **rope}, **more)
+    layer._attn_implementation = "eager"
+    return layer
+
+
+def fill(model):
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if not name.startswith("verifier"):
+                p.copy_(weights(name, list(p.shape)))
+    return model.float().eval()
+
+
 def make(how):
     kind = Qwen3Config if how.get("qwen3") else LlamaConfig
-    layer = kind(hidden_size=WIDTH, intermediate_size=96, num_hidden_layers=1, num_attention_heads=4,
-                 num_key_value_heads=2, head_dim=16, vocab_size=VOCAB, rms_norm_eps=1e-5,
-                 max_position_embeddings=128, attention_bias=how.get("bias", False),
-                 rope_parameters={"rope_theta": 10000.0, **how.get("rope", {"rope_type": "default"})})
-    layer._attn_implementation = "eager"
+    layer = layer_of(kind, 1, how.get("rope", {"rope_type": "default"}),
+                     attention_bias=how.get("bias", False))
     flags = {k: how.get(k, False)
              for k in ("norm_before_residual", "norm_before_fc", "fc_norm", "norm_output")}
     config = Eagle3SpeculatorConfig(transformer_layer_config=layer,
@@ -104,9 +118,11 @@ def run(model):
     if model.input_norm is not None:
         x = model.input_norm(x)
     if model.fc_norm is not None:
-        x = torch.cat([norm(part) for norm, part in zip(model.fc_norm, x.chunk(3, dim=-1))], dim=-1)
+        parts = zip(model.fc_norm, x.chunk(3, dim=-1))
+        x = torch.cat([norm(part) for norm, part in parts], dim=-1)
     cache, rows = DynamicCache(), []
-    logits, left = pass_over(model, cache, [text_token(i + 1) for i in range(TEXT - 1)], model.fc(x), 0)
+    tokens = [text_token(i + 1) for i in range(TEXT - 1)]
+    logits, left = pass_over(model, cache, tokens, model.fc(x), 0)
     rows.append(logits[-1])
     left = left[:, -1:]
     fork = None
@@ -122,22 +138,12 @@ def run(model):
     return rows
 
 
-def fill(model):
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if not name.startswith("verifier"):
-                p.copy_(weights(name, list(p.shape)))
-    return model.float().eval()
-
-
 def make_block(kind):
     cls, config, more = BLOCKS[kind]
-    layer = Qwen3Config(hidden_size=WIDTH, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
-                        num_key_value_heads=2, head_dim=16, vocab_size=VOCAB, rms_norm_eps=1e-5,
-                        max_position_embeddings=128, rope_parameters={"rope_theta": 10000.0, "rope_type": "default"})
-    layer._attn_implementation = "eager"
-    return fill(cls(config(transformer_layer_config=layer, draft_vocab_size=DRAFT, block_size=BLOCK,
-                           aux_hidden_state_layer_ids=[2, 1, 0], mask_token_id=MASK_TOKEN, **more)))
+    layer = layer_of(Qwen3Config, 2, {"rope_type": "default"})
+    return fill(cls(config(transformer_layer_config=layer, draft_vocab_size=DRAFT,
+                           block_size=BLOCK, aux_hidden_state_layer_ids=[2, 1, 0],
+                           mask_token_id=MASK_TOKEN, **more)))
 
 
 def run_block(model):
@@ -152,7 +158,8 @@ def run_block(model):
     if not model.config.sample_from_anchor:
         return list(logits[1:])
     before = torch.tensor([text_token(TEXT - 1)] + [drafted(i, 0) for i in range(BLOCK - 1)])
-    return list(logits + model.markov_head.block_bias(prev_token_ids=before[None], hidden_states=x)[0])
+    bias = model.markov_head.block_bias(prev_token_ids=before[None], hidden_states=x)
+    return list(logits + bias[0])
 
 
 def run_medusa():
@@ -169,11 +176,13 @@ def run_medusa():
 
 
 def main():
-    versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("torch", "transformers", "speculators"))
+    packages = ("torch", "transformers", "speculators")
+    versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in packages)
     print("/* SPDX-License-Identifier: Apache-2.0")
     print(" * Logits of the heads in eaglefiles.c, from tests/reference_eagle.py with")
     print(f" * {versions}, in float32: every {EVERY}th. */")
-    print(f"enum {{ EAGLE_TEXT = {TEXT}, EAGLE_STEPS = {STEPS}, EAGLE_EVERY = {EVERY}, EAGLE_SHOWN = {DRAFT // EVERY} }};")
+    print(f"enum {{ EAGLE_TEXT = {TEXT}, EAGLE_STEPS = {STEPS}, EAGLE_EVERY = {EVERY}, "
+          f"EAGLE_SHOWN = {DRAFT // EVERY} }};")
     print("static const struct eagle_figure {")
     print("    const char *head;")
     print("    int row; /* 0: behind the text; then those that are drafted */")

@@ -276,7 +276,7 @@ static ftk_err load(loader *l, const int *layers, int n_layers)
 }
 
 /* "states entering layers 2, 15, 27 of 30; 32000 of 49152 tokens; ..." */
-static void describe(ftk_headfile *f, const ftk_model *target)
+static void describe(ftk_headfile *f, const ftk_model *target, const char *writer)
 {
     char layers[128] = "";
     for (int i = 0; i < f->n_taps; i++) {
@@ -294,13 +294,13 @@ static void describe(ftk_headfile *f, const ftk_model *target)
                  f->block, f->from_anchor ? ", which say what follows the last token" : "",
                  f->markov1.n_out ? ", a Markov head" : "");
     snprintf(f->about, sizeof f->about,
-             "states entering layers %s of %d%s; %d of %d tokens%s%s%s%s%s%s", layers,
-             target->hp.n_layer, f->tap_normed ? ", normed" : "", f->model.hp.n_vocab,
+             "states entering layers %s of %d%s; %d of %d tokens%s%s%s%s%s%s; as %s writes it",
+             layers, target->hp.n_layer, f->tap_normed ? ", normed" : "", f->model.hp.n_vocab,
              target->hp.n_vocab, f->model.layers[0].q_norm ? "; norms of queries and keys" : "",
              f->fc_norm[0] ? "; a norm of each state" : "",
              f->input_norm ? "; a norm of all states" : "",
              f->arch.flags & FTK_ARCH_NORM_RESIDUAL ? "; norm before the residual" : "",
-             f->feeds_normed ? "; states are fed back behind the last norm" : "", block);
+             f->feeds_normed ? "; states are fed back behind the last norm" : "", block, writer);
 }
 
 ftk_err ftk_headfile_open(ftk_headfile **out, const char *path, const ftk_model *target,
@@ -313,7 +313,7 @@ ftk_err ftk_headfile_open(ftk_headfile **out, const char *path, const ftk_model 
     loader l = {.f = f, .target = target};
     ftk_err err = ftk_source_open(&f->source, path, &f->host);
     if (err == FTK_OK) err = load(&l, layers, n_layers);
-    if (err == FTK_OK) describe(f, target);
+    if (err == FTK_OK) describe(f, target, l.c.writer);
     if (err == FTK_OK)
         *out = f;
     else
