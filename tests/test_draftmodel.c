@@ -269,20 +269,39 @@ static void test_no_room(void **state)
 
 enum { K = 4, SEEDS = 2000 };
 
-/* The K likeliest tokens behind a text and their probabilities at temperature 0.8 among them. */
-static void likeliest(ftk_engine *e, const int32_t *text, size_t n, int32_t *token, double *p)
+/* What a mask allows, if there is one. */
+static bool is_allowed(bool masked, int32_t token)
+{
+    return !masked || token % 3 != 0;
+}
+
+static void allow_some(void *ctx, const int32_t *tokens, size_t n, uint32_t *allowed)
+{
+    (void)ctx, (void)tokens, (void)n;
+    for (int32_t i = 0; i < GW_VOCAB; i++)
+        if (is_allowed(true, i)) allowed[i / 32] |= (uint32_t)1 << i % 32;
+}
+
+/* The K likeliest tokens behind a text, of those allowed, and their probabilities at temperature 0.8 among them. */
+static void likeliest(ftk_engine *e, const int32_t *text, size_t n, bool masked, int32_t *token,
+                      double *p)
 {
     ftk_session *s = open_how(e, &(how){.drafter = "none"}, 0);
     assert_int_equal(ftk_session_append(s, text, n), FTK_OK);
-    assert_int_equal(ftk_session_set_logprobs(s, K, false), FTK_OK);
+    assert_int_equal(ftk_session_set_logprobs(s, FTK_MAX_LOGPROBS, false), FTK_OK);
     ftk_result r;
     float own;
     const ftk_logprob *best;
     double sum = 0;
+    int have = 0;
     assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
     assert_true(ftk_session_logprobs(s, n, &own, &best));
-    for (int i = 0; i < K; i++) sum += p[i] = exp(best[i].logprob / 0.8);
-    for (int i = 0; i < K; i++) token[i] = best[i].token;
+    for (int i = 0; i < FTK_MAX_LOGPROBS && have < K; i++) {
+        if (!is_allowed(masked, best[i].token)) continue;
+        token[have] = best[i].token;
+        sum += p[have++] = exp(best[i].logprob / 0.8);
+    }
+    assert_int_equal(have, K);
     for (int i = 0; i < K; i++) p[i] /= sum;
     ftk_session_free(s);
 }
@@ -294,16 +313,16 @@ static int find(const int32_t *list, int32_t token)
     return -1;
 }
 
-static void check_law(ftk_engine *e, const char *verifier, ftk_tree_shape shape)
+static void check_law(ftk_engine *e, const char *verifier, ftk_tree_shape shape, bool masked)
 {
     static const int32_t text[] = {9, 40, 77, 40};
     int32_t first[K], second[K][K], behind[5] = {9, 40, 77, 40};
     double p[K], q[K][K], all[K * K];
     size_t counts[K * K] = {0};
-    likeliest(e, text, 4, first, p);
+    likeliest(e, text, 4, masked, first, p);
     for (int i = 0; i < K; i++) {
         behind[4] = first[i];
-        likeliest(e, behind, 5, second[i], q[i]);
+        likeliest(e, behind, 5, masked, second[i], q[i]);
         for (int j = 0; j < K; j++) all[i * K + j] = p[i] * q[i][j];
     }
     ftk_session *s = open_how(e,
@@ -314,6 +333,7 @@ static void check_law(ftk_engine *e, const char *verifier, ftk_tree_shape shape)
                                      .flags = FTK_GROWN_ALWAYS},
                               0);
     ftk_sampling to = {.temperature = 0.8f, .top_k = K, .top_p = 1, .repeat_penalty = 1};
+    if (masked) assert_int_equal(ftk_session_set_mask(s, allow_some, NULL), FTK_OK);
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
         int32_t got[2];
         to.seed = seed;
@@ -342,9 +362,10 @@ static void test_law(void **state)
     static const char *const small[] = {"llama", "noisy"};
     for (int i = 0; i < 2; i++) {
         ftk_engine *e = open_with(m, small[i], 512, 1);
-        check_law(e, "reject", FTK_TREE_FITTED);
-        check_law(e, "traversal", FTK_TREE_FITTED);
-        check_law(e, "reject", FTK_TREE_CHAIN);
+        check_law(e, "reject", FTK_TREE_FITTED, false);
+        check_law(e, "traversal", FTK_TREE_FITTED, false);
+        check_law(e, "reject", FTK_TREE_CHAIN, true);
+        check_law(e, "traversal", FTK_TREE_FITTED, true);
         ftk_engine_free(e);
     }
     ftk_model_free(m);
