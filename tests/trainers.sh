@@ -87,6 +87,13 @@ done
     -p "Once upon a time" > eagle3.text 2> out
 check "eagle3 says what was found" "eagle3: states entering layers 2, 6, 9 of 12; 512 of 4096 tokens" cat out
 check "eagle3 is exact" same eval "cmp none.text eagle3.text && echo same"
+check "eagle3 as llama.cpp's GGUF" "wrote demo-eagle3.gguf" "$python" "$train/eagle_gguf.py" demo-eagle3 "$demo" \
+    demo-eagle3.gguf
+"$bin/foretoken" generate -m "$demo" --drafter eagle3 --drafter-file demo-eagle3.gguf --budget 6 -n 48 --temp 0 \
+    -p "Once upon a time" > eagle3.text 2> out
+check "and says what was found" "512 of 4096 tokens; as llama.cpp writes it" cat out
+check "and is exact" same eval "cmp none.text eagle3.text && echo same"
+refused "holds no head" "$python" "$train/eagle_gguf.py" . "$demo" x.gguf
 
 refused "of another model or other options" trainer s4c --steps 5 --heads 3
 refused "holds no lessons" "$python" "$train/train_s4c.py" "$demo" . x.gguf --steps 1
