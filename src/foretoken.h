@@ -248,10 +248,10 @@ FTK_API ftk_str ftk_gguf_next_str(const unsigned char **cursor);
 typedef struct ftk_checkpoint ftk_checkpoint;
 
 typedef struct ftk_checkpoint_tensor {
-    ftk_str name, type; /* "BF16"; both as the file has them: see ftk_show() */
-    uint32_t n_dims;    /* 0..4 */
-    uint64_t dims[4];   /* the row length last */
-    uint32_t file;      /* which of the files it lies in, by name */
+    ftk_str name, type;    /* "BF16"; both as the file has them: see ftk_show() */
+    uint32_t n_dims;       /* 0..4 */
+    uint64_t dims[4];      /* the row length last */
+    uint32_t file;         /* which of the files it lies in, by name */
     uint64_t offset, size; /* bytes; the offset from that file's first tensor */
 } ftk_checkpoint_tensor;
 

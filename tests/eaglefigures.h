@@ -2,6 +2,7 @@
  * Logits of the heads in eaglefiles.c, from tests/reference_eagle.py with
  * torch 2.15.0, transformers 5.19.0, speculators 0.9.0, in float32: every 15th. */
 enum { EAGLE_TEXT = 12, EAGLE_STEPS = 5, EAGLE_EVERY = 15, EAGLE_SHOWN = 8 };
+/* clang-format off */
 static const struct eagle_figure {
     const char *head;
     int row; /* 0: behind the text; then those that are drafted */

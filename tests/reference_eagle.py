@@ -183,6 +183,7 @@ def main():
     print(f" * {versions}, in float32: every {EVERY}th. */")
     print(f"enum {{ EAGLE_TEXT = {TEXT}, EAGLE_STEPS = {STEPS}, EAGLE_EVERY = {EVERY}, "
           f"EAGLE_SHOWN = {DRAFT // EVERY} }};")
+    print("/* clang-format off */")
     print("static const struct eagle_figure {")
     print("    const char *head;")
     print("    int row; /* 0: behind the text; then those that are drafted */")

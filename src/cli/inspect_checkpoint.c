@@ -76,7 +76,8 @@ static void print_text(const ftk_checkpoint *c, const cli_options *o)
     json_t *value;
     json_object_foreach(config, key, value)
     {
-        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9));
+        char *text =
+            json_dumps(value, JSON_ENCODE_ANY | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9));
         add_shown(&out, (ftk_str){key, strlen(key)});
         cli_bytes_add(&out, "  ", 2);
         if (text) add_shown(&out, (ftk_str){text, strlen(text)});

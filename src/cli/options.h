@@ -20,7 +20,13 @@ typedef enum cli_command {
     CLI_N_COMMANDS
 } cli_command;
 
-enum { CLI_MAX_STOPS = 16, CLI_MAX_DRAFTER_FILES = 8, CLI_MAX_LORAS = 8, CLI_MAX_BIASES = 64, CLI_MAX_LAYERS = 16 };
+enum {
+    CLI_MAX_STOPS = 16,
+    CLI_MAX_DRAFTER_FILES = 8,
+    CLI_MAX_LORAS = 8,
+    CLI_MAX_BIASES = 64,
+    CLI_MAX_LAYERS = 16
+};
 
 /* A file that is the first n bytes of path. */
 typedef struct cli_lora {

@@ -26,9 +26,9 @@ void ftk_session_config_fill(ftk_session_config *cfg, size_t size)
 
 const char *const *ftk_drafters(void)
 {
-    static const char *const names[] = {"auto",        "none",        "jacobi", "lookup",
-                                        "recycle",     "s4c",         "firp",   "dash",
-                                        "dash-direct", "draft-model", "eagle3", "dflash", "dspark", "medusa", NULL};
+    static const char *const names[] = {"auto",   "none",   "jacobi", "lookup",      "recycle",
+                                        "s4c",    "firp",   "dash",   "dash-direct", "draft-model",
+                                        "eagle3", "dflash", "dspark", "medusa",      NULL};
     return names;
 }
 

@@ -379,7 +379,8 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
     if (prompt) s->stats.prompt += (uint64_t)seq->n_rows;
     if (reads_on(s, seq)) {
         ftk_kv_truncate(&s->kv, s->kv.len + seq->n_rows);
-        show_heads(s, straight, s->engine->device ? 0 : seq->n_rows, (size_t)(s->kv.len - seq->n_rows));
+        show_heads(s, straight, s->engine->device ? 0 : seq->n_rows,
+                   (size_t)(s->kv.len - seq->n_rows));
         return FTK_OK;
     }
     const double start = ftk_now();

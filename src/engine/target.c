@@ -373,8 +373,8 @@ static ftk_err add_head(ftk_engine *e, const char *path, const ftk_drafter_confi
                         "%s: such heads draft on the CPU alone: leave --device out", path);
     ftk_net *net;
     ftk_err err = ftk_net_open_head(&net, path, &e->forward, cfg ? cfg->layers : NULL,
-                                    cfg ? (int)cfg->n_layers : 0, e->kv_slots,
-                                    e->forward.kv_type, &e->host); /* which outlives it */
+                                    cfg ? (int)cfg->n_layers : 0, e->kv_slots, e->forward.kv_type,
+                                    &e->host); /* which outlives it */
     if (err != FTK_OK) return err;
     const ftk_drafter_ops *const ops = of_kind[net->head->kind];
     const int i = family_of(ops);
@@ -396,7 +396,8 @@ ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_drafter_c
 {
     if (ftk_source_is(path)) return add_head(e, path, cfg, host);
     if (cfg && cfg->n_layers > 0)
-        return ftk_fail(host, FTK_ERR_INVALID, "%s: has no layers to be given: leave them out", path);
+        return ftk_fail(host, FTK_ERR_INVALID, "%s: has no layers to be given: leave them out",
+                        path);
     ftk_drafterfile *d = ftk_alloc(host, 1, sizeof *d);
     if (!d) return ftk_fail(host, FTK_ERR_NOMEM, "%s: no memory for a drafter", path);
     ftk_str family;
@@ -427,8 +428,9 @@ ftk_err ftk_engine_add_drafter_as(ftk_engine *e, const char *path, const ftk_dra
         cfg ? ftk_config_take(&own, sizeof own, cfg, "drafter", &e->host) : FTK_OK;
     if (taken != FTK_OK) return taken;
     if (own.n_layers > FTK_HEAD_TAPS || (own.n_layers > 0 && !own.layers))
-        return ftk_fail(&e->host, FTK_ERR_INVALID, "%zu layers: give 1 to %d, or 0 for the file's own",
-                        own.n_layers, FTK_HEAD_TAPS);
+        return ftk_fail(&e->host, FTK_ERR_INVALID,
+                        "%zu layers: give 1 to %d, or 0 for the file's own", own.n_layers,
+                        FTK_HEAD_TAPS);
     ftk_floats floats;
     ftk_floats_enter(&floats);
     const ftk_err err = ftk_target_add_file(e, path, &own, &e->host);
@@ -465,7 +467,7 @@ static ftk_err add_draft_model(ftk_engine *e, const char *path)
     if (e->nets[i])
         return ftk_fail(&e->host, FTK_ERR_INVALID, "%s: there is a draft model already", path);
     return ftk_net_open_small(&e->nets[i], path, e->model, &e->forward.team, e->kv_slots,
-                        e->forward.kv_type);
+                              e->forward.kv_type);
 }
 
 ftk_err ftk_engine_add_draft_model(ftk_engine *e, const char *path)

@@ -60,7 +60,7 @@ typedef struct ftk_pass_append {
 /* What the first layer reads for a token: x[n_embd]. */
 void ftk_embed(const ftk_model *m, int32_t token, float *x);
 
-enum { FTK_TAPS = 32 }; /* states of so many layers, at most */
+enum { FTK_TAPS = 32 };    /* states of so many layers, at most */
 enum { FTK_OWN_ROWS = 4 }; /* rows that threads prepare each for itself, at most */
 
 /* Work space of passes up to max_rows rows, and the threads that run them. */
@@ -105,9 +105,10 @@ typedef struct ftk_forward {
                                  logits; NULL on the CPU, which leaves those to all */
     int keep;                 /* passes leave the states behind this layer in states; -1: none */
     float *states;            /* [max_rows][n_embd] of all rows; NULL until ftk_forward_keep() */
-    int n_taps, tap[FTK_TAPS];    /* states that passes leave for heads: entering layer tap[i], or, where that
+    int n_taps,
+        tap[FTK_TAPS]; /* states that passes leave for heads: entering layer tap[i], or, where that
                                  is n_layer, behind the last one */
-    float *tapped;                /* [n_taps][max_rows][n_embd] of all rows; NULL: there are none */
+    float *tapped;     /* [n_taps][max_rows][n_embd] of all rows; NULL: there are none */
 } ftk_forward;
 
 /* context: the most tokens a sequence may have, which decides between frequencies for short and

@@ -31,9 +31,9 @@ enum { FTK_CONFIG_LAYERS = 16, FTK_CONFIG_BLOCK = 32 };
 typedef struct ftk_head_config {
     ftk_head_kind kind;
     int block, mask_token,
-        markov; /* DFlash: rows of a block, the token that stands for what is not known; its
+        markov;       /* DFlash: rows of a block, the token that stands for what is not known; its
                                     Markov head's rank, 0: there is none */
-    bool from_anchor;                 /* a block's first row already says what follows */
+    bool from_anchor; /* a block's first row already says what follows */
     int n_layer, width, target_width; /* 0: as the target */
     int n_ff, n_head, n_head_kv, head_dim;
     int n_vocab, n_draft_vocab; /* 0: not said */
