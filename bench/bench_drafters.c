@@ -118,6 +118,7 @@ static const method drafters[] = {
     {.label = "s4c", .drafter = "s4c", .budget = -1},
     {.label = "firp", .drafter = "firp", .budget = -1},
     {.label = "dash", .drafter = "dash", .budget = -1},
+    {.label = "draft-model", .drafter = "draft-model", .budget = -1},
     {.label = "auto", .drafter = "auto", .budget = -1},
     {.label = "jacobi, paper's 69 rows",
      .drafter = "jacobi",
@@ -432,15 +433,17 @@ int main(int argc, char **argv)
             o.drafters = argv[i + 1];
         else if (strcmp(argv[i], "--heads") == 0 && o.n_heads < MOST_HEADS)
             o.heads[o.n_heads++] = argv[i + 1];
-        else if (!run_take_lora(argv[i], argv[i + 1]))
+        else if (!run_take_file(argv[i], argv[i + 1]))
             run_die("%s is unknown, or given too often: there are --questions, --limit, --tokens, "
-                    "--ends, --threads, --device, --parts, --drafters, --heads and --lora",
+                    "--ends, --threads, --device, --parts, --drafters, --heads, --lora, "
+                    "--draft-model and --drafter-file",
                     argv[i]);
     }
     if (i >= argc || !o.file || o.n < 1 || o.n > RUN_MAX)
         run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
                 "[--ends keep|ignore] [--device NAME] [--parts s4c|firp|dash|shape|sources] "
-                "[--drafters NAME,...] [--heads NAME=FILE]... [--lora FILE]... MODEL...");
+                "[--drafters NAME,...] [--heads NAME=FILE]... [--lora FILE]... "
+                "[--draft-model FILE] [--drafter-file FILE]... MODEL...");
     for (; i < argc; i++) bench_model(argv[i], &o);
     return 0;
 }

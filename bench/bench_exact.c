@@ -46,6 +46,9 @@ static const method methods[] = {
     {"auto", NULL, FTK_TREE_CHAIN, 24, NULL},
     {"dash", NULL, FTK_TREE_CHAIN, 12, NULL},
     {"dash", &ftk_drafter_dash, FTK_TREE_CHAIN, 12, "traversal"},
+    {"draft-model", NULL, FTK_TREE_FITTED, -1, NULL},
+    {"draft-model", NULL, FTK_TREE_FITTED, 24, NULL},
+    {"draft-model", NULL, FTK_TREE_CHAIN, 8, "reject"},
     {NULL, &ftk_drafter_right, FTK_TREE_FITTED, 15, NULL},
     {NULL, &ftk_drafter_wrong, FTK_TREE_FITTED, 16, NULL},
     {"jacobi", NULL, FTK_TREE_FITTED, 40, "reject"},
@@ -186,14 +189,15 @@ int main(int argc, char **argv)
             beside = argv[i + 1];
         else if (strcmp(argv[i], "--device") == 0)
             device = argv[i + 1];
-        else if (!run_take_lora(argv[i], argv[i + 1]))
-            run_die("%s is unknown: there are --prompts, --limit, --tokens, --beside, --device and "
-                    "--lora",
+        else if (!run_take_file(argv[i], argv[i + 1]))
+            run_die("%s is unknown: there are --prompts, --limit, --tokens, --beside, --device, "
+                    "--lora, --draft-model and --drafter-file",
                     argv[i]);
     }
     if (i >= argc || !file || n < 1 || n >= MAX_PROMPT)
         run_die("usage: bench-exact --prompts FILE [--limit N] [--tokens N] [--beside MODEL] "
-                "[--device NAME] [--lora FILE]... MODEL...");
+                "[--device NAME] [--lora FILE]... [--draft-model FILE] [--drafter-file FILE]... "
+                "MODEL...");
     for (; i < argc; i++) failed += check_model(argv[i], file, limit, n, &passed);
     printf("%zu passed, %zu failed\n", passed, failed);
     return failed != 0;

@@ -83,8 +83,22 @@ enum { MAX_LORAS = 8 };
 static ftk_adapter loras[MAX_LORAS];
 static size_t n_loras;
 
-bool run_take_lora(const char *option, const char *value)
+enum { MAX_DRAFTERS = 8 };
+
+static const char *draft_model, *drafters[MAX_DRAFTERS];
+static size_t n_drafters;
+
+bool run_take_file(const char *option, const char *value)
 {
+    if (strcmp(option, "--draft-model") == 0) {
+        draft_model = value;
+        return true;
+    }
+    if (strcmp(option, "--drafter-file") == 0) {
+        if (n_drafters == MAX_DRAFTERS) run_die("%s %s: at most %d", option, value, MAX_DRAFTERS);
+        drafters[n_drafters++] = value;
+        return true;
+    }
     if (strcmp(option, "--lora") != 0) return false;
     if (n_loras == MAX_LORAS) run_die("--lora %s: at most %d adapters", value, MAX_LORAS);
     loras[n_loras++] = (ftk_adapter){.path = value, .scale = 1};
@@ -109,6 +123,20 @@ ftk_model *run_model(const char *path)
     return m;
 }
 
+const char *run_draft_model(void)
+{
+    return draft_model;
+}
+
+void run_add_drafters(ftk_engine *e, const char *beside)
+{
+    int found;
+    for (size_t i = 0; i < n_drafters; i++)
+        if (ftk_engine_add_drafter(e, drafters[i]) != FTK_OK) exit(1);
+    if (draft_model && ftk_engine_add_draft_model(e, draft_model) != FTK_OK) exit(1);
+    if (ftk_engine_find_drafters(e, beside, &found) != FTK_OK) exit(1);
+}
+
 ftk_engine *run_engine(const ftk_model *m, int threads, const char *device, const char *path)
 {
     ftk_engine_config cfg;
@@ -116,9 +144,8 @@ ftk_engine *run_engine(const ftk_model *m, int threads, const char *device, cons
     cfg.threads = threads;
     cfg.device = device;
     ftk_engine *e;
-    int found;
     if (ftk_engine_open(&e, m, &cfg) != FTK_OK) exit(1);
-    if (path && ftk_engine_find_drafters(e, path, &found) != FTK_OK) exit(1);
+    if (path) run_add_drafters(e, path);
     return e;
 }
 

@@ -30,6 +30,8 @@ static void help(void)
            "  -t N              threads (default: all cores)\n"
            "  --device NAME     who runs the passes: cpu (default), cuda, cuda:N or auto\n"
            "  --lora FILE       LoRA adapter; may be given up to 8 times\n"
+           "  --draft-model FILE  small model for drafter draft-model\n"
+           "  --drafter-file FILE trained drafter beside those that lie with the model\n"
            "  --ctx N           context in tokens (default: the model's, at most 4096)\n"
            "  --template NAME   chat template (default: the model's own)\n"
            "  --warmup N        answers of each method before it counts (default 3)\n"
@@ -78,7 +80,7 @@ static void take_option(spec_options *o, const char *option, const char *value)
             *known[i].number = (int)run_number(option, value, known[i].lowest, known[i].highest);
         return;
     }
-    if (run_take_lora(option, value)) return;
+    if (run_take_file(option, value)) return;
     if (strcmp(option, "--temp") == 0)
         o->temperature = real(option, value, 0, 100);
     else if (strcmp(option, "--seed") == 0)

@@ -106,6 +106,21 @@ static json_t *names_json(const spec_options *o)
     return json_string(all);
 }
 
+/* "small.gguf 0123456789abcdef", or "none". */
+static json_t *draft_model_json(void)
+{
+    const char *path = run_draft_model();
+    const ftk_host host = {.log = run_log};
+    char all[512] = "none";
+    ftk_gguf *g = NULL;
+    if (path && ftk_gguf_open(&g, path, &host) != FTK_OK) exit(1);
+    if (g)
+        snprintf(all, sizeof all, "%.256s %016llx", base_name(path),
+                 (unsigned long long)hash_tensors(g));
+    ftk_gguf_free(g);
+    return json_string(all);
+}
+
 /* "style.gguf 0123456789abcdef", with commas between them, or "none". */
 static json_t *adapters_json(void)
 {
@@ -139,14 +154,15 @@ json_t *spec_settings(const spec_options *o, const questions *q, const ftk_model
     const time_t now = time(NULL);
     strftime(date, sizeof date, "%Y-%m-%d %H:%M", localtime(&now));
     json_t *settings = json_pack(
-        "{s:s, s:o, s:o, s:s, s:o, s:o, s:i, s:i, s:i, s:f, s:I, s:i, s:i, s:i, s:s, s:s, "
+        "{s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:i, s:i, s:i, s:f, s:I, s:i, s:i, s:i, s:s, s:s, "
         "s:s, s:s, s:s}",
         "model", base_name(o->model), "model contents", hex(contents), "adapters", adapters_json(),
-        "questions", base_name(o->questions), "questions contents", hex(hash_questions(q)),
-        "methods", names_json(o), "max-new", o->max_new, "repeat", o->repeat, "limit", o->limit,
-        "temperature", o->temperature, "seed", (json_int_t)o->seed, "threads", threads, "context",
-        o->ctx, "warm-up", o->warmup, "template", o->tmpl, "kernels", info.kernels, "CPU", cpu,
-        "device", o->device, "commit", FTK_COMMIT);
+        "draft model", draft_model_json(), "questions", base_name(o->questions),
+        "questions contents", hex(hash_questions(q)), "methods", names_json(o), "max-new",
+        o->max_new, "repeat", o->repeat, "limit", o->limit, "temperature", o->temperature, "seed",
+        (json_int_t)o->seed, "threads", threads, "context", o->ctx, "warm-up", o->warmup,
+        "template", o->tmpl, "kernels", info.kernels, "CPU", cpu, "device", o->device, "commit",
+        FTK_COMMIT);
     json_t *about =
         json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:I, s:I, s:I, s:o}", "name", info.name,
                   "architecture", info.architecture, "weights", types, "parameters",

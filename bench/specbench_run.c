@@ -160,10 +160,8 @@ static ftk_engine *open_engine(const bench *b)
     cfg.kv_slots = b->o.ctx;
     cfg.device = b->o.device;
     ftk_engine *e;
-    int found;
-    if (ftk_engine_open(&e, b->w.model, &cfg) != FTK_OK ||
-        ftk_engine_find_drafters(e, b->o.model, &found) != FTK_OK)
-        exit(1);
+    if (ftk_engine_open(&e, b->w.model, &cfg) != FTK_OK) exit(1);
+    run_add_drafters(e, b->o.model);
     return e;
 }
 

@@ -8,6 +8,7 @@
 #ifndef FTK_DRAFTER_H
 #define FTK_DRAFTER_H
 
+#include "base/draftmodel.h"
 #include "base/sampler.h"
 #include "base/target.h"
 #include "base/tree.h"
@@ -30,6 +31,9 @@ typedef struct ftk_drafter_env {
     const ftk_successors *successors; /* likewise, of families that want them; else NULL */
     const ftk_weights *weights;       /* of a family that is trained, checked; else NULL */
     void *rates; /* [rates_size of its ops] of all sessions of the engine; NULL when that is 0 */
+    const ftk_draft_model *model;     /* of a family that has one; else NULL */
+    const ftk_sampling *sampling;     /* the session's, as it is now */
+    bool draws; /* its verifier makes use of what drawn tokens were drawn from */
 } ftk_drafter_env;
 
 /* What a drafter wants to see of every pass that gives logits, not of those alone that verified its own
@@ -41,6 +45,7 @@ enum {
     FTK_WANT_PASSES = 4, /* none of that */
     /* Not of passes: the session's table of successors. */
     FTK_WANT_SUCCESSORS = 8,
+    FTK_WANT_MODEL = 16, /* a draft model that was added to the engine */
 };
 
 /* Rows of the pass that verified a tree: row i at node i. */
@@ -133,8 +138,14 @@ extern const ftk_drafter_ops ftk_drafter_recycle;
 /* Trained: they need a file. */
 extern const ftk_drafter_ops ftk_drafter_s4c;
 extern const ftk_drafter_ops ftk_drafter_firp;
+extern const ftk_drafter_ops ftk_drafter_draft_model; /* needs a small model */
+/* Heads that others have made: they need one. */
+extern const ftk_drafter_ops ftk_drafter_eagle3;
+extern const ftk_drafter_ops ftk_drafter_dspark;
+extern const ftk_drafter_ops ftk_drafter_dflash;
+extern const ftk_drafter_ops ftk_drafter_medusa;
 
-enum { FTK_MAX_DRAFTERS = 8 };
+enum { FTK_MAX_DRAFTERS = 16 };
 
 /* NULL-terminated; at most FTK_MAX_DRAFTERS. */
 extern const ftk_drafter_ops *const ftk_drafter_list[];

@@ -4,8 +4,18 @@
 
 #include "drafters/drafter.h"
 
-const ftk_drafter_ops *const ftk_drafter_list[] = {
-    &ftk_drafter_s4c,  &ftk_drafter_firp,   &ftk_drafter_jacobi,      &ftk_drafter_recycle,
-    &ftk_drafter_dash, &ftk_drafter_lookup, &ftk_drafter_dash_direct, NULL};
+const ftk_drafter_ops *const ftk_drafter_list[] = {&ftk_drafter_s4c,
+                                                   &ftk_drafter_eagle3,
+                                                   &ftk_drafter_dspark,
+                                                   &ftk_drafter_dflash,
+                                                   &ftk_drafter_medusa,
+                                                   &ftk_drafter_firp,
+                                                   &ftk_drafter_draft_model,
+                                                   &ftk_drafter_jacobi,
+                                                   &ftk_drafter_recycle,
+                                                   &ftk_drafter_dash,
+                                                   &ftk_drafter_lookup,
+                                                   &ftk_drafter_dash_direct,
+                                                   NULL};
 _Static_assert(sizeof ftk_drafter_list / sizeof *ftk_drafter_list <= FTK_MAX_DRAFTERS + 1,
                "the engine keeps something for each");

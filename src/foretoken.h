@@ -242,6 +242,34 @@ FTK_API bool ftk_gguf_find_tensor(const ftk_gguf *g, const char *name, ftk_tenso
 /* Walks an array of strings: start with *cursor = value->data; call at most value->count times. */
 FTK_API ftk_str ftk_gguf_next_str(const unsigned char **cursor);
 
+/* ------------------------------------------------------------------ safetensors */
+
+/* A checkpoint as it is published for other programs, to look into: a folder with config.json and safetensors,
+ * or one safetensors file, with config.json beside it or without. */
+typedef struct ftk_checkpoint ftk_checkpoint;
+
+typedef struct ftk_checkpoint_tensor {
+    ftk_str name, type;    /* "BF16"; both as the file has them: see ftk_show() */
+    uint32_t n_dims;       /* 0..4 */
+    uint64_t dims[4];      /* the row length last */
+    uint32_t file;         /* which of the files it lies in, by name */
+    uint64_t offset, size; /* bytes; the offset from that file's first tensor */
+} ftk_checkpoint_tensor;
+
+/* Whether a path is one: a folder, or a name that ends in .safetensors. */
+FTK_API bool ftk_checkpoint_is(const char *path);
+/* Maps and checks: whatever a header says lies inside its file, no two tensors of one share a byte, no byte is no
+ * tensor's, config.json is JSON. Errors: IO, FORMAT, INVALID (a folder without safetensors), UNSUPPORTED (more than
+ * 64 files), NOMEM. host may be NULL. */
+FTK_API ftk_err ftk_checkpoint_open(ftk_checkpoint **out, const char *path, const ftk_host *host);
+FTK_API void ftk_checkpoint_free(ftk_checkpoint *c);
+FTK_API size_t ftk_checkpoint_n_files(const ftk_checkpoint *c);
+FTK_API size_t ftk_checkpoint_n_tensors(const ftk_checkpoint *c);
+/* The i-th tensor, file by file in the order of their headers; i must be below ftk_checkpoint_n_tensors(). */
+FTK_API void ftk_checkpoint_tensor_at(const ftk_checkpoint *c, size_t i, ftk_checkpoint_tensor *t);
+/* The text of config.json, a JSON object; empty where there is none. Valid as long as c. */
+FTK_API ftk_str ftk_checkpoint_config(const ftk_checkpoint *c);
+
 /* ------------------------------------------------------------------ model */
 
 typedef struct ftk_model ftk_model;
@@ -511,6 +539,7 @@ typedef struct ftk_engine_stats {
     uint64_t copy_bytes; /* the copy of the layers in few bits for DASH; 0 until it is made */
     /* Those that are open, and what they take together, as ftk_stats.bytes has it. */
     uint64_t sessions, session_bytes;
+    uint64_t draft_bytes; /* draft models and heads of others: weights, caches, work space */
 } ftk_engine_stats;
 
 /* size: the caller's sizeof *stats; what it does not cover is left out. Between steps. */
@@ -531,12 +560,48 @@ FTK_API const char *ftk_engine_device(const ftk_engine *e);
 FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
 
 /* Adds the trained weights of a drafter, a GGUF file of the architecture foretoken-drafter: sessions
- * opened from now on may draft with its family (s4c, firp, dash). One file of each family. Errors: those of
+ * opened from now on may draft with its family (s4c, firp, dash). Or a head of EAGLE-3 (eagle3), as its makers
+ * publish it: a folder with config.json and safetensors (of EAGLE, SpecForge, speculators), one safetensors
+ * file with config.json beside it, or llama.cpp's GGUF; what was found in it is said (INFO). Nothing in such
+ * files says for which model they were trained but sizes. One of each family. Errors: those of
  * ftk_gguf_open(); INVALID (no drafter's file, trained for another model, a second one of its family),
- * FORMAT, UNSUPPORTED, NOMEM, DEVICE. */
+ * FORMAT, UNSUPPORTED (also: a head where a device runs the passes), NOMEM, DEVICE. */
 FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
-/* Whether sessions of this engine may draft with it: true for none and what needs no file, and for a
- * family whose file was added. */
+typedef struct ftk_drafter_config {
+    size_t size;
+    /* Of a head of EAGLE-3: the layers whose entering states it reads, 0 to the number of layers, which is what the
+     * last one leaves, in the order of its fc; instead of what its file says or, where it does not, of 2, half
+     * of them and all but 3. Files disagree on what their numbers mean; wrong ones lower acceptance, and
+     * nothing else. 0: the file's. Read by ftk_engine_add_drafter_as() alone. */
+    const int *layers;
+    size_t n_layers;
+} ftk_drafter_config;
+
+FTK_API void ftk_drafter_config_fill(ftk_drafter_config *cfg, size_t size);
+static inline void ftk_drafter_config_init(ftk_drafter_config *cfg)
+{
+    ftk_drafter_config_fill(cfg, sizeof *cfg);
+}
+
+/* ftk_engine_add_drafter() with more to say; cfg NULL: nothing. Errors: also INVALID (such layers as the model does
+ * not have, or for a drafter that reads none). */
+FTK_API ftk_err ftk_engine_add_drafter_as(ftk_engine *e, const char *path,
+                                          const ftk_drafter_config *cfg);
+/* Adds a small model that drafts: sessions opened from now on may do so with the drafter "draft-model". It is a
+ * GGUF file of any model that ftk_model_load() takes, of this model's own vocabulary: a smaller one of its family,
+ * or a copy of it in fewer bits. Vocabularies may differ in padding at their end ("[PAD...]", unused tokens), and
+ * in nothing else. It runs on the CPU, with the engine's threads, and takes memory for its weights, for a KV cache
+ * of kv_slots tokens and for passes. Of each session it reads what the session's own model reads, which
+ * takes time with prompts, too. It drafts what it finds likeliest; above temperature 0, with the verifiers
+ * "reject" and "traversal", it draws its drafts by the session's temperature, top_k, top_p and min_p. One for an
+ * engine. Errors: those of ftk_model_load(); INVALID (another vocabulary: the log names the first token that
+ * differs; a second one), NOMEM. */
+FTK_API ftk_err ftk_engine_add_draft_model(ftk_engine *e, const char *path);
+/* What was found in the file of a drafter that others have made (eagle3): which states it reads, how many tokens it
+ * knows, its norms; one line, for people. NULL: it says nothing, or there is none. Lives as long as the engine. */
+FTK_API const char *ftk_engine_drafter_about(const ftk_engine *e, const char *drafter);
+/* Whether sessions of this engine may draft with it: true for none and what needs no file, for a
+ * family whose file was added, and for "draft-model" once there is one. */
 FTK_API bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter);
 /* Adds all *.drafter.gguf in the folder of the file `beside` (the model's, say) that were trained for
  * this model, by name, one of each family that has none yet; *n_found gets their number. What is odd
@@ -620,7 +685,7 @@ static inline void ftk_session_config_init(ftk_session_config *cfg)
  *    they agree. The only one whose seeded output is plain decoding's, token for token.
  *  - "reject", "traversal" (lossless): rejection sampling from the root down, or from the leaves
  *    up, for drafters that draw their guesses by chance and say from which distribution; of those
- *    they accept more. None of the built-in drafters does, and for what these guess nothing lossless
+ *    they accept more. "draft-model" does so with them; for what other drafters guess nothing lossless
  *    accepts more than "exact" on average. Above temperature 0 the output has the distribution of
  *    plain decoding, not its tokens: with a seed it depends on the drafts too, and drafts that the
  *    cost model sizes (budget -1) depend on measured times, so it may differ from run to run.

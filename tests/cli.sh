@@ -171,7 +171,7 @@ value -c 0 "is out of range" "1 to 16777216" 2048
 value --budget 128 "is out of range" "0 to 127, or -1 to let costs decide" 16
 value --seed -1 "is not a whole number" "0 to 18446744073709551615" 7
 value --seed 18446744073709551616 "is out of range" "0 to 18446744073709551615" 7
-value --drafter x "is unknown" "auto, none, jacobi, lookup, recycle, s4c, firp, dash or dash-direct" auto
+value --drafter x "is unknown" "auto, none, jacobi, lookup, recycle, s4c, firp, dash, dash-direct, draft-model, eagle3, dflash, dspark or medusa" auto
 value --verifier x "is unknown" "exact, reject, traversal or typical" exact
 value --tree x "is unknown" "fitted, chain or paper" fitted
 value --kernels x "is unknown" "ref, avx2, avx512 or amx" ref
@@ -638,7 +638,7 @@ fails_softly() { # NAME LINE INPUT
 }
 fails_softly "an unknown command" 'foretoken: "/sing" is no command; /help lists them' "/sing a song"
 fails_softly "/drafter with a wrong name" \
-    'foretoken: /drafter: "x" is unknown; give auto, none, jacobi, lookup, recycle, s4c, firp, dash or dash-direct' "/drafter x"
+    'foretoken: /drafter: "x" is unknown; give auto, none, jacobi, lookup, recycle, s4c, firp, dash, dash-direct, draft-model, eagle3, dflash, dspark or medusa' "/drafter x"
 fails_softly "/drafter" "foretoken: drafter lookup" "/drafter lookup"
 fails_softly "/stats with a wrong word" \
     'foretoken: /stats: "x" is unknown; give on, off or nothing' "/stats x"

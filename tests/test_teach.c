@@ -192,7 +192,7 @@ static void test_written(void **state)
 {
     (void)state;
     write_file(texts, prompts);
-    assert_int_equal(run("--written --state 3", texts), 0);
+    assert_int_equal(run("--written --state 3 --states 12,3", texts), 0);
     read_lessons();
     assert_int_equal(k.n_docs, 2); /* that have an answer */
     ftk_model *m = load_model(DEMO);
@@ -211,6 +211,13 @@ static void test_written(void **state)
     static uint16_t states[MOST][256];
     assert_int_equal(read_array("state.f16", states, sizeof states[0], MOST), k.n);
     for (size_t i = 0; i < k.n; i++) assert_true(isfinite(ftk_f16_f32(states[i][7])));
+    /* What enters layer 3 is what the first 3 layers leave. */
+    static uint16_t two[MOST][2][256];
+    assert_int_equal(read_array("states.f16", two, sizeof two[0], MOST), k.n);
+    for (size_t i = 0; i < k.n; i++) {
+        assert_memory_equal(two[i][1], states[i], sizeof states[i]);
+        assert_memory_not_equal(two[i][0], states[i], sizeof states[i]);
+    }
     forget();
 }
 
@@ -230,6 +237,9 @@ static void test_refusals(void **state)
             "--answer 1024 leaves no room for a prompt within --longest 1024");
     refused("--longest 4000", texts, "--longest 4000 is more than the model's context, 2048");
     refused("--state 13", texts, "--state 13: this model has 12 layers");
+    refused("--states 2,13", texts, "--states: this model has 12 layers, so 13 is none");
+    refused("--states 2,2", texts, "--states: 2 is there twice");
+    refused("--states 2,", texts, "--states 2,: give layers with commas between them");
     refused("--minutes x", texts, "--minutes x: give a number above 0");
     assert_int_equal(access(out, F_OK), -1);
     assert_int_equal(run("", texts), 0);

@@ -49,7 +49,7 @@ trainer() { # FAMILY OPTIONS...
 for i in $(seq 60); do
     echo "{\"prompt\": \"Tell me a story about $i animals and the number $((i * 7)).\"}"
 done > prompts.jsonl
-"$bin/teach" -m "$demo" -o lessons --answer 100 --state 9 prompts.jsonl 2> out || { cat out; exit 1; }
+"$bin/teach" -m "$demo" -o lessons --answer 100 --state 9 --states 2,6,9 prompts.jsonl 2> out || { cat out; exit 1; }
 
 for family in s4c firp dash; do
     check "$family learns" "3 steps in .* wrote demo-$family.drafter.gguf" trainer $family --steps 3
@@ -67,7 +67,15 @@ check "msn is an adapter" "adapter.type +string +lora" "$bin/foretoken" inspect 
 "$bin/foretoken" generate -m "$demo" --lora demo-msn.lora.gguf --drafter jacobi -n 48 --temp 0 -p "Once upon a time" > j 2> out
 "$bin/foretoken" generate -m "$demo" --lora demo-msn.lora.gguf --drafter none -n 48 --temp 0 -p "Once upon a time" > n 2> out
 check "msn drafts, and is exact" same eval "[ -s j ] && cmp j n && echo same"
+eagle() {
+    timeout 900 "$python" "$train/train_eagle.py" "$demo" lessons demo-eagle3 "$@"
+}
+check "eagle3 learns" "3 steps in .* wrote demo-eagle3, " eagle --steps 3
+check "eagle3 goes on" "going on at step 3" eagle --steps 4
+check "eagle3 says what it gives" "^\| " eagle --steps 4
+check "eagle3 is a head" "midlayer.self_attn.q_proj.weight  BF16" "$bin/foretoken" inspect demo-eagle3
 rm -f ./*.resume.pt
+check "a head of frequent tokens" "wrote demo-eagle3, " eagle --steps 3 --draft-vocab 512
 check "heads of frequent tokens" "wrote demo-s4c.drafter.gguf" trainer s4c --steps 3 --draft-vocab 512
 for drafter in none s4c firp dash; do
     "$bin/foretoken" generate -m "$demo" --drafter $drafter -n 48 --temp 0 -p "Once upon a time" > $drafter.text \
@@ -75,6 +83,17 @@ for drafter in none s4c firp dash; do
     check "$drafter drafts" . cat $drafter.text
     check "$drafter is exact" same eval "cmp none.text $drafter.text && echo same"
 done
+"$bin/foretoken" generate -m "$demo" --drafter eagle3 --drafter-file demo-eagle3 --budget 6 -n 48 --temp 0 \
+    -p "Once upon a time" > eagle3.text 2> out
+check "eagle3 says what was found" "eagle3: states entering layers 2, 6, 9 of 12; 512 of 4096 tokens" cat out
+check "eagle3 is exact" same eval "cmp none.text eagle3.text && echo same"
+check "eagle3 as llama.cpp's GGUF" "wrote demo-eagle3.gguf" "$python" "$train/eagle_gguf.py" demo-eagle3 "$demo" \
+    demo-eagle3.gguf
+"$bin/foretoken" generate -m "$demo" --drafter eagle3 --drafter-file demo-eagle3.gguf --budget 6 -n 48 --temp 0 \
+    -p "Once upon a time" > eagle3.text 2> out
+check "and says what was found" "512 of 4096 tokens; as llama.cpp writes it" cat out
+check "and is exact" same eval "cmp none.text eagle3.text && echo same"
+refused "holds no head" "$python" "$train/eagle_gguf.py" . "$demo" x.gguf
 
 refused "of another model or other options" trainer s4c --steps 5 --heads 3
 refused "holds no lessons" "$python" "$train/train_s4c.py" "$demo" . x.gguf --steps 1
@@ -87,6 +106,7 @@ refused "cannot load the model $tmp/prompts.jsonl" "$python" "$train/train_s4c.p
 rm -rf lessons
 "$bin/teach" -m "$demo" -o lessons --answer 100 prompts.jsonl 2> out || cat out
 refused "holds no states" trainer firp --steps 3
+refused "run teach with --states, say --states 2,6,9" eagle --steps 3
 sed -i 's/"model": "/"model": "0/' lessons/lessons.json
 refused "holds lessons of the model 0" trainer s4c --steps 3
 [ $n_failed = 0 ]

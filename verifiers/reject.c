@@ -20,4 +20,5 @@ static ftk_err judge(const ftk_tree *tree, const float *logits, ftk_sampler *sam
     return err == FTK_OK ? ftk_walk_down(&k, 0) : err;
 }
 
-const ftk_verifier_ops ftk_verifier_reject = {.name = "reject", .lossless = true, .judge = judge};
+const ftk_verifier_ops ftk_verifier_reject = {
+    .name = "reject", .lossless = true, .uses_draws = true, .judge = judge};

@@ -97,4 +97,4 @@ static ftk_err judge(const ftk_tree *tree, const float *logits, ftk_sampler *sam
 }
 
 const ftk_verifier_ops ftk_verifier_traversal = {
-    .name = "traversal", .lossless = true, .judge = judge};
+    .name = "traversal", .lossless = true, .uses_draws = true, .judge = judge};

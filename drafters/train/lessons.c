@@ -13,9 +13,10 @@
 #include "bench/run.h"
 
 /* In the order of lessons.fd. */
-enum { TOKENS, MINE, FEATURE, BEST, LOGP, STATE, DOCS, DONE, FILES };
-static const char *const names[FILES] = {"tokens.i32", "mine.u8",   "feature.f16", "best.i32",
-                                         "logp.f16",   "state.f16", "docs.i64",    "done.i64"};
+enum { TOKENS, MINE, FEATURE, BEST, LOGP, STATE, STATES, DOCS, DONE, FILES };
+static const char *const names[FILES] = {"tokens.i32", "mine.u8",  "feature.f16",
+                                         "best.i32",   "logp.f16", "state.f16",
+                                         "states.f16", "docs.i64", "done.i64"};
 
 /* Bytes of a row, or of a text. */
 static size_t unit(const lessons *l, int file)
@@ -25,7 +26,8 @@ static size_t unit(const lessons *l, int file)
                                  [FEATURE] = l->n_embd * sizeof(uint16_t),
                                  [BEST] = l->top * sizeof(int32_t),
                                  [LOGP] = l->top * sizeof(uint16_t),
-                                 [STATE] = l->states ? l->n_embd * sizeof(uint16_t) : 0,
+                                 [STATE] = l->state ? l->n_embd * sizeof(uint16_t) : 0,
+                                 [STATES] = l->n_states * l->n_embd * sizeof(uint16_t),
                                  [DOCS] = sizeof(int64_t),
                                  [DONE] = 2 * sizeof(int64_t)};
     return units[file];
@@ -115,8 +117,9 @@ void lessons_open(lessons *l, const char *about)
 
 void lessons_add(lessons *l, const lesson *d)
 {
-    const void *const data[] = {d->tokens, d->mine, d->feature, d->best, d->logp, d->state};
-    for (int i = TOKENS; i <= STATE; i++)
+    const void *const data[] = {d->tokens, d->mine,  d->feature, d->best,
+                                d->logp,   d->state, d->states};
+    for (int i = TOKENS; i <= STATES; i++)
         if (unit(l, i)) write_all(l, i, data[i], d->n_rows * unit(l, i));
     write_all(l, DOCS, &l->n_rows, sizeof l->n_rows);
     l->n_rows += (int64_t)d->n_rows;

@@ -9,6 +9,7 @@
  *     best.i32     [n][top]     the likeliest tokens to come next, the likeliest first
  *     logp.f16     [n][top]     and the logarithms of their probabilities
  *     state.f16    [n][n_embd]  the state behind layer `state`, where one was asked for
+ *     states.f16   [n][k][n_embd]  the states entering each of the k layers `states`, where some were asked for
  *     docs.i64     [texts]      the row each text begins at
  *     done.i64     [texts][2]   which of the texts given it is, and the row it ends at
  *     lessons.json              model, sizes and options
@@ -29,6 +30,7 @@ typedef struct lesson {
     int32_t *tokens; /* [cap] as the others below */
     uint8_t *mine;
     uint16_t *feature, *state; /* [cap][n_embd]; state NULL: not wanted */
+    uint16_t *states;          /* [cap][k][n_embd]; NULL: not wanted */
     int32_t *best;             /* [cap][top] */
     uint16_t *logp;
 } lesson;
@@ -36,11 +38,12 @@ typedef struct lesson {
 typedef struct lessons {
     const char *folder;
     size_t n_embd, top;
-    bool states;
+    bool state;
+    size_t n_states;
     int64_t n_docs, n_rows;
     uint8_t *taken; /* [n_texts] texts that are there already */
     int64_t n_texts;
-    int fd[8];
+    int fd[9];
 } lessons;
 
 /* Makes the folder, or goes on in it. about: what lessons.json has to say, which a run that goes on must share.

@@ -27,6 +27,8 @@ class Lessons:
                     "best": ("i32", (a["top"],)), "logp": ("f16", (a["top"],))}
             if a["state"]:
                 rows["state"] = ("f16", (a["n_embd"],))
+            if a.get("states"):
+                rows["states"] = ("f16", (len(a["states"]), a["n_embd"]))
             if n < LEAST:
                 die(f"{folder} holds {n} tokens: {LEAST} at least are needed; let teach go on")
             kinds = {"i32": np.int32, "u8": np.uint8, "f16": np.float16}

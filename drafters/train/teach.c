@@ -17,11 +17,12 @@
 #include "model/forward.h"
 #include "teach_texts.h"
 
-enum { ROWS = FTK_MAX_NODES, MOST_SESSIONS = FTK_PASS_SEQS, SAY_SECONDS = 10 };
+enum { ROWS = FTK_MAX_NODES, MOST_SESSIONS = FTK_PASS_SEQS, SAY_SECONDS = 10, MOST_STATES = 8 };
 
 typedef struct options {
     const char *model, *folder;
     int threads, sessions, top, answer, longest, state;
+    int n_states, states[MOST_STATES];
     double tokens, minutes;
     bool written;
 } options;
@@ -93,6 +94,10 @@ static void keep_row(const teacher *t, int row)
         d->logp[at * top + k] = ftk_f32_f16(value[k] - value[0] - (float)log(sum));
     keep_halves(d->feature + at * n_embd, t->f.features + (size_t)row * n_embd, n_embd);
     if (d->state) keep_halves(d->state + at * n_embd, t->f.states + (size_t)row * n_embd, n_embd);
+    const size_t k = (size_t)t->o.n_states;
+    for (size_t i = 0; i < k; i++)
+        keep_halves(d->states + (at * k + i) * n_embd,
+                    t->f.tapped + (i * (size_t)t->f.max_rows + (size_t)row) * n_embd, n_embd);
 }
 
 static void keep_rows(void *ctx, int ith, int nth)
@@ -230,6 +235,7 @@ static void open_lesson(const teacher *t, lesson *d)
     d->mine = array(cap, 1);
     d->feature = array(cap * n_embd, sizeof *d->feature);
     d->state = t->o.state > 0 ? array(cap * n_embd, sizeof *d->state) : NULL;
+    d->states = array(cap * (size_t)t->o.n_states * n_embd, sizeof *d->states);
     d->best = array(cap * top, sizeof *d->best);
     d->logp = array(cap * top, sizeof *d->logp);
 }
@@ -240,26 +246,40 @@ static void close_lesson(lesson *d)
     free(d->mine);
     free(d->feature);
     free(d->state);
+    free(d->states);
     free(d->best);
     free(d->logp);
+}
+
+/* ", \"states\": [2, 15, 27]", or nothing. */
+static void name_states(const options *o, char *out, size_t cap)
+{
+    out[0] = 0;
+    for (int i = 0; i < o->n_states; i++) {
+        const size_t n = strlen(out);
+        snprintf(out + n, cap - n, "%s%d%s", i ? ", " : ", \"states\": [", o->states[i],
+                 i + 1 == o->n_states ? "]" : "");
+    }
 }
 
 static void open_output(teacher *t)
 {
     ftk_model_info info;
-    char about[1024];
+    char about[1024], states[128];
+    name_states(&t->o, states, sizeof states);
     ftk_model_get_info(t->m, &info);
     snprintf(about, sizeof about,
              "{\"model\": \"%s\", \"n_layer\": %d, \"n_embd\": %d, \"n_vocab\": %d, \"top\": %d, "
              "\"state\": %d,\n"
-             " \"written\": %s, \"answer\": %d, \"longest\": %d, \"texts\": \"%016llx\"}\n",
+             " \"written\": %s, \"answer\": %d, \"longest\": %d, \"texts\": \"%016llx\"%s}\n",
              info.fingerprint, info.n_layer, info.n_embd, info.n_vocab, t->o.top, t->o.state,
              t->o.written ? "true" : "false", t->o.answer, t->o.longest,
-             (unsigned long long)t->texts.sum);
+             (unsigned long long)t->texts.sum, states);
     t->out = (lessons){.folder = t->o.folder,
                        .n_embd = (size_t)info.n_embd,
                        .top = (size_t)t->o.top,
-                       .states = t->o.state > 0,
+                       .state = t->o.state > 0,
+                       .n_states = (size_t)t->o.n_states,
                        .n_texts = (int64_t)t->texts.n};
     lessons_open(&t->out, about);
     if (t->out.n_docs > 0)
@@ -284,6 +304,12 @@ static void open_teacher(teacher *t)
             FTK_OK ||
         (o->state > 0 && ftk_forward_keep(&t->f, o->state - 1) != FTK_OK))
         exit(1);
+    for (int i = 0, at; i < o->n_states; i++) {
+        if (o->states[i] > n_layer)
+            run_die("--states: this model has %d layers, so %d is none", n_layer, o->states[i]);
+        if (ftk_forward_tap(&t->f, o->states[i], &at) != FTK_OK) exit(1);
+        if (at != i) run_die("--states: %d is there twice", o->states[i]);
+    }
     for (int i = 0; i < o->sessions; i++) open_lesson(t, &t->slots[i].d);
 }
 
@@ -312,6 +338,7 @@ static _Noreturn void usage(int status)
         "  --tokens M       stop at so many million tokens\n"
         "  --minutes N      stop after so long\n"
         "  --state L        keep the states behind L layers too: FIRP\n"
+        "  --states L,L,L   keep the states entering these layers too: EAGLE-3\n"
         "  --top K          the likeliest tokens that are kept of each place (32)\n"
         "  --sessions N     texts at once (24)\n"
         "  -t, --threads N  (all cores)\n",
@@ -319,9 +346,22 @@ static _Noreturn void usage(int status)
     exit(status);
 }
 
+static void read_states(options *o, const char *list)
+{
+    for (const char *at = list;; at++) {
+        char *end;
+        const long layer = strtol(at, &end, 10);
+        if (*at < '0' || *at > '9' || (*end && *end != ',') || layer > 1 << 16)
+            run_die("--states %s: give layers with commas between them, as in 2,15,27", list);
+        if (o->n_states == MOST_STATES) run_die("--states %s: at most %d", list, MOST_STATES);
+        o->states[o->n_states++] = (int)layer;
+        if (!*(at = end)) return;
+    }
+}
+
 static options parse(int argc, char **argv)
 {
-    enum { WRITTEN = 256, ANSWER, LONGEST, TOKENS, MINUTES, STATE, TOP, SESSIONS };
+    enum { WRITTEN = 256, ANSWER, LONGEST, TOKENS, MINUTES, STATE, STATES, TOP, SESSIONS };
     static const struct option names[] = {{"model", required_argument, NULL, 'm'},
                                           {"output", required_argument, NULL, 'o'},
                                           {"threads", required_argument, NULL, 't'},
@@ -332,6 +372,7 @@ static options parse(int argc, char **argv)
                                           {"tokens", required_argument, NULL, TOKENS},
                                           {"minutes", required_argument, NULL, MINUTES},
                                           {"state", required_argument, NULL, STATE},
+                                          {"states", required_argument, NULL, STATES},
                                           {"top", required_argument, NULL, TOP},
                                           {"sessions", required_argument, NULL, SESSIONS},
                                           {0}};
@@ -347,6 +388,7 @@ static options parse(int argc, char **argv)
         case TOKENS: o.tokens = run_positive("--tokens", optarg); break;
         case MINUTES: o.minutes = run_positive("--minutes", optarg); break;
         case STATE: o.state = (int)run_number("--state", optarg, 1, 1 << 16); break;
+        case STATES: read_states(&o, optarg); break;
         case TOP: o.top = (int)run_number("--top", optarg, 1, 256); break;
         case SESSIONS: o.sessions = (int)run_number("--sessions", optarg, 1, MOST_SESSIONS); break;
         default: usage(2);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * foretoken inspect: metadata and tensors of a GGUF file. */
+ * foretoken inspect: metadata and tensors of a GGUF file; inspect_checkpoint.c: of safetensors. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "common.h"
+#include "inspect.h"
 
 enum {
     TEXT_ELEMENTS = 6, /* elements of an array that are shown, unless --full */
@@ -442,6 +443,7 @@ int cmd_inspect(const cli_options *o)
     if (!o->operand || !o->operand[0])
         return cli_say_usage(o->command, "no file was named; give one, as in foretoken "
                                          "inspect model.gguf");
+    if (ftk_checkpoint_is(o->operand)) return inspect_checkpoint(o);
     const ftk_host host = cli_host();
     ftk_gguf *g = NULL;
     const ftk_err err = ftk_gguf_open(&g, o->operand, &host);

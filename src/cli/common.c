@@ -258,11 +258,25 @@ int cli_world_open_engine(cli_world *w, const cli_options *o, int kv_slots, bool
 
 int cli_world_add_drafters(cli_world *w, const cli_options *o)
 {
-    if (o->command != CLI_CHAT && strcmp(o->drafter, "none") == 0 && o->n_drafter_files == 0)
+    if (o->command != CLI_CHAT && strcmp(o->drafter, "none") == 0 && o->n_drafter_files == 0 &&
+        !o->draft_model)
         return CLI_DONE;
     ftk_err err = FTK_OK;
+    ftk_drafter_config cfg;
+    ftk_drafter_config_init(&cfg);
+    cfg.layers = o->layers;
+    cfg.n_layers = o->n_layers;
+    if (o->n_layers > 0 && o->n_drafter_files != 1)
+        return cli_say_usage(o->command,
+                             "--drafter-layers is about one --drafter-file; give that once");
     for (size_t i = 0; i < o->n_drafter_files && err == FTK_OK; i++)
-        err = ftk_engine_add_drafter(w->engine, o->drafter_files[i]);
+        err = ftk_engine_add_drafter_as(w->engine, o->drafter_files[i], &cfg);
+    for (const char *const *name = ftk_drafters(); *name && err == FTK_OK; name++) {
+        const char *about = ftk_engine_drafter_about(w->engine, *name);
+        if (about) cli_say("drafter %s: %s", *name, about);
+    }
+    if (err == FTK_OK && o->draft_model)
+        err = ftk_engine_add_draft_model(w->engine, o->draft_model);
     int found;
     if (err == FTK_OK) err = ftk_engine_find_drafters(w->engine, w->path, &found);
     return err == FTK_OK ? CLI_DONE : cli_fail(err, "a drafter could not be opened");
@@ -270,7 +284,8 @@ int cli_world_add_drafters(cli_world *w, const cli_options *o)
 
 int cli_world_open_session(cli_world *w, const cli_options *o)
 {
-    if (cli_world_add_drafters(w, o) != CLI_DONE) return CLI_FAILED;
+    const int added = cli_world_add_drafters(w, o);
+    if (added != CLI_DONE) return added;
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
     cfg.drafter = o->drafter;

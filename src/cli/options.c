@@ -23,7 +23,8 @@ typedef enum kind {
     DRAFTER_FILE,
     LORA,
     LORA_SCALED,
-    BIAS
+    BIAS,
+    LAYERS
 } kind;
 
 /* Which commands know an option. */
@@ -129,9 +130,19 @@ static const spec specs[] = {
      "who guesses the next tokens; dash-direct is lossy (default auto)", ftk_drafters},
     {"--drafter-file", NULL, DRAFTER_FILE, C | G | S, 0, 0, 0, "FILE", "a drafter's GGUF file",
      "model-s4c.drafter.gguf",
-     "trained drafter; may be given up to 8 times. Those beside the model (*.drafter.gguf)\n"
-     "                           are found by themselves",
+     "trained drafter, or an EAGLE-3 head as it is published: a folder with config.json, a\n"
+     "                           safetensors or a GGUF file; may be given up to 8 times. Those "
+     "beside the\n"
+     "                           model (*.drafter.gguf) are found by themselves",
      NULL},
+    {"--drafter-layers", NULL, LAYERS, C | G | S, 0, 0, 0, "LIST",
+     "1 to 16 layers with commas between them", "2,15,27",
+     "layers whose entering states the head of --drafter-file reads\n"
+     "                           (default: what its file says)",
+     NULL},
+    {"--draft-model", NULL, PATH, C | G | S, AT(draft_model), 0, 0, "FILE",
+     "the GGUF file of a small model of the same vocabulary", "small.gguf",
+     "small model that guesses: drafter draft-model, and one of auto's", NULL},
     {"--verifier", NULL, NAME, C | G, AT(verifier), 0, 0, "NAME", NULL, NULL,
      "who judges the guesses; typical is lossy (default exact)", ftk_verifiers},
     {"--tree", NULL, NAME, C | G, AT(tree), 0, 0, "SHAPE", NULL, NULL,
@@ -300,7 +311,9 @@ static const about commands[CLI_N_COMMANDS] = {
     [CLI_PERPLEXITY] = {"perplexity", "-f FILE [options]",
                         "How well a model predicts a text. The window slides by half its size, so\n"
                         "that past the first window every token has half a window before it."},
-    [CLI_INSPECT] = {"inspect", "FILE [options]", "Show metadata and tensors of a GGUF file."},
+    [CLI_INSPECT] =
+        {"inspect", "FILE [options]",
+         "Show metadata and tensors of a GGUF file, or of a safetensors file or folder."},
     [CLI_SERVE] =
         {"serve", "[options]",
          "Answer requests over HTTP as OpenAI's server does: /v1/chat/completions,\n"
@@ -447,6 +460,20 @@ static bool add_bias(cli_options *o, const spec *s, const char *text)
     return true;
 }
 
+static bool set_layers(cli_options *o, const spec *s, const char *text)
+{
+    o->n_layers = 0;
+    for (const char *at = text;; at++) {
+        char *end;
+        const long v = strtol(at, &end, 10);
+        if (*at < '0' || *at > '9' || (*end && *end != ',') || v > 1 << 20)
+            return refuse(o, s, text, "is no list of layers");
+        if (o->n_layers == CLI_MAX_LAYERS) return refuse(o, s, text, "has too many");
+        o->layers[o->n_layers++] = (int)v;
+        if (!*(at = end)) return true;
+    }
+}
+
 static bool set(cli_options *o, const spec *s, const char *text)
 {
     void *field = (char *)o + s->offset;
@@ -459,6 +486,7 @@ static bool set(cli_options *o, const spec *s, const char *text)
     case REAL: return set_real(o, s, text, field);
     case NAME: return set_name(o, s, text, field);
     case BIAS: return add_bias(o, s, text);
+    case LAYERS: return set_layers(o, s, text);
     case STOP: return add_text(o, s, text, o->stops, &o->n_stops, CLI_MAX_STOPS);
     case DRAFTER_FILE:
         return add_text(o, s, text, o->drafter_files, &o->n_drafter_files, CLI_MAX_DRAFTER_FILES);

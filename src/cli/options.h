@@ -21,7 +21,13 @@ typedef enum cli_command {
     CLI_N_COMMANDS
 } cli_command;
 
-enum { CLI_MAX_STOPS = 16, CLI_MAX_DRAFTER_FILES = 8, CLI_MAX_LORAS = 8, CLI_MAX_BIASES = 64 };
+enum {
+    CLI_MAX_STOPS = 16,
+    CLI_MAX_DRAFTER_FILES = 8,
+    CLI_MAX_LORAS = 8,
+    CLI_MAX_BIASES = 64,
+    CLI_MAX_LAYERS = 16
+};
 
 /* A file that is the first n bytes of path. */
 typedef struct cli_lora {
@@ -36,6 +42,9 @@ typedef struct cli_options {
     const char *model, *operand;
     const char *prompt, *file, *system;
     const char *template_name, *template_file, *template_vars;
+    const char *draft_model;
+    int layers[CLI_MAX_LAYERS]; /* --drafter-layers */
+    size_t n_layers;
     const char *drafter, *verifier, *tree, *kernels, *kv, *device;
     const char *stops[CLI_MAX_STOPS];
     size_t n_stops;

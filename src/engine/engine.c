@@ -194,12 +194,13 @@ void ftk_engine_free(ftk_engine *e)
     if (!e) return;
     const ftk_host h = e->host;
     ftk_stages_close(&e->stages);
-    ftk_forward_close(&e->forward);
     for (int i = 0; i < FTK_MAX_DRAFTERS; i++) {
         ftk_release(&h, e->learned[i].rates);
         if (e->files[i]) ftk_drafterfile_close(e->files[i], &h);
         ftk_release(&h, e->files[i]);
+        ftk_net_free(e->nets[i]);
     }
+    ftk_forward_close(&e->forward); /* whose threads draft models have */
     ftk_lowbit_close(&e->low, &h);
     ftk_release(&h, e->target_act);
     ftk_release(&h, e->target_space);

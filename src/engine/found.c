@@ -116,7 +116,7 @@ static bool try_file(ftk_engine *e, const char *path, const char *name)
     }
     const bool of_another = err == FTK_ERR_INVALID && stated[0];
     const bool useless = e->forward.below && family >= 0 && ftk_drafter_list[family]->policy;
-    if (err == FTK_OK) err = ftk_target_add_file(e, path, &host);
+    if (err == FTK_OK) err = ftk_target_add_file(e, path, NULL, &host);
     if (err != FTK_OK)
         leave_out(e, stated, family, of_another || useless ? FTK_LOG_INFO : FTK_LOG_WARN);
     return err == FTK_OK;

@@ -46,6 +46,8 @@ void ftk_session_cut_forbidden(ftk_session *s)
     bool stays[FTK_MAX_NODES] = {true};
     int32_t path[FTK_MAX_NODES];
     int last = 0;
+    for (int i = 1; i < t->n; i++)
+        if (t->q[i]) return; /* what was drawn is not left out for what it is: see tree.h */
     for (int i = 0; s->mask && i < t->n; i++) {
         int child = stays[i] ? ftk_tree_next(t, i, 0) : -1;
         if (child < 0) continue;

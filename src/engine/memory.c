@@ -57,6 +57,8 @@ void ftk_engine_report(const ftk_engine *e, ftk_engine_stats *stats, size_t size
     now.kv_pages_free = (uint64_t)e->pool.n_free;
     now.copy_bytes = e->has_low ? ftk_lowbit_size(e->model) : 0;
     now.sessions = e->n_open;
+    for (int i = 0; i < FTK_MAX_DRAFTERS; i++)
+        if (e->nets[i]) now.draft_bytes += e->nets[i]->meter.bytes;
     for (const ftk_session *s = e->sessions; s; s = s->older)
         now.session_bytes += ftk_session_bytes(s);
     ftk_config_report(stats, size, &now, sizeof now);

@@ -26,8 +26,9 @@ void ftk_session_config_fill(ftk_session_config *cfg, size_t size)
 
 const char *const *ftk_drafters(void)
 {
-    static const char *const names[] = {"auto", "none", "jacobi", "lookup",      "recycle",
-                                        "s4c",  "firp", "dash",   "dash-direct", NULL};
+    static const char *const names[] = {"auto",   "none",   "jacobi", "lookup",      "recycle",
+                                        "s4c",    "firp",   "dash",   "dash-direct", "draft-model",
+                                        "eagle3", "dflash", "dspark", "medusa",      NULL};
     return names;
 }
 
@@ -134,6 +135,13 @@ static ftk_err find_learned(const ftk_session *s, ftk_family *f, void **rates)
 static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, const ftk_weights **w)
 {
     *w = NULL;
+    if (ops->wants & FTK_WANT_MODEL && !ftk_target_has(s->engine, ops))
+        return ftk_fail(&s->host, FTK_ERR_INVALID, "drafter %s needs %s", ops->name,
+                        ops == &ftk_drafter_draft_model
+                            ? "a small model of the same vocabulary: give its GGUF file "
+                              "(--draft-model)"
+                            : "a head that was trained for this model: give its folder or file "
+                              "(--drafter-file)");
     if (!ops->check) return FTK_OK;
     *w = ftk_target_weights(s->engine, ops);
     const char *left_out = *w ? NULL : ftk_target_left_out(s->engine, ops);
@@ -149,6 +157,19 @@ static ftk_err find_weights(const ftk_session *s, const ftk_drafter_ops *ops, co
     return FTK_OK;
 }
 
+/* What a draft model reads of this session stays with it, whoever drafts. */
+static ftk_err open_net(ftk_session *s, const ftk_drafter_ops *ops, const ftk_draft_model **model)
+{
+    *model = NULL;
+    if (!(ops->wants & FTK_WANT_MODEL)) return FTK_OK;
+    const int i = ftk_drafter_index(ops->name, strlen(ops->name));
+    ftk_err err = FTK_OK;
+    if (!s->nets[i])
+        err = ftk_net_seq_open(&s->nets[i], s->engine->nets[i], s->n_ctx, &s->target, &s->host);
+    if (err == FTK_OK) *model = &s->nets[i]->as_seen;
+    return err;
+}
+
 static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_family *f)
 {
     const ftk_host *h = &s->host;
@@ -161,6 +182,8 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
     if (err == FTK_OK) err = ftk_target_space(s->engine, ops, &s->target);
     if (err == FTK_OK && ops->wants & (FTK_WANT_FEATURES | FTK_WANT_STATES))
         err = ftk_target_hold(s);
+    const ftk_draft_model *model;
+    if (err == FTK_OK) err = open_net(s, ops, &model);
     if (err != FTK_OK) {
         ftk_release(h, f->own.rates);
         return err;
@@ -177,6 +200,9 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
         .successors = ops->wants & FTK_WANT_SUCCESSORS ? &s->successors : NULL,
         .weights = weights,
         .rates = rates,
+        .model = model,
+        .sampling = &s->cfg.sampling,
+        .draws = s->verifier->uses_draws,
     };
     void *p = ftk_alloc(h, 1, ops->state_size);
     err = p ? ops->init(p, &env) : FTK_ERR_NOMEM;
@@ -354,7 +380,7 @@ static void reset_families(ftk_session *s)
 
 static ftk_err unknown_drafter(const ftk_engine *e, const char *name)
 {
-    char list[128] = "";
+    char list[256] = "";
     const char *const *names = ftk_drafters();
     for (int i = 0; names[i]; i++) {
         const char *sep = i == 0 ? "" : names[i + 1] ? ", " : " and ";
@@ -403,6 +429,8 @@ static ftk_err fork_session(ftk_session **out, ftk_session *s, const ftk_samplin
     copy->limit = s->limit;
     copy->exact_kv = s->exact_kv;
     ftk_kv_fork(&copy->kv, &s->kv);
+    for (int i = 0; i < FTK_MAX_DRAFTERS; i++)
+        if (copy->nets[i]) ftk_net_seq_fork(copy->nets[i], s->nets[i]);
     if (has_successors(copy)) ftk_successors_copy(&copy->successors, &s->successors);
     reset_families(copy);
     return FTK_OK;
@@ -427,6 +455,7 @@ void ftk_session_free(ftk_session *s)
     remember_shared(s);
     ftk_retrieval_free(&s->retrieval, h);
     ftk_successors_free(&s->successors, h);
+    for (int i = 0; i < FTK_MAX_DRAFTERS; i++) ftk_net_seq_free(s->nets[i], h);
     ftk_target_release(s);
     ftk_kv_seq_close(&s->kv);
     ftk_settings_close(s);
@@ -467,6 +496,8 @@ ftk_err ftk_session_truncate(ftk_session *s, size_t n)
     if (n > 0 && (size_t)s->kv.len >= n) /* the last token is never cached: it is the next root */
         ftk_kv_truncate(&s->kv, (int)n - 1);
     if (n == 0) ftk_kv_truncate(&s->kv, 0);
+    for (int i = 0; i < FTK_MAX_DRAFTERS; i++)
+        if (s->nets[i]) ftk_net_seq_truncate(s->nets[i], n);
     if (s->kv.len <= s->exact_kv) s->exact_kv = INT_MAX;
     reset_families(s);
     return FTK_OK;

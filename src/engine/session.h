@@ -11,6 +11,7 @@
 #include "model/forward.h"
 #include "model/lowbit.h"
 #include "model/stages.h"
+#include "net.h"
 #include "verifiers/verifier.h"
 
 /* Tokens emitted of late, whoever drafted, and what the steps cost in plain steps; the past fades. */
@@ -77,6 +78,7 @@ struct ftk_engine {
     ftk_successor_rates successors;
     ftk_pace pace, usual; /* usual: over as many steps as families are compared over */
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
+    ftk_net *nets[FTK_MAX_DRAFTERS]; /* draft models; NULL: none was added for that drafter */
     ftk_left_out left_out[FTK_MAX_LEFT_OUT];
     int n_left_out;
     char found_line[512]; /* what went wrong with the file in hand */
@@ -154,6 +156,8 @@ struct ftk_session {
     int trial, stay;                     /* whose trial has how many steps left */
     double doubt;                        /* probability that retrieval is wrong at the root */
     int retrieved;                       /* nodes that retrieval alone would have drafted */
+    ftk_net_seq *nets[FTK_MAX_DRAFTERS]; /* what draft models have read of it; NULL: nothing yet */
+    size_t pass_row; /* of the last pass's rows the first that is this session's */
     ftk_target target;
     ftk_rows above; /* what its run_above() and run_route() leave */
     bool forced;    /* the draft is no family's: ftk_session_force() */
@@ -378,6 +382,8 @@ void ftk_target_release(ftk_session *s);
 float *ftk_target_held(const ftk_session *s, ftk_held what);
 /* Which part of all weights that a pass reads is read from this layer on. */
 double ftk_target_share(const ftk_model *m, int layer);
+/* Whether the engine has what a drafter needs beside its code: a file, or a draft model. */
+bool ftk_target_has(const ftk_engine *e, const ftk_drafter_ops *ops);
 /* The weights of a trained drafter; NULL: no file of its family was added. */
 const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops *ops);
 /* Bytes of the copy of the layers in few bits that rows of this drafter still want; 0: none, or it is
@@ -402,8 +408,9 @@ void ftk_choose(ftk_session *s);
 int ftk_drafter_index(const char *name, size_t n);
 /* Whether it is one that has files of its own; false for -1. */
 bool ftk_drafter_reads_files(int i);
-/* ftk_engine_add_drafter(), with the host for messages and for the memory of what is opened. */
-ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_host *host);
+/* ftk_engine_add_drafter_as(), with the host for messages and for the memory of what is opened. */
+ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_drafter_config *cfg,
+                            const ftk_host *host);
 /* Why a file of this drafter's family, or one of no known family, was found but left out; or NULL. */
 const char *ftk_target_left_out(const ftk_engine *e, const ftk_drafter_ops *ops);
 

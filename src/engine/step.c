@@ -44,12 +44,22 @@ static int emitted(const ftk_session *s, ftk_finish *finish)
     return n;
 }
 
+/* Heads see states of the n tokens from `place` on, which rows path[0..n) of this session's have left. */
+static void show_heads(ftk_session *s, const int16_t *path, int n, size_t place)
+{
+    for (int i = 0; i < FTK_MAX_DRAFTERS; i++)
+        for (int j = 0; s->nets[i] && j < n; j++)
+            ftk_net_seq_see(s->nets[i], s->tokens, s->n_tokens, place + (size_t)j,
+                            &s->engine->forward, s->pass_row + (size_t)path[j]);
+}
+
 /* n_read: rows of prompt in this pass, or 0. The last token is always left uncached, as the root
  * of the next tree: of a path that was judged, the root and the accepted nodes before the last
  * emitted token stay. */
 static void emit(ftk_session *s, int n_read, const ftk_rows *rows, ftk_result *r)
 {
     const int n = emitted(s, &r->finish);
+    const size_t cached = (size_t)s->kv.len;
     if (n_read > 0)
         ftk_kv_commit(&s->kv, straight, n > 0 ? n_read : n_read - 1);
     else
@@ -62,6 +72,7 @@ static void emit(ftk_session *s, int n_read, const ftk_rows *rows, ftk_result *r
     r->drafted = s->tree.n - 1;
     r->accepted = s->verdict.n_path < n ? s->verdict.n_path : n;
     s->n_tokens += (size_t)n;
+    show_heads(s, n_read > 0 ? straight : s->verdict.path, s->kv.len - (int)cached, cached);
     if (n_read == 0 && n > 1) s->lead += (size_t)n - 1;
     if (s->limit != SIZE_MAX) s->limit -= (size_t)n;
 
@@ -133,6 +144,8 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
     if (prompt) s->stats.prompt += (uint64_t)seq->n_rows;
     if (reads_on(s, seq)) {
         ftk_kv_truncate(&s->kv, s->kv.len + seq->n_rows);
+        show_heads(s, straight, s->engine->device ? 0 : seq->n_rows,
+                   (size_t)(s->kv.len - seq->n_rows));
         return FTK_OK;
     }
     const double start = ftk_engine_now(s->engine);
@@ -163,7 +176,8 @@ static void decode(ftk_session *s)
 static bool resume(ftk_session *s, const ftk_pass_seq *seq)
 {
     const ftk_family *f = ftk_session_turn(s);
-    if (ftk_session_reads(s) || s->forced || !f || !f->ops->resume || ftk_draft_wants_states(s))
+    if (ftk_session_reads(s) || s->forced || !f || !f->ops->resume || ftk_draft_wants_states(s) ||
+        s->engine->forward.n_taps > 0)
         return false;
     float *states;
     int n_ready;
@@ -238,6 +252,7 @@ static ftk_err take_rows(ftk_session *s, const ftk_pass_seq *seq, size_t row, si
                            .states =
                                f->device || f->keep < 0 ? NULL : f->states + first_row * n_embd,
                            .appended = s->n_joined ? &joined : NULL};
+    s->pass_row = row;
     s->first_row[FTK_HELD_FEATURE] = (int)judged;
     s->first_row[FTK_HELD_STATE] = (int)first_row;
     return conclude(s, seq, &rows, r);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/config.h"
 #include "base/floats.h"
 #include "base/mem.h"
 #include "model/gguf.h"
@@ -373,8 +374,54 @@ static ftk_err add_opened(ftk_engine *e, ftk_drafterfile *d, ftk_str family, con
     return err;
 }
 
-ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_host *host)
+static const ftk_drafter_ops *const of_kind[] = {
+    [FTK_HEAD_EAGLE3] = &ftk_drafter_eagle3,
+    [FTK_HEAD_MEDUSA] = &ftk_drafter_medusa,
+    [FTK_HEAD_DFLASH] = &ftk_drafter_dflash,
+    [FTK_HEAD_DSPARK] = &ftk_drafter_dspark,
+};
+
+/* The longest row that its products outside of passes read. */
+static int widest_of(const ftk_headfile *head)
 {
+    const int d = head->kind == FTK_HEAD_MEDUSA ? head->target_width : head->markov2.n_in;
+    return head->fc.n_in > d ? head->fc.n_in : d;
+}
+
+/* A head's states come from the CPU's passes. */
+static ftk_err add_head(ftk_engine *e, const char *path, const ftk_drafter_config *cfg,
+                        const ftk_host *host)
+{
+    if (e->device)
+        return ftk_fail(host, FTK_ERR_UNSUPPORTED,
+                        "%s: such heads draft on the CPU alone: leave --device out", path);
+    ftk_net *net;
+    ftk_err err = ftk_net_open_head(&net, path, &e->forward, cfg ? cfg->layers : NULL,
+                                    cfg ? (int)cfg->n_layers : 0, e->kv_slots, e->forward.kv_type,
+                                    &e->host); /* which outlives it */
+    if (err != FTK_OK) return err;
+    const ftk_drafter_ops *const ops = of_kind[net->head->kind];
+    const int i = family_of(ops);
+    if (e->nets[i])
+        err = ftk_fail(host, FTK_ERR_INVALID, "%s: there is a drafter %s already: %s", path,
+                       ops->name, e->nets[i]->head->source.path);
+    if (err == FTK_OK) err = ftk_target_room(e, widest_of(net->head));
+    if (err != FTK_OK) {
+        ftk_net_free(net);
+        return err;
+    }
+    ftk_log(host, FTK_LOG_INFO, "%s: %s: %s", path, ops->name, net->head->about);
+    e->nets[i] = net;
+    return FTK_OK;
+}
+
+ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_drafter_config *cfg,
+                            const ftk_host *host)
+{
+    if (ftk_source_is(path)) return add_head(e, path, cfg, host);
+    if (cfg && cfg->n_layers > 0)
+        return ftk_fail(host, FTK_ERR_INVALID, "%s: has no layers to be given: leave them out",
+                        path);
     ftk_drafterfile *d = ftk_alloc(host, 1, sizeof *d);
     if (!d) return ftk_fail(host, FTK_ERR_NOMEM, "%s: no memory for a drafter", path);
     ftk_str family;
@@ -387,14 +434,39 @@ ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_host *hos
     return err;
 }
 
+void ftk_drafter_config_fill(ftk_drafter_config *cfg, size_t size)
+{
+    ftk_config_give(cfg, size, &(ftk_drafter_config){0}, sizeof *cfg);
+}
+
 ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path)
 {
+    return ftk_engine_add_drafter_as(e, path, NULL);
+}
+
+ftk_err ftk_engine_add_drafter_as(ftk_engine *e, const char *path, const ftk_drafter_config *cfg)
+{
     if (!path) return ftk_fail(&e->host, FTK_ERR_INVALID, "no path of a drafter's file was given");
+    ftk_drafter_config own = {0};
+    const ftk_err taken =
+        cfg ? ftk_config_take(&own, sizeof own, cfg, "drafter", &e->host) : FTK_OK;
+    if (taken != FTK_OK) return taken;
+    if (own.n_layers > FTK_HEAD_TAPS || (own.n_layers > 0 && !own.layers))
+        return ftk_fail(&e->host, FTK_ERR_INVALID,
+                        "%zu layers: give 1 to %d, or 0 for the file's own", own.n_layers,
+                        FTK_HEAD_TAPS);
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    const ftk_err err = ftk_target_add_file(e, path, &e->host);
+    const ftk_err err = ftk_target_add_file(e, path, &own, &e->host);
     ftk_floats_leave(&floats);
     return err;
+}
+
+bool ftk_target_has(const ftk_engine *e, const ftk_drafter_ops *ops)
+{
+    const int i = family_of(ops);
+    if (ops->wants & FTK_WANT_MODEL && !e->nets[i]) return false;
+    return !ops->check || e->files[i];
 }
 
 bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter)
@@ -402,6 +474,32 @@ bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter)
     if (!drafter) return false;
     if (strcmp(drafter, "none") == 0 || strcmp(drafter, "auto") == 0) return true;
     const int i = ftk_drafter_index(drafter, strlen(drafter));
-    if (i < 0 || !ftk_drafter_list[i]->check) return i >= 0;
-    return e->files[family_of(ftk_drafter_list[i])];
+    return i >= 0 && ftk_target_has(e, ftk_drafter_list[i]);
+}
+
+const char *ftk_engine_drafter_about(const ftk_engine *e, const char *drafter)
+{
+    const int i = drafter ? ftk_drafter_index(drafter, strlen(drafter)) : -1;
+    return i >= 0 && e->nets[i] && e->nets[i]->head ? e->nets[i]->head->about : NULL;
+}
+
+/* ---- draft models */
+
+static ftk_err add_draft_model(ftk_engine *e, const char *path)
+{
+    const int i = family_of(&ftk_drafter_draft_model);
+    if (e->nets[i])
+        return ftk_fail(&e->host, FTK_ERR_INVALID, "%s: there is a draft model already", path);
+    return ftk_net_open_small(&e->nets[i], path, e->model, &e->forward.team, e->kv_slots,
+                              e->forward.kv_type);
+}
+
+ftk_err ftk_engine_add_draft_model(ftk_engine *e, const char *path)
+{
+    if (!path) return ftk_fail(&e->host, FTK_ERR_INVALID, "no path of a draft model was given");
+    ftk_floats floats;
+    ftk_floats_enter(&floats);
+    const ftk_err err = add_draft_model(e, path);
+    ftk_floats_leave(&floats);
+    return err;
 }

@@ -19,6 +19,8 @@ enum {
     FTK_ARCH_GELU = 1 << 8,         /* gates through GELU (tanh); else SiLU */
     FTK_ARCH_EMBD_SCALE = 1 << 9,   /* embeddings are multiplied by sqrt(n_embd) */
     FTK_ARCH_WINDOW = 1 << 10,      /* layers may see a sliding window only */
+    /* Of a layer with hidden_norm: what it adds to is the state behind that norm. */
+    FTK_ARCH_NORM_RESIDUAL = 1 << 11,
 };
 
 typedef struct ftk_arch {

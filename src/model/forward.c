@@ -20,6 +20,7 @@ typedef struct {
     const ftk_pass_seq *seqs;
     int n_seqs, n_rows, n_logits;
     int first; /* layer */
+    bool stores; /* keys and values alone: ftk_forward_store() */
     const ftk_route *route;
     int ith, nth; /* this thread, of how many */
     char *act;    /* [FTK_OWN_ROWS][act_stride], [FTK_OWN_ROWS][n_embd]: this thread's own */
@@ -33,9 +34,14 @@ typedef struct {
     int begin, end;
 } range;
 
+static ftk_team *team_of(ftk_forward *f)
+{
+    return f->lent ? f->lent : &f->team;
+}
+
 static void barrier(const worker *w)
 {
-    if (w->nth > 1) ftk_team_wait(&w->f->team, w->nth);
+    if (w->nth > 1) ftk_team_wait(team_of(w->f), w->nth);
 }
 
 /* This thread's share of [0, n), cut at multiples of grain. */
@@ -292,15 +298,34 @@ static void attend(const worker *w, int layer)
     }
 }
 
+/* What the attention of an EAGLE head's first layer reads. */
+static void pair_rows(const worker *w, const ftk_layer *l)
+{
+    const ftk_forward *f = w->f;
+    const ftk_hparams *hp = &f->m->hp;
+    const size_t d = (size_t)hp->n_embd;
+    const range r = share(w, w->n_rows, 1);
+    for (size_t i = (size_t)r.begin; i < (size_t)r.end; i++) {
+        float *const x = f->x + i * d, *const pair = f->pair + i * 2 * d;
+        ftk_embed(f->m, f->rows[i].token, pair);
+        f->m->kernels.rms_norm(hp->n_embd, pair, l->attn_norm, hp->norm_eps, pair);
+        f->m->kernels.rms_norm(hp->n_embd, x, l->hidden_norm, hp->norm_eps, pair + d);
+        if (arch_has(w, FTK_ARCH_NORM_RESIDUAL)) memcpy(x, pair + d, d * sizeof *x);
+    }
+}
+
 static void attention_block(const worker *w, int i, const ftk_layer *l)
 {
     const ftk_forward *f = w->f;
     const ftk_hparams *hp = &f->m->hp;
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
-    const float *norm = norm_of(w);
-    norm_rows(w, l->attn_norm);
-    project(w, norm, &l->q, l->q_bias, f->q, dq, NORMED);
+    const float *norm = l->hidden_norm ? f->pair : norm_of(w);
+    if (l->hidden_norm)
+        pair_rows(w, l);
+    else
+        norm_rows(w, l->attn_norm);
+    project(w, norm, &l->q, l->q_bias, f->q, dq, l->hidden_norm ? BY_ALL : NORMED);
     project(w, norm, &l->k, l->k_bias, f->kv, 2 * dkv, after(&l->q, &l->k));
     project(w, norm, &l->v, l->v_bias, f->kv + dkv, 2 * dkv, after(&l->k, &l->v));
     barrier(w);
@@ -346,6 +371,21 @@ static void skip_block(const worker *w, int i)
     const float *all = w->route->policy->scale;
     const float *scale = all ? all + (size_t)i * (size_t)hp->n_embd : NULL;
     for (int j = o.begin; scale && j < o.end; j++) f->x[j] *= scale[j];
+    barrier(w);
+}
+
+/* Keys and values of the states themselves. */
+static void store_block(const worker *w, int i)
+{
+    const ftk_forward *f = w->f;
+    const ftk_layer *l = &f->m->layers[i];
+    const ftk_hparams *hp = &f->m->hp;
+    const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
+    project(w, f->x, &l->k, l->k_bias, f->kv, 2 * dkv, BY_ALL);
+    project(w, f->x, &l->v, l->v_bias, f->kv + dkv, 2 * dkv,
+            after(&l->k, &l->v) == PACKED ? PACKED : BY_ALL);
+    barrier(w);
+    store(w, i, false);
     barrier(w);
 }
 
@@ -447,6 +487,18 @@ static void output_rows(const worker *w)
     if (w->n_logits > 0) multiply(w, &f->m->output, w->n_logits, f->logits, (size_t)hp->n_vocab);
 }
 
+/* The states that enter a layer, where heads want them. */
+static void tap_states(const worker *w, int layer)
+{
+    const ftk_forward *f = w->f;
+    const size_t d = (size_t)f->m->hp.n_embd;
+    const range r = share(w, w->n_rows, 1);
+    for (size_t t = 0; t < (size_t)f->n_taps; t++)
+        if (f->tap[t] == layer)
+            memcpy(f->tapped + (t * (size_t)f->max_rows + (size_t)r.begin) * d,
+                   f->x + (size_t)r.begin * d, (size_t)(r.end - r.begin) * d * sizeof *f->x);
+}
+
 static void keep_states(const worker *w)
 {
     const ftk_forward *f = w->f;
@@ -476,15 +528,19 @@ static void run(void *ctx, int ith, int nth)
     embed_rows(w);
     if (w->route || alone(w, w->f->m->hp.n_embd))
         barrier(w); /* else each thread norms the rows it has just written */
+    for (int i = 0; i < w->f->layers && w->stores; i++) store_block(w, i);
+    if (w->stores) return;
     bool exact = w->route && w->route->states && w->ith == 0;
     for (int i = w->first; i < w->f->layers; i++) {
         const uint8_t action = action_at(w, i);
         if (exact) keep_exact(w, i);
+        tap_states(w, i);
         exact = exact && action == FTK_FULL;
         look_ahead(w, i);
         run_layer(w, i, action);
         if (i == w->f->keep) keep_states(w);
     }
+    tap_states(w, w->f->layers);
     output_rows(w);
 }
 
@@ -493,19 +549,21 @@ void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs)
     ftk_forward_run_above(f, seqs, n_seqs, 0);
 }
 
-void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first)
+/* On the CPU. */
+static void run_rows(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first, bool stores)
 {
-    if (f->device) {
-        f->device->ops->run(f->device, f, seqs, n_seqs, first);
-        return;
-    }
     if (f->below && first < f->below->end) {
         seqs = ftk_stages_run(f->below, f, seqs, n_seqs, first);
         first = f->below->end;
     }
     const size_t d = (size_t)f->m->hp.n_embd;
-    worker all = {.f = f, .seqs = seqs, .n_seqs = n_seqs, .first = first, .route = seqs[0].route};
     double slot_rows = 0;
+    worker all = {.f = f,
+                  .seqs = seqs,
+                  .n_seqs = n_seqs,
+                  .first = first,
+                  .stores = stores,
+                  .route = seqs[0].route};
     for (int s = 0; s < n_seqs; s++) {
         const ftk_pass_seq *seq = &seqs[s];
         slot_rows += (double)seq->kv->len * seq->n_rows;
@@ -519,10 +577,23 @@ void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
             };
         all.n_logits += seq->n_rows - seq->first_logits;
     }
-    ftk_team_run(&f->team, run, &all);
+    ftk_team_run(team_of(f), run, &all);
     const ftk_clock *const clock = f->clock;
     if (clock)
         clock->pass(clock->ctx, f->layers - first, all.n_rows, slot_rows, all.n_logits);
+}
+
+void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first)
+{
+    if (f->device)
+        f->device->ops->run(f->device, f, seqs, n_seqs, first);
+    else
+        run_rows(f, seqs, n_seqs, first, false);
+}
+
+void ftk_forward_store(ftk_forward *f, const ftk_pass_seq *seq)
+{
+    run_rows(f, seq, 1, 0, true);
 }
 
 /* Masks, depths of all rows: the sequence's, then those that join. */
@@ -595,27 +666,25 @@ static size_t widest_act(const ftk_model *m)
     const int dq = hp->n_head * hp->head_dim;
     int n = hp->n_embd > hp->n_ff ? hp->n_embd : hp->n_ff;
     n = n > dq ? n : dq;
+    if (m->layers[0].q.n_in > n) n = m->layers[0].q.n_in;
     return m->kernels.act_bytes(FTK_TYPE_F32, n); /* the widest form there is */
 }
 
-ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows, int context,
-                         int max_slots, ftk_type kv_type)
+static ftk_err open_parts(ftk_forward *f, const ftk_model *m, int threads, int max_rows,
+                          int context, int max_slots)
 {
     const ftk_hparams *hp = &m->hp;
     const ftk_host *h = &m->host;
     const size_t rows = (size_t)max_rows, d = (size_t)hp->n_embd, ff = (size_t)hp->n_ff;
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
-    *f = (ftk_forward){
-        .m = m, .layers = hp->n_layer, .max_rows = max_rows, .kv_type = kv_type, .keep = -1};
-    const ftk_err err = ftk_team_open(&f->team, threads, h);
-    if (err != FTK_OK) return err;
     f->act_stride = widest_act(m);
     f->scratch_stride =
         (m->kernels.attn_scratch(hp->head_dim, hp->n_head / hp->n_head_kv, max_slots) + 15) / 16 *
         16;
     f->x = ftk_alloc_raw(h, rows, d * sizeof(float));
     f->norm = ftk_alloc_raw(h, rows, d * sizeof(float));
+    if (m->layers[0].hidden_norm) f->pair = ftk_alloc_raw(h, rows, 2 * d * sizeof(float));
     f->q = ftk_alloc_raw(h, rows, dq * sizeof(float));
     f->kv = ftk_alloc_raw(h, rows, 2 * dkv * sizeof(float));
     f->attn = ftk_alloc_raw(h, rows, dq * sizeof(float));
@@ -638,12 +707,35 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
     f->features = ftk_alloc_raw(h, rows, d * sizeof(float));
     if (!f->x || !f->norm || !f->q || !f->kv || !f->attn || !f->gate || !f->up || !f->out ||
         !f->act || !f->own_act || !f->own_norm || !f->cs[0] || !f->cs[1] || !f->scratch ||
-        !f->chain || !f->joined || !f->joined_depth || !f->rows || !f->logits || !f->features)
+        !f->chain || !f->joined || !f->joined_depth || !f->rows || !f->logits || !f->features ||
+        (m->layers[0].hidden_norm && !f->pair))
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for passes of %d rows: use a smaller max_rows",
                         max_rows);
     for (int i = 0; i < FTK_MAX_NODES; i++)
         for (int j = 0; j <= i; j++) f->chain[i][j / 64] |= (uint64_t)1 << j % 64;
     return FTK_OK;
+}
+
+static ftk_forward sized(const ftk_model *m, int max_rows, ftk_type kv_type)
+{
+    return (ftk_forward){
+        .m = m, .layers = m->hp.n_layer, .max_rows = max_rows, .kv_type = kv_type, .keep = -1};
+}
+
+ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows, int context,
+                         int max_slots, ftk_type kv_type)
+{
+    *f = sized(m, max_rows, kv_type);
+    const ftk_err err = ftk_team_open(&f->team, threads, &m->host);
+    return err == FTK_OK ? open_parts(f, m, threads, max_rows, context, max_slots) : err;
+}
+
+ftk_err ftk_forward_open_on(ftk_forward *f, const ftk_model *m, ftk_team *lent, int max_rows,
+                            int context, int max_slots, ftk_type kv_type)
+{
+    *f = sized(m, max_rows, kv_type);
+    f->lent = lent;
+    return open_parts(f, m, lent->threads, max_rows, context, max_slots);
 }
 
 ftk_err ftk_forward_check(const ftk_forward *f)
@@ -663,6 +755,23 @@ ftk_err ftk_forward_keep(ftk_forward *f, int layer)
     return FTK_OK;
 }
 
+ftk_err ftk_forward_tap(ftk_forward *f, int layer, int *index)
+{
+    const ftk_host *const h = &f->m->host;
+    const size_t one = (size_t)f->max_rows * (size_t)f->m->hp.n_embd * sizeof(float);
+    for (*index = 0; *index < f->n_taps; ++*index)
+        if (f->tap[*index] == layer) return FTK_OK;
+    if (f->n_taps == FTK_TAPS)
+        return ftk_fail(h, FTK_ERR_UNSUPPORTED, "states of more than %d layers are asked for",
+                        FTK_TAPS);
+    float *const more = ftk_alloc_raw(h, (size_t)f->n_taps + 1, one);
+    if (!more) return ftk_fail(h, FTK_ERR_NOMEM, "no memory for states of a layer");
+    ftk_release(h, f->tapped);
+    f->tapped = more;
+    f->tap[f->n_taps++] = layer;
+    return FTK_OK;
+}
+
 void ftk_forward_close(ftk_forward *f)
 {
     if (!f->m) return;
@@ -672,7 +781,8 @@ void ftk_forward_close(ftk_forward *f)
     void *const all[] = {f->x,        f->norm,     f->q,      f->kv,     f->attn,
                          f->gate,     f->up,       f->out,    f->act,    f->cs[0],
                          f->scratch,  f->chain,    f->rows,   f->logits, f->own_act,
-                         f->own_norm, f->features, f->states, f->joined, f->joined_depth};
+                         f->own_norm, f->features, f->states, f->joined, f->joined_depth,
+                         f->pair,     f->tapped};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ftk_release(h, all[i]);
     *f = (ftk_forward){0};
 }

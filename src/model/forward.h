@@ -36,7 +36,9 @@ typedef struct ftk_pass_seq {
     unsigned spare;            /* FTK_SPARE_ */
     const ftk_sampling *sampling; /* by which tokens of spared rows are drawn, without its penalty;
                                      NULL: they are the likeliest */
-    const float *states;    /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then */
+    /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then. In a pass of an EAGLE head the states
+     * that its rows begin with, beside their tokens. */
+    const float *states;
     const ftk_route *route; /* of the only row of a pass; NULL: all layers are run */
     /* NULL, or a device makes the tree, of this draft, in front of the pass: the rows are as many as it may
      * have, given as a chain's, without tokens. */
@@ -59,6 +61,7 @@ typedef struct ftk_pass_append {
 /* What the first layer reads for a token: x[n_embd]. */
 void ftk_embed(const ftk_model *m, int32_t token, float *x);
 
+enum { FTK_TAPS = 32 };    /* states of so many layers, at most */
 enum { FTK_OWN_ROWS = 4 }; /* rows that threads prepare each for itself, at most */
 
 /* Work space of passes up to max_rows rows, and the threads that run them. */
@@ -73,6 +76,7 @@ typedef struct ftk_forward {
     ftk_type kv_type;
     float *x;         /* [max_rows][n_embd] the residual stream */
     float *norm;      /* [max_rows][n_embd] */
+    float *pair;      /* [max_rows][2 n_embd] of an EAGLE head's first layer; else NULL */
     float *q;         /* [max_rows][n_head * head_dim] */
     float *kv;        /* [max_rows][2 * n_head_kv * head_dim] keys, then values */
     float *attn;      /* [max_rows][n_head * head_dim] */
@@ -95,26 +99,37 @@ typedef struct ftk_forward {
         const float *state; /* NULL: the token's embedding */
         int pos, slot;
         const ftk_kv_seq *kv;
-    } * rows; /* [max_rows] */
-    ftk_team team;
+    } * rows;                 /* [max_rows] */
+    ftk_team team;            /* its own, unless it was opened on another's */
+    ftk_team *lent;           /* that one; NULL: its own */
     float *logits;            /* [max_rows][n_vocab] rows that asked for them, in order */
     float *features;          /* [max_rows][n_embd] of the same rows: states after the last norm */
     const ftk_ranked *ranked; /* [max_rows] the same rows: a device's, of sequences that spare their
                                  logits; NULL on the CPU, which leaves those to all */
     int keep;                 /* passes leave the states behind this layer in states; -1: none */
     float *states;            /* [max_rows][n_embd] of all rows; NULL until ftk_forward_keep() */
+    int n_taps,
+        tap[FTK_TAPS]; /* states that passes leave for heads: entering layer tap[i], or, where that
+                                 is n_layer, behind the last one */
+    float *tapped;     /* [n_taps][max_rows][n_embd] of all rows; NULL: there are none */
 } ftk_forward;
 
 /* context: the most tokens a sequence may have, which decides between frequencies for short and
  * for long ones. max_slots: committed and provisional slots of a sequence. f must stay where it is. */
 ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows, int context,
                          int max_slots, ftk_type kv_type);
+/* The same with the threads of another pass, which outlives this one and does not run at the same time. */
+ftk_err ftk_forward_open_on(ftk_forward *f, const ftk_model *m, ftk_team *lent, int max_rows,
+                            int context, int max_slots, ftk_type kv_type);
 void ftk_forward_close(ftk_forward *f);
 /* Runs the pass; the sum of n_rows is at most max_rows. Logits are left in f->logits, sequence by
  * sequence. Nothing can fail: values that are not finite show in the logits. */
 void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs);
 /* The same for the layers from `first` on, over states in place of tokens. */
 void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
+/* Keys and values alone, in every layer of these very states, which no norm and no layer changes before: what a DFlash
+ * head sees of the text. */
+void ftk_forward_store(ftk_forward *f, const ftk_pass_seq *seq);
 /* The pass of one sequence, with rows that join it: n_rows + a->n is at most FTK_MAX_NODES and max_rows,
  * and kv is reserved for them. All rows get logits, the joining ones last. The logits of the
  * sequence's rows have the bits that they have without. Behind layer - 1, ftk_forward_keep() is on. */
@@ -130,5 +145,8 @@ ftk_err ftk_forward_check(const ftk_forward *f);
 void ftk_turn(const ftk_hparams *hp, bool halves, const float *freq, int pos, float *cs);
 /* From now on passes keep the states behind a layer. Errors: NOMEM. */
 ftk_err ftk_forward_keep(ftk_forward *f, int layer);
+/* From now on they leave the states entering `layer`, in [0, n_layer]; *index gets its place among taps. Errors:
+ * NOMEM, UNSUPPORTED (more than FTK_TAPS). The CPU's alone. */
+ftk_err ftk_forward_tap(ftk_forward *f, int layer, int *index);
 
 #endif

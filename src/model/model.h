@@ -12,6 +12,9 @@ typedef struct ftk_layer {
     const float *attn_norm, *ffn_norm;           /* [n_embd] */
     const float *attn_post_norm, *ffn_post_norm; /* [n_embd] */
     const float *q_norm, *k_norm;                /* [head_dim] */
+    /* [n_embd] of the first layer of an EAGLE head: its attention reads [attn_norm(embedding) ;
+     * hidden_norm(state)], so that q, k and v are [][2 n_embd]. NULL in all others. */
+    const float *hidden_norm;
     const float *q_bias, *k_bias, *v_bias, *o_bias;
     ftk_mat q, k, v, o;     /* q [n_head * head_dim][n_embd], o its transpose's shape */
     ftk_mat gate, up, down; /* gate, up [n_ff][n_embd]; down [n_embd][n_ff] */

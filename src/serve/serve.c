@@ -71,7 +71,7 @@ static int open_world(serve_server *s)
     if (status != CLI_DONE) return status;
     if (!ftk_engine_has_drafter(s->w.engine, o->drafter)) {
         cli_say("drafter %s needs a file that was trained for this model; name it with "
-                "--drafter-file, or give another --drafter",
+                "--drafter-file (a small model with --draft-model), or give another --drafter",
                 o->drafter);
         return CLI_FAILED;
     }

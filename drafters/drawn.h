@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Drafts whose tokens a draft model draws, from its own distribution as the session's sampling would have
+ * it, for verifiers that make use of that (tree.h says what is promised them). A chain, each token drawn
+ * behind the one before, and beside its first one up to FTK_DRAWN_SIBLINGS - 1 more. How long it is and
+ * what its nodes are worth goes by how often those of a depth were accepted, and by nothing that was drawn.
+ * What followed the same words earlier joins it as a chain of chosen tokens, in front of what is drawn. */
+#ifndef FTK_DRAWN_H
+#define FTK_DRAWN_H
+
+#include "drafters/drafter.h"
+
+enum {
+    FTK_DRAWN_DEPTH = 12,
+    FTK_DRAWN_SIBLINGS = 4, /* of the first place */
+};
+
+typedef struct ftk_drawn_rates {
+    ftk_rate first[FTK_DRAWN_DEPTH];         /* by depth: a drawn token is accepted */
+    ftk_rate beside[FTK_DRAWN_SIBLINGS - 1]; /* and its siblings, where those before were not */
+} ftk_drawn_rates;
+
+typedef struct ftk_drawn {
+    ftk_sampler sampler;
+    float *q;     /* [FTK_DRAWN_DEPTH][n_vocab]; NULL: nothing is ever drawn */
+    size_t asked; /* the tree that was proposed last is of text[0..asked); 0: none */
+    bool chain;   /* one node a depth */
+    int n_vocab;
+} ftk_drawn;
+
+struct ftk_grown;
+
+void ftk_drawn_init_rates(ftk_drawn_rates *rates);
+/* Errors: NOMEM; ftk_drawn_free() is due then, too. */
+ftk_err ftk_drawn_init(ftk_drawn *d, const ftk_drafter_env *env);
+void ftk_drawn_free(ftk_drawn *d, const ftk_host *host);
+/* Whether tokens are drawn now. */
+bool ftk_drawn_due(const ftk_drawn *d, const ftk_sampling *sampling);
+/* The guesses hold the root alone; they get the chain that is drawn. */
+void ftk_drawn_propose(struct ftk_grown *g, const int32_t *history, size_t n, int budget,
+                       ftk_tree *tree);
+void ftk_drawn_settle(struct ftk_grown *g, size_t n, const ftk_tree *tree,
+                      const ftk_verdict *verdict);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Heads that others have made draft. EAGLE-3 (arXiv 2503.01840; the tree after EAGLE-2, arXiv 2406.16858): one layer whose rows begin
+ * with states of the model and see the tokens that were drafted before them. model/headfile.h says what it
+ * computes, grown.h how its drafts grow. */
+#include "drafters/grown.h"
+
+/* Medusa (arXiv 2401.10774), DFlash (arXiv 2602.06036) and DSpark (arXiv 2607.05147) say all places of a draft at
+ * once: engine/net_block.c. The best nodes by what they say make the tree. */
+#define HEAD(label)                                                                                \
+    {                                                                                              \
+        .name = (label), .state_size = sizeof(ftk_grown), .rates_size = sizeof(ftk_grown_known),   \
+        .rates_init = ftk_grown_init_known,                                                        \
+        .wants = FTK_WANT_PASSES | FTK_WANT_SUCCESSORS | FTK_WANT_MODEL, .init = ftk_grown_init,   \
+        .propose = ftk_grown_propose, .learn = ftk_grown_learn, .reset = ftk_grown_reset,          \
+        .free = ftk_grown_free,                                                                    \
+    }
+
+const ftk_drafter_ops ftk_drafter_eagle3 = HEAD("eagle3");
+const ftk_drafter_ops ftk_drafter_medusa = HEAD("medusa");
+const ftk_drafter_ops ftk_drafter_dflash = HEAD("dflash");
+const ftk_drafter_ops ftk_drafter_dspark = HEAD("dspark");

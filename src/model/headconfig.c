@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the configuration of a head says: config.json of EAGLE, SpecForge and speculators, and the keys of
+ * llama.cpp's converter.
+ *
+ * The layers: speculators and vLLM name those whose entering state is wanted, as we do. SpecForge, in
+ * eagle_config, names those whose output is; that is the state entering the next one. */
+#include "model/headconfig.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "model/gguf.h"
+
+enum { LARGEST = 1 << 20, MOST_LAYERS = 12 };
+
+typedef const ftk_json_value value;
+
+typedef struct reader {
+    ftk_head_config *c;
+    const ftk_source *s;
+    value *root, *layer; /* the whole, and where the layer's sizes stand */
+} reader;
+
+static ftk_err wrong(const reader *r, const char *key, const char *want)
+{
+    return ftk_fail(r->s->host, FTK_ERR_FORMAT, "%s: %s in its configuration is no %s", r->s->path,
+                    key, want);
+}
+
+/* ---- JSON */
+
+static value *get(const reader *r, value *in, const char *key)
+{
+    value *v = ftk_json_get(&r->s->config, in, key);
+    return v && v->kind != FTK_JSON_NULL ? v : NULL;
+}
+
+/* Of the layer's part, or else of the whole. */
+static value *find(const reader *r, const char *key)
+{
+    value *v = get(r, r->layer, key);
+    return v ? v : get(r, r->root, key);
+}
+
+static ftk_err whole(const reader *r, const char *key, int least, int otherwise, int *out)
+{
+    value *v = find(r, key);
+    *out = otherwise;
+    if (!v && otherwise >= 0) return FTK_OK;
+    if (!v || v->kind != FTK_JSON_NUMBER || !v->whole || v->number < least || v->number > 1 << 24)
+        return wrong(r, key, "whole number of a sane size");
+    *out = (int)v->number;
+    return FTK_OK;
+}
+
+static ftk_err real(const reader *r, value *in, const char *key, double least, double otherwise,
+                    double *out)
+{
+    value *v = get(r, in, key);
+    *out = otherwise;
+    if (!v && !isnan(otherwise)) return FTK_OK;
+    if (!v || v->kind != FTK_JSON_NUMBER || !(v->number >= least) || !(v->number < 1e12))
+        return wrong(r, key, "number of a sane size");
+    *out = v->number;
+    return FTK_OK;
+}
+
+static ftk_err flag(const reader *r, value *in, const char *key, bool *out)
+{
+    value *v = get(r, in, key);
+    if (!v) return FTK_OK;
+    if (v->kind != FTK_JSON_BOOL) return wrong(r, key, "true or false");
+    *out = v->number != 0;
+    return FTK_OK;
+}
+
+static bool says(value *v, const char *text)
+{
+    return v && v->kind == FTK_JSON_STRING && ftk_json_is(v->text, text);
+}
+
+/* ---- parts of config.json */
+
+static ftk_err read_llama3(const reader *r, value *in)
+{
+    ftk_rope_config *const p = &r->c->rope;
+    p->kind = FTK_ROPE_LLAMA3;
+    ftk_err err = real(r, in, "factor", 1e-3, NAN, &p->factor);
+    if (err == FTK_OK) err = real(r, in, "low_freq_factor", 1e-3, 1, &p->low);
+    if (err == FTK_OK) err = real(r, in, "high_freq_factor", 1e-3, 4, &p->high);
+    if (err == FTK_OK) err = real(r, in, "original_max_position_embeddings", 1, 8192, &p->original);
+    return err == FTK_OK && p->low == p->high
+               ? wrong(r, "high_freq_factor", "other than the low one")
+               : err;
+}
+
+static ftk_err read_yarn(const reader *r, value *in)
+{
+    ftk_rope_config *const p = &r->c->rope;
+    int context;
+    p->kind = FTK_ROPE_YARN;
+    ftk_err err = real(r, in, "factor", 1e-3, NAN, &p->factor);
+    if (err == FTK_OK) err = real(r, in, "beta_slow", 1e-3, 1, &p->low);
+    if (err == FTK_OK) err = real(r, in, "beta_fast", 1e-3, 32, &p->high);
+    if (err == FTK_OK) err = real(r, in, "attention_factor", 0, 0, &p->gain);
+    if (err == FTK_OK) err = whole(r, "max_position_embeddings", 1, 2048, &context);
+    if (err == FTK_OK)
+        err = real(r, in, "original_max_position_embeddings", 1, context, &p->original);
+    if (err == FTK_OK && (get(r, in, "mscale") || get(r, in, "mscale_all_dim")))
+        err = ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
+                       "%s: RoPE scaling yarn with mscale is not supported", r->s->path);
+    return err;
+}
+
+/* rope_theta and rope_scaling, or both in rope_parameters. Scaling that only stretches beyond the context the layer
+ * was trained for (dynamic), and sections for pictures (mrope), turn text as no scaling does. */
+static ftk_err read_rope(const reader *r)
+{
+    ftk_rope_config *const p = &r->c->rope;
+    value *all = find(r, "rope_parameters"), *in = all ? all : find(r, "rope_scaling");
+    value *base = get(r, in, "rope_theta") ? in : r->layer;
+    ftk_err err = real(r, base, "rope_theta", 1e-3, 1e4, &p->base);
+    value *kind = get(r, in, "rope_type");
+    if (!kind) kind = get(r, in, "type");
+    if (err == FTK_OK) err = real(r, in, "partial_rotary_factor", 1e-3, 1, &r->c->partial);
+    if (err != FTK_OK || !kind || says(kind, "default") || says(kind, "dynamic") ||
+        says(kind, "mrope"))
+        return err;
+    if (says(kind, "llama3")) return read_llama3(r, in);
+    if (says(kind, "yarn")) return read_yarn(r, in);
+    char shown[64];
+    if (!says(kind, "linear"))
+        return ftk_fail(
+            r->s->host, FTK_ERR_UNSUPPORTED,
+            "%s: RoPE scaling %s is not supported: llama3, linear, yarn and dynamic are",
+            r->s->path, ftk_gguf_show(shown, sizeof shown, kind->text));
+    p->kind = FTK_ROPE_LINEAR;
+    return real(r, in, "factor", 1e-3, NAN, &p->factor);
+}
+
+static ftk_err read_ids(const reader *r, value *v, const char *key, int more)
+{
+    ftk_head_config *const c = r->c;
+    if (v->kind != FTK_JSON_ARRAY || v->count < 1 || v->count > FTK_CONFIG_LAYERS)
+        return wrong(r, key, "list of 1 to 16 layers");
+    for (value *i = ftk_json_first(&r->s->config, v); i; i = ftk_json_next(&r->s->config, i)) {
+        if (i->kind != FTK_JSON_NUMBER || !i->whole || i->number < 0 || i->number > LARGEST)
+            return wrong(r, key, "list of 1 to 16 layers");
+        c->id[c->n_ids++] = (int)i->number + more;
+    }
+    return FTK_OK;
+}
+
+/* DFlash's keys: z-lab's, which name layers whose output is wanted, and speculators'. */
+static ftk_err read_block(const reader *r)
+{
+    static const char own[] = "aux_hidden_state_layer_ids", theirs[] = "target_layer_ids";
+    ftk_head_config *const c = r->c;
+    value *part = get(r, r->root, "dflash_config");
+    reader inside = *r;
+    if (part) inside.layer = part; /* or else in the whole */
+    const bool speculators = get(r, r->root, "speculators_model_type") != NULL;
+    value *ids = get(r, r->root, own), *list = find(&inside, theirs);
+    c->from_anchor = c->kind == FTK_HEAD_DSPARK;
+    ftk_err err = whole(&inside, "block_size", 2, -1, &c->block);
+    if (err == FTK_OK) err = whole(&inside, "mask_token_id", 0, -1, &c->mask_token);
+    if (err == FTK_OK) err = flag(r, r->root, "sample_from_anchor", &c->from_anchor);
+    if (err == FTK_OK && part) err = flag(r, part, "sample_from_anchor", &c->from_anchor);
+    if (err == FTK_OK) err = whole(&inside, "markov_rank", 0, 1, &c->markov);
+    value *head = find(&inside, "markov_head_type");
+    if (err == FTK_OK && head && !says(head, "vanilla"))
+        err =
+            ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
+                     "%s: a Markov head of another type than vanilla is not supported", r->s->path);
+    if (err != FTK_OK) return err;
+    if (c->block > FTK_CONFIG_BLOCK) return wrong(r, "block_size", "number from 2 to 32");
+    c->writer = speculators ? "speculators" : "DFlash";
+    return ids ? read_ids(r, ids, own, 0) : list ? read_ids(r, list, theirs, 1) : FTK_OK;
+}
+
+static ftk_err read_taps(const reader *r)
+{
+    static const char key[] = "eagle_aux_hidden_state_layer_ids";
+    value *own = get(r, r->root, key), *eagle = get(r, r->root, "eagle_config");
+    value *nested = get(r, eagle, key);
+    bool states = true;
+    const ftk_err err = flag(r, eagle, "use_aux_hidden_state", &states);
+    r->c->no_states = !states;
+    if (err != FTK_OK) return err;
+    return own ? read_ids(r, own, key, 0) : nested ? read_ids(r, nested, key, 1) : FTK_OK;
+}
+
+static bool is_specforge(const reader *r)
+{
+    value *list = get(r, r->root, "architectures");
+    return says(list ? ftk_json_first(&r->s->config, list) : NULL, "LlamaForCausalLMEagle3");
+}
+
+/* norm_output means two things. speculators: what is fed to the next row is taken behind the last norm. SpecForge:
+ * the last norm stands before the head, as it always does. */
+static ftk_err read_norms(const reader *r)
+{
+    ftk_head_config *const c = r->c;
+    bool output = false, before_fc = false;
+    const bool theirs = is_specforge(r);
+    ftk_err err = flag(r, r->root, "norm_before_residual", &c->norm_residual);
+    if (err == FTK_OK) err = flag(r, r->root, "norm_output", &output);
+    if (err == FTK_OK) err = flag(r, r->root, "norm_before_fc", &before_fc);
+    if (err != FTK_OK) return err;
+    const bool speculators = get(r, r->root, "speculators_model_type") != NULL;
+    c->writer = speculators ? "speculators" : theirs ? "SpecForge" : "EAGLE";
+    if (speculators) c->feeds_normed = output;
+    if (theirs && get(r, r->root, "norm_output") && !output)
+        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
+                        "%s: norm_output false, SpecForge's way to leave the last norm out, is not "
+                        "supported",
+                        r->s->path);
+    if (!speculators && !theirs && output)
+        return ftk_fail(
+            r->s->host, FTK_ERR_UNSUPPORTED,
+            "%s: norm_output means one thing to speculators and another to SpecForge, and "
+            "the file does not say who wrote it: give \"speculators_model_type\" or "
+            "\"architectures\" in its config.json",
+            r->s->path);
+    return FTK_OK;
+}
+
+static ftk_err read_sizes(const reader *r)
+{
+    ftk_head_config *const c = r->c;
+    ftk_err err = whole(r, "num_hidden_layers", 1, 1, &c->n_layer);
+    if (err == FTK_OK) err = whole(r, "hidden_size", 1, -1, &c->width);
+    if (err == FTK_OK) err = whole(r, "target_hidden_size", 1, 0, &c->target_width);
+    if (err == FTK_OK) err = whole(r, "intermediate_size", 1, -1, &c->n_ff);
+    if (err == FTK_OK) err = whole(r, "num_attention_heads", 1, -1, &c->n_head);
+    if (err == FTK_OK) err = whole(r, "num_key_value_heads", 1, c->n_head, &c->n_head_kv);
+    if (err == FTK_OK && c->n_head > 0)
+        err = whole(r, "head_dim", 2, c->width / c->n_head, &c->head_dim);
+    if (err == FTK_OK) err = whole(r, "vocab_size", 1, 0, &c->n_vocab);
+    if (err == FTK_OK) err = whole(r, "draft_vocab_size", 1, 0, &c->n_draft_vocab);
+    if (err == FTK_OK) err = real(r, r->layer, "rms_norm_eps", 0, 1e-6, &c->eps);
+    return err;
+}
+
+/* Layers that see a window say so one by one, or all do where use_sliding_window is not false. */
+static ftk_err read_window(const reader *r)
+{
+    value *types = get(r, r->layer, "layer_types");
+    value *first =
+        types && types->kind == FTK_JSON_ARRAY ? ftk_json_first(&r->s->config, types) : NULL;
+    if (!first || !says(first, "sliding_attention")) return FTK_OK;
+    return whole(r, "sliding_window", 1, -1, &r->c->window);
+}
+
+/* Whether the name of the first of its architectures begins so. */
+static bool is_of(const reader *r, const char *start)
+{
+    value *list = get(r, r->root, "architectures");
+    value *first = list ? ftk_json_first(&r->s->config, list) : NULL;
+    const size_t n = strlen(start);
+    return first && first->kind == FTK_JSON_STRING && first->text.n >= n &&
+           memcmp(first->text.p, start, n) == 0;
+}
+
+/* False: it is none that is known. */
+static bool find_kind(const reader *r, value *said)
+{
+    ftk_head_kind *const kind = &r->c->kind;
+    const bool markov = find(r, "markov_rank") || is_of(r, "DSpark") ||
+                        get(r, get(r, r->root, "dflash_config"), "markov_rank");
+    if (says(said, "eagle3"))
+        *kind = FTK_HEAD_EAGLE3;
+    else if (says(said, "dflash") || says(said, "dspark"))
+        *kind = says(said, "dspark") ? FTK_HEAD_DSPARK : FTK_HEAD_DFLASH;
+    else if (said)
+        return false;
+    else if (get(r, r->root, "medusa_num_heads") || says(get(r, r->root, "model_type"), "medusa"))
+        *kind = FTK_HEAD_MEDUSA;
+    else if (get(r, r->root, "dflash_config") || is_of(r, "DFlash") || is_of(r, "DSpark"))
+        *kind = markov ? FTK_HEAD_DSPARK : FTK_HEAD_DFLASH;
+    else
+        return get(r, r->root, "draft_vocab_size") != NULL;
+    return true;
+}
+
+static ftk_err read_json(reader *r)
+{
+    r->root = &r->s->config.values[0];
+    value *layer = get(r, r->root, "transformer_layer_config");
+    r->layer = layer ? layer : r->root;
+    value *kind = get(r, r->root, "speculators_model_type");
+    char shown[64];
+    if (!find_kind(r, kind) && kind)
+        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
+                        "%s: is a head of the kind \"%s\": this build knows eagle3, dflash, dspark "
+                        "and medusa",
+                        r->s->path, ftk_gguf_show(shown, sizeof shown, kind->text));
+    if (!find_kind(r, kind))
+        return ftk_fail(r->s->host, FTK_ERR_INVALID,
+                        "%s: is no head that this build knows: its config.json has none of "
+                        "draft_vocab_size (EAGLE-3), dflash_config and medusa_num_heads",
+                        r->s->path);
+    if (r->c->kind == FTK_HEAD_MEDUSA) return FTK_OK; /* its tensors say all */
+    value *act = get(r, r->layer, "hidden_act");
+    if (act && !says(act, "silu"))
+        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED, "%s: its hidden_act is not silu",
+                        r->s->path);
+    ftk_err err = read_sizes(r);
+    if (err == FTK_OK) err = read_norms(r);
+    if (err == FTK_OK) err = read_rope(r);
+    if (err == FTK_OK) err = r->c->kind == FTK_HEAD_EAGLE3 ? read_taps(r) : read_block(r);
+    return err == FTK_OK ? read_window(r) : err;
+}
+
+/* ---- GGUF */
+
+static bool key_of(const reader *r, const char *key, ftk_gguf_value *v)
+{
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", r->c->kind == FTK_HEAD_EAGLE3 ? "eagle3" : "dflash", key);
+    return ftk_gguf_find(r->s->gguf, name, v);
+}
+
+static bool as_whole(const ftk_gguf_value *v, int64_t *out)
+{
+    const bool is_signed = v->type == FTK_GGUF_I8 || v->type == FTK_GGUF_I16 ||
+                           v->type == FTK_GGUF_I32 || v->type == FTK_GGUF_I64;
+    const bool is_plain = v->type == FTK_GGUF_U8 || v->type == FTK_GGUF_U16 ||
+                          v->type == FTK_GGUF_U32 || v->type == FTK_GGUF_U64;
+    *out = is_signed ? v->i : v->u > 1 << 24 ? -1 : (int64_t)v->u;
+    return is_signed || is_plain;
+}
+
+static ftk_err gguf_whole(const reader *r, const char *key, int least, int otherwise, int *out)
+{
+    ftk_gguf_value v;
+    int64_t i;
+    *out = otherwise;
+    if (!key_of(r, key, &v) && otherwise >= 0) return FTK_OK;
+    if (!key_of(r, key, &v) || !as_whole(&v, &i) || i < least || i > 1 << 24)
+        return wrong(r, key, "whole number of a sane size");
+    *out = (int)i;
+    return FTK_OK;
+}
+
+static ftk_err gguf_real(const reader *r, const char *key, double otherwise, double *out)
+{
+    ftk_gguf_value v;
+    *out = otherwise;
+    if (!key_of(r, key, &v)) return FTK_OK;
+    if (v.type != FTK_GGUF_F32 || !(v.f >= 0) || !(v.f < 1e12))
+        return wrong(r, key, "number of a sane size");
+    *out = v.f;
+    return FTK_OK;
+}
+
+static ftk_err gguf_ids(const reader *r)
+{
+    ftk_head_config *const c = r->c;
+    ftk_gguf_value v;
+    if (!key_of(r, "target_layers", &v)) return FTK_OK;
+    if (v.type != FTK_GGUF_ARRAY || (v.elem != FTK_GGUF_I32 && v.elem != FTK_GGUF_U32) ||
+        v.count < 1 || v.count > FTK_CONFIG_LAYERS)
+        return wrong(r, "target_layers", "list of 1 to 16 layers");
+    for (; (uint64_t)c->n_ids < v.count; c->n_ids++) {
+        int32_t id;
+        memcpy(&id, v.data + (size_t)c->n_ids * sizeof id, sizeof id);
+        if (id < 0 || id > LARGEST) return wrong(r, "target_layers", "list of 1 to 16 layers");
+        c->id[c->n_ids] = id;
+    }
+    return FTK_OK;
+}
+
+static ftk_err gguf_rope(const reader *r)
+{
+    ftk_rope_config *const p = &r->c->rope;
+    ftk_gguf_value type;
+    int turned;
+    ftk_err err = gguf_real(r, "rope.freq_base", 1e4, &p->base);
+    if (err == FTK_OK) err = gguf_whole(r, "rope.dimension_count", 2, r->c->head_dim, &turned);
+    if (err != FTK_OK) return err;
+    r->c->partial = (double)turned / r->c->head_dim;
+    if (!key_of(r, "rope.scaling.type", &type) || type.type != FTK_GGUF_STRING ||
+        ftk_json_is(type.s, "none"))
+        return FTK_OK;
+    if (!ftk_json_is(type.s, "linear"))
+        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
+                        "%s: its RoPE scaling is not supported: linear and the llama-3 tensor "
+                        "rope_freqs.weight are",
+                        r->s->path);
+    p->kind = FTK_ROPE_LINEAR;
+    return gguf_real(r, "rope.scaling.factor", 1, &p->factor);
+}
+
+static ftk_err gguf_flag(const reader *r, const char *key, bool *out)
+{
+    ftk_gguf_value v;
+    if (!key_of(r, key, &v)) return FTK_OK;
+    if (v.type != FTK_GGUF_BOOL) return wrong(r, key, "true or false");
+    *out = v.u != 0;
+    return FTK_OK;
+}
+
+/* Which of the two heads of architecture dflash it is, its tensors say. */
+static ftk_err gguf_block(const reader *r)
+{
+    ftk_head_config *const c = r->c;
+    ftk_gguf_value v;
+    ftk_tensor_info t;
+    int64_t mask = -1;
+    c->markov = ftk_gguf_find_tensor(r->s->gguf, "markov_w1.weight", &t);
+    c->kind = c->markov ? FTK_HEAD_DSPARK : FTK_HEAD_DFLASH;
+    c->from_anchor = c->markov;
+    if (!ftk_gguf_find(r->s->gguf, "tokenizer.ggml.mask_token_id", &v) || !as_whole(&v, &mask) ||
+        mask < 0)
+        return wrong(r, "tokenizer.ggml.mask_token_id", "token");
+    c->mask_token = (int)mask;
+    const ftk_err err = gguf_flag(r, "sample_from_anchor", &c->from_anchor);
+    return err == FTK_OK ? gguf_whole(r, "block_size", 2, -1, &c->block) : err;
+}
+
+static ftk_err gguf_flags(const reader *r)
+{
+    ftk_gguf_value v;
+    r->c->writer = "llama.cpp";
+    if (r->c->kind == FTK_HEAD_EAGLE3)
+        return gguf_flag(r, "norm_before_residual", &r->c->norm_residual);
+    if (key_of(r, "attention.sliding_window", &v))
+        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
+                        "%s: layers of DFlash with a sliding window are not supported", r->s->path);
+    const ftk_err err = gguf_block(r);
+    if (err == FTK_OK && r->c->block > FTK_CONFIG_BLOCK)
+        return wrong(r, "block_size", "number from 2 to 32");
+    return err;
+}
+
+static ftk_err read_gguf(const reader *r)
+{
+    ftk_head_config *const c = r->c;
+    ftk_gguf_value arch;
+    if (ftk_gguf_find(r->s->gguf, "general.architecture", &arch) && arch.type == FTK_GGUF_STRING &&
+        ftk_json_is(arch.s, "dflash"))
+        c->kind = FTK_HEAD_DFLASH;
+    ftk_err err = gguf_whole(r, "block_count", 1, 1, &c->n_layer);
+    if (err == FTK_OK) err = gguf_whole(r, "embedding_length", 1, -1, &c->width);
+    if (err == FTK_OK) err = gguf_whole(r, "target_hidden_size", 1, 0, &c->target_width);
+    if (err == FTK_OK) err = gguf_whole(r, "feed_forward_length", 1, -1, &c->n_ff);
+    if (err == FTK_OK) err = gguf_whole(r, "attention.head_count", 1, -1, &c->n_head);
+    if (err == FTK_OK) err = gguf_whole(r, "attention.head_count_kv", 1, c->n_head, &c->n_head_kv);
+    if (err == FTK_OK && c->n_head > 0)
+        err = gguf_whole(r, "attention.key_length", 2, c->width / c->n_head, &c->head_dim);
+    if (err == FTK_OK) err = gguf_real(r, "attention.layer_norm_rms_epsilon", 1e-6, &c->eps);
+    if (err == FTK_OK) err = gguf_rope(r);
+    if (err == FTK_OK) err = gguf_flags(r);
+    return err == FTK_OK ? gguf_ids(r) : err;
+}
+
+/* ---- */
+
+static ftk_err check_sizes(const reader *r)
+{
+    const ftk_head_config *const c = r->c;
+    if (c->width > LARGEST || c->n_ff > LARGEST || c->n_head > 1024 || c->head_dim > 256 ||
+        c->head_dim % 2 || c->head_dim < 2 || c->n_head_kv < 1 || c->n_head % c->n_head_kv ||
+        c->target_width > LARGEST)
+        return ftk_fail(
+            r->s->host, FTK_ERR_UNSUPPORTED,
+            "%s: width %d, %d heads (%d for keys) of %d: heads are to be even, at most 256 "
+            "wide, and a whole number for each of those for keys",
+            r->s->path, c->width, c->n_head, c->n_head_kv, c->head_dim);
+    if (c->n_layer > MOST_LAYERS)
+        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
+                        "%s: has %d layers: 12 at most are supported", r->s->path, c->n_layer);
+    if (c->kind != FTK_HEAD_EAGLE3 && c->window > 0)
+        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
+                        "%s: layers of DFlash with a sliding window are not supported", r->s->path);
+    if (c->kind == FTK_HEAD_EAGLE3 && c->n_layer != 1)
+        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
+                        "%s: has %d layers: EAGLE-3 heads have one", r->s->path, c->n_layer);
+    return FTK_OK;
+}
+
+ftk_err ftk_head_config_read(ftk_head_config *c, const ftk_source *s)
+{
+    *c = (ftk_head_config){.partial = 1};
+    reader r = {.c = c, .s = s};
+    const ftk_err err = s->gguf ? read_gguf(&r) : read_json(&r);
+    return err == FTK_OK && c->kind != FTK_HEAD_MEDUSA ? check_sizes(&r) : err;
+}

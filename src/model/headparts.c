@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What loaders of heads share. */
+#include "model/headparts.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+enum { NAME = FTK_HEAD_NAME };
+
+typedef ftk_head_loader loader;
+typedef ftk_head_names names;
+
+/* ---- tensors */
+
+/* Under whatever prefix it is there. name gets what it was last looked for as. */
+bool ftk_head_find(loader *l, const names *n, ftk_source_tensor *t, char name[NAME], ftk_err *err)
+{
+    ftk_source *const s = &l->f->source;
+    if (!n->of_layer) {
+        snprintf(name, NAME, "%s", s->gguf ? n->gguf : n->safe);
+        return ftk_source_find(s, name, t, err);
+    }
+    if (!s->gguf && l->layer == 0) { /* EAGLE's and SpecForge's only one */
+        snprintf(name, NAME, "midlayer.%s", n->safe);
+        if (ftk_source_find(s, name, t, err) || *err != FTK_OK) return *err == FTK_OK;
+    }
+    snprintf(name, NAME, "%s.%d.%s", s->gguf ? "blk" : "layers", l->layer,
+             s->gguf ? n->gguf : n->safe);
+    return ftk_source_find(s, name, t, err);
+}
+
+ftk_err ftk_head_missing(const loader *l, const char *name)
+{
+    return ftk_fail(&l->f->host, FTK_ERR_FORMAT, "%s: tensor %s is missing", l->f->source.path,
+                    name);
+}
+
+static ftk_err check_shape(const loader *l, const char *name, const ftk_source_tensor *t, int n_in,
+                           int n_out)
+{
+    if (!t->is_ids && t->dims[0] == (uint64_t)n_in && t->dims[1] == (uint64_t)n_out &&
+        t->dims[2] == 1 && t->dims[3] == 1)
+        return FTK_OK;
+    return ftk_fail(&l->f->host, FTK_ERR_FORMAT,
+                    "%s: tensor %s has shape [%" PRIu64 ", %" PRIu64 "] instead of [%d, %d]",
+                    l->f->source.path, name, t->dims[0], t->dims[1], n_in, n_out);
+}
+
+/* A matrix as it lies in the file; one that may be missing leaves *mat with n_out 0. */
+static ftk_err find_matrix(loader *l, const names *n, int n_in, int n_out, bool needed,
+                           ftk_mat *mat)
+{
+    ftk_source_tensor t;
+    char name[NAME];
+    ftk_err err;
+    if (!ftk_head_find(l, n, &t, name, &err))
+        return err == FTK_OK && needed ? ftk_head_missing(l, name) : err;
+    err = check_shape(l, name, &t, n_in, n_out);
+    if (err != FTK_OK) return err;
+    *mat = (ftk_mat){.type = t.type, .n_out = n_out, .n_in = n_in, .data = t.data, .file = t.data};
+    return FTK_OK;
+}
+
+ftk_err ftk_head_matrix(loader *l, const names *n, int n_in, int n_out, ftk_mat *mat)
+{
+    const ftk_err err = find_matrix(l, n, n_in, n_out, true, mat);
+    if (err == FTK_OK) l->mats[l->n_mats++] = mat;
+    return err;
+}
+
+/* Floats in the arena; one that may be missing leaves *out NULL. */
+ftk_err ftk_head_vector(loader *l, const names *n, int len, bool needed, const float **out)
+{
+    ftk_headfile *const f = l->f;
+    ftk_source_tensor t;
+    char name[NAME];
+    ftk_err err;
+    *out = NULL;
+    if (!ftk_head_find(l, n, &t, name, &err))
+        return err == FTK_OK && needed ? ftk_head_missing(l, name) : err;
+    err = check_shape(l, name, &t, len, 1);
+    if (err != FTK_OK) return err;
+    float *const v = f->vectors + f->n_vectors;
+    f->n_vectors += (size_t)len;
+    f->model.kernels.dequant_row(t.type, len, t.data, v);
+    for (int i = 0; i < len; i++)
+        if (!isfinite(v[i]))
+            return ftk_fail(&f->host, FTK_ERR_FORMAT,
+                            "%s: tensor %s holds values that are not finite", f->source.path, name);
+    *out = v;
+    return FTK_OK;
+}
+
+/* ---- vocabulary */
+
+/* d2t: in safetensors what is added to a row's number, in GGUF the token itself. */
+ftk_err ftk_head_vocab(loader *l, int *n_out)
+{
+    ftk_headfile *const f = l->f;
+    const ftk_host *const h = &f->host;
+    const int64_t n_vocab = l->target->hp.n_vocab;
+    ftk_source_tensor t;
+    ftk_err err;
+    *n_out = 0;
+    bool offsets = !f->source.gguf;
+    if (!ftk_source_find(&f->source, "d2t", &t, &err)) {
+        if (err != FTK_OK || !ftk_source_find(&f->source, "token_map", &t, &err)) return err;
+        offsets = false;
+    }
+    if (!t.is_ids || t.n_dims != 1 || t.dims[0] < 1 || t.dims[0] > (uint64_t)n_vocab)
+        return ftk_fail(h, FTK_ERR_FORMAT,
+                        "%s: tensor d2t is no list of 1 to %" PRId64 " numbers of 64 bits",
+                        f->source.path, n_vocab);
+    const size_t n = (size_t)t.dims[0];
+    f->vocab = ftk_alloc_raw(h, n, sizeof *f->vocab);
+    bool *const seen = ftk_alloc(h, (size_t)n_vocab, sizeof *seen);
+    for (size_t i = 0; i < n && f->vocab && seen && err == FTK_OK; i++) {
+        int64_t id;
+        memcpy(&id, (const char *)t.data + i * sizeof id, sizeof id);
+        if (offsets && id >= -(int64_t)i && id < n_vocab) id += (int64_t)i;
+        if (id < 0 || id >= n_vocab || seen[id])
+            err = ftk_fail(h, FTK_ERR_FORMAT,
+                           "%s: tensor d2t names token %" PRId64 " for row %zu: not one of %" PRId64
+                           ", or twice",
+                           f->source.path, id, i, n_vocab);
+        else
+            seen[f->vocab[i] = (int32_t)id] = true;
+    }
+    if (!f->vocab || !seen) err = ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory", f->source.path);
+    ftk_release(h, seen);
+    *n_out = (int)n;
+    return err;
+}
+
+/* Rows of the target's output matrix, in its GGUF layout. */
+static ftk_err borrow_head(loader *l, int n_out)
+{
+    ftk_headfile *const f = l->f;
+    ftk_mat *const head = &f->model.output;
+    *head = l->target->output;
+    if (n_out == 0) return FTK_OK;
+    const size_t row = ftk_type_bytes(head->type, (size_t)head->n_in);
+    char *const rows = f->rows = ftk_alloc_raw(&f->host, (size_t)n_out, row);
+    if (!rows) return ftk_fail(&f->host, FTK_ERR_NOMEM, "%s: no memory", f->source.path);
+    for (int i = 0; i < n_out; i++)
+        memcpy(rows + (size_t)i * row, (const char *)head->file + (size_t)f->vocab[i] * row, row);
+    head->n_out = n_out;
+    head->data = head->file = rows;
+    l->mats[l->n_mats++] = head;
+    return FTK_OK;
+}
+
+static ftk_err check_vocab(const loader *l)
+{
+    enum { PADDING = 1024 }; /* tokens that a configuration may count more */
+    const int said = l->c.n_vocab, n = l->target->hp.n_vocab;
+    if (said == 0 || (said >= ftk_tokenizer_n_used(l->target->tokenizer) && said <= n + PADDING))
+        return FTK_OK;
+    return ftk_fail(&l->f->host, FTK_ERR_INVALID,
+                    "%s: was made for a vocabulary of %d tokens; this model's has %d",
+                    l->f->source.path, said, n);
+}
+
+ftk_err ftk_head_output(loader *l)
+{
+    static const names head = {"lm_head.weight", "output.weight", false};
+    static const names embedding = {"embed_tokens.weight", "token_embd.weight", false};
+    ftk_headfile *const f = l->f;
+    const int d = l->c.width, n_vocab = l->target->hp.n_vocab;
+    ftk_source_tensor t;
+    char name[NAME];
+    int n_out;
+    ftk_err err = check_vocab(l);
+    if (err == FTK_OK) err = ftk_head_vocab(l, &n_out);
+    if (err != FTK_OK) return err;
+    const bool own = ftk_head_find(l, &head, &t, name, &err);
+    if (err == FTK_OK && own) {
+        const int rows = n_out ? n_out : (int)(t.dims[1] < 1 << 24 ? t.dims[1] : 0);
+        if (!n_out && rows < n_vocab)
+            return ftk_fail(&f->host, FTK_ERR_FORMAT,
+                            "%s: tensor %s has %d rows and there is no d2t", f->source.path, name,
+                            rows);
+        err = ftk_head_matrix(l, &head, d, rows, &f->model.output);
+    }
+    if (err == FTK_OK && ftk_head_find(l, &embedding, &t, name, &err))
+        err = find_matrix(l, &embedding, d, (int)(t.dims[1] < 1 << 24 ? t.dims[1] : 0), true,
+                          &f->model.embd);
+    if (err != FTK_OK) return err;
+    const bool embeds = f->model.embd.n_out > 0;
+    if (embeds && f->model.embd.n_out < n_vocab)
+        return ftk_fail(&f->host, FTK_ERR_INVALID, "%s: tensor %s has %d rows for %d tokens",
+                        f->source.path, name, f->model.embd.n_out, n_vocab);
+    if ((!own || !embeds) && d != l->target->hp.n_embd)
+        return ftk_fail(&f->host, FTK_ERR_INVALID,
+                        "%s: has no %s of its own, and its width, %d, is not the model's, %d",
+                        f->source.path, own ? "embeddings" : "output matrix", d,
+                        l->target->hp.n_embd);
+    if (!embeds) f->model.embd = l->target->embd;
+    if (!own) err = borrow_head(l, n_out);
+    f->model.hp.n_vocab = f->model.output.n_out;
+    return err;
+}
+
+static size_t packed_bytes(const ftk_headfile *f, const ftk_mat *w)
+{
+    return (f->model.kernels.pack_bytes(w->type, w->n_out, w->n_in) + 63) / 64 * 64;
+}
+
+ftk_err ftk_head_pack(loader *l)
+{
+    ftk_headfile *const f = l->f;
+    size_t bytes = 0;
+    for (int i = 0; i < l->n_mats; i++) bytes += packed_bytes(f, l->mats[i]);
+    char *at = f->packed = ftk_alloc_raw(&f->host, bytes, 1);
+    if (!at)
+        return ftk_fail(&f->host, FTK_ERR_NOMEM, "%s: needs %zu MiB for a drafter", f->source.path,
+                        bytes >> 20);
+    for (int i = 0; i < l->n_mats; i++) {
+        ftk_mat *const w = l->mats[i];
+        const size_t n = packed_bytes(f, w);
+        w->cached = l->target->output.cached;
+        if (n == 0) continue;
+        f->model.kernels.pack(w->type, w->n_out, w->n_in, w->data, at);
+        w->data = at;
+        at += n;
+    }
+    return FTK_OK;
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Heads that others have made, as they are found. */
+#include "model/source.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "model/gguf.h"
+
+static const char suffix[] = ".safetensors";
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static bool ends_in(const char *s, const char *end)
+{
+    const size_t n = strlen(s), m = strlen(end);
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+/* Whether a GGUF file is of one of the architectures that llama.cpp's converter gives heads. */
+static bool is_head(const ftk_gguf *g)
+{
+    ftk_gguf_value v;
+    return ftk_gguf_find(g, "general.architecture", &v) && v.type == FTK_GGUF_STRING &&
+           (ftk_json_is(v.s, "eagle3") || ftk_json_is(v.s, "dflash"));
+}
+
+bool ftk_source_is_checkpoint(const char *path)
+{
+    return is_folder(path) || ends_in(path, suffix);
+}
+
+bool ftk_source_is(const char *path)
+{
+    static const ftk_host silent = {0};
+    if (ftk_source_is_checkpoint(path)) return true;
+    ftk_gguf *g;
+    if (ftk_gguf_open(&g, path, &silent) != FTK_OK) return false;
+    const bool head = is_head(g);
+    ftk_gguf_free(g);
+    return head;
+}
+
+/* ---- opening */
+
+static ftk_err open_config(ftk_source *s, const char *path)
+{
+    ftk_err err = ftk_mapped_open(&s->config_file, path, s->host);
+    if (err == FTK_OK)
+        err = ftk_json_read(&s->config, s->config_file.p, s->config_file.n, path, s->host);
+    if (err == FTK_OK && s->config.values[0].kind != FTK_JSON_OBJECT)
+        err = ftk_fail(s->host, FTK_ERR_FORMAT, "%s: is no JSON object", path);
+    return err;
+}
+
+/* The name in the folder that comes next behind `after`. */
+static bool next_part(const char *folder, const char *after, char *name, size_t cap)
+{
+    DIR *dir = opendir(folder);
+    if (!dir) return false;
+    bool found = false;
+    for (const struct dirent *f; (f = readdir(dir));) {
+        if (!ends_in(f->d_name, suffix) || strlen(f->d_name) >= cap) continue;
+        if (strcmp(f->d_name, after) > 0 && (!found || strcmp(f->d_name, name) < 0)) {
+            strcpy(name, f->d_name);
+            found = true;
+        }
+    }
+    closedir(dir);
+    return found;
+}
+
+static ftk_err open_folder(ftk_source *s, const char *path)
+{
+    char name[256] = "", after[256] = "", file[4096 + 256];
+    snprintf(file, sizeof file, "%.4000s/config.json", path);
+    ftk_err err = open_config(s, file);
+    while (err == FTK_OK && next_part(path, after, name, sizeof name)) {
+        strcpy(after, name);
+        if (s->n_parts == FTK_SOURCE_PARTS)
+            return ftk_fail(s->host, FTK_ERR_UNSUPPORTED, "%s: holds more than %d files", s->path,
+                            FTK_SOURCE_PARTS);
+        snprintf(file, sizeof file, "%.4000s/%s", path, name);
+        err = ftk_safetensors_open(&s->parts[s->n_parts], file, s->host);
+        s->n_parts += err == FTK_OK;
+    }
+    if (err == FTK_OK && s->n_parts == 0)
+        err =
+            ftk_fail(s->host, FTK_ERR_INVALID,
+                     "%s: holds no safetensors file; pickles (.bin, .pt) are to be converted first",
+                     s->path);
+    return err;
+}
+
+static ftk_err open_single(ftk_source *s, const char *path, bool needs_config)
+{
+    char file[4096 + 256];
+    const char *slash = strrchr(path, '/');
+    const int n = slash ? (int)(slash - path) + 1 : 0;
+    const ftk_err err = ftk_safetensors_open(&s->parts[0], path, s->host);
+    if (err != FTK_OK) return err;
+    s->n_parts = 1;
+    snprintf(file, sizeof file, "%.*sconfig.json", n < 4000 ? n : 4000, path);
+    return needs_config || access(file, F_OK) == 0 ? open_config(s, file) : FTK_OK;
+}
+
+static size_t n_tensors(const ftk_source *s)
+{
+    size_t n = s->gguf ? ftk_gguf_n_tensors(s->gguf) : 0;
+    for (int i = 0; i < s->n_parts; i++) n += s->parts[i].n;
+    return n;
+}
+
+ftk_err ftk_source_open(ftk_source *s, const char *path, const ftk_host *host)
+{
+    memset(s, 0, sizeof *s);
+    s->host = host;
+    ftk_gguf_show_path(s->path, sizeof s->path, path);
+    ftk_err err = is_folder(path)         ? open_folder(s, path)
+                  : ends_in(path, suffix) ? open_single(s, path, true)
+                                          : ftk_gguf_open(&s->gguf, path, host);
+    if (err == FTK_OK && !(s->used = ftk_alloc(host, n_tensors(s), sizeof *s->used)))
+        err = ftk_fail(host, FTK_ERR_NOMEM, "%s: no memory for a drafter", s->path);
+    if (err != FTK_OK) ftk_source_close(s);
+    return err;
+}
+
+ftk_err ftk_source_look(ftk_source *s, const char *path, const ftk_host *host)
+{
+    memset(s, 0, sizeof *s);
+    s->host = host;
+    ftk_gguf_show_path(s->path, sizeof s->path, path);
+    const ftk_err err = is_folder(path) ? open_folder(s, path) : open_single(s, path, false);
+    if (err != FTK_OK) ftk_source_close(s);
+    return err;
+}
+
+void ftk_source_close(ftk_source *s)
+{
+    for (int i = 0; i < s->n_parts; i++) ftk_safetensors_close(&s->parts[i], s->host);
+    ftk_json_free(&s->config, s->host);
+    ftk_mapped_close(&s->config_file);
+    ftk_gguf_free(s->gguf);
+    ftk_release(s->host, s->used);
+    s->used = NULL;
+    s->gguf = NULL;
+    s->n_parts = 0;
+}
+
+/* ---- tensors */
+
+static bool take(const ftk_source *s, ftk_str name, ftk_str type, const ftk_safetensor *from,
+                 ftk_source_tensor *t, ftk_err *err)
+{
+    char shown[96], as[32];
+    *t = (ftk_source_tensor){.n_dims = from->n_dims, .data = from->data};
+    for (int i = 0; i < 4; i++) t->dims[i] = i < t->n_dims ? from->dims[t->n_dims - 1 - i] : 1;
+    switch (from->dtype) {
+    case FTK_DTYPE_F32: t->type = FTK_TYPE_F32; return true;
+    case FTK_DTYPE_F16: t->type = FTK_TYPE_F16; return true;
+    case FTK_DTYPE_BF16: t->type = FTK_TYPE_BF16; return true;
+    case FTK_DTYPE_I64: t->is_ids = true; return true;
+    default: break;
+    }
+    *err = ftk_fail(s->host, FTK_ERR_UNSUPPORTED,
+                    "%s: tensor %s has type %s: F32, F16 and BF16 are supported", s->path,
+                    ftk_gguf_show(shown, sizeof shown, name), ftk_gguf_show(as, sizeof as, type));
+    return false;
+}
+
+static bool find_in_parts(ftk_source *s, const char *name, ftk_source_tensor *t, ftk_err *err)
+{
+    size_t before = 0;
+    for (int i = 0; i < s->n_parts; before += s->parts[i++].n) {
+        const ftk_safetensor *const from = ftk_safetensors_find(&s->parts[i], name);
+        if (!from) continue;
+        s->used[before + (size_t)(from - s->parts[i].items)] = true;
+        return take(s, from->name, from->type, from, t, err);
+    }
+    return false;
+}
+
+static bool find_in_gguf(ftk_source *s, const char *name, ftk_source_tensor *t, ftk_err *err)
+{
+    enum { I64 = 27 }; /* GGML's number, of a type that no pass reads */
+    for (size_t i = 0; i < ftk_gguf_n_tensors(s->gguf); i++) {
+        ftk_tensor_info info;
+        char why[64];
+        ftk_gguf_tensor(s->gguf, i, &info);
+        if (!ftk_json_is(info.name, name)) continue;
+        s->used[i] = true;
+        *t = (ftk_source_tensor){.n_dims = (int)info.n_dims,
+                                 .type = (ftk_type)info.type,
+                                 .is_ids = info.type == I64 && info.size > 0,
+                                 .data = info.data};
+        memcpy(t->dims, info.dims, sizeof t->dims);
+        if (t->is_ids || ftk_type_supported(info.type)) return true;
+        *err = ftk_fail(s->host, FTK_ERR_UNSUPPORTED, "%s: tensor %s has type %s", s->path, name,
+                        ftk_gguf_refuse_type(why, sizeof why, info.type));
+        return false;
+    }
+    return false;
+}
+
+bool ftk_source_find(ftk_source *s, const char *name, ftk_source_tensor *t, ftk_err *err)
+{
+    char longer[128];
+    *err = FTK_OK;
+    if (s->gguf) return find_in_gguf(s, name, t, err);
+    if (find_in_parts(s, name, t, err) || *err != FTK_OK) return *err == FTK_OK;
+    snprintf(longer, sizeof longer, "model.%s", name);
+    return find_in_parts(s, longer, t, err);
+}
+
+static bool is_spare(ftk_str name, const char *const *spare)
+{
+    for (; *spare; spare++)
+        if (name.n >= strlen(*spare) && memcmp(name.p, *spare, strlen(*spare)) == 0) return true;
+    return false;
+}
+
+static ftk_str name_of(const ftk_source *s, size_t i)
+{
+    ftk_tensor_info info;
+    if (s->gguf) {
+        ftk_gguf_tensor(s->gguf, i, &info);
+        return info.name;
+    }
+    int part = 0;
+    while (i >= s->parts[part].n) i -= s->parts[part++].n;
+    return s->parts[part].items[i].name;
+}
+
+ftk_err ftk_source_check_used(const ftk_source *s, const char *const *spare)
+{
+    char shown[96];
+    for (size_t i = 0; i < n_tensors(s); i++)
+        if (!s->used[i] && !is_spare(name_of(s, i), spare))
+            return ftk_fail(s->host, FTK_ERR_UNSUPPORTED,
+                            "%s: tensor %s is no part of such a head as this build knows it",
+                            s->path, ftk_gguf_show(shown, sizeof shown, name_of(s, i)));
+    return FTK_OK;
+}
