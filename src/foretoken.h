@@ -754,6 +754,14 @@ typedef void ftk_mask(void *ctx, const int32_t *tokens, size_t n, uint32_t *allo
  * NOMEM. */
 FTK_API ftk_err ftk_session_set_mask(ftk_session *s, ftk_mask *mask, void *ctx);
 
+/* Says what the host thinks will follow tokens[0..n): at most `most` tokens in guesses, each behind the one
+ * before. Returns how many, 0: nothing. Called as ftk_mask is. */
+typedef size_t ftk_forecast(void *ctx, const int32_t *tokens, size_t n, int32_t *guesses, size_t most);
+/* A session that drafts takes such guesses for its draft while most of them are right, whoever its drafter is:
+ * of a text that will be repeated with changes, say, or of what the form of an answer leaves no choice of. They
+ * change nothing of what comes. NULL: no longer. A fork has none. Always OK. */
+FTK_API ftk_err ftk_session_set_forecast(ftk_session *s, ftk_forecast *hook, void *ctx);
+
 enum { FTK_MAX_LOGPROBS = 20 };
 
 typedef struct ftk_logprob {

@@ -691,7 +691,8 @@ static void check_chat(const char *tmpl, const int32_t *want, size_t n_want)
 
 static void chatml_template(gw *w)
 {
-    gw_str(w, "tokenizer.chat_template", "{% for m in messages %}{{'<|im_start|>' + m.role + '\\n'}}{{ m.content }}{% endfor %}");
+    gw_str(w, "tokenizer.chat_template",
+           "{% for m in messages %}{{'<|im_start|>' + m.role + '\\n'}}{{ m.content }}{% endfor %}");
 }
 
 static void test_chat(void **state)

@@ -500,6 +500,54 @@ static void test_forbidden_drafts(void **state)
     }
 }
 
+/* ---- what the host thinks will follow */
+
+typedef struct foresight {
+    const int32_t *text; /* behind the prompt */
+    size_t n;
+    int32_t add; /* to each token: 0 where it is right */
+} foresight;
+
+static size_t foresee(void *ctx, const int32_t *tokens, size_t n, int32_t *guesses, size_t most)
+{
+    const foresight *const f = ctx;
+    assert_memory_equal(tokens, prompt, n_prompt * sizeof *prompt);
+    size_t said = 0;
+    for (size_t at = n - n_prompt; at < f->n && said < most; at++)
+        guesses[said++] = (f->text[at] + f->add) % 4096;
+    return said;
+}
+
+/* It changes nothing of what comes, beside a mask too; while it is right it is drafted, and else left. */
+static void test_forecast(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    for (int i = 0; i < 16; i++) {
+        const float temperature = i % 2 ? 0.8f : 0;
+        grammar g = {.dead = SIZE_MAX};
+        const wish w = {.name = "forecast",
+                        .sampling = {OFF},
+                        .mask = i / 2 % 2 ? odd_grammar : NULL,
+                        .mask_ctx = &g};
+        int32_t text[MOST], out[1][MOST];
+        size_t got;
+        const size_t n = plain(&w, temperature, text);
+        foresight f = {text, n, i / 4 % 2};
+        ftk_session *s = open_as(i < 8 ? "auto" : "lookup", NULL, NULL, "exact", i < 8 ? -1 : 8);
+        ask(s, &w, temperature);
+        assert_int_equal(ftk_session_set_forecast(s, foresee, &f), FTK_OK);
+        run(&s, 1, TOKENS, out, &got);
+        assert_int_equal(got, n);
+        assert_memory_equal(out[0], text, n * sizeof *text);
+        ftk_stats stats;
+        ftk_session_get_stats(s, &stats);
+        if (f.add == 0 && i >= 8) assert_true(stats.steps <= TOKENS / 9 + 2);
+        if (f.add == 0 && i >= 8) assert_true(stats.drafted == stats.accepted);
+        ftk_session_free(s);
+    }
+}
+
 /* ---- log-probabilities */
 
 /* Of places [from, to) two sessions know the same, bit for bit. */
@@ -650,6 +698,7 @@ int main(void)
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_models_end),
         cmocka_unit_test(test_mask),
+        cmocka_unit_test(test_forecast),
         cmocka_unit_test(test_dead_end),
         cmocka_unit_test(test_forbidden_drafts),
         cmocka_unit_test(test_logprobs),

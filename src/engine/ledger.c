@@ -26,7 +26,7 @@ static double between(double least, double x, double most)
     return x < least ? least : x > most ? most : x;
 }
 
-static void book(ftk_session *s, double tokens)
+void ftk_ledger_book(ftk_session *s, double tokens)
 {
     ftk_engine *const e = s->engine;
     const double credit = e->credit + tokens * ftk_size_token(s) / e->company.alone;
@@ -50,7 +50,7 @@ void ftk_ledger_settle(ftk_session *s, int nodes, int emitted)
     m->spent = m->spent * MEMORY + spent;
     keep_pace(&s->pace, MEMORY, emitted, spent);
     keep_pace(&s->usual, FTK_LONG_MEMORY, emitted, spent);
-    book(s, plain ? ALLOWANCE : emitted - spent);
+    ftk_ledger_book(s, plain ? ALLOWANCE : emitted - spent);
     f->steps++;
     f->emitted += (uint64_t)emitted;
 }
@@ -83,7 +83,7 @@ void ftk_ledger_read_table(ftk_session *s, const ftk_rows *rows, bool prompt)
     s->stats.draft_seconds += ftk_engine_now(s->engine) - start;
     const double cost =
         n_read * r->took / token; /* as usual: another program may have had the core */
-    book(s, -cost);
+    ftk_ledger_book(s, -cost);
     r->balance = between(-MOST_BALANCE, r->balance + EARNED + given_by_table(s) - cost,
                          MOST_BALANCE);
 }

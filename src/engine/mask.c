@@ -85,7 +85,14 @@ bool ftk_session_force(ftk_session *s)
         path[t->n - 1] = only;
         ftk_tree_add(t, t->n - 1, only, 1);
     }
-    if (ftk_session_sizes_itself(s))
-        ftk_tree_cut(t, 1 + ftk_size_best(s, t->prob + 1, t->n - 1));
+    const int n_only = t->n;
+    ftk_session_add_forecast(s, path, ftk_size_most(s));
+    if (ftk_session_sizes_itself(s)) {
+        int n = ftk_size_best(s, t->prob + 1, t->n - 1);
+        if (n >= n_only) n = ftk_size_covered(s, n, 0);
+        ftk_tree_cut(t, 1 + n);
+    }
+    if (t->n > n_only) ftk_session_cut_forbidden(s);
+    s->forecasts.drafted = t->n > n_only ? t->n - n_only : 0;
     return t->n > 1;
 }

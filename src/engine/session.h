@@ -131,6 +131,18 @@ typedef struct ftk_logprobs {
     ftk_logprob *best; /* [n_ctx][n_best] */
 } ftk_logprobs;
 
+enum { FTK_FORECAST = 32 }; /* tokens of the host's guess that are looked at */
+
+/* The host's guesses, and how they fare. */
+typedef struct ftk_forecasts {
+    ftk_forecast *hook; /* or NULL */
+    void *ctx;
+    ftk_rate right;
+    size_t at; /* where the last guess stands in the text */
+    int n, drafted;
+    int32_t token[FTK_FORECAST];
+} ftk_forecasts;
+
 struct ftk_session {
     ftk_engine *engine;
     ftk_meter meter;
@@ -146,6 +158,7 @@ struct ftk_session {
     ftk_logprobs logprobs;
     ftk_mask *mask; /* the host's hook, or NULL */
     void *mask_ctx;
+    ftk_forecasts forecasts;
     const ftk_verifier_ops *verifier;
     ftk_family family[FTK_MAX_DRAFTERS]; /* one, unless the drafter is `auto` */
     int n_families;                      /* 0: none */
@@ -254,12 +267,18 @@ void ftk_settings_close(ftk_session *s);
 
 /* ---- mask.c */
 
-/* Drafts those tokens that are the only ones which the mask allows, each behind the one before, as far as such
- * rows pay; false: there are none. */
+/* Drafts those tokens that are the only ones which the mask allows, each behind the one before, and what
+ * the host guesses, as far as such rows pay; false: there are none. */
 bool ftk_session_force(ftk_session *s);
 /* Leaves out what the mask forbids at the end of the draft. It stays where others follow: any
  * leading part of a draft is one, but no other part. */
 void ftk_session_cut_forbidden(ftk_session *s);
+
+/* ---- forecast.c */
+
+/* Adds the host's guess behind the draft, which is a chain whose tokens are `path`, with room for as many
+ * as may be drafted: at most `most` together. */
+void ftk_session_add_forecast(ftk_session *s, int32_t *path, int most);
 
 /* ---- room.c */
 
@@ -307,6 +326,8 @@ void ftk_size_took(ftk_session *s, ftk_family *f, double seconds);
 
 /* ---- ledger.c */
 
+/* So many tokens were gained, or lost where below 0. */
+void ftk_ledger_book(ftk_session *s, double tokens);
 /* What a step with so many drafted nodes cost, and gave. */
 void ftk_ledger_settle(ftk_session *s, int nodes, int emitted);
 /* Has the session's table of successors read rows of the pass. */

@@ -101,6 +101,7 @@ ftk_err serve_choice_take(serve_choice *c, const ftk_result *r)
 void serve_choice_free(serve_choice *c)
 {
     ftk_stream_free(c->stream);
+    grammar_walk_free(&c->walk);
     cli_bytes_free(&c->text);
     free(c->tokens);
     free(c->own);

@@ -132,7 +132,7 @@ static ftk_err get_session(serve_pool *p, const serve_choice *c, const donor *d,
     return FTK_OK;
 }
 
-static ftk_err prepare(const serve_choice *c, ftk_session *session, size_t common)
+static ftk_err prepare(serve_choice *c, ftk_session *session, size_t common)
 {
     const serve_request *const r = c->request;
     ftk_sampling sampling = r->sampling;
@@ -143,6 +143,8 @@ static ftk_err prepare(const serve_choice *c, ftk_session *session, size_t commo
     if (err == FTK_OK) err = ftk_session_set_sampling(session, &sampling);
     if (err == FTK_OK) err = ftk_session_set_bias(session, r->biases, r->n_biases);
     if (err == FTK_OK) err = ftk_session_set_logprobs(session, r->n_best, reads_all(c));
+    if (err == FTK_OK)
+        err = ftk_session_set_mask(session, r->format ? grammar_allow : NULL, &c->walk);
     if (err == FTK_OK) err = ftk_session_append(session, c->tokens + common, c->n_tokens - common);
     if (err == FTK_OK) err = ftk_session_set_prompt(session, c->prompt->n);
     return err;
@@ -178,6 +180,7 @@ void serve_pool_end(serve_pool *p, serve_choice *c, bool keep)
     p->n_running--;
     memmove(p->running + at, p->running + at + 1, (p->n_running - at) * sizeof *p->running);
     if (keep) {
+        ftk_session_set_mask(c->session, NULL, NULL);
         if (p->n_idle == p->most) serve_pool_drop(p);
         p->idle[p->n_idle++] = (serve_idle){c->session, c->request->ignore_eos};
     } else {

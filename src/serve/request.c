@@ -129,28 +129,17 @@ static bool read_stream(const json_t *o, serve_request *r, serve_error *e)
     return serve_field_bool(options, "include_usage", &r->include_usage, e);
 }
 
-static bool read_format(const json_t *o, serve_error *e)
-{
-    const json_t *const format = serve_field(o, "response_format");
-    if (!format) return true;
-    const char *const type = json_string_value(json_object_get(format, "type"));
-    if (type && strcmp(type, "text") == 0) return true;
-    return serve_refuse(e, "response_format",
-                        "response_format: this server answers in plain text only; leave it out or "
-                        "give {\"type\": \"text\"}");
-}
-
 static bool read_model(const json_t *o, serve_error *e)
 {
     const json_t *const model = serve_field(o, "model");
     return !model || json_is_string(model) || serve_refuse(e, "model", "model must be a text");
 }
 
-static bool read_all(const serve_server *s, const json_t *o, serve_request *r, serve_error *e)
+static bool read_all(serve_server *s, const json_t *o, serve_request *r, serve_error *e)
 {
     return read_model(o, e) && read_sampling(o, r, e) && read_bias(s, o, r, e) &&
            read_stops(o, r, e) && read_limits(o, r, e) && read_logprobs(o, r, e) &&
-           read_stream(o, r, e) && read_format(o, e) && serve_read_prompts(s, o, r, e);
+           read_stream(o, r, e) && serve_read_format(s, o, r, e) && serve_read_prompts(s, o, r, e);
 }
 
 static void make_id(serve_request *r)
@@ -166,13 +155,15 @@ static void make_choices(serve_request *r)
     r->n_choices = r->n_prompts * r->n;
     r->choices = cli_array(NULL, r->n_choices, sizeof *r->choices);
     for (size_t i = 0; i < r->n_choices; i++)
-        r->choices[i] = (serve_choice){.request = r,
-                                       .prompt = &r->prompts[i / r->n],
-                                       .index = i,
-                                       .seed = r->sampling.seed + i % r->n};
+        r->choices[i] = (serve_choice){
+            .request = r,
+            .prompt = &r->prompts[i / r->n],
+            .index = i,
+            .walk = {.g = r->format ? r->format->g : NULL, .start = r->prompts[i / r->n].n},
+            .seed = r->sampling.seed + i % r->n};
 }
 
-serve_request *serve_request_read(const serve_server *s, bool chat, const char *body, size_t n,
+serve_request *serve_request_read(serve_server *s, bool chat, const char *body, size_t n,
                                   serve_error *e)
 {
     json_t *root = serve_body(body, n, e);
@@ -203,6 +194,7 @@ void serve_request_unref(serve_request *r)
     free(r->choices);
     free(r->prompts);
     free(r->biases);
+    serve_format_unref(r->format);
     cli_bytes_free(&r->out);
     json_decref(r->root);
     free(r);

@@ -159,6 +159,7 @@ int cmd_serve(const cli_options *o)
     if (status == CLI_DONE) status = run(&s);
     pthread_cond_destroy(&s.news);
     pthread_mutex_destroy(&s.lock);
+    serve_formats_close(&s);
     cli_world_close(&s.w);
     free(s.key);
     return status;

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "cli/common.h"
+#include "grammar/grammar.h"
 
 struct MHD_Connection;
 struct MHD_Daemon;
@@ -43,6 +44,16 @@ typedef struct serve_prompt {
 
 typedef struct serve_request serve_request;
 
+/* What answers have to look like: kept for requests to come. The grammar is walked by the scheduler
+ * alone. */
+typedef struct serve_format {
+    grammar *g;
+    char *key; /* what it was made of */
+    atomic_int refs;
+} serve_format;
+
+enum { SERVE_KEPT_FORMATS = 16 };
+
 /* One answer: of the request's prompts, each has n of them. It belongs to the scheduler until the
  * request is done. */
 typedef struct serve_choice {
@@ -52,6 +63,7 @@ typedef struct serve_choice {
     uint64_t seed, order; /* order: who came first */
     ftk_session *session; /* NULL: it waits */
     ftk_stream *stream;
+    grammar_walk walk; /* where the request has a format */
     int32_t *tokens;   /* of the prompt, and then what came */
     float *own;        /* [place]: logarithms; NAN: not known */
     ftk_logprob *best; /* [place][n_best] */
@@ -78,8 +90,9 @@ struct serve_request {
     size_t n_biases;
     const char *stops[SERVE_MAX_STOPS + 1];
     size_t n_stops;
-    size_t max_tokens; /* SIZE_MAX: no limit */
-    int n_best;        /* -1: no log-probabilities */
+    size_t max_tokens;    /* SIZE_MAX: no limit */
+    int n_best;           /* -1: no log-probabilities */
+    serve_format *format; /* NULL: any text */
     serve_choice *choices;
     size_t n_choices, n_done; /* n_done is the scheduler's */
     double start;
@@ -130,6 +143,8 @@ typedef struct serve_server {
     serve_request *incoming; /* the last one first */
     size_t n_queued, n_live; /* requests that have not started; connections that have one */
     serve_figures figures;
+    grammar_words *words;                      /* made with the first format, then read-only */
+    serve_format *formats[SERVE_KEPT_FORMATS]; /* the latest first; NULL: none */
     bool draining, stop, broken;
     pthread_t main_thread;
 } serve_server;
@@ -139,12 +154,22 @@ double serve_now(void);
 /* ---- request.c: reading */
 
 /* The body of a chat's or completion's request. NULL: *e says why not. */
-serve_request *serve_request_read(const serve_server *s, bool chat, const char *body, size_t n,
+serve_request *serve_request_read(serve_server *s, bool chat, const char *body, size_t n,
                                   serve_error *e);
 void serve_request_unref(serve_request *r);
 /* The bodies of /tokenize and /detokenize, answered. */
 json_t *serve_tokenize(const serve_server *s, const char *body, size_t n, serve_error *e);
 json_t *serve_detokenize(const serve_server *s, const char *body, size_t n, serve_error *e);
+
+/* ---- formats.c */
+
+/* The format of answers that are one of the pieces, or 1 to `most` of them; NULL: *e names the field. */
+serve_format *serve_format_get(serve_server *s, const grammar_piece *pieces, size_t n,
+                               const char *between, size_t most, const char *field, serve_error *e);
+void serve_format_unref(serve_format *f);
+/* response_format; false: *e. */
+bool serve_read_format(serve_server *s, const json_t *o, serve_request *r, serve_error *e);
+void serve_formats_close(serve_server *s);
 
 /* ---- reply.c: writing. A text is to be freed. */
 
