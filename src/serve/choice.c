@@ -67,6 +67,7 @@ static ftk_err take_token(serve_choice *c, int32_t token)
     const ftk_err err = ftk_stream_push(c->stream, token, &text, &n, &stopped);
     if (err != FTK_OK) return err;
     add_token(c, token);
+    serve_settle_prediction(c);
     keep_logprob(c, c->n_tokens - 1);
     cli_bytes_add(&c->text, text, n);
     if (stopped) c->finish = "stop";

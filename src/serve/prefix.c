@@ -145,6 +145,8 @@ static ftk_err prepare(serve_choice *c, ftk_session *session, size_t common)
     if (err == FTK_OK) err = ftk_session_set_logprobs(session, r->n_best, reads_all(c));
     if (err == FTK_OK)
         err = ftk_session_set_mask(session, r->format ? grammar_allow : NULL, &c->walk);
+    const bool foresees = r->format || r->n_predicted > 0;
+    if (err == FTK_OK) err = ftk_session_set_forecast(session, foresees ? serve_foresee : NULL, c);
     if (err == FTK_OK) err = ftk_session_append(session, c->tokens + common, c->n_tokens - common);
     if (err == FTK_OK) err = ftk_session_set_prompt(session, c->prompt->n);
     return err;
@@ -181,6 +183,7 @@ void serve_pool_end(serve_pool *p, serve_choice *c, bool keep)
     memmove(p->running + at, p->running + at + 1, (p->n_running - at) * sizeof *p->running);
     if (keep) {
         ftk_session_set_mask(c->session, NULL, NULL);
+        ftk_session_set_forecast(c->session, NULL, NULL);
         if (p->n_idle == p->most) serve_pool_drop(p);
         p->idle[p->n_idle++] = (serve_idle){c->session, c->request->ignore_eos};
     } else {

@@ -24,8 +24,7 @@ static void free_talk(talk *t)
     free(t->vars);
 }
 
-/* Parts are put together as they stand. */
-static bool read_parts(const json_t *parts, cli_bytes *text, serve_error *e)
+bool serve_read_parts(const json_t *parts, const char *field, cli_bytes *text, serve_error *e)
 {
     cli_bytes_add(text, "", 0);
     for (size_t i = 0; i < json_array_size(parts); i++) {
@@ -33,9 +32,10 @@ static bool read_parts(const json_t *parts, cli_bytes *text, serve_error *e)
         const char *const type = json_string_value(json_object_get(part, "type"));
         const json_t *const words = json_object_get(part, "text");
         if (!type || strcmp(type, "text") != 0 || !json_is_string(words))
-            return serve_refuse(e, "messages",
-                                "messages: a part of a content must be {\"type\": \"text\", "
-                                "\"text\": ...}; this server reads text only");
+            return serve_refuse(e, field,
+                                "%s: a part of a content must be {\"type\": \"text\", "
+                                "\"text\": ...}; this server reads text only",
+                                field);
         cli_bytes_add(text, json_string_value(words), json_string_length(words));
     }
     return true;
@@ -52,7 +52,7 @@ static bool read_message(const json_t *o, ftk_message *m, cli_bytes *text, serve
         return serve_refuse(e, "messages",
                             "messages: tool_calls are not supported; leave them out");
     if (json_is_array(content)) {
-        if (!read_parts(content, text, e)) return false;
+        if (!serve_read_parts(content, "messages", text, e)) return false;
         m->content = text->p;
         return true;
     }

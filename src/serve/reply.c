@@ -34,19 +34,24 @@ static json_t *whole(size_t n)
 static json_t *usage(const serve_request *r)
 {
     size_t prompt = 0, came = 0, cached = 0;
-    uint64_t drafted = 0, accepted = 0;
+    uint64_t rejected = 0, accepted = 0;
     for (size_t i = 0; i < r->n_prompts; i++) prompt += r->prompts[i].n;
     for (size_t i = 0; i < r->n_choices; i++) {
         const serve_choice *const c = &r->choices[i];
         came += c->n_tokens - c->prompt->n;
         if (i % r->n == 0) cached += c->cached; /* each prompt counts once */
-        drafted += c->drafted;
-        accepted += c->accepted;
+        if (r->n_predicted == 0) {
+            rejected += c->drafted - c->accepted;
+            accepted += c->accepted;
+        } else { /* OpenAI's meaning: what of it stands in the answer, and what does not */
+            rejected += r->n_predicted - c->n_right;
+            accepted += c->n_right;
+        }
     }
     json_t *of_prompt = json_object(), *of_answer = json_object(), *j = json_object();
     json_object_set_new(of_prompt, "cached_tokens", whole(cached));
     json_object_set_new(of_answer, "accepted_prediction_tokens", whole(accepted));
-    json_object_set_new(of_answer, "rejected_prediction_tokens", whole(drafted - accepted));
+    json_object_set_new(of_answer, "rejected_prediction_tokens", whole(rejected));
     json_object_set_new(j, "prompt_tokens", whole(prompt));
     json_object_set_new(j, "completion_tokens", whole(came));
     json_object_set_new(j, "total_tokens", whole(prompt + came));

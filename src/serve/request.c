@@ -139,7 +139,8 @@ static bool read_all(serve_server *s, const json_t *o, serve_request *r, serve_e
 {
     return read_model(o, e) && read_sampling(o, r, e) && read_bias(s, o, r, e) &&
            read_stops(o, r, e) && read_limits(o, r, e) && read_logprobs(o, r, e) &&
-           read_stream(o, r, e) && serve_read_format(s, o, r, e) && serve_read_prompts(s, o, r, e);
+           read_stream(o, r, e) && serve_read_format(s, o, r, e) &&
+           serve_read_prediction(s, o, r, e) && serve_read_prompts(s, o, r, e);
 }
 
 static void make_id(serve_request *r)
@@ -150,7 +151,7 @@ static void make_id(serve_request *r)
              (unsigned long long)(word[0] ^ word[1]));
 }
 
-static void make_choices(serve_request *r)
+static void make_choices(const serve_server *s, serve_request *r)
 {
     r->n_choices = r->n_prompts * r->n;
     r->choices = cli_array(NULL, r->n_choices, sizeof *r->choices);
@@ -159,6 +160,7 @@ static void make_choices(serve_request *r)
             .request = r,
             .prompt = &r->prompts[i / r->n],
             .index = i,
+            .model = s->w.model,
             .walk = {.g = r->format ? r->format->g : NULL, .start = r->prompts[i / r->n].n},
             .seed = r->sampling.seed + i % r->n};
 }
@@ -179,7 +181,7 @@ serve_request *serve_request_read(serve_server *s, bool chat, const char *body, 
     const char *const stop = chat ? cli_chat_stop(&s->w) : NULL;
     if (stop) r->stops[r->n_stops++] = stop;
     make_id(r);
-    make_choices(r);
+    make_choices(s, r);
     return r;
 }
 
@@ -194,6 +196,7 @@ void serve_request_unref(serve_request *r)
     free(r->choices);
     free(r->prompts);
     free(r->biases);
+    free(r->predicted);
     serve_format_unref(r->format);
     cli_bytes_free(&r->out);
     json_decref(r->root);

@@ -63,7 +63,10 @@ typedef struct serve_choice {
     uint64_t seed, order; /* order: who came first */
     ftk_session *session; /* NULL: it waits */
     ftk_stream *stream;
+    const ftk_model *model;
     grammar_walk walk; /* where the request has a format */
+    int place;         /* of what comes next in a prediction; below 0: nowhere */
+    size_t n_right;    /* tokens that it told */
     int32_t *tokens;   /* of the prompt, and then what came */
     float *own;        /* [place]: logarithms; NAN: not known */
     ftk_logprob *best; /* [place][n_best] */
@@ -93,6 +96,8 @@ struct serve_request {
     size_t max_tokens;    /* SIZE_MAX: no limit */
     int n_best;           /* -1: no log-probabilities */
     serve_format *format; /* NULL: any text */
+    int32_t *predicted;
+    size_t n_predicted;
     serve_choice *choices;
     size_t n_choices, n_done; /* n_done is the scheduler's */
     double start;
@@ -170,6 +175,15 @@ void serve_format_unref(serve_format *f);
 /* response_format; false: *e. */
 bool serve_read_format(serve_server *s, const json_t *o, serve_request *r, serve_error *e);
 void serve_formats_close(serve_server *s);
+
+/* ---- foresee.c */
+
+bool serve_read_prediction(const serve_server *s, const json_t *o, serve_request *r,
+                           serve_error *e);
+/* A token has come: whether the prediction told it. */
+void serve_settle_prediction(serve_choice *c);
+/* A ftk_forecast, with a choice for its ctx. */
+size_t serve_foresee(void *choice, const int32_t *tokens, size_t n, int32_t *guesses, size_t most);
 
 /* ---- reply.c: writing. A text is to be freed. */
 
