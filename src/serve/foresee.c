@@ -23,7 +23,8 @@ bool serve_read_prediction(const serve_server *s, const json_t *o, serve_request
     const json_t *const content = serve_field(prediction, "content");
     cli_bytes text = {0};
     cli_bytes_add(&text, "", 0);
-    if (!type || strcmp(type, "content") != 0 || !(json_is_string(content) || json_is_array(content)))
+    if (!type || strcmp(type, "content") != 0 ||
+        !(json_is_string(content) || json_is_array(content)))
         return serve_refuse(e, field,
                             "prediction must be {\"type\": \"content\", \"content\": ...}, with a "
                             "text or a list of text parts");
@@ -62,8 +63,8 @@ void serve_settle_prediction(serve_choice *c)
     const serve_request *const r = c->request;
     const int at = c->place;
     if (r->n_predicted == 0) return;
-    const bool right = at >= 0 && (size_t)at < r->n_predicted &&
-                       r->predicted[at] == c->tokens[c->n_tokens - 1];
+    const bool right =
+        at >= 0 && (size_t)at < r->n_predicted && r->predicted[at] == c->tokens[c->n_tokens - 1];
     c->n_right += right && c->n_right < r->n_predicted;
     c->place =
         right ? at + 1 : place_in(r, c->tokens + c->prompt->n, c->n_tokens - c->prompt->n, at);
