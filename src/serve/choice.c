@@ -69,7 +69,7 @@ static ftk_err take_token(serve_choice *c, int32_t token)
     add_token(c, token);
     serve_settle_prediction(c);
     keep_logprob(c, c->n_tokens - 1);
-    cli_bytes_add(&c->text, text, n);
+    serve_calls_feed(&c->calls, text, n, false, &c->text);
     if (stopped) c->finish = "stop";
     return FTK_OK;
 }
@@ -81,7 +81,8 @@ static ftk_err end(serve_choice *c, ftk_finish finish)
     if (!c->finish)
         c->finish = finish == FTK_FINISH_LIMIT || finish == FTK_FINISH_CONTEXT ? "length" : "stop";
     const ftk_err err = ftk_stream_flush(c->stream, &text, &n);
-    if (err == FTK_OK) cli_bytes_add(&c->text, text, n);
+    if (err == FTK_OK) serve_calls_feed(&c->calls, text, n, true, &c->text);
+    if (c->calls.list && strcmp(c->finish, "stop") == 0) c->finish = "tool_calls";
     return err;
 }
 
@@ -103,6 +104,7 @@ void serve_choice_free(serve_choice *c)
 {
     ftk_stream_free(c->stream);
     grammar_walk_free(&c->walk);
+    serve_calls_free(&c->calls);
     cli_bytes_free(&c->text);
     free(c->tokens);
     free(c->own);

@@ -107,13 +107,14 @@ void serve_formats_close(serve_server *s)
     grammar_words_free(s->words);
 }
 
-bool serve_read_format(serve_server *s, const json_t *o, serve_request *r, serve_error *e)
+/* The schema that response_format asks for, with `any` for any object; NULL: none. False: *e. */
+static bool wanted_schema(const json_t *o, const json_t *any, const json_t **schema, serve_error *e)
 {
     static const char field[] = "response_format";
     const json_t *const format = serve_field(o, field);
-    if (!format) return true;
     const char *const type = json_string_value(json_object_get(format, "type"));
-    if (type && strcmp(type, "text") == 0) return true;
+    *schema = NULL;
+    if (!format || (type && strcmp(type, "text") == 0)) return true;
     const bool by_schema = type && strcmp(type, "json_schema") == 0;
     const json_t *const outer = serve_field(format, "json_schema");
     if (!by_schema && !(type && strcmp(type, "json_object") == 0))
@@ -122,10 +123,26 @@ bool serve_read_format(serve_server *s, const json_t *o, serve_request *r, serve
     if (by_schema && !json_is_object(outer))
         return serve_refuse(e, field,
                             "response_format: json_schema must be an object with a schema");
+    *schema = by_schema ? serve_field(outer, "schema") : NULL;
+    if (!*schema) *schema = any;
+    return true;
+}
+
+bool serve_read_format(serve_server *s, const json_t *o, serve_request *r, serve_error *e)
+{
     json_t *const any = json_pack("{s:s}", "type", "object");
-    const json_t *const schema = by_schema ? serve_field(outer, "schema") : NULL;
-    const grammar_piece piece = {"", schema ? schema : any, ""};
-    r->format = serve_format_get(s, &piece, 1, "", 1, field, e);
+    const json_t *schema = NULL;
+    bool ok = (!r->chat || serve_read_tools(o, &r->tools, e)) && wanted_schema(o, any, &schema, e);
+    if (ok && r->tools.needed) schema = NULL;
+    const grammar_piece piece = {"", schema, ""};
+    if (ok && schema) {
+        r->format = serve_format_get(s, &piece, 1, "", 1, "response_format", e);
+        ok = r->format;
+    }
+    if (ok && (r->tools.needed || (r->tools.list && schema))) {
+        serve_format_unref(r->format);
+        ok = serve_tools_format(s, r, schema, e);
+    }
     json_decref(any);
-    return r->format;
+    return ok;
 }

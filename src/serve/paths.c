@@ -224,6 +224,11 @@ static enum MHD_Result on_detokenize(const serve_call *c)
     return send_or_error(c, j, &e);
 }
 
+static enum MHD_Result on_tokenizer_info(const serve_call *c)
+{
+    return send_json(c, 200, serve_tokenizer_info(c->s));
+}
+
 static enum MHD_Result on_version(const serve_call *c)
 {
     json_t *j = json_object();
@@ -242,6 +247,7 @@ static const serve_route routes[] = {
     {"/metrics", "GET", on_metrics, false, false},
     {"/tokenize", "POST", on_tokenize, false, false},
     {"/detokenize", "POST", on_detokenize, false, false},
+    {"/tokenizer_info", "GET", on_tokenizer_info, false, false},
     {"/version", "GET", on_version, false, false},
 };
 

@@ -41,27 +41,32 @@ bool serve_read_parts(const json_t *parts, const char *field, cli_bytes *text, s
     return true;
 }
 
-static bool read_message(const json_t *o, ftk_message *m, cli_bytes *text, serve_error *e)
+static bool read_message(const serve_server *s, const json_t *o, ftk_message *m, cli_bytes *text,
+                         serve_error *e)
 {
     const json_t *const content = serve_field(o, "content");
     m->role = json_string_value(json_object_get(o, "role"));
     if (!m->role)
         return serve_refuse(e, "messages", "messages: each must be an object with a role, a text");
     if (strcmp(m->role, "developer") == 0) m->role = "system"; /* its newer name */
-    if (serve_field(o, "tool_calls"))
+    cli_bytes_add(text, "", 0);
+    if (json_is_string(content))
+        cli_bytes_add(text, json_string_value(content), json_string_length(content));
+    else if (json_is_array(content) && !serve_read_parts(content, "messages", text, e))
+        return false;
+    else if (content && !json_is_array(content))
         return serve_refuse(e, "messages",
-                            "messages: tool_calls are not supported; leave them out");
-    if (json_is_array(content)) {
-        if (!serve_read_parts(content, "messages", text, e)) return false;
-        m->content = text->p;
-        return true;
-    }
-    m->content = content ? json_string_value(content) : "";
-    return m->content ||
-           serve_refuse(e, "messages", "messages: content must be a text or a list of text parts");
+                            "messages: content must be a text or a list of text parts");
+    const json_t *const calls = serve_field(o, "tool_calls");
+    if (calls && !serve_write_calls(s->call_form, calls, text))
+        return serve_refuse(e, "messages",
+                            "messages: tool_calls must be a list of {\"type\": \"function\", "
+                            "\"function\": {\"name\": ..., \"arguments\": a text}}");
+    m->content = text->p;
+    return true;
 }
 
-static bool read_messages(const json_t *o, talk *t, serve_error *e)
+static bool read_messages(const serve_server *s, const json_t *o, talk *t, serve_error *e)
 {
     const json_t *const list = serve_field(o, "messages");
     if (!json_is_array(list) || json_array_size(list) == 0)
@@ -71,7 +76,7 @@ static bool read_messages(const json_t *o, talk *t, serve_error *e)
     t->texts = cli_array(NULL, n, sizeof *t->texts);
     memset(t->texts, 0, n * sizeof *t->texts);
     for (; t->n < n; t->n++)
-        if (!read_message(json_array_get(list, t->n), &t->msgs[t->n], &t->texts[t->n], e)) {
+        if (!read_message(s, json_array_get(list, t->n), &t->msgs[t->n], &t->texts[t->n], e)) {
             t->n++;
             return false;
         }
@@ -80,13 +85,9 @@ static bool read_messages(const json_t *o, talk *t, serve_error *e)
 
 static bool read_tools(const json_t *o, talk *t, serve_error *e)
 {
-    const json_t *const tools = serve_field(o, "tools"), *const how = serve_field(o, "tool_choice");
-    const char *const word = json_string_value(how);
-    if (how && (!word || (strcmp(word, "auto") != 0 && strcmp(word, "none") != 0)))
-        return serve_refuse(e, "tool_choice", "tool_choice must be \"auto\" or \"none\" here");
-    if (!tools || (word && strcmp(word, "none") == 0)) return true;
-    if (!json_is_array(tools)) return serve_refuse(e, "tools", "tools must be a list");
-    if (json_array_size(tools) > 0) t->tools = json_dumps(tools, JSON_COMPACT);
+    serve_tools tools;
+    if (!serve_read_tools(o, &tools, e)) return false;
+    if (tools.list) t->tools = json_dumps(tools.list, JSON_COMPACT);
     return true;
 }
 
@@ -136,7 +137,7 @@ static bool knows_tools(const serve_server *s, const talk *t, const serve_prompt
 static bool read_talk(const serve_server *s, const json_t *o, serve_prompt *p, serve_error *e)
 {
     talk t = {0};
-    const bool ok = read_messages(o, &t, e) && read_tools(o, &t, e) && read_vars(o, &t, e) &&
+    const bool ok = read_messages(s, o, &t, e) && read_tools(o, &t, e) && read_vars(o, &t, e) &&
                     render(s, &t, p, e) && knows_tools(s, &t, p, e);
     free_talk(&t);
     return ok;

@@ -92,7 +92,10 @@ json_t *serve_reply(const serve_server *s, const serve_request *r)
         if (r->chat) {
             json_t *message = json_object();
             json_object_set_new(message, "role", json_string("assistant"));
-            json_object_set_new(message, "content", text);
+            const bool silent = c->calls.list && c->text.n == 0;
+            json_object_set_new(message, "content", silent ? json_null() : json_incref(text));
+            json_decref(text);
+            if (c->calls.list) json_object_set(message, "tool_calls", c->calls.list);
             json_object_set_new(message, "refusal", json_null());
             json_object_set_new(j, "message", message);
         } else {
@@ -137,19 +140,35 @@ static json_t *delta(const serve_choice *c, const char *role, json_t *text, json
     return j;
 }
 
+/* Those that were not sent yet, each whole. */
+static void add_calls(const serve_server *s, serve_choice *c, cli_bytes *out)
+{
+    for (; c->calls.n_told < json_array_size(c->calls.list); c->calls.n_told++) {
+        json_t *call = json_copy(json_array_get(c->calls.list, c->calls.n_told));
+        json_object_set_new(call, "index", whole(c->calls.n_told));
+        json_t *j = delta(c, NULL, NULL, json_null(), false);
+        json_object_set_new(json_object_get(j, "delta"), "tool_calls", json_pack("[o]", call));
+        add_event(s, c->request, j, NULL, out);
+    }
+}
+
 void serve_reply_piece(const serve_server *s, serve_choice *c, cli_bytes *out)
 {
     const serve_request *const r = c->request;
     if (r->chat && c->first == 0)
         add_event(s, r, delta(c, "assistant", json_string(""), json_null(), false), NULL, out);
     const bool words = r->n_best >= 0 && c->n_told < c->n_tokens;
-    if (c->text.n == 0 && !words) return;
+    if (c->text.n == 0 && !words) {
+        add_calls(s, c, out);
+        return;
+    }
     json_t *logprobs =
         words ? serve_logprobs(s, c, c->n_told, c->n_tokens, &c->offset) : json_null();
     json_t *text = cli_json_text(c->text.p ? c->text.p : "", c->text.n);
     add_event(s, r, delta(c, NULL, text, logprobs, false), NULL, out);
     c->text.n = 0;
     c->n_told = c->n_tokens;
+    add_calls(s, c, out);
 }
 
 void serve_reply_end(const serve_server *s, serve_choice *c, cli_bytes *out)

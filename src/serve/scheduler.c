@@ -97,7 +97,7 @@ static void count(serve_figures *f, const serve_choice *c, const ftk_result *r, 
     if (!c->finish) return;
     const size_t came = c->n_tokens - c->prompt->n;
     if (came > 1) serve_histogram_add(&f->per_token, (c->last - c->first) / (double)(came - 1));
-    *(c->finish[0] == 's' ? &f->stopped : &f->cut) += 1;
+    *(c->finish[0] == 'l' ? &f->cut : &f->stopped) += 1;
 }
 
 /* Under the lock. */

@@ -13,6 +13,7 @@
 
 #include "cli/common.h"
 #include "grammar/grammar.h"
+#include "serve/tools.h"
 
 struct MHD_Connection;
 struct MHD_Daemon;
@@ -54,6 +55,14 @@ typedef struct serve_format {
 
 enum { SERVE_KEPT_FORMATS = 16 };
 
+/* What a request offers, and has to be called. */
+typedef struct serve_tools {
+    const json_t *list; /* NULL: none, or none are to be called */
+    const json_t *only; /* the function that has to be called; NULL: any */
+    bool needed;        /* one has to be called */
+    bool parallel;      /* more than one may be */
+} serve_tools;
+
 /* One answer: of the request's prompts, each has n of them. It belongs to the scheduler until the
  * request is done. */
 typedef struct serve_choice {
@@ -65,6 +74,7 @@ typedef struct serve_choice {
     ftk_stream *stream;
     const ftk_model *model;
     grammar_walk walk; /* where the request has a format */
+    serve_calls calls; /* where it has tools */
     int place;         /* of what comes next in a prediction; below 0: nowhere */
     size_t n_right;    /* tokens that it told */
     int32_t *tokens;   /* of the prompt, and then what came */
@@ -93,8 +103,9 @@ struct serve_request {
     size_t n_biases;
     const char *stops[SERVE_MAX_STOPS + 1];
     size_t n_stops;
-    size_t max_tokens;    /* SIZE_MAX: no limit */
-    int n_best;           /* -1: no log-probabilities */
+    size_t max_tokens; /* SIZE_MAX: no limit */
+    int n_best;        /* -1: no log-probabilities */
+    serve_tools tools;
     serve_format *format; /* NULL: any text */
     int32_t *predicted;
     size_t n_predicted;
@@ -137,9 +148,10 @@ void serve_histogram_add(serve_histogram *h, double seconds);
 typedef struct serve_server {
     const cli_options *o;
     cli_world w;
-    char name[256]; /* the model's, for clients */
-    char *key;      /* NULL: none is asked for */
-    size_t ctx;     /* most tokens of a request */
+    char name[256];                   /* the model's, for clients */
+    char *key;                        /* NULL: none is asked for */
+    size_t ctx;                       /* most tokens of a request */
+    const serve_call_form *call_form; /* of the model's template */
     struct MHD_Daemon *daemon;
     int64_t begun; /* when, seconds since 1970 */
 
@@ -166,13 +178,21 @@ void serve_request_unref(serve_request *r);
 json_t *serve_tokenize(const serve_server *s, const char *body, size_t n, serve_error *e);
 json_t *serve_detokenize(const serve_server *s, const char *body, size_t n, serve_error *e);
 
+/* ---- tokenizerinfo.c */
+
+json_t *serve_tokenizer_info(const serve_server *s);
+
 /* ---- formats.c */
 
 /* The format of answers that are one of the pieces, or 1 to `most` of them; NULL: *e names the field. */
 serve_format *serve_format_get(serve_server *s, const grammar_piece *pieces, size_t n,
                                const char *between, size_t most, const char *field, serve_error *e);
 void serve_format_unref(serve_format *f);
-/* response_format; false: *e. */
+/* tools, tool_choice and parallel_tool_calls; false: *e. */
+bool serve_read_tools(const json_t *o, serve_tools *t, serve_error *e);
+/* The format where tools have to be called, or may be in place of a value that fits schema. */
+bool serve_tools_format(serve_server *s, serve_request *r, const json_t *schema, serve_error *e);
+/* response_format, or what tools want; false: *e. */
 bool serve_read_format(serve_server *s, const json_t *o, serve_request *r, serve_error *e);
 void serve_formats_close(serve_server *s);
 
