@@ -12,6 +12,7 @@ enum {
     NOWHERE = -1,
     LOOKED_AT = 32, /* tokens at the end of a text that are looked for in a prediction */
     AGREE = 3,      /* of them so many are enough */
+    MOST_MISSED = 4 /* in a row, as if one token stood in another's place */
 };
 
 bool serve_read_prediction(const serve_server *s, const json_t *o, serve_request *r, serve_error *e)
@@ -66,8 +67,10 @@ void serve_settle_prediction(serve_choice *c)
     const bool right =
         at >= 0 && (size_t)at < r->n_predicted && r->predicted[at] == c->tokens[c->n_tokens - 1];
     c->n_right += right && c->n_right < r->n_predicted;
+    c->n_missed = right ? 0 : c->n_missed + 1;
     c->place =
         right ? at + 1 : place_in(r, c->tokens + c->prompt->n, c->n_tokens - c->prompt->n, at);
+    if (c->place == NOWHERE && at >= 0 && c->n_missed <= MOST_MISSED) c->place = at + 1;
 }
 
 static size_t predict(const serve_choice *c, const int32_t *answer, size_t n, int32_t *guesses,

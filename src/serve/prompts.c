@@ -231,13 +231,17 @@ json_t *serve_tokenize(const serve_server *s, const char *body, size_t n, serve_
     if (!o) return NULL;
     serve_prompt p = {0};
     const json_t *const text = serve_field(o, "prompt");
-    bool special = true, ok = serve_field_bool(o, "add_special_tokens", &special, e);
+    /* control tokens are read in the text, as clients look up their ids so */
+    bool special = true, parse = true;
+    bool ok = serve_field_bool(o, "add_special_tokens", &special, e) &&
+              serve_field_bool(o, "parse_special", &parse, e);
+    const unsigned flags = (special ? FTK_TOK_BOS : 0) | (parse ? FTK_TOK_SPECIAL : 0);
     if (ok && serve_field(o, "messages"))
         ok = read_talk(s, o, &p, e);
     else if (ok && !json_is_string(text))
         ok = serve_refuse(e, "prompt", "prompt must be a text; or give messages");
-    else if (ok && cli_tokenize(&s->w, json_string_value(text), json_string_length(text),
-                                special ? FTK_TOK_BOS : 0, &p.tokens, &p.n) != FTK_OK)
+    else if (ok && cli_tokenize(&s->w, json_string_value(text), json_string_length(text), flags,
+                                &p.tokens, &p.n) != FTK_OK)
         ok = serve_fail(e, 500, "server_error", NULL, "the prompt could not be tokenized");
     json_t *j = NULL;
     if (ok) {

@@ -77,6 +77,7 @@ typedef struct serve_choice {
     serve_calls calls; /* where it has tools */
     int place;         /* of what comes next in a prediction; below 0: nowhere */
     size_t n_right;    /* tokens that it told */
+    int n_missed;      /* since it told one */
     int32_t *tokens;   /* of the prompt, and then what came */
     float *own;        /* [place]: logarithms; NAN: not known */
     ftk_logprob *best; /* [place][n_best] */
