@@ -106,7 +106,7 @@ static const struct {
     {"/tokenize", "{}", 400, "prompt"},
     {"/detokenize", "{\"tokens\":[-1]}", 400, "tokens"},
     {"/v1/nothing", "{}", 404, NULL},
-    {"/", "", 404, NULL},
+    {"/", "", 405, NULL},
     {"/v1/models", "{}", 405, NULL},
 };
 

@@ -59,7 +59,17 @@ static void know_prompt(serve_choice *c)
     c->prompt_known = true;
 }
 
-static ftk_err take_token(serve_choice *c, int32_t token)
+static void mark(serve_choice *c, bool drafted)
+{
+    if (!c->request->include_tokens) return;
+    if (c->n_marks == c->cap_marks) {
+        c->cap_marks = 2 * c->cap_marks + 16;
+        c->marks = cli_array(c->marks, c->cap_marks, sizeof *c->marks);
+    }
+    c->marks[c->n_marks++] = (serve_mark){c->text.n, drafted};
+}
+
+static ftk_err take_token(serve_choice *c, int32_t token, bool drafted)
 {
     const char *text;
     size_t n;
@@ -70,6 +80,7 @@ static ftk_err take_token(serve_choice *c, int32_t token)
     serve_settle_prediction(c);
     keep_logprob(c, c->n_tokens - 1);
     serve_calls_feed(&c->calls, text, n, false, &c->text);
+    mark(c, drafted);
     if (stopped) c->finish = "stop";
     return FTK_OK;
 }
@@ -92,8 +103,9 @@ ftk_err serve_choice_take(serve_choice *c, const ftk_result *r)
     if (!c->prompt_known) know_prompt(c);
     ftk_err err = FTK_OK;
     for (size_t i = 0; i < r->n_tokens && !c->finish && err == FTK_OK; i++) {
-        err = take_token(c, r->tokens[i]);
-        c->accepted += i < (size_t)r->accepted;
+        const bool drafted = i < (size_t)r->accepted;
+        err = take_token(c, r->tokens[i], drafted);
+        c->accepted += drafted;
     }
     c->drafted += (uint64_t)r->drafted;
     if (err == FTK_OK && (c->finish || r->finish != FTK_FINISH_NONE)) err = end(c, r->finish);
@@ -109,4 +121,5 @@ void serve_choice_free(serve_choice *c)
     free(c->tokens);
     free(c->own);
     free(c->best);
+    free(c->marks);
 }

@@ -40,4 +40,9 @@ enum MHD_Result serve_send_error(const serve_call *c, const serve_error *e);
 /* Once the request, of a chat or a completion, is ready. */
 enum MHD_Result serve_send_answer(const serve_call *c);
 
+/* page.c */
+enum MHD_Result serve_send_page(const serve_call *c);
+enum MHD_Result serve_send_page_script(const serve_call *c);
+enum MHD_Result serve_send_page_style(const serve_call *c);
+
 #endif

@@ -248,6 +248,9 @@ static const serve_route routes[] = {
     {"/tokenize", "POST", on_tokenize, false, false},
     {"/detokenize", "POST", on_detokenize, false, false},
     {"/tokenizer_info", "GET", on_tokenizer_info, false, false},
+    {"/", "GET", serve_send_page, true, false},
+    {"/page.js", "GET", serve_send_page_script, true, false},
+    {"/page.css", "GET", serve_send_page_style, true, false},
     {"/version", "GET", on_version, false, false},
 };
 

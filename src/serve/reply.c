@@ -116,7 +116,8 @@ static void add_event(const serve_server *s, const serve_request *r, json_t *cho
     json_t *choices = json_array();
     if (choice) json_array_append_new(choices, choice);
     json_t *j = head(s, r, r->chat ? "chat.completion.chunk" : "text_completion", choices);
-    if (r->include_usage) json_object_set_new(j, "usage", used ? used : json_null());
+    if (!used && r->usage_always) used = usage(r);
+    if (used || r->include_usage) json_object_set_new(j, "usage", used ? used : json_null());
     char *text = serve_dump(j);
     cli_bytes_add(out, "data: ", 6);
     cli_bytes_add(out, text, strlen(text));
@@ -152,21 +153,41 @@ static void add_calls(const serve_server *s, serve_choice *c, cli_bytes *out)
     }
 }
 
+/* The piece token by token. What waited for one, as it may have been a stop, comes with the next. */
+static json_t *tokens(const serve_choice *c)
+{
+    json_t *list = json_array();
+    size_t from = 0;
+    if (c->n_marks == 0)
+        json_array_append_new(list, json_pack("{s:o,s:b}", "text",
+                                              cli_json_text(c->text.p, c->text.n), "drafted", 0));
+    for (size_t i = 0; i < c->n_marks; i++) {
+        const size_t end = i + 1 == c->n_marks ? c->text.n : c->marks[i].end;
+        json_t *text = cli_json_text(c->text.p ? c->text.p + from : "", end - from);
+        json_array_append_new(list,
+                              json_pack("{s:o,s:b}", "text", text, "drafted", c->marks[i].drafted));
+        from = end;
+    }
+    return list;
+}
+
 void serve_reply_piece(const serve_server *s, serve_choice *c, cli_bytes *out)
 {
     const serve_request *const r = c->request;
     if (r->chat && c->first == 0)
         add_event(s, r, delta(c, "assistant", json_string(""), json_null(), false), NULL, out);
     const bool words = r->n_best >= 0 && c->n_told < c->n_tokens;
-    if (c->text.n == 0 && !words) {
+    if (c->text.n == 0 && !words && c->n_marks == 0) {
         add_calls(s, c, out);
         return;
     }
     json_t *logprobs =
         words ? serve_logprobs(s, c, c->n_told, c->n_tokens, &c->offset) : json_null();
     json_t *text = cli_json_text(c->text.p ? c->text.p : "", c->text.n);
-    add_event(s, r, delta(c, NULL, text, logprobs, false), NULL, out);
-    c->text.n = 0;
+    json_t *piece = delta(c, NULL, text, logprobs, false);
+    if (r->include_tokens) json_object_set_new(piece, "tokens", tokens(c));
+    add_event(s, r, piece, NULL, out);
+    c->text.n = c->n_marks = 0;
     c->n_told = c->n_tokens;
     add_calls(s, c, out);
 }

@@ -126,7 +126,9 @@ static bool read_stream(const json_t *o, serve_request *r, serve_error *e)
     if (!options || !r->stream) return true;
     if (!json_is_object(options))
         return serve_refuse(e, "stream_options", "stream_options must be an object");
-    return serve_field_bool(options, "include_usage", &r->include_usage, e);
+    return serve_field_bool(options, "include_usage", &r->include_usage, e) &&
+           serve_field_bool(options, "continuous_usage_stats", &r->usage_always, e) &&
+           serve_field_bool(options, "include_tokens", &r->include_tokens, e);
 }
 
 static bool read_model(const json_t *o, serve_error *e)

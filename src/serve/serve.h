@@ -43,6 +43,12 @@ typedef struct serve_prompt {
     cli_bytes text; /* of a completion: as echoed */
 } serve_prompt;
 
+/* A token in a text. */
+typedef struct serve_mark {
+    size_t end; /* of its bytes */
+    bool drafted;
+} serve_mark;
+
 typedef struct serve_request serve_request;
 
 /* What answers have to look like: kept for requests to come. The grammar is walked by the scheduler
@@ -82,7 +88,9 @@ typedef struct serve_choice {
     float *own;        /* [place]: logarithms; NAN: not known */
     ftk_logprob *best; /* [place][n_best] */
     size_t n_tokens, cap;
-    cli_bytes text;        /* not sent yet */
+    cli_bytes text;    /* not sent yet */
+    serve_mark *marks; /* of that text's tokens, where the request wants them */
+    size_t n_marks, cap_marks;
     size_t n_told, offset; /* places sent, and where in the text they end, in characters */
     bool begun, prompt_known;
     const char *finish;   /* NULL: not yet */
@@ -94,7 +102,7 @@ typedef struct serve_choice {
 
 struct serve_request {
     json_t *root; /* texts point into it */
-    bool chat, stream, include_usage, echo, ignore_eos;
+    bool chat, stream, include_usage, usage_always, include_tokens, echo, ignore_eos;
     char id[40];
     int64_t created;
     serve_prompt *prompts;
