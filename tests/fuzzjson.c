@@ -27,7 +27,7 @@ static json_t *number(reader *r)
     const uint8_t kind = next(r);
     if (kind >= 240) return json_real(odd[kind % 8]);
     if (kind >= 200) return json_real((double)(int8_t)next(r) / 8);
-    if (kind >= 190) return json_integer((json_int_t)next(r) << 8 * (kind % 8));
+    if (kind >= 190) return json_integer((json_int_t)((uint64_t)next(r) << 8 * (kind % 8)));
     return json_integer((json_int_t)(kind % 24) - 4);
 }
 

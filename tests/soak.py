@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Many clients for long, some of them bad ones: soak.py FORETOKEN [options]
+
+Answers at temperature 0 have to be what `foretoken generate --chat` prints, with every drafter, while others
+break off, read slowly, send nonsense or too much, and close half of their connection. With --minutes that goes
+on, and the server's memory must not grow after the first tenth of it.
+
+    --prompts N     200                 --at-once N    16
+    --drafters A,B  all that there are  --minutes M    0: each drafter once
+    --tokens N      24                  -- OPTIONS     of serve and generate: --demo, or -m MODEL"""
+import argparse
+import http.client
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+SCHEMA = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "n": {"type": "integer", "minimum": 1, "maximum": 99}},
+          "required": ["name", "n"], "additionalProperties": False}
+
+
+class Server:
+    def __init__(self, program, options, more):
+        self.process = subprocess.Popen([program, "serve", "--port", "0", *options, *more], stderr=subprocess.PIPE, text=True)
+        self.said = []
+        for line in self.process.stderr:
+            self.said.append(line)
+            if "listening on " in line:
+                self.port = int(line.rsplit(":", 1)[1])
+                break
+        else:
+            raise SystemExit("".join(self.said))
+        threading.Thread(target=lambda: self.said.extend(self.process.stderr), daemon=True).start()
+
+    def memory(self):
+        with open(f"/proc/{self.process.pid}/status") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("VmRSS")) / 1024
+
+    def stop(self):
+        self.process.terminate()
+        return self.process.wait(120)
+
+    def ask(self, path, body):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
+        try:
+            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def running(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        names = ("foretoken:num_requests_running", "foretoken:num_requests_waiting")
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(names))
+
+
+def chat(prompt, tokens, **more):
+    return json.dumps({"messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": tokens, **more}).encode()
+
+
+def raw(server, body, head=""):
+    s = socket.create_connection(("127.0.0.1", server.port), timeout=600)
+    s.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    return s
+
+
+# ---- bad clients. Each returns what is wrong with the server, or None.
+
+def breaks_off(server, r, prompt):
+    s = raw(server, chat(prompt, 400, stream=True, ignore_eos=True))
+    if r.random() < 0.7:
+        s.recv(r.randrange(1, 4000))
+    s.close()
+
+
+def reads_slowly(server, r, prompt):
+    s = raw(server, chat(prompt, 120, stream=True, ignore_eos=True, logprobs=True, top_logprobs=20))
+    end = time.time() + r.random() * 3
+    while time.time() < end:
+        time.sleep(0.2)
+        if not s.recv(64):
+            break
+    s.close()
+
+
+def closes_half(server, r, prompt):
+    s = raw(server, chat(prompt, 400, ignore_eos=True, stream=r.random() < 0.5))
+    s.shutdown(socket.SHUT_WR)
+    while s.recv(65536):
+        pass
+    s.close()
+
+
+def stops_within(server, r, prompt):
+    body = chat(prompt, 5)
+    s = socket.create_connection(("127.0.0.1", server.port), timeout=600)
+    s.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[:r.randrange(len(body))])
+    time.sleep(r.random())
+    s.close()
+
+
+def sends_nonsense(server, r, prompt):
+    body = bytearray(chat(prompt, 5))
+    for _ in range(r.randrange(1, 4)):
+        body[r.randrange(len(body))] = r.randrange(256)
+    status, _ = server.ask("/v1/chat/completions", bytes(body))
+    return None if status in (200, 400, 429) else f"nonsense got {status}"
+
+
+def sends_too_much(server, r, prompt):
+    try:
+        status, _ = server.ask("/v1/chat/completions", b"{" + b" " * r.choice([3 << 20, 20 << 20]))
+    except (ConnectionError, http.client.HTTPException):
+        return None  # closed before it was all sent
+    return None if status == 413 else f"a body too large got {status}"
+
+
+def wants_json(server, r, prompt):
+    status, answer = server.ask("/v1/chat/completions", chat(prompt, 300, temperature=1, response_format={
+        "type": "json_schema", "json_schema": {"schema": SCHEMA}}))
+    if status == 429:
+        return None
+    v = json.loads(answer["choices"][0]["message"]["content"])
+    ok = list(v) == ["name", "n"] and isinstance(v["name"], str) and len(v["name"]) <= 12 and 1 <= v["n"] <= 99
+    return None if ok else f"no such object: {v}"
+
+
+BAD = [breaks_off, reads_slowly, closes_half, stops_within, sends_nonsense, sends_too_much, wants_json]
+
+
+class Run:
+    def __init__(self, server, expected, tokens, at_once):
+        self.server, self.expected, self.tokens, self.at_once = server, expected, tokens, at_once
+        self.wrong, self.n_done, self.lock, self.over = [], 0, threading.Lock(), False
+
+    def fail(self, what):
+        with self.lock:
+            self.wrong.append(what)
+            print("not ok  ", what, flush=True)
+
+    def good(self, prompts):
+        while True:
+            with self.lock:
+                if not prompts:
+                    return
+                prompt = prompts.pop()
+            while True:
+                status, answer = self.server.ask("/v1/chat/completions", chat(prompt, self.tokens))
+                if status != 429:
+                    break
+                time.sleep(0.2)
+            said = answer["choices"][0]["message"]["content"] if status == 200 else answer
+            if said != self.expected[prompt]:
+                self.fail(f"{prompt!r}: {said!r}, not {self.expected[prompt]!r}")
+            with self.lock:
+                self.n_done += 1
+
+    def bad(self, seed):
+        r = random.Random(seed)
+        prompts = list(self.expected)
+        while not self.over:
+            kind = r.choice(BAD)
+            try:
+                wrong = kind(self.server, r, r.choice(prompts))
+            except Exception as e:
+                wrong = None if self.over else f"{kind.__name__}: {e!r}"
+            if wrong:
+                self.fail(wrong)
+
+    def once(self, seed):
+        prompts = list(self.expected)
+        random.Random(seed).shuffle(prompts)
+        self.over = False
+        bad = [threading.Thread(target=self.bad, args=(seed * 100 + i,)) for i in range(4)]
+        good = [threading.Thread(target=self.good, args=(prompts,)) for _ in range(self.at_once)]
+        for t in bad + good:
+            t.start()
+        for t in good:
+            t.join()
+        self.over = True
+        for t in bad:
+            t.join()
+        end = time.time() + 60
+        while self.server.running() > 0 and time.time() < end:
+            time.sleep(0.2)
+        if self.server.running() > 0:
+            self.fail("something runs that nobody waits for")
+
+
+def generated(program, options, prompt, tokens):
+    said = subprocess.run([program, "generate", *options, "--chat", "-p", prompt, "-n", str(tokens), "--drafter", "none"],
+                          capture_output=True, text=True, check=True)
+    return said.stdout[:-1]
+
+
+def drafters(program):
+    text = subprocess.run([program, "help", "serve"], capture_output=True, text=True, check=True).stdout
+    at = text.split("--drafter NAME", 1)[1].split("\n")[1]
+    return [name for name in at.replace(" or ", ", ").replace(",", " ").split() if name != "dash-direct"]
+
+
+def main():
+    p = argparse.ArgumentParser(usage=__doc__)
+    p.add_argument("program")
+    p.add_argument("--prompts", type=int, default=200)
+    p.add_argument("--at-once", type=int, default=16)
+    p.add_argument("--drafters", default="")
+    p.add_argument("--minutes", type=float, default=0)
+    p.add_argument("--tokens", type=int, default=24)
+    p.add_argument("options", nargs="*")
+    a = p.parse_args()
+    options = a.options or ["--demo", "-t", "1"]
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../bench/prompts.txt")) as f:
+        lines = [line.strip() for line in f if line.strip()]
+    prompts = [lines[i % len(lines)] + ("" if i < len(lines) else f" ({i})") for i in range(a.prompts)]
+    expected = {prompt: generated(a.program, options, prompt, a.tokens) for prompt in prompts}
+    wrong = 0
+    for name in a.drafters.split(",") if a.drafters else drafters(a.program):
+        try:
+            server = Server(a.program, options, ["--drafter", name, "--parallel", "8", "--max-body", "1000000"])
+        except SystemExit as e:
+            if "needs a file" not in str(e):
+                raise
+            print(f"skipped  {name}: {str(e).strip().splitlines()[-1]}")
+            continue
+        run = Run(server, expected, a.tokens, a.at_once)
+        begun, first, seed = time.time(), None, 0
+        while seed == 0 or time.time() < begun + 60 * a.minutes:
+            seed += 1
+            run.once(seed)
+            if first is None and time.time() > begun + 6 * a.minutes:
+                first = server.memory()
+        last = server.memory()
+        if a.minutes and last > 1.05 * first + 16:
+            run.fail(f"memory grew from {first:.0f} to {last:.0f} MiB")
+        status = server.stop()
+        if status != 0 or any("Sanitizer" in line for line in server.said):
+            run.fail(f"exit status {status}: {''.join(server.said)}")
+        print(f"{'not ok' if run.wrong else 'ok'}   {name}: {run.n_done} answers, {first:.0f} to {last:.0f} MiB", flush=True)
+        wrong += len(run.wrong)
+    return wrong > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
