@@ -11,16 +11,17 @@ forbid() {
         fail=1
     fi
 }
-forbid src/base 'kernels/|template/|model/|diffusion/|engine/|cli/|serve/|drafters/|verifiers/'
-forbid kernels 'template/|model/|diffusion/|engine/|cli/|serve/|drafters/|verifiers/'
-forbid src/template 'kernels/|model/|diffusion/|engine/|cli/|serve/|drafters/|verifiers/'
-forbid src/model 'diffusion/|engine/|cli/|serve/|drafters/|verifiers/'
-forbid src/diffusion 'template/|engine/|cli/|serve/|drafters/|verifiers/'
-forbid src/diffusion/caches 'template/|engine/|cli/|serve/|drafters/|verifiers/|kernels/'
-forbid drafters 'template/|model/|engine/|cli/|serve/|verifiers/|kernels/'
-forbid verifiers 'template/|model/|engine/|cli/|serve/|drafters/|kernels/'
-forbid src/engine 'cli/|serve/|template/|diffusion/'
-forbid src/cli 'base/|template/|model/|diffusion/|engine/|serve/|drafters/|verifiers/|kernels/'
+forbid src/base 'kernels/|template/|model/|diffusion/|engine/|cli/|grammar/|serve/|drafters/|verifiers/'
+forbid kernels 'template/|model/|diffusion/|engine/|cli/|grammar/|serve/|drafters/|verifiers/'
+forbid src/template 'kernels/|model/|diffusion/|engine/|cli/|grammar/|serve/|drafters/|verifiers/'
+forbid src/model 'diffusion/|engine/|cli/|grammar/|serve/|drafters/|verifiers/'
+forbid src/diffusion 'template/|engine/|cli/|grammar/|serve/|drafters/|verifiers/'
+forbid src/diffusion/caches 'template/|engine/|cli/|grammar/|serve/|drafters/|verifiers/|kernels/'
+forbid drafters 'template/|model/|engine/|cli/|grammar/|serve/|verifiers/|kernels/'
+forbid verifiers 'template/|model/|engine/|cli/|grammar/|serve/|drafters/|kernels/'
+forbid src/engine 'cli/|grammar/|serve/|template/|diffusion/'
+forbid src/cli 'base/|template/|model/|diffusion/|engine/|grammar/|serve/|drafters/|verifiers/|kernels/'
+forbid src/grammar 'base/|template/|model/|diffusion/|engine/|serve/|drafters/|verifiers/|kernels/'
 forbid src/serve 'base/|template/|model/|diffusion/|engine/|drafters/|verifiers/|kernels/'
 if grep -nE '^#include "(base|kernels|template|model|engine|drafters|verifiers|tests)/' bench/specbench*.[ch] \
     bench/questions.[ch] bench/gnuplot.[ch]; then
