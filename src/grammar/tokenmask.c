@@ -50,12 +50,23 @@ size_t grammar_free_text(const grammar *g, int at)
     return r->max == GRAMMAR_ENDLESS ? SIZE_MAX : r->max - f->at.count;
 }
 
+/* Those of no more characters than there is room for. */
+static void allow_smooth(const grammar_words *w, size_t room, uint32_t *allowed)
+{
+    if (room >= w->longest_smooth) {
+        memcpy(allowed, w->smooth, n_bits(w) * sizeof *allowed);
+        return;
+    }
+    for (int32_t i = 0; i < w->n_vocab; i++)
+        if (w->lengths[i] > 0 && w->lengths[i] <= room) allow(allowed, i);
+}
+
 static void find(grammar *g, int at, uint32_t *allowed)
 {
     const grammar_words *const w = g->words;
     const size_t room = grammar_free_text(g, at);
-    if (room > 0 && room >= w->longest_smooth) {
-        memcpy(allowed, w->smooth, n_bits(w) * sizeof *allowed);
+    if (room > 0) {
+        allow_smooth(w, room, allowed);
         walk(g, &w->odd, at, allowed);
     } else {
         walk(g, &w->all, at, allowed);

@@ -109,6 +109,7 @@ static void build_tries(grammar_words *w)
             continue;
         }
         w->smooth[token / 32] |= 1u << token % 32;
+        w->lengths[token] = (uint8_t)length;
         if ((size_t)length > w->longest_smooth) w->longest_smooth = (size_t)length;
     }
     build(&w->odd, entries, n_odd);
@@ -126,6 +127,8 @@ grammar_words *grammar_words_new(const ftk_model *m, int n_vocab)
     w->start = cli_array(NULL, n + 1, sizeof *w->start);
     w->ends = cli_array(NULL, n, sizeof *w->ends);
     w->smooth = cli_array(NULL, n_bits, sizeof *w->smooth);
+    w->lengths = cli_array(NULL, n, sizeof *w->lengths);
+    memset(w->lengths, 0, n);
     memset(w->smooth, 0, n_bits * sizeof *w->smooth);
     cli_bytes_add(&all, "", 0);
     for (int32_t i = 0; i < n_vocab; i++) {
@@ -156,6 +159,7 @@ void grammar_words_free(grammar_words *w)
     free(w->start);
     free(w->ends);
     free(w->smooth);
+    free(w->lengths);
     free(w->all.nodes);
     free(w->all.tokens);
     free(w->odd.nodes);

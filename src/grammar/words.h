@@ -28,9 +28,10 @@ struct grammar_words {
     size_t *start; /* [n_vocab + 1] */
     int32_t *ends; /* that end an answer */
     size_t n_ends;
-    trie all, odd;         /* odd: those that are not smooth */
-    uint32_t *smooth;      /* bits: may stand within any free string without changing where it is */
-    size_t longest_smooth; /* characters */
+    trie all, odd;    /* odd: those that are not smooth */
+    uint32_t *smooth; /* bits: may stand within any free string without changing where it is */
+    uint8_t *lengths; /* [n_vocab] characters of smooth ones, and 0 */
+    size_t longest_smooth;
 };
 
 static inline const unsigned char *grammar_word(const grammar_words *w, int32_t token, size_t *n)
