@@ -548,6 +548,33 @@ static void test_forecast(void **state)
     }
 }
 
+/* More sessions than a pass has rows for, each with one way to go: their drafts share the rows. */
+static void test_forced_together(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    enum { N = 12, FEW = 30 };
+    static int32_t text[MOST], out[N][MOST];
+    size_t got[N];
+    ftk_session *s[N];
+    grammar g[N];
+    foresight f = {text + n_prompt, MOST - n_prompt, 0};
+    for (int32_t i = 0; i < MOST; i++) text[i] = 500 + i;
+    memcpy(text, prompt, n_prompt * sizeof *text);
+    for (int i = 0; i < N; i++) {
+        g[i] = (grammar){.dead = SIZE_MAX, .only = i % 2 ? text + n_prompt : NULL, .other = -1};
+        s[i] = open_as("auto", NULL, NULL, "exact", -1);
+        if (i % 2) assert_int_equal(ftk_session_set_mask(s[i], odd_grammar, &g[i]), FTK_OK);
+        assert_int_equal(ftk_session_set_forecast(s[i], foresee, &f), FTK_OK);
+    }
+    run(s, N, FEW, out, got);
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(got[i], FEW);
+        if (i % 2) assert_memory_equal(out[i], text + n_prompt, FEW * sizeof **out);
+        ftk_session_free(s[i]);
+    }
+}
+
 /* ---- log-probabilities */
 
 /* Of places [from, to) two sessions know the same, bit for bit. */
@@ -699,6 +726,7 @@ int main(void)
         cmocka_unit_test(test_models_end),
         cmocka_unit_test(test_mask),
         cmocka_unit_test(test_forecast),
+        cmocka_unit_test(test_forced_together),
         cmocka_unit_test(test_dead_end),
         cmocka_unit_test(test_forbidden_drafts),
         cmocka_unit_test(test_logprobs),

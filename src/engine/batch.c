@@ -129,6 +129,7 @@ ftk_err ftk_batch_plan(ftk_batch *b, bool alone)
     ftk_session *decoding[FTK_PASS_SEQS], *asked[FTK_PASS_SEQS];
     int n = 0, n_asked = 0;
     find_company(b);
+    b->engine->rows_left = b->room;
     for (int i = 0; i < b->n; i++) {
         ftk_session *const s = b->session[i];
         if (ftk_session_reads(s)) {
@@ -138,7 +139,6 @@ ftk_err ftk_batch_plan(ftk_batch *b, bool alone)
         decoding[n++] = s;
         if (ftk_draft_begin(s, alone)) asked[n_asked++] = s;
     }
-    b->engine->rows_left = b->room;
     ftk_draft_ask(asked, n_asked);
     if (n > 0) ftk_size_drafts(decoding, n);
     for (int i = 0; i < n_asked; i++)

@@ -77,8 +77,11 @@ bool ftk_session_force(ftk_session *s)
 {
     ftk_tree *const t = &s->tree;
     int32_t path[FTK_MAX_NODES];
-    const int most = s->mask ? ftk_size_most(s) : 0;
-    while (t->n <= most) {
+    const bool sizes = ftk_session_sizes_itself(s);
+    int *const left = &s->engine->rows_left; /* of the pass; drafts of a given size have theirs */
+    int most = ftk_size_most(s);
+    if (sizes && most > *left) most = *left;
+    while (s->mask && t->n <= most) {
         ftk_sampler_mask(&s->sampler, s->tokens, s->n_tokens, path, t->n - 1);
         const int32_t only = only_allowed(&s->sampler);
         if (only < 0) break;
@@ -86,13 +89,14 @@ bool ftk_session_force(ftk_session *s)
         ftk_tree_add(t, t->n - 1, only, 1);
     }
     const int n_only = t->n;
-    ftk_session_add_forecast(s, path, ftk_size_most(s));
-    if (ftk_session_sizes_itself(s)) {
+    ftk_session_add_forecast(s, path, most);
+    if (sizes) {
         int n = ftk_size_best(s, t->prob + 1, t->n - 1);
         if (n >= n_only) n = ftk_size_covered(s, n, 0);
         ftk_tree_cut(t, 1 + n);
     }
     if (t->n > n_only) ftk_session_cut_forbidden(s);
     s->forecasts.drafted = t->n > n_only ? t->n - n_only : 0;
+    if (sizes) *left -= t->n - 1;
     return t->n > 1;
 }

@@ -95,7 +95,7 @@ struct ftk_engine {
     /* Of the pass that is being planned: */
     ftk_company company;
     bool timing_plain; /* nobody drafts in it */
-    int rows_left;     /* that drafts which are left to a device may have */
+    int rows_left;     /* that drafts which are forced, or left to a device, may have */
     ftk_session *sessions; /* all that are open, the latest first */
     uint64_t n_open, n_calls; /* how many, and of ftk_step() so far */
     uint64_t copy_bytes; /* what `auto` may take for copies of layers */
