@@ -22,13 +22,13 @@ bool serve_read_prediction(const serve_server *s, const json_t *o, serve_request
     if (!prediction) return true;
     const char *const type = json_string_value(json_object_get(prediction, "type"));
     const json_t *const content = serve_field(prediction, "content");
-    cli_bytes text = {0};
-    cli_bytes_add(&text, "", 0);
     if (!type || strcmp(type, "content") != 0 ||
         !(json_is_string(content) || json_is_array(content)))
         return serve_refuse(e, field,
                             "prediction must be {\"type\": \"content\", \"content\": ...}, with a "
                             "text or a list of text parts");
+    cli_bytes text = {0};
+    cli_bytes_add(&text, "", 0);
     if (json_is_string(content))
         cli_bytes_add(&text, json_string_value(content), json_string_length(content));
     bool ok = json_is_string(content) || serve_read_parts(content, field, &text, e);
