@@ -216,9 +216,9 @@ def main():
     p.add_argument("--drafters", default="")
     p.add_argument("--minutes", type=float, default=0)
     p.add_argument("--tokens", type=int, default=24)
-    p.add_argument("options", nargs="*")
-    a = p.parse_args()
-    options = a.options or ["--demo", "-t", "1"]
+    at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    a = p.parse_args(sys.argv[1:at])
+    options = sys.argv[at + 1:] or ["--demo", "-t", "1"]
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../bench/prompts.txt")) as f:
         lines = [line.strip() for line in f if line.strip()]
     prompts = [lines[i % len(lines)] + ("" if i < len(lines) else f" ({i})") for i in range(a.prompts)]

@@ -18,8 +18,6 @@ enum {
     IN_LOW_HEX /* and the u: the first half, digits read, and their value */
 };
 
-#define LONGEST_COUNTED (1u << 20) /* cells of rule.lengths */
-
 static uint32_t kind_of(uint32_t part)
 {
     return part >> 28;
@@ -284,7 +282,6 @@ bool grammar_quoted_prepare(const grammar *g, rule *r)
     const bool bounded = r->min > 0 || r->max != GRAMMAR_ENDLESS;
     if (!bounded || automaton_takes_all(a, 0)) return true;
     const size_t row = (size_t)last_count(r) + 1;
-    if (a->n > LONGEST_COUNTED / row) return false;
     r->lengths = cli_array(NULL, a->n * row, 1);
     for (size_t i = 0; i < a->n; i++)
         for (size_t count = 0; count < row; count++)

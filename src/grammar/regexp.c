@@ -14,7 +14,6 @@ enum {
     MOST_PARTS = 8000, /* of the tree, and of Thompson's automaton */
     MOST_STATES = 4000,
     MOST_INTS = 4000000, /* of all states' sets */
-    MOST_WORK = 40000000,
     MOST_DEPTH = 100,
     MOST_TIMES = 2000, /* x{n} */
     NO_LIMIT = -1,
@@ -561,17 +560,16 @@ static size_t cuts_of(const subsets *u, size_t state, uint32_t *cuts, size_t mos
     return kept;
 }
 
-static bool determine(subsets *u, automaton *a, uint32_t *cuts, size_t most)
+static bool determine(subsets *u, automaton *a, uint32_t *cuts, size_t most, size_t *work)
 {
-    size_t work = 0;
     for (size_t i = 0; i < u->n; i++) {
-        if (u->n > MOST_STATES || u->n_ints > MOST_INTS || work > MOST_WORK) return false;
+        if (u->n > MOST_STATES || u->n_ints > MOST_INTS || *work > PATTERN_WORK) return false;
         const size_t n = cuts_of(u, i, cuts, most);
         const int end = after(u, i, END);
         automaton_add(a, has_final(u, (size_t)end));
         for (size_t k = 0; k < n; k++) {
             const int to = after(u, i, cuts[k]);
-            work += (size_t)u->t->n + u->n + 8 * u->at[i].n;
+            *work += (size_t)u->t->n + u->n + 8 * u->at[i].n;
             const uint32_t last = k + 1 < n ? cuts[k + 1] - 1 : LAST_CHARACTER;
             if (u->at[to].n > 0) automaton_edge_add(a, cuts[k], last, to);
         }
@@ -579,7 +577,7 @@ static bool determine(subsets *u, automaton *a, uint32_t *cuts, size_t most)
     return true;
 }
 
-static bool convert(const thompson *t, int start, int final, automaton *a)
+static bool convert(const thompson *t, int start, int final, automaton *a, size_t *work)
 {
     const size_t n = (size_t)t->n, most = 2 * (size_t)t->s->n_ranges * 4 + 16;
     subsets u = {.t = t, .final = final};
@@ -591,7 +589,7 @@ static bool convert(const thompson *t, int start, int final, automaton *a)
     const int before = state_of(&u);
     u.at[0] = u.at[after(&u, (size_t)before, BEGIN)]; /* the automaton starts behind the mark */
     u.n = 1;
-    const bool ok = determine(&u, a, cuts, most);
+    const bool ok = determine(&u, a, cuts, most, work);
     free(u.in);
     free(u.stack);
     free(u.sets);
@@ -608,7 +606,7 @@ static int anything(parser *s)
     return add_part(s, (part){TIMES, add_set(s, first, false), 0, 0, NO_LIMIT});
 }
 
-bool automaton_pattern(automaton *a, const char *pattern, size_t n, const char **why)
+bool automaton_pattern(automaton *a, const char *pattern, size_t n, size_t *work, const char **why)
 {
     parser s = {.p = (const unsigned char *)pattern, .end = (const unsigned char *)pattern + n};
     thompson t = {.s = &s};
@@ -619,7 +617,7 @@ bool automaton_pattern(automaton *a, const char *pattern, size_t n, const char *
     if (!s.why) {
         const int final = add_node(&t, (node){-1, -1, -1});
         const int start = build(&t, before, build(&t, all, build(&t, before, final)));
-        if (t.full || !convert(&t, start, final, a)) s.why = "is too large";
+        if (t.full || !convert(&t, start, final, a, work)) s.why = "is too large";
     }
     free(s.parts);
     free(s.ranges);

@@ -9,6 +9,7 @@
 enum {
     GRAMMAR_MOST_RULES = 1 << 16,
     GRAMMAR_MOST_DEPTH = 48, /* of objects and lists within each other, in an answer */
+    GRAMMAR_SEEN_SLOTS = 1 << 13,
     GRAMMAR_ENDLESS = UINT32_MAX,
     GRAMMAR_NEVER = 0xFFFF, /* rule.depth: nothing fits, however deep */
 };
@@ -126,10 +127,12 @@ struct grammar {
     size_t n_members, cap_members;
     int *state_at;
     size_t state_slots;
-    size_t bytes;      /* of rows and masks */
-    pair *todo, *seen; /* of the closure in hand */
-    size_t n_todo, cap_todo, n_seen, cap_seen;
-    int *found; /* its frames */
+    size_t bytes; /* of rows and masks */
+    pair *todo;   /* of the closure in hand */
+    size_t n_todo, cap_todo, n_seen;
+    pair seen[GRAMMAR_SEEN_SLOTS];
+    uint32_t seen_in[GRAMMAR_SEEN_SLOTS], closure; /* in which one: others are forgotten */
+    int *found;                                    /* its frames */
     size_t n_found, cap_found;
 };
 

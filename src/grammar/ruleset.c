@@ -64,7 +64,8 @@ int grammar_add_pattern(grammar *g, const char *pattern)
 {
     automaton a;
     const char *why;
-    automaton_pattern(&a, pattern, strlen(pattern), &why);
+    size_t work = 0;
+    automaton_pattern(&a, pattern, strlen(pattern), &work, &why);
     return grammar_add_bytes(g, a);
 }
 

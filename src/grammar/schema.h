@@ -30,7 +30,7 @@ struct schema_job {
     size_t n_known, cap_known;
     json_t *owned; /* a list of what was put together on the way */
     int depth;
-    size_t work;
+    size_t work, pattern_work, n_cells; /* of rule.lengths */
     char path[200];
     grammar_error *e;
 };

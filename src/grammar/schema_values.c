@@ -46,14 +46,14 @@ static bool characters(schema_job *j, const json_t *schema, automaton *a, bool *
         return true;
     }
     const size_t n = pattern ? json_string_length(pattern) : strlen(text);
-    if (automaton_pattern(a, text, n, &why)) return true;
+    if (automaton_pattern(a, text, n, &j->pattern_work, &why)) return true;
     schema_wrong(j, "the keyword \"pattern\": \"%.80s\" %s", text, why);
     return false;
 }
 
 int schema_string(schema_job *j, const json_t *schema)
 {
-    enum { MOST_CELLS = 1 << 20 };
+    enum { MOST_CELLS = 4 << 20 };
     automaton a;
     bool plain;
     uint32_t min, max;
@@ -62,7 +62,8 @@ int schema_string(schema_job *j, const json_t *schema)
         !characters(j, schema, &a, &plain))
         return SCHEMA_FAILED;
     const size_t lengths = max == GRAMMAR_ENDLESS ? min : max;
-    if (plain && a.n * (lengths + 1) > MOST_CELLS) {
+    if (plain && lengths > 0) j->n_cells += a.n * (lengths + 1);
+    if (j->n_cells > MOST_CELLS) {
         automaton_free(&a);
         return schema_wrong(j, "the keyword \"pattern\" is too large beside such lengths");
     }

@@ -12,7 +12,7 @@ enum {
     MOST_FRAMES = 1 << 18,
     MOST_BYTES = 16 << 20,
     MOST_WAYS = 1024, /* of a state: any of them ends well, so the rest may go */
-    MOST_SEEN = 1 << 12,
+    MOST_SEEN = GRAMMAR_SEEN_SLOTS / 2,
 };
 
 /* ---- frames */
@@ -68,18 +68,13 @@ static int frame_of(grammar *g, int of, quoted at, int parent)
 
 /* ---- what may come next: rules are opened until bytes are wanted */
 
-static void add_pair(pair **list, size_t *n, size_t *cap, pair one)
-{
-    if (*n == *cap) {
-        *cap = 2 * *cap + 64;
-        *list = cli_array(*list, *cap, sizeof **list);
-    }
-    (*list)[(*n)++] = one;
-}
-
 static void later(grammar *g, int of, int parent)
 {
-    add_pair(&g->todo, &g->n_todo, &g->cap_todo, (pair){of, parent});
+    if (g->n_todo == g->cap_todo) {
+        g->cap_todo = 2 * g->cap_todo + 64;
+        g->todo = cli_array(g->todo, g->cap_todo, sizeof *g->todo);
+    }
+    g->todo[g->n_todo++] = (pair){of, parent};
 }
 
 static void add_found(grammar *g, int f)
@@ -95,10 +90,13 @@ static void add_found(grammar *g, int f)
 /* Alternatives may lead round in circles, and to the same from several sides. */
 static bool is_new(grammar *g, int of, int parent)
 {
+    size_t at = mix((uint64_t)(uint32_t)of, (uint64_t)(uint32_t)parent) % GRAMMAR_SEEN_SLOTS;
+    for (; g->seen_in[at] == g->closure; at = (at + 1) % GRAMMAR_SEEN_SLOTS)
+        if (g->seen[at].rule == of && g->seen[at].parent == parent) return false;
     if (g->n_seen == MOST_SEEN) return false;
-    for (size_t i = g->n_seen; i-- > 0;)
-        if (g->seen[i].rule == of && g->seen[i].parent == parent) return false;
-    add_pair(&g->seen, &g->n_seen, &g->cap_seen, (pair){of, parent});
+    g->n_seen++;
+    g->seen[at] = (pair){of, parent};
+    g->seen_in[at] = g->closure;
     return true;
 }
 
@@ -179,6 +177,7 @@ static void go_on(grammar *g, int i)
 static void close_over(grammar *g)
 {
     g->n_seen = 0;
+    g->closure++;
     while (g->n_todo > 0) {
         const pair one = g->todo[--g->n_todo];
         if (one.rule >= 0)
@@ -360,6 +359,5 @@ void grammar_close_states(grammar *g)
     free(g->members);
     free(g->state_at);
     free(g->todo);
-    free(g->seen);
     free(g->found);
 }
