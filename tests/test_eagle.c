@@ -618,6 +618,33 @@ static void test_names(void **state)
     ftk_model_free(m);
 }
 
+/* Without auxiliary states rows begin with the model's feature, and there is no fc. */
+static void test_no_states(void **state)
+{
+    (void)state;
+    ftk_model *m = load_quietly();
+    ftk_engine *e = open_engine(m, 1, 512, FTK_TYPE_F16);
+    const ef_how layout = {.layout = EF_EAGLE,
+                           .without = "fc.weight",
+                           .more = "\"eagle_config\": {\"use_aux_hidden_state\": false}, "};
+    said[0] = 0;
+    assert_int_equal(ftk_engine_add_drafter(e, written("plain", &layout)), FTK_OK);
+    assert_non_null(strstr(said, "states entering layers 3 of 3, normed;"));
+    int32_t want[N], got[N];
+    plain(e, 0, 1, want);
+    ftk_session *s =
+        open_how(e, &(how){.drafter = "eagle3", .budget = 8, .flags = FTK_GROWN_ALWAYS});
+    start(s, 1);
+    assert_int_equal(take(s, N, got), N);
+    assert_memory_equal(got, want, sizeof want);
+    ftk_stats stats;
+    ftk_session_get_stats(s, &stats);
+    assert_true(stats.drafted > N / 2);
+    ftk_session_free(s);
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
 /* What `inspect` sees. */
 static void test_looked_into(void **state)
 {
@@ -765,12 +792,19 @@ static void test_every_allocation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_figures),     cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_medusa),      cmocka_unit_test(test_exact_blocks),
-        cmocka_unit_test(test_exact),       cmocka_unit_test(test_batches),
-        cmocka_unit_test(test_follows),     cmocka_unit_test(test_begins_late),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_names),
-        cmocka_unit_test(test_damaged),     cmocka_unit_test(test_every_allocation),
+        cmocka_unit_test(test_figures),
+        cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_medusa),
+        cmocka_unit_test(test_no_states),
+        cmocka_unit_test(test_exact_blocks),
+        cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_follows),
+        cmocka_unit_test(test_begins_late),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_every_allocation),
         cmocka_unit_test(test_looked_into),
     };
     return cmocka_run_group_tests(tests, write_target, NULL);

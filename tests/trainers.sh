@@ -84,14 +84,14 @@ for drafter in none s4c firp dash; do
     check "$drafter is exact" same eval "cmp none.text $drafter.text && echo same"
 done
 "$bin/foretoken" generate -m "$demo" --drafter eagle3 --drafter-file demo-eagle3 --budget 6 -n 48 --temp 0 \
-    -p "Once upon a time" > eagle3.text 2> out
-check "eagle3 says what was found" "eagle3: states entering layers 2, 6, 9 of 12; 512 of 4096 tokens" cat out
+    -p "Once upon a time" > eagle3.text 2> found
+check "eagle3 says what was found" "eagle3: states entering layers 2, 6, 9 of 12; 512 of 4096 tokens" cat found
 check "eagle3 is exact" same eval "cmp none.text eagle3.text && echo same"
 check "eagle3 as llama.cpp's GGUF" "wrote demo-eagle3.gguf" "$python" "$train/eagle_gguf.py" demo-eagle3 "$demo" \
     demo-eagle3.gguf
 "$bin/foretoken" generate -m "$demo" --drafter eagle3 --drafter-file demo-eagle3.gguf --budget 6 -n 48 --temp 0 \
-    -p "Once upon a time" > eagle3.text 2> out
-check "and says what was found" "512 of 4096 tokens; as llama.cpp writes it" cat out
+    -p "Once upon a time" > eagle3.text 2> found
+check "and says what was found" "512 of 4096 tokens; as llama.cpp writes it" cat found
 check "and is exact" same eval "cmp none.text eagle3.text && echo same"
 refused "holds no head" "$python" "$train/eagle_gguf.py" . "$demo" x.gguf
 

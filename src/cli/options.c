@@ -130,7 +130,7 @@ static const spec specs[] = {
      "who guesses the next tokens; dash-direct is lossy (default auto)", ftk_drafters},
     {"--drafter-file", NULL, DRAFTER_FILE, C | G | S, 0, 0, 0, "FILE", "a drafter's GGUF file",
      "model-s4c.drafter.gguf",
-     "trained drafter, or an EAGLE-3 head as it is published: a folder with config.json, a\n"
+     "trained drafter, or a head as it is published: a folder with config.json, a\n"
      "                           safetensors or a GGUF file; may be given up to 8 times. Those "
      "beside the\n"
      "                           model (*.drafter.gguf) are found by themselves",

@@ -423,6 +423,7 @@ void ftk_net_seq_truncate(ftk_net_seq *s, size_t n)
 {
     const size_t most = !s->net->head ? n : n > s->base ? n - s->base - 1 : 0;
     s->n_rows = 0;
+    s->left_of = 0;
     if ((size_t)(s->kv.len + s->read) > most) {
         if (s->net->head)
             keep_first(s, (int)most);

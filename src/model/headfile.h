@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Heads that others have made. EAGLE-3 ("EAGLE-3: Scaling up Inference Acceleration of Large Language Models via Training-Time
- * Test", arXiv 2503.01840) as its makers publish it: the layouts of EAGLE, SpecForge and speculators, and
- * llama.cpp's GGUF. Made ready for a pass: `model` is one that ftk_forward runs, of rows that begin with a
- * token and a state.
+ * Heads that others have made, as they publish them: EAGLE-3 ("EAGLE-3: Scaling up Inference Acceleration of
+ * Large Language Models via Training-Time Test", arXiv 2503.01840) in the layouts of EAGLE, SpecForge and speculators
+ * and in llama.cpp's GGUF; DFlash, DSpark and Medusa. Made ready for a pass: `model` is one that ftk_forward runs,
+ * of EAGLE-3 over rows that begin with a token and a state.
  *
- * A row's first state is fc of the target's states at some layers; those of rows that are drafted begin with what
+ * EAGLE-3: a row's first state is fc of the target's states at some layers; those of rows that are drafted begin with what
  * the row before them left. Row i pairs the state of token i with the embedding of token i + 1. */
 #ifndef FTK_HEADFILE_H
 #define FTK_HEADFILE_H
