@@ -29,8 +29,10 @@ SHARES = ("computed", "partial", "reused", "forecast", "skipped", "verified", "r
 NUMBERS = ("seed", "steps", "guidance", "samples", "seconds", "macs", "macs_plain") + SHARES
 COLUMNS = ("method", "setting", "file") + NUMBERS
 SCORES = ("fid", "recognised", "off_plain", "speedup", "work")
-TITLES = {"none": "plain", "fewer": "fewer steps", "fora": "FORA", "speca": "SpeCa", "toca": "ToCa",
-          "duca": "DuCa", "l2c": "L2C"}
+TITLES = {"none": "plain", "fewer": "fewer steps", "fora": "FORA", "toca": "ToCa", "duca": "DuCa",
+          "l2c": "L2C", "speca": "SpeCa"}
+COLOURS = {"fewer": "#808080", "fora": "#d55e00", "toca": "#e69f00", "duca": "#56b4e9", "l2c": "#009e73",
+           "speca": "#5e3c99"}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -169,7 +171,8 @@ def table(rows):
 
 def curves(rows, x, y):
     """gnuplot's data blocks and plot command: one curve a method, by rising x, from the plain point."""
-    methods = list(dict.fromkeys(r["method"] for r in rows if r["method"] != "none"))
+    there = {r["method"] for r in rows}
+    methods = [m for m in COLOURS if m in there] + sorted(there - set(TITLES))
     plain = [r for r in rows if r["method"] == "none"]
     blocks, plots = [], []
     for i, method in enumerate(methods):
@@ -177,7 +180,8 @@ def curves(rows, x, y):
                         for r in plain + [r for r in rows if r["method"] == method])
         name = f"${y}{i}_{x}"
         blocks.append(f"{name} << EOD\n" + "".join("%g %g %g\n" % p for p in points) + "EOD\n")
-        plots.append(f"{name} using 1:2:3 with yerrorlines linewidth 2 pointtype {i + 4} "
+        colour = f"linecolor rgb '{COLOURS.get(method, 'black')}'"
+        plots.append(f"{name} using 1:2:3 with yerrorlines linewidth 2 pointtype {i + 4} {colour} "
                      f"title '{TITLES.get(method, method)}'")
     return "".join(blocks), "plot " + ", ".join(plots) + "\n"
 
@@ -186,10 +190,11 @@ def draw(path, panels, rows, title):
     """panels: (x, its label, y, its label); one beside the other."""
     script = (f"set terminal svg size {520 * len(panels)},400 dynamic background 'white'\n"
               f"set output '{path.name}'\nset multiplot layout 1,{len(panels)} title '{title}'\n"
-              "set key top left\nset grid\n")
+              "set grid\n")
     for x, x_label, y, y_label in panels:
         blocks, plot = curves(rows, x, y)
-        script += f"set xlabel '{x_label}'\nset ylabel '{y_label}'\n{blocks}{plot}"
+        script += (f"set key {'bottom right' if y == 'recognised' else 'top left'}\n"
+                   f"set xlabel '{x_label}'\nset ylabel '{y_label}'\n{blocks}{plot}")
     done = subprocess.run(["gnuplot"], input=script, text=True, capture_output=True, check=False,
                           cwd=path.parent)
     if done.returncode != 0:
