@@ -18,8 +18,8 @@ typedef struct ftk_stages ftk_stages; /* stages.h */
 typedef struct ftk_kv_pool {
     const ftk_host *host;
     ftk_device *device; /* whose memory data is; NULL: the host's */
-    ftk_stages *stages;   /* that hold the same pages for layers below; NULL: none */
-    int begin, end;       /* layers whose keys and values are here: all, but in stages */
+    ftk_stages *stages; /* that hold the same pages for layers below; NULL: none */
+    int begin, end;     /* layers whose keys and values are here: all, but in stages */
     int n_layer, n_head_kv, head_dim;
     size_t row;        /* bytes of a slot's key or value in one head */
     size_t head_bytes; /* [FTK_PAGE][head_dim] */
