@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 import time
+import typing
 import urllib.request
 
 import jsonschema
@@ -138,15 +139,18 @@ def cancelled():
     check("a call that is given up ends", figure("num_requests_running") == 0)
 
 
+Word = typing.Annotated[str, pydantic.Field(max_length=16)]  # small models go on and on
+
+
 class Address(pydantic.BaseModel):
-    city: str
+    city: Word
     zip: str = pydantic.Field(pattern="^[0-9]{5}$")
 
 
 class Person(pydantic.BaseModel):
-    name: str
+    name: Word
     age: int = pydantic.Field(ge=0, le=130)
-    tags: list[str] = pydantic.Field(max_length=3)
+    tags: list[Word] = pydantic.Field(max_length=3)
     address: Address | None
 
 
@@ -177,7 +181,7 @@ def formats():
 
 def tools():
     class GetWeather(pydantic.BaseModel):
-        city: str
+        city: Word
         unit: str = pydantic.Field(pattern="^[CF]$")
 
     offered = [openai.pydantic_function_tool(GetWeather)]
