@@ -102,7 +102,7 @@ static void took(outcome *out, seat *at, size_t n, double time)
 /* One step of all; returns the tokens that came. */
 static size_t step(bench *b, seat *seats, int n, outcome *out)
 {
-    ftk_session *s[MOST_SESSIONS];
+    ftk_session *s[MOST_SESSIONS] = {0};
     ftk_result r[MOST_SESSIONS];
     size_t tokens = 0;
     for (int i = 0; i < n; i++) s[i] = seats[i].s;

@@ -508,9 +508,9 @@ typedef struct ftk_engine_config {
      * Takes device memory for the largest matrix in 16 bits. The CPU does not look at it. */
     bool wide_prefill;
     /* Bytes of memory, of the machine or of the device that runs the passes, that "auto" may take for
-     * a copy of the layers in few bits, as DASH wants it; default 1 GiB. Where that is too little, or
-     * is not to be had, "auto" goes without DASH and the log gets a warning. The drafter "dash" takes
-     * what it needs. */
+     * a copy of the layers in few bits, as DASH wants it; default 0: "auto" goes without DASH, which was not
+     * worth it in any table of docs/results. Where more is given, and is too little or not to be had, "auto" goes
+     * without it, too, and the log gets a warning. The drafter "dash" takes what it needs. */
     uint64_t copy_bytes;
     /* NULL, or how the last stage reaches the others; read by ftk_engine_open() alone, but for ctx. The
      * model was loaded as that stage; the device is the CPU. Drafters that leave layers out (dash) can't

@@ -671,7 +671,10 @@ static void test_auto_and_the_copy(void **state)
     assert_true(bytes > 0);
 
     ftk_engine *e = engine_with(m, 1, false);
-    assert_int_equal(e->copy_bytes, 1 << 30);
+    assert_int_equal(e->copy_bytes, 0);
+    assert_false(has_dash(e)); /* nobody has allowed for a copy, and nothing is said of it */
+    assert_int_equal(st.infos + st.warnings + st.errors, 0);
+    e->copy_bytes = bytes;
     assert_true(has_dash(e) && has_dash(e));
     assert_int_equal(st.infos, 1);
     assert_int_equal(st.warnings + st.errors, 0);
@@ -690,6 +693,7 @@ static void test_auto_and_the_copy(void **state)
 
     st = (strict){.refuse = bytes};
     e = engine_with(m, 1, false);
+    e->copy_bytes = bytes;
     assert_false(has_dash(e));
     assert_int_equal(st.warnings, 1);
     assert_int_equal(st.errors, 0);

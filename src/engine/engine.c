@@ -12,7 +12,7 @@
 enum { MAX_ROWS = 4096, DEFAULT_ROWS = 256, DEFAULT_SLOTS = 4096 };
 
 static const ftk_engine_config defaults = {
-    .kv_type = FTK_TYPE_F16, .max_rows = DEFAULT_ROWS, .measure = true, .copy_bytes = 1 << 30};
+    .kv_type = FTK_TYPE_F16, .max_rows = DEFAULT_ROWS, .measure = true};
 
 void ftk_engine_config_fill(ftk_engine_config *cfg, size_t size)
 {

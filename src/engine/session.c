@@ -58,13 +58,13 @@ bool ftk_drafter_lossless(const char *drafter)
     return other || (i >= 0 && !ftk_drafter_list[i]->decode);
 }
 
-/* `auto` does without a family whose copy of the layers is too large, or finds no room. */
+/* `auto` does without a family whose copy of the layers is not allowed, is too large, or finds no room. */
 static bool usable(ftk_engine *e, const ftk_drafter_ops *ops)
 {
     if (!ftk_engine_has_drafter(e, ops->name)) return false;
     const uint64_t bytes = ftk_target_low_bits_lack(e, ops);
     if (bytes > e->copy_bytes) {
-        if (!e->said_too_large)
+        if (e->copy_bytes > 0 && !e->said_too_large)
             ftk_log(&e->host, FTK_LOG_WARN,
                     "auto goes without %s: its copy of the layers in few bits takes %llu MiB, and "
                     "copy_bytes allows %llu MiB",
