@@ -18,7 +18,7 @@ static const double MOST_DEBT =
     2; /* plain steps: a program that takes the core away is no draft's fault */
 static const double NEXT_TO_NOTHING = 0.005; /* of a token, to read one row */
 /* Plain steps of credit below which it is kept for drafts; tokens that reading may lose a step, and have saved. */
-static const double COMFORT = 2, EARNED = 0.004, MOST_BALANCE = 2;
+static const double COMFORT = 0.5, EARNED = 0.004, MOST_BALANCE = 2;
 static const double MEMORY = 0.985; /* of what steps gave and cost, a step later */
 
 static double between(double least, double x, double most)

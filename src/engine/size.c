@@ -123,8 +123,9 @@ static part *likeliest(part *all, int n)
     part *best = NULL;
     float most = -1;
     for (int i = 0; i < n; i++) {
+        if (all[i].taken == all[i].there) continue;
         const float prob = all[i].s->tree.prob[all[i].taken + 1];
-        if (all[i].taken == all[i].there || prob <= most) continue;
+        if (prob <= most) continue;
         best = &all[i];
         most = prob;
     }
