@@ -630,6 +630,7 @@ static void test_dash_room(void **state)
                         "drafter dash: cuda:0 emulated has no 6 MiB left for the layers in "
                         "few bits: use a smaller context or the CPU");
     assert_int_equal(n_lines, 1);
+    e->copy_bytes = 1 << 30;
     cfg.drafter = "auto";
     assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
     assert_int_equal(n_lines, 2);
