@@ -160,7 +160,8 @@ static void run_once(bench *b, int n, int first, outcome *out)
 {
     seat seats[MOST_SESSIONS];
     const size_t most = (size_t)n * (size_t)(b->o->tokens + FTK_MAX_NODES) * 5;
-    *out = (outcome){.first = calloc((size_t)n * 5, sizeof(double)), .next = calloc(most, sizeof(double))};
+    *out = (outcome){.first = calloc((size_t)n * 5, sizeof(double)),
+                     .next = calloc(most, sizeof(double))};
     if (!out->first || !out->next) run_die("no memory for times");
     b->next = first;
     for (int i = 0; i < n; i++) sit(b, &seats[i], b->next++);
@@ -235,17 +236,20 @@ static void open_method(method *m, const options *o, const ftk_model *model, con
     cfg.kv_slots = most * SLOTS;
     *m = (method){.name = name};
     if (o->costs && !costclock_open(&m->clock, model, o->costs_file, o->costs))
-        run_die("--costs %s: %s has no such line, or it is not of the form NAME ROWS:MS ROWS:MS ... [deep:US]",
+        run_die("--costs %s: %s has no such line, or it is not of the form NAME ROWS:MS ROWS:MS "
+                "... [deep:US]",
                 o->costs, o->costs_file);
     if (ftk_engine_open_by(&m->engine, model, &cfg, o->costs ? &m->clock.clock : NULL) != FTK_OK ||
         ftk_engine_find_drafters(m->engine, o->model, &found) != FTK_OK)
         exit(1);
     if (!ftk_engine_has_drafter(m->engine, name))
-        run_die("--drafters %s: there is no such drafter, or its file is not beside the model", name);
+        run_die("--drafters %s: there is no such drafter, or its file is not beside the model",
+                name);
 }
 
 static const char usage[] =
-    "usage: bench-batch -m MODEL [--questions FILE] [--sessions 1,4,16] [--drafters lookup,s4c,auto]\n"
+    "usage: bench-batch -m MODEL [--questions FILE] [--sessions 1,4,16] [--drafters "
+    "lookup,s4c,auto]\n"
     "    [--tokens 128] [--runs 3] [--threads N] [--arrive] [--costs NAME [--costs-file FILE]]\n"
     "    [--least X: fail where a median over plain decoding is below]";
 
@@ -254,7 +258,8 @@ static int split(char *text, const char **out)
 {
     int n = 0;
     char *at;
-    for (char *w = strtok_r(text, ",", &at); w && n < MOST_METHODS - 1; w = strtok_r(NULL, ",", &at))
+    for (char *w = strtok_r(text, ",", &at); w && n < MOST_METHODS - 1;
+         w = strtok_r(NULL, ",", &at))
         out[n++] = w;
     return n;
 }
@@ -314,13 +319,17 @@ int main(int argc, char **argv)
     prompts p;
     prompts_read(&p, o.questions, 0, MAX_PROMPT, model);
     if (p.n == 0) run_die("%s holds no prompt of at most %d tokens", o.questions, MAX_PROMPT);
-    bench b = {.o = &o, .p = &p, .reference = calloc(p.n, sizeof *b.reference), .n_reference = calloc(p.n, sizeof(size_t))};
+    bench b = {.o = &o,
+               .p = &p,
+               .reference = calloc(p.n, sizeof *b.reference),
+               .n_reference = calloc(p.n, sizeof(size_t))};
     for (size_t i = 0; i < p.n; i++) b.reference[i] = calloc(SLOTS, sizeof(int32_t));
     static method methods[MOST_METHODS];
     for (int i = 0; i < o.n_names; i++) open_method(&methods[i], &o, model, o.names[i]);
     printf("%s, %d threads, %s, %d tokens a session, %d runs\n\n", o.model,
            ftk_engine_threads(methods[0].engine), o.costs ? o.costs : "measured", o.tokens, o.runs);
-    printf("| sessions | drafter | tokens/s | over none | tokens/step |%s ms between tokens, 50 / 95 %% | equal |\n",
+    printf("| sessions | drafter | tokens/s | over none | tokens/step |%s ms between tokens, 50 / "
+           "95 %% | equal |\n",
            o.arrive ? " ms to the first, 50 / 95 % |" : "");
     printf("|---|---|---|---|---|%s---|---|\n", o.arrive ? "---|" : "");
     int failed = 0;

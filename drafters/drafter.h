@@ -31,9 +31,9 @@ typedef struct ftk_drafter_env {
     const ftk_successors *successors; /* likewise, of families that want them; else NULL */
     const ftk_weights *weights;       /* of a family that is trained, checked; else NULL */
     void *rates; /* [rates_size of its ops] of all sessions of the engine; NULL when that is 0 */
-    const ftk_draft_model *model;     /* of a family that has one; else NULL */
-    const ftk_sampling *sampling;     /* the session's, as it is now */
-    bool draws; /* its verifier makes use of what drawn tokens were drawn from */
+    const ftk_draft_model *model; /* of a family that has one; else NULL */
+    const ftk_sampling *sampling; /* the session's, as it is now */
+    bool draws;                   /* its verifier makes use of what drawn tokens were drawn from */
 } ftk_drafter_env;
 
 /* What a drafter wants to see of every pass that gives logits, not of those alone that verified its own

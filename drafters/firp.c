@@ -86,11 +86,11 @@ typedef struct firp {
     const ftk_successors *successors; /* NULL: left out */
     ftk_guesses guesses;
     measured *measured; /* of all sessions */
-    size_t asked;     /* the guesses are an open prediction of what follows text[0..asked) */
-    size_t state_of;  /* length of the text before whose root `state` stands; 0: none */
-    size_t ahead_of;  /* length of the text that `ahead` follows; 0: none */
-    schedule made_by; /* of `ahead` */
-    float doubt;      /* at `asked` */
+    size_t asked;       /* the guesses are an open prediction of what follows text[0..asked) */
+    size_t state_of;    /* length of the text before whose root `state` stands; 0: none */
+    size_t ahead_of;    /* length of the text that `ahead` follows; 0: none */
+    schedule made_by;   /* of `ahead` */
+    float doubt;        /* at `asked` */
     likely ahead[MOST_OFFSETS];
     int n_nodes; /* whose rows were fused */
     int16_t node[FTK_MAX_NODES];

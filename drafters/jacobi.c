@@ -84,7 +84,7 @@ typedef struct jacobi {
     int match_length; /* in the text, before the chain */
     int n_chain;
     int32_t chain[CHAIN];
-    rates *rates; /* of all sessions */
+    rates *rates;              /* of all sessions */
     ftk_candidate *candidates; /* [FTK_MAX_NODES * COLUMNS] */
 } jacobi;
 

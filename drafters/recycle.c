@@ -31,8 +31,7 @@ static ftk_err recycle_init(void *state, const ftk_drafter_env *env)
     if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
     s->retrieval = env->retrieval;
     s->successors = env->successors;
-    const ftk_err err =
-        ftk_guesses_init(&s->guesses, env->host, MOST, env->rates, FTK_GUESS_RATES);
+    const ftk_err err = ftk_guesses_init(&s->guesses, env->host, MOST, env->rates, FTK_GUESS_RATES);
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
     return err;
 }

@@ -95,9 +95,9 @@ typedef struct s4c {
     known *known;
     ftk_guesses guesses;
     int32_t best[MOST_HEADS][WIDTH]; /* a head's best choice for each node it ran for */
-    int first_row;                   /* of its rows of the depth before, among those of all sessions */
-    float *feature;                  /* [n_embd] */
-    ftk_heads heads;      /* as a device runs them */
+    int first_row;   /* of its rows of the depth before, among those of all sessions */
+    float *feature;  /* [n_embd] */
+    ftk_heads heads; /* as a device runs them */
     ftk_heads_ask ask;
 } s4c;
 
@@ -172,9 +172,9 @@ static void suggest_kept(s4c *s)
 
 /* Work space of the engine, [ROWS][n_embd] each or as it says: of what all sessions ask. */
 typedef struct space {
-    float *g[2];  /* features of a depth, and of the one before */
-    float *z;     /* [ROWS][2 n_embd] */
-    float *u, *v; /* v: embeddings, too */
+    float *g[2];   /* features of a depth, and of the one before */
+    float *z;      /* [ROWS][2 n_embd] */
+    float *u, *v;  /* v: embeddings, too */
     float *logits; /* [ROWS][n_head] */
 } space;
 
@@ -187,7 +187,8 @@ static space space_of(const s4c *s)
 {
     const size_t each = ROWS * (size_t)s->target->n_embd;
     float *const all = *s->target->space;
-    return (space){{all, all + each}, all + 2 * each, all + 4 * each, all + 5 * each, all + 6 * each};
+    return (space){
+        {all, all + each}, all + 2 * each, all + 4 * each, all + 5 * each, all + 6 * each};
 }
 
 /* Rows that heads run for a session: its nodes, the best first. */
@@ -288,7 +289,8 @@ static double head_seconds(const s4c *s, int n)
     int near = n;
     while (near > 1 && took[near - 1] == 0) near--;
     if (near == n) return took[n - 1];
-    return took[near - 1] * t->seconds(t->ctx, t->n_layer, n) / t->seconds(t->ctx, t->n_layer, near);
+    return took[near - 1] * t->seconds(t->ctx, t->n_layer, n) /
+           t->seconds(t->ctx, t->n_layer, near);
 }
 
 /* Seconds that a head saves by naming the children of a session's next node. */
@@ -475,8 +477,7 @@ static void suggest_said(s4c *s, const ftk_heads_said *said)
         for (int i = 0; i < said->n[head]; i++) {
             const int node = guess[said->node[head][i]];
             if (node >= 0)
-                suggest_children(s, node, head, &rows, s->sees_token ? i : 0,
-                                 s->sees_token ? i : 0,
+                suggest_children(s, node, head, &rows, s->sees_token ? i : 0, s->sees_token ? i : 0,
                                  guess + FTK_HEAD_KNOWN + (head * WIDTH + i) * CHOICES);
         }
     }

@@ -134,8 +134,12 @@ static inline int fail_each_allocation(const ftk_drafter_ops *ops, const ftk_tar
     int failed = 0;
     for (; err == FTK_ERR_NOMEM; failed++) {
         count.left = failed;
-        const ftk_drafter_env env = {
-            .host = &host, .n_vocab = V, .n_ctx = N_CTX, .target = target, .weights = w, .rates = fresh_rates(ops)};
+        const ftk_drafter_env env = {.host = &host,
+                                     .n_vocab = V,
+                                     .n_ctx = N_CTX,
+                                     .target = target,
+                                     .weights = w,
+                                     .rates = fresh_rates(ops)};
         err = ops->init(s, &env);
         ops->free(s, &host);
         assert_int_equal(count.live, 0);

@@ -37,8 +37,7 @@ static ftk_session *open_session(int n)
     ftk_session *s = calloc(1, sizeof *s);
     assert_non_null(s);
     s->n_families = n;
-    for (int i = 0; i < FTK_MAX_DRAFTERS; i++)
-        s->family[i].measured = &s->family[i].own.measured;
+    for (int i = 0; i < FTK_MAX_DRAFTERS; i++) s->family[i].measured = &s->family[i].own.measured;
     return s;
 }
 

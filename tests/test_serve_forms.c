@@ -133,8 +133,8 @@ static void test_prediction(void **state)
                               : i == 2 ? json_string("Nothing of that kind was ever said.")
                                        : json_string(""));
         char *dump = json_dumps(v, 0), fields[2048];
-        snprintf(fields, sizeof fields,
-                 "\"temperature\":0,\"max_tokens\":24,\"prediction\":%s", dump);
+        snprintf(fields, sizeof fields, "\"temperature\":0,\"max_tokens\":24,\"prediction\":%s",
+                 dump);
         reply a = ask_chat(i % 2 ? &plain : &drafting, fields);
         char *said = text_of(&a, 0);
         assert_string_equal(said, text);

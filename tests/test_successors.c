@@ -247,8 +247,9 @@ static void test_families_share(void **state)
     ftk_engine *e = open_watched(&m);
     for (int k = 0; k < 3; k++) {
         ftk_session *s = open_session(e, by[k]);
-        for (int i = 0; i < FTK_COST_POINTS; i++) e->cost.seconds[i] = 1; /* beside that all rows are cheap */
-        answer(s, 200); /* each in its own way through the loop */
+        for (int i = 0; i < FTK_COST_POINTS; i++)
+            e->cost.seconds[i] = 1; /* beside that all rows are cheap */
+        answer(s, 200);             /* each in its own way through the loop */
         assert_true(known(s) > 10);
         const ftk_successor_rates learned = s->successors.rates;
         s->successors.of[7] = (ftk_successor_set){{8}, {1}};

@@ -102,7 +102,8 @@ static ftk_err lay_out(ftk_batch *b, int i)
 {
     ftk_session *const s = b->session[i];
     ftk_pass_seq *const seq = &b->seq[i];
-    *seq = (ftk_pass_seq){.kv = &s->kv, .spare = ftk_session_spare(s), .sampling = &s->cfg.sampling};
+    *seq =
+        (ftk_pass_seq){.kv = &s->kv, .spare = ftk_session_spare(s), .sampling = &s->cfg.sampling};
     if (ftk_session_reads(s)) {
         const bool last = (size_t)b->rows[i] == s->n_tokens - (size_t)s->kv.len;
         seq->n_rows = b->rows[i];

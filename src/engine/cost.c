@@ -31,7 +31,8 @@ static double between(double least, double x, double most)
 static void keep_shape(ftk_cost *c, int i)
 {
     double *const s = c->seconds;
-    for (int j = i + 1; j < FTK_COST_POINTS; j++) s[j] = between(s[j - 1], s[j], STEEPEST * s[j - 1]);
+    for (int j = i + 1; j < FTK_COST_POINTS; j++)
+        s[j] = between(s[j - 1], s[j], STEEPEST * s[j - 1]);
     for (int j = i - 1; j >= 0; j--) s[j] = between(s[j + 1] / STEEPEST, s[j], s[j + 1]);
 }
 
@@ -121,7 +122,8 @@ static void time_widths(timing *t, int most)
     const double start = ftk_clock_now(clock);
     for (int round = 0; round < 8; round++)
         for (int i = 0; i < FTK_COST_POINTS; i++)
-            if (1 << order[i] <= most && expected(t, order[i]) < budget - (ftk_clock_now(clock) - start))
+            if (1 << order[i] <= most &&
+                expected(t, order[i]) < budget - (ftk_clock_now(clock) - start))
                 time_width(t, order[i]);
 }
 

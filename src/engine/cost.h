@@ -66,8 +66,9 @@ double ftk_cost_of_draft(double *usually, double seconds, double plain);
 
 /* Sessions that share a pass. */
 typedef struct ftk_company {
-    int n;          /* that decode in it, 1 at least; others read prompts */
-    ftk_width rows; /* of the pass before drafts are sized: one for each of them, and those of prompts */
+    int n; /* that decode in it, 1 at least; others read prompts */
+    ftk_width
+        rows; /* of the pass before drafts are sized: one for each of them, and those of prompts */
     double seconds; /* of a pass over these rows */
     double plain;   /* of one over the rows that decode alone: n tokens of plain decoding */
     double alone;   /* of one over a single row behind as many tokens as theirs on average */

@@ -84,6 +84,6 @@ void ftk_ledger_read_table(ftk_session *s, const ftk_rows *rows, bool prompt)
     const double cost =
         n_read * r->took / token; /* as usual: another program may have had the core */
     ftk_ledger_book(s, -cost);
-    r->balance = between(-MOST_BALANCE, r->balance + EARNED + given_by_table(s) - cost,
-                         MOST_BALANCE);
+    r->balance =
+        between(-MOST_BALANCE, r->balance + EARNED + given_by_table(s) - cost, MOST_BALANCE);
 }

@@ -65,7 +65,7 @@ enum { FTK_MAX_LEFT_OUT = 8 }; /* of which the reason is kept */
 struct ftk_engine {
     const ftk_model *model;
     ftk_host host;
-    ftk_device *device; /* NULL: the CPU */
+    ftk_device *device;     /* NULL: the CPU */
     const ftk_clock *clock; /* NULL: the system's */
     ftk_kv_pool pool;
     ftk_forward forward;
@@ -94,13 +94,13 @@ struct ftk_engine {
     int timed_again; /* such passes in a row that took less than was believed */
     /* Of the pass that is being planned: */
     ftk_company company;
-    bool timing_plain; /* nobody drafts in it */
-    int rows_left;     /* that drafts which are forced, or left to a device, may have */
-    ftk_session *sessions; /* all that are open, the latest first */
+    bool timing_plain;        /* nobody drafts in it */
+    int rows_left;            /* that drafts which are forced, or left to a device, may have */
+    ftk_session *sessions;    /* all that are open, the latest first */
     uint64_t n_open, n_calls; /* how many, and of ftk_step() so far */
-    uint64_t copy_bytes; /* what `auto` may take for copies of layers */
-    bool said_too_large; /* that they are, once */
-    bool has_low;        /* the copy in few bits is made */
+    uint64_t copy_bytes;      /* what `auto` may take for copies of layers */
+    bool said_too_large;      /* that they are, once */
+    bool has_low;             /* the copy in few bits is made */
     int wide; /* rows of the pieces in which a device reads long prompts; 0: as all others */
 };
 
@@ -188,8 +188,8 @@ struct ftk_session {
     double drafting;    /* seconds that this step's draft has cost */
     double row_seconds; /* that each drafted row adds to its pass */
     bool open_draft;    /* the tree's size is the cost model's to decide */
-    int room;        /* rows behind the cached ones that this step may take */
-    size_t lead;     /* tokens more than plain decoding would have, steps alike: room.c */
+    int room;           /* rows behind the cached ones that this step may take */
+    size_t lead;        /* tokens more than plain decoding would have, steps alike: room.c */
     ftk_session *older, *newer; /* in the engine's list */
     uint64_t last_call;         /* of ftk_step() that had this session; 0: none */
     struct {
@@ -358,7 +358,7 @@ typedef struct ftk_batch {
     ftk_err err; /* the first of sessions that could not be taken */
     ftk_session *session[FTK_PASS_SEQS];
     ftk_pass_seq seq[FTK_PASS_SEQS];
-    int rows[FTK_PASS_SEQS]; /* before drafts are sized */
+    int rows[FTK_PASS_SEQS];  /* before drafts are sized */
     size_t at[FTK_PASS_SEQS]; /* whose place in the caller's list this is */
 } ftk_batch;
 

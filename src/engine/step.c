@@ -268,7 +268,8 @@ static double run(ftk_batch *b)
         return 0;
     }
     if (b->n == 1 && resume(s, b->seq)) {
-        s->drafting += ftk_engine_now(b->engine) - start - ftk_cost_at(&b->engine->cost, b->seq->n_rows, s->kv.len);
+        s->drafting += ftk_engine_now(b->engine) - start -
+                       ftk_cost_at(&b->engine->cost, b->seq->n_rows, s->kv.len);
         return 0;
     }
     if (s->n_joined > 0)

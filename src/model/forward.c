@@ -19,7 +19,7 @@ typedef struct {
     ftk_forward *f;
     const ftk_pass_seq *seqs;
     int n_seqs, n_rows, n_logits;
-    int first; /* layer */
+    int first;   /* layer */
     bool stores; /* keys and values alone: ftk_forward_store() */
     const ftk_route *route;
     int ith, nth; /* this thread, of how many */
@@ -579,8 +579,7 @@ static void run_rows(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int f
     }
     ftk_team_run(team_of(f), run, &all);
     const ftk_clock *const clock = f->clock;
-    if (clock)
-        clock->pass(clock->ctx, f->layers - first, all.n_rows, slot_rows, all.n_logits);
+    if (clock) clock->pass(clock->ctx, f->layers - first, all.n_rows, slot_rows, all.n_logits);
 }
 
 void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first)
