@@ -9,7 +9,10 @@ src/diffusion/train/train_classifier.py and holds the real pictures' features, t
 import sys
 import zipfile
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError:
+    sys.exit("error: numpy is not there: apt-get install python3-numpy, or pip install numpy")
 
 
 def fail(text):
