@@ -433,7 +433,7 @@ int main(int argc, char **argv)
             o.drafters = argv[i + 1];
         else if (strcmp(argv[i], "--heads") == 0 && o.n_heads < MOST_HEADS)
             o.heads[o.n_heads++] = argv[i + 1];
-        else if (!run_take_file(argv[i], argv[i + 1]))
+        else if (!run_take_option(argv[i], argv[i + 1]))
             run_die("%s is unknown, or given too often: there are --questions, --limit, --tokens, "
                     "--ends, --threads, --device, --parts, --drafters, --heads, --lora, "
                     "--draft-model and --drafter-file",

@@ -189,7 +189,7 @@ int main(int argc, char **argv)
             beside = argv[i + 1];
         else if (strcmp(argv[i], "--device") == 0)
             device = argv[i + 1];
-        else if (!run_take_file(argv[i], argv[i + 1]))
+        else if (!run_take_option(argv[i], argv[i + 1]))
             run_die("%s is unknown: there are --prompts, --limit, --tokens, --beside, --device, "
                     "--lora, --draft-model and --drafter-file",
                     argv[i]);

@@ -238,14 +238,16 @@ static void bench(const options *given)
 
 static void help(void)
 {
-    printf("bench-rows -m MODEL [options]: the cost of passes by rows and depth\n\n"
-           "  -t N           threads (default: all cores)\n"
-           "  --rows LIST    rows of a pass (default 1,2,4,8,16,24,32,48,64,96,128)\n"
-           "  --depths LIST  tokens cached before it (default 0,256,2048)\n"
-           "  --rounds N     samples of each (default 7)\n"
-           "  --json FILE    the numbers, for programs\n"
-           "  --plot FILE    a picture, .png or .svg, if gnuplot is installed\n"
-           "  --note TEXT    goes into the report: the commit, say\n");
+    printf(
+        "bench-rows -m MODEL [options]: the cost of passes by rows and depth\n\n"
+        "  -t N           threads (default: all cores)\n"
+        "  --kernels L    the level of the kernels: ref, avx2, avx512 or amx (default: the best)\n"
+        "  --rows LIST    rows of a pass (default 1,2,4,8,16,24,32,48,64,96,128)\n"
+        "  --depths LIST  tokens cached before it (default 0,256,2048)\n"
+        "  --rounds N     samples of each (default 7)\n"
+        "  --json FILE    the numbers, for programs\n"
+        "  --plot FILE    a picture, .png or .svg, if gnuplot is installed\n"
+        "  --note TEXT    goes into the report: the commit, say\n");
 }
 
 /* "1,2,4": rising numbers. */
@@ -285,7 +287,7 @@ static void take_option(options *o, const char *option, const char *value)
         o->plot = value;
     else if (strcmp(option, "--note") == 0)
         o->note = value;
-    else
+    else if (!run_take_option(option, value))
         run_die("%s is unknown: see bench-rows --help", option);
 }
 

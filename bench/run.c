@@ -85,11 +85,15 @@ static size_t n_loras;
 
 enum { MAX_DRAFTERS = 8 };
 
-static const char *draft_model, *drafters[MAX_DRAFTERS];
+static const char *draft_model, *kernels, *drafters[MAX_DRAFTERS];
 static size_t n_drafters;
 
-bool run_take_file(const char *option, const char *value)
+bool run_take_option(const char *option, const char *value)
 {
+    if (strcmp(option, "--kernels") == 0) {
+        kernels = value;
+        return true;
+    }
     if (strcmp(option, "--draft-model") == 0) {
         draft_model = value;
         return true;
@@ -118,6 +122,7 @@ ftk_model *run_model(const char *path)
     cfg.host.log = run_log;
     cfg.adapters = loras;
     cfg.n_adapters = n_loras;
+    cfg.kernels = kernels;
     ftk_model *m;
     if (ftk_model_load(&m, path, &cfg) != FTK_OK) exit(1);
     return m;

@@ -80,7 +80,7 @@ static void take_option(spec_options *o, const char *option, const char *value)
             *known[i].number = (int)run_number(option, value, known[i].lowest, known[i].highest);
         return;
     }
-    if (run_take_file(option, value)) return;
+    if (run_take_option(option, value)) return;
     if (strcmp(option, "--temp") == 0)
         o->temperature = real(option, value, 0, 100);
     else if (strcmp(option, "--seed") == 0)

@@ -26,26 +26,12 @@ static bool has(uint32_t reg, uint32_t bits)
     return (reg & bits) == bits;
 }
 
-/* Beside whole numbers, tiles also multiply bf16. */
-static bool has_bf16_tiles(void)
-{
-    enum { AMX_BF16 = 1 << 22 }; /* in edx */
-    uint32_t a, b, c, d;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && has(d, AMX_BF16);
-}
-
-static void fill_amx(ftk_kernels *k)
-{
-    ftk_kernels_amx(k);
-    if (has_bf16_tiles()) ftk_kernels_amx_bf16(k);
-}
-
 /* The best level: 0 ref, 1 avx2, 2 avx512, 3 amx. */
 static int machine_level(void)
 {
     /* XCR0: SSE, AVX; and opmask, ZMM high; and tiles with their configuration */
     enum { YMM_STATE = 0x6, ZMM_STATE = 0xe6, TILE_STATE = 0x600e6 };
-    enum { AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25 }; /* in edx */
+    enum { AMX_BF16 = 1 << 22, HALVES = 1 << 23, AMX_TILE = 1 << 24 }; /* in edx */
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
     if (!has(c, bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C)) return 0;
@@ -55,7 +41,7 @@ static int machine_level(void)
     if ((os & ZMM_STATE) != ZMM_STATE) return 1;
     const bool wide = has(b, bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ);
     if (!wide || !has(c, bit_AVX512VNNI)) return 1;
-    return (os & TILE_STATE) == TILE_STATE && has(d, AMX_TILE | AMX_INT8) ? 3 : 2;
+    return (os & TILE_STATE) == TILE_STATE && has(d, AMX_TILE | AMX_BF16 | HALVES) ? 3 : 2;
 }
 
 /* The largest cache that this core reaches, as the processor itself describes it: AMD's in another leaf
@@ -111,7 +97,7 @@ static const struct {
 #if defined(__x86_64__)
     {"avx2", ftk_kernels_avx2},
     {"avx512", ftk_kernels_avx512},
-    {"amx", fill_amx},
+    {"amx", ftk_kernels_amx},
 #endif
 };
 enum { N_LEVELS = sizeof levels / sizeof levels[0], AMX = 3 };

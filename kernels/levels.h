@@ -36,21 +36,15 @@ void ftk_kernels_avx512(ftk_kernels *k);
 /* Of these the weights' part. */
 void ftk_kernels_avx2_matmul(ftk_kernels *k);
 void ftk_kernels_avx512_matmul(ftk_kernels *k);
-/* On top of AVX-512, which takes what AMX does not; and on top of that, where tiles know bf16. */
+/* The product alone, on top of AVX-512, which has that of F32. */
 void ftk_kernels_amx(ftk_kernels *k);
-void ftk_kernels_amx_bf16(ftk_kernels *k);
 /* For tests: see amxtile.h. */
 void ftk_kernels_amx_emulated(ftk_kernels *k);
-void ftk_kernels_amx_bf16_emulated(ftk_kernels *k);
 
 /* Entries that a level calls for what it does not improve. */
 void ftk_avx512_act_pack(ftk_type wtype, int n_in, const float *x, void *dst);
 void ftk_avx512_matmul(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
                        int o1, float *y, size_t ldy);
-void ftk_amx_matmul(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
-                    int o1, float *y, size_t ldy);
-void ftk_amx_matmul_emulated(const ftk_mat *w, const void *act, size_t act_stride, int n_rows,
-                             int o0, int o1, float *y, size_t ldy);
 #endif
 
 #endif

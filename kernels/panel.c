@@ -2,6 +2,8 @@
  * Rearranges GGUF weights into panels; runs once per tensor, at load. */
 #include "kernels/panel.h"
 
+#include <math.h>
+
 #include "kernels/blocks.h"
 
 static size_t round_up(size_t n, size_t to)
@@ -27,6 +29,12 @@ size_t ftk_panels_bytes(ftk_type type, int width, int n_out, int n_in)
 {
     const size_t n_panels = ((size_t)n_out + (size_t)width - 1) / (size_t)width;
     return n_panels * ftk_panel_bytes(type, width, n_in);
+}
+
+/* A half float times a power of two. */
+static uint16_t lifted(uint16_t half, int lift)
+{
+    return lift ? ftk_f32_f16(ldexpf(ftk_f16_f32(half), lift)) : half;
 }
 
 /* Where one lane of a panel goes. */
@@ -124,28 +132,34 @@ static void put_codes(lane l, ftk_form f, size_t block, const uint8_t *q, unsign
     if (bits > nibble + pair) put_singles(l, q, nibble + pair, dst);
 }
 
+void ftk_panel_pack_row(ftk_type type, int width, uint8_t flip, int lift, int n_in, const void *row,
+                        size_t at, void *panel)
+{
+    const ftk_form f = ftk_type_form(type);
+    const lane l = {(size_t)width, at, flip};
+    if (f.bits == 0) {
+        pack_floats(l, ftk_type_bytes(type, 1), n_in, row, panel);
+        return;
+    }
+    for (size_t b = 0; b < (size_t)n_in / FTK_QBLOCK; b++) {
+        ftk_codes c;
+        ftk_codes_read(type, row, b, &c);
+        c.d = lifted(c.d, lift);
+        c.dm = lifted(c.dm, lift);
+        const size_t per_unit = (size_t)f.unit / FTK_QBLOCK, i = b % per_unit;
+        unsigned char *unit = (unsigned char *)panel + b / per_unit * (size_t)width * lane_unit(f);
+        put_scales(l, f, i, &c, unit);
+        put_codes(l, f, i, c.q, unit);
+    }
+}
+
 void ftk_panels_pack(ftk_type type, int width, uint8_t flip, int n_out, int n_in, const void *src,
                      void *dst)
 {
-    const ftk_form f = ftk_type_form(type);
     const size_t row_bytes = ftk_type_bytes(type, (size_t)n_in);
     const size_t panel_bytes = ftk_panel_bytes(type, width, n_in);
     memset(dst, 0, ftk_panels_bytes(type, width, n_out, n_in));
-    for (int o = 0; o < n_out; o++) {
-        const unsigned char *row = (const unsigned char *)src + (size_t)o * row_bytes;
-        unsigned char *panel = (unsigned char *)dst + (size_t)(o / width) * panel_bytes;
-        const lane l = {(size_t)width, (size_t)(o % width), flip};
-        if (f.bits == 0) {
-            pack_floats(l, ftk_type_bytes(type, 1), n_in, row, panel);
-            continue;
-        }
-        for (size_t b = 0; b < (size_t)n_in / FTK_QBLOCK; b++) {
-            ftk_codes c;
-            ftk_codes_read(type, row, b, &c);
-            const size_t per_unit = (size_t)f.unit / FTK_QBLOCK, i = b % per_unit;
-            unsigned char *unit = panel + b / per_unit * (size_t)width * lane_unit(f);
-            put_scales(l, f, i, &c, unit);
-            put_codes(l, f, i, c.q, unit);
-        }
-    }
+    for (int o = 0; o < n_out; o++)
+        ftk_panel_pack_row(type, width, flip, 0, n_in, (const char *)src + (size_t)o * row_bytes,
+                           (size_t)(o % width), (char *)dst + (size_t)(o / width) * panel_bytes);
 }
