@@ -26,7 +26,7 @@
 
 #include "kernels/avx512_vector.h"
 
-#include "kernels/amxhalf.h"
+#include "kernels/amxsplit.h"
 #include "kernels/amxtile.h"
 #include "kernels/blocktile.h"
 #include "kernels/levels.h"
@@ -40,8 +40,6 @@ enum {
     LAG = 4,        /* of them, between a block's unpacking and its product */
     CHUNK = 12,   /* blocks that are unpacked at once, for many rows, of one part of the weights */
     AHEAD = 4096, /* bytes of weights that memory is asked for before they are unpacked */
-    LIFT = 100,   /* activations are near 2 to the power of this */
-    BIAS = 127 - 15 /* between exponents of bf16 and of half floats */
 };
 
 /* ---- activations */
@@ -49,7 +47,7 @@ enum {
 /* A row, as bf16 in blocks of DEPTH; the last one is filled up with zeros. In front of it, for types that are no block
  * types, come the floats. Elements are in the order in which weights are unpacked: see place(). */
 typedef struct split {
-    float exponent; /* of the largest, less LIFT; NaN: of something that is not finite */
+    float exponent; /* of the largest, less AMX_LIFT; NaN: of something that is not finite */
     float unused[15];
     uint16_t part[][DEPTH];
 } split;
@@ -92,30 +90,11 @@ INLINE __mmask16 lanes(int left)
     return left >= WIDTH ? 0xffff : left > 0 ? (__mmask16)((1u << left) - 1) : 0;
 }
 
-/* bf16 of 16 floats, in words: rounded to nearest, or towards zero. */
-INLINE __m256i upper_halves(vf v, bool nearest)
-{
-    vi bits = _mm512_castps_si512(v);
-    if (nearest) {
-        const vi last = _mm512_and_si512(_mm512_srli_epi32(bits, 16), vi_set1(1));
-        bits = _mm512_add_epi32(bits, _mm512_add_epi32(last, vi_set1(0x7fff)));
-    }
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
-}
-
 /* 32 floats to bf16 in their places. */
 INLINE void store_part(const vf v[2], bool nearest, vi order, uint16_t *to)
 {
-    const vi both = _mm512_inserti64x4(_mm512_castsi256_si512(upper_halves(v[0], nearest)),
-                                       upper_halves(v[1], nearest), 1);
+    const vi both = both_halves(float_to_bf16(v[0], nearest), float_to_bf16(v[1], nearest));
     _mm512_store_si512(to, _mm512_permutexvar_epi16(order, both));
-}
-
-INLINE vf rest(vf v)
-{
-    const vi mask = vi_set1((int)0xffff0000);
-    const vi kept = _mm512_and_si512(_mm512_castps_si512(v), mask);
-    return _mm512_sub_ps(v, _mm512_castsi512_ps(kept));
 }
 
 static vi places(void)
@@ -132,14 +111,9 @@ static void act_pack_amx(ftk_type type, int n_in, const float *x, void *dst)
     const int parts = parts_of(type);
     if (!blocks) ftk_avx512_act_pack(type, n_in, x, dst);
     split *s = (void *)((char *)dst + split_at(type, n_in));
-    vi most = _mm512_setzero_si512();
-    for (int i = 0; i < n_in; i += WIDTH) {
-        const vi v = _mm512_maskz_loadu_epi32(lanes(n_in - i), x + i);
-        most = _mm512_max_epu32(most, _mm512_slli_epi32(v, 1)); /* without signs */
-    }
-    const int exponent = (int)(_mm512_reduce_max_epu32(most) >> 24);
-    s->exponent = exponent == 255 ? NAN : (float)(exponent - 127 - LIFT);
-    const vf down = vf_set1((float)(127 + LIFT - exponent));
+    const int exponent = float_exponent(n_in, x);
+    s->exponent = exponent == 255 ? NAN : (float)(exponent - 127 - AMX_LIFT);
+    const vf down = vf_set1((float)(127 + AMX_LIFT - exponent));
     const vi order = places();
     uint16_t(*to)[DEPTH] = s->part;
     for (int i = 0; i < n_in; i += DEPTH) {
@@ -150,7 +124,7 @@ static void act_pack_amx(ftk_type type, int n_in, const float *x, void *dst)
         }
         store_part(v, blocks, order, *to++);
         for (int p = 1; p < parts; p++) {
-            for (int h = 0; h < 2; h++) v[h] = rest(v[h]);
+            for (int h = 0; h < 2; h++) v[h] = float_rest(v[h]);
             store_part(v, false, order, *to++);
         }
     }
@@ -220,7 +194,7 @@ static void pack_words(ftk_type type, int n_in, int lift, const uint16_t *row, s
         const size_t at = (size_t)(k / DEPTH * 2 + (int)lane / WIDTH) * DEPTH * WIDTH +
                           (size_t)(r * DEPTH + (int)lane % WIDTH * 2 + second);
         to[at] = type == FTK_TYPE_F16 ? ftk_f32_f16(ldexpf(ftk_f16_f32(row[k]), lift))
-                                      : ftk_f32_bf16(ldexpf(ftk_bf16_f32(row[k]), lift - BIAS));
+                                      : ftk_f32_bf16(ldexpf(ftk_bf16_f32(row[k]), lift - AMX_BIAS));
     }
 }
 
@@ -238,7 +212,7 @@ static void pack_amx(ftk_type type, int n_out, int n_in, const void *src, void *
         unsigned char *panel = (unsigned char *)dst + o / LANES * panel_bytes_amx(type, n_in);
         const float bound = row_bound(type, n_in, row);
         const int lift = row_lift(bound);
-        ((float *)panel)[o % LANES] = isfinite(bound) ? (float)(BIAS - lift) : NAN;
+        ((float *)panel)[o % LANES] = isfinite(bound) ? (float)(AMX_BIAS - lift) : NAN;
         if (f.bits)
             ftk_panel_pack_row(type, LANES, 0, f.unit > FTK_QBLOCK ? lift - 8 : lift, n_in, row,
                                o % LANES, panel + HEAD_BYTES);
@@ -309,13 +283,6 @@ INLINE vi code_values(ftk_type type)
     return half_of(_mm512_loadu_si512(value));
 }
 
-/* Half floats to bf16, rounded to nearest; see BIAS. */
-INLINE vi to_bf16(vi h)
-{
-    const vi v = _mm512_mulhrs_epi16(h, _mm512_set1_epi16(1 << 12));
-    return _mm512_and_si512(v, _mm512_set1_epi16((int16_t)0x8fff));
-}
-
 /* Weights of a block's half; c: codes, in each word of which more bits may stand than the code. */
 INLINE vi weights_of(ftk_type type, vi values, vi c, vi s, vi m)
 {
@@ -367,7 +334,7 @@ INLINE void unpack_codes(ftk_type type, vi values, const unsigned char *unit, in
         UNROLL for (int r = 0; r < 4; r++)
         {
             const vi x = weights_of(type, values, c[r], h[v].s[r / 2], h[v].m[r / 2]);
-            _mm512_store_si512(to[v][4 * g + r], to_bf16(x));
+            _mm512_store_si512(to[v][4 * g + r], half_to_bf16(x));
         }
     }
 }
@@ -383,11 +350,10 @@ INLINE void unpack_words(ftk_type type, const unsigned char *w, uint16_t (*to)[D
             _mm512_store_si512(to[r], v);
             continue;
         }
-        const vi kept = _mm512_and_si512(v, _mm512_set1_epi16((int16_t)0xfff8));
-        const vi minus = _mm512_xor_si512(kept, _mm512_set1_epi16((int16_t)0x8000));
-        const vi left = half_fma(v, half_of(_mm512_set1_epi16(1)), minus);
-        _mm512_store_si512(to[r], to_bf16(kept));
-        _mm512_store_si512(second[r], to_bf16(left));
+        vi part[2];
+        half_split(v, part);
+        _mm512_store_si512(to[r], part[0]);
+        _mm512_store_si512(second[r], part[1]);
     }
 }
 
@@ -692,6 +658,7 @@ static void matmul_amx(const ftk_mat *w, const void *act, size_t act_stride, int
 
 void FTK_AMX_NAME(ftk_kernels_amx)(ftk_kernels *k)
 {
+    FTK_AMX_NAME(ftk_kernels_amx_attention)(k);
     k->act_bytes = act_bytes_amx;
     k->act_pack = act_pack_amx;
     k->pack_bytes = pack_bytes_amx;

@@ -16,7 +16,12 @@ INLINE __m512i half_mul(__m512i a, __m512i b)
     return _mm512_castph_si512(_mm512_mul_ph(_mm512_castsi512_ph(a), _mm512_castsi512_ph(b)));
 }
 
-/* a b + c, c - a b: rounded once. */
+INLINE __m512i half_sub(__m512i a, __m512i b)
+{
+    return _mm512_castph_si512(_mm512_sub_ph(_mm512_castsi512_ph(a), _mm512_castsi512_ph(b)));
+}
+
+/* a b + c, rounded once. */
 INLINE __m512i half_fma(__m512i a, __m512i b, __m512i c)
 {
     return _mm512_castph_si512(
@@ -49,6 +54,14 @@ INLINE __m512i half_mul(__m512i a, __m512i b)
 {
     return half_round(_mm512_mul_ps(half_floats(a, 0), half_floats(b, 0)),
                       _mm512_mul_ps(half_floats(a, 1), half_floats(b, 1)));
+}
+
+/* Differences of halves round to the same halves when they are rounded to floats before: these have more than twice as
+ * many bits. */
+INLINE __m512i half_sub(__m512i a, __m512i b)
+{
+    return half_round(_mm512_sub_ps(half_floats(a, 0), half_floats(b, 0)),
+                      _mm512_sub_ps(half_floats(a, 1), half_floats(b, 1)));
 }
 
 /* A sum of floats whose last bit is set if it is not exact: what is rounded to fewer bits after that is

@@ -16,7 +16,7 @@
 #ifndef FTK_ATTNTILE_H
 #define FTK_ATTNTILE_H
 
-#include "kernels/levels.h"
+#include "kernels/attnmask.h"
 
 enum { ATTN_ALIGN = 16 /* floats */ };
 
@@ -46,37 +46,9 @@ static size_t attn_scratch_floats(int head_dim, int group, int max_slots)
     return (FTK_PAGE + 2 * pairs) * dim + pairs * attn_round((size_t)max_slots);
 }
 
-/* The number of provisional slots up to the highest bit set in a mask. */
-static int attn_mask_end(const uint64_t *mask)
-{
-    if (mask[1]) return 128 - __builtin_clzll(mask[1]);
-    return mask[0] ? 64 - __builtin_clzll(mask[0]) : 0;
-}
-
-/* The number of slots before the first one that a mask leaves out. */
-static int attn_mask_lead(const uint64_t *mask)
-{
-    if (~mask[0]) return __builtin_ctzll(~mask[0]);
-    return ~mask[1] ? 64 + __builtin_ctzll(~mask[1]) : 128;
-}
-
-static int attn_mask_count(const uint64_t *mask)
-{
-    return __builtin_popcountll(mask[0]) + __builtin_popcountll(mask[1]);
-}
-
 static const uint64_t *attn_pair_mask(const attn_tile *t, int pair)
 {
     return t->a->mask[t->row0 + pair / t->group];
-}
-
-/* Where a row's window begins in its logical order of keys, which is that of slots as far as the
- * prefix goes. */
-static int attn_row_first(const ftk_attn *a, int row)
-{
-    if (a->window <= 0) return 0;
-    const int n = a->prefix + attn_mask_count(a->mask[row]);
-    return n > a->window ? n - a->window : 0;
 }
 
 static int attn_pair_first(const attn_tile *t, int pair)
@@ -205,11 +177,6 @@ static void attn_add_run(const attn_tile *t, int pair, int rank, int n, const fl
     if (skip < n)
         add_values(t->group, n - skip, t->scores + (size_t)pair * t->stride + rank + skip,
                    t->stride, page + (size_t)skip * t->dim, t->dim, t->acc + (size_t)pair * t->dim);
-}
-
-static bool attn_sees(const uint64_t *mask, int j)
-{
-    return mask[j / 64] >> j % 64 & 1;
 }
 
 /* Values of those provisional slots in [j0, j1) that a row sees; page: slot j0's. */

@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "kernels/actblock.h"
+#include "kernels/avx512_exp.h"
 #include "kernels/blocks.h"
 #include "kernels/codes.h"
 #include "kernels/levels.h"
@@ -51,25 +52,6 @@ void ftk_avx512_act_pack(ftk_type wtype, int n_in, const float *x, void *dst)
 INLINE __mmask16 tail_mask(int left)
 {
     return left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
-}
-
-/* e^x: x = n ln 2 + r, the series of e^r to r^7 / 7!, scaled by 2^n. NaN stays NaN; large x gives
- * infinity, small x subnormal numbers and then 0. */
-INLINE __m512 exp_ps(__m512 x)
-{
-    x = _mm512_max_ps(_mm512_set1_ps(-110.0f), _mm512_min_ps(_mm512_set1_ps(110.0f), x));
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)), 0);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e4p-1f), x);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.7f7d1cp-20f), r);
-    __m512 p = _mm512_set1_ps(1.0f / 5040);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 720));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 120));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 24));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 6));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(p, n);
 }
 
 /* The lanes of a sum, added in a fixed tree: _mm512_reduce_add_ps() leaves it to the compiler. */
@@ -364,7 +346,12 @@ static void add_values(int n_pairs, int n, const float *p, size_t p_stride, cons
 
 #include "kernels/attntile.h"
 
-static void attention_avx512(const ftk_attn *a, int head_kv, int row0, int row1, float *scratch)
+size_t ftk_avx512_attn_scratch(int head_dim, int group, int max_slots)
+{
+    return attn_scratch_floats(head_dim, group, max_slots);
+}
+
+void ftk_avx512_attention(const ftk_attn *a, int head_kv, int row0, int row1, float *scratch)
 {
     attn_run(a, head_kv, row0, row1, scratch);
 }
@@ -381,8 +368,8 @@ void ftk_kernels_avx512(ftk_kernels *k)
     k->gelu_mul = gelu_mul_avx512;
     k->add = add_avx512;
     k->kv_store = kv_store_avx512;
-    k->attn_scratch = attn_scratch_floats;
-    k->attention = attention_avx512;
+    k->attn_scratch = ftk_avx512_attn_scratch;
+    k->attention = ftk_avx512_attention;
 }
 #else
 typedef int ftk_avx512_unused; /* a translation unit may not be empty */

@@ -36,13 +36,17 @@ void ftk_kernels_avx512(ftk_kernels *k);
 /* Of these the weights' part. */
 void ftk_kernels_avx2_matmul(ftk_kernels *k);
 void ftk_kernels_avx512_matmul(ftk_kernels *k);
-/* The product alone, on top of AVX-512, which has that of F32. */
+/* On top of AVX-512, which takes what tiles do not; of these the attention. */
 void ftk_kernels_amx(ftk_kernels *k);
+void ftk_kernels_amx_attention(ftk_kernels *k);
 /* For tests: see amxtile.h. */
 void ftk_kernels_amx_emulated(ftk_kernels *k);
+void ftk_kernels_amx_attention_emulated(ftk_kernels *k);
 
 /* Entries that a level calls for what it does not improve. */
 void ftk_avx512_act_pack(ftk_type wtype, int n_in, const float *x, void *dst);
+size_t ftk_avx512_attn_scratch(int head_dim, int group, int max_slots);
+void ftk_avx512_attention(const ftk_attn *a, int head_kv, int row0, int row1, float *scratch);
 void ftk_avx512_matmul(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
                        int o1, float *y, size_t ldy);
 #endif
