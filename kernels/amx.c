@@ -177,15 +177,19 @@ static float row_bound(ftk_type type, int n_in, const void *row)
     return most;
 }
 
-/* Of a row whose weights are at most `bound`: what they are multiplied by, two to the power of it. */
+/* Of a row whose weights are at most `bound`: what they are multiplied by, two to the power of it; less for what
+ * would leave the range of floats. */
 static int row_lift(float bound)
 {
+    enum { LEAST = AMX_BIAS - 126, MOST = 120 };
     int exponent = 0;
-    if (isfinite(bound)) frexpf(bound, &exponent);
-    return bound > 0 ? 15 - exponent : 0;
+    if (!(bound > 0) || !isfinite(bound)) return 0;
+    frexpf(bound, &exponent);
+    const int lift = 15 - exponent;
+    return lift < LEAST ? LEAST : lift > MOST ? MOST : lift;
 }
 
-static void pack_words(ftk_type type, int n_in, int lift, const uint16_t *row, size_t lane,
+static void pack_words(ftk_type type, int n_in, float factor, const uint16_t *row, size_t lane,
                        uint16_t *to)
 {
     for (int k = 0; k < n_in; k++) {
@@ -193,8 +197,8 @@ static void pack_words(ftk_type type, int n_in, int lift, const uint16_t *row, s
         const int r = in % 16 / 4 * 4 + in / 16 * 2 + odd; /* place(r) + 2 second is `in` */
         const size_t at = (size_t)(k / DEPTH * 2 + (int)lane / WIDTH) * DEPTH * WIDTH +
                           (size_t)(r * DEPTH + (int)lane % WIDTH * 2 + second);
-        to[at] = type == FTK_TYPE_F16 ? ftk_f32_f16(ldexpf(ftk_f16_f32(row[k]), lift))
-                                      : ftk_f32_bf16(ldexpf(ftk_bf16_f32(row[k]), lift - AMX_BIAS));
+        to[at] = type == FTK_TYPE_F16 ? ftk_f32_f16(ftk_f16_f32(row[k]) * factor)
+                                      : ftk_f32_bf16(ftk_bf16_f32(row[k]) * factor);
     }
 }
 
@@ -212,12 +216,13 @@ static void pack_amx(ftk_type type, int n_out, int n_in, const void *src, void *
         unsigned char *panel = (unsigned char *)dst + o / LANES * panel_bytes_amx(type, n_in);
         const float bound = row_bound(type, n_in, row);
         const int lift = row_lift(bound);
+        const float factor = ldexpf(1, type == FTK_TYPE_BF16 ? lift - AMX_BIAS : lift);
         ((float *)panel)[o % LANES] = isfinite(bound) ? (float)(AMX_BIAS - lift) : NAN;
         if (f.bits)
-            ftk_panel_pack_row(type, LANES, 0, f.unit > FTK_QBLOCK ? lift - 8 : lift, n_in, row,
-                               o % LANES, panel + HEAD_BYTES);
+            ftk_panel_pack_row(type, LANES, 0, f.unit > FTK_QBLOCK ? factor / 256 : factor, n_in,
+                               row, o % LANES, panel + HEAD_BYTES);
         else
-            pack_words(type, n_in, lift, (const uint16_t *)row, o % LANES,
+            pack_words(type, n_in, factor, (const uint16_t *)row, o % LANES,
                        (uint16_t *)(panel + HEAD_BYTES));
     }
 }

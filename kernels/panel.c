@@ -2,8 +2,6 @@
  * Rearranges GGUF weights into panels; runs once per tensor, at load. */
 #include "kernels/panel.h"
 
-#include <math.h>
-
 #include "kernels/blocks.h"
 
 static size_t round_up(size_t n, size_t to)
@@ -31,10 +29,9 @@ size_t ftk_panels_bytes(ftk_type type, int width, int n_out, int n_in)
     return n_panels * ftk_panel_bytes(type, width, n_in);
 }
 
-/* A half float times a power of two. */
-static uint16_t lifted(uint16_t half, int lift)
+static uint16_t scaled(uint16_t half, float factor)
 {
-    return lift ? ftk_f32_f16(ldexpf(ftk_f16_f32(half), lift)) : half;
+    return factor == 1 ? half : ftk_f32_f16(ftk_f16_f32(half) * factor);
 }
 
 /* Where one lane of a panel goes. */
@@ -132,8 +129,8 @@ static void put_codes(lane l, ftk_form f, size_t block, const uint8_t *q, unsign
     if (bits > nibble + pair) put_singles(l, q, nibble + pair, dst);
 }
 
-void ftk_panel_pack_row(ftk_type type, int width, uint8_t flip, int lift, int n_in, const void *row,
-                        size_t at, void *panel)
+void ftk_panel_pack_row(ftk_type type, int width, uint8_t flip, float factor, int n_in,
+                        const void *row, size_t at, void *panel)
 {
     const ftk_form f = ftk_type_form(type);
     const lane l = {(size_t)width, at, flip};
@@ -144,8 +141,8 @@ void ftk_panel_pack_row(ftk_type type, int width, uint8_t flip, int lift, int n_
     for (size_t b = 0; b < (size_t)n_in / FTK_QBLOCK; b++) {
         ftk_codes c;
         ftk_codes_read(type, row, b, &c);
-        c.d = lifted(c.d, lift);
-        c.dm = lifted(c.dm, lift);
+        c.d = scaled(c.d, factor);
+        c.dm = scaled(c.dm, factor);
         const size_t per_unit = (size_t)f.unit / FTK_QBLOCK, i = b % per_unit;
         unsigned char *unit = (unsigned char *)panel + b / per_unit * (size_t)width * lane_unit(f);
         put_scales(l, f, i, &c, unit);
@@ -160,6 +157,6 @@ void ftk_panels_pack(ftk_type type, int width, uint8_t flip, int n_out, int n_in
     const size_t panel_bytes = ftk_panel_bytes(type, width, n_in);
     memset(dst, 0, ftk_panels_bytes(type, width, n_out, n_in));
     for (int o = 0; o < n_out; o++)
-        ftk_panel_pack_row(type, width, flip, 0, n_in, (const char *)src + (size_t)o * row_bytes,
+        ftk_panel_pack_row(type, width, flip, 1, n_in, (const char *)src + (size_t)o * row_bytes,
                            (size_t)(o % width), (char *)dst + (size_t)(o / width) * panel_bytes);
 }

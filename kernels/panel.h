@@ -50,8 +50,8 @@ size_t ftk_panels_bytes(ftk_type type, int width, int n_out, int n_in);
 /* flip is xored to every code of 8 bits: 0x80 makes it a signed byte. */
 void ftk_panels_pack(ftk_type type, int width, uint8_t flip, int n_out, int n_in, const void *src,
                      void *dst);
-/* One row, lane `at` of a panel, whose half floats are multiplied by 2 to the power of lift. */
-void ftk_panel_pack_row(ftk_type type, int width, uint8_t flip, int lift, int n_in, const void *row,
-                        size_t at, void *panel);
+/* One row, lane `at` of a panel, whose half floats are multiplied by a power of two. */
+void ftk_panel_pack_row(ftk_type type, int width, uint8_t flip, float factor, int n_in,
+                        const void *row, size_t at, void *panel);
 
 #endif
