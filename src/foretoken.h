@@ -292,7 +292,8 @@ typedef struct ftk_adapter {
 typedef struct ftk_model_config {
     size_t size;
     ftk_host host;
-    /* "ref", "avx2", "avx512", "amx"; NULL: the best this machine can run. For amx the library asks
+    /* "ref", "avx2", "avx512", "amx"; NULL: the best this machine can run, or avx512 where amx is found to be
+     * slower for this model, by a trial of some milliseconds. For amx the library asks
      * Linux, for the whole process, for leave to use tiles; refused, it takes avx512. */
     const char *kernels;
     /* NULL, or called with host.ctx while weights are read and packed: bytes done, of how many; at

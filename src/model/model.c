@@ -15,6 +15,7 @@
 #include "base/team.h"
 #include "gguf.h"
 #include "hparams.h"
+#include "level.h"
 #include "lora.h"
 #include "stages.h"
 
@@ -482,7 +483,11 @@ static ftk_err load(loader *l)
     if (err == FTK_OK) err = find_tensors(l);
     if (err == FTK_OK) err = check_unused(l);
     if (err == FTK_OK) take_fingerprint(m); /* before adapters change norms: it stays the base's */
-    return err == FTK_OK ? make_weights(l) : err;
+    if (err != FTK_OK) return err;
+    const ftk_mat *const down = &m->layers[0].down; /* a layer's longest sums */
+    if (!l->cfg->kernels && down->n_in > 0)
+        ftk_level_choose(&m->kernels, down->type, down->n_in, &m->host);
+    return make_weights(l);
 }
 
 void ftk_model_config_fill(ftk_model_config *cfg, size_t size)
