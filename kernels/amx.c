@@ -38,7 +38,7 @@ enum {
     MOST_PARTS = 2, /* of a weight */
     RING = 8,       /* blocks of DEPTH that are unpacked in turn, for few rows */
     LAG = 4,        /* of them, between a block's unpacking and its product */
-    CHUNK = 12,   /* blocks that are unpacked at once, for many rows, of one part of the weights */
+    CHUNK = 8,    /* blocks that are unpacked at once, for many rows, of one part of the weights */
     AHEAD = 4096, /* bytes of weights that memory is asked for before they are unpacked */
 };
 
@@ -479,23 +479,44 @@ INLINE void store_sums(bool two, sum_tile *s)
     if (two) AMX_STORE(NEXT_SUMS_1, s[3], sizeof s[3][0]);
 }
 
-/* The sums of a panel to its outputs. */
+/* The sums of a panel to its outputs. full: LANES of them. */
+INLINE void finish_rows(const batch *b, bool full, const float *lift, sum_tile *sums, int n_out,
+                        float *y, size_t ldy)
+{
+    vf l[MOST_VECTORS];
+    __mmask16 out[MOST_VECTORS];
+    UNROLL for (int v = 0; v < MOST_VECTORS; v++)
+    {
+        l[v] = _mm512_load_ps(lift + v * WIDTH);
+        out[v] = lanes(n_out - v * WIDTH);
+    }
+    for (int g = 0; g < b->n_groups; g++, sums += MOST_VECTORS) {
+        const size_t row = (size_t)group_row(b, g);
+        const char *act = b->act + row * b->stride;
+        float *to = y + row * ldy;
+        for (int r = 0; r < b->rows; r++, act += b->stride, to += ldy) {
+            const vf exponent = vf_set1(((const split *)(const void *)act)->exponent);
+            UNROLL for (int v = 0; v < MOST_VECTORS; v++)
+            {
+                const vf sum = _mm512_load_ps(sums[v][r]);
+                const vf x = _mm512_scalef_ps(sum, vf_add(exponent, l[v]));
+                if (full)
+                    _mm512_storeu_ps(to + v * WIDTH, x);
+                else
+                    _mm512_mask_storeu_ps(to + v * WIDTH, out[v], x);
+            }
+        }
+    }
+}
+
 static void finish(const batch *b, const unsigned char *panel, sum_tile *sums, int n_out, float *y,
                    size_t ldy)
 {
     const float *lift = (const float *)(const void *)panel;
-    for (int g = 0; g < b->n_groups; g++, sums += MOST_VECTORS) {
-        for (int r = 0; r < b->rows; r++) {
-            const size_t row = (size_t)(group_row(b, g) + r);
-            const split *s = (const void *)(b->act + row * b->stride);
-            for (int v = 0; v < MOST_VECTORS && v * WIDTH < n_out; v++) {
-                const vf exponent = vf_add(vf_set1(s->exponent), _mm512_load_ps(lift + v * WIDTH));
-                const vf sum = _mm512_scalef_ps(_mm512_load_ps(sums[v][r]), exponent);
-                const int left = n_out - v * WIDTH;
-                vf_store(y + row * ldy + v * WIDTH, left < WIDTH ? left : WIDTH, sum);
-            }
-        }
-    }
+    if (n_out >= LANES)
+        finish_rows(b, true, lift, sums, n_out, y, ldy);
+    else
+        finish_rows(b, false, lift, sums, n_out, y, ldy);
 }
 
 /* Where the activations of a pair of groups are, from a block on; of the last one, alone, twice. */
