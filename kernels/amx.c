@@ -39,7 +39,7 @@ enum {
     RING = 8,       /* blocks of DEPTH that are unpacked in turn, for few rows */
     LAG = 4,        /* of them, between a block's unpacking and its product */
     CHUNK = 8,    /* blocks that are unpacked at once, for many rows, of one part of the weights */
-    AHEAD = 4096, /* bytes of weights that memory is asked for before they are unpacked */
+    AHEAD = 10240,/* bytes of weights that memory is asked for before they are unpacked */
 };
 
 /* ---- activations */
