@@ -249,9 +249,9 @@ static void open_method(method *m, const options *o, const ftk_model *model, con
 
 static const char usage[] =
     "usage: bench-batch -m MODEL [--questions FILE] [--sessions 1,4,16] [--drafters "
-    "lookup,s4c,auto]\n"
-    "    [--tokens 128] [--runs 3] [--threads N] [--arrive] [--costs NAME [--costs-file FILE]]\n"
-    "    [--least X: fail where a median over plain decoding is below]";
+    "lookup,s4c,auto] [--tokens 128] [--runs 3] [--threads N] [--kernels LEVEL] [--arrive] "
+    "[--costs NAME [--costs-file FILE]] [--least X: fail where a median over plain decoding is "
+    "below]";
 
 /* The words of a list with commas, cut in place. */
 static int split(char *text, const char **out)
@@ -292,8 +292,8 @@ static void take_option(options *o, const char *name, char *value)
         o->n_sessions = split(value, words);
         for (int i = 0; i < o->n_sessions; i++)
             o->sessions[i] = (int)run_number(name, words[i], 1, MOST_SESSIONS);
-    } else
-        run_die("%s is unknown\n%s", name, usage);
+    } else if (!run_take_option(name, value))
+        run_die("%s is unknown; %s", name, usage);
 }
 
 int main(int argc, char **argv)

@@ -4,10 +4,12 @@
  *
  *     benchkernels [--level NAME] [--kernel NAME] [--rows 1,2,4] [--type NAME] [--shape OUTxIN]
  *
- * All levels the machine has, all types and a few shapes by default. */
+ * All levels the machine has, all types and a few shapes by default. A product is shown with its share of what one
+ * thread can do: the level's multiplications a second, and the weights' bytes of reading memory, which those in a cache exceed. */
 #include <time.h>
 
 #include "kernelcases.h"
+#include "peaks.h"
 
 enum { MAX_SIZE = 768 };
 
@@ -62,7 +64,8 @@ static void call_matmul(void *ctx)
     t->c->k->matmul(&p->m, p->act, p->stride, t->rows, 0, p->m.n_out, t->y, p->ldy);
 }
 
-static void bench_matmul(check *c, ftk_type type, int n_out, int n_in, const int *rows, int n_rows)
+static void bench_matmul(check *c, ftk_type type, int n_out, int n_in, const int *rows, int n_rows,
+                         const peaks *top)
 {
     product p = product_new(c, type, n_out, n_in, NORMAL);
     timing t = {.c = c, .p = &p, .y = guarded(MAX_ROWS * p.ldy * sizeof(float))};
@@ -72,9 +75,12 @@ static void bench_matmul(check *c, ftk_type type, int n_out, int n_in, const int
         const seconds s = time_call(call_matmul, &t);
         if (i == 0) first = s.median;
         const double bytes = (double)ftk_type_bytes(type, (size_t)n_out * (size_t)n_in);
-        printf("%-7s matmul %-6s %5dx%-4d rows %3d %10.0f ns (best %10.0f) %7.2f GB/s %6.2f x\n",
+        const double work = 2.0 * n_out * n_in * t.rows / s.median;
+        printf("%-7s matmul %-6s %5dx%-4d rows %3d %10.0f ns (best %10.0f) %7.2f GB/s %6.2f x",
                c->k->name, ftk_type_name(type), n_out, n_in, t.rows, s.median * 1e9, s.best * 1e9,
                bytes / s.median * 1e-9, s.median / first);
+        printf(top->products > 0 ? "  %3.0f %% of products, %3.0f %% of reading\n" : "\n",
+               100 * work / top->products, 100 * bytes / s.median / top->bytes);
         fflush(stdout);
     }
     unguard(t.y);
@@ -202,14 +208,19 @@ typedef struct options {
 
 static void bench_matmuls(check *c, const options *o)
 {
+    const peaks top = peaks_of(c->k->name);
+    if (top.products > 0)
+        printf("%-7s at most %.0f G products and additions/s, %.1f GB/s read from memory\n", c->k->name,
+               top.products * 1e-9, top.bytes * 1e-9);
     /* The last two leave the second-level cache. */
     static const int shapes[][2] = {{256, 768},  {768, 256},   {2048, 2048},
                                     {4096, 256}, {40960, 256}, {8192, 2048}};
     for (int t = 0; t < N_TYPES; t++) {
         if (o->type && strcmp(o->type, ftk_type_name(types[t])) != 0) continue;
-        if (o->n_out > 0) bench_matmul(c, types[t], o->n_out, o->n_in, o->rows, o->n_rows);
+        if (o->n_in % (int)ftk_type_block(types[t]) != 0) continue;
+        if (o->n_out > 0) bench_matmul(c, types[t], o->n_out, o->n_in, o->rows, o->n_rows, &top);
         for (size_t s = 0; s < sizeof shapes / sizeof shapes[0] && o->n_out == 0; s++)
-            bench_matmul(c, types[t], shapes[s][0], shapes[s][1], o->rows, o->n_rows);
+            bench_matmul(c, types[t], shapes[s][0], shapes[s][1], o->rows, o->n_rows, &top);
     }
 }
 
@@ -266,7 +277,7 @@ static bool parse_shape(options *o, const char *shape)
     o->n_out = (int)strtol(shape, &end, 10);
     if (o->n_out < 1 || *end != 'x') return false;
     o->n_in = (int)strtol(end + 1, &end, 10);
-    return o->n_in >= FTK_QUNIT && o->n_in % FTK_QUNIT == 0 && *end == 0;
+    return o->n_in >= FTK_QBLOCK && o->n_in % FTK_QBLOCK == 0 && *end == 0;
 }
 
 static bool parse(options *o, int argc, char **argv)
