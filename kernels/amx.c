@@ -1,26 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The matrix product for AMX, in tiles of bf16, for any number of rows; F32 stays with AVX-512. Compiled with the flags
- * of AVX-512 and of its half floats, which every processor with tiles has.
+ * The matrix product for AMX, in tiles of bf16, for any number of rows; F32 stays with AVX-512.
+ * Compiled with the flags of AVX-512 and of its half floats, which every processor with tiles
+ * has.
  *
- * Weights are unpacked on the way, with their scales in them: to half floats, and these to bf16. So a tile's sums need
- * nothing done to them before the end, and one unpacking serves all rows of a call.
+ * Weights are unpacked on the way, with their scales in them: to half floats, and these to bf16.
+ * So a tile's sums need nothing done to them before the end, and one unpacking serves all rows
+ * of a call.
  *
  *  - Block types: weights and activations are each one bf16, rounded to nearest.
  *  - F16: a weight is the exact sum of two bf16, an activation that of two to 16 bits; of their
  *    products that of the two lesser parts is left out.
  *  - BF16: a weight is one, an activation the exact sum of three.
  *
- * A row's bits cannot depend on the others: all are made by the same instructions in the same order, and tiles keep
- * rows apart; sums that leave a tile between chunks lose nothing.
+ * A row's bits cannot depend on the others: all are made by the same instructions in the same
+ * order, and tiles keep rows apart; sums that leave a tile between chunks lose nothing.
  *
- * Tiles take numbers below 2^-126 for zeros. A half float's exponent, moved to where bf16 has its own, means 2^112
- * times less; so each output row of weights is scaled by a power of two that brings its largest near the largest half
- * float, and each row of activations by one that brings it near 2^100. Both are taken off at the end.
+ * Tiles take numbers below 2^-126 for zeros. A half float's exponent, moved to where bf16 has
+ * its own, means 2^112 times less; so each output row of weights is scaled by a power of two
+ * that brings its largest near the largest half float, and each row of activations by one that
+ * brings it near 2^100. Both are taken off at the end.
  *
- * Why whole numbers are not multiplied: tiles of int8 are as fast for blocks of 32, whose scales change so soon, and
- * then have to be stored, read and scaled block by block. Neither that nor what tiles load and store goes on while
- * the vector units work: it all adds up. docs/results has the figures. */
+ * Why whole numbers are not multiplied: tiles of int8 are as fast for blocks of 32, whose scales
+ * change so soon, and then have to be stored, read and scaled block by block. Neither that nor
+ * what tiles load and store goes on while the vector units work: it all adds up. docs/results
+ * has the figures. */
 #if defined(__x86_64__)
 #include <math.h>
 
@@ -44,8 +48,9 @@ enum {
 
 /* ---- activations */
 
-/* A row, as bf16 in blocks of DEPTH; the last one is filled up with zeros. In front of it, for types that are no block
- * types, come the floats. Elements are in the order in which weights are unpacked: see place(). */
+/* A row, as bf16 in blocks of DEPTH; the last one is filled up with zeros. In front of it, for
+ * types that are no block types, come the floats. Elements are in the order in which weights are
+ * unpacked: see place(). */
 typedef struct split {
     float exponent; /* of the largest, less AMX_LIFT; NaN: of something that is not finite */
     float unused[15];
@@ -132,7 +137,8 @@ static void act_pack_amx(ftk_type type, int n_in, const float *x, void *dst)
 
 /* ---- weights */
 
-/* A panel's first bytes: what each output row's sums are to be multiplied by, two to the power of it. */
+/* A panel's first bytes: what each output row's sums are to be multiplied by, two to the power
+ * of it. */
 #define HEAD_BYTES (LANES * sizeof(float))
 
 static size_t words_bytes(int n_in)
@@ -177,8 +183,8 @@ static float row_bound(ftk_type type, int n_in, const void *row)
     return most;
 }
 
-/* Of a row whose weights are at most `bound`: what they are multiplied by, two to the power of it; less for what
- * would leave the range of floats. */
+/* Of a row whose weights are at most `bound`: what they are multiplied by, two to the power of
+ * it; less for what would leave the range of floats. */
 static int row_lift(float bound)
 {
     enum { LEAST = AMX_BIAS - 126, MOST = 120 };
@@ -236,7 +242,8 @@ INLINE vi twice(const unsigned char *p)
     return _mm512_or_si512(v, _mm512_slli_epi32(v, 16));
 }
 
-/* 16 bytes, each twice, as words that are 256 times as much: the scales' half floats are as much less. */
+/* 16 bytes, each twice, as words that are 256 times as much: the scales' half floats are as much
+ * less. */
 INLINE vi bytes_twice(const unsigned char *p)
 {
     const vi v = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
@@ -297,8 +304,8 @@ INLINE vi weights_of(ftk_type type, vi values, vi c, vi s, vi m)
     return f.min ? half_fma(v, s, m) : half_mul(v, s);
 }
 
-/* Codes of elements 4 g.. and 4 g + 16.. of the block at w, of one vector, in words: even ones, odd ones of the first
- * four, then of the others. */
+/* Codes of elements 4 g.. and 4 g + 16.. of the block at w, of one vector, in words: even ones,
+ * odd ones of the first four, then of the others. */
 INLINE void code_words(ftk_type type, const unsigned char *w, int g, vi c[4])
 {
     const ftk_form f = ftk_type_form(type);
@@ -543,9 +550,9 @@ INLINE const unsigned char *panel_of(const job *j, int o)
     return j->data + (size_t)(o / LANES) * j->panel_bytes;
 }
 
-/* One group of rows, or two: tiles keep their sums. Blocks are unpacked LAG ahead, over the ends of panels, so that a
- * tile is not asked for what has just been stored; and each after tiles have read another, as the processor takes
- * addresses for the same whose last twelve bits are. */
+/* One group of rows, or two: tiles keep their sums. Blocks are unpacked LAG ahead, over the ends
+ * of panels, so that a tile is not asked for what has just been stored; and each after tiles
+ * have read another, as the processor takes addresses for the same whose last twelve bits are. */
 INLINE void product_narrow(ftk_type type, bool two, const job *j)
 {
     weight_tile ring[RING * MOST_PARTS * MOST_VECTORS] __attribute__((aligned(64)));
@@ -583,7 +590,8 @@ INLINE void product_narrow(ftk_type type, bool two, const job *j)
     }
 }
 
-/* More groups: a chunk is unpacked, then multiplied by all of them; their sums wait between chunks. */
+/* More groups: a chunk is unpacked, then multiplied by all of them; their sums wait between
+ * chunks. */
 INLINE void product_wide(ftk_type type, const job *j)
 {
     weight_tile unpacked[CHUNK * MOST_VECTORS] __attribute__((aligned(64)));

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Attention for AMX, where keys and values are half floats and heads a multiple of 32 long; all else stays with AVX-512.
- * Compiled with the flags of amx.c, whose way of feeding tiles it shares (amxsplit.h): a key or value is the exact sum of
- * two bf16, a query that of two to 16 bits, whose lesser parts are not multiplied by each other; a softmax weight is
- * rounded to one, before weights are summed up.
+ * Attention for AMX, where keys and values are half floats and heads a multiple of 32 long; all
+ * else stays with AVX-512. Compiled with the flags of amx.c, whose way of feeding tiles it
+ * shares (amxsplit.h): a key or value is the exact sum of two bf16, a query that of two to 16
+ * bits, whose lesser parts are not multiplied by each other; a softmax weight is rounded to one,
+ * before weights are summed up.
  *
- * A pair is a query row and a head of the group; 16 of them are a group of lanes here. Scores come out of the tiles
- * as [key][lane]. Sums over keys, of weights as of values, go by blocks of 32 as a lane's row counts its keys. Where rows
- * see all slots before their last, that is the order of slots, and blocks are shared; keys that a row does not
- * see have the weight 0, which changes no bits. Where they do not - trees - that holds for the whole blocks of
- * the prefix; the keys behind them are brought together row by row. So a row's sums have the same terms in the same places
- * in any company. */
+ * A pair is a query row and a head of the group; 16 of them are a group of lanes here. Scores
+ * come out of the tiles as [key][lane]. Sums over keys, of weights as of values, go by blocks of
+ * 32 as a lane's row counts its keys. Where rows see all slots before their last, that is the
+ * order of slots, and blocks are shared; keys that a row does not see have the weight 0, which
+ * changes no bits. Where they do not - trees - that holds for the whole blocks of the prefix;
+ * the keys behind them are brought together row by row. So a row's sums have the same terms in
+ * the same places in any company. */
 #if defined(__x86_64__)
 #include "kernels/amxsplit.h"
 #include "kernels/amxtile.h"
@@ -24,10 +26,12 @@ enum {
     PAGE_BLOCKS = FTK_PAGE / DEPTH
 };
 
-/* Activations of a tile: 16 rows of 32; or what they are multiplied by: 16 pairs of depths, of 16 columns. */
+/* Activations of a tile: 16 rows of 32; or what they are multiplied by: 16 pairs of depths, of
+ * 16 columns. */
 typedef uint16_t bf16_tile[16][DEPTH];
 
-/* Of 32 keys first the scores, then the weights: as a tile, or where rows do not share them, as floats. */
+/* Of 32 keys first the scores, then the weights: as a tile, or where rows do not share them, as
+ * floats. */
 typedef union block {
     float score[DEPTH][LANES];
     bf16_tile weight;
@@ -326,7 +330,8 @@ static void seen_keys(const call *c, const lane_group *group, int slot, __mmask1
     }
 }
 
-/* 2 to the power of x + AMX_LIFT for x <= 0, to bf16, as floats. The series of 2^r to r^6, |r| <= 1/2. */
+/* 2 to the power of x + AMX_LIFT for x <= 0, to bf16, as floats. The series of 2^r to r^6, |r|
+ * <= 1/2. */
 INLINE __m512 power(__m512 x)
 {
     x = _mm512_max_ps(x, _mm512_set1_ps(-1000));
@@ -353,8 +358,8 @@ INLINE __m512i upper_words(__m512 a, __m512 b)
     return _mm512_permutex2var_epi16(_mm512_castps_si512(a), odd, _mm512_castps_si512(b));
 }
 
-/* Scores to weights, 2 to the power of AMX_LIFT times as much, and their sums; of blocks that rows do not share no
- * sums yet. */
+/* Scores to weights, 2 to the power of AMX_LIFT times as much, and their sums; of blocks that
+ * rows do not share no sums yet. */
 static void softmax(const call *c, int g)
 {
     lane_group *const group = &c->group[g];
@@ -396,8 +401,8 @@ static void softmax(const call *c, int g)
 
 /* ---- values */
 
-/* 32 values, in parts, pairs of keys in a row: of each unit the columns 8 l + i of four l in one tile, 8 l + 4 + i in
- * the other, i = 0..3. */
+/* 32 values, in parts, pairs of keys in a row: of each unit the columns 8 l + i of four l in one
+ * tile, 8 l + 4 + i in the other, i = 0..3. */
 static void interleave(call *c, const uint16_t *const value[DEPTH], bf16_tile *to)
 {
     __mmask32 bad = 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Arithmetic of 32 half floats for AMX's unpacking: the instructions, which every processor with tiles has, or, with
- * FTK_AMX_EMULATED, what gives the same bits without them. Numbers below the smallest exponent are kept. */
+ * Arithmetic of 32 half floats for AMX's unpacking: the instructions, which every processor with
+ * tiles has, or, with FTK_AMX_EMULATED, what gives the same bits without them. Numbers below the
+ * smallest exponent are kept. */
 #ifndef FTK_AMXHALF_H
 #define FTK_AMXHALF_H
 
@@ -56,16 +57,16 @@ INLINE __m512i half_mul(__m512i a, __m512i b)
                       _mm512_mul_ps(half_floats(a, 1), half_floats(b, 1)));
 }
 
-/* Differences of halves round to the same halves when they are rounded to floats before: these have more than twice as
- * many bits. */
+/* Differences of halves round to the same halves when they are rounded to floats before: these
+ * have more than twice as many bits. */
 INLINE __m512i half_sub(__m512i a, __m512i b)
 {
     return half_round(_mm512_sub_ps(half_floats(a, 0), half_floats(b, 0)),
                       _mm512_sub_ps(half_floats(a, 1), half_floats(b, 1)));
 }
 
-/* A sum of floats whose last bit is set if it is not exact: what is rounded to fewer bits after that is
- * rounded as if from the exact sum. */
+/* A sum of floats whose last bit is set if it is not exact: what is rounded to fewer bits after
+ * that is rounded as if from the exact sum. */
 INLINE __m512 sum_to_odd(__m512 a, __m512 b)
 {
     const __m512 sum = _mm512_add_ps(a, b), back = _mm512_sub_ps(sum, a);

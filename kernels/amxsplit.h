@@ -15,8 +15,8 @@ enum {
     AMX_BIAS = 127 - 15 /* half floats' parts mean 2^112 times less: see amx.c */
 };
 
-/* Half floats to bf16, rounded to nearest, their exponents moved without adding AMX_BIAS. What is not finite becomes
- * 2^16 and more. */
+/* Half floats to bf16, rounded to nearest, their exponents moved without adding AMX_BIAS. What
+ * is not finite becomes 2^16 and more. */
 INLINE __m512i half_to_bf16(__m512i h)
 {
     const __m512i v = _mm512_mulhrs_epi16(h, _mm512_set1_epi16(1 << 12));
@@ -31,7 +31,8 @@ INLINE void half_split(__m512i h, __m512i part[2])
     part[1] = half_to_bf16(half_sub(h, kept));
 }
 
-/* The exponent of the largest of n floats, by its bits: 0 to 254, or 255 where something is not finite. */
+/* The exponent of the largest of n floats, by its bits: 0 to 254, or 255 where something is not
+ * finite. */
 INLINE int float_exponent(int n, const float *x)
 {
     __m512i most = _mm512_setzero_si512();

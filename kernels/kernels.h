@@ -67,9 +67,9 @@ typedef struct ftk_kernels {
     void (*pack)(ftk_type type, int n_out, int n_in, const void *src, void *dst);
 
     /* Activations in the form matmul() reads for a weight type: bytes of one row (a multiple of
-     * 64), and the conversion of one row. There are two forms: for all block types ftk_qact, int8
-     * with a float scale amax/127 per FTK_QBLOCK; for all others the floats themselves, behind which
-     * a level may have more. */
+     * 64), and the conversion of one row to 64-byte aligned memory. A level has two forms: one for all
+     * block types - ftk_qact, int8 with a float scale amax/127 per FTK_QBLOCK, but for AMX - and one for
+     * all others, which is the wider one: the floats themselves, behind which a level may have more. */
     size_t (*act_bytes)(ftk_type wtype, int n_in);
     void (*act_pack)(ftk_type wtype, int n_in, const float *x, void *dst);
 

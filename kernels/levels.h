@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The levels behind the kernel table. Each function overwrites the entries its level improves. The
- * form of activations (ftk_qact, or floats) is the same on all levels, but that a level may have more
- * behind the floats; the form of weights is not, so pack_bytes, pack, matmul_grain and matmul are
- * replaced together. */
+ * form of activations is the same on all levels but AMX, the form of weights is not; so pack_bytes,
+ * pack, matmul_grain and matmul are replaced together, and with AMX act_bytes and act_pack too. */
 #ifndef FTK_LEVELS_H
 #define FTK_LEVELS_H
 

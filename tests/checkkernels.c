@@ -47,9 +47,10 @@ static void one_by_one(check *c, product *p)
            p->m.n_out, p->m.n_in);
 }
 
-/* What rounding both factors may add to a sum of terms whose magnitudes' sum and sum of squares these are. Of a block
- * type each is rounded to 8 bits: at most so much, and as the errors know nothing of each other, six times their
- * deviation. Of F16 activations are cut to 16 bits, and the product of two parts of at most 2^-8 is left out. */
+/* What rounding both factors may add to a sum of terms whose magnitudes' sum and sum of squares
+ * these are. Of a block type each is rounded to 8 bits: at most so much, and as the errors know
+ * nothing of each other, six times their deviation. Of F16 activations are cut to 16 bits, and
+ * the product of two parts of at most 2^-8 is left out. */
 static double rounding(const check *c, ftk_type type, double size, double squares)
 {
     if (!in_tiles(c)) return 0;
@@ -180,8 +181,8 @@ static void check_matmul(check *c)
     }
 }
 
-/* Quantised activations are within half a step, and the same bits on every level; but for AMX, whose own form the
- * products are held to. */
+/* Quantised activations are within half a step, and the same bits on every level; but for AMX,
+ * whose own form the products are held to. */
 static void check_act_pack(check *c)
 {
     enum { N = 96 };
@@ -738,7 +739,8 @@ static void run_level(check *c, const options *o)
 }
 
 #if defined(__x86_64__)
-/* Where there are tiles, they give the bits of those in plain C: for every type, and for a tree that attends. */
+/* Where there are tiles, they give the bits of those in plain C: for every type, and for a tree
+ * that attends. */
 static void compare_tiles(check *c, const ftk_kernels *emulated)
 {
     ftk_kernels tiles;
@@ -806,8 +808,8 @@ static void run_emulated(check *c, const options *o)
 }
 #endif
 
-/* The CUDA level: on a device, or emulated. *ran: something was checked. False: it was asked for by its
- * name, and there is no device. */
+/* The CUDA level: on a device, or emulated. *ran: something was checked. False: it was asked for
+ * by its name, and there is no device. */
 static bool run_cuda(check *c, const options *o, bool *ran)
 {
     ftk_kernels k;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Loops that do nothing but one instruction, on registers, as many at a time as its latency asks for. */
+ * Loops that do nothing but one instruction, on registers, as many at a time as its latency asks
+ * for. */
 #include "peaks.h"
 
 #include <math.h>

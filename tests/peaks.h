@@ -4,11 +4,12 @@
 #define FTK_PEAKS_H
 
 typedef struct peaks {
-    double products; /* multiplications and additions a second of the level's matrix product; 0: not known */
+    double products; /* multiplications and additions a second; 0: not known */
     double bytes;    /* read from memory a second */
 } peaks;
 
-/* level: "avx2", "avx512" (products of bytes), "amx" (tiles of bf16) or another. The machine has it. */
+/* level: "avx2", "avx512" (products of bytes), "amx" (tiles of bf16) or another. The machine has
+ * it. */
 peaks peaks_of(const char *level);
 
 #endif
