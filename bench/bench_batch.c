@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench-batch: what sessions that share passes say together, by their number and their drafter, over plain
- * decoding. The sessions of a run read their prompts first, which is not counted, and then decode until they
- * have said so many tokens together; or, with --arrive, a new prompt follows where an answer ends, its reading
- * is counted, and so is how long answers take to begin and to go on. Methods take turns, run by run. With --costs the
- * clock goes on by what passes are said to take, and every run decides the same.
- */
+ * bench-batch: what sessions that share passes say together, by their number and their drafter,
+ * over plain decoding. The sessions of a run read their prompts first, which is not counted, and
+ * then decode until they have said so many tokens together; or, with --arrive, a new prompt
+ * follows where an answer ends, its reading is counted, and so is how long answers take to begin
+ * and to go on. Methods take turns, run by run. With --costs the clock goes on by what passes
+ * are said to take, and every run decides the same. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,7 +75,8 @@ static void sit(bench *b, seat *at, int prompt)
         exit(1);
 }
 
-/* Compares what came with what plain decoding said, as far as that is known; plain decoding makes it known. */
+/* Compares what came with what plain decoding said, as far as that is known; plain decoding
+ * makes it known. */
 static void compare(bench *b, const seat *at, const ftk_result *r)
 {
     const size_t which = (size_t)at->prompt % b->p->n, most = SLOTS;
@@ -198,7 +199,8 @@ static double print_row(const options *o, int n, method *m, const method *plain,
     return run_quantile(ratio, (size_t)o->runs, 0.5);
 }
 
-/* All methods with n sessions, run by run in turn. Returns how many said other tokens or were too slow. */
+/* All methods with n sessions, run by run in turn. Returns how many said other tokens or were
+ * too slow. */
 static int measure(bench *b, method *methods, int n)
 {
     const options *const o = b->o;

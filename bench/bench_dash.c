@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench-dash: what dash-direct costs and gives. Windows of a text are read token by token by the whole
- * model, by the policy, and with layers skipped or in few bits that are the same for every token, with
- * and without compensation, asked ahead and in time. All see the same tokens; per window they take
- * turns, in another order each. Prints a Markdown table.
- */
+ * bench-dash: what dash-direct costs and gives. Windows of a text are read token by token by the
+ * whole model, by the policy, and with layers skipped or in few bits that are the same for every
+ * token, with and without compensation, asked ahead and in time. All see the same tokens; per
+ * window they take turns, in another order each. Prints a Markdown table. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench-diffusion: caches of diffusion transformers at several settings each, on one model. Writes a line a
- * run to DIR/runs.csv and the samples as .npy beside it; bench/diffusion.py makes quality and pictures of
- * them. Runs take turns: all settings with one seed, then all with the next. All caches but none are lossy.
- */
+ * bench-diffusion: caches of diffusion transformers at several settings each, on one model.
+ * Writes a line a run to DIR/runs.csv and the samples as .npy beside it; bench/diffusion.py
+ * makes quality and pictures of them. Runs take turns: all settings with one seed, then all with
+ * the next. All caches but none are lossy. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,8 @@
 
 enum { MAX_RUNS = 256, MAX_SETTING = 200 };
 
-/* What is run where no --run is given: the method, then settings. "fewer" is none with other steps. */
+/* What is run where no --run is given: the method, then settings. "fewer" is none with other
+ * steps. */
 static const char *const usual[] = {
     "none",
     "fewer steps=25",

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench-drafters: drafters against plain decoding over a file of prompts (prompts.h), prompt by prompt
- * in turn, so that drift of the machine hits all alike. Prints a Markdown table. With --parts s4c, firp or
- * dash it shows what each part of that family is worth instead: it looks below the public header for that.
- * With --parts shape it sets each family's trees against its chains, both sized by the cost model; with
- * --parts sources it shows what retrieval and successors, which are the session's, are worth to each.
- * What all answers so far gave goes to stderr after each prompt, so that a run that is cut is not lost.
- */
+ * bench-drafters: drafters against plain decoding over a file of prompts (prompts.h), prompt by
+ * prompt in turn, so that drift of the machine hits all alike. Prints a Markdown table. With
+ * --parts s4c, firp or dash it shows what each part of that family is worth instead: it looks
+ * below the public header for that. With --parts shape it sets each family's trees against its
+ * chains, both sized by the cost model; with --parts sources it shows what retrieval and
+ * successors, which are the session's, are worth to each. What all answers so far gave goes to
+ * stderr after each prompt, so that a run that is cut is not lost. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

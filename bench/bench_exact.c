@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * bench-exact: for every model file given, every drafter (always-right and always-wrong among
- * them), 1 and 2 threads (or once, on a device), greedy and seeded sampling: are the tokens those of
- * plain decoding? The other lossless verifiers promise that for greedy decoding alone.
- */
+ * them), 1 and 2 threads (or once, on a device), greedy and seeded sampling: are the tokens
+ * those of plain decoding? The other lossless verifiers promise that for greedy decoding alone. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

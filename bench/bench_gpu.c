@@ -4,14 +4,14 @@
  *
  *     bench-gpu [--device N] [--shape NAME] [--type NAME] [--depth N] [--quick]
  *
- * Weights are random and lie in memory alone (tests/memorymodel.h): no file, no library is needed. A
- * time is the median of the wall times of whole passes as greedy steps make them, from the host's
- * tokens to the likeliest tokens of every row on the host; `logits` is a pass over 64 rows that gets
- * all logits, as one does when tokens are drawn. GB/s counts the bytes of weights, and share is that
- * over the speed of a copy on the same device, which counts what it reads and what it writes. kept:
- * how many kinds of passes ran as one call (CUDA graphs). A route is a row as DASH runs it, one token
- * by itself: a policy is asked at every layer, and says what the column does. Exit: 0 done, 2 usage or
- * failed, 77 no device. */
+ * Weights are random and lie in memory alone (tests/memorymodel.h): no file, no library is
+ * needed. A time is the median of the wall times of whole passes as greedy steps make them, from
+ * the host's tokens to the likeliest tokens of every row on the host; `logits` is a pass over 64
+ * rows that gets all logits, as one does when tokens are drawn. GB/s counts the bytes of
+ * weights, and share is that over the speed of a copy on the same device, which counts what it
+ * reads and what it writes. kept: how many kinds of passes ran as one call (CUDA graphs). A
+ * route is a row as DASH runs it, one token by itself: a policy is asked at every layer, and
+ * says what the column does. Exit: 0 done, 2 usage or failed, 77 no device. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -305,8 +305,8 @@ static void bench_prefill(const options *o, mm_shape shape, ftk_type type)
 
 enum { UNITS = 16, ROUTES = 3 };
 
-/* A policy that is asked in earnest, but always says the same: at every `every`-th layer this action, at
- * the others FTK_FULL. */
+/* A policy that is asked in earnest, but always says the same: at every `every`-th layer this
+ * action, at the others FTK_FULL. */
 static ftk_policy make_policy(const ftk_model *m, ftk_action action, int every)
 {
     const int n_layer = m->hp.n_layer, d = m->hp.n_embd;

@@ -43,8 +43,8 @@ static void fill(ftk_engine *e, ftk_kv_seq *seq, const int32_t *tokens, int dept
     }
 }
 
-/* Seconds of one pass; the mean of several where they are short. The first is not counted: it finds in
- * the caches what was measured before. */
+/* Seconds of one pass; the mean of several where they are short. The first is not counted: it
+ * finds in the caches what was measured before. */
 static double time_rows(ftk_engine *e, const ftk_kv_seq *seq, const int32_t *tokens, int rows)
 {
     const ftk_pass_seq pass = {.kv = seq, .n_rows = rows, .token = tokens};
@@ -107,7 +107,8 @@ static uint64_t read_all(const uint64_t *p, size_t n, ftk_team *team)
     return r.sum;
 }
 
-/* Seconds in which all threads together read a buffer of n words once, the first time not counted. */
+/* Seconds in which all threads together read a buffer of n words once, the first time not
+ * counted. */
 static double time_read(const uint64_t *p, size_t n, ftk_team *team, uint64_t *sum)
 {
     *sum += read_all(p, n, team);

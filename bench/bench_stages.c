@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a link's delay costs a model in two stages, plain and with drafts: bench-stages MODEL [TOKENS]
- * Both stages are threads here, one thread each, and messages take their time. */
+ * What a link's delay costs a model in two stages, plain and with drafts: bench-stages MODEL
+ * [TOKENS] Both stages are threads here, one thread each, and messages take their time. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * bench-verifiers: how much each verifier accepts, and what judging costs. First on made-up
- * distributions, where drafts are drawn from a drafter's own; every verifier judges the same drafts.
- * Then, for every model file given, with the built-in drafters on a file of questions.
- */
+ * distributions, where drafts are drawn from a drafter's own; every verifier judges the same
+ * drafts. Then, for every model file given, with the built-in drafters on a file of questions. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -223,7 +222,8 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
     ftk_model *m = run_model(path);
     ftk_model_info info;
     ftk_model_get_info(m, &info);
-    /* An engine for each, as what a drafter learns stays with it; all in turn, question by question. */
+    /* An engine for each, as what a drafter learns stays with it; all in turn, question by
+     * question. */
     ftk_engine *engines[2 * VERIFIERS];
     tally t[2 * VERIFIERS];
     memset(t, 0, sizeof t);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A clock that goes on by what work is said to take, so that the loop decides the same on every run. */
+ * A clock that goes on by what work is said to take, so that the loop decides the same on every
+ * run. */
 #ifndef FTK_BENCH_COSTCLOCK_H
 #define FTK_BENCH_COSTCLOCK_H
 
@@ -19,8 +20,8 @@ typedef struct costclock {
     int layers;
 } costclock;
 
-/* One for passes of m, with the costs that a line of the file (bench/costs.txt) gives under a name; false: there are
- * none, or they are not understood. */
+/* One for passes of m, with the costs that a line of the file (bench/costs.txt) gives under a
+ * name; false: there are none, or they are not understood. */
 bool costclock_open(costclock *c, const ftk_model *m, const char *path, const char *name);
 
 #endif

@@ -23,7 +23,8 @@ typedef struct dash_variant {
     unsigned without; /* FTK_DASH_ */
 } dash_variant;
 
-/* parts, with actions[n_layer] as room for what is fixed. The first two layers and the last stay full. */
+/* parts, with actions[n_layer] as room for what is fixed. The first two layers and the last stay
+ * full. */
 ftk_dash_parts dash_parts_make(const dash_variant *v, int n_layer, uint8_t *actions);
 
 #endif

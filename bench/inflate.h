@@ -52,8 +52,8 @@ void inflate_place(axis *a, int at, int from, int n);
 /* The layer of the small model that layer i of the large one is, or -1; spread evenly. *near is
  * the last that came before. */
 int inflate_small_layer(const job *j, int i, int *near);
-/* Plans or writes a matrix of the large model, from one of the small one or, for a new layer, of its
- * type. */
+/* Plans or writes a matrix of the large model, from one of the small one or, for a new layer, of
+ * its type. */
 void inflate_matrix(job *j, const char *name, const matrix *p, const ftk_tensor_info *old,
                     bool is_new);
 /* A model with its weights as they stand in the file. */

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inflate, files of trained drafters: what they draft for the large model is what they draft for the
- * small one, at the cost of matrices of the large width.
+ * inflate, files of trained drafters: what they draft for the large model is what they draft for
+ * the small one, at the cost of matrices of the large width.
  *
  * Features have zeros behind the small model's, so what makes features writes zeros there. The
  * stream before a norm holds copies: what reads states or embeddings reads the first, what makes
- * states writes all. S4C divides an embedding by its root mean square, which is sqrt(factor) times
- * the small model's: the weights behind it are multiplied by that, and so are those of DASH's policy.
- * FIRP divides one root mean square by another, and nothing changes. All add 1e-6 to a mean of squares
- * that is `factor` times the small one: in S4C that moves an embedding's scale by a part of 1e-6 over
- * its mean of squares.
+ * states writes all. S4C divides an embedding by its root mean square, which is sqrt(factor)
+ * times the small model's: the weights behind it are multiplied by that, and so are those of
+ * DASH's policy. FIRP divides one root mean square by another, and nothing changes. All add 1e-6
+ * to a mean of squares that is `factor` times the small one: in S4C that moves an embedding's
+ * scale by a part of 1e-6 over its mean of squares.
  *
- * DASH's policy chooses at a layer of the small model what it chose there, and at a new one as at the last
- * old one before it, so that about the same share of the layers is run, in full or in few bits. What a
- * new layer adds to the text is nothing either way; but it is one of the two last actions that the policy
- * sees, and asked ahead it sees a newer state behind a new layer than behind an old one. */
+ * DASH's policy chooses at a layer of the small model what it chose there, and at a new one as
+ * at the last old one before it, so that about the same share of the layers is run, in full or
+ * in few bits. What a new layer adds to the text is nothing either way; but it is one of the two
+ * last actions that the policy sees, and asked ahead it sees a newer state behind a new layer
+ * than behind an old one. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * makedit: a diffusion transformer of any shape with seeded random weights, for measuring what a shape costs.
- * Its samples are noise. */
+ * makedit: a diffusion transformer of any shape with seeded random weights, for measuring what a
+ * shape costs. Its samples are noise. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * promptids MODEL QUESTIONS N: the first N prompts of each category as token ids, for programs without
- * a tokenizer; prompts longer than MOST tokens are passed over. Goes to standard output: prompts.h. */
+ * promptids MODEL QUESTIONS N: the first N prompts of each category as token ids, for programs
+ * without a tokenizer; prompts longer than MOST tokens are passed over. Goes to standard output:
+ * prompts.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

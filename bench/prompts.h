@@ -14,9 +14,10 @@ typedef struct prompts {
     size_t n;
 } prompts;
 
-/* At most `limit` prompts (0: all) of at most `cap` tokens; longer ones are left out. A file whose name
- * ends in .ids holds tokens of m's vocabulary: a category and ids a line, # before what is no prompt.
- * Any other is a file of questions (questions.h), asked in m's chat template. Exits with a line. */
+/* At most `limit` prompts (0: all) of at most `cap` tokens; longer ones are left out. A file
+ * whose name ends in .ids holds tokens of m's vocabulary: a category and ids a line, # before
+ * what is no prompt. Any other is a file of questions (questions.h), asked in m's chat template.
+ * Exits with a line. */
 void prompts_read(prompts *p, const char *path, size_t limit, size_t cap, const ftk_model *m);
 void prompts_free(prompts *p);
 

@@ -19,7 +19,8 @@ uint32_t weights_file_type(const weight_type *t); /* general.file_type of a mode
  * out. Evenly spread, not normal: random bits make full use of a block's range. *state is a seed
  * and moves on. */
 void weights_random(const weight_type *t, uint64_t *state, double deviation, size_t n, void *out);
-/* Multiplies n weights (a multiple of the type's block) by `factor`: blocks by their scales alone. */
+/* Multiplies n weights (a multiple of the type's block) by `factor`: blocks by their scales
+ * alone. */
 void weights_scale(const weight_type *t, double factor, size_t n, void *weights);
 
 #endif

@@ -19,7 +19,8 @@ typedef struct ftk_rate {
 void ftk_rate_init(ftk_rate *r, float prior);
 void ftk_rate_see(ftk_rate *r, bool hit);
 float ftk_rate_get(const ftk_rate *r);
-/* Of a rate that says how often hits came for each that was expected: one was expected that often. */
+/* Of a rate that says how often hits came for each that was expected: one was expected that
+ * often. */
 void ftk_rate_see_expected(ftk_rate *r, bool hit, float expected);
 /* What was seen counts a little less with every step, so that what looked hopeless is tried again
  * some thousand steps later. */

@@ -11,13 +11,14 @@
  * Asynchronous: the action at a layer is asked for while the layer before runs, of the state before
  * that one times its factor.
  *
- * As a drafter the model's own reduced stack says a chain, token by token. What followed the same
- * words earlier (retrieval.h) and successors (successors.h) join, which cost nothing. So a row is run where it
- * promises more than it costs, and while rows have paid so far: tokens that came thanks to them alone
- * are weighed against those that come in the time they took, at the pace of late. Second and third choices hang on the chain.
- * How much a guess is worth is measured as it goes (guesses.h), by its rank, depth and probability.
- * The chain's rows lie in the slots of the tree's first nodes, so its nodes are these. Layers below
- * the first action that is not full are exact: the pass that verifies starts above them (resume).
+ * As a drafter the model's own reduced stack says a chain, token by token. What followed the
+ * same words earlier (retrieval.h) and successors (successors.h) join, which cost nothing. So a
+ * row is run where it promises more than it costs, and while rows have paid so far: tokens that
+ * came thanks to them alone are weighed against those that come in the time they took, at the
+ * pace of late. Second and third choices hang on the chain. How much a guess is worth is
+ * measured as it goes (guesses.h), by its rank, depth and probability. The chain's rows lie in
+ * the slots of the tree's first nodes, so its nodes are these. Layers below the first action
+ * that is not full are exact: the pass that verifies starts above them (resume).
  *
  * dash-direct is the paper's own use: what the reduced stack says is emitted. LOSSY. */
 #include "drafters/dash.h"
@@ -43,8 +44,8 @@ static const float most_cost = 2; /* plain steps of a row: more was a page that 
 /* In tokens: what rows may lose at first, earn by each step without them, and have at most. */
 static const float balance_first = 2, balance_step = 0.01f, balance_most = 4;
 
-/* The one source; rates [DEPTHS][CHOICES][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of successors beside it,
- * then those of all guesses, see guesses.h */
+/* The one source; rates [DEPTHS][CHOICES][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of successors
+ * beside it, then those of all guesses, see guesses.h */
 enum {
     STACK,
     BESIDE_AT = DEPTHS * CHOICES * FTK_LIKELY_BINS,

@@ -26,7 +26,8 @@ typedef struct ftk_drafter_env {
     uint64_t seed; /* for those that draw: ftk_uniform_sub(seed, n, FTK_DRAFT_SUB + i) */
     void *test;    /* for the drafters of the tests, and what benchmarks leave out; else NULL */
     const ftk_target *target;
-    /* The session's, which has it asked before each propose() and settles it before each learn(). */
+    /* The session's, which has it asked before each propose() and settles it before each
+     * learn(). */
     const ftk_retrieval *retrieval;
     const ftk_successors *successors; /* likewise, of families that want them; else NULL */
     const ftk_weights *weights;       /* of a family that is trained, checked; else NULL */
@@ -36,9 +37,9 @@ typedef struct ftk_drafter_env {
     bool draws;                   /* its verifier makes use of what drawn tokens were drawn from */
 } ftk_drafter_env;
 
-/* What a drafter wants to see of every pass that gives logits, not of those alone that verified its own
- * tree. With one of these learn() is called after plain steps too, and when a prompt has been read, with
- * a tree that is the root alone. */
+/* What a drafter wants to see of every pass that gives logits, not of those alone that verified
+ * its own tree. With one of these learn() is called after plain steps too, and when a prompt has
+ * been read, with a tree that is the root alone. */
 enum {
     FTK_WANT_FEATURES = 1,
     FTK_WANT_STATES = 2, /* behind the layer that state_layer() names */
@@ -76,18 +77,21 @@ typedef struct ftk_drafter_ops {
     const char *name;
     const char *family; /* whose files it reads, where they are another's; else NULL */
     size_t state_size;
-    /* Plain data that says how well the drafter's guesses do with this model, and what they take: all sessions
-     * of an engine learn it together. Size 0: none. rates_init() gets it zeroed. */
+    /* Plain data that says how well the drafter's guesses do with this model, and what they
+     * take: all sessions of an engine learn it together. Size 0: none. rates_init() gets it
+     * zeroed. */
     size_t rates_size;
     void (*rates_init)(void *rates);
-    /* Or NULL: floats of work space that sessions share, on the CPU (ftk_target.space); weights are checked. */
+    /* Or NULL: floats of work space that sessions share, on the CPU (ftk_target.space); weights
+     * are checked. */
     size_t (*space)(const ftk_weights *weights, const ftk_target *target);
     unsigned wants; /* FTK_WANT_ */
-    /* Of a family that is trained, else NULL: whether the file's content is what init() needs. Errors:
-     * FORMAT, with a message. */
+    /* Of a family that is trained, else NULL: whether the file's content is what init() needs.
+     * Errors: FORMAT, with a message. */
     ftk_err (*check)(const ftk_weights *weights, const ftk_target *target, const ftk_host *host);
     int (*state_layer)(const ftk_weights *weights); /* with FTK_WANT_STATES; weights are checked */
-    /* Or NULL: by which rows that it runs by run_route() go, but for `fixed`; weights are checked. */
+    /* Or NULL: by which rows that it runs by run_route() go, but for `fixed`; weights are
+     * checked. */
     ftk_policy (*policy)(const ftk_weights *weights, const ftk_target *target);
     /* Takes all memory the drafter will ever need. state is zeroed. Errors: NOMEM. On error,
      * free() is called by the caller. */
@@ -96,30 +100,32 @@ typedef struct ftk_drafter_ops {
      * prob estimated. history[0..n): all committed tokens, the root last. The history only grew
      * by appending since the last propose or learn, or reset() was called in between. */
     void (*propose)(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree);
-    /* Or NULL: the same for several sessions of an engine that share a pass, so that weights are read once
-     * for all. */
+    /* Or NULL: the same for several sessions of an engine that share a pass, so that weights are
+     * read once for all. */
     void (*propose_all)(const ftk_ask *asks, int n);
-    /* Or NULL: then no draft is left to a device (ftk_target.leave). Of one that propose() left there in this
-     * step, once it was verified: what heads or maps said, before learn(). */
+    /* Or NULL: then no draft is left to a device (ftk_target.leave). Of one that propose() left
+     * there in this step, once it was verified: what heads or maps said, before learn(). */
     void (*finished)(void *state, const ftk_finished *finished);
-    /* Rows that join the pass which verifies `tree`, behind the layer of state_layer(); NULL: none
-     * ever do. Asked of sessions that have a pass to themselves, once the tree has its size. Returns how
-     * many, at most `most`, rows of one node side by side: row i belongs to node[i]. It sees what
-     * its node sees, the node, and the node's rows before it, and stands at the next place behind the
-     * last of these. Nothing else sees it, and its keys are forgotten. */
+    /* Rows that join the pass which verifies `tree`, behind the layer of state_layer(); NULL:
+     * none ever do. Asked of sessions that have a pass to themselves, once the tree has its
+     * size. Returns how many, at most `most`, rows of one node side by side: row i belongs to
+     * node[i]. It sees what its node sees, the node, and the node's rows before it, and stands
+     * at the next place behind the last of these. Nothing else sees it, and its keys are
+     * forgotten. */
     int (*append)(void *state, const ftk_tree *tree, int most, int16_t *node);
     /* With append, in the middle of the pass: x[rows][n_embd], the states of those rows, from the
      * states[tree->n][n_embd] of the tree's behind that layer. */
     void (*appended)(void *state, const float *states, float *x);
-    /* Or NULL. With append, of maps that a device has: a node's row i is what map i makes of its state.
-     * Such a device does not call appended(). */
+    /* Or NULL. With append, of maps that a device has: a node's row i is what map i makes of its
+     * state. Such a device does not call appended(). */
     const ftk_maps *(*append_maps)(void *state);
-    /* Or NULL. What drafting has computed of the tree, possibly cut since, that propose() gave last in
-     * this step: rows [0, *n_ready) need no more than the layers from the one returned on, 0: nothing is
-     * known. Their states are left in *states [tree->n][n_embd], which gets those of the others. */
+    /* Or NULL. What drafting has computed of the tree, possibly cut since, that propose() gave
+     * last in this step: rows [0, *n_ready) need no more than the layers from the one returned
+     * on, 0: nothing is known. Their states are left in *states [tree->n][n_embd], which gets
+     * those of the others. */
     int (*resume)(void *state, const ftk_tree *tree, int *n_ready, float **states);
-    /* Or NULL. LOSSY: runs the root by run_route(), in place of the pass, so that what is emitted is
-     * not what the model says. */
+    /* Or NULL. LOSSY: runs the root by run_route(), in place of the pass, so that what is
+     * emitted is not what the model says. */
     void (*decode)(void *state, const int32_t *history, size_t n);
     /* What became of the tree that was verified (possibly cut shorter than proposed). history as of
      * before this step. */

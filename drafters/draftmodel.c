@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A small model of the same vocabulary drafts ("Fast Inference from Transformers via Speculative Decoding",
- * arXiv 2211.17192): grown.h says how. */
+ * A small model of the same vocabulary drafts ("Fast Inference from Transformers via Speculative
+ * Decoding", arXiv 2211.17192): grown.h says how. */
 #include "drafters/grown.h"
 
 const ftk_drafter_ops ftk_drafter_draft_model = {

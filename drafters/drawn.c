@@ -30,8 +30,9 @@ static float *q_at(const ftk_drawn *d, int depth)
     return d->q + (size_t)depth * (size_t)d->n_vocab;
 }
 
-/* Weights of a row as the session's sampling has it, but for what counts tokens, in the target's ids. A row that
- * is no distribution gets an even one: how many nodes there are may not depend on it. Returns their sum. */
+/* Weights of a row as the session's sampling has it, but for what counts tokens, in the target's
+ * ids. A row that is no distribution gets an even one: how many nodes there are may not depend
+ * on it. Returns their sum. */
 static double weigh(ftk_grown *g, const float *logits, int depth)
 {
     const ftk_draft_model *const m = g->model;
@@ -137,8 +138,8 @@ static bool has_room(const ftk_tree *t, int budget)
     return t->n <= budget && t->n < FTK_MAX_NODES;
 }
 
-/* The best of all first, siblings in the order in which they were drawn, and what was chosen at the first place
- * in front of them. */
+/* The best of all first, siblings in the order in which they were drawn, and what was chosen at
+ * the first place in front of them. */
 static void plant(const ftk_grown *g, const parts *p, int budget, ftk_tree *tree)
 {
     int r = 0, c = 0, b = 0, at_r = 0, at_c = 0;

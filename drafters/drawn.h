@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Drafts whose tokens a draft model draws, from its own distribution as the session's sampling would have
- * it, for verifiers that make use of that (tree.h says what is promised them). A chain, each token drawn
- * behind the one before, and beside its first one up to FTK_DRAWN_SIBLINGS - 1 more. How long it is and
- * what its nodes are worth goes by how often those of a depth were accepted, and by nothing that was drawn.
- * What followed the same words earlier joins it as a chain of chosen tokens, in front of what is drawn. */
+ * Drafts whose tokens a draft model draws, from its own distribution as the session's sampling
+ * would have it, for verifiers that make use of that (tree.h says what is promised them). A
+ * chain, each token drawn behind the one before, and beside its first one up to
+ * FTK_DRAWN_SIBLINGS - 1 more. How long it is and what its nodes are worth goes by how often
+ * those of a depth were accepted, and by nothing that was drawn. What followed the same words
+ * earlier joins it as a chain of chosen tokens, in front of what is drawn. */
 #ifndef FTK_DRAWN_H
 #define FTK_DRAWN_H
 

@@ -1,36 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * FIRP, "Faster LLM inference via future intermediate representation prediction" (arXiv 2410.20488). From
- * the paper's abstract: linear maps in an intermediate layer make pseudo states of tokens that are
- * not decoded yet; these go through all layers above, where they come closer to the real ones, and
- * the model's own output names the tokens. All else is OUR READING.
+ * FIRP, "Faster LLM inference via future intermediate representation prediction" (arXiv
+ * 2410.20488). From the paper's abstract: linear maps in an intermediate layer make pseudo
+ * states of tokens that are not decoded yet; these go through all layers above, where they come
+ * closer to the real ones, and the model's own output names the tokens. All else is OUR READING.
  *
  * With h the state behind the first `layer` layers at the last accepted node, which stands at
  * position n, map i makes
  *
  *     z_i = W_i h + E_i e,   i = 1..k, at position n+i;   z_i sees the text up to n, and z_1..z_i
  *
- * and the row of z_i gives the distribution of token n+i+1. Token n+1 is the root of the next draft: the
- * model itself has said it. So z_1 stands where the root stands, and row i-1 is a guess for depth i.
- * e is the root's embedding, scaled to the root mean square of h. It is known between the passes
- * (split), and not known during the pass that decides it (fused): there e is 0. Maps were trained for
- * both; a file without E_i has maps of the state alone, as the abstract has.
+ * and the row of z_i gives the distribution of token n+i+1. Token n+1 is the root of the next
+ * draft: the model itself has said it. So z_1 stands where the root stands, and row i-1 is a
+ * guess for depth i. e is the root's embedding, scaled to the root mean square of h. It is known
+ * between the passes (split), and not known during the pass that decides it (fused): there e is
+ * 0. Maps were trained for both; a file without E_i has maps of the state alone, as the abstract
+ * has.
  *
  * Two schedules:
  *  split  when a draft is wanted, the k rows go through the upper layers by themselves.
  *  fused  the pass that verifies a tree carries k rows each for those nodes that are likeliest to
  *         be its last accepted ones. If one of them is, its rows are the next draft.
- * Which of them, and whether any, is a matter of costs and of what drafts brought in so far: the tokens
- * that were accepted though the session's sources had not named them, less what their rows took to verify, for each
- * time that retrieval was in doubt, measured for both schedules. Times the doubt and the seconds that a
- * token takes at present, that is what a draft is worth. The split schedule is run if its draft is worth
- * more than the layers it runs. A node's rows join a pass if the probability that the node is the last
- * one, times what they are worth, less what a split draft would be, is more than they add to the pass.
+ * Which of them, and whether any, is a matter of costs and of what drafts brought in so far: the
+ * tokens that were accepted though the session's sources had not named them, less what their
+ * rows took to verify, for each time that retrieval was in doubt, measured for both schedules.
+ * Times the doubt and the seconds that a token takes at present, that is what a draft is worth.
+ * The split schedule is run if its draft is worth more than the layers it runs. A node's rows
+ * join a pass if the probability that the node is the last one, times what they are worth, less
+ * what a split draft would be, is more than they add to the pass.
  *
- * Guesses for a depth do not depend on the branch: all nodes of a depth have the same candidates. The
- * tree is made of them best first, with the chain of what followed the same words earlier and with the
- * successors of all that are there (guesses.h). What retrieval or successors had named is not what a draft
- * brought in. */
+ * Guesses for a depth do not depend on the branch: all nodes of a depth have the same
+ * candidates. The tree is made of them best first, with the chain of what followed the same
+ * words earlier and with the successors of all that are there (guesses.h). What retrieval or
+ * successors had named is not what a draft brought in. */
 #include "drafters/firp.h"
 
 #include <math.h>
@@ -54,8 +56,8 @@ static const float first_yield = 1;
 
 typedef enum schedule { SPLIT, FUSED, NEITHER, SCHEDULES = NEITHER } schedule;
 
-/* The one source; rates [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of successors
- * beside it, then those of all guesses, see guesses.h. */
+/* The one source; rates [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of
+ * successors beside it, then those of all guesses, see guesses.h. */
 enum {
     AHEAD,
     BESIDE_AT = SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS,
@@ -217,7 +219,8 @@ static bool split_pays(const firp *s)
            t->seconds(t->ctx, s->layer, s->n_offsets) <= t->allowance(t->ctx);
 }
 
-/* Tokens that came though retrieval and successors had not named them, less what it took to verify all such nodes. */
+/* Tokens that came though retrieval and successors had not named them, less what it took to
+ * verify all such nodes. */
 static float brought_in(const firp *s, const ftk_tree *tree, const ftk_verdict *v)
 {
     const ftk_target *const t = s->target;
@@ -231,7 +234,8 @@ static float brought_in(const firp *s, const ftk_tree *tree, const ftk_verdict *
     return (float)(tokens - took / token_seconds(s));
 }
 
-/* A schedule that was not used comes slowly nearer to where it began, so that it gets another chance. */
+/* A schedule that was not used comes slowly nearer to where it began, so that it gets another
+ * chance. */
 static void see_step(firp *s, schedule used, const ftk_tree *tree, const ftk_verdict *v)
 {
     measured *const m = s->measured;
@@ -311,7 +315,8 @@ static bool some_may_join(const firp *s, int rows)
     return false;
 }
 
-/* True: the device goes on from here, up to the tree, and firp_finished() gets what the rows said. */
+/* True: the device goes on from here, up to the tree, and firp_finished() gets what the rows
+ * said. */
 static bool left_to_device(firp *s, int32_t root, int budget)
 {
     const ftk_target *const t = s->target;

@@ -132,7 +132,8 @@ static void suggest_children(ftk_grown *g, int node, const float *logits)
     ftk_guesses_answered(&g->guesses, node);
 }
 
-/* Times that keep rows from running are not measured again: they are believed a little less each time. */
+/* Times that keep rows from running are not measured again: they are believed a little less each
+ * time. */
 static void doubt(ftk_grown *g, bool reads)
 {
     for (int i = 0; i <= FTK_GROWN_TIMED; i++) g->known->took[reads][i] *= 0.99;
@@ -226,8 +227,8 @@ static void see_rows(ftk_grown *g, const int32_t *truth, int n)
     }
 }
 
-/* A prompt is read as soon as the target has read it, and what was missed while others drafted once it is
- * missed: neither is part of a draft. */
+/* A prompt is read as soon as the target has read it, and what was missed while others drafted
+ * once it is missed: neither is part of a draft. */
 void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
                      const ftk_verdict *verdict, const ftk_rows *rows)
 {

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Drafts that grow by a draft model (base/draftmodel.h), depth by depth: of each depth the best nodes, at
- * most FTK_GROWN_WIDTH, are run, and what it finds likeliest behind each are its children; the best of all
- * nodes are drafted. A node is worth the product of its path's probabilities, which count as what guesses of
- * their size were worth so far (guesses.h). So a tree of EAGLE-2's kind (arXiv 2406.16858), but one that
- * stops where running a row takes longer than saying what it is expected to bring without it. The chain of
- * what followed the same words earlier and successors join, so that rows are run for what these leave open.
- * Rows of what was accepted are kept.
+ * Drafts that grow by a draft model (base/draftmodel.h), depth by depth: of each depth the best
+ * nodes, at most FTK_GROWN_WIDTH, are run, and what it finds likeliest behind each are its
+ * children; the best of all nodes are drafted. A node is worth the product of its path's
+ * probabilities, which count as what guesses of their size were worth so far (guesses.h). So a
+ * tree of EAGLE-2's kind (arXiv 2406.16858), but one that stops where running a row takes longer
+ * than saying what it is expected to bring without it. The chain of what followed the same words
+ * earlier and successors join, so that rows are run for what these leave open. Rows of what was
+ * accepted are kept.
  *
- * Where the verifier makes use of it, and the temperature is above 0, tokens are drawn instead: drawn.h. */
+ * Where the verifier makes use of it, and the temperature is above 0, tokens are drawn instead:
+ * drawn.h. */
 #ifndef FTK_GROWN_H
 #define FTK_GROWN_H
 
@@ -79,8 +81,8 @@ void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tr
 const float *ftk_grown_run(ftk_grown *g, int n, const int *guess);
 /* Reads the text; NULL: there is nothing to go on from. */
 const float *ftk_grown_read(ftk_grown *g, const int32_t *history, size_t n);
-/* Whether so many tokens more, expected of a pass over n rows or of reading them, take longer without it, at the
- * pace of late. */
+/* Whether so many tokens more, expected of a pass over n rows or of reading them, take longer
+ * without it, at the pace of late. */
 bool ftk_grown_pays(const ftk_grown *g, double tokens, int n, bool reads);
 
 #endif

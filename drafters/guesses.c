@@ -60,8 +60,8 @@ static void change(ftk_guesses *g, int guess, float share)
     for (int i = guess + 1; i < g->n; i++) weigh(g->all, i);
 }
 
-/* The guess below `parent` that carries `token`, which is worth `share` of its parent at least; -1: no
- * room. */
+/* The guess below `parent` that carries `token`, which is worth `share` of its parent at least;
+ * -1: no room. */
 static int name(ftk_guesses *g, int parent, int32_t token, float share)
 {
     int i = ftk_guesses_child(g, parent, token);

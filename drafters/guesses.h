@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Guesses of several sources in one tree of candidates, for families that draft with probabilities
- * of their own. A source's own probability is no more than a guess: what counts is how often its
- * guesses of that size were right where their path was, measured as they go (acceptance.h). So each
- * guess names the rate that speaks for it, and a candidate is worth the product along its path of the
- * best rate of those sources that named it.
+ * Guesses of several sources in one tree of candidates, for families that draft with
+ * probabilities of their own. A source's own probability is no more than a guess: what counts is
+ * how often its guesses of that size were right where their path was, measured as they go
+ * (acceptance.h). So each guess names the rate that speaks for it, and a candidate is worth the
+ * product along its path of the best rate of those sources that named it.
  *
- * Such a rate is that of all places. Where sources disagree, and for what is likeliest but one, it says too
- * much, and the best of several rates says more than any of them. So before candidates become a tree,
- * what each is worth is set right by how often such ones came for each time they were expected: by
- * the size of their share, whether several sources named them, and what stands beside them.
+ * Such a rate is that of all places. Where sources disagree, and for what is likeliest but one,
+ * it says too much, and the best of several rates says more than any of them. So before
+ * candidates become a tree, what each is worth is set right by how often such ones came for each
+ * time they were expected: by the size of their share, whether several sources named them, and
+ * what stands beside them.
  *
- * A device that finishes a draft (ftk_target.leave) makes the same tree of the same guesses, node for node, by
- * the same rules: plant() of kernels/cuda/draft.cu.
- */
+ * A device that finishes a draft (ftk_target.leave) makes the same tree of the same guesses,
+ * node for node, by the same rules: plant() of kernels/cuda/draft.cu. */
 #ifndef FTK_GUESSES_H
 #define FTK_GUESSES_H
 
@@ -27,8 +27,8 @@ enum {
     FTK_SOURCES = 3,    /* of one family, at most; the session's are not among them */
     FTK_CHAIN = 16,     /* guesses retrieval gives, at most */
     FTK_RECYCLED = 112, /* guesses successors give, at most */
-    /* [FTK_LIKELY_BINS of the share][FTK_BESIDES] the last rates of each family, which are not its own: how
-     * often such guesses came for each time that they were expected. */
+    /* [FTK_LIKELY_BINS of the share][FTK_BESIDES] the last rates of each family, which are not
+     * its own: how often such guesses came for each time that they were expected. */
     FTK_GUESS_RATES = FTK_LIKELY_BINS * FTK_BESIDES,
 };
 
@@ -56,8 +56,8 @@ typedef struct ftk_guesses {
     ftk_candidate *heap; /* [cap] */
     int n_rates;
     ftk_rate *rates; /* [n_rates] the family's, then FTK_GUESS_RATES */
-    /* Where FTK_LIKELY_BINS of them begin: what successors are worth, by size, that the family's own source
-     * did not name where it was asked. -1: what they are worth elsewhere. */
+    /* Where FTK_LIKELY_BINS of them begin: what successors are worth, by size, that the family's
+     * own source did not name where it was asked. -1: what they are worth elsewhere. */
     int beside;
 } ftk_guesses;
 
@@ -75,11 +75,11 @@ int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token);
 int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int source, int rate);
 /* The chain that retrieval predicts. Its rates are retrieval's, which settles them. */
 void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r);
-/* What the table has behind all guesses that are there, and behind those; called again, behind those that
- * came since. Rates are the table's, which settles them. NULL: there is no table. */
+/* What the table has behind all guesses that are there, and behind those; called again, behind
+ * those that came since. Rates are the table's, which settles them. NULL: there is no table. */
 void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s);
-/* The family's own source has named all that it would name below a guess: what successors alone have
- * named there is worth less. */
+/* The family's own source has named all that it would name below a guess: what successors alone
+ * have named there is worth less. */
 void ftk_guesses_answered(ftk_guesses *g, int guess);
 /* Tells a device what is there: guess i is known[i], as far as there is room. */
 void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask);
@@ -91,8 +91,8 @@ int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, 
 void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n);
 /* The probability that a guess is right and none of those below it is. */
 float ftk_guesses_open(const ftk_guesses *g, int guess);
-/* Fills the tree best first, with at most `budget` nodes below its root. From now on a guess's worth is what
- * it is beside others. */
+/* Fills the tree best first, with at most `budget` nodes below its root. From now on a guess's
+ * worth is what it is beside others. */
 void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree);
 /* The same behind the path from the root to `leaf`, whose guesses become nodes 1, 2, ... */
 void ftk_guesses_plant_path(ftk_guesses *g, int leaf, int budget, ftk_tree *tree);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Heads that others have made draft; grown.h says how their drafts grow.
  *
- * EAGLE-3 (arXiv 2503.01840; the tree after EAGLE-2, arXiv 2406.16858): one layer whose rows begin with states of
- * the model and see the tokens that were drafted before them: model/headfile.h.
+ * EAGLE-3 (arXiv 2503.01840; the tree after EAGLE-2, arXiv 2406.16858): one layer whose rows
+ * begin with states of the model and see the tokens that were drafted before them:
+ * model/headfile.h.
  *
- * Medusa (arXiv 2401.10774), DFlash (arXiv 2602.06036) and DSpark (arXiv 2607.05147) say all places of a draft at
- * once: engine/net_block.c. The best nodes by what they say make the tree. */
+ * Medusa (arXiv 2401.10774), DFlash (arXiv 2602.06036) and DSpark (arXiv 2607.05147) say all
+ * places of a draft at once: engine/net_block.c. The best nodes by what they say make the tree. */
 #include "drafters/grown.h"
 
 #define HEAD(label)                                                                                \

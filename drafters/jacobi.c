@@ -17,17 +17,16 @@
  * FTK_TREE_PAPER: the published tree of 68 nodes. Retrieval takes the longest match of up to 3
  * tokens, the earliest on ties, and starts at the text's first token where nothing matches.
  *
- * FTK_TREE_FITTED: nodes by falling worth; retrieval by the longest match, its latest occurrence,
- * up to CHAIN tokens; and successors of the node's own token (successors.h) are children, too, tried behind
- * the retrieved one. What a node is worth is first its probability, as measured (acceptance.h).
- * But a tree of only such nodes would leave no wrong tokens to denoise, so under each node one
- * chain, of the likeliest children, is worth more: where the path ends at node w, the row of its
- * j-th chain node fills row j - 1 of the next table, which gains the next step about the
- * probability that the leading candidates of such rows hold that far. prob of a node is what it is
- * worth: its probability, plus the sum over its chain's possible w of P(path ends at w) * gain.
- * Where a model does not denoise, the gain is measured as nothing, and nothing is drafted for it.
- * FTK_TREE_CHAIN: that chain alone.
- */
+ * FTK_TREE_FITTED: nodes by falling worth; retrieval by the longest match, its latest
+ * occurrence, up to CHAIN tokens; and successors of the node's own token (successors.h) are
+ * children, too, tried behind the retrieved one. What a node is worth is first its probability,
+ * as measured (acceptance.h). But a tree of only such nodes would leave no wrong tokens to
+ * denoise, so under each node one chain, of the likeliest children, is worth more: where the
+ * path ends at node w, the row of its j-th chain node fills row j - 1 of the next table, which
+ * gains the next step about the probability that the leading candidates of such rows hold that
+ * far. prob of a node is what it is worth: its probability, plus the sum over its chain's
+ * possible w of P(path ends at w) * gain. Where a model does not denoise, the gain is measured
+ * as nothing, and nothing is drafted for it. FTK_TREE_CHAIN: that chain alone. */
 #include "drafters/jacobi.h"
 
 #include <stddef.h>

@@ -17,8 +17,8 @@ int8_t ftk_likely_bin(float p)
     return bin;
 }
 
-/* Of n logits, at most BLOCK, none of which should be above `top`: adds e^(x - top) to the sums; whether one
- * is above, or no number. */
+/* Of n logits, at most BLOCK, none of which should be above `top`: adds e^(x - top) to the sums;
+ * whether one is above, or no number. */
 static int add_block(const float *logits, int n, float top, float *sum)
 {
     float below[BLOCK];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The likeliest tokens of a row of logits, each with the size of its probability: a bin. What a guess of
- * such a size is worth is measured (acceptance.h). */
+ * The likeliest tokens of a row of logits, each with the size of its probability: a bin. What a
+ * guess of such a size is worth is measured (acceptance.h). */
 #ifndef FTK_LIKELY_H
 #define FTK_LIKELY_H
 
@@ -39,8 +39,8 @@ static inline float ftk_exp_small(float x)
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
 }
-/* For all x <= 0, and what is no number. In a loop the limit is better applied in one of its own: together
- * they become a branch. */
+/* For all x <= 0, and what is no number. In a loop the limit is better applied in one of its
+ * own: together they become a branch. */
 static inline float ftk_exp_below(float x)
 {
     return ftk_exp_small(x > -80 ? x : -80);

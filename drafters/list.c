@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * All drafters: in the order in which `auto` tries them, those first that are most often the fastest. */
+ * All drafters: in the order in which `auto` tries them, those first that are most often the
+ * fastest. */
 #include <stddef.h>
 
 #include "drafters/drafter.h"

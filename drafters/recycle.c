@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Token recycling (arXiv 2408.08696): a tree of successors (successors.h), of which the best nodes are
- * drafted. The paper's tree is fixed, with 80 nodes; ours grows by what guesses of that depth and size were
- * worth, with the chain of what followed the same words earlier. All that it knows is the session's. */
+ * Token recycling (arXiv 2408.08696): a tree of successors (successors.h), of which the best
+ * nodes are drafted. The paper's tree is fixed, with 80 nodes; ours grows by what guesses of
+ * that depth and size were worth, with the chain of what followed the same words earlier. All
+ * that it knows is the session's. */
 #include "drafters/recycle.h"
 
 #include <string.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Retrieval: what followed the end of the text earlier, and how far that has been right. A session has
- * one, whichever families draft in it: it reads each committed token once and is settled once a step,
- * whoever drafted, so that families neither keep an index each nor learn the same thing twice.
- */
+ * Retrieval: what followed the end of the text earlier, and how far that has been right. A
+ * session has one, whichever families draft in it: it reads each committed token once and is
+ * settled once a step, whoever drafted, so that families neither keep an index each nor learn
+ * the same thing twice. */
 #ifndef FTK_RETRIEVAL_H
 #define FTK_RETRIEVAL_H
 
@@ -22,8 +22,8 @@ typedef struct ftk_retrieval_rates {
 typedef struct ftk_retrieval {
     ftk_suffix suffix;
     ftk_retrieval_rates rates;
-    /* The open prediction: what follows text[0..asked), after the longest end of the text that occurred
-     * before. asked 0: none. */
+    /* The open prediction: what follows text[0..asked), after the longest end of the text that
+     * occurred before. asked 0: none. */
     size_t asked;
     int length;                                          /* tokens that matched */
     int n;                                               /* of each chain; 0: nothing matched */
@@ -42,8 +42,8 @@ void ftk_retrieval_ask(ftk_retrieval *r, const int32_t *text, size_t n);
 void ftk_retrieval_settle(ftk_retrieval *r, size_t at, const int32_t *truth, size_t n);
 /* How likely token `at` of a chain is, where the chain held so far. */
 float ftk_retrieval_goes_on(const ftk_retrieval *r, int at);
-/* How likely the first token is with which the earliest chain leaves the recent one, at `at`, where the
- * recent one is wrong. */
+/* How likely the first token is with which the earliest chain leaves the recent one, at `at`,
+ * where the recent one is wrong. */
 float ftk_retrieval_forks(const ftk_retrieval *r, int at);
 
 #endif

@@ -1,37 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * S4C: multi-head drafting with a continuous verification tree ("Speculative Sampling with Syntactic and
- * Semantic Coherence", arXiv 2506.14158). Of the paper no more than the abstract was at hand: what
- * follows is OUR READING of it.
+ * S4C: multi-head drafting with a continuous verification tree ("Speculative Sampling with
+ * Syntactic and Semantic Coherence", arXiv 2506.14158). Of the paper no more than the abstract
+ * was at hand: what follows is OUR READING of it.
  *
- * Semantic coherence: a head sees the feature of the place before. Syntactic coherence: it sees the token
- * that was chosen there. So heads are a chain. With g_0 the model's feature (the state after its last
- * norm) where it said the root, and x the token a node stands for, head i of its depth makes
+ * Semantic coherence: a head sees the feature of the place before. Syntactic coherence: it sees
+ * the token that was chosen there. So heads are a chain. With g_0 the model's feature (the state
+ * after its last norm) where it said the root, and x the token a node stands for, head i of its
+ * depth makes
  *
  *     z = [x's embedding / its root mean square ; g_i]       u = W_in[i] z
  *     g_(i+1) = u + silu(W_body[i] u)                         logits = output matrix . g_(i+1)
  *
  * for the node's children. All nodes of a depth go through one product.
  *
- * A file may leave either out, to show what it is worth. Key "chained" 0: every head sees g_0. Key "token"
- * 0: z is the feature alone, so that all nodes of a depth have the same children, of one row. Heads with
- * neither are Medusa's (arXiv 2401.10774) but for W_in.
+ * A file may leave either out, to show what it is worth. Key "chained" 0: every head sees g_0.
+ * Key "token" 0: z is the feature alone, so that all nodes of a depth have the same children, of
+ * one row. Heads with neither are Medusa's (arXiv 2401.10774) but for W_in.
  *
- * The tree: a node is worth the product of its path's probabilities. Of each depth the best nodes, at
- * most WIDTH, get children, CHOICES each; of all candidates the best are drafted. A head's probability
- * counts as what guesses of its size were worth so far (guesses.h). A head runs for as many nodes as it
- * is worth running for: the tokens expected of it must take longer to say without it than it runs, and than
- * it takes to verify them. Sessions that share a pass share each head's products, too: its weights are read once
- * for the nodes of all. A device runs all heads in one call and chooses the nodes itself, by the same worths (base/target.h); how
- * many heads that are is decided before, and nodes are free. Where it may, it makes the tree as well and
- * verifies it at once: then no successor stands behind what heads named.
+ * The tree: a node is worth the product of its path's probabilities. Of each depth the best
+ * nodes, at most WIDTH, get children, CHOICES each; of all candidates the best are drafted. A
+ * head's probability counts as what guesses of its size were worth so far (guesses.h). A head
+ * runs for as many nodes as it is worth running for: the tokens expected of it must take longer
+ * to say without it than it runs, and than it takes to verify them. Sessions that share a pass
+ * share each head's products, too: its weights are read once for the nodes of all. A device runs
+ * all heads in one call and chooses the nodes itself, by the same worths (base/target.h); how
+ * many heads that are is decided before, and nodes are free. Where it may, it makes the tree as
+ * well and verifies it at once: then no successor stands behind what heads named.
  *
- * Continuous: the accepted path's last feature is the next g_0, nothing is computed again. What the model
- * said behind the best rejected node, which stood where the new root stands, and what was drafted below
- * the new root's token but not verified, are candidates for the next first place. The chain of what
- * followed the same words earlier (retrieval.h) and the successors of all candidates (successors.h) join,
- * so that a head runs for what these leave open. Two sources that name one token
- * are one node, worth the more of both. */
+ * Continuous: the accepted path's last feature is the next g_0, nothing is computed again. What
+ * the model said behind the best rejected node, which stood where the new root stands, and what
+ * was drafted below the new root's token but not verified, are candidates for the next first
+ * place. The chain of what followed the same words earlier (retrieval.h) and the successors of
+ * all candidates (successors.h) join, so that a head runs for what these leave open. Two sources
+ * that name one token are one node, worth the more of both. */
 #include "drafters/s4c.h"
 
 #include <math.h>
@@ -75,8 +77,8 @@ typedef struct kept {
 /* What sessions learn together. */
 typedef struct known {
     ftk_rate rates[RATES];
-    /* Seconds of a head for so many rows and one, smoothed; 0: not known. On a device, of a draft by so many
-     * heads and one. */
+    /* Seconds of a head for so many rows and one, smoothed; 0: not known. On a device, of a
+     * draft by so many heads and one. */
     double took[ROWS];
 } known;
 
@@ -240,8 +242,8 @@ static void run_head(const s4c *s, const space *w, int head, int n)
     t->multiply(t->ctx, s->weights->head, n, w->g[1], w->logits);
 }
 
-/* Of what a head said, row `row` is a node's, its session's `own`. guess[CHOICES], unless NULL, gets the
- * children. */
+/* Of what a head said, row `row` is a node's, its session's `own`. guess[CHOICES], unless NULL,
+ * gets the children. */
 static void suggest_children(s4c *s, int node, int head, const ftk_rows *said, int row, int own,
                              int16_t *guess)
 {
@@ -281,7 +283,8 @@ static double row_seconds(const s4c *s)
     return (t->seconds(t->ctx, 0, FEW) - t->seconds(t->ctx, 0, 1)) / (FEW - 1);
 }
 
-/* Seconds of a head for n rows: of a number not seen yet by the next smaller one that was, as passes go. */
+/* Seconds of a head for n rows: of a number not seen yet by the next smaller one that was, as
+ * passes go. */
 static double head_seconds(const s4c *s, int n)
 {
     const ftk_target *const t = s->target;
@@ -315,8 +318,9 @@ static asked *next_to_ask(asked *all, int n, int head, double *saves)
     return best;
 }
 
-/* Takes the first nodes of each session that the head is worth running for; returns how many rows that are. Times
- * that keep a head from running are not measured again: they are believed a little less each time. */
+/* Takes the first nodes of each session that the head is worth running for; returns how many
+ * rows that are. Times that keep a head from running are not measured again: they are believed a
+ * little less each time. */
 static int worth_running(asked *all, int n, int head)
 {
     double sum = 0, most = 0, saves;
@@ -436,8 +440,8 @@ static double open_at(const s4c *s, int depth)
     return open;
 }
 
-/* How many heads are worth running, as worth_running() has it of nodes: a head is reached where what was
- * known ends at its depth, or where one of the choices of the head before is right. */
+/* How many heads are worth running, as worth_running() has it of nodes: a head is reached where
+ * what was known ends at its depth, or where one of the choices of the head before is right. */
 static int heads_worth_running(s4c *s)
 {
     const double token = token_seconds(s);
@@ -483,7 +487,8 @@ static void suggest_said(s4c *s, const ftk_heads_said *said)
     }
 }
 
-/* True: the device goes on from here, up to the tree, and s4c_finished() gets what the heads said. */
+/* True: the device goes on from here, up to the tree, and s4c_finished() gets what the heads
+ * said. */
 static bool run_on_device(s4c *s, int budget)
 {
     const ftk_target *const t = s->target;
@@ -535,7 +540,8 @@ static void keep_unverified(s4c *s, const int32_t *truth, int n)
         s->kept[1].token[s->kept[1].n++] = all[i].token;
 }
 
-/* Of each head that ran for a node of the true path, whether its best choice came, and whether one did. */
+/* Of each head that ran for a node of the true path, whether its best choice came, and whether
+ * one did. */
 static void see_heads(s4c *s, const int32_t *truth, int n)
 {
     int at = 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What benchmarks may leave out of S4C, to show what it is worth: an unsigned at ftk_drafter_env.test. */
+ * What benchmarks may leave out of S4C, to show what it is worth: an unsigned at
+ * ftk_drafter_env.test. */
 #ifndef FTK_S4C_H
 #define FTK_S4C_H
 

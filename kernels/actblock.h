@@ -22,8 +22,8 @@ INLINE void store_codes(__m256i q, ftk_qact *b)
     b->minus = b->minus_half[0] + b->minus_half[1];
 }
 
-/* What x is multiplied by, for codes up to 127; sets b->d. amax_bits: the largest magnitude of the block. Zero
- * if all codes are to be zero. */
+/* What x is multiplied by, for codes up to 127; sets b->d. amax_bits: the largest magnitude of
+ * the block. Zero if all codes are to be zero. */
 INLINE float start_codes(uint32_t amax_bits, ftk_qact *b)
 {
     const float amax = ftk_bits_f32(amax_bits);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * AMX tiles: the instructions, or, with FTK_AMX_EMULATED, plain C that does what they do, so that the
- * product built on them is tested on machines that have none.
+ * AMX tiles: the instructions, or, with FTK_AMX_EMULATED, plain C that does what they do, so
+ * that the product built on them is tested on machines that have none.
  *
  * Inline assembly, because GCC 12's _tile_loadconfig() tells the compiler of 8 of the 64 bytes it
  * reads, and the stores of the others are dropped. */

@@ -169,8 +169,8 @@ static float attn_softmax(const attn_tile *t, int pair)
     return softmax(n - from, p + from);
 }
 
-/* Values of n slots that are neighbours in the logical order of a row too, from its key `rank` on, for
- * the row's pairs; keys before its window are left out. page: the first slot's. */
+/* Values of n slots that are neighbours in the logical order of a row too, from its key `rank`
+ * on, for the row's pairs; keys before its window are left out. page: the first slot's. */
 static void attn_add_run(const attn_tile *t, int pair, int rank, int n, const float *page)
 {
     const int first = attn_pair_first(t, pair), skip = first > rank ? first - rank : 0;
@@ -192,8 +192,8 @@ static void attn_add_provisional(const attn_tile *t, int pair, int j0, int j1, c
     }
 }
 
-/* Values of n slots that all rows see, from `slot` on. Where windows begin among them each row has its
- * own first one; else all pairs share the reads. */
+/* Values of n slots that all rows see, from `slot` on. Where windows begin among them each row
+ * has its own first one; else all pairs share the reads. */
 static void attn_add_shared(const attn_tile *t, int slot, int n)
 {
     int last = 0;

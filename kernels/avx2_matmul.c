@@ -22,8 +22,8 @@ INLINE bool is_signed(ftk_type type)
     return f.bits == 8 || f.table;
 }
 
-/* As 16 registers hold them: floats have two sums each, other types one or two, whose place the sums of
- * finished blocks leave to them. */
+/* As 16 registers hold them: floats have two sums each, other types one or two, whose place the
+ * sums of finished blocks leave to them. */
 INLINE int tile_rows(ftk_type type)
 {
     return ftk_type_form(type).bits ? 6 : 3;
@@ -179,8 +179,8 @@ INLINE vi signed_dot(vi w, vi x)
     return widened(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)));
 }
 
-/* The compiler is to add here and now: it would put sums off until all products of a block are there, which is
- * more than the registers hold. */
+/* The compiler is to add here and now: it would put sums off until all products of a block are
+ * there, which is more than the registers hold. */
 INLINE void settle(vi *sum)
 {
     __asm__("" : "+x"(*sum));

@@ -253,8 +253,8 @@ INLINE void store_quarters(float *p, size_t p_stride, __m512 v)
     _mm_store_ps(p + 3 * p_stride, _mm512_extractf32x4_ps(v, 3));
 }
 
-/* For pairs (4 or 1) and 16 / pairs keys, both constants where this is called. The first 16 elements
- * are multiplied and the others added, so that acc needs no zeros before. */
+/* For pairs (4 or 1) and 16 / pairs keys, both constants where this is called. The first 16
+ * elements are multiplied and the others added, so that acc needs no zeros before. */
 INLINE void score_tile(int pairs, const float *q, const float *k, size_t dim, float scale, float *p,
                        size_t p_stride)
 {

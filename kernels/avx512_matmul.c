@@ -13,7 +13,8 @@ INLINE int tile_rows(ftk_type type)
     return 6;
 }
 
-/* For one row of a K type too: it has one sum a vector, and waits for it where threads share a core. */
+/* For one row of a K type too: it has one sum a vector, and waits for it where threads share a
+ * core. */
 INLINE int tile_vectors(ftk_type type, int rows)
 {
     (void)type;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A block of packed weights: its codes, its scales, and what it adds to a product. The arithmetic is
- * defined before by the including file.
+ * A block of packed weights: its codes, its scales, and what it adds to a product. The
+ * arithmetic is defined before by the including file.
  *
  * - WIDTH: lanes, which are output rows.
  * - vi, vf: a vector of integers, of floats. vi_load(p), vi_bits(v, from, to, mask): in each byte
@@ -46,8 +46,8 @@ INLINE size_t prefetch_step(size_t panel_bytes, size_t n_steps, int n_tiles)
     return ((panel_bytes + parts - 1) / parts + 63) / 64 * 64;
 }
 
-/* The weights that come next, to the second-level cache: the first level has buffers for too few lines
- * on their way to keep the memory busy. */
+/* The weights that come next, to the second-level cache: the first level has buffers for too few
+ * lines on their way to keep the memory busy. */
 INLINE const char *prefetch(const char *next, size_t step)
 {
     const char *const end = next + step;

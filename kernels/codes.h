@@ -48,8 +48,8 @@ typedef struct ftk_codes {
 /* Elements [32 b, 32 b + 32) of a row in GGUF layout. */
 void ftk_codes_read(ftk_type type, const void *row, size_t b, ftk_codes *c);
 
-/* n floats, a multiple of FTK_QBLOCK, to blocks of Q8_0, for the KV cache of all levels. The scale of
- * a block with a number that is not finite is NaN. */
+/* n floats, a multiple of FTK_QBLOCK, to blocks of Q8_0, for the KV cache of all levels. The
+ * scale of a block with a number that is not finite is NaN. */
 void ftk_q8_0_write(int n, const float *x, void *blocks);
 
 #endif

@@ -44,8 +44,9 @@ static int machine_level(void)
     return (os & TILE_STATE) == TILE_STATE && has(d, AMX_TILE | AMX_BF16 | HALVES) ? 3 : 2;
 }
 
-/* The largest cache that this core reaches, as the processor itself describes it: AMD's in another leaf
- * than Intel's. sysconf() may count in the caches of cores elsewhere on the processor. */
+/* The largest cache that this core reaches, as the processor itself describes it: AMD's in
+ * another leaf than Intel's. sysconf() may count in the caches of cores elsewhere on the
+ * processor. */
 static size_t own_cache(void)
 {
     static const uint32_t leaves[] = {4, 0x8000001d};

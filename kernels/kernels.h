@@ -67,9 +67,10 @@ typedef struct ftk_kernels {
     void (*pack)(ftk_type type, int n_out, int n_in, const void *src, void *dst);
 
     /* Activations in the form matmul() reads for a weight type: bytes of one row (a multiple of
-     * 64), and the conversion of one row to 64-byte aligned memory. A level has two forms: one for all
-     * block types - ftk_qact, int8 with a float scale amax/127 per FTK_QBLOCK, but for AMX - and one for
-     * all others, which is the wider one: the floats themselves, behind which a level may have more. */
+     * 64), and the conversion of one row to 64-byte aligned memory. A level has two forms: one
+     * for all block types - ftk_qact, int8 with a float scale amax/127 per FTK_QBLOCK, but for
+     * AMX - and one for all others, which is the wider one: the floats themselves, behind which
+     * a level may have more. */
     size_t (*act_bytes)(ftk_type wtype, int n_in);
     void (*act_pack)(ftk_type wtype, int n_in, const float *x, void *dst);
 
@@ -116,8 +117,8 @@ typedef struct ftk_kernels {
 /* Fills the table for this machine, no higher than `level` (NULL: the best). False when the level
  * is unknown to this build or the machine lacks it. */
 bool ftk_kernels_fill(ftk_kernels *k, const char *level);
-/* NULL-terminated names of the levels this machine can run, lowest first. Where it has AMX, Linux is
- * asked for leave to use tiles; refused, amx is not among them. */
+/* NULL-terminated names of the levels this machine can run, lowest first. Where it has AMX,
+ * Linux is asked for leave to use tiles; refused, amx is not among them. */
 void ftk_kernels_levels(const char *names[8]);
 /* Size of the last-level cache that one core reaches; 0 where nothing says it. */
 size_t ftk_cache_bytes(void);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The matrix product of the vector levels: everything but the arithmetic, which the including file
- * defines before. A product of a panel and a few activation rows keeps one sum per activation row
- * in registers; the weights are loaded and unpacked once for all of them. How many rows that are is
- * a compile-time constant of the tile functions, as is the type; the operations of one row do not
- * depend on it. See blocktile.h for what that is; and here, too: tile_rows(type), activation rows of a
- * tile, at most 6; and tile_vectors(type, rows), vectors of a panel that go through one together, 1 or 2, so
- * that each broadcast of activations serves both and memory has more to do at a time. */
+ * The matrix product of the vector levels: everything but the arithmetic, which the including
+ * file defines before. A product of a panel and a few activation rows keeps one sum per
+ * activation row in registers; the weights are loaded and unpacked once for all of them. How
+ * many rows that are is a compile-time constant of the tile functions, as is the type; the
+ * operations of one row do not depend on it. See blocktile.h for what that is; and here, too:
+ * tile_rows(type), activation rows of a tile, at most 6; and tile_vectors(type, rows), vectors
+ * of a panel that go through one together, 1 or 2, so that each broadcast of activations serves
+ * both and memory has more to do at a time. */
 #ifndef FTK_MATMULTILE_H
 #define FTK_MATMULTILE_H
 
@@ -14,8 +15,8 @@
 
 enum { TILE = 6 };
 
-/* One row asks for weights so few bytes ahead, more rows for those of the next panel: one is done with
- * a panel so soon that the memory could not keep up with asking for a whole one. */
+/* One row asks for weights so few bytes ahead, more rows for those of the next panel: one is
+ * done with a panel so soon that the memory could not keep up with asking for a whole one. */
 enum { AHEAD = 2048 };
 
 INLINE void store_sums(const tile *t, int rows, int vectors, vf acc[MOST_VECTORS][TILE])

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Packed weights of the vector levels. A panel holds `width` output rows (the last one is padded
- * with zero rows), so that one vector lane is one output row and no sum ever crosses lanes. It is two
- * vectors wide: what a tile reads of both lies together, and a row's product reads weights from the
- * first to the last, which is what the processor's own prefetchers are good at.
+ * with zero rows), so that one vector lane is one output row and no sum ever crosses lanes. It
+ * is two vectors wide: what a tile reads of both lies together, and a row's product reads
+ * weights from the first to the last, which is what the processor's own prefetchers are good at.
  *
  *  - F32, F16, BF16: [n_in][width] of the type.
  *  - Block types (see codes.h for d, dm, sc, mn): of each unit the scales, then the codes of its

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Entries that are plain loops over a row. Each level includes them and so compiles them for its own
- * instructions; as sums are kept in a fixed number of lanes, the bits are the same at every level. */
+ * Entries that are plain loops over a row. Each level includes them and so compiles them for its
+ * own instructions; as sums are kept in a fixed number of lanes, the bits are the same at every
+ * level. */
 #ifndef FTK_ROWLOOPS_H
 #define FTK_ROWLOOPS_H
 

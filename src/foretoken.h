@@ -46,25 +46,24 @@
  *    variable or keeps global state.
  *  - Every _free accepts NULL and half-built objects; free in reverse order of opening.
  *    Where a function that makes an object fails, *out is NULL.
- *  - A config struct is filled by its _init function, which also writes its size, that of the header
- *    the caller was compiled with. New fields come last: of a smaller struct the library takes the rest
- *    from its defaults, and a larger one it refuses only where something is set that it does not know
- *    (UNSUPPORTED). Bindings without this header call _fill with the size of their own struct.
- *    Structs that carry no size stay as they are.
+ *  - A config struct is filled by its _init function, which also writes its size, that of the
+ *    header the caller was compiled with. New fields come last: of a smaller struct the library
+ *    takes the rest from its defaults, and a larger one it refuses only where something is set
+ *    that it does not know (UNSUPPORTED). Bindings without this header call _fill with the size
+ *    of their own struct. Structs that carry no size stay as they are.
  *  - Strings are UTF-8. Token ids are int32_t in [0, n_vocab).
  *  - Threads: an ftk_gguf and an ftk_model are read-only after loading and may be shared. An
- *    engine and all of its sessions belong to one thread at a time. The threads of an engine are its
- *    own, take no signals, and end with it.
- *  - After fork() the child may go on with what the parent had opened, on a CPU: a model, an engine,
- *    its sessions; an engine makes new threads there. (CUDA can't be used in a child.) Fork while no
- *    call of the library runs.
+ *    engine and all of its sessions belong to one thread at a time. The threads of an engine are
+ *    its own, take no signals, and end with it.
+ *  - After fork() the child may go on with what the parent had opened, on a CPU: a model, an
+ *    engine, its sessions; an engine makes new threads there. (CUDA can't be used in a child.)
+ *    Fork while no call of the library runs.
  *  - Functions that compute do so in the default floating-point environment (rounding to nearest,
  *    denormal numbers kept, no traps), and give the caller's back. Hooks are called inside it.
  *  - With the verifier "exact", and at temperature 0 with every lossless one, the tokens a session
  *    emits are those of drafter "none", whatever the drafter (but for "dash-direct", which is no
  *    drafter in that sense, and lossy), its budget, the number of threads and the other sessions in
- *    the batch.
- */
+ *    the batch. */
 #ifndef FORETOKEN_H
 #define FORETOKEN_H
 
@@ -126,13 +125,13 @@ typedef struct ftk_host {
 
 enum { FTK_SHOW_TEXT = 1 }; /* running text, not one line */
 
-/* Makes text from outside (n bytes, any bytes) harmless for a terminal: what a file, a name or a model
- * says may hold commands to it. As one line, control characters (C0, DEL and C1, U+0080 to U+009F),
- * bytes that are no UTF-8, line separators, and marks that turn the order of letters round (U+202E and
- * its like) come out as \x1b, byte by byte. With FTK_SHOW_TEXT newlines, tabs and those marks stay,
- * other control characters are left out, and broken bytes become U+FFFD. Writes at most cap bytes (at
- * least 8), terminated; what does not fit is cut and ends in "...": 4 * n + 8 bytes always do. Returns
- * the length. Lines for the log hook have gone through it. */
+/* Makes text from outside (n bytes, any bytes) harmless for a terminal: what a file, a name or a
+ * model says may hold commands to it. As one line, control characters (C0, DEL and C1, U+0080 to
+ * U+009F), bytes that are no UTF-8, line separators, and marks that turn the order of letters
+ * round (U+202E and its like) come out as \x1b, byte by byte. With FTK_SHOW_TEXT newlines, tabs
+ * and those marks stay, other control characters are left out, and broken bytes become U+FFFD.
+ * Writes at most cap bytes (at least 8), terminated; what does not fit is cut and ends in "...":
+ * 4 * n + 8 bytes always do. Returns the length. Lines for the log hook have gone through it. */
 FTK_API size_t ftk_show(const char *text, size_t n, unsigned flags, char *buf, size_t cap);
 
 /* ------------------------------------------------------------------ GGUF files */
@@ -244,8 +243,8 @@ FTK_API ftk_str ftk_gguf_next_str(const unsigned char **cursor);
 
 /* ------------------------------------------------------------------ safetensors */
 
-/* A checkpoint as it is published for other programs, to look into: a folder with config.json and safetensors,
- * or one safetensors file, with config.json beside it or without. */
+/* A checkpoint as it is published for other programs, to look into: a folder with config.json
+ * and safetensors, or one safetensors file, with config.json beside it or without. */
 typedef struct ftk_checkpoint ftk_checkpoint;
 
 typedef struct ftk_checkpoint_tensor {
@@ -258,14 +257,15 @@ typedef struct ftk_checkpoint_tensor {
 
 /* Whether a path is one: a folder, or a name that ends in .safetensors. */
 FTK_API bool ftk_checkpoint_is(const char *path);
-/* Maps and checks: whatever a header says lies inside its file, no two tensors of one share a byte, no byte is no
- * tensor's, config.json is JSON. Errors: IO, FORMAT, INVALID (a folder without safetensors), UNSUPPORTED (more than
- * 64 files), NOMEM. host may be NULL. */
+/* Maps and checks: whatever a header says lies inside its file, no two tensors of one share a
+ * byte, no byte is no tensor's, config.json is JSON. Errors: IO, FORMAT, INVALID (a folder
+ * without safetensors), UNSUPPORTED (more than 64 files), NOMEM. host may be NULL. */
 FTK_API ftk_err ftk_checkpoint_open(ftk_checkpoint **out, const char *path, const ftk_host *host);
 FTK_API void ftk_checkpoint_free(ftk_checkpoint *c);
 FTK_API size_t ftk_checkpoint_n_files(const ftk_checkpoint *c);
 FTK_API size_t ftk_checkpoint_n_tensors(const ftk_checkpoint *c);
-/* The i-th tensor, file by file in the order of their headers; i must be below ftk_checkpoint_n_tensors(). */
+/* The i-th tensor, file by file in the order of their headers; i must be below
+ * ftk_checkpoint_n_tensors(). */
 FTK_API void ftk_checkpoint_tensor_at(const ftk_checkpoint *c, size_t i, ftk_checkpoint_tensor *t);
 /* The text of config.json, a JSON object; empty where there is none. Valid as long as c. */
 FTK_API ftk_str ftk_checkpoint_config(const ftk_checkpoint *c);
@@ -292,25 +292,27 @@ typedef struct ftk_adapter {
 typedef struct ftk_model_config {
     size_t size;
     ftk_host host;
-    /* "ref", "avx2", "avx512", "amx"; NULL: the best this machine can run, or avx512 where amx is found to be
-     * slower for this model, by a trial of some milliseconds. For amx the library asks
-     * Linux, for the whole process, for leave to use tiles; refused, it takes avx512. */
+    /* "ref", "avx2", "avx512", "amx"; NULL: the best this machine can run, or avx512 where amx
+     * is found to be slower for this model, by a trial of some milliseconds. For amx the library
+     * asks Linux, for the whole process, for leave to use tiles; refused, it takes avx512. */
     const char *kernels;
     /* NULL, or called with host.ctx while weights are read and packed: bytes done, of how many; at
      * the end with both the same. Not called where nothing is packed. */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
-    /* Reads the vocabulary and the chat template alone, of a file of any architecture, with or without
-     * weights: enough to tokenize. Such a model opens no engine, and its info has no sizes. */
+    /* Reads the vocabulary and the chat template alone, of a file of any architecture, with or
+     * without weights: enough to tokenize. Such a model opens no engine, and its info has no
+     * sizes. */
     bool vocabulary_only;
     /* Added to the weights while they are loaded, all of them: what they change adds up. The list
      * is read by ftk_model_load() alone; of a model that has a vocabulary only, not at all. */
     const ftk_adapter *adapters; /* [n_adapters] */
     size_t n_adapters;
-    /* NULL, or asked with host.ctx, by the thread that loads, before each matrix is packed or changed: false ends
-     * the load with CANCELLED, once the matrices in hand are done. */
+    /* NULL, or asked with host.ctx, by the thread that loads, before each matrix is packed or
+     * changed: false ends the load with CANCELLED, once the matrices in hand are done. */
     bool (*wanted)(void *ctx);
-    /* Of a model whose layers are dealt out to processes, see ftk_link: which one this is, of how many.
-     * Only its own layers' weights are taken into memory. 0 of 0 (or of 1): all of them. */
+    /* Of a model whose layers are dealt out to processes, see ftk_link: which one this is, of
+     * how many. Only its own layers' weights are taken into memory. 0 of 0 (or of 1): all of
+     * them. */
     int stage, n_stages;
 } ftk_model_config;
 
@@ -321,19 +323,19 @@ static inline void ftk_model_config_init(ftk_model_config *cfg)
 }
 
 /* Loads a model: architectures llama, qwen2, qwen3, phi3 and gemma3; weights of the types above,
- * mixed freely; a SentencePiece or a byte-pair vocabulary (tokenizer.ggml.model = llama or gpt2).
- * Anything else is refused by name, tensors the architecture has no use for among it; only a
- * byte-pair vocabulary's way to cut text into words (tokenizer.ggml.pre), where it is missing or not
- * known, is replaced by "default", and the log gets a warning. What has been packed is read no more,
- * and its pages of the file are given back.
- * Matrices that adapters change are added to in F32, once, and rounded once: F32, F16, BF16 and
- * Q8_0 stay what they are, and all types of fewer bits become Q8_0, in which an adapter is not
- * lost. They stay in memory as they would lie in a file (ftk_model_info.adapted_bytes), beside what
- * is packed of them: devices and DASH's copy in few bits are made of that. The fingerprint is that
- * of the model without adapters, so that its drafters still suit.
- * Errors: those of ftk_gguf_open(), UNSUPPORTED, INVALID (unknown kernels; no adapter, one for
- * another model, or with tensors that this one does not have or has in other shapes), CANCELLED, FORMAT (also:
- * with adapters a weight is not finite). The log says which adapter and tensor. */
+ * mixed freely; a SentencePiece or a byte-pair vocabulary (tokenizer.ggml.model = llama or
+ * gpt2). Anything else is refused by name, tensors the architecture has no use for among it;
+ * only a byte-pair vocabulary's way to cut text into words (tokenizer.ggml.pre), where it is
+ * missing or not known, is replaced by "default", and the log gets a warning. What has been
+ * packed is read no more, and its pages of the file are given back. Matrices that adapters
+ * change are added to in F32, once, and rounded once: F32, F16, BF16 and Q8_0 stay what they
+ * are, and all types of fewer bits become Q8_0, in which an adapter is not lost. They stay in
+ * memory as they would lie in a file (ftk_model_info.adapted_bytes), beside what is packed of
+ * them: devices and DASH's copy in few bits are made of that. The fingerprint is that of the
+ * model without adapters, so that its drafters still suit. Errors: those of ftk_gguf_open(),
+ * UNSUPPORTED, INVALID (unknown kernels; no adapter, one for another model, or with tensors that
+ * this one does not have or has in other shapes), CANCELLED, FORMAT (also: with adapters a
+ * weight is not finite). The log says which adapter and tensor. */
 FTK_API ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config *cfg);
 FTK_API void ftk_model_free(ftk_model *m);
 
@@ -341,9 +343,10 @@ typedef struct ftk_model_info {
     const char *name;          /* general.name, "" if absent; as in the file: see ftk_show() */
     const char *architecture;  /* general.architecture: "llama"; "" if vocabulary_only */
     const char *kernels;       /* level in use */
-    const char *chat_template; /* what ftk_chat_tokenize() takes unasked: "default", the template that
-                                  the file carries; or, if there is none, the built-in form that the
-                                  vocabulary's control tokens speak for, "plain" without any */
+    const char *chat_template; /* what ftk_chat_tokenize() takes unasked: "default", the template
+                                  that the file carries; or, if there is none, the built-in form
+                                  that the vocabulary's control tokens speak for, "plain" without
+                                  any */
     bool has_chat_template;    /* the file carries one */
     int n_vocab, n_ctx_train, n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim;
     int32_t bos, eos, eot; /* -1: none */
@@ -358,8 +361,8 @@ typedef struct ftk_model_info {
     uint64_t adapted_bytes;  /* of memory, for matrices that adapters changed; 0: there are none */
 } ftk_model_info;
 
-/* The strings live as long as the model. size: the caller's sizeof *info; what it does not cover is left
- * out. */
+/* The strings live as long as the model. size: the caller's sizeof *info; what it does not cover
+ * is left out. */
 FTK_API void ftk_model_report(const ftk_model *m, ftk_model_info *info, size_t size);
 static inline void ftk_model_get_info(const ftk_model *m, ftk_model_info *info)
 {
@@ -378,14 +381,14 @@ enum {
     FTK_TOK_EOS = 4,     /* put EOS behind if the model asks for it; not for text to go on from */
 };
 
-/* Text (n bytes, any bytes) to token ids, those of the vocabulary's own tokenizer. Bytes that are no
- * UTF-8 become byte tokens one by one. A byte for which the vocabulary has no token, which is rare,
- * becomes the unknown token, or is left out where there is none either; SentencePiece reads U+2581
- * as a space, and some vocabularies (Qwen's) read a letter and the marks behind it as the one
- * character that they are in Unicode's normal form C. All else comes back from ftk_detokenize() as
- * it was. With SPECIAL some control tokens (Phi-3's) take the white space behind them. *n_out gets
- * the number of tokens, also when cap is too small (SPACE, nothing written; tokens may then be
- * NULL). Errors: SPACE, NOMEM, INVALID. */
+/* Text (n bytes, any bytes) to token ids, those of the vocabulary's own tokenizer. Bytes that
+ * are no UTF-8 become byte tokens one by one. A byte for which the vocabulary has no token,
+ * which is rare, becomes the unknown token, or is left out where there is none either;
+ * SentencePiece reads U+2581 as a space, and some vocabularies (Qwen's) read a letter and the
+ * marks behind it as the one character that they are in Unicode's normal form C. All else comes
+ * back from ftk_detokenize() as it was. With SPECIAL some control tokens (Phi-3's) take the
+ * white space behind them. *n_out gets the number of tokens, also when cap is too small (SPACE,
+ * nothing written; tokens may then be NULL). Errors: SPACE, NOMEM, INVALID. */
 FTK_API ftk_err ftk_tokenize(const ftk_model *m, const char *text, size_t n, unsigned flags,
                              int32_t *tokens, size_t cap, size_t *n_out);
 /* Token ids to text, not terminated. Control tokens are left out unless FTK_TOK_SPECIAL. The
@@ -398,20 +401,22 @@ typedef struct ftk_message {
     const char *content; /* UTF-8, terminated; control tokens in it are plain text */
 } ftk_message;
 
-/* How a conversation becomes text: by the model's own chat template, which is a small program in the
- * Jinja language that its file carries, by a built-in form, or by a template that the caller gives. */
+/* How a conversation becomes text: by the model's own chat template, which is a small program in
+ * the Jinja language that its file carries, by a built-in form, or by a template that the caller
+ * gives. */
 typedef struct ftk_chat_config {
     size_t size;
-    const char *tmpl;   /* NULL: see ftk_model_info.chat_template. A built-in form; "default": the file's
-                           own template; another of those it carries by name, such as "tool_use" */
+    const char *tmpl;   /* NULL: see ftk_model_info.chat_template. A built-in form; "default": the
+                           file's own template; another of those it carries by name, such as
+                           "tool_use" */
     const char *source; /* NULL, or the text of a Jinja template that is taken instead */
     bool add_generation_prompt; /* ends where the assistant's answer starts (default) */
-    int64_t now; /* what a template takes for the date: seconds since 1970, of the zone that it should
-                    show; -1 (default): the clock, in UTC */
-    /* JSON, or NULL. tools: what the model may call, as a list of function schemas; a file that carries
-     * a template "tool_use" is asked for that one then. vars: an object of further variables, such as
-     * {"enable_thinking": false}; they take the place of those of the same name. Built-in forms know
-     * neither: with tools they are refused. */
+    int64_t now; /* what a template takes for the date: seconds since 1970, of the zone that it
+                    should show; -1 (default): the clock, in UTC */
+    /* JSON, or NULL. tools: what the model may call, as a list of function schemas; a file that
+     * carries a template "tool_use" is asked for that one then. vars: an object of further
+     * variables, such as {"enable_thinking": false}; they take the place of those of the same
+     * name. Built-in forms know neither: with tools they are refused. */
     const char *tools, *vars;
 } ftk_chat_config;
 
@@ -421,20 +426,20 @@ static inline void ftk_chat_config_init(ftk_chat_config *cfg)
     ftk_chat_config_fill(cfg, sizeof *cfg);
 }
 
-/* The names of the built-in forms, NULL-terminated: chatml llama2 llama3 vicuna zephyr mistral gemma
- * phi3 plain. */
+/* The names of the built-in forms, NULL-terminated: chatml llama2 llama3 vicuna zephyr mistral
+ * gemma phi3 plain. */
 FTK_API const char *const *ftk_chat_templates(void);
-/* A conversation to tokens. Only the template's own words are read as control tokens, never text of a
- * message, of tools or of vars, not even where both together would spell one; the usual roles count as
- * the template's words. A template that writes BOS at its start gets no second one; else BOS is put in
- * front where the model asks for it. cfg NULL: all defaults. Roles other than system, user and
- * assistant are up to the template; built-in forms refuse them.
- * What a template renders is what Python's jinja2 renders as the transformers package uses it. It may
- * not change lists and mappings, and is stopped at bounds on steps, memory, depth and the length of what
- * it makes (256 KiB, and 8 times what it was given) that no sane one reaches; one that makes nothing is
- * refused, too. Errors: SPACE (*n_out is the number needed), INVALID (unknown name or role; the template
- * fails or refuses the conversation: the log gets its own words and the line), UNSUPPORTED (it asks for
- * a part of the language that is not known here), NOMEM. */
+/* A conversation to tokens. Only the template's own words are read as control tokens, never text
+ * of a message, of tools or of vars, not even where both together would spell one; the usual
+ * roles count as the template's words. A template that writes BOS at its start gets no second
+ * one; else BOS is put in front where the model asks for it. cfg NULL: all defaults. Roles other
+ * than system, user and assistant are up to the template; built-in forms refuse them. What a
+ * template renders is what Python's jinja2 renders as the transformers package uses it. It may
+ * not change lists and mappings, and is stopped at bounds on steps, memory, depth and the length
+ * of what it makes (256 KiB, and 8 times what it was given) that no sane one reaches; one that
+ * makes nothing is refused, too. Errors: SPACE (*n_out is the number needed), INVALID (unknown
+ * name or role; the template fails or refuses the conversation: the log gets its own words and
+ * the line), UNSUPPORTED (it asks for a part of the language that is not known here), NOMEM. */
 FTK_API ftk_err ftk_chat_tokenize_as(const ftk_model *m, const ftk_chat_config *cfg,
                                      const ftk_message *msgs, size_t n_msgs, int32_t *tokens,
                                      size_t cap, size_t *n_out);
@@ -444,8 +449,9 @@ FTK_API ftk_err ftk_chat_tokenize(const ftk_model *m, const char *tmpl, const ft
 /* The text of the same conversation, not terminated, without a BOS that the template does not
  * write. For showing: what is tokenized from it again may take a user's words for control tokens.
  * Errors: those of ftk_chat_tokenize_as(). */
-FTK_API ftk_err ftk_chat_text(const ftk_model *m, const ftk_chat_config *cfg, const ftk_message *msgs,
-                              size_t n_msgs, char *text, size_t cap, size_t *n_out);
+FTK_API ftk_err ftk_chat_text(const ftk_model *m, const ftk_chat_config *cfg,
+                              const ftk_message *msgs, size_t n_msgs, char *text, size_t cap,
+                              size_t *n_out);
 /* A text that also ends an answer under this form ("USER:" for vicuna), or NULL. */
 FTK_API const char *ftk_chat_stop(const char *tmpl);
 
@@ -469,12 +475,13 @@ FTK_API ftk_err ftk_stream_flush(ftk_stream *s, const char **text, size_t *n);
 
 typedef struct ftk_engine ftk_engine;
 
-/* How processes that share a model reach each other, on one machine or several of one kind: by MPI, say.
- * Stage `rank` of `size` runs layers n_layer * rank / size up to n_layer * (rank + 1) / size. The last one
- * opens an engine, with this in its config; the others call ftk_stage_run() and do as it says. Only
- * rows of states go from one to the next, as they are, so what comes has the bits of one process (with
- * the same kernels everywhere). Both functions take all n bytes, in the order in which they were sent,
- * or return false: then the link is lost. They are called on the thread that called the library. */
+/* How processes that share a model reach each other, on one machine or several of one kind: by
+ * MPI, say. Stage `rank` of `size` runs layers n_layer * rank / size up to n_layer * (rank + 1)
+ * / size. The last one opens an engine, with this in its config; the others call ftk_stage_run()
+ * and do as it says. Only rows of states go from one to the next, as they are, so what comes has
+ * the bits of one process (with the same kernels everywhere). Both functions take all n bytes,
+ * in the order in which they were sent, or return false: then the link is lost. They are called
+ * on the thread that called the library. */
 typedef struct ftk_link {
     void *ctx;
     int rank, size;
@@ -482,10 +489,10 @@ typedef struct ftk_link {
     bool (*receive)(void *ctx, int from, void *data, size_t n);
 } ftk_link;
 
-/* Runs a stage that is not the last one, until the engine is freed. The model was loaded as this stage.
- * threads: as of an engine; its pages of the KV cache are as many as the engine's. Peers are trusted:
- * what they send is checked so far that nothing is read or written outside. Errors: INVALID, NOMEM,
- * UNSUPPORTED (another version), DEVICE (another stage is gone), FORMAT. */
+/* Runs a stage that is not the last one, until the engine is freed. The model was loaded as this
+ * stage. threads: as of an engine; its pages of the KV cache are as many as the engine's. Peers
+ * are trusted: what they send is checked so far that nothing is read or written outside. Errors:
+ * INVALID, NOMEM, UNSUPPORTED (another version), DEVICE (another stage is gone), FORMAT. */
 FTK_API ftk_err ftk_stage_run(const ftk_model *m, const ftk_link *link, int threads);
 
 typedef struct ftk_engine_config {
@@ -498,24 +505,27 @@ typedef struct ftk_engine_config {
     ftk_type kv_type; /* F16 (default), F32, or Q8_0: half the memory, other logits */
     int max_rows;     /* rows of one pass, 128..4096; default 256 */
     bool measure;     /* measure the cost of a pass at open (default); else assume it is flat */
-    /* Who runs the passes. NULL or "cpu" (default); "cuda" or "cuda:N": an NVIDIA GPU, which gets a copy
-     * of the weights; "auto": CUDA's first device, or, where there is none, or the model does not fit,
-     * the CPU, and the log gets a warning that says why. With another device, as with other kernels,
-     * the same weights may say something else: bits are the same within one. */
+    /* Who runs the passes. NULL or "cpu" (default); "cuda" or "cuda:N": an NVIDIA GPU, which
+     * gets a copy of the weights; "auto": CUDA's first device, or, where there is none, or the
+     * model does not fit, the CPU, and the log gets a warning that says why. With another
+     * device, as with other kernels, the same weights may say something else: bits are the same
+     * within one. */
     const char *device;
-    /* On a device: the most of long prompts is read in pieces of 512 tokens, with products by cuBLAS, which
-     * may be faster. What is read so has other last bits than the same text read narrowly or decoded;
-     * where the pieces begin depends on the session's own tokens alone, so drafts still change nothing.
-     * Takes device memory for the largest matrix in 16 bits. The CPU does not look at it. */
+    /* On a device: the most of long prompts is read in pieces of 512 tokens, with products by
+     * cuBLAS, which may be faster. What is read so has other last bits than the same text read
+     * narrowly or decoded; where the pieces begin depends on the session's own tokens alone, so
+     * drafts still change nothing. Takes device memory for the largest matrix in 16 bits. The
+     * CPU does not look at it. */
     bool wide_prefill;
-    /* Bytes of memory, of the machine or of the device that runs the passes, that "auto" may take for
-     * a copy of the layers in few bits, as DASH wants it; default 0: "auto" goes without DASH, which was not
-     * worth it in any table of docs/results. Where more is given, and is too little or not to be had, "auto" goes
-     * without it, too, and the log gets a warning. The drafter "dash" takes what it needs. */
+    /* Bytes of memory, of the machine or of the device that runs the passes, that "auto" may
+     * take for a copy of the layers in few bits, as DASH wants it; default 0: "auto" goes
+     * without DASH, which was not worth it in any table of docs/results. Where more is given,
+     * and is too little or not to be had, "auto" goes without it, too, and the log gets a
+     * warning. The drafter "dash" takes what it needs. */
     uint64_t copy_bytes;
-    /* NULL, or how the last stage reaches the others; read by ftk_engine_open() alone, but for ctx. The
-     * model was loaded as that stage; the device is the CPU. Drafters that leave layers out (dash) can't
-     * be used. Where a stage is lost, steps end with DEVICE. */
+    /* NULL, or how the last stage reaches the others; read by ftk_engine_open() alone, but for
+     * ctx. The model was loaded as that stage; the device is the CPU. Drafters that leave layers
+     * out (dash) can't be used. Where a stage is lost, steps end with DEVICE. */
     const ftk_link *link;
 } ftk_engine_config;
 
@@ -524,9 +534,9 @@ static inline void ftk_engine_config_init(ftk_engine_config *cfg)
 {
     ftk_engine_config_fill(cfg, sizeof *cfg);
 }
-/* The model must outlive the engine. Memory for all later passes is taken here. Errors: NOMEM, INVALID,
- * DEVICE (none there, or not usable), UNSUPPORTED (a build without CUDA; a cache in Q8_0 for heads that
- * are no multiple of 32). */
+/* The model must outlive the engine. Memory for all later passes is taken here. Errors: NOMEM,
+ * INVALID, DEVICE (none there, or not usable), UNSUPPORTED (a build without CUDA; a cache in
+ * Q8_0 for heads that are no multiple of 32). */
 FTK_API ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg);
 FTK_API void ftk_engine_free(ftk_engine *e);
 
@@ -560,20 +570,22 @@ FTK_API const char *ftk_engine_device(const ftk_engine *e);
 /* Measured seconds of a pass over rows rows (1..128) on an empty sequence. */
 FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
 
-/* Adds the trained weights of a drafter, a GGUF file of the architecture foretoken-drafter: sessions
- * opened from now on may draft with its family (s4c, firp, dash). Or a head of EAGLE-3 (eagle3), as its makers
- * publish it: a folder with config.json and safetensors (of EAGLE, SpecForge, speculators), one safetensors
- * file with config.json beside it, or llama.cpp's GGUF; what was found in it is said (INFO). Nothing in such
- * files says for which model they were trained but sizes. One of each family. Errors: those of
- * ftk_gguf_open(); INVALID (no drafter's file, trained for another model, a second one of its family),
- * FORMAT, UNSUPPORTED (also: a head where a device runs the passes), NOMEM, DEVICE. */
+/* Adds the trained weights of a drafter, a GGUF file of the architecture foretoken-drafter:
+ * sessions opened from now on may draft with its family (s4c, firp, dash). Or a head of EAGLE-3
+ * (eagle3), as its makers publish it: a folder with config.json and safetensors (of EAGLE,
+ * SpecForge, speculators), one safetensors file with config.json beside it, or llama.cpp's GGUF;
+ * what was found in it is said (INFO). Nothing in such files says for which model they were
+ * trained but sizes. One of each family. Errors: those of ftk_gguf_open(); INVALID (no drafter's
+ * file, trained for another model, a second one of its family), FORMAT, UNSUPPORTED (also: a
+ * head where a device runs the passes), NOMEM, DEVICE. */
 FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
 typedef struct ftk_drafter_config {
     size_t size;
-    /* Of a head of EAGLE-3: the layers whose entering states it reads, 0 to the number of layers, which is what the
-     * last one leaves, in the order of its fc; instead of what its file says or, where it does not, of 2, half
-     * of them and all but 3. Files disagree on what their numbers mean; wrong ones lower acceptance, and
-     * nothing else. 0: the file's. Read by ftk_engine_add_drafter_as() alone. */
+    /* Of a head of EAGLE-3: the layers whose entering states it reads, 0 to the number of
+     * layers, which is what the last one leaves, in the order of its fc; instead of what its
+     * file says or, where it does not, of 2, half of them and all but 3. Files disagree on what
+     * their numbers mean; wrong ones lower acceptance, and nothing else. 0: the file's. Read by
+     * ftk_engine_add_drafter_as() alone. */
     const int *layers;
     size_t n_layers;
 } ftk_drafter_config;
@@ -584,41 +596,44 @@ static inline void ftk_drafter_config_init(ftk_drafter_config *cfg)
     ftk_drafter_config_fill(cfg, sizeof *cfg);
 }
 
-/* ftk_engine_add_drafter() with more to say; cfg NULL: nothing. Errors: also INVALID (such layers as the model does
- * not have, or for a drafter that reads none). */
+/* ftk_engine_add_drafter() with more to say; cfg NULL: nothing. Errors: also INVALID (such
+ * layers as the model does not have, or for a drafter that reads none). */
 FTK_API ftk_err ftk_engine_add_drafter_as(ftk_engine *e, const char *path,
                                           const ftk_drafter_config *cfg);
-/* Adds a small model that drafts: sessions opened from now on may do so with the drafter "draft-model". It is a
- * GGUF file of any model that ftk_model_load() takes, of this model's own vocabulary: a smaller one of its family,
- * or a copy of it in fewer bits. Vocabularies may differ in padding at their end ("[PAD...]", unused tokens), and
- * in nothing else. It runs on the CPU, with the engine's threads, and takes memory for its weights, for a KV cache
- * of kv_slots tokens and for passes. Of each session it reads what the session's own model reads, which
- * takes time with prompts, too. It drafts what it finds likeliest; above temperature 0, with the verifiers
- * "reject" and "traversal", it draws its drafts by the session's temperature, top_k, top_p and min_p. One for an
- * engine. Errors: those of ftk_model_load(); INVALID (another vocabulary: the log names the first token that
- * differs; a second one), NOMEM. */
+/* Adds a small model that drafts: sessions opened from now on may do so with the drafter
+ * "draft-model". It is a GGUF file of any model that ftk_model_load() takes, of this model's own
+ * vocabulary: a smaller one of its family, or a copy of it in fewer bits. Vocabularies may
+ * differ in padding at their end ("[PAD...]", unused tokens), and in nothing else. It runs on
+ * the CPU, with the engine's threads, and takes memory for its weights, for a KV cache of
+ * kv_slots tokens and for passes. Of each session it reads what the session's own model reads,
+ * which takes time with prompts, too. It drafts what it finds likeliest; above temperature 0,
+ * with the verifiers "reject" and "traversal", it draws its drafts by the session's temperature,
+ * top_k, top_p and min_p. One for an engine. Errors: those of ftk_model_load(); INVALID (another
+ * vocabulary: the log names the first token that differs; a second one), NOMEM. */
 FTK_API ftk_err ftk_engine_add_draft_model(ftk_engine *e, const char *path);
-/* What was found in the file of a drafter that others have made (eagle3): which states it reads, how many tokens it
- * knows, its norms; one line, for people. NULL: it says nothing, or there is none. Lives as long as the engine. */
+/* What was found in the file of a drafter that others have made (eagle3): which states it reads,
+ * how many tokens it knows, its norms; one line, for people. NULL: it says nothing, or there is
+ * none. Lives as long as the engine. */
 FTK_API const char *ftk_engine_drafter_about(const ftk_engine *e, const char *drafter);
 /* Whether sessions of this engine may draft with it: true for none and what needs no file, for a
  * family whose file was added, and for "draft-model" once there is one. */
 FTK_API bool ftk_engine_has_drafter(const ftk_engine *e, const char *drafter);
-/* Adds all *.drafter.gguf in the folder of the file `beside` (the model's, say) that were trained for
- * this model, by name, one of each family that has none yet; *n_found gets their number. What is odd
- * about a file that nobody named is no error: it is left out, the log gets a warning that says why, and
- * ftk_session_open() says it again where a drafter is asked for that it might have been. Drafters for
- * another model, and second ones of a family, are passed over (INFO). Always OK. */
+/* Adds all *.drafter.gguf in the folder of the file `beside` (the model's, say) that were
+ * trained for this model, by name, one of each family that has none yet; *n_found gets their
+ * number. What is odd about a file that nobody named is no error: it is left out, the log gets a
+ * warning that says why, and ftk_session_open() says it again where a drafter is asked for that
+ * it might have been. Drafters for another model, and second ones of a family, are passed over
+ * (INFO). Always OK. */
 FTK_API ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found);
 
 /* Sum of the natural logarithms of the probabilities the model gives tokens[1..n), each after all
  * before it; for perplexity. n is 1 to the engine's KV slots. Errors: INVALID, NO_ROOM (the KV
  * cache is held by sessions), NUMERIC, DEVICE, NOMEM. */
 FTK_API ftk_err ftk_score(ftk_engine *e, const int32_t *tokens, size_t n, double *log_prob);
-/* The model's logits behind each of tokens[from..n), as they are before anything of ftk_sampling: n - from
- * rows of n_vocab, the one at i for what follows tokens[0..from + i]. All n tokens are read, n is 1 to
- * the engine's KV slots, and from at most n. Errors: those of ftk_score(), but for NUMERIC: values
- * that are not finite are handed out as they are. */
+/* The model's logits behind each of tokens[from..n), as they are before anything of
+ * ftk_sampling: n - from rows of n_vocab, the one at i for what follows tokens[0..from + i]. All
+ * n tokens are read, n is 1 to the engine's KV slots, and from at most n. Errors: those of
+ * ftk_score(), but for NUMERIC: values that are not finite are handed out as they are. */
 FTK_API ftk_err ftk_logits(ftk_engine *e, const int32_t *tokens, size_t n, size_t from,
                            float *logits);
 
@@ -679,17 +694,19 @@ static inline void ftk_session_config_init(ftk_session_config *cfg)
     ftk_session_config_fill(cfg, sizeof *cfg);
 }
 
-/* NULL-terminated names. Of the drafters, "dash-direct" is LOSSY: it drafts nothing, but skips layers of
- * the model where its policy finds that they matter little, and emits what comes of it. Changing from it
- * to another one has what it emitted read again, by the whole model. Verifiers:
+/* NULL-terminated names. Of the drafters, "dash-direct" is LOSSY: it drafts nothing, but skips
+ * layers of the model where its policy finds that they matter little, and emits what comes of
+ * it. Changing from it to another one has what it emitted read again, by the whole model.
+ * Verifiers:
  *  - "exact" (lossless): each token is sampled as in plain decoding, and drafts are kept as far as
  *    they agree. The only one whose seeded output is plain decoding's, token for token.
  *  - "reject", "traversal" (lossless): rejection sampling from the root down, or from the leaves
- *    up, for drafters that draw their guesses by chance and say from which distribution; of those
- *    they accept more. "draft-model" does so with them; for what other drafters guess nothing lossless
- *    accepts more than "exact" on average. Above temperature 0 the output has the distribution of
- *    plain decoding, not its tokens: with a seed it depends on the drafts too, and drafts that the
- *    cost model sizes (budget -1) depend on measured times, so it may differ from run to run.
+ *    up, for drafters that draw their guesses by chance and say from which distribution; of
+ *    those they accept more. "draft-model" does so with them; for what other drafters guess
+ *    nothing lossless accepts more than "exact" on average. Above temperature 0 the output has
+ *    the distribution of plain decoding, not its tokens: with a seed it depends on the drafts
+ *    too, and drafts that the cost model sizes (budget -1) depend on measured times, so it may
+ *    differ from run to run.
  *  - "typical" (LOSSY): guesses that are likely enough are kept. Above temperature 0 the output has
  *    another distribution than the model's.
  * All of them judge by the processed distribution, see ftk_sampling. */
@@ -741,26 +758,28 @@ FTK_API ftk_err ftk_session_set_bias(ftk_session *s, const ftk_bias *biases, siz
  * whatever ignore_end says. Errors: INVALID (no such token), NOMEM. */
 FTK_API ftk_err ftk_session_set_ends(ftk_session *s, const int32_t *tokens, size_t n);
 
-/* Says what may come next, for output that has to have a form: of allowed, (n_vocab + 31) / 32 words
- * that are 0, it sets bit token % 32 of word token / 32 for each token that may follow
- * tokens[0..n). These are the session's and, behind them, those on the way to a place of a draft, so that n is
- * its length or more; they are valid during the call. It is called by ftk_step() alone, on the
- * thread that called that, in a step several times, for places in any order and for some of them
- * again: the answer must depend on the tokens alone. It may not call functions of this engine and
- * its sessions, but for ftk_session_tokens(). */
+/* Says what may come next, for output that has to have a form: of allowed, (n_vocab + 31) / 32
+ * words that are 0, it sets bit token % 32 of word token / 32 for each token that may follow
+ * tokens[0..n). These are the session's and, behind them, those on the way to a place of a
+ * draft, so that n is its length or more; they are valid during the call. It is called by
+ * ftk_step() alone, on the thread that called that, in a step several times, for places in any
+ * order and for some of them again: the answer must depend on the tokens alone. It may not call
+ * functions of this engine and its sessions, but for ftk_session_tokens(). */
 typedef void ftk_mask(void *ctx, const int32_t *tokens, size_t n, uint32_t *allowed);
-/* The hook is asked before each token; NULL: no longer. Where it allows one token alone, a session
- * that drafts takes that for its draft, whoever its drafter is. Where it allows nothing, or nothing is left
- * of it by min_tokens, finish is FORBIDDEN. A fork calls the same hook, with the same ctx. Errors:
- * NOMEM. */
+/* The hook is asked before each token; NULL: no longer. Where it allows one token alone, a
+ * session that drafts takes that for its draft, whoever its drafter is. Where it allows nothing,
+ * or nothing is left of it by min_tokens, finish is FORBIDDEN. A fork calls the same hook, with
+ * the same ctx. Errors: NOMEM. */
 FTK_API ftk_err ftk_session_set_mask(ftk_session *s, ftk_mask *mask, void *ctx);
 
-/* Says what the host thinks will follow tokens[0..n): at most `most` tokens in guesses, each behind the one
- * before. Returns how many, 0: nothing. Called as ftk_mask is. */
-typedef size_t ftk_forecast(void *ctx, const int32_t *tokens, size_t n, int32_t *guesses, size_t most);
-/* A session that drafts takes such guesses for its draft while most of them are right, whoever its drafter is:
- * of a text that will be repeated with changes, say, or of what the form of an answer leaves no choice of. They
- * change nothing of what comes. NULL: no longer. A fork has none. Always OK. */
+/* Says what the host thinks will follow tokens[0..n): at most `most` tokens in guesses, each
+ * behind the one before. Returns how many, 0: nothing. Called as ftk_mask is. */
+typedef size_t ftk_forecast(void *ctx, const int32_t *tokens, size_t n, int32_t *guesses,
+                            size_t most);
+/* A session that drafts takes such guesses for its draft while most of them are right, whoever
+ * its drafter is: of a text that will be repeated with changes, say, or of what the form of an
+ * answer leaves no choice of. They change nothing of what comes. NULL: no longer. A fork has
+ * none. Always OK. */
 FTK_API ftk_err ftk_session_set_forecast(ftk_session *s, ftk_forecast *hook, void *ctx);
 
 enum { FTK_MAX_LOGPROBS = 20 };
@@ -809,24 +828,25 @@ typedef struct ftk_result {
     int accepted;          /* of them, accepted; the first `accepted` tokens were drafted */
 } ftk_result;
 
-/* One turn of the loop for n sessions of one engine, in as few passes as fit max_rows: a pass takes
- * sessions in the order given, 64 at most, as long as there are rows for the next one. A session
- * with unread prompt tokens wants up to 128 (512 with wide_prefill), one that has read them all wants
- * one, and as many more as it is told to draft; with budget -1 drafts share what rows are left, as
- * many as make the whole pass give more tokens a second. Such a session emits at least one token, unless finish says why not, or it waits, see below. A call is
- * bounded by that. It cannot be stopped halfway; an answer that is no longer wanted is not stepped
- * again, and freed or truncated between calls. results[i] belongs to sessions[i]. A session that
- * has finished may be stepped again: that goes on behind its last token. Returns the first error of
- * any session: INVALID (an empty session, sessions of two engines, one given twice), NO_ROOM (other
- * sessions hold the KV cache: step again once some are freed or truncated), CONTEXT (it is too
- * small for this session alone), NUMERIC, DEVICE (the GPU has failed: the engine is of no more
- * use). After an error a session keeps its committed tokens and can be stepped again, truncated or
- * freed.
- * Drafts take only what is left of the KV cache. Where that runs short, a session that drafts have
- * brought ahead of the others may wait for them: it emits nothing and finish is NONE, for at most as
- * many steps as it is tokens ahead. So of sessions that are stepped together or in turn each gets
- * NO_ROOM where it would with "none", as far as they are there from the start: one that comes later
- * finds what those before it have filled by then, which with drafts is more. */
+/* One turn of the loop for n sessions of one engine, in as few passes as fit max_rows: a pass
+ * takes sessions in the order given, 64 at most, as long as there are rows for the next one. A
+ * session with unread prompt tokens wants up to 128 (512 with wide_prefill), one that has read
+ * them all wants one, and as many more as it is told to draft; with budget -1 drafts share what
+ * rows are left, as many as make the whole pass give more tokens a second. Such a session emits
+ * at least one token, unless finish says why not, or it waits, see below. A call is bounded by
+ * that. It cannot be stopped halfway; an answer that is no longer wanted is not stepped again,
+ * and freed or truncated between calls. results[i] belongs to sessions[i]. A session that has
+ * finished may be stepped again: that goes on behind its last token. Returns the first error of
+ * any session: INVALID (an empty session, sessions of two engines, one given twice), NO_ROOM
+ * (other sessions hold the KV cache: step again once some are freed or truncated), CONTEXT (it
+ * is too small for this session alone), NUMERIC, DEVICE (the GPU has failed: the engine is of no
+ * more use). After an error a session keeps its committed tokens and can be stepped again,
+ * truncated or freed. Drafts take only what is left of the KV cache. Where that runs short, a
+ * session that drafts have brought ahead of the others may wait for them: it emits nothing and
+ * finish is NONE, for at most as many steps as it is tokens ahead. So of sessions that are
+ * stepped together or in turn each gets NO_ROOM where it would with "none", as far as they are
+ * there from the start: one that comes later finds what those before it have filled by then,
+ * which with drafts is more. */
 FTK_API ftk_err ftk_step(ftk_session *const *sessions, size_t n, ftk_result *results);
 
 enum { FTK_MAX_NODES = 128 };
@@ -859,8 +879,9 @@ typedef struct ftk_drafter_stats {
     double speed; /* of late, tokens for the estimated cost of a plain step; 0: unknown */
 } ftk_drafter_stats;
 
-/* One for each drafter at work: several with "auto", which gives each step to the one whose drafts gave most
- * beyond what followed the same words earlier, and tries the others now and then. Returns how many were written, at most `most`. */
+/* One for each drafter at work: several with "auto", which gives each step to the one whose
+ * drafts gave most beyond what followed the same words earlier, and tries the others now and
+ * then. Returns how many were written, at most `most`. */
 FTK_API size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, size_t most);
 
 #ifdef __cplusplus

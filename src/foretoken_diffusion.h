@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Foretoken's second family: class-conditional diffusion transformers (DiT, arXiv 2212.09748), and
- * caches that leave out a part of their work. It stands in a header of its own because it shares the
- * kernels with the language models and none of their promises: every cache but "none" is LOSSY, the
- * pictures it gives are others than the model's own. The rules of foretoken.h hold here too.
+ * Foretoken's second family: class-conditional diffusion transformers (DiT, arXiv 2212.09748),
+ * and caches that leave out a part of their work. It stands in a header of its own because it
+ * shares the kernels with the language models and none of their promises: every cache but "none"
+ * is LOSSY, the pictures it gives are others than the model's own. The rules of foretoken.h hold
+ * here too.
  *
  *     example: picture
  *
@@ -27,8 +28,7 @@
  *     ftk_diffusion_free(d);
  *     ftk_dit_free(model);
  *
- *     end of example
- */
+ *     end of example */
 #ifndef FORETOKEN_DIFFUSION_H
 #define FORETOKEN_DIFFUSION_H
 
@@ -54,9 +54,10 @@ static inline void ftk_dit_config_init(ftk_dit_config *cfg)
     ftk_dit_config_fill(cfg, sizeof *cfg);
 }
 
-/* Loads a GGUF file of the architecture dit (docs/diffusion.md has the format). Matrices may be of any
- * supported type. What the architecture does not know is refused. The model may be shared between
- * threads. Errors: those of ftk_gguf_open(), FORMAT, UNSUPPORTED, INVALID (unknown kernels), NOMEM. */
+/* Loads a GGUF file of the architecture dit (docs/diffusion.md has the format). Matrices may be
+ * of any supported type. What the architecture does not know is refused. The model may be shared
+ * between threads. Errors: those of ftk_gguf_open(), FORMAT, UNSUPPORTED, INVALID (unknown
+ * kernels), NOMEM. */
 FTK_API ftk_err ftk_dit_load(ftk_dit **out, const char *path, const ftk_dit_config *cfg);
 FTK_API void ftk_dit_free(ftk_dit *m);
 
@@ -89,9 +90,9 @@ FTK_API int ftk_dit_l2c_steps(const ftk_dit *m, int i);
 /* ------------------------------------------------------------------ caches */
 
 /* The names, NULL-terminated:
- *  none  every branch of every layer is computed at every step
- *  fora  all branches are reused, but at every `interval`-th step (arXiv 2407.01425)
- *  speca branches are forecast by a Taylor series; the last layer is computed beside its forecast and
+ *  none  every branch of every layer is computed at every step fora  all branches are reused,
+ *  but at every `interval`-th step (arXiv 2407.01425) speca branches are forecast by a Taylor
+ *  series; the last layer is computed beside its forecast and
  *        says how good that was (arXiv 2509.11628)
  *  toca  attention is reused, and the feed-forward part computed for some tokens (arXiv 2410.05317)
  *  duca  those steps in turn with others that leave out all layers (arXiv 2412.18911)
@@ -144,8 +145,8 @@ typedef struct ftk_cache_config {
     double stale;            /* lambda3, weight of a token's age [0.25] */
     double bonus;            /* of the best token of a 2 x 2 cell [toca 0.6, duca 0.8] */
     ftk_cache_tokens tokens; /* ATTENTION */
-    /* Whether a step is full is decided once; else (default) in each layer, of which the first changes
-     * the interval, as in the released programs. */
+    /* Whether a step is full is decided once; else (default) in each layer, of which the first
+     * changes the interval, as in the released programs. */
     bool once;
     /* ---- l2c */
     double l2c_threshold; /* a branch whose value is above it is computed [the file's] */
@@ -192,9 +193,9 @@ FTK_API ftk_err ftk_diffusion_open(ftk_diffusion **out, const ftk_dit *m,
 FTK_API void ftk_diffusion_free(ftk_diffusion *d);
 
 /* Starts n samples (1..batch), labels and seeds [n], in place of those that were running. start:
- * [n][channels][side][side] of noise, or NULL: made of the seeds. A label may be n_classes, which is
- * none. A sample depends on its own label, seed and start alone, whatever the others are and however
- * many threads there are. Errors: INVALID. */
+ * [n][channels][side][side] of noise, or NULL: made of the seeds. A label may be n_classes,
+ * which is none. A sample depends on its own label, seed and start alone, whatever the others
+ * are and however many threads there are. Errors: INVALID. */
 FTK_API ftk_err ftk_diffusion_begin(ftk_diffusion *d, const int32_t *labels, const uint64_t *seeds,
                                     const float *start, int n);
 /* Steps that are left; 0 before the first begin. */
@@ -207,16 +208,16 @@ FTK_API ftk_err ftk_diffusion_step(ftk_diffusion *d);
 FTK_API const float *ftk_diffusion_sample(const ftk_diffusion *d, int i);
 /* The noise that a seed stands for, n = channels * side * side floats. */
 FTK_API void ftk_diffusion_noise(uint64_t seed, float *out, size_t n);
-/* What the steps of the i-th sample were so far, words with a space between: F full, P forecast, V forecast
- * and checked, R checked, rejected and computed, T some tokens computed or attention reused, A all layers left
- * out, C reused, L by a Learning-to-Cache table; f/T and f/A: the first layer full, the others as in T
- * or A. Valid until the next call. */
+/* What the steps of the i-th sample were so far, words with a space between: F full, P forecast,
+ * V forecast and checked, R checked, rejected and computed, T some tokens computed or attention
+ * reused, A all layers left out, C reused, L by a Learning-to-Cache table; f/T and f/A: the
+ * first layer full, the others as in T or A. Valid until the next call. */
 FTK_API const char *ftk_diffusion_trace(const ftk_diffusion *d, int i);
 
 typedef struct ftk_diffusion_stats {
     uint64_t steps; /* of all samples since open, each counted by itself */
-    /* Of these; a step whose branches do different things counts by its shares. What was computed in
-     * place of a rejected forecast counts as forecast, too. */
+    /* Of these; a step whose branches do different things counts by its shares. What was
+     * computed in place of a rejected forecast counts as forecast, too. */
     double computed, partial, reused, forecast, skipped;
     uint64_t verified; /* forecasts that were checked */
     uint64_t rejected; /* of those, found wrong */

@@ -5,9 +5,9 @@
  * The weights of a tensor come from a generator that its name starts:
  *     s = 1; for each byte c of the name: s = 31 s + c
  *     for each element: s = 1664525 s + 1013904223; u = (s >> 8) / 2^24 - 1/2       (s mod 2^32)
- * An element, rounded to float, is 1 + u/2 in a norm (names ending in norm.weight), u/2 in a bias,
- * 2u in token_embd.weight and class_embd.weight, and 4u / sqrt(n_in) in all other tensors. Elements lie in the order of
- * the GGUF file, rows of n_in one after the other. */
+ * An element, rounded to float, is 1 + u/2 in a norm (names ending in norm.weight), u/2 in a
+ * bias, 2u in token_embd.weight and class_embd.weight, and 4u / sqrt(n_in) in all other tensors.
+ * Elements lie in the order of the GGUF file, rows of n_in one after the other. */
 #ifndef FTK_TESTS_ARCHMODELS_H
 #define FTK_TESTS_ARCHMODELS_H
 

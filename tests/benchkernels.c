@@ -4,8 +4,9 @@
  *
  *     benchkernels [--level NAME] [--kernel NAME] [--rows 1,2,4] [--type NAME] [--shape OUTxIN]
  *
- * All levels the machine has, all types and a few shapes by default. A product is shown with its share of what one
- * thread can do: the level's multiplications a second, and the weights' bytes of reading memory, which those in a cache exceed. */
+ * All levels the machine has, all types and a few shapes by default. A product is shown with its
+ * share of what one thread can do: the level's multiplications a second, and the weights' bytes
+ * of reading memory, which those in a cache exceed. */
 #include <time.h>
 
 #include "kernelcases.h"
@@ -210,8 +211,8 @@ static void bench_matmuls(check *c, const options *o)
 {
     const peaks top = peaks_of(c->k->name);
     if (top.products > 0)
-        printf("%-7s at most %.0f G products and additions/s, %.1f GB/s read from memory\n", c->k->name,
-               top.products * 1e-9, top.bytes * 1e-9);
+        printf("%-7s at most %.0f G products and additions/s, %.1f GB/s read from memory\n",
+               c->k->name, top.products * 1e-9, top.bytes * 1e-9);
     /* The last two leave the second-level cache. */
     static const int shapes[][2] = {{256, 768},  {768, 256},   {2048, 2048},
                                     {4096, 256}, {40960, 256}, {8192, 2048}};

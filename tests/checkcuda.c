@@ -4,9 +4,10 @@
  *
  *     checkcuda [--device N]
  *
- * Logits are compared with those of the CPU's plain C; what is promised to the bit, to the bit: a row
- * does not depend on its company, a tree row equals its path as a chain, and committed, forked and
- * batched sequences go on as one that was read alone. Exit: 0 passed, 1 failed, 77 no device. */
+ * Logits are compared with those of the CPU's plain C; what is promised to the bit, to the bit:
+ * a row does not depend on its company, a tree row equals its path as a chain, and committed,
+ * forked and batched sequences go on as one that was read alone. Exit: 0 passed, 1 failed, 77 no
+ * device. */
 #include "checkcuda.h"
 
 #include <math.h>
@@ -163,8 +164,8 @@ static void check_states(bench *b)
     ftk_kv_seq_close(&s);
 }
 
-/* The same tree run once as it stands, once to be kept, and again and again from what was kept, while
- * the text before it grows: always what a chain of its own says. */
+/* The same tree run once as it stands, once to be kept, and again and again from what was kept,
+ * while the text before it grows: always what a chain of its own says. */
 static void check_kept(bench *b)
 {
     const tree t = grow(b);
@@ -195,8 +196,8 @@ static void check_kept(bench *b)
     ftk_kv_seq_close(&chain);
 }
 
-/* Sequences of different lengths that share a pass, as they share it first, to be kept, and from what was kept,
- * while each grows: what each says alone. */
+/* Sequences of different lengths that share a pass, as they share it first, to be kept, and from
+ * what was kept, while each grows: what each says alone. */
 static void check_kept_together(bench *b)
 {
     enum { SEQS = 3, RUNS = 5, MOST_ROWS = FTK_DEVICE_ROWS };
@@ -261,8 +262,9 @@ static bool has_wide(int ordinal)
     return has;
 }
 
-/* A text read in one wide piece and some narrow ones is what the CPU reads, roughly, as activations are
- * rounded otherwise; and it is the same to the bit at another time, in other pages. */
+/* A text read in one wide piece and some narrow ones is what the CPU reads, roughly, as
+ * activations are rounded otherwise; and it is the same to the bit at another time, in other
+ * pages. */
 static void check_wide(bench *cpu, const ftk_model *m, int ordinal, ftk_type kv, double tol)
 {
     enum { N = FTK_WIDE_ROWS + 30 };
@@ -332,8 +334,8 @@ static void check_best(bench *b)
     for (int i = 0; i < 2; i++) ftk_kv_seq_close(&s[i]);
 }
 
-/* Products for drafters: the output matrix on features gives a pass's own logits, all bits of them; a
- * matrix that is added gives what plain C does, in more rows than one product takes. */
+/* Products for drafters: the output matrix on features gives a pass's own logits, all bits of
+ * them; a matrix that is added gives what plain C does, in more rows than one product takes. */
 static void check_drafter(bench *b)
 {
     enum { N = 70, OUT = 37 };
@@ -517,7 +519,8 @@ static void check_top_k(int ordinal)
 
 /* ------------------------------------------------------------------ wide products */
 
-/* Rows that are 3 at one place and 0 elsewhere bring out the weights themselves, as 16-bit floats. */
+/* Rows that are 3 at one place and 0 elsewhere bring out the weights themselves, as 16-bit
+ * floats. */
 static void check_widened(ftk_queue *q, ftk_type type)
 {
     enum { OUT = 37, IN = 512, ROWS_ = 9 };

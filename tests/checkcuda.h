@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the files of checkcuda share: what is counted, models on the CPU or a device, texts and trees. */
+ * What the files of checkcuda share: what is counted, models on the CPU or a device, texts and
+ * trees. */
 #ifndef FTK_TESTS_CHECKCUDA_H
 #define FTK_TESTS_CHECKCUDA_H
 

@@ -135,7 +135,8 @@ static void check_said(const bench *b, const chain *k, const ftk_ranked *r, cons
     free(x);
 }
 
-/* The best guesses of a depth, as base/target.h has it, of what the device says of the heads before. */
+/* The best guesses of a depth, as base/target.h has it, of what the device says of the heads
+ * before. */
 static int choose(const chain *k, guess *all, int depth, int *node)
 {
     for (int i = 0; i < GUESSES; i++)
@@ -176,8 +177,8 @@ static void name_children(const chain *k, guess *all, int h, int r, int parent, 
             all[i].share = k->ask.known[i].beside;
 }
 
-/* All that was said is what heads and nodes, computed one by one, give. Returns how many known guesses
- * got children. */
+/* All that was said is what heads and nodes, computed one by one, give. Returns how many known
+ * guesses got children. */
 static int check_chain(const bench *b, const chain *k, const float *feature,
                        const ftk_heads_said *said, double tol)
 {
@@ -216,7 +217,8 @@ static int check_chain(const bench *b, const chain *k, const float *feature,
     return known;
 }
 
-/* A draft by heads in one call and with one wait, run as it stands, to be kept, and from what was kept. */
+/* A draft by heads in one call and with one wait, run as it stands, to be kept, and from what
+ * was kept. */
 void check_heads(bench *b, unsigned kind, double tol)
 {
     enum { N = 9, ROW = 6 };
@@ -239,7 +241,8 @@ void check_heads(bench *b, unsigned kind, double tol)
     k.ask.known[0] = (ftk_known){token_at(b, 50), -1, 0, 1, -1, 1};
     ftk_heads_said first = *dev->ops->run_heads(dev, &k.heads, &k.ask, held);
     expect(check_chain(b, &k, feature, &first, tol) == 1, "the root alone was known", kind, 0);
-    /* Beside it, what the first head names in third place, with a chain below, and what it does not. */
+    /* Beside it, what the first head names in third place, with a chain below, and what it does
+     * not. */
     const int32_t third = token_of(&k, first.said[0][0].best[2]);
     int32_t other = 0;
     for (int i = 0; i < FTK_BEST; i++)
@@ -298,8 +301,8 @@ static void map_states(void *ctx, const float *states, float *x)
                            x + (size_t)i * d);
 }
 
-/* Rows that join a tree's pass are the same to the bit whether their states are made there or go by the
- * host. */
+/* Rows that join a tree's pass are the same to the bit whether their states are made there or go
+ * by the host. */
 static void check_joined(bench *b, const ftk_maps *maps)
 {
     enum { NODES_ = 3, JOIN = NODES_ * MAPS };
@@ -331,8 +334,8 @@ static void check_joined(bench *b, const ftk_maps *maps)
     ftk_kv_seq_close(&s);
 }
 
-/* A draft by maps is what upper layers give over the same states made on the host: to the bit without a
- * token, roughly with one; kept or not. */
+/* A draft by maps is what upper layers give over the same states made on the host: to the bit
+ * without a token, roughly with one; kept or not. */
 void check_maps(bench *b, double tol)
 {
     enum { N = 9, ROW = 6 };

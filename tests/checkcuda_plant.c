@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Trees that a device makes: node for node those that guesses.c makes of the same guesses, cut where the
- * cost model cuts; and passes over them, which are those over trees that the host knows. */
+ * Trees that a device makes: node for node those that guesses.c makes of the same guesses, cut
+ * where the cost model cuts; and passes over them, which are those over trees that the host
+ * knows. */
 #include "checkcuda.h"
 
 #include <stdio.h>
@@ -102,7 +103,8 @@ static void guess_some(family *f, int32_t root, int n_vocab)
     ftk_guesses_add_successors(&f->g, &f->successors);
 }
 
-/* Tokens that differ, ever less likely, of a vocabulary that may have few; now and then a row that is none. */
+/* Tokens that differ, ever less likely, of a vocabulary that may have few; now and then a row
+ * that is none. */
 static void say(family *f, int n_vocab, ftk_ranked *r)
 {
     const int first = (int)next(f, VOCAB);
@@ -124,8 +126,8 @@ static void tell(const family *f, float least, ftk_heads_ask *ask)
     ftk_guesses_tell(&f->g, ask);
 }
 
-/* The host's guesses, with all that was said: of the nodes that it chooses itself, which must be those that
- * the device chose. */
+/* The host's guesses, with all that was said: of the nodes that it chooses itself, which must be
+ * those that the device chose. */
 static void hear(family *f, const ftk_cuda_pick *how, int n_heads, const ftk_heads_said *said,
                  float least, int n_vocab)
 {
@@ -187,7 +189,8 @@ typedef struct {
     ftk_cuda_span span;
 } laid_out;
 
-/* Rows are those of the nodes; rows that are too many see nothing, and what lies behind them is left alone. */
+/* Rows are those of the nodes; rows that are too many see nothing, and what lies behind them is
+ * left alone. */
 static void check_rows(const laid_out *got, const laid_out *before, const ftk_planted *t, int room)
 {
     ftk_tree as_tree;
@@ -282,8 +285,8 @@ void check_planted(int ordinal)
 
 enum { MOST_ROWS = 32, FEW = 10 };
 
-/* What a pass leaves of its rows: what is likeliest, features, and, where a path of it is committed, what the
- * model says behind that. */
+/* What a pass leaves of its rows: what is likeliest, features, and, where a path of it is
+ * committed, what the model says behind that. */
 typedef struct {
     ftk_ranked ranked[MOST_ROWS];
     float *features; /* [MOST_ROWS][n_embd] */
@@ -337,9 +340,10 @@ static ftk_tree tree_of(const ftk_planted *from)
     return t;
 }
 
-/* One call and one wait give what a pass over the same tree gives that the host knows: as it stands, to be
- * kept, from what was kept, and that beside a fork that has the same draft, and beside one and a sequence that is read. said:
- * what heads or maps say of the draft by themselves. */
+/* One call and one wait give what a pass over the same tree gives that the host knows: as it
+ * stands, to be kept, from what was kept, and that beside a fork that has the same draft, and
+ * beside one and a sequence that is read. said: what heads or maps say of the draft by
+ * themselves. */
 void check_finished(bench *b, ftk_kv_seq *s, const ftk_unfinished *draft, const float *held,
                     const ftk_ranked *said, int n_said)
 {

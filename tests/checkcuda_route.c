@@ -206,8 +206,8 @@ static void check_full_routes(bench *b, const ftk_policy *p, int prefix)
     ftk_kv_seq_close(&s);
 }
 
-/* Rows by a policy do what the CPU's do, up to rounding: which may turn a choice that is close. Where an
- * action was another, what follows is compared with the CPU's own by those actions. */
+/* Rows by a policy do what the CPU's do, up to rounding: which may turn a choice that is close.
+ * Where an action was another, what follows is compared with the CPU's own by those actions. */
 void check_routes(bench *cpu, bench *dev, double tol)
 {
     static float all[MOST_POLICY];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Checks of norms with modulation, gated sums, differences, and of attention that is summed by key. Levels
- * compile one text of the first three for themselves, so they must give plain C's bits. */
+ * Checks of norms with modulation, gated sums, differences, and of attention that is summed by
+ * key. Levels compile one text of the first three for themselves, so they must give plain C's
+ * bits. */
 #include "checkrows.h"
 
 #include <string.h>
@@ -104,8 +105,8 @@ void check_differences(check *c)
     }
 }
 
-/* What tokens get of each other's attention: the same outputs as without, the right sums, and sums of a
- * tile that do not depend on the others. */
+/* What tokens get of each other's attention: the same outputs as without, the right sums, and
+ * sums of a tile that do not depend on the others. */
 static void check_scene(check *c, int n, int head_dim, int n_head)
 {
     const size_t dim = (size_t)head_dim, heads = (size_t)n_head, width = heads * dim;

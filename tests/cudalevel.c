@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * See cudalevel.h. Buffers of a call lie in one piece of device memory, each between two canaries. */
+ * See cudalevel.h. Buffers of a call lie in one piece of device memory, each between two
+ * canaries. */
 #include "cudalevel.h"
 
 #include <stdio.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The CUDA level behind the kernel table, for checkkernels: every entry copies what it needs to the
- * device, runs there and copies back. Linked with the emulated kernels, or with those of the GPU. */
+ * The CUDA level behind the kernel table, for checkkernels: every entry copies what it needs to
+ * the device, runs there and copies back. Linked with the emulated kernels, or with those of the
+ * GPU. */
 #ifndef FTK_TESTS_CUDALEVEL_H
 #define FTK_TESTS_CUDALEVEL_H
 

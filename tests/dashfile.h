@@ -15,8 +15,8 @@ static const char *const dash_keys[DASH_KEYS] = {
     "foretoken.drafter.hidden",  "foretoken.drafter.first",        "foretoken.drafter.last",
     "foretoken.drafter.partial", "foretoken.drafter.cost.partial", "foretoken.drafter.cost.skip"};
 
-/* A policy of random numbers, the same blind to what was done before, or one that never leaves anything
- * out. */
+/* A policy of random numbers, the same blind to what was done before, or one that never leaves
+ * anything out. */
 typedef enum dash_kind { DASH_RANDOM, DASH_BY_STATE, DASH_ALL_FULL } dash_kind;
 
 static inline float dash_noise(uint32_t *seed)

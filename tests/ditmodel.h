@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Small diffusion transformers, of the recipe in archmodels.h: gates and the last layer are not zero, as
- * they are in a model that nobody has trained, and with which nothing would be tested. */
+ * Small diffusion transformers, of the recipe in archmodels.h: gates and the last layer are not
+ * zero, as they are in a model that nobody has trained, and with which nothing would be tested. */
 #ifndef FTK_TESTS_DITMODEL_H
 #define FTK_TESTS_DITMODEL_H
 

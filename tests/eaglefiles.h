@@ -43,14 +43,17 @@ typedef struct ef_how {
 
 enum { EF_BLOCK = 4, EF_MASK = 299, EF_RANK = 8, EF_MEDUSA = 3 };
 
-/* The same of a head of DFlash, in z-lab's layout (EF_EAGLE) or speculators', or, with markov, of DSpark. */
+/* The same of a head of DFlash, in z-lab's layout (EF_EAGLE) or speculators', or, with markov,
+ * of DSpark. */
 bool ef_write_block(const char *path, bool markov, const ef_how *how);
 /* EF_MEDUSA heads of two layers, as Medusa writes them (EF_EAGLE) or as vLLM does. */
 bool ef_write_medusa(const char *path, const ef_how *how);
-/* Writes a head into the folder, which is made, or with EF_GGUF into a file; false when it cannot. */
+/* Writes a head into the folder, which is made, or with EF_GGUF into a file; false when it
+ * cannot. */
 bool ef_write(const char *path, const ef_head *head, const ef_how *how);
 
-/* ef_weights(): elements of a tensor by the recipe, as many as the product of its sizes; to be freed. */
+/* ef_weights(): elements of a tensor by the recipe, as many as the product of its sizes; to be
+ * freed. */
 float *ef_weights(const char *name, size_t n, int row);
 /* The token of a row of the head. */
 int32_t ef_target_id(int row);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Fuzz target of conversations to tokens. The first byte chooses a vocabulary; the second a built-in
- * form, or else what follows up to the first NUL is a template; the rest are messages, a role's letter
- * and a text each, with NULs between. */
+ * Fuzz target of conversations to tokens. The first byte chooses a vocabulary; the second a
+ * built-in form, or else what follows up to the first NUL is a template; the rest are messages,
+ * a role's letter and a text each, with NULs between. */
 #include "fuzzing.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Fuzz target of diffusion transformers: any bytes as a file. What loads, and is small, also runs two steps,
- * with a cache that the length of the file chooses. */
+ * Fuzz target of diffusion transformers: any bytes as a file. What loads, and is small, also
+ * runs two steps, with a cache that the length of the file chooses. */
 #include "fuzzing.h"
 
 #include <stdlib.h>

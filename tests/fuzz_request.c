@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Fuzz target of what the server reads: the first byte chooses the path, the rest is a body, or bytes of which
- * fuzzjson.h makes one. It becomes a
- * request, or an answer that says what is wrong, on one line of clean text. The second path of bodies is a
- * model's answer with calls of tools in it. */
+ * Fuzz target of what the server reads: the first byte chooses the path, the rest is a body, or
+ * bytes of which fuzzjson.h makes one. It becomes a request, or an answer that says what is
+ * wrong, on one line of clean text. The second path of bodies is a model's answer with calls of
+ * tools in it. */
 #include "fuzzing.h"
 
 #include <stdlib.h>
@@ -112,7 +112,8 @@ static void check_request(const serve_server *s, serve_request *r)
     free(text);
 }
 
-/* However an answer is cut up, what comes out is the same, and no byte is lost that is no part of a call. */
+/* However an answer is cut up, what comes out is the same, and no byte is lost that is no part
+ * of a call. */
 static void check_calls(const char *p, size_t n)
 {
     static const char tools[] = "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]";

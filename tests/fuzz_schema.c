@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Fuzz target of JSON schemas to grammars: a schema, as text or, behind a #, as fuzzjson.h makes it of bytes;
- * and behind a NUL a text that is read by it. A schema is
- * refused with a reason, or what its grammar says is JSON and taken again, without a way that ends
- * nowhere. */
+ * Fuzz target of JSON schemas to grammars: a schema, as text or, behind a #, as fuzzjson.h makes
+ * it of bytes; and behind a NUL a text that is read by it. A schema is refused with a reason, or
+ * what its grammar says is JSON and taken again, without a way that ends nowhere. */
 #include "fuzzing.h"
 
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Fuzz target of the template language: what stands up to the first NUL is a template, what follows,
- * up to the next one, JSON with variables, and the rest the text of a message. */
+ * Fuzz target of the template language: what stands up to the first NUL is a template, what
+ * follows, up to the next one, JSON with variables, and the rest the text of a message. */
 #include "fuzzing.h"
 
 #include <stdlib.h>

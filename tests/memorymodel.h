@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Models of random weights made in memory: no file, no vocabulary, nothing but what a pass reads. For
- * the checks and measurements of devices, which must run where no library is installed. */
+ * Models of random weights made in memory: no file, no vocabulary, nothing but what a pass
+ * reads. For the checks and measurements of devices, which must run where no library is
+ * installed. */
 #ifndef FTK_TESTS_MEMORYMODEL_H
 #define FTK_TESTS_MEMORYMODEL_H
 
@@ -15,7 +16,8 @@ typedef struct mm_shape {
     ftk_type attn, ffn, ends; /* of q, k, v, o; of gate, up, down; of embeddings and output */
     bool tied;
     bool
-        repeated; /* all layers have the same weights, and a matrix few different rows: quick to make */
+        repeated; /* all layers have the same weights, and a matrix few different rows: quick to
+                     make */
 } mm_shape;
 
 /* Ends the program when there is no memory. level: of the CPU's kernels. */

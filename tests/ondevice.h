@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What tests of an engine on the emulated GPU share: the demo model on it, and drafters that are watched. */
+ * What tests of an engine on the emulated GPU share: the demo model on it, and drafters that are
+ * watched. */
 #ifndef FTK_TESTS_ONDEVICE_H
 #define FTK_TESTS_ONDEVICE_H
 
@@ -75,7 +76,8 @@ static inline void answer(ftk_engine *e, const ftk_model *m, const char *drafter
     ftk_session_free(s);
 }
 
-/* A drafter that is watched: it takes drafts to cost nothing, so that they do not depend on time. */
+/* A drafter that is watched: it takes drafts to cost nothing, so that they do not depend on
+ * time. */
 typedef struct watched {
     ftk_target target;
     _Alignas(16) char state[];

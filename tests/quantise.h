@@ -6,8 +6,8 @@
 
 #include "kernels/kernels.h"
 
-/* One block of ftk_type_block() floats to ftk_type_bytes() bytes, aligned to 2; any type the kernels
- * run. */
+/* One block of ftk_type_block() floats to ftk_type_bytes() bytes, aligned to 2; any type the
+ * kernels run. */
 void quantise(ftk_type type, const float *x, unsigned char *out);
 
 #endif

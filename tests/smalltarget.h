@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What tests of trained drafters share: a target that is small enough to compute again, with matrices of
- * floats and products in double; keys of a file; and the whole on the demo model. */
+ * What tests of trained drafters share: a target that is small enough to compute again, with
+ * matrices of floats and products in double; keys of a file; and the whole on the demo model. */
 #ifndef FTK_TESTS_SMALLTARGET_H
 #define FTK_TESTS_SMALLTARGET_H
 
@@ -81,7 +81,8 @@ static inline void *fresh_rates(const ftk_drafter_ops *ops)
     return rates_of_it;
 }
 
-/* Of the drafter that is open: asked by those tests that want matches, read by those that want a table. */
+/* Of the drafter that is open: asked by those tests that want matches, read by those that want a
+ * table. */
 static ftk_retrieval retrieval;
 static ftk_successors successors;
 
@@ -185,7 +186,8 @@ static inline void refuse_each(const small_file *f, const bad_file *bad, size_t 
     }
 }
 
-/* With the drafter the text is that of plain decoding, hot and cold, with small and large drafts. */
+/* With the drafter the text is that of plain decoding, hot and cold, with small and large
+ * drafts. */
 static inline void check_text(ftk_engine *e, const ftk_drafter_ops *ops, unsigned flags)
 {
     enum { N = 60 };

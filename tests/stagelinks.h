@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Stages of one model as threads of one process, with a link over sockets that may take its time. */
+ * Stages of one model as threads of one process, with a link over sockets that may take its
+ * time. */
 #ifndef FTK_TESTS_STAGELINKS_H
 #define FTK_TESTS_STAGELINKS_H
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a bad file of a diffusion transformer can hold, and the one line each gets; then chance: files cut
- * at each 64th of their length, and 2,000 corrupted headers, must load or give exactly one line. */
+ * What a bad file of a diffusion transformer can hold, and the one line each gets; then chance:
+ * files cut at each 64th of their length, and 2,000 corrupted headers, must load or give exactly
+ * one line. */
 #include <math.h>
 
 #include "onebad.h"

@@ -251,7 +251,8 @@ static void types_removed(gw *w)
 {
     static const uint32_t types[] = {4, 5, 31, 32, 33, 36, 37, 38};
     for (char i = 0; i < 8; i++)
-        gw_tensor(w, (const char[]){(char)('a' + i), 0}, 1, (uint64_t[]){32}, types[(int)i], NULL, 18);
+        gw_tensor(w, (const char[]){(char)('a' + i), 0}, 1, (uint64_t[]){32}, types[(int)i], NULL,
+                  18);
 }
 static void row_removed(gw *w) { one_tensor(w, 1, (uint64_t[]){33}, 31); }
 static void row_nvfp4(gw *w) { one_tensor(w, 1, (uint64_t[]){32}, 40); }

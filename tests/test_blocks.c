@@ -19,7 +19,8 @@
  *         for b in bits: h = ((h ^ int(b)) * 0x01000193) % 2**32
  *         print(name, bits[0], bits[17], bits[300], bits[1023], h)
  *
- * Then the quantisers of the test models, whose layouts these are: a value comes back nearly as it was. */
+ * Then the quantisers of the test models, whose layouts these are: a value comes back nearly as
+ * it was. */
 #include "support.h"
 
 #include <math.h>

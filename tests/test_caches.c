@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Caches without a model: which steps they plan, how many tokens, and what that costs. Strings and figures
- * are those of the released programs' rules, and the published costs of DiT-XL/2. */
+ * Caches without a model: which steps they plan, how many tokens, and what that costs. Strings
+ * and figures are those of the released programs' rules, and the published costs of DiT-XL/2. */
 #include "support.h"
 
 #include <math.h>
@@ -335,8 +335,8 @@ static ftk_dit_shape grid4(void)
     return s;
 }
 
-/* Scores by hand: the best of each 2 x 2 cell gets more, ties go to the lower index, and a token that was
- * left out for longer comes up. */
+/* Scores by hand: the best of each 2 x 2 cell gets more, ties go to the lower index, and a token
+ * that was left out for longer comes up. */
 static void test_which_tokens(void **state)
 {
     (void)state;
@@ -515,8 +515,9 @@ static void test_steps(void **state)
     assert_int_equal(steps[0].t, 999);
 }
 
-/* Data that are normal with mean mu and deviation sigma: the best prediction of the noise is a line, and
- * so the end of DDIM is a line of the start, whose slope and height follow from a few numbers. */
+/* Data that are normal with mean mu and deviation sigma: the best prediction of the noise is a
+ * line, and so the end of DDIM is a line of the start, whose slope and height follow from a few
+ * numbers. */
 static void test_closed_form(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Tests of the chat templates: what they render, whose words become control tokens, what they refuse. */
+ * Tests of the chat templates: what they render, whose words become control tokens, what they
+ * refuse. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

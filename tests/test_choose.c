@@ -8,9 +8,9 @@ enum { N = 4 };
 
 static uint32_t seed = 7;
 
-/* Steps of a session in which retrieval is wrong half of the time, where families give more[i] tokens more
- * than it does, each time up to `noise` more or less; counts the steps of each and returns what all of them
- * gave more. */
+/* Steps of a session in which retrieval is wrong half of the time, where families give more[i]
+ * tokens more than it does, each time up to `noise` more or less; counts the steps of each and
+ * returns what all of them gave more. */
 static double run_noisy(ftk_session *s, const double *more, double noise, int steps, int *count)
 {
     double sum = 0;
@@ -89,8 +89,8 @@ static void test_best_has_the_turn(void **state)
     }
 }
 
-/* Steps give some tokens more or less than others of the same family, families half a token: luck must neither
- * take the turn from the best one nor keep it from it for long. */
+/* Steps give some tokens more or less than others of the same family, families half a token:
+ * luck must neither take the turn from the best one nor keep it from it for long. */
 static void test_luck(void **state)
 {
     (void)state;
@@ -157,7 +157,8 @@ static void test_change(void **state)
 
 /* ---- what a step says of the family that drafted it */
 
-/* Passes over 1 to 128 rows take 1, 1.5, 2 ... plain steps. Retrieval would have drafted so many nodes. */
+/* Passes over 1 to 128 rows take 1, 1.5, 2 ... plain steps. Retrieval would have drafted so many
+ * nodes. */
 static ftk_session *open_judged(ftk_engine *e, int retrieved)
 {
     for (int i = 0; i < FTK_COST_POINTS; i++) e->cost.seconds[i] = 0.01 * (1 + 0.5 * i);
@@ -170,7 +171,8 @@ static ftk_session *open_judged(ftk_engine *e, int retrieved)
     return s;
 }
 
-/* The tokens that came: `right` as retrieval had them, then others, and one more that it had again. */
+/* The tokens that came: `right` as retrieval had them, then others, and one more that it had
+ * again. */
 static void came(ftk_session *s, int right, int emitted)
 {
     for (int i = 0; i < emitted; i++) s->verdict.token[i] = i < right ? 100 + i : 7;
@@ -228,8 +230,8 @@ static void test_time_is_worth(void **state)
     free(s);
 }
 
-/* A slow family makes time cheap while it has the turn: for its own steps and the others' alike. What the text
- * of late is like does not count. */
+/* A slow family makes time cheap while it has the turn: for its own steps and the others' alike.
+ * What the text of late is like does not count. */
 static void test_time_is_worth_the_same(void **state)
 {
     (void)state;
@@ -248,10 +250,10 @@ static void test_time_is_worth_the_same(void **state)
     free(s);
 }
 
-/* Of families that draft in turn the best is found, whatever the text gives in the meantime: steps of an easy
- * text, where retrieval would have given as much, say nothing for the one whose turn it is. Family 0 is
- * retrieval alone, 1 adds a guess of the table, which is right half of the time, for a little more, and 2 adds
- * one that always is, for far too much. */
+/* Of families that draft in turn the best is found, whatever the text gives in the meantime:
+ * steps of an easy text, where retrieval would have given as much, say nothing for the one whose
+ * turn it is. Family 0 is retrieval alone, 1 adds a guess of the table, which is right half of
+ * the time, for a little more, and 2 adds one that always is, for far too much. */
 static void test_judged_families(void **state)
 {
     (void)state;

@@ -466,8 +466,8 @@ static void test_dead_end(void **state)
     }
 }
 
-/* Drafts that are forbidden are not verified; where only one token may come it is drafted, though the drafter
- * is always wrong, by all that draft. */
+/* Drafts that are forbidden are not verified; where only one token may come it is drafted,
+ * though the drafter is always wrong, by all that draft. */
 static void test_forbidden_drafts(void **state)
 {
     (void)state;
@@ -518,7 +518,8 @@ static size_t foresee(void *ctx, const int32_t *tokens, size_t n, int32_t *guess
     return said;
 }
 
-/* It changes nothing of what comes, beside a mask too; while it is right it is drafted, and else left. */
+/* It changes nothing of what comes, beside a mask too; while it is right it is drafted, and else
+ * left. */
 static void test_forecast(void **state)
 {
     (void)state;

@@ -56,7 +56,8 @@ static void test_best(void **state)
     assert_int_equal(best_alone(&c, &t, 100000), 0);
 }
 
-/* A pass that took twice as long moves all the curve up, its own width the most; never down a row. */
+/* A pass that took twice as long moves all the curve up, its own width the most; never down a
+ * row. */
 static void test_update(void **state)
 {
     (void)state;
@@ -154,8 +155,8 @@ static void test_drafts_are_charged(void **state)
     assert_true(about(charged, 6));
 }
 
-/* One width is passed all the time, a little wider ones now and then: those show how steep the curve is there, though
- * the point above, which was only drawn, has next to no part in them. */
+/* One width is passed all the time, a little wider ones now and then: those show how steep the
+ * curve is there, though the point above, which was only drawn, has next to no part in them. */
 static void test_steep_where_none_was_timed(void **state)
 {
     (void)state;
@@ -171,7 +172,8 @@ static void test_steep_where_none_was_timed(void **state)
     assert_true(fabs((ftk_cost_at(&c, 20, 0) - ftk_cost_at(&c, 16, 0)) / steep - 1) < 0.15);
 }
 
-/* Whoever shares a pass pays his part of it, and rows are worth having as the whole pass sees them. */
+/* Whoever shares a pass pays his part of it, and rows are worth having as the whole pass sees
+ * them. */
 static void test_company(void **state)
 {
     (void)state;
@@ -181,7 +183,8 @@ static void test_company(void **state)
     assert_true(about(ftk_company_token(&with), (1.3 + 300 * 0.001 + 700 * 0.0005) / 4));
     assert_true(about(with.alone, ftk_cost_at(&c, 1, 75)));
     assert_true(about(ftk_cost_more(&c, &with, 10, 100), 10 * (0.1 + 100 * 0.0005)));
-    /* Alone a node pays that is right in one case of ten; of four that decode it must be in three of ten. */
+    /* Alone a node pays that is right in one case of ten; of four that decode it must be in
+     * three of ten. */
     const float third[] = {0.35f};
     const ftk_company alone = ftk_company_alone(&c, 0);
     const ftk_width rows = ftk_width_of(4, 0);

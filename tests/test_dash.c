@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * DASH: what its policy chooses, on a target of its own that is small enough to compute again; the tree;
- * its file; routes through the demo model, to the bit; and the whole, whose text it must not change. */
+ * DASH: what its policy chooses, on a target of its own that is small enough to compute again;
+ * the tree; its file; routes through the demo model, to the bit; and the whole, whose text it
+ * must not change. */
 #include "smalltarget.h"
 
 #include <math.h>
@@ -171,8 +172,9 @@ static void test_policy(void **state)
     assert_true(counts[FTK_PARTIAL] > 3 && counts[FTK_SKIP] > 3);
 }
 
-/* The chain comes first, row by row, and ends where the next row is not worth its cost; other choices
- * hang on it; the budget holds. What was run is known above the first layer that was not full. */
+/* The chain comes first, row by row, and ends where the next row is not worth its cost; other
+ * choices hang on it; the budget holds. What was run is known above the first layer that was not
+ * full. */
 static void test_tree(void **state)
 {
     (void)state;
@@ -217,8 +219,8 @@ static void test_tree(void **state)
     ftk_gguf_free(file);
 }
 
-/* A row has to bring more than what comes in its time without it: at one token a step it pays here, at
- * four it does not, and does again once less comes. */
+/* A row has to bring more than what comes in its time without it: at one token a step it pays
+ * here, at four it does not, and does again once less comes. */
 static void test_pace(void **state)
 {
     (void)state;
@@ -403,8 +405,8 @@ static ftk_pass_seq plant(ftk_tree *t, const ftk_session *s)
                           .mask = (const uint64_t(*)[2])t->mask};
 }
 
-/* A pass that goes on from the layers of a draft that were full gives the bits of a whole one, and so do
- * keys and values, on which the next step's logits depend. */
+/* A pass that goes on from the layers of a draft that were full gives the bits of a whole one,
+ * and so do keys and values, on which the next step's logits depend. */
 static void test_resume(void **state)
 {
     (void)state;
@@ -494,8 +496,8 @@ static void test_skip(void **state)
 
 /* ---- layers in few bits */
 
-/* No number is further from its copy than half a step of its block, or, at the end of the range that has
- * no code for it, one. */
+/* No number is further from its copy than half a step of its block, or, at the end of the range
+ * that has no code for it, one. */
 static void test_low_bits(void **state)
 {
     (void)state;
@@ -577,8 +579,8 @@ static void test_text_is_the_models(void **state)
     ftk_model_free(m);
 }
 
-/* With nothing left out dash-direct is plain decoding; else it is not. Once another drafter takes over,
- * what comes is what the model says of the text so far. */
+/* With nothing left out dash-direct is plain decoding; else it is not. Once another drafter
+ * takes over, what comes is what the model says of the text so far. */
 static void test_direct(void **state)
 {
     (void)state;
@@ -656,7 +658,8 @@ static bool has_dash(ftk_engine *e)
     return found;
 }
 
-/* `auto` takes a copy of the layers within its bounds, says so, and does without where there is no room. */
+/* `auto` takes a copy of the layers within its bounds, says so, and does without where there is
+ * no room. */
 static void test_auto_and_the_copy(void **state)
 {
     (void)state;

@@ -98,8 +98,9 @@ static void test_together(void **state)
     ftk_model_free(m);
 }
 
-/* Drafts that are made there in one call are those of the CPU for the same text, but for some guesses that
- * rounding decides about. Each waits once, but those of rows that have joined the pass before, which waits once. */
+/* Drafts that are made there in one call are those of the CPU for the same text, but for some
+ * guesses that rounding decides about. Each waits once, but those of rows that have joined the
+ * pass before, which waits once. */
 static void test_whole_drafts(void **state)
 {
     (void)state;
@@ -252,8 +253,8 @@ static void test_held(void **state)
     ftk_model_free(m);
 }
 
-/* What a drafter gets of products there is what it gets on the CPU, roughly: with its own matrices, and
- * with the rows of the output matrix that its file names or all of them. */
+/* What a drafter gets of products there is what it gets on the CPU, roughly: with its own
+ * matrices, and with the rows of the output matrix that its file names or all of them. */
 static void test_products(void **state)
 {
     (void)state;
@@ -330,8 +331,8 @@ static uint64_t drawn(ftk_engine *e, const ftk_sampling *how, const ftk_drafter_
     return stats.accepted;
 }
 
-/* Tokens that are drawn on the device, or, with a penalty, of its logits on the host, are the same with
- * drafts; and a setting does something. */
+/* Tokens that are drawn on the device, or, with a penalty, of its logits on the host, are the
+ * same with drafts; and a setting does something. */
 static void test_drawn(void **state)
 {
     (void)state;
@@ -411,7 +412,8 @@ static void test_logprobs(void **state)
     mm_free(m);
 }
 
-/* A long prompt read in a wide piece: drafts change nothing, and neither does a session beside it. */
+/* A long prompt read in a wide piece: drafts change nothing, and neither does a session beside
+ * it. */
 static void test_wide(void **state)
 {
     (void)state;
@@ -512,8 +514,8 @@ static ftk_session *open_dash(ftk_engine *e, const ftk_drafter_ops *ops, ftk_das
     return s;
 }
 
-/* Drafts by a policy of random numbers change no token, greedy, drawn and of logits on the host; nothing
- * is resumed; and the actions that rows took are the CPU's, nearly always. */
+/* Drafts by a policy of random numbers change no token, greedy, drawn and of logits on the host;
+ * nothing is resumed; and the actions that rows took are the CPU's, nearly always. */
 static void test_dash(void **state)
 {
     (void)state;
@@ -547,8 +549,8 @@ static void test_dash(void **state)
     ftk_model_free(m);
 }
 
-/* dash-direct: its tokens are the CPU's; with nothing left out they are plain decoding's, drawn ones and
- * those of logits on the host too; and another drafter takes over. */
+/* dash-direct: its tokens are the CPU's; with nothing left out they are plain decoding's, drawn
+ * ones and those of logits on the host too; and another drafter takes over. */
 static void test_dash_direct(void **state)
 {
     (void)state;
@@ -595,8 +597,8 @@ static bool drafts_by(const ftk_session *s, const char *name)
     return false;
 }
 
-/* What DASH takes of the device's memory: that it is missing is one line, after which all else works.
- * `auto` does without. */
+/* What DASH takes of the device's memory: that it is missing is one line, after which all else
+ * works. `auto` does without. */
 static void test_dash_room(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Sampling: the same bits whatever the company and the threads, caches that amount to another one, checks
- * that notice, figures that add up, and whatever fails. */
+ * Sampling: the same bits whatever the company and the threads, caches that amount to another
+ * one, checks that notice, figures that add up, and whatever fails. */
 #include "ditsupport.h"
 
 #include <math.h>
@@ -282,8 +282,8 @@ static void lab_close(lab *l)
     ftk_dit_free(l->m);
 }
 
-/* A pass in which attention and the feed-forward part of all layers do this; returns the error of a check,
- * or 0. */
+/* A pass in which attention and the feed-forward part of all layers do this; returns the error
+ * of a check, or 0. */
 static double lab_run(lab *l, ftk_branch_action attention, ftk_branch_action mlp, bool keep,
                       bool verify)
 {

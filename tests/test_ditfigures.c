@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Diffusion transformers against figures of diffusers: single passes, every step of DDIM runs with
- * guidance, and what DDPM makes of an output. Files hold schedules in floats, diffusers in doubles, so the
- * last bits differ. */
+ * Diffusion transformers against figures of diffusers: single passes, every step of DDIM runs
+ * with guidance, and what DDPM makes of an output. Files hold schedules in floats, diffusers in
+ * doubles, so the last bits differ. */
 #include "ditsupport.h"
 
 #include <math.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A small model drafts: what comes is plain decoding's, whoever drafts beside it, in batches, after cuts and
- * forks; drawn drafts have the model's distribution; vocabularies that are not the same are refused. */
+ * A small model drafts: what comes is plain decoding's, whoever drafts beside it, in batches,
+ * after cuts and forks; drawn drafts have the model's distribution; vocabularies that are not
+ * the same are refused. */
 #include "support.h"
 
 #include "archmodels.h"
@@ -136,7 +137,8 @@ static void test_exact(void **state)
     ftk_model_free(m);
 }
 
-/* A model that drafts for itself is right: a chain of a budget's length is accepted in each step. */
+/* A model that drafts for itself is right: a chain of a budget's length is accepted in each
+ * step. */
 static void test_itself(void **state)
 {
     (void)state;
@@ -194,7 +196,8 @@ static void test_batches(void **state)
     ftk_model_free(m);
 }
 
-/* Cut, gone on from, forked, with the drafter changed and changed back: the small model's cache follows. */
+/* Cut, gone on from, forked, with the drafter changed and changed back: the small model's cache
+ * follows. */
 static void test_follows(void **state)
 {
     (void)state;
@@ -236,7 +239,8 @@ static void test_follows(void **state)
     ftk_model_free(m);
 }
 
-/* Where there is no room for the small model's keys nothing is drafted, and nothing fails that would not. */
+/* Where there is no room for the small model's keys nothing is drafted, and nothing fails that
+ * would not. */
 static void test_no_room(void **state)
 {
     (void)state;
@@ -282,7 +286,8 @@ static void allow_some(void *ctx, const int32_t *tokens, size_t n, uint32_t *all
         if (is_allowed(true, i)) allowed[i / 32] |= (uint32_t)1 << i % 32;
 }
 
-/* The K likeliest tokens behind a text, of those allowed, and their probabilities at temperature 0.8 among them. */
+/* The K likeliest tokens behind a text, of those allowed, and their probabilities at temperature
+ * 0.8 among them. */
 static void likeliest(ftk_engine *e, const int32_t *text, size_t n, bool masked, int32_t *token,
                       double *p)
 {
@@ -404,8 +409,8 @@ static void keep_log(void *ctx, ftk_log_level level, const char *line)
 
 enum { MORE = 4, PADDED = GW_VOCAB + MORE };
 
-/* A small llama with MORE tokens behind those of the others, of this name and type; or (type 0) with as many
- * tokens as the others, of which the last has this name. */
+/* A small llama with MORE tokens behind those of the others, of this name and type; or (type 0)
+ * with as many tokens as the others, of which the last has this name. */
 static const char *write_other(const char *name, int32_t type)
 {
     static char path[512], names_of[PADDED][16];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Heads of EAGLE-3: the figures of the package speculators, in every layout; what comes is plain decoding's; what
- * is wrong in a file is said. */
+ * Heads of EAGLE-3: the figures of the package speculators, in every layout; what comes is plain
+ * decoding's; what is wrong in a file is said. */
 #include "support.h"
 
 #include <math.h>
@@ -270,7 +270,8 @@ static ftk_session *open_how(ftk_engine *e, const how *h)
     return s;
 }
 
-/* Prompts of 3, 70, 137 and 15 tokens: shorter and longer than what waits at once, and than a pass. */
+/* Prompts of 3, 70, 137 and 15 tokens: shorter and longer than what waits at once, and than a
+ * pass. */
 static size_t start(ftk_session *s, int which)
 {
     static const size_t lengths[] = {3, 70, 137, 15};
@@ -470,7 +471,8 @@ static void test_follows(void **state)
     ftk_model_free(m);
 }
 
-/* A session that drafts otherwise at first gives the head no states: it begins in the middle of the text. */
+/* A session that drafts otherwise at first gives the head no states: it begins in the middle of
+ * the text. */
 static void test_begins_late(void **state)
 {
     (void)state;
@@ -673,7 +675,8 @@ static void test_looked_into(void **state)
     ftk_checkpoint_free(NULL);
 }
 
-/* A file that is cut anywhere, or in which a byte of the header is another one, opens or is refused in one line. */
+/* A file that is cut anywhere, or in which a byte of the header is another one, opens or is
+ * refused in one line. */
 static void test_damaged(void **state)
 {
     (void)state;

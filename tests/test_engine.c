@@ -272,8 +272,8 @@ static void test_fork_and_truncate(void **state)
     ftk_engine_free(e);
 }
 
-/* A fork says what a session with its sampling would behind the same text; by another seed something else,
- * by the same one the same. */
+/* A fork says what a session with its sampling would behind the same text; by another seed
+ * something else, by the same one the same. */
 static void test_fork_has_its_sampling(void **state)
 {
     (void)state;
@@ -369,8 +369,8 @@ static void test_cache_shared_by_too_many(void **state)
     ftk_engine_free(e);
 }
 
-/* Steps sessions with drafters[i % n_drafters], together or in turn, until none gets anywhere; what each said is in
- * out[i], and n_out[i] how much that is. */
+/* Steps sessions with drafters[i % n_drafters], together or in turn, until none gets anywhere;
+ * what each said is in out[i], and n_out[i] how much that is. */
 static void run_until_stuck(int slots, int n, const char *const *drafters, int n_drafters,
                             int budget, int forks, bool in_turn, int32_t (*out)[2048],
                             size_t *n_out)
@@ -415,8 +415,8 @@ static void run_until_stuck(int slots, int n, const char *const *drafters, int n
     ftk_engine_free(e);
 }
 
-/* With a cache that is too small for all, drafts take only what is left: every session stops where it
- * would without, and has said the same. */
+/* With a cache that is too small for all, drafts take only what is left: every session stops
+ * where it would without, and has said the same. */
 static void test_drafts_in_a_full_cache(void **state)
 {
     (void)state;
@@ -569,8 +569,8 @@ static void test_wrong_drafts_are_switched_off(void **state)
     ftk_engine_free(e);
 }
 
-/* Where all passes are taken to cost the same, every step drafts; plain ones are timed now and then all the same, and
- * so it shows what they cost. */
+/* Where all passes are taken to cost the same, every step drafts; plain ones are timed now and
+ * then all the same, and so it shows what they cost. */
 static void test_plain_steps_are_timed(void **state)
 {
     (void)state;
@@ -636,8 +636,8 @@ static void test_vocabulary_only(void **state)
 
 enum { BOUNDED = 300 };
 
-/* Answers with a drafter whose rows cost a tenth of a pass each; returns the plain steps that its drafts
- * lost or, negative, gained. */
+/* Answers with a drafter whose rows cost a tenth of a pass each; returns the plain steps that
+ * its drafts lost or, negative, gained. */
 static double lost_by(ftk_engine *e, const ftk_drafter_ops *drafter,
                       const ftk_test_reference *truth, size_t n_prompt)
 {
@@ -668,9 +668,9 @@ static double lost_by(ftk_engine *e, const ftk_drafter_ops *drafter,
     return lost;
 }
 
-/* Guesses that look good, cost little and are always wrong: the estimates never learn, the credit
- * still holds, over all sessions of an engine together. The costs drift a little within a step, from
- * those above to the true ones. */
+/* Guesses that look good, cost little and are always wrong: the estimates never learn, the
+ * credit still holds, over all sessions of an engine together. The costs drift a little within a
+ * step, from those above to the true ones. */
 static void test_losses_are_bounded(void **state)
 {
     (void)state;

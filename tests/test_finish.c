@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Drafts that a device finishes (engine/finish.c): what they draft and emit, how often the host waits, and
- * which are not left to it. */
+ * Drafts that a device finishes (engine/finish.c): what they draft and emit, how often the host
+ * waits, and which are not left to it. */
 #include "ondevice.h"
 
 #include <limits.h>
@@ -60,8 +60,8 @@ static void make_up_costs(ftk_engine *e)
     for (int j = 0; j < FTK_COST_POINTS; j++) e->cost.seconds[j] = 1e3 * (20 + j);
 }
 
-/* Every step waits once, whatever it drafts, and its tokens are plain decoding's: by a fixed number of nodes
- * and by the cost model, greedy and drawn, in trees and in chains. */
+/* Every step waits once, whatever it drafts, and its tokens are plain decoding's: by a fixed
+ * number of nodes and by the cost model, greedy and drawn, in trees and in chains. */
 static void test_one_wait(void **state)
 {
     (void)state;
@@ -102,8 +102,8 @@ static void test_one_wait(void **state)
     ftk_model_free(m);
 }
 
-/* Without successors, which the device does not look for, its trees are node for node those that the host
- * makes of the same answers, in every step. */
+/* Without successors, which the device does not look for, its trees are node for node those that
+ * the host makes of the same answers, in every step. */
 static void test_same_trees(void **state)
 {
     (void)state;
@@ -152,9 +152,10 @@ static ftk_session *open_session(ftk_engine *e, const ftk_session_config *cfg,
     return s;
 }
 
-/* Sessions that share a pass wait once, together: two whose drafts are left to the device, of two families or of
- * one, one that decodes plainly, and one that reads. No row joins such a pass, so those that may are no hindrance. Where the
- * device fails, all of them are told, in one line. */
+/* Sessions that share a pass wait once, together: two whose drafts are left to the device, of
+ * two families or of one, one that decodes plainly, and one that reads. No row joins such a
+ * pass, so those that may are no hindrance. Where the device fails, all of them are told, in one
+ * line. */
 static void test_together(void **state)
 {
     (void)state;
@@ -210,8 +211,8 @@ static void test_together(void **state)
     ftk_model_free(m);
 }
 
-/* What goes the other way: penalties, other verifiers, a credit that covers no row, and rows that may join a pass of
- * the session's own. */
+/* What goes the other way: penalties, other verifiers, a credit that covers no row, and rows
+ * that may join a pass of the session's own. */
 static void test_not_left(void **state)
 {
     (void)state;
@@ -283,8 +284,8 @@ static void test_full_cache(void **state)
     ftk_model_free(m);
 }
 
-/* A device that fails between the draft and its pass: the step says so in one line, and so does every further
- * one. */
+/* A device that fails between the draft and its pass: the step says so in one line, and so does
+ * every further one. */
 static void test_trouble(void **state)
 {
     (void)state;

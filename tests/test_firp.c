@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * FIRP: its pseudo states, on a target of its own that is small enough to compute again; which rows join a
- * pass, and when; its file; and the whole on the demo model, whose text it must not change. */
+ * FIRP: its pseudo states, on a target of its own that is small enough to compute again; which
+ * rows join a pass, and when; its file; and the whole on the demo model, whose text it must not
+ * change. */
 #include "smalltarget.h"
 
 #include <math.h>
@@ -172,7 +173,8 @@ static void test_states(void **state)
     ftk_gguf_free(file);
 }
 
-/* Row i names the tokens of depth i + 1, on every branch; nodes come best first; the budget holds. */
+/* Row i names the tokens of depth i + 1, on every branch; nodes come best first; the budget
+ * holds. */
 static void test_tree(void **state)
 {
     (void)state;
@@ -223,8 +225,8 @@ static void test_retrieval(void **state)
     ftk_gguf_free(file);
 }
 
-/* Upper layers are not run for drafts that never bring anything in, but now and then, nor where the text
- * that repeats promises more. */
+/* Upper layers are not run for drafts that never bring anything in, but now and then, nor where
+ * the text that repeats promises more. */
 static void test_worth(void **state)
 {
     (void)state;
@@ -270,8 +272,8 @@ static void test_worth(void **state)
 
 /* ---- the fused schedule */
 
-/* The root, its children 7 (0.6) and 8 (0.1), 7's child 9 (0.5): 0.5 that 9 is the last, 0.3 that the
- * root is, 0.1 for 7 and for 8. */
+/* The root, its children 7 (0.6) and 8 (0.1), 7's child 9 (0.5): 0.5 that 9 is the last, 0.3
+ * that the root is, 0.1 for 7 and for 8. */
 static ftk_tree small_tree(void)
 {
     ftk_tree t;
@@ -282,8 +284,8 @@ static ftk_tree small_tree(void)
     return t;
 }
 
-/* A split draft costs a quarter of a pass over OFFSETS rows; the rows of a node must cost less than what
- * they save on average. */
+/* A split draft costs a quarter of a pass over OFFSETS rows; the rows of a node must cost less
+ * than what they save on average. */
 static void test_which_join(void **state)
 {
     (void)state;
@@ -321,8 +323,8 @@ static void test_which_join(void **state)
     ftk_gguf_free(file);
 }
 
-/* The rows of the last accepted node are the next draft; where it has none, the split schedule makes it.
- * Neither sees the token that comes next. */
+/* The rows of the last accepted node are the next draft; where it has none, the split schedule
+ * makes it. Neither sees the token that comes next. */
 static void test_fused(void **state)
 {
     (void)state;
@@ -440,8 +442,8 @@ static void test_text_is_the_models(void **state)
     ftk_model_free(m);
 }
 
-/* To the last token of the context there is room for a tree, if not for what joins it; in passes that
- * sessions share nothing joins; and no line is logged. */
+/* To the last token of the context there is room for a tree, if not for what joins it; in passes
+ * that sessions share nothing joins; and no line is logged. */
 static void test_room(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Drafters' files beside a model that nobody named: what is odd about one is said once, as a warning,
- * ends nothing, and is said again to whoever asks for its family. */
+ * Drafters' files beside a model that nobody named: what is odd about one is said once, as a
+ * warning, ends nothing, and is said again to whoever asks for its family. */
 #include "support.h"
 
 #include <fcntl.h>
@@ -261,7 +261,8 @@ static void link_as(const char *target, const char *as, char *out, size_t cap)
     assert_int_equal(symlink(target, out), 0);
 }
 
-/* Good ones are used whatever lies beside them; of two of one family the first by name, in silence. */
+/* Good ones are used whatever lies beside them; of two of one family the first by name, in
+ * silence. */
 static void test_among_good_ones(void **state)
 {
     (void)state;

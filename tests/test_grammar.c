@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Grammars of JSON schemas: what they take and say, what is refused, and masks of tokens. The same with more
- * keywords, beside Python's jsonschema: grammar_schemas.py. */
+ * Grammars of JSON schemas: what they take and say, what is refused, and masks of tokens. The
+ * same with more keywords, beside Python's jsonschema: grammar_schemas.py. */
 #include "support.h"
 
 #include "grammar/words.h"
@@ -365,7 +365,8 @@ static void test_masks(void **state)
     }
 }
 
-/* A model's answers by its own choice and by chance: they fit, and are the same with any drafter. */
+/* A model's answers by its own choice and by chance: they fit, and are the same with any
+ * drafter. */
 static void test_answers(void **state)
 {
     (void)state;

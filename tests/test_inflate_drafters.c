@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_inflate_drafters INFLATE SMALL FOLDER: inflates a model with its trained drafters, those that
- * are beside it, FIRP's of maps and DASH's of a policy made up here. The large ones must draft what the small ones draft:
- * the same text in as many steps, but for rounding. Time decides nothing: whatever the drafters ask,
- * a pass takes long and all else next to nothing. */
+ * test_inflate_drafters INFLATE SMALL FOLDER: inflates a model with its trained drafters, those
+ * that are beside it, FIRP's of maps and DASH's of a policy made up here. The large ones must
+ * draft what the small ones draft: the same text in as many steps, but for rounding. Time
+ * decides nothing: whatever the drafters ask, a pass takes long and all else next to nothing. */
 #include "support.h"
 
 #include "dashfile.h"
@@ -92,8 +92,9 @@ static void answer_all(const char *model, const char *drafter, void *parts, answ
     ftk_model_free(m);
 }
 
-/* Retrieval and successors are not among the parts: all that is drafted comes from the file. percent: of all steps,
- * by how many those of an answer may differ; activations in 8 bits round what 1e-6 moves. */
+/* Retrieval and successors are not among the parts: all that is drafted comes from the file.
+ * percent: of all steps, by how many those of an answer may differ; activations in 8 bits round
+ * what 1e-6 moves. */
 static void check_same(const char *large, const char *drafter, const char *large_drafter,
                        void *parts, int percent)
 {
@@ -235,8 +236,8 @@ static void test_made_up_firp(void **state)
     unlink(path);
 }
 
-/* ---- a policy made up, which goes by the state in time alone: a new layer is in the past, and asked ahead it
- * shows the next one a newer state */
+/* ---- a policy made up, which goes by the state in time alone: a new layer is in the past, and
+ * asked ahead it shows the next one a newer state */
 
 static void test_made_up_dash(void **state)
 {

@@ -43,7 +43,8 @@ static void test_levels_agree(void **state)
     const double first = score(models[0], "ref");
     for (int i = 0; i < n_models; i++) {
         const double ref = score(models[i], "ref");
-        /* the weights' type costs little: 4 bits the most, but for the mixture, which has 2 and 3 too */
+        /* the weights' type costs little: 4 bits the most, but for the mixture, which has 2 and
+         * 3 too */
         if (!(fabs(ref - first) < (strstr(models[i], "MIXED") ? 0.6 : 0.3)))
             fail_msg("%s: %.4f nats a token, %.4f for %s", models[i], ref, first, models[0]);
         /* Where activations are rounded to 8 bits, a last-bit difference may move one by a step; a
@@ -57,8 +58,9 @@ static void test_levels_agree(void **state)
     }
 }
 
-/* Each level that is listed can be had, and the best is what there is without a name. Linux refuses
- * tiles while a thread's signal stack is too small for them; it has to be asked for the first time here. */
+/* Each level that is listed can be had, and the best is what there is without a name. Linux
+ * refuses tiles while a thread's signal stack is too small for them; it has to be asked for the
+ * first time here. */
 static void test_listed_levels_run(void **state)
 {
     (void)state;

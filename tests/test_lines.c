@@ -88,8 +88,8 @@ static void read_messages(int out)
     exit(0); /* not _exit(): what is left to do at the end is looked at, too */
 }
 
-/* ---- the shell: it has the terminal, and tells how its only job is doing. Without it the job's end would
- * be the terminal's, and Ctrl-Z would do nothing. */
+/* ---- the shell: it has the terminal, and tells how its only job is doing. Without it the job's
+ * end would be the terminal's, and Ctrl-Z would do nothing. */
 
 static void run_shell(int slave, int results, int states, int goodbye)
 {
@@ -194,7 +194,8 @@ static void until_shown(const char *text)
     fail_msg("\"%s\" was not shown, but \"%.*s\"", text, (int)s.n_shown, s.shown);
 }
 
-/* Until the line behind the last one that was read is asked for: keys that come before are the terminal's. */
+/* Until the line behind the last one that was read is asked for: keys that come before are the
+ * terminal's. */
 static void until_asked(void)
 {
     struct termios now;

@@ -151,8 +151,8 @@ static void test_bad_arguments(void **state)
     ftk_session_free(NULL);
 }
 
-/* What weights are prefetched by: the largest cache of this core, as Linux knows it, and not those of
- * the processor's other cores with it. */
+/* What weights are prefetched by: the largest cache of this core, as Linux knows it, and not
+ * those of the processor's other cores with it. */
 static void test_cache(void **state)
 {
     (void)state;

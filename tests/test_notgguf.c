@@ -106,7 +106,8 @@ static void test_each(void **state)
     assert_int_equal(failed, 0);
 }
 
-/* Cut at any length nothing is read behind the end (the sanitizer sees it), and there is one line. */
+/* Cut at any length nothing is read behind the end (the sanitizer sees it), and there is one
+ * line. */
 static void test_cut(void **state)
 {
     (void)state;
@@ -120,7 +121,8 @@ static void test_cut(void **state)
         }
 }
 
-/* Pieces of a file, told by their names: the first begins as it should, the others with anything. */
+/* Pieces of a file, told by their names: the first begins as it should, the others with
+ * anything. */
 static void test_pieces(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Token recycling: what was said behind a token comes back as guesses, in depth; the longest match joins;
- * and how guesses of the session's sources stand beside a family's own. */
+ * Token recycling: what was said behind a token comes back as guesses, in depth; the longest
+ * match joins; and how guesses of the session's sources stand beside a family's own. */
 #include "smalltarget.h"
 
 #include "drafters/guesses.h"
@@ -69,8 +69,8 @@ static void test_match_joins(void **state)
     close_small(&ftk_drafter_recycle, s);
 }
 
-/* Below what is worth nothing nothing is asked for, and however many guesses the table has, there is room
- * left for a family's own. */
+/* Below what is worth nothing nothing is asked for, and however many guesses the table has,
+ * there is room left for a family's own. */
 static void test_limits(void **state)
 {
     (void)state;
@@ -101,7 +101,8 @@ static void test_limits(void **state)
     close_small(&ftk_drafter_recycle, s);
 }
 
-/* A source that makes a guess worth more raises all below it, and more successors get worth asking for. */
+/* A source that makes a guess worth more raises all below it, and more successors get worth
+ * asking for. */
 static void test_raised(void **state)
 {
     (void)state;
@@ -140,8 +141,9 @@ static void test_raised(void **state)
     close_small(&ftk_drafter_recycle, s);
 }
 
-/* One source is always right where it stands alone, and one time in five where another is as sure of something
- * else: its rate says 0.6 in both places. What the tree says learns to tell them apart. */
+/* One source is always right where it stands alone, and one time in five where another is as
+ * sure of something else: its rate says 0.6 in both places. What the tree says learns to tell
+ * them apart. */
 static void test_beside_others(void **state)
 {
     (void)state;

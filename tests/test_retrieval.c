@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Retrieval: what it predicts and learns; that a session has one, whichever families draft; and that what
- * it learned under one family another one, or the next session, begins with. */
+ * Retrieval: what it predicts and learns; that a session has one, whichever families draft; and
+ * that what it learned under one family another one, or the next session, begins with. */
 #include "base/meter.h"
 #include "demosession.h"
 
@@ -119,8 +119,8 @@ static void test_one_a_session(void **state)
     ftk_model_free(m);
 }
 
-/* The first node of what a family drafts where retrieval alone has a guess. (DASH would run layers over a
- * text that is not the session's.) */
+/* The first node of what a family drafts where retrieval alone has a guess. (DASH would run
+ * layers over a text that is not the session's.) */
 static float first_prob(ftk_session *s, const char *drafter)
 {
     static const int32_t text[] = {5, 6, 7, 5, 6};

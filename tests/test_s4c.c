@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * S4C: what its heads compute, on a target of its own that is small enough to compute again; the tree;
- * what is kept; its file; and the whole on the demo model, whose text it must not change. */
+ * S4C: what its heads compute, on a target of its own that is small enough to compute again; the
+ * tree; what is kept; its file; and the whole on the demo model, whose text it must not change. */
 #include "smalltarget.h"
 
 #include <math.h>
@@ -193,8 +193,8 @@ static void test_no_token(void **state)
     }
 }
 
-/* A tree: children of the root are the first head's likeliest tokens; nothing is worth more than what it
- * hangs on; the budget holds. */
+/* A tree: children of the root are the first head's likeliest tokens; nothing is worth more than
+ * what it hangs on; the budget holds. */
 static void test_tree(void **state)
 {
     (void)state;

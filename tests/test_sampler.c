@@ -248,7 +248,8 @@ static void check_weights(ftk_sampler *s, const float *logits, const int32_t *hi
     assert_true(fabs(sum / total - 1) < 1e-12);
 }
 
-/* Top-p is of all there is, and min-p of what it leaves: the other way round 2 could not be said. */
+/* Top-p is of all there is, and min-p of what it leaves: the other way round 2 could not be
+ * said. */
 static void test_order_of_filters(void **state)
 {
     (void)state;

@@ -119,7 +119,8 @@ static void test_object(void **state)
     reply_free(&r);
 }
 
-/* The answer itself, predicted: it is told, and stays what it is; so it does with one that is wrong. */
+/* The answer itself, predicted: it is told, and stays what it is; so it does with one that is
+ * wrong. */
 static void test_prediction(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Text from outside, made harmless: every byte alone, every control character, broken and cut text. */
+ * Text from outside, made harmless: every byte alone, every control character, broken and cut
+ * text. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -89,8 +89,8 @@ static void test_many(void **state)
     }
 }
 
-/* Decides the order while it is asked, so that whatever was taken for the middle is at an end (after
- * M. D. McIlroy, "A killer adversary for quicksort"). */
+/* Decides the order while it is asked, so that whatever was taken for the middle is at an end
+ * (after M. D. McIlroy, "A killer adversary for quicksort"). */
 enum { N_KILLED = 20000 };
 static uint32_t values[N_KILLED], n_decided, candidate;
 

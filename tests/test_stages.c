@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A model in stages says what it says in one process, to the bit: with every drafter, over several sessions,
- * forks and cuts; and what becomes of it where a stage is lost or is another model's. */
+ * A model in stages says what it says in one process, to the bit: with every drafter, over
+ * several sessions, forks and cuts; and what becomes of it where a stage is lost or is another
+ * model's. */
 #include <pthread.h>
 
 #include "stagelinks.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Successors: what the table holds and learns; that a session has one, whichever families draft; that what
- * it read under one family another one drafts, and what it measured the next session begins with; and that
- * where reading costs something it is done as long as it pays. */
+ * Successors: what the table holds and learns; that a session has one, whichever families draft;
+ * that what it read under one family another one drafts, and what it measured the next session
+ * begins with; and that where reading costs something it is done as long as it pays. */
 #include "base/meter.h"
 #include "demosession.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What drafters may use of the model: features, states and upper layers, to the bit; and their files. */
+ * What drafters may use of the model: features, states and upper layers, to the bit; and their
+ * files. */
 #include "support.h"
 
 #include <math.h>
@@ -129,8 +130,8 @@ static void test_features(void **state)
 
 /* ---- upper layers */
 
-/* From any layer on, the states of a text's last tokens give the logits that the whole pass gave, and
- * what comes next is not changed by it. */
+/* From any layer on, the states of a text's last tokens give the logits that the whole pass
+ * gave, and what comes next is not changed by it. */
 static void test_run_above(void **state)
 {
     (void)state;

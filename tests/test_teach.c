@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The program teach: what it keeps is what the model says, however often it is stopped. test_teach TEACH */
+ * The program teach: what it keeps is what the model says, however often it is stopped.
+ * test_teach TEACH */
 #include "support.h"
 
 #include <fcntl.h>

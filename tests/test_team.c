@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The threads of a team; when it gives way to other programs, and when it takes its threads back. */
+ * The threads of a team; when it gives way to other programs, and when it takes its threads
+ * back. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

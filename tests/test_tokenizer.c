@@ -623,7 +623,8 @@ static ftk_tokenizer *open_odd(const char *warning)
     return t;
 }
 
-/* The spaces of user-defined tokens stand plainly in files; runs of them are single tokens of Gemma. */
+/* The spaces of user-defined tokens stand plainly in files; runs of them are single tokens of
+ * Gemma. */
 static void test_user_spaces(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Writes a small diffusion transformer for the tests of the command line: writedit FILE latent|pixel */
+ * Writes a small diffusion transformer for the tests of the command line: writedit FILE
+ * latent|pixel */
 #include <stdio.h>
 #include <string.h>
 

@@ -7,15 +7,14 @@
  * with which that is due; the parent's next child is tried, and then the parent itself, as a leaf.
  * The root is always accepted. On a chain this is block verification.
  *
- * The paper could be read in summaries only: the rule is from our notes, where it was rebuilt and
- * proven by enumeration. Our own reading are chosen tokens (q is 1 for them), and that a node with
- * no drawn token left below it is treated as a leaf: it is accepted or taken off with all that is
- * below it, and when it is accepted, the walk goes down from it as in verifiers/reject.c. Between
- * chosen tokens this gives the same path and bonus with the same probabilities: they follow from
- * what the model goes on to say, and so each has exactly the probability of its path, from either
- * end. It saves the rows that the walk does not reach. A tree without drawn tokens is thus judged as
- * by `reject`.
- */
+ * The paper could be read in summaries only: the rule is from our notes, where it was rebuilt
+ * and proven by enumeration. Our own reading are chosen tokens (q is 1 for them), and that a
+ * node with no drawn token left below it is treated as a leaf: it is accepted or taken off with
+ * all that is below it, and when it is accepted, the walk goes down from it as in
+ * verifiers/reject.c. Between chosen tokens this gives the same path and bonus with the same
+ * probabilities: they follow from what the model goes on to say, and so each has exactly the
+ * probability of its path, from either end. It saves the rows that the walk does not reach. A
+ * tree without drawn tokens is thus judged as by `reject`. */
 #include "verifiers/verifier.h"
 #include "verifiers/walk.h"
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the verifiers that reject have in common. All random numbers of a step are numbered from 1 on
- * at the position of its first token, where no other step of the text begins, so that none is used
- * twice. With each at the position it decides about, those of nodes that `traversal` rejected would
- * be met again in the next step, when they have had their effect already.
- */
+ * What the verifiers that reject have in common. All random numbers of a step are numbered from
+ * 1 on at the position of its first token, where no other step of the text begins, so that none
+ * is used twice. With each at the position it decides about, those of nodes that `traversal`
+ * rejected would be met again in the next step, when they have had their effect already. */
 #include "verifiers/walk.h"
 
 ftk_err ftk_walk_load(ftk_walk *k, int node)

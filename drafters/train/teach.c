@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * teach: has a model answer prompts, greedily, and read texts, many at once, and keeps what it made of every
- * token for the trainers of drafters: lessons.h says how. */
+ * teach: has a model answer prompts, greedily, and read texts, many at once, and keeps what it
+ * made of every token for the trainers of drafters: lessons.h says how. */
 #include <getopt.h>
 #include <math.h>
 #include <stdio.h>

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tree attention. A block takes one KV head, one chunk of 256 keys and 16 pairs of an activation row
- * and a query head of the group, so that a key is read once for 16 pairs. A second kernel merges the
- * chunks of each pair.
+ * Tree attention. A block takes one KV head, one chunk of 256 keys and 16 pairs of an activation
+ * row and a query head of the group, so that a key is read once for 16 pairs. A second kernel
+ * merges the chunks of each pair.
  *
- * Everything counts in the row's logical order (ftk_attn): the prefix, then the row's ancestors. A
- * chunk is 256 places of that order, a step 32 of them; a step's keys are one a lane. Steps that lie in
- * the prefix are the same keys for all pairs and are done for all of them at once; in others each
- * row has keys of its own, and they are done row by row. Either way a pair goes through the same
- * operations on the same numbers, whatever the other pairs see, and wherever a key is stored. Keys that
- * a pair does not see are not multiplied by zero but left out. */
+ * Everything counts in the row's logical order (ftk_attn): the prefix, then the row's ancestors.
+ * A chunk is 256 places of that order, a step 32 of them; a step's keys are one a lane. Steps
+ * that lie in the prefix are the same keys for all pairs and are done for all of them at once;
+ * in others each row has keys of its own, and they are done row by row. Either way a pair goes
+ * through the same operations on the same numbers, whatever the other pairs see, and wherever a
+ * key is stored. Keys that a pair does not see are not multiplied by zero but left out. */
 #include "kernels/blocks.h"
 #include "kernels/cuda/device.h"
 
@@ -55,8 +55,8 @@ __host__ __device__ constexpr int pairs_of(int type, int dim)
     return type != FTK_TYPE_F16 && dim > 128 ? 8 : 16;
 }
 
-/* Numbers of a word of 4 bytes, in which a thread holds a part of a key or value: F16 as they are; Q8_0
- * as floats. */
+/* Numbers of a word of 4 bytes, in which a thread holds a part of a key or value: F16 as they
+ * are; Q8_0 as floats. */
 __host__ __device__ constexpr int per_word(int type)
 {
     return type == FTK_TYPE_F16 ? 2 : 1;

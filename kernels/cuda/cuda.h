@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The CUDA level, as C sees it: kernels as functions of pointers, shapes and a queue, and the little
- * that is needed of the runtime. Two libraries have these functions: kernels/cuda/ *.cu compiled by
- * nvcc, and the same files compiled as plain C++ with emulator.cc, for tests.
+ * The CUDA level, as C sees it: kernels as functions of pointers, shapes and a queue, and the
+ * little that is needed of the runtime. Two libraries have these functions: kernels/cuda/ *.cu
+ * compiled by nvcc, and the same files compiled as plain C++ with emulator.cc, for tests.
  *
- * Pointers are to device memory unless they say host. Calls return before the work is done; work on
- * a queue is done in order, and the queue keeps the first error. The bits of an output row depend on
- * that row's input alone, as everywhere (kernels.h). */
+ * Pointers are to device memory unless they say host. Calls return before the work is done; work
+ * on a queue is done in order, and the queue keeps the first error. The bits of an output row
+ * depend on that row's input alone, as everywhere (kernels.h). */
 #ifndef FTK_CUDA_H
 #define FTK_CUDA_H
 
@@ -20,8 +20,8 @@ extern "C" {
 
 /* ------------------------------------------------------------------ runtime */
 
-/* Work that is done only if one of a byte's values holds: bit *at of `values`. The byte is read when the
- * work is done, so work on the queue before may write it. */
+/* Work that is done only if one of a byte's values holds: bit *at of `values`. The byte is read
+ * when the work is done, so work on the queue before may write it. */
 typedef struct ftk_cuda_when {
     const uint8_t *at; /* NULL: always */
     unsigned values;
@@ -72,9 +72,9 @@ void ftk_cuda_mark(ftk_queue *q, int mark);
 double ftk_cuda_elapsed(ftk_queue *q, int mark);
 const char *ftk_cuda_error_text(const ftk_queue *q);
 
-/* Work that is kept, to be done again by one call. What is put on the queue between begin and end is
- * not done but kept, with the pointers and numbers it was given; what lies behind the pointers is
- * read when it is done. Only kernels and copies within the device may be kept. */
+/* Work that is kept, to be done again by one call. What is put on the queue between begin and
+ * end is not done but kept, with the pointers and numbers it was given; what lies behind the
+ * pointers is read when it is done. Only kernels and copies within the device may be kept. */
 typedef struct ftk_cuda_graph ftk_cuda_graph;
 void ftk_cuda_graph_begin(ftk_queue *q);
 /* NULL: the runtime would not keep it. The queue goes on as if nothing had been asked. */
@@ -91,8 +91,8 @@ typedef struct ftk_cuda_mat {
     const void *data;
 } ftk_cuda_mat;
 
-/* x [n_rows][n_in] floats to the activations that matrices of `form` read; not for F32, which reads the
- * floats. dst: ftk_tile_act_bytes(). */
+/* x [n_rows][n_in] floats to the activations that matrices of `form` read; not for F32, which
+ * reads the floats. dst: ftk_tile_act_bytes(). */
 void ftk_cuda_act(ftk_queue *q, ftk_tile_act form, int n_rows, int n_in, const float *x, void *dst);
 
 /* y[r * ldy + o] = W[o] . x[r] + bias[o], bias may be NULL; if `add`, y += that. */
@@ -105,9 +105,9 @@ void ftk_cuda_embed(ftk_queue *q, const ftk_cuda_mat *w, int n_rows, const int32
 
 /* ------------------------------------------------------------------ wide products */
 
-/* Products of many rows through cuBLAS, with the weights as 16-bit floats. Which of a call's rows a
- * row is may show in its last bits, and how many there are does: calls that are to agree must have the
- * same n_rows, and the row the same place. */
+/* Products of many rows through cuBLAS, with the weights as 16-bit floats. Which of a call's
+ * rows a row is may show in its last bits, and how many there are does: calls that are to agree
+ * must have the same n_rows, and the row the same place. */
 
 /* Loads cuBLAS; false: it is not installed, or not to be used. ftk_cuda_close() closes it. */
 bool ftk_cuda_wide_open(ftk_queue *q);
@@ -115,8 +115,8 @@ void ftk_cuda_wide_close(ftk_queue *q);
 /* Block types and F16, in rows of whole blocks. */
 bool ftk_cuda_wide_fits(const ftk_cuda_mat *w);
 
-/* Work space: for the largest matrix, n_rows of the longest input, their scales, n_rows of the longest
- * output. */
+/* Work space: for the largest matrix, n_rows of the longest input, their scales, n_rows of the
+ * longest output. */
 typedef struct ftk_cuda_wide {
     uint16_t *w, *x;
     float *scale, *y;
@@ -135,8 +135,8 @@ void ftk_cuda_gemm(ftk_queue *q, int n_rows, int n_out, int n_in, const uint16_t
 
 /* ------------------------------------------------------------------ rows */
 
-/* Norms `heads` pieces of n floats in each of n_rows rows, ldx apart; row i is row index[i] of x, if
- * there is an index. y may be x. */
+/* Norms `heads` pieces of n floats in each of n_rows rows, ldx apart; row i is row index[i] of
+ * x, if there is an index. y may be x. */
 void ftk_cuda_rms_norm(ftk_queue *q, int n_rows, int heads, int n, const float *x, size_t ldx,
                        const int32_t *index, const float *w, float eps, float *y, size_t ldy);
 /* Turns n_heads heads of each row, by line pos[row] of cs [][n_rot]: ftk_kernels.rope, or
@@ -157,9 +157,9 @@ typedef struct ftk_cuda_route {
     uint8_t fixed;  /* the actions are those of a list */
 } ftk_cuda_route;
 
-/* With x[n_embd] the state before `layer`: the action at that layer, or, ahead, at the next one (and at
- * layer 0) to actions[n_layer], where those before stand. p's pointers are to device memory, p->fixed
- * [n_layer] is read where the route says so. Layer after layer, from 0 on. */
+/* With x[n_embd] the state before `layer`: the action at that layer, or, ahead, at the next one
+ * (and at layer 0) to actions[n_layer], where those before stand. p's pointers are to device
+ * memory, p->fixed [n_layer] is read where the route says so. Layer after layer, from 0 on. */
 void ftk_cuda_choose(ftk_queue *q, const ftk_policy *p, const ftk_cuda_route *route, int layer,
                      const float *x, uint8_t *actions);
 /* x[n_embd] *= the policy's scale at a layer, if the route is scaled. */
@@ -168,9 +168,9 @@ void ftk_cuda_leave_out(ftk_queue *q, const ftk_policy *p, const ftk_cuda_route 
 
 /* ------------------------------------------------------------------ logits */
 
-/* The k largest of each row of n, largest first, ties to the lower index: ids [n_rows][k], -1 behind
- * the n-th. A row whose numbers are not logits - one is NaN or +infinite, or all are -infinite - has -1
- * for its first id. room: ftk_cuda_top_k_bytes(). */
+/* The k largest of each row of n, largest first, ties to the lower index: ids [n_rows][k], -1
+ * behind the n-th. A row whose numbers are not logits - one is NaN or +infinite, or all are
+ * -infinite - has -1 for its first id. room: ftk_cuda_top_k_bytes(). */
 void ftk_cuda_top_k(ftk_queue *q, int n_rows, int n, int k, const float *x, void *room,
                     int32_t *ids);
 size_t ftk_cuda_top_k_bytes(int n_rows, int n, int k);
@@ -183,9 +183,12 @@ typedef struct ftk_cuda_draw {
     int32_t top_k; /* 0: all */
 } ftk_cuda_draw;
 
-/* What is said of each row in place of its logits, in `out` one after the other: the token that is drawn
- * - the likeliest, if draws is NULL -, then the k ids of ftk_cuda_top_k(), then as many floats, their
- * probabilities at temperature 1. Of rows that are none of logits the token is -1, and so is the first id. */
+/* What is said of each row in place of its logits, in `out` one after the other: the token that
+ * is drawn
+ * - the likeliest, if draws is NULL -, then the k ids of ftk_cuda_top_k(), then as many floats,
+ *   their
+ * probabilities at temperature 1. Of rows that are none of logits the token is -1, and so is the
+ * first id. */
 void ftk_cuda_rank(ftk_queue *q, int n_rows, int n, int k, const float *x,
                    const ftk_cuda_draw *draws, const int32_t *ids, int32_t *out);
 
@@ -218,13 +221,13 @@ typedef struct ftk_cuda_pick {
     const int32_t *vocab;     /* which token row i of the output is; NULL: i */
 } ftk_cuda_pick;
 
-/* Chooses the nodes that a head names children of, by what the heads before said: said.n and .node of the
- * head. token and from get the nodes' tokens and the rows of the features that they see, 0 behind the
- * last of them. */
+/* Chooses the nodes that a head names children of, by what the heads before said: said.n and
+ * .node of the head. token and from get the nodes' tokens and the rows of the features that they
+ * see, 0 behind the last of them. */
 void ftk_cuda_draft_pick(ftk_queue *q, const ftk_cuda_pick *how, ftk_cuda_draft *draft);
 
-/* What the pass that verifies a tree reads of its rows, laid out for a chain as long as draft->size.room
- * says, with the root. */
+/* What the pass that verifies a tree reads of its rows, laid out for a chain as long as
+ * draft->size.room says, with the root. */
 typedef struct ftk_cuda_rows {
     uint64_t (*mask)[2];
     ftk_cuda_draw *draw;
@@ -232,12 +235,13 @@ typedef struct ftk_cuda_rows {
     struct ftk_cuda_span *span;
 } ftk_cuda_rows;
 
-/* Makes the tree of all guesses, those of `n_heads` heads among them, and its rows; rows that it is too small
- * for see nothing. how->head: heads whose nodes were not chosen before are chosen now, from this one on. */
+/* Makes the tree of all guesses, those of `n_heads` heads among them, and its rows; rows that it
+ * is too small for see nothing. how->head: heads whose nodes were not chosen before are chosen
+ * now, from this one on. */
 void ftk_cuda_draft_plant(ftk_queue *q, const ftk_cuda_pick *how, int n_heads,
                           const ftk_cuda_rows *rows, ftk_cuda_draft *draft);
-/* z[r] = [e[r] scaled to a mean square of 1 ; g[from[r]]], each of d numbers; g[from[r]] alone where e is
- * NULL. eps is added to e's mean square. */
+/* z[r] = [e[r] scaled to a mean square of 1 ; g[from[r]]], each of d numbers; g[from[r]] alone
+ * where e is NULL. eps is added to e's mean square. */
 void ftk_cuda_draft_join(ftk_queue *q, int n_rows, int d, const float *e, float eps, const float *g,
                          const int32_t *from, float *z);
 /* y = u + silu(v) */
@@ -258,16 +262,16 @@ typedef struct ftk_cuda_kv {
     const int32_t *page; /* slot s lies in page[s / FTK_PAGE] */
 } ftk_cuda_kv;
 
-/* A session's rows in a pass. It lies in device memory, so that kept work (ftk_cuda_graph) goes by the
- * numbers of the pass at hand. */
+/* A session's rows in a pass. It lies in device memory, so that kept work (ftk_cuda_graph) goes
+ * by the numbers of the pass at hand. */
 typedef struct ftk_cuda_span {
     int32_t prefix;  /* committed slots */
     int32_t n_rows;  /* further ones that the work is laid out for are left alone */
     int32_t n_slots; /* committed and provisional: no bit of a mask lies behind */
 } ftk_cuda_span;
 
-/* Keys and values of a span's rows, ld floats apart, to slots prefix, prefix + 1 ... The work is laid
- * out for n_rows rows. */
+/* Keys and values of a span's rows, ld floats apart, to slots prefix, prefix + 1 ... The work is
+ * laid out for n_rows rows. */
 void ftk_cuda_kv_store(ftk_queue *q, const ftk_cuda_kv *kv, int n_rows, const ftk_cuda_span *span,
                        const float *keys, const float *values, size_t ld);
 
@@ -296,7 +300,8 @@ typedef struct ftk_cuda_attn {
     size_t partial_bytes;
 } ftk_cuda_attn;
 
-/* Bytes of partial for n_rows rows over so many slots. One row's worth is the least that will do. */
+/* Bytes of partial for n_rows rows over so many slots. One row's worth is the least that will
+ * do. */
 size_t ftk_cuda_attn_partial(int n_rows, int n_head, int head_dim, int max_slots);
 void ftk_cuda_attention(ftk_queue *q, const ftk_cuda_attn *a, const ftk_cuda_kv *kv);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What kernels are written in: CUDA, or, compiled as plain C++, emulator.h, which runs the threads of a
- * block on the CPU. Everything that is an instruction of the GPU and no C++ stands here, once for
- * each. Compiled without contraction (-fmad=false) and without fast-math; where a fused
- * multiply-add is meant, it says fmaf. */
+ * What kernels are written in: CUDA, or, compiled as plain C++, emulator.h, which runs the
+ * threads of a block on the CPU. Everything that is an instruction of the GPU and no C++ stands
+ * here, once for each. Compiled without contraction (-fmad=false) and without fast-math; where a
+ * fused multiply-add is meant, it says fmaf. */
 #ifndef FTK_CUDA_DEVICE_H
 #define FTK_CUDA_DEVICE_H
 

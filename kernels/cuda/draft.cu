@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What lies between two products of a draft: which nodes get children, what a head reads of them, what it
- * makes of its product; and the tree of all guesses, as rows of the pass that verifies it. Whole drafts are
- * chains of these and of the kernels of a pass. */
+ * What lies between two products of a draft: which nodes get children, what a head reads of
+ * them, what it makes of its product; and the tree of all guesses, as rows of the pass that
+ * verifies it. Whole drafts are chains of these and of the kernels of a pass. */
 #include "kernels/cuda/device.h"
 
 namespace
@@ -28,8 +28,8 @@ __device__ __forceinline__ int bin_of(const float *bound, float p)
     return bin;
 }
 
-/* Choice k of a head for its node r; one that was known has a larger share now, if anything. Two choices
- * never name the same known guess. */
+/* Choice k of a head for its node r; one that was known has a larger share now, if anything. Two
+ * choices never name the same known guess. */
 __device__ ftk_cuda_guess named_by(const ftk_cuda_pick &how, ftk_cuda_draft *d, int head, int r,
                                    int k)
 {
@@ -52,8 +52,8 @@ __device__ ftk_cuda_guess named_by(const ftk_cuda_pick &how, ftk_cuda_draft *d, 
     return {d->all[parent].worth * rate, token, parent, rate, 1};
 }
 
-/* What the guesses of a depth are worth, where those above it have their worths: those that a head names,
- * then those that were known. By all threads of a block, one for each. */
+/* What the guesses of a depth are worth, where those above it have their worths: those that a
+ * head names, then those that were known. By all threads of a block, one for each. */
 __device__ void weigh(const ftk_cuda_pick &how, int n_heads, int depth, ftk_cuda_draft *d)
 {
     const int i = (int)threadIdx.x, slot = i - FTK_HEAD_KNOWN, head = depth - 1;
@@ -71,7 +71,8 @@ __device__ void weigh(const ftk_cuda_pick &how, int n_heads, int depth, ftk_cuda
     }
 }
 
-/* See ftk_cuda_draft_pick(): by a block of PICKERS threads or more, one for each guess of the depth. */
+/* See ftk_cuda_draft_pick(): by a block of PICKERS threads or more, one for each guess of the
+ * depth. */
 __device__ void choose(const ftk_cuda_pick &how, int head, ftk_cuda_draft *d)
 {
     __shared__ float worth[MOST];
@@ -126,8 +127,8 @@ __device__ ftk_beside stands(const float *share, const int16_t *parent, int end,
     return rival > FTK_NEARLY * share[i] ? FTK_RIVALLED : FTK_ALONE;
 }
 
-/* What guess i is worth beside others, from what those above it are; share -1: it is not there. By all
- * threads of a block. */
+/* What guess i is worth beside others, from what those above it are; share -1: it is not there.
+ * By all threads of a block. */
 __device__ void weigh_beside(const ftk_cuda_draft *d, int n_heads, int end, float *share,
                              const int16_t *parent, float *worth)
 {
@@ -165,8 +166,8 @@ __device__ void keep_best(const int16_t *parent, int end, float *worth)
     __syncthreads();
 }
 
-/* Whether guess a becomes a node before b, where both are worth the same: nodes come best first, of equal
- * ones those first whose parents do, then those that were there first. */
+/* Whether guess a becomes a node before b, where both are worth the same: nodes come best first,
+ * of equal ones those first whose parents do, then those that were there first. */
 __device__ bool before(const float *worth, const int16_t *parent, int a, int b)
 {
     for (;;) {
@@ -229,7 +230,8 @@ __device__ void lay_row(const ftk_cuda_rows &rows, const ftk_planted *t, const i
     rows.mask[i][1] = high;
 }
 
-/* A block of PLANTERS threads, one for each guess, then one for each node: see ftk_cuda_draft_plant(). */
+/* A block of PLANTERS threads, one for each guess, then one for each node: see
+ * ftk_cuda_draft_plant(). */
 __global__ void __launch_bounds__(PLANTERS, 1)
     plant(ftk_cuda_pick how, int n_heads, ftk_cuda_rows rows, ftk_cuda_draft *d)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A GPU made of one CPU thread, for tests: the words of CUDA that the kernels use, in plain C++. The
- * threads of a block are fibers that run one after the other up to the next place where they have to
- * meet, warps in an order that changes from meeting to meeting, so that a barrier that is missing
- * shows. Threads that do not meet where the others do end the program with a line that says so.
- * Shared memory is static: blocks run one at a time. Instructions over a warp, the tensor cores'
- * among them, are done for all lanes at once, in plain C++. */
+ * A GPU made of one CPU thread, for tests: the words of CUDA that the kernels use, in plain C++.
+ * The threads of a block are fibers that run one after the other up to the next place where they
+ * have to meet, warps in an order that changes from meeting to meeting, so that a barrier that
+ * is missing shows. Threads that do not meet where the others do end the program with a line
+ * that says so. Shared memory is static: blocks run one at a time. Instructions over a warp, the
+ * tensor cores' among them, are done for all lanes at once, in plain C++. */
 #ifndef FTK_CUDA_EMULATOR_H
 #define FTK_CUDA_EMULATOR_H
 
@@ -49,8 +49,8 @@ struct alignas(16) int4 {
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 enum ftk_emu_place { FTK_EMU_WARP, FTK_EMU_BLOCK };
-/* Waits for the other threads of the warp or the block; then op, if any, is called once with what each
- * lane gave, and all go on. */
+/* Waits for the other threads of the warp or the block; then op, if any, is called once with
+ * what each lane gave, and all go on. */
 void ftk_emu_meet(ftk_emu_place place, void (*op)(void *const *args), void *arg);
 void ftk_emu_run(dim3 grid, dim3 block, const std::function<void()> &body);
 /* Does it now, or keeps it where the queue keeps work. */

@@ -2,11 +2,12 @@
  *
  * From rows of logits to tokens: the likeliest ones, how probable they are, and one that is drawn.
  *
- * A token is drawn by its weight w = exp((x - largest) / temperature) among those that top-k, min-p and
- * top-p leave, as base/sampler.c does it; only that the order in which weights are laid side by side, so
- * that one uniform number points at one of them, is always that of the ids. Weights are summed as
- * multiples of 2^-40, whole numbers, whose sums are the same in any order; so nothing is sorted: top-k
- * and top-p are a search for the number that divides those within from those without. */
+ * A token is drawn by its weight w = exp((x - largest) / temperature) among those that top-k,
+ * min-p and top-p leave, as base/sampler.c does it; only that the order in which weights are
+ * laid side by side, so that one uniform number points at one of them, is always that of the
+ * ids. Weights are summed as multiples of 2^-40, whole numbers, whose sums are the same in any
+ * order; so nothing is sorted: top-k and top-p are a search for the number that divides those
+ * within from those without. */
 #include "kernels/cuda/device.h"
 
 namespace
@@ -33,9 +34,10 @@ __device__ __forceinline__ place first_of(place a, int mask)
 
 enum { EACH = 8, PIECE = THREADS * EACH }; /* numbers of a thread, of a block */
 
-/* The k first of a piece of a row, a round for each: every thread holds EACH numbers, and the first of
- * those behind the last one found is looked for. ids NULL: x is the row itself, an id is a place in it.
- * Leaves -1 where a piece has fewer, and, for its first, -2 where the piece holds what is no logit. */
+/* The k first of a piece of a row, a round for each: every thread holds EACH numbers, and the
+ * first of those behind the last one found is looked for. ids NULL: x is the row itself, an id
+ * is a place in it. Leaves -1 where a piece has fewer, and, for its first, -2 where the piece
+ * holds what is no logit. */
 __global__ void __launch_bounds__(THREADS) top_k(int n, int k, const float *x, const int32_t *ids,
                                                  int n_pieces, float *values, int32_t *found)
 {
@@ -128,8 +130,8 @@ template <typename F> __device__ mass total_of(int n, F f)
     return sum[0];
 }
 
-/* The first i at which f(0) + ... + f(i) is more than target, which is less than the sum of all. Each
- * warp sums a run of its own; the one whose run holds the place looks there again. */
+/* The first i at which f(0) + ... + f(i) is more than target, which is less than the sum of all.
+ * Each warp sums a run of its own; the one whose run holds the place looks there again. */
 template <typename F> __device__ int place_of(int n, mass target, F f)
 {
     __shared__ mass part[CREWS];
@@ -178,9 +180,9 @@ struct division {
     }
 };
 
-/* The fewest of the largest keys, ties to the lower index, that make up `need`, which is not more than
- * all. key(i) is 0 for what does not count, mass_of() goes by the key. Bits of the key are found two at a
- * time, the highest first. */
+/* The fewest of the largest keys, ties to the lower index, that make up `need`, which is not
+ * more than all. key(i) is 0 for what does not count, mass_of() goes by the key. Bits of the key
+ * are found two at a time, the highest first. */
 template <typename K, typename M> __device__ division divide(int n, mass need, K key, M mass_of)
 {
     uint32_t least = 0;
@@ -317,7 +319,8 @@ dim3 blocks_for(size_t n)
 
 } // namespace
 
-/* Two lists of k for each piece of each row, as one level of the search reads what the other wrote. */
+/* Two lists of k for each piece of each row, as one level of the search reads what the other
+ * wrote. */
 extern "C" size_t ftk_cuda_top_k_bytes(int n_rows, int n, int k)
 {
     return (size_t)n_rows * (size_t)pieces_of(n) * (size_t)k * 2 *

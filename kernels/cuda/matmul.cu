@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Products with weights in tiles (tiles.h), unpacked between memory and the tensor cores. Weights are
- * the rows of a fragment, activation rows its columns, so that one activation row costs the
- * weights' traffic and little else.
+ * Products with weights in tiles (tiles.h), unpacked between memory and the tensor cores.
+ * Weights are the rows of a fragment, activation rows its columns, so that one activation row
+ * costs the weights' traffic and little else.
  *
- * Order of the sums, the same for every number of rows: warp w of a block's eight takes blocks w, w + 8,
- * w + 16 ... of 32 inputs in rising order. Sums of codes by codes are whole numbers, those of 16-bit
- * floats are left to the tensor cores, from 0 for each block; each is multiplied by its scales and
- * added to the warp's sum. The eight sums are added in the order of the warps. Which columns a
- * fragment carries besides does not reach a column's sum. */
+ * Order of the sums, the same for every number of rows: warp w of a block's eight takes blocks
+ * w, w + 8, w + 16 ... of 32 inputs in rising order. Sums of codes by codes are whole numbers,
+ * those of 16-bit floats are left to the tensor cores, from 0 for each block; each is multiplied
+ * by its scales and added to the warp's sum. The eight sums are added in the order of the warps.
+ * Which columns a fragment carries besides does not reach a column's sum. */
 #include "kernels/cuda/device.h"
 #include "kernels/forms.h"
 
@@ -543,7 +543,8 @@ __global__ void __launch_bounds__(THREADS)
 
 /* ------------------------------------------------------------------ wide products */
 
-/* A warp a block of a tile to y [n_out][n_in]: each lane has two or four neighbours of every word. */
+/* A warp a block of a tile to y [n_out][n_in]: each lane has two or four neighbours of every
+ * word. */
 template <int TYPE>
 __global__ void __launch_bounds__(THREADS)
     widen_tiles(const unsigned char *w, size_t tile_bytes, int n_out, int n_in, uint16_t *y)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What a row does at a layer, as base/policy.c has it: one block, which reads the state and the
- * projection once. Its answer stays in device memory, where the layer's kernels look whether they are
- * meant (ftk_cuda_when). */
+ * projection once. Its answer stays in device memory, where the layer's kernels look whether
+ * they are meant (ftk_cuda_when). */
 #include "kernels/cuda/device.h"
 
 namespace

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Weights and activations in the order in which the lanes of a warp hand them to the tensor cores.
- * A tile is 16 output rows (the last one is padded with zeros) by blocks of 32 inputs, so that every
- * load of a warp is one run of memory, at the file's bits per weight.
+ * Weights and activations in the order in which the lanes of a warp hand them to the tensor
+ * cores. A tile is 16 output rows (the last one is padded with zeros) by blocks of 32 inputs, so
+ * that every load of a warp is one run of memory, at the file's bits per weight.
  *
- * Fragments, as `mma` wants them. Lane l has g = l / 4 and t = l % 4. Of the weights' 16 x 32 bytes
- * it holds four words a0..a3: rows g, g + 8, g, g + 8, inputs 4t..4t+3 of the first, of the first, of
- * the second and of the second half of the block. Of the activations, 32 x 8 rows, it holds b0, b1:
- * row g, inputs 4t..4t+3 of either half. For 16-bit floats a word is two inputs, 2t and 2t + 1, and
- * a block is two such steps of 16 inputs, the words standing for rows g, g + 8, g, g + 8 and inputs
- * from 0, 0, 8, 8 on. Of the 16 x 8 sums it gets c0..c3: rows g, g, g + 8, g + 8 by activation rows
- * 2t, 2t + 1, 2t, 2t + 1.
+ * Fragments, as `mma` wants them. Lane l has g = l / 4 and t = l % 4. Of the weights' 16 x 32
+ * bytes it holds four words a0..a3: rows g, g + 8, g, g + 8, inputs 4t..4t+3 of the first, of
+ * the first, of the second and of the second half of the block. Of the activations, 32 x 8 rows,
+ * it holds b0, b1: row g, inputs 4t..4t+3 of either half. For 16-bit floats a word is two
+ * inputs, 2t and 2t + 1, and a block is two such steps of 16 inputs, the words standing for rows
+ * g, g + 8, g, g + 8 and inputs from 0, 0, 8, 8 on. Of the 16 x 8 sums it gets c0..c3: rows g,
+ * g, g + 8, g + 8 by activation rows 2t, 2t + 1, 2t, 2t + 1.
  *
  * Weights. All tiles one after the other; a tile of
  *  - block types: all units (see codes.h); a unit is its scales, then the codes of its blocks.

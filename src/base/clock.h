@@ -13,12 +13,12 @@ static inline double ftk_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Who tells the time in place of the system, and hears of work that takes some: so that a test or a simulation
- * decides what it takes. */
+/* Who tells the time in place of the system, and hears of work that takes some: so that a test
+ * or a simulation decides what it takes. */
 typedef struct ftk_clock {
     double (*now)(void *ctx);
-    /* A pass over rows through layers [first, first + layers) was run; slot_rows: tokens before its sequences,
-     * each counted once for every row. n_logits of them had logits. */
+    /* A pass over rows through layers [first, first + layers) was run; slot_rows: tokens before
+     * its sequences, each counted once for every row. n_logits of them had logits. */
     void (*pass)(void *ctx, int layers, int rows, double slot_rows, int n_logits);
     /* Rows went through a drafter's matrix of n_out outputs and n_in inputs. */
     void (*product)(void *ctx, int n_out, int n_in, int rows);

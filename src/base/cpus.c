@@ -147,8 +147,8 @@ static double quota_of(const char *root, const char *folder, bool v2)
     return found && quota > 0 && period > 0 ? quota / period : 0;
 }
 
-/* The least of a group and those it lies in, as far as the mount shows them. A group that lies elsewhere,
- * as a namespace may have it, is the mount's own root. */
+/* The least of a group and those it lies in, as far as the mount shows them. A group that lies
+ * elsewhere, as a namespace may have it, is the mount's own root. */
 static double least_above(const char *root, const mount *m, const char *group, bool v2)
 {
     const size_t n_root = strcmp(m->root, "/") == 0 ? 0 : strlen(m->root);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The floating-point environment that all results are made in: rounding to nearest, denormal numbers
- * kept, no traps. A host may have set another for its thread, and so a function of the public header
- * that computes enters ours and leaves it again; our own threads enter it once.
- */
+ * The floating-point environment that all results are made in: rounding to nearest, denormal
+ * numbers kept, no traps. A host may have set another for its thread, and so a function of the
+ * public header that computes enters ours and leaves it again; our own threads enter it once. */
 #ifndef FTK_FLOATS_H
 #define FTK_FLOATS_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A policy says what a row does at each layer, by the row's state and what it did before. It is plain
- * numbers, so that a device that runs the layers can go by it too (kernels/cuda/route.cu).
+ * A policy says what a row does at each layer, by the row's state and what it did before. It is
+ * plain numbers, so that a device that runs the layers can go by it too (kernels/cuda/route.cu).
  *
  * With x the state before a layer:
  *
@@ -17,9 +17,9 @@
 extern "C" {
 #endif
 
-/* What a row does at a layer: it runs the layer, or a copy of it in few bits, or leaves it out: then
- * its state is multiplied by the layer's scale, and the layer's key and value are made of the state
- * all the same, so that later rows find them. Without a copy FTK_PARTIAL is FTK_FULL. */
+/* What a row does at a layer: it runs the layer, or a copy of it in few bits, or leaves it out:
+ * then its state is multiplied by the layer's scale, and the layer's key and value are made of
+ * the state all the same, so that later rows find them. Without a copy FTK_PARTIAL is FTK_FULL. */
 typedef enum ftk_action { FTK_FULL, FTK_PARTIAL, FTK_SKIP, FTK_ACTIONS } ftk_action;
 
 enum { FTK_POLICY_UNITS = 64, FTK_POLICY_PAST = 2 * FTK_ACTIONS + 1 };

@@ -44,8 +44,8 @@ static inline bool ftk_sampler_allows(const ftk_sampler *s, int32_t token)
 bool ftk_sampling_counts(const ftk_sampling *p);
 
 /* The token the model says at absolute position pos (the position the new token will take) after
- * the tokens history[0..n_history) followed by path[0..n_path): by what ftk_sampling asks for, in its
- * order, then one random number made from seed and pos. A pure function of its arguments.
+ * the tokens history[0..n_history) followed by path[0..n_path): by what ftk_sampling asks for,
+ * in its order, then one random number made from seed and pos. A pure function of its arguments.
  * Errors: NUMERIC when a logit is not finite. */
 ftk_err ftk_sampler_pick(ftk_sampler *s, const float *logits, const int32_t *history,
                          size_t n_history, const int32_t *path, int n_path, uint64_t pos,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The target, in the literature's word: the model a drafter drafts for, as far as drafters may use it
- * between the passes that verify; and the trained weights of a drafter's own. */
+ * The target, in the literature's word: the model a drafter drafts for, as far as drafters may
+ * use it between the passes that verify; and the trained weights of a drafter's own. */
 #ifndef FTK_TARGET_H
 #define FTK_TARGET_H
 
@@ -14,12 +14,12 @@ struct ftk_rows;
 /* How a row gets through the layers. */
 typedef struct ftk_route {
     const ftk_policy *policy;
-    /* It is asked for a layer before the one below has run, of the state before that one, scaled as if
-     * that were left out. */
+    /* It is asked for a layer before the one below has run, of the state before that one, scaled
+     * as if that were left out. */
     bool ahead;
     uint8_t *actions; /* [n_layer] gets what was chosen */
-    /* [n_layer][n_embd] gets the state before each layer, up to the first one that is not full; NULL:
-     * it is not wanted. Only where ftk_target.resumes. */
+    /* [n_layer][n_embd] gets the state before each layer, up to the first one that is not full;
+     * NULL: it is not wanted. Only where ftk_target.resumes. */
     float *states;
 } ftk_route;
 
@@ -39,8 +39,8 @@ enum {
     FTK_HEAD_BINS = 8,    /* classes of probability */
 };
 
-/* S4C's heads: drafters/s4c.c says what they compute, of the held feature. Head i names children of nodes
- * of depth i: of the `width` best, `choices` each. */
+/* S4C's heads: drafters/s4c.c says what they compute, of the held feature. Head i names children
+ * of nodes of depth i: of the `width` best, `choices` each. */
 typedef struct ftk_heads {
     int n;
     const struct ftk_mat *in[FTK_HEADS], *body[FTK_HEADS];
@@ -65,16 +65,17 @@ typedef enum ftk_beside {
 typedef struct ftk_known {
     int32_t token, parent, depth; /* parent -1 of the root, depth 0 */
     float share;                  /* of its parent's worth; of the root 1 */
-    /* Its share where a head was asked about its parent and does not name it, of what is there by the
-     * session's successors alone; of others negative. */
+    /* Its share where a head was asked about its parent and does not name it, of what is there
+     * by the session's successors alone; of others negative. */
     float beside;
     int32_t sources; /* that named it */
 } ftk_known;
 
-/* A head's choice of probability p has the head's rate of the first bin whose bound is not above p for its
- * share; of two that name a token below one node, the more counts. A guess is worth as much as its parent
- * times its share. Nodes are chosen by worth, ties to the one that was there first. For the tree each share is taken
- * `comes` times, at most 1: by its bin and by what stands beside it. */
+/* A head's choice of probability p has the head's rate of the first bin whose bound is not above
+ * p for its share; of two that name a token below one node, the more counts. A guess is worth as
+ * much as its parent times its share. Nodes are chosen by worth, ties to the one that was there
+ * first. For the tree each share is taken `comes` times, at most 1: by its bin and by what
+ * stands beside it. */
 typedef struct ftk_heads_ask {
     int32_t n_known, deepest; /* the depth of the deepest guess */
     float least;              /* worth of a node that gets children */
@@ -83,16 +84,17 @@ typedef struct ftk_heads_ask {
     ftk_known known[FTK_HEAD_KNOWN];
 } ftk_heads_ask;
 
-/* The choices of each head, and for which nodes: known[i] is node i, choice k of row r of head h is node
- * FTK_HEAD_KNOWN + (h * FTK_HEAD_NODES + r) * FTK_BEST + k, unless known[] has it. Row r is that of node
- * r; if no token is seen, row 0 is that of all. */
+/* The choices of each head, and for which nodes: known[i] is node i, choice k of row r of head h
+ * is node FTK_HEAD_KNOWN + (h * FTK_HEAD_NODES + r) * FTK_BEST + k, unless known[] has it. Row r
+ * is that of node r; if no token is seen, row 0 is that of all. */
 typedef struct ftk_heads_said {
     int32_t n[FTK_HEADS];
     int32_t node[FTK_HEADS][FTK_HEAD_NODES];
     ftk_ranked said[FTK_HEADS][FTK_HEAD_NODES];
 } ftk_heads_said;
 
-/* FIRP's maps: drafters/firp.c says what they compute, of a state, the held one as a rule, and of a token. */
+/* FIRP's maps: drafters/firp.c says what they compute, of a state, the held one as a rule, and
+ * of a token. */
 typedef struct ftk_maps {
     int n;
     const struct ftk_mat *const *of_state;
@@ -100,8 +102,9 @@ typedef struct ftk_maps {
     int32_t token;
 } ftk_maps;
 
-/* A draft of which what heads or maps name is missing, and the tree. Row i of what maps make names children
- * of nodes of depth i: of the FTK_HEAD_NODES best, FTK_BEST each, as a head does that sees no token. */
+/* A draft of which what heads or maps name is missing, and the tree. Row i of what maps make
+ * names children of nodes of depth i: of the FTK_HEAD_NODES best, FTK_BEST each, as a head does
+ * that sees no token. */
 typedef struct ftk_unfinished {
     const ftk_heads *heads; /* NULL: by maps, from `layer` on */
     const ftk_maps *maps;
@@ -113,9 +116,9 @@ typedef struct ftk_unfinished {
     bool joined;
 } ftk_unfinished;
 
-/* How large the tree is that a device makes of all guesses, best first (drafters/guesses.h): of the first
- * `most` nodes below the root those that pay, as ftk_cost_best() has it; if none does, `probe`; and no more
- * than `room`. */
+/* How large the tree is that a device makes of all guesses, best first (drafters/guesses.h): of
+ * the first `most` nodes below the root those that pay, as ftk_cost_best() has it; if none does,
+ * `probe`; and no more than `room`. */
 typedef struct ftk_sizing {
     int32_t most, room, probe;
     int32_t all;                   /* whatever pays: as many as there are */
@@ -161,7 +164,8 @@ typedef struct ftk_target {
     void *ctx;
     int n_vocab, n_embd, n_layer;
     double (*now)(void *ctx); /* seconds, by the engine's clock */
-    /* Work space of the engine, as large as a family asked (ftk_drafter_ops.space), until the next is asked. */
+    /* Work space of the engine, as large as a family asked (ftk_drafter_ops.space), until the
+     * next is asked. */
     float *const *space;
     /* x[n][n_embd]: what the first layer reads for these tokens. */
     void (*embed)(void *ctx, int n, const int32_t *tokens, float *x);
@@ -169,42 +173,43 @@ typedef struct ftk_target {
     void (*multiply)(void *ctx, const struct ftk_mat *w, int n, const float *x, float *y);
     /* y[n][n_embd]: the target's last norm, which makes features of states. */
     void (*last_norm)(void *ctx, int n, const float *x, float *y);
-    /* Runs the layers from `layer` on over states x[n][n_embd], taken for those behind layer - 1, as
-     * a chain that starts at the root's position, behind everything before the root; then
-     * the rows' logits, or what is likeliest by them, valid until the next pass. The cache forgets the
-     * rows. NULL, if it has no room for them. */
+    /* Runs the layers from `layer` on over states x[n][n_embd], taken for those behind layer -
+     * 1, as a chain that starts at the root's position, behind everything before the root; then
+     * the rows' logits, or what is likeliest by them, valid until the next pass. The cache
+     * forgets the rows. NULL, if it has no room for them. */
     const struct ftk_rows *(*run_above)(void *ctx, int layer, int n, const float *x);
-    /* Seconds, as measured so far. Layer 0: what so many of the session's rows take of the pass that verifies
-     * its draft, which others may share; of one row what a token of plain decoding takes there. Others: of
-     * a pass of the session's own over so many rows, from that layer on. */
+    /* Seconds, as measured so far. Layer 0: what so many of the session's rows take of the pass
+     * that verifies its draft, which others may share; of one row what a token of plain decoding
+     * takes there. Others: of a pass of the session's own over so many rows, from that layer on. */
     double (*seconds)(void *ctx, int layer, int rows);
-    /* Tokens that come in the time of a plain step of late, drafts and all; 1 at least. So much is a
-     * plain step's time worth. */
+    /* Tokens that come in the time of a plain step of late, drafts and all; 1 at least. So much
+     * is a plain step's time worth. */
     double (*pace)(void *ctx);
-    /* What may be spent on the present draft, in seconds, passes above and rows that join included, so
-     * that drafts which bring nothing in do not slow decoding down. */
+    /* What may be spent on the present draft, in seconds, passes above and rows that join
+     * included, so that drafts which bring nothing in do not slow decoding down. */
     double (*allowance)(void *ctx);
-    /* Runs one token `depth` places behind the root, behind everything before the root and the rows of
-     * lower depths that were run this way last. Its keys and values stay in the slot of row `depth`
-     * until a pass takes that; below the first layer that is not full they have the bits that a pass
-     * gives. The row's logits, or what is likeliest by them, valid until the next pass; NULL, if the
-     * cache has no room. */
+    /* Runs one token `depth` places behind the root, behind everything before the root and the
+     * rows of lower depths that were run this way last. Its keys and values stay in the slot of
+     * row `depth` until a pass takes that; below the first layer that is not full they have the
+     * bits that a pass gives. The row's logits, or what is likeliest by them, valid until the
+     * next pass; NULL, if the cache has no room. */
     const struct ftk_rows *(*run_route)(void *ctx, int depth, int32_t token,
                                         const ftk_route *route);
     /* The pass that verifies can go on from states that routes left (ftk_drafter_ops.resume). */
     bool resumes;
-    /* The four below are a device's, which holds features and states; NULL on the CPU. Of the pass that
-     * is being learned from: what row `row` of the tree left is held, in place of what was. */
+    /* The four below are a device's, which holds features and states; NULL on the CPU. Of the
+     * pass that is being learned from: what row `row` of the tree left is held, in place of what
+     * was. */
     void (*hold)(void *ctx, ftk_held what, int row);
-    /* Runs heads over the held feature; valid until the next call. NULL: the device has failed, which
-     * the next pass tells. */
+    /* Runs heads over the held feature; valid until the next call. NULL: the device has failed,
+     * which the next pass tells. */
     const ftk_heads_said *(*run_heads)(void *ctx, const ftk_heads *h, const ftk_heads_ask *ask);
     /* run_above() over what the maps make of the held state. */
     const struct ftk_rows *(*run_mapped)(void *ctx, int layer, const ftk_maps *maps);
-    /* Asked by propose(), with the budget that it was given: true, if the device finishes the draft in front
-     * of the pass that verifies it, in one go. propose() then leaves the tree as it is; what the draft
-     * points to stays until the drafter's finished() is called, or propose() again. False: this step
-     * is none for that. */
+    /* Asked by propose(), with the budget that it was given: true, if the device finishes the
+     * draft in front of the pass that verifies it, in one go. propose() then leaves the tree as
+     * it is; what the draft points to stays until the drafter's finished() is called, or
+     * propose() again. False: this step is none for that. */
     bool (*leave)(void *ctx, const ftk_unfinished *draft, int budget);
 } ftk_target;
 
@@ -234,8 +239,8 @@ typedef struct ftk_weights {
  * shape, or (for n_out 0, a vector of n_in) of another kind. */
 const ftk_weight *ftk_weights_get(const ftk_weights *w, const char *name, int n_out, int n_in,
                                   const ftk_host *host);
-/* The whole number under foretoken.drafter.KEY; false, with a message, when it is missing, no number,
- * or not in [least, most]. */
+/* The whole number under foretoken.drafter.KEY; false, with a message, when it is missing, no
+ * number, or not in [least, most]. */
 bool ftk_weights_int(const ftk_weights *w, const char *key, int least, int most, int *out,
                      const ftk_host *host);
 

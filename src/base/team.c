@@ -125,8 +125,8 @@ static void *serve(void *arg)
     }
 }
 
-/* Signals that a fault in the thread itself raises stay with whatever the host does about them; all others
- * are for the host's threads. */
+/* Signals that a fault in the thread itself raises stay with whatever the host does about them;
+ * all others are for the host's threads. */
 static void block_signals(sigset_t *before)
 {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};

@@ -47,16 +47,17 @@ struct ftk_team {
     atomic_llong stalled; /* nanoseconds that threads slept at barriers in this pass */
 };
 
-/* Makes threads - 1 threads (threads: 1..FTK_MAX_THREADS). Where the system refuses some the team is
- * smaller, and the log gets a warning. The team must stay where it is, and the host outlive it.
- * Errors: NOMEM. */
+/* Makes threads - 1 threads (threads: 1..FTK_MAX_THREADS). Where the system refuses some the
+ * team is smaller, and the log gets a warning. The team must stay where it is, and the host
+ * outlive it. Errors: NOMEM. */
 ftk_err ftk_team_open(ftk_team *t, int threads, const ftk_host *host);
 /* Ends and joins them; takes a team that is all zero. */
 void ftk_team_close(ftk_team *t);
-/* Has `active` threads do the work, the calling one as number 0, and returns once all have done it. */
+/* Has `active` threads do the work, the calling one as number 0, and returns once all have done
+ * it. */
 void ftk_team_run(ftk_team *t, ftk_team_work *work, void *ctx);
-/* One run of a team that is there for it alone, with a thread for every processor; takes no memory from
- * the host. */
+/* One run of a team that is there for it alone, with a thread for every processor; takes no
+ * memory from the host. */
 void ftk_team_run_once(ftk_team_work *work, void *ctx, const ftk_host *host);
 /* In a run: returns once n threads (the same n for everybody) have called it. */
 void ftk_team_wait(ftk_team *t, int n);

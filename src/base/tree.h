@@ -41,7 +41,8 @@ int ftk_tree_child(const ftk_tree *t, int parent, int32_t token);
 /* Adds a child, or returns the one that is there already (raising its prob if `prob` is higher).
  * -1 when the tree is full. */
 int ftk_tree_add(ftk_tree *t, int parent, int32_t token, float prob);
-/* Adds a child whose token was drawn from q. No child may carry it yet. -1 when the tree is full. */
+/* Adds a child whose token was drawn from q. No child may carry it yet. -1 when the tree is
+ * full. */
 int ftk_tree_add_drawn(ftk_tree *t, int parent, int32_t token, float prob, const float *q);
 /* The first child of `parent` at index `from` or after, or -1. */
 int ftk_tree_next(const ftk_tree *t, int parent, int from);

@@ -31,8 +31,8 @@ typedef struct cli_answer {
     bool lossless;
     ftk_stream *stream;
     cli_bytes text;
-    /* As generated, up to the one that ended the answer: the end token, or the one with which a stop text
-     * was whole. What the last step emitted behind it counts nowhere. */
+    /* As generated, up to the one that ended the answer: the end token, or the one with which a
+     * stop text was whole. What the last step emitted behind it counts nowhere. */
     int32_t *tokens;
     size_t n_tokens, cap;
     uint64_t accepted; /* of them, drafted */

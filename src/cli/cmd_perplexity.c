@@ -38,9 +38,9 @@ static ftk_err score(const cli_world *w, int32_t *tokens, size_t n, size_t windo
     return FTK_OK;
 }
 
-/* The way of llama.cpp's perplexity program: BOS, where the model has one, stands before the text;
- * chunks side by side, what is left over not looked at; BOS takes the place of a chunk's first token;
- * of each chunk the second half counts. tokens[-1] must be writable. */
+/* The way of llama.cpp's perplexity program: BOS, where the model has one, stands before the
+ * text; chunks side by side, what is left over not looked at; BOS takes the place of a chunk's
+ * first token; of each chunk the second half counts. tokens[-1] must be writable. */
 static ftk_err score_chunks(const cli_world *w, int32_t *tokens, size_t n, size_t size, tally *t)
 {
     const bool bos = w->info.add_bos && w->info.bos >= 0;

@@ -28,16 +28,17 @@ int cli_say_usage(cli_command command, const char *fmt, ...) __attribute__((form
 int cli_fail(ftk_err err, const char *what);
 /* The host of everything the program opens: its log hook goes to standard error. */
 ftk_host cli_host(void);
-/* What the library says to this thread from now on is not shown: the last ERROR line goes to buf, which
- * is "" without one. NULL ends that. */
+/* What the library says to this thread from now on is not shown: the last ERROR line goes to
+ * buf, which is "" without one. NULL ends that. */
 void cli_hush(char *buf, size_t cap);
 
 /* ---- output: standard output, with errors seen */
 
 /* Writes and flushes. False when standard output is gone: stop, and return cli_out_status(). */
 bool cli_out(const char *text, size_t n);
-/* The same for text of a model: on a terminal its control characters, which could do anything there,
- * are left out, all but newline and tab. Takes whole UTF-8 characters; a pipe gets all bytes. */
+/* The same for text of a model: on a terminal its control characters, which could do anything
+ * there, are left out, all but newline and tab. Takes whole UTF-8 characters; a pipe gets all
+ * bytes. */
 bool cli_out_model(const char *text, size_t n);
 bool cli_out_json(json_t *object); /* takes the reference */
 /* CLI_DONE, also when the reader of a pipe has left; CLI_FAILED, said, after any other error. */
@@ -55,8 +56,8 @@ typedef struct cli_world {
     cli_bytes chat_source; /* --template-file */
 } cli_world;
 
-/* The model where none is named, the best that is there; --demo: the bundled one. Says which it took for
- * a chat, or that there is none, and returns an exit status. */
+/* The model where none is named, the best that is there; --demo: the bundled one. Says which it
+ * took for a chat, or that there is none, and returns an exit status. */
 int cli_best_model(const cli_options *o, char *path, size_t cap);
 
 /* Each says what failed and returns an exit status; cli_world_close() is due in any case. */

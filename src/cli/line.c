@@ -46,8 +46,9 @@ bool cli_line_interactive(const cli_line *l)
     return l->interactive;
 }
 
-/* Until there is something to read, the end of it among that; false: interrupted. SIGINT comes in only while
- * this waits: none falls between the look at what its handler has set and the wait. */
+/* Until there is something to read, the end of it among that; false: interrupted. SIGINT comes
+ * in only while this waits: none falls between the look at what its handler has set and the
+ * wait. */
 static bool wait_for_input(const cli_line *l)
 {
     sigset_t interrupt, before;
@@ -105,8 +106,8 @@ static int read_key(EditLine *edit, wchar_t *key)
     }
 }
 
-/* Ctrl-C in pasted text is text; one behind which nothing comes was pressed, as the end of the paste was
- * lost. */
+/* Ctrl-C in pasted text is text; one behind which nothing comes was pressed, as the end of the
+ * paste was lost. */
 static bool was_pressed(void)
 {
     struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
@@ -284,7 +285,8 @@ void cli_line_close(cli_line *l)
     free(l);
 }
 
-/* Adds a line to the text, without the marks round what was pasted; *open: a mark is still to come. */
+/* Adds a line to the text, without the marks round what was pasted; *open: a mark is still to
+ * come. */
 static void add_unmarked(cli_bytes *b, const char *line, size_t n, bool *open)
 {
     for (size_t i = 0; i < n;) {

@@ -15,8 +15,8 @@ typedef struct cli_message {
  *  - a line; one that ends in a backslash (an odd number of them) goes on in the next, without it;
  *  - """ at its start: all lines up to """ at the end of one, as they stand;
  *  - what is several lines already, pasted or typed with Alt-Enter, as it stands.
- * At the end of the input what has come is the message. All-zero before the first; text is kept for the
- * next. */
+ * At the end of the input what has come is the message. All-zero before the first; text is kept
+ * for the next. */
 cli_line_end cli_message_read(cli_line *l, cli_message *m);
 
 #endif

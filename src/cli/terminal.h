@@ -9,9 +9,9 @@
 #define CLI_PASTE_START "\033[200~"
 #define CLI_PASTE_END   "\033[201~"
 
-/* Remembers the modes of standard input, a terminal, and asks the one behind fd to mark what is pasted.
- * From here on exit(), signals that end the program and Ctrl-Z take that back first. Does nothing where
- * fd is no terminal, or one that knows no commands (TERM=dumb). */
+/* Remembers the modes of standard input, a terminal, and asks the one behind fd to mark what is
+ * pasted. From here on exit(), signals that end the program and Ctrl-Z take that back first.
+ * Does nothing where fd is no terminal, or one that knows no commands (TERM=dumb). */
 void cli_terminal_hold(int fd);
 /* Takes it back; more than once is harmless. */
 void cli_terminal_release(void);

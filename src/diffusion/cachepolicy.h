@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Caches: what each branch of each layer does at a step. A policy is a const struct of functions, one
- * file each in caches/; it only chooses actions, and the pass carries them out. State is kept for each
- * sample, and both guidance halves of a sample do the same, so that company changes nothing.
- */
+ * Caches: what each branch of each layer does at a step. A policy is a const struct of
+ * functions, one file each in caches/; it only chooses actions, and the pass carries them out.
+ * State is kept for each sample, and both guidance halves of a sample do the same, so that
+ * company changes nothing. */
 #ifndef FTK_CACHEPOLICY_H
 #define FTK_CACHEPOLICY_H
 
@@ -26,7 +26,8 @@ typedef struct ftk_plan {
     int layers;  /* as many are run; if they are not all, the end of the last one as it was when it
                          was last run takes the place of their result */
     bool verify; /* the last layer is also computed, on what its forecast begins with */
-    int keep; /* COMPUTE keeps its output, and forms differences up to this order; -1: it does not */
+    int keep; /* COMPUTE keeps its output, and forms differences up to this order; -1: it does
+                 not */
     float step; /* what differences are divided by */
     int order;  /* of forecasts */
     float coef[FTK_MAX_ORDER + 1];
@@ -43,7 +44,8 @@ typedef struct ftk_cache_env {
     const ftk_host *host;
 } ftk_cache_env;
 
-/* What a policy wants the pass to keep of each token's part in attention, at layers that are computed. */
+/* What a policy wants the pass to keep of each token's part in attention, at layers that are
+ * computed. */
 typedef enum ftk_kept_scores {
     FTK_SCORES_NONE,
     FTK_SCORES_RECEIVED,
@@ -62,8 +64,8 @@ typedef struct ftk_cache_ops {
     /* Fills all of *plan but the pointers. step: the index, from steps - 1 down to 0. kept:
      * [halves][n_layer][n_tokens] of scores. */
     void (*plan)(const ftk_cache_env *e, void *state, int step, const float *kept, ftk_plan *plan);
-    /* Or NULL. Hears how far a verified forecast was off; true: rejected. If plan->full is set then,
-     * the step is to be computed again, by the plan. */
+    /* Or NULL. Hears how far a verified forecast was off; true: rejected. If plan->full is set
+     * then, the step is to be computed again, by the plan. */
     bool (*judge)(const ftk_cache_env *e, void *state, int step, double error, ftk_plan *plan);
 } ftk_cache_ops;
 

@@ -350,7 +350,8 @@ static void check_forecasts(ftk_diffusion *d, int index)
     }
 }
 
-/* The noise in s->output[0]: guidance pushes the guided channels away from what no label would give. */
+/* The noise in s->output[0]: guidance pushes the guided channels away from what no label would
+ * give. */
 static void guide(const ftk_diffusion *d, sample *s)
 {
     const ftk_dit_shape *shape = &d->m->shape;

@@ -219,8 +219,8 @@ static ftk_err find_l2c(loader *l)
     return err;
 }
 
-/* ---- positions: the first half of the numbers says the column, the second the row; of each half, the
- * first half are sines and the rest cosines */
+/* ---- positions: the first half of the numbers says the column, the second the row; of each
+ * half, the first half are sines and the rest cosines */
 
 static void make_positions(loader *l)
 {

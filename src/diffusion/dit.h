@@ -59,8 +59,8 @@ struct ftk_dit {
 /* The key values of a file, each checked. Errors: FORMAT, UNSUPPORTED. */
 ftk_err ftk_dit_shape_read(ftk_dit_shape *s, const ftk_gguf *file, const char *path,
                            const ftk_host *host);
-/* *out: the whole number of a key in [least, most]; where it is missing, `absent`, or, if that is below
- * 0, an error. */
+/* *out: the whole number of a key in [least, most]; where it is missing, `absent`, or, if that
+ * is below 0, an error. */
 ftk_err ftk_dit_key_int(const ftk_gguf *file, const char *path, const char *key, int least,
                         int most, int absent, int *out, const ftk_host *host);
 /* The same for a number in (above, most]; absent NAN: an error. */

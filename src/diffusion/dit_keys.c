@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reads and checks the shape of a diffusion transformer. Nothing in a file is trusted: every number has
- * a range here, such that no later product of two of them overflows an int. */
+ * Reads and checks the shape of a diffusion transformer. Nothing in a file is trusted: every
+ * number has a range here, such that no later product of two of them overflows an int. */
 #include "dit.h"
 
 #include <math.h>

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The pass, top to bottom in the order of the computation. One run of the team serves the whole of it.
- * Rows of states belong to threads for good: where a layer computes nothing, and only adds what was
- * kept, no thread waits for another. Within a stage each thread takes a range of rows, of outputs
- * or of heads - never a part of a reduction.
- */
+ * The pass, top to bottom in the order of the computation. One run of the team serves the whole
+ * of it. Rows of states belong to threads for good: where a layer computes nothing, and only
+ * adds what was kept, no thread waits for another. Within a stage each thread takes a range of
+ * rows, of outputs or of heads - never a part of a reduction. */
 #include "dit_pass.h"
 
 #include <math.h>
@@ -44,8 +43,8 @@ static const ftk_dit_shape *shape_of(const worker *w)
     return &w->p->m->shape;
 }
 
-/* ---- who does what. Sequence i of the second n_seqs is the check of sequence i: it computes the last
- * layer on what its forecast begins with */
+/* ---- who does what. Sequence i of the second n_seqs is the check of sequence i: it computes
+ * the last layer on what its forecast begins with */
 
 static bool is_check(const worker *w, int i)
 {
@@ -225,8 +224,8 @@ static float *scores_of(const worker *w, const ftk_dit_seq *s)
     return s->kept->scores + layer * (size_t)shape_of(w)->n_tokens;
 }
 
-/* Keys and values of the rows to pages. Attention is computed by whole sequences: row `at` belongs to the
- * (at / n_tokens)-th of those that do. */
+/* Keys and values of the rows to pages. Attention is computed by whole sequences: row `at`
+ * belongs to the (at / n_tokens)-th of those that do. */
 static void store_rows(const worker *w, int n_rows)
 {
     const ftk_dit_shape *s = shape_of(w);
@@ -359,8 +358,8 @@ static void keep_row(const worker *w, int seq, int branch, int token, const floa
                                  kept_of(w, s, branch, token));
 }
 
-/* x += gate * output, for this thread's rows of states. first: number of the sequence's first row among
- * those that were computed. */
+/* x += gate * output, for this thread's rows of states. first: number of the sequence's first
+ * row among those that were computed. */
 static void add_branch(const worker *w, int branch, int seq, int first, range r)
 {
     static const float one = 1;
@@ -391,7 +390,8 @@ static void add_branch(const worker *w, int branch, int seq, int first, range r)
     }
 }
 
-/* A thread's rows of one sequence: its share is of all rows there can be, the same in all layers. */
+/* A thread's rows of one sequence: its share is of all rows there can be, the same in all
+ * layers. */
 static range own_rows(const worker *w, int seq)
 {
     const int n = shape_of(w)->n_tokens;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The pass of a DiT over the guidance halves of several samples, each by its own plan. The rows of all
- * that compute a branch go through its products together; a row's bits do not depend on the others. */
+ * The pass of a DiT over the guidance halves of several samples, each by its own plan. The rows
+ * of all that compute a branch go through its products together; a row's bits do not depend on
+ * the others. */
 #ifndef FTK_DIT_PASS_H
 #define FTK_DIT_PASS_H
 

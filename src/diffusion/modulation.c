@@ -54,8 +54,9 @@ static void silu(const ftk_modulation *t, int n, float *x)
         t->m->kernels.silu_mul(n, x + (size_t)r * (size_t)n, t->ones);
 }
 
-/* Cosines of the timestep at all frequencies, then sines, through two layers. The angles are floats, as
- * they were where the model was trained: at a thousand steps the last bit of a frequency shows. */
+/* Cosines of the timestep at all frequencies, then sines, through two layers. The angles are
+ * floats, as they were where the model was trained: at a thousand steps the last bit of a
+ * frequency shows. */
 static void embed_times(ftk_modulation *t, const ftk_noise_step *steps, ftk_team *team)
 {
     const ftk_dit *m = t->m;

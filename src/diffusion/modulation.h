@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * All vectors that shift, scale and gate, of all steps, made once for each label: they depend on timestep
- * and label alone. adaLN holds a third of a DiT's weights, and step by step reading them again would be
- * most of what a cached step costs. */
+ * All vectors that shift, scale and gate, of all steps, made once for each label: they depend on
+ * timestep and label alone. adaLN holds a third of a DiT's weights, and step by step reading
+ * them again would be most of what a cached step costs. */
 #ifndef FTK_MODULATION_H
 #define FTK_MODULATION_H
 
@@ -14,9 +14,9 @@ typedef struct ftk_modulation {
     const ftk_host *host;
     int n_steps, capacity;
     int32_t *label; /* [capacity] whose vectors are there; -1: nobody's */
-    float *
-        vectors; /* [capacity][n_steps][row]: n_layer times FTK_ADA vectors, then shift and scale of the
-                       last layer; to scales 1 has been added */
+    /* [capacity][n_steps][row]: n_layer times FTK_ADA vectors, then shift and scale of the last
+     * layer; to scales 1 has been added */
+    float *vectors;
     size_t row;
     float *times;  /* [n_steps][n_embd] embeddings of the timesteps */
     float *hidden; /* [n_steps][widest], work */

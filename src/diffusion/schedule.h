@@ -15,14 +15,14 @@ typedef struct ftk_noise_step {
     double log_fixed;    /* and what models take that have learned none */
 } ftk_noise_step;
 
-/* steps[n], n in 1..train_steps: timestep i is round(i (T - 1) / (n - 1)), halves to even; the only one of
- * n = 1 is T - 1. */
+/* steps[n], n in 1..train_steps: timestep i is round(i (T - 1) / (n - 1)), halves to even; the
+ * only one of n = 1 is T - 1. */
 void ftk_schedule_make(const ftk_dit_shape *s, int n, ftk_noise_step *steps);
 
 /* In place, x[n] by the predicted noise: DDIM with eta 0 (arXiv 2010.02502). */
 void ftk_ddim(const ftk_noise_step *s, size_t n, const float *noise, float *x);
-/* DDPM (arXiv 2006.11239). spread [n]: the model's variance output (arXiv 2102.09672), or NULL; fresh
- * [n]: normal numbers, or NULL at index 0, where none are added. */
+/* DDPM (arXiv 2006.11239). spread [n]: the model's variance output (arXiv 2102.09672), or NULL;
+ * fresh [n]: normal numbers, or NULL at index 0, where none are added. */
 void ftk_ddpm(const ftk_noise_step *s, size_t n, const float *noise, const float *spread,
               const float *fresh, float *x);
 

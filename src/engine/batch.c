@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Who shares the next pass, and with which rows: sessions are admitted in their order while their rows
- * fit, those that decode are asked for drafts, the drafts are sized together, and each gets the pages for its
- * rows. */
+ * Who shares the next pass, and with which rows: sessions are admitted in their order while
+ * their rows fit, those that decode are asked for drafts, the drafts are sized together, and
+ * each gets the pages for its rows. */
 #include "session.h"
 
-/* More of a prompt is unread than the device takes at once in its wide way: such a piece has a pass of
- * its own. The last piece, which gets logits, is never one. */
+/* More of a prompt is unread than the device takes at once in its wide way: such a piece has a
+ * pass of its own. The last piece, which gets logits, is never one. */
 static bool reading_wide(const ftk_session *s)
 {
     const int wide = s->logprobs.prompt ? 0 : s->engine->wide;
@@ -27,7 +27,8 @@ static bool has_room(const ftk_session *s, ftk_result *r)
     return r->finish == FTK_FINISH_NONE;
 }
 
-/* Whether it has to let others have the next page first. With no lead left it takes it, or fails. */
+/* Whether it has to let others have the next page first. With no lead left it takes it, or
+ * fails. */
 static bool waits(ftk_session *s)
 {
     s->room = ftk_session_room(s);

@@ -2,17 +2,16 @@
  *
  * Whose turn it is to draft, when a session has several families (`auto`).
  *
- * What a step emits depends far more on the text than on the family, and all families have retrieval's
- * chain in their trees. So a family is judged by what its steps gave more than retrieval alone would
- * have given in the same steps, for each time that retrieval was in doubt (ftk_choose_compare()).
- * Steps differ far more than families do, so these figures come with their standard errors:
- * another family becomes the favourite when it is better by more than half of one, and the
- * favourite has had time to learn. That one has the turn, but for trials of the others, which
- * become the rarer the more often they turn out worse, and not very rare as long as that may be
- * chance. Where retrieval is sure, families draft the same, and nothing is tried. What the
- * session's table of successors gives counts for a family that drafts with it: `lookup` does not.
- * Reading it is for no family's account, as it is read whoever drafted.
- */
+ * What a step emits depends far more on the text than on the family, and all families have
+ * retrieval's chain in their trees. So a family is judged by what its steps gave more than
+ * retrieval alone would have given in the same steps, for each time that retrieval was in doubt
+ * (ftk_choose_compare()). Steps differ far more than families do, so these figures come with
+ * their standard errors: another family becomes the favourite when it is better by more than
+ * half of one, and the favourite has had time to learn. That one has the turn, but for trials of
+ * the others, which become the rarer the more often they turn out worse, and not very rare as
+ * long as that may be chance. Where retrieval is sure, families draft the same, and nothing is
+ * tried. What the session's table of successors gives counts for a family that drafts with it:
+ * `lookup` does not. Reading it is for no family's account, as it is read whoever drafted. */
 #include <math.h>
 
 #include "session.h"
@@ -28,8 +27,9 @@ static const double unknown = 4, unknown_spread = 8;
 /* Steps, turns, turns, and times as long after each trial. */
 enum { TRIAL = 4, NEAR_PAUSE = 384, LONGEST_PAUSE = 3072, LONGER = 4 };
 
-/* A step's, or of several. Time is worth the tokens that usually come in it, the same for all: at the pace of
- * late, a slow family's time would be cheap while it has the turn, and a dear one's too dear in easy text. */
+/* A step's, or of several. Time is worth the tokens that usually come in it, the same for all:
+ * at the pace of late, a slow family's time would be cheap while it has the turn, and a dear
+ * one's too dear in easy text. */
 static double gain(const ftk_session *s, double more, double longer)
 {
     return more - ftk_pace_of(&s->usual) * longer;

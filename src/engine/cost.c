@@ -6,11 +6,12 @@
 
 static const double budget = 0.06; /* seconds of measuring, about */
 static const double quick = 0.006; /* a pass that is timed as it is */
-/* Of relative errors, squared: of a point that was timed at the start, and of one that was drawn through others; of a single
- * pass; and what each pass adds, as machines change. The last two make a point that is seen all the time take a tenth
- * of what is new. */
+/* Of relative errors, squared: of a point that was timed at the start, and of one that was drawn
+ * through others; of a single pass; and what each pass adds, as machines change. The last two
+ * make a point that is seen all the time take a tenth of what is new. */
 static const double when_timed = 0.01, when_drawn = 0.25, noise = 0.0025, drift = 0.0025 / 90;
-/* More than 2, as wider passes may be run another way: some machines take 2.3 times as long for twice the rows. */
+/* More than 2, as wider passes may be run another way: some machines take 2.3 times as long for
+ * twice the rows. */
 static const double STEEPEST = 2.5;
 
 enum { DEEP = 512, MANY = 16 }; /* tokens before the rows, rows: to see what depth costs */
@@ -25,9 +26,9 @@ static double between(double least, double x, double most)
     return x < least ? least : x > most ? most : x;
 }
 
-/* Twice the rows take no less time, and no more than STEEPEST times as much. Point i is believed, then its
- * neighbours: widths that are never run would else stay as wrong as they were measured, and so never be
- * run. */
+/* Twice the rows take no less time, and no more than STEEPEST times as much. Point i is
+ * believed, then its neighbours: widths that are never run would else stay as wrong as they were
+ * measured, and so never be run. */
 static void keep_shape(ftk_cost *c, int i)
 {
     double *const s = c->seconds;
@@ -46,8 +47,8 @@ typedef struct {
     double one_layer[FTK_COST_POINTS], some_layers[FTK_COST_POINTS]; /* 0: not timed */
 } timing;
 
-/* Of some layers others each time, as in a whole pass the caches hold none of them. They run over any
- * states: of what comes out nothing is used. */
+/* Of some layers others each time, as in a whole pass the caches hold none of them. They run
+ * over any states: of what comes out nothing is used. */
 static double time_pass(timing *t, int layers)
 {
     ftk_forward *const f = t->f;
@@ -161,8 +162,8 @@ static void draw(ftk_cost *c, const timing *t)
     keep_shape(c, 0);
 }
 
-/* The rows of t's pass with and without DEEP tokens before them, over the same layers: what one of those
- * tokens adds in all layers. What the cache holds there does not matter. */
+/* The rows of t's pass with and without DEEP tokens before them, over the same layers: what one
+ * of those tokens adds in all layers. What the cache holds there does not matter. */
 static double slot_seconds(timing *t, ftk_kv_seq *seq, int rows)
 {
     double deep = 0, flat = 0;
@@ -254,8 +255,8 @@ void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, doub
     if (c->join < 0) c->join = 0;
 }
 
-/* A Kalman filter's step, each point by itself: those that are little known take most of the news. share[j]: the part
- * of the pass's time that is point j's, then what depth adds. */
+/* A Kalman filter's step, each point by itself: those that are little known take most of the
+ * news. share[j]: the part of the pass's time that is point j's, then what depth adds. */
 static void correct(ftk_cost *c, const double *share, double news)
 {
     const double all = 0.02; /* as the machine's speed changes for all widths */

@@ -41,15 +41,17 @@ static inline ftk_width ftk_width_and(ftk_width w, int rows, int depth)
 
 /* A flat curve: all widths cost the same. */
 void ftk_cost_flat(ftk_cost *c);
-/* Times passes of 1, 2, 4 ... rows on an empty sequence, the fastest of several each, for ~60 ms;
- * wider ones than fit are extrapolated, and of a large model only some layers are run. Then what a long
- * text before the rows adds, where the cache has room for one. Errors: those of ftk_kv_reserve(). */
+/* Times passes of 1, 2, 4 ... rows on an empty sequence, the fastest of several each, for ~60
+ * ms; wider ones than fit are extrapolated, and of a large model only some layers are run. Then
+ * what a long text before the rows adds, where the cache has room for one. Errors: those of
+ * ftk_kv_reserve(). */
 ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool);
 /* Seconds of a pass, interpolated. */
 double ftk_cost_of(const ftk_cost *c, ftk_width w);
 /* Of rows of one sequence, behind `depth` tokens. */
 double ftk_cost_at(const ftk_cost *c, int rows, int depth);
-/* The same of a pass that rows join behind some of its layers: `share` of what it reads is above them. */
+/* The same of a pass that rows join behind some of its layers: `share` of what it reads is above
+ * them. */
 double ftk_cost_joined(const ftk_cost *c, int rows, int all_rows, int depth, double share);
 /* Such a pass took so long: it says nothing of the curve. */
 void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, double share,
@@ -58,10 +60,10 @@ void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, doub
  * all widths, and the points around it some more, what depth adds as far as it is
  * part of the time; then twice the rows take no less time, and at most 2.5 times as much. */
 void ftk_cost_update(ftk_cost *c, ftk_width w, double seconds);
-/* What a draft that took so long is taken to have cost, next to a plain step's seconds. Drafts of one
- * family may take a thousand times as long as others of it, as layers are run or not, and all is counted;
- * but more than two plain steps, where the family's drafts do not *usually take that (smoothed, in
- * seconds), was another program that had the core. */
+/* What a draft that took so long is taken to have cost, next to a plain step's seconds. Drafts
+ * of one family may take a thousand times as long as others of it, as layers are run or not, and
+ * all is counted; but more than two plain steps, where the family's drafts do not *usually take
+ * that (smoothed, in seconds), was another program that had the core. */
 double ftk_cost_of_draft(double *usually, double seconds, double plain);
 
 /* Sessions that share a pass. */
@@ -86,9 +88,9 @@ static inline double ftk_company_token(const ftk_company *with)
 
 /* Seconds that so many more rows of a session, behind `depth` tokens, add to the pass. */
 double ftk_cost_more(const ftk_cost *c, const ftk_company *with, int rows, int depth);
-/* How many of a tree's nodes below the root, which have these probabilities, the first ones of them, give
- * the most expected tokens per second of the pass. What the tree has cost already is spent, whatever
- * is verified of it. */
+/* How many of a tree's nodes below the root, which have these probabilities, the first ones of
+ * them, give the most expected tokens per second of the pass. What the tree has cost already is
+ * spent, whatever is verified of it. */
 int ftk_cost_best(const ftk_cost *c, const ftk_company *with, const float *prob, int nodes,
                   int depth);
 

@@ -18,8 +18,8 @@ static bool wants(const ftk_session *s, unsigned what)
 
 /* ---- proposing */
 
-/* Of every step, as every step shows what retrieval is worth; next to nothing, and no family's cost. Then
- * what retrieval alone would draft, where families are to be compared with it. */
+/* Of every step, as every step shows what retrieval is worth; next to nothing, and no family's
+ * cost. Then what retrieval alone would draft, where families are to be compared with it. */
 static void retrieve(ftk_session *s)
 {
     const ftk_retrieval *const r = &s->retrieval;
@@ -35,7 +35,8 @@ static void retrieve(ftk_session *s)
     s->stats.draft_seconds += ftk_engine_now(s->engine) - start;
 }
 
-/* What a row more adds to a pass that has some, in tokens: a guess that is less likely never pays. */
+/* What a row more adds to a pass that has some, in tokens: a guess that is less likely never
+ * pays. */
 static float price_of_row(const ftk_session *s)
 {
     enum { FEW = 3, MORE = 11 };
@@ -163,8 +164,8 @@ void ftk_draft_append(ftk_session *s)
 
 /* ---- learning */
 
-/* What is shared learns from every step. Every family that wants to see all passes sees this one, and the
- * one whose tree it was. */
+/* What is shared learns from every step. Every family that wants to see all passes sees this
+ * one, and the one whose tree it was. */
 void ftk_draft_learn(ftk_session *s, const ftk_rows *rows, bool prompt)
 {
     ftk_retrieval_settle(&s->retrieval, s->n_tokens, s->verdict.token,

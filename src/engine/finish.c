@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Drafts that a device finishes. The drafter leaves what it knows and what is to be run (ftk_target.leave),
- * the loop adds how large the tree may be; heads or maps, the tree and the pass that verifies it follow each
- * other on the device, and the host waits once, for as many sessions as share the pass. Such drafts are those of
- * sessions whose verdict needs no logits.
+ * Drafts that a device finishes. The drafter leaves what it knows and what is to be run
+ * (ftk_target.leave), the loop adds how large the tree may be; heads or maps, the tree and the
+ * pass that verifies it follow each other on the device, and the host waits once, for as many
+ * sessions as share the pass. Such drafts are those of sessions whose verdict needs no logits.
  *
- * A pass must be put on the queue before the tree is there. So it is laid out for the largest tree that the
- * account of drafts covers, and rows that the tree turns out too small for are run all the same: they are
- * what the step is charged. Which part of the tree pays is decided by the usual costs, so that trees
- * do not grow because rows are there. */
+ * A pass must be put on the queue before the tree is there. So it is laid out for the largest
+ * tree that the account of drafts covers, and rows that the tree turns out too small for are run
+ * all the same: they are what the step is charged. Which part of the tree pays is decided by the
+ * usual costs, so that trees do not grow because rows are there. */
 #include <assert.h>
 
 #include "base/clock.h"
@@ -28,8 +28,8 @@ static int reach_of(const ftk_unfinished *draft)
     return draft->ask->deepest > named ? draft->ask->deepest : named;
 }
 
-/* Nodes that there are slots and rows for, and, where the cost model decides, credit; then no row is there for
- * the sake of one node. */
+/* Nodes that there are slots and rows for, and, where the cost model decides, credit; then no
+ * row is there for the sake of one node. */
 static int room_for(const ftk_session *s, const ftk_unfinished *draft, int budget)
 {
     const int slots = s->room, rows = s->engine->rows_left;

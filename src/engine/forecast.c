@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the host thinks will follow. It is drafted in place of a family's guesses as far as it was right so
- * far, and paid for as theirs. */
+ * What the host thinks will follow. It is drafted in place of a family's guesses as far as it
+ * was right so far, and paid for as theirs. */
 #include <string.h>
 
 #include "session.h"
@@ -14,8 +14,8 @@ ftk_err ftk_session_set_forecast(ftk_session *s, ftk_forecast *hook, void *ctx)
     return FTK_OK;
 }
 
-/* Of the last ones, as far as is known by now: they count whether or not they were drafted; what was drafted
- * is paid for. */
+/* Of the last ones, as far as is known by now: they count whether or not they were drafted; what
+ * was drafted is paid for. */
 static void settle(ftk_session *s)
 {
     ftk_forecasts *const g = &s->forecasts;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Drafters' files that lie beside the model. Nobody named them, so that nothing that is odd about one
- * ends anything: it is left out, and why is kept for whoever asks for its family. */
+ * Drafters' files that lie beside the model. Nobody named them, so that nothing that is odd
+ * about one ends anything: it is left out, and why is kept for whoever asks for its family. */
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
@@ -91,7 +91,8 @@ static bool next_name(const char *folder, const char *after, char *name, size_t 
     return found;
 }
 
-/* The family that the file's name speaks of, where the file itself does not: "model-s4c.drafter.gguf". */
+/* The family that the file's name speaks of, where the file itself does not:
+ * "model-s4c.drafter.gguf". */
 static int family_by_name(const char *name)
 {
     for (int i = 0; ftk_drafter_list[i]; i++)
@@ -99,8 +100,8 @@ static int family_by_name(const char *name)
     return -1;
 }
 
-/* One for another model is nothing to warn of: one folder may hold several models. Nor is one that a model in
- * stages has no use for. */
+/* One for another model is nothing to warn of: one folder may hold several models. Nor is one
+ * that a model in stages has no use for. */
 static bool try_file(ftk_engine *e, const char *path, const char *name)
 {
     const ftk_host host = keeping_host(e);

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The account of drafts: what they gained and what they may lose. However wrong the estimates are, drafts
- * lose no more than what they have gained before, FTK_CREDIT, and ALLOWANCE of the time: plain steps earn a
- * little credit, drafts what they gained, and a draft, be it verified or not, must be covered by it. There
- * is one account for an engine: where luck is bad for a while, as at the start of many a text, a session of its
- * own would have nothing to go on with, and lose more by what it leaves undrafted than by what it drafts.
+ * The account of drafts: what they gained and what they may lose. However wrong the estimates
+ * are, drafts lose no more than what they have gained before, FTK_CREDIT, and ALLOWANCE of the
+ * time: plain steps earn a little credit, drafts what they gained, and a draft, be it verified
+ * or not, must be covered by it. There is one account for an engine: where luck is bad for a
+ * while, as at the start of many a text, a session of its own would have nothing to go on with,
+ * and lose more by what it leaves undrafted than by what it drafts.
  *
- * In a pass that several sessions share a token takes each of them its part of the plain pass (ftk_size_token());
- * what drafts gain and cost is reckoned in such tokens, and credit in plain steps of one session alone. */
+ * In a pass that several sessions share a token takes each of them its part of the plain pass
+ * (ftk_size_token()); what drafts gain and cost is reckoned in such tokens, and credit in plain
+ * steps of one session alone. */
 #include "base/clock.h"
 #include "session.h"
 
@@ -17,7 +19,8 @@ static const double MOST_CREDIT = 4; /* plain steps */
 static const double MOST_DEBT =
     2; /* plain steps: a program that takes the core away is no draft's fault */
 static const double NEXT_TO_NOTHING = 0.005; /* of a token, to read one row */
-/* Plain steps of credit below which it is kept for drafts; tokens that reading may lose a step, and have saved. */
+/* Plain steps of credit below which it is kept for drafts; tokens that reading may lose a step,
+ * and have saved. */
 static const double COMFORT = 0.5, EARNED = 0.004, MOST_BALANCE = 2;
 static const double MEMORY = 0.985; /* of what steps gave and cost, a step later */
 
@@ -55,8 +58,8 @@ void ftk_ledger_settle(ftk_session *s, int nodes, int emitted)
     f->emitted += (uint64_t)emitted;
 }
 
-/* What the table of successors gave in this step, in tokens: those that came thanks to it alone, less what
- * it took to verify all such nodes. */
+/* What the table of successors gave in this step, in tokens: those that came thanks to it alone,
+ * less what it took to verify all such nodes. */
 static double given_by_table(const ftk_session *s)
 {
     const ftk_tree *const t = &s->tree;
@@ -66,8 +69,8 @@ static double given_by_table(const ftk_session *s)
     return tokens / ftk_session_pace(s) - nodes * s->row_seconds / ftk_size_token(s);
 }
 
-/* The table learns from every step, whoever drafted, and for nobody's account but drafts'. Where reading a
- * row costs something it is read as long as that pays. */
+/* The table learns from every step, whoever drafted, and for nobody's account but drafts'. Where
+ * reading a row costs something it is read as long as that pays. */
 void ftk_ledger_read_table(ftk_session *s, const ftk_rows *rows, bool prompt)
 {
     ftk_successors *const table = &s->successors;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The host's mask of what may come next, and what drafts make of it: what is forbidden is cut off, and
- * what alone is allowed needs no drafter. */
+ * The host's mask of what may come next, and what drafts make of it: what is forbidden is cut
+ * off, and what alone is allowed needs no drafter. */
 #include <assert.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Draft models (base/draftmodel.h): what an engine has of one, and a session. They run on the CPU, with the
- * engine's threads. A small model reads tokens alone. Rows of a head begin with states of the target, which
- * are handed to it as passes leave them. */
+ * Draft models (base/draftmodel.h): what an engine has of one, and a session. They run on the
+ * CPU, with the engine's threads. A small model reads tokens alone. Rows of a head begin with
+ * states of the target, which are handed to it as passes leave them. */
 #ifndef FTK_NET_H
 #define FTK_NET_H
 
@@ -52,17 +52,19 @@ typedef struct ftk_net_seq {
 
 enum { FTK_NET_WAITING = 64, FTK_NET_SAID = 16 };
 
-/* A small model of the target's vocabulary; slots: of its cache. team and target outlive it. Errors: those of
- * ftk_model_load(), INVALID (another vocabulary), NOMEM. */
+/* A small model of the target's vocabulary; slots: of its cache. team and target outlive it.
+ * Errors: those of ftk_model_load(), INVALID (another vocabulary), NOMEM. */
 ftk_err ftk_net_open_small(ftk_net **out, const char *path, const ftk_model *target, ftk_team *team,
                            int slots, ftk_type kv_type);
-/* A head; layers [n_layers]: see ftk_headfile_open(). host outlives it, as does f: the
- * target's passes, which leave states for it from now on. Errors: those of ftk_headfile_open(), UNSUPPORTED. */
+/* A head; layers [n_layers]: see ftk_headfile_open(). host outlives it, as does f: the target's
+ * passes, which leave states for it from now on. Errors: those of ftk_headfile_open(),
+ * UNSUPPORTED. */
 ftk_err ftk_net_open_head(ftk_net **out, const char *path, ftk_forward *f, const int *layers,
                           int n_layers, int slots, ftk_type kv_type, const ftk_host *host);
 void ftk_net_free(ftk_net *net);
 
-/* n_ctx: most tokens of the session. target: as its drafters see it; it outlives the sequence. Errors: NOMEM. */
+/* n_ctx: most tokens of the session. target: as its drafters see it; it outlives the sequence.
+ * Errors: NOMEM. */
 ftk_err ftk_net_seq_open(ftk_net_seq **out, ftk_net *net, int n_ctx, const ftk_target *target,
                          const ftk_host *host);
 void ftk_net_seq_free(ftk_net_seq *seq, const ftk_host *host);
@@ -87,8 +89,8 @@ void ftk_net_forget(ftk_net_seq *s, int n);
 void ftk_net_seq_truncate(ftk_net_seq *seq, size_t n);
 /* dst, just opened, has read what src has. */
 void ftk_net_seq_fork(ftk_net_seq *dst, const ftk_net_seq *src);
-/* A pass of the target has left states of the token at `place`, row `row` of all of its rows, of which
- * text[0..n) is what is known now. Of a small model nothing. */
+/* A pass of the target has left states of the token at `place`, row `row` of all of its rows, of
+ * which text[0..n) is what is known now. Of a small model nothing. */
 void ftk_net_seq_see(ftk_net_seq *seq, const int32_t *text, size_t n, size_t place,
                      const ftk_forward *f, size_t row);
 

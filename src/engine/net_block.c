@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Heads that say all places of a draft at once, whatever its tokens are: the rows behind the text cost next to
- * nothing, as what follows a token of depth i is what the head said for that place.
+ * Heads that say all places of a draft at once, whatever its tokens are: the rows behind the
+ * text cost next to nothing, as what follows a token of depth i is what the head said for that
+ * place.
  *
- * Medusa (arXiv 2401.10774): head i of the last feature says what stands i places behind the next token.
+ * Medusa (arXiv 2401.10774): head i of the last feature says what stands i places behind the
+ * next token.
  *
- * DFlash (arXiv 2602.06036): c = norm(fc(states)) of each token of the text gives keys and values of every layer, by
- * no norm and no layer before; they are kept. A block is the last token and block - 1 times the mask token, at the
- * next places. Its rows see all of the text and each other, in both directions, and what they leave, normed, goes
- * through the output matrix: row j says what stands at its own place, or, with from_anchor, at the next one.
+ * DFlash (arXiv 2602.06036): c = norm(fc(states)) of each token of the text gives keys and
+ * values of every layer, by no norm and no layer before; they are kept. A block is the last
+ * token and block - 1 times the mask token, at the next places. Its rows see all of the text and
+ * each other, in both directions, and what they leave, normed, goes through the output matrix:
+ * row j says what stands at its own place, or, with from_anchor, at the next one.
  *
  * DSpark (arXiv 2607.05147): the same, and a Markov head: to what a row says of a place comes
  * W2 . W1[token at the place before]. */

@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How much of a KV cache that is too small for all a session may take, so that drafts end no session
- * earlier than plain decoding would.
+ * How much of a KV cache that is too small for all a session may take, so that drafts end no
+ * session earlier than plain decoding would.
  *
- * Think of the same sessions decoding plainly, a token a step. There a session has s->lead tokens less
- * than here, and pages go to whoever first comes to need one. So here a page is taken ahead of that
- * time only where the others could still have all that they would take until then. Where they could
- * not, a draft is cut, and a session that is ahead waits, a step for each token of its lead at most;
- * then it takes its page or finds none, as it would have. */
+ * Think of the same sessions decoding plainly, a token a step. There a session has s->lead
+ * tokens less than here, and pages go to whoever first comes to need one. So here a page is
+ * taken ahead of that time only where the others could still have all that they would take until
+ * then. Where they could not, a draft is cut, and a session that is ahead waits, a step for each
+ * token of its lead at most; then it takes its page or finds none, as it would have. */
 #include "session.h"
 
-/* Stepped as often as this one, be it in the same call or in turn with it. Those that the host has let rest
- * for some rounds wait for nothing. */
+/* Stepped as often as this one, be it in the same call or in turn with it. Those that the host
+ * has let rest for some rounds wait for nothing. */
 static bool is_running(const ftk_session *s)
 {
     const ftk_engine *const e = s->engine;
     return s->last_call > 0 && s->n_tokens > 0 && e->n_calls - s->last_call < 2 * e->n_open;
 }
 
-/* Slots that another session would have cached by now and `steps` later. Its last token never is. */
+/* Slots that another session would have cached by now and `steps` later. Its last token never
+ * is. */
 static int slots_after(const ftk_session *s, size_t steps)
 {
     const size_t cached = s->n_tokens - 1, left = (size_t)s->n_ctx - s->n_tokens;

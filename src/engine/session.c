@@ -58,7 +58,8 @@ bool ftk_drafter_lossless(const char *drafter)
     return other || (i >= 0 && !ftk_drafter_list[i]->decode);
 }
 
-/* `auto` does without a family whose copy of the layers is not allowed, is too large, or finds no room. */
+/* `auto` does without a family whose copy of the layers is not allowed, is too large, or finds
+ * no room. */
 static bool usable(ftk_engine *e, const ftk_drafter_ops *ops)
 {
     if (!ftk_engine_has_drafter(e, ops->name)) return false;
@@ -76,7 +77,8 @@ static bool usable(ftk_engine *e, const ftk_drafter_ops *ops)
     return ftk_target_low_bits(e, ops, FTK_LOG_WARN) == FTK_OK;
 }
 
-/* The families of a name, of `auto` in the order of the list; returns how many, -1 for an unknown name. */
+/* The families of a name, of `auto` in the order of the list; returns how many, -1 for an
+ * unknown name. */
 static int find_drafters(ftk_engine *e, const char *name, const ftk_drafter_ops **ops)
 {
     int n = 0;

@@ -14,7 +14,8 @@
 #include "net.h"
 #include "verifiers/verifier.h"
 
-/* Tokens emitted of late, whoever drafted, and what the steps cost in plain steps; the past fades. */
+/* Tokens emitted of late, whoever drafted, and what the steps cost in plain steps; the past
+ * fades. */
 typedef struct ftk_pace {
     double tokens, spent;
 } ftk_pace;
@@ -29,8 +30,9 @@ static inline double ftk_pace_of(const ftk_pace *p)
 typedef struct ftk_measured {
     double seconds;       /* what proposing costs, smoothed */
     double tokens, spent; /* emitted in its steps, and their cost in plain steps; the past fades */
-    /* `auto`: tokens that its steps gave more than retrieval alone would have, the plain steps that they took
-     * longer, how often it was in doubt, and the squares of what single steps gained more or less than usual */
+    /* `auto`: tokens that its steps gave more than retrieval alone would have, the plain steps
+     * that they took longer, how often it was in doubt, and the squares of what single steps
+     * gained more or less than usual */
     double more, longer, doubt, spread;
     /* `auto`: turns until it is tried again, should another be better, and since it was tried. */
     int pause, waited;
@@ -267,8 +269,8 @@ void ftk_settings_close(ftk_session *s);
 
 /* ---- mask.c */
 
-/* Drafts those tokens that are the only ones which the mask allows, each behind the one before, and what
- * the host guesses, as far as such rows pay; false: there are none. */
+/* Drafts those tokens that are the only ones which the mask allows, each behind the one before,
+ * and what the host guesses, as far as such rows pay; false: there are none. */
 bool ftk_session_force(ftk_session *s);
 /* Leaves out what the mask forbids at the end of the draft. It stays where others follow: any
  * leading part of a draft is one, but no other part. */
@@ -276,14 +278,14 @@ void ftk_session_cut_forbidden(ftk_session *s);
 
 /* ---- forecast.c */
 
-/* Adds the host's guess behind the draft, which is a chain whose tokens are `path`, with room for as many
- * as may be drafted: at most `most` together. */
+/* Adds the host's guess behind the draft, which is a chain whose tokens are `path`, with room
+ * for as many as may be drafted: at most `most` together. */
 void ftk_session_add_forecast(ftk_session *s, int32_t *path, int most);
 
 /* ---- room.c */
 
-/* Rows behind the cached ones, FTK_MAX_NODES or more where nothing is short, that the session may take
- * in this step; fewer than 1: it is not its turn for a page. */
+/* Rows behind the cached ones, FTK_MAX_NODES or more where nothing is short, that the session
+ * may take in this step; fewer than 1: it is not its turn for a page. */
 int ftk_session_room(const ftk_session *s);
 
 /* ---- size.c */
@@ -296,12 +298,13 @@ bool ftk_session_sizes_itself(const ftk_session *s);
 int ftk_size_most(const ftk_session *s);
 /* And by what of late a family's drafts were worth. */
 int ftk_size_ceiling(const ftk_session *s, const ftk_family *f);
-/* Seconds in which plain decoding gives the session a token, in the company of the pass that is being planned: the
- * pass's, divided by those who decode. */
+/* Seconds in which plain decoding gives the session a token, in the company of the pass that is
+ * being planned: the pass's, divided by those who decode. */
 double ftk_size_token(const ftk_session *s);
 /* Seconds that so many more rows of the session add to that pass. */
 double ftk_size_more(const ftk_session *s, int rows);
-/* What a step with so many drafted nodes costs, in such tokens, where drafting takes so many seconds. */
+/* What a step with so many drafted nodes costs, in such tokens, where drafting takes so many
+ * seconds. */
 double ftk_size_price(const ftk_session *s, int nodes, double drafting);
 /* How many of these nodes, best first, give the most tokens a second of the pass. */
 int ftk_size_best(const ftk_session *s, const float *prob, int nodes);
@@ -309,11 +312,11 @@ int ftk_size_best(const ftk_session *s, const float *prob, int nodes);
 int ftk_size_covered(const ftk_session *s, int nodes, double drafting);
 /* Nodes of a probe, if the next draft is one should it not pay. */
 int ftk_size_probe(const ftk_family *f);
-/* Of a draft of `there` nodes so many pay: returns how many are to be verified, which now and then is a small
- * probe, and adapts how many are asked for next time. */
+/* Of a draft of `there` nodes so many pay: returns how many are to be verified, which now and
+ * then is a small probe, and adapts how many are asked for next time. */
 int ftk_size_wanted(ftk_family *f, int pay, int there);
-/* Sizes the drafts of the n sessions that decode in a pass: the parts of their trees that pay and are covered, a
- * probe, or nothing. */
+/* Sizes the drafts of the n sessions that decode in a pass: the parts of their trees that pay
+ * and are covered, a probe, or nothing. */
 void ftk_size_drafts(ftk_session *const *s, int n);
 /* Steps without a draft, since drafts have not paid lately or cost more than they may lose. */
 bool ftk_size_rests(const ftk_session *s, ftk_family *f);
@@ -337,7 +340,8 @@ void ftk_ledger_read_table(ftk_session *s, const ftk_rows *rows, bool prompt);
 
 /* No draft: the tree is the root alone. */
 void ftk_draft_none(ftk_session *s);
-/* Begins a step's draft. True: a family is to be asked for it. alone: the session has a pass to itself. */
+/* Begins a step's draft. True: a family is to be asked for it. alone: the session has a pass to
+ * itself. */
 bool ftk_draft_begin(ftk_session *s, bool alone);
 /* Asks the families of these sessions, all of which are to share a pass. */
 void ftk_draft_ask(ftk_session *const *s, int n);
@@ -362,10 +366,11 @@ typedef struct ftk_batch {
     size_t at[FTK_PASS_SEQS]; /* whose place in the caller's list this is */
 } ftk_batch;
 
-/* Takes sessions into a pass, in their order, until it is full; returns how many were looked at. Errors of
- * single sessions are left in their results. */
+/* Takes sessions into a pass, in their order, until it is full; returns how many were looked at.
+ * Errors of single sessions are left in their results. */
 size_t ftk_batch_admit(ftk_batch *b, ftk_session *const *s, size_t n, ftk_result *results);
-/* Drafts, sizes, and lays out the rows. alone: the batch is all that is stepped. Errors: NO_ROOM. */
+/* Drafts, sizes, and lays out the rows. alone: the batch is all that is stepped. Errors:
+ * NO_ROOM. */
 ftk_err ftk_batch_plan(ftk_batch *b, bool alone);
 /* The drafter's own way to the next token, LOSSY, in place of a pass. */
 bool ftk_session_decodes_directly(const ftk_session *s);
@@ -384,12 +389,13 @@ static inline ftk_family *ftk_session_turn(ftk_session *s)
 
 /* ---- finish.c */
 
-/* Whether the draft that is proposed next may be left to the device. alone: the session has a pass to
- * itself. */
+/* Whether the draft that is proposed next may be left to the device. alone: the session has a
+ * pass to itself. */
 void ftk_finish_allow(ftk_session *s, bool alone);
 /* ftk_target.leave */
 bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget);
-/* Takes what came of a draft that was left, behind its pass. Returns the seconds that it took there. */
+/* Takes what came of a draft that was left, behind its pass. Returns the seconds that it took
+ * there. */
 double ftk_finish_take(ftk_session *s);
 
 /* ---- */
@@ -407,8 +413,8 @@ double ftk_target_share(const ftk_model *m, int layer);
 bool ftk_target_has(const ftk_engine *e, const ftk_drafter_ops *ops);
 /* The weights of a trained drafter; NULL: no file of its family was added. */
 const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops *ops);
-/* Bytes of the copy of the layers in few bits that rows of this drafter still want; 0: none, or it is
- * there. */
+/* Bytes of the copy of the layers in few bits that rows of this drafter still want; 0: none, or
+ * it is there. */
 uint64_t ftk_target_low_bits_lack(const ftk_engine *e, const ftk_drafter_ops *ops);
 /* Makes that copy, and says so. Why it can't is said at `level`. Errors: NOMEM, DEVICE. */
 ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_level level);
@@ -416,11 +422,11 @@ ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_l
 ftk_err ftk_target_space(ftk_engine *e, const ftk_drafter_ops *ops, const ftk_target *t);
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);
-/* Of a step whose draft was m's family's, that cost `spent` plain steps and emitted so many tokens: counts
- * what it gave more, and took longer, than retrieval alone would have. */
+/* Of a step whose draft was m's family's, that cost `spent` plain steps and emitted so many
+ * tokens: counts what it gave more, and took longer, than retrieval alone would have. */
 void ftk_choose_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted);
-/* The same of a step that is known to have given so many tokens more and taken so many plain steps longer,
- * where retrieval was so much in doubt. */
+/* The same of a step that is known to have given so many tokens more and taken so many plain
+ * steps longer, where retrieval was so much in doubt. */
 void ftk_measured_saw(const ftk_session *s, ftk_measured *m, double more, double longer,
                       double doubt);
 /* Gives the turn to the family that drafts this step. */
@@ -432,7 +438,8 @@ bool ftk_drafter_reads_files(int i);
 /* ftk_engine_add_drafter_as(), with the host for messages and for the memory of what is opened. */
 ftk_err ftk_target_add_file(ftk_engine *e, const char *path, const ftk_drafter_config *cfg,
                             const ftk_host *host);
-/* Why a file of this drafter's family, or one of no known family, was found but left out; or NULL. */
+/* Why a file of this drafter's family, or one of no known family, was found but left out; or
+ * NULL. */
 const char *ftk_target_left_out(const ftk_engine *e, const ftk_drafter_ops *ops);
 
 /* As ftk_session_open(), with a drafter from outside the list (cfg->drafter is not looked at). */

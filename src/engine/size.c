@@ -139,8 +139,8 @@ static void take(part *all, int n, int most)
     for (part *p; most > 0 && (p = likeliest(all, n)); most--) p->taken++;
 }
 
-/* How many of them give the most expected tokens a second of the whole pass; *paid_for: how many of those
- * are covered, with the drafts themselves, which took `drafting` seconds. */
+/* How many of them give the most expected tokens a second of the whole pass; *paid_for: how many
+ * of those are covered, with the drafts themselves, which took `drafting` seconds. */
 static int best_of(const ftk_engine *e, part *all, int n, int most, double drafting, int *paid_for)
 {
     const ftk_company *const with = &e->company;
@@ -225,8 +225,9 @@ void ftk_size_drafts(ftk_session *const *sessions, int n)
 
 /* ---- what passes take */
 
-/* All that drafts seem to gain is in plain passes. Where every pass drafts, none is run, and one that was measured
- * too dear, as other programs had the cores, would make wide passes look cheap for good. */
+/* All that drafts seem to gain is in plain passes. Where every pass drafts, none is run, and one
+ * that was measured too dear, as other programs had the cores, would make wide passes look cheap
+ * for good. */
 bool ftk_size_plain_due(const ftk_engine *e)
 {
     return e->since_plain >= e->next_plain;

@@ -17,8 +17,8 @@ static const int16_t straight[FTK_MAX_NODES] = {
     EIGHT(64), EIGHT(72), EIGHT(80), EIGHT(88), EIGHT(96), EIGHT(104), EIGHT(112), EIGHT(120)};
 #undef EIGHT
 
-/* What neither the verdict nor a drafter reads of a pass, where a device picks the rows' tokens and holds
- * features and states. */
+/* What neither the verdict nor a drafter reads of a pass, where a device picks the rows' tokens
+ * and holds features and states. */
 unsigned ftk_session_spare(const ftk_session *s)
 {
     const bool picked =
@@ -44,7 +44,8 @@ static int emitted(const ftk_session *s, ftk_finish *finish)
     return n;
 }
 
-/* Heads see states of the n tokens from `place` on, which rows path[0..n) of this session's have left. */
+/* Heads see states of the n tokens from `place` on, which rows path[0..n) of this session's have
+ * left. */
 static void show_heads(ftk_session *s, const int16_t *path, int n, size_t place)
 {
     for (int i = 0; i < FTK_MAX_DRAFTERS; i++)
@@ -172,7 +173,8 @@ static void decode(ftk_session *s)
     if (s->kv.len < s->exact_kv) s->exact_kv = s->kv.len;
 }
 
-/* The rest of a pass that drafting has begun, if it has, and if nobody wants what was left behind. */
+/* The rest of a pass that drafting has begun, if it has, and if nobody wants what was left
+ * behind. */
 static bool resume(ftk_session *s, const ftk_pass_seq *seq)
 {
     const ftk_family *f = ftk_session_turn(s);

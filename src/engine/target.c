@@ -331,7 +331,8 @@ ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_l
     return err;
 }
 
-/* What products with the drafter's matrices need, or on a device the matrices themselves, or a policy. */
+/* What products with the drafter's matrices need, or on a device the matrices themselves, or a
+ * policy. */
 static ftk_err take_room(ftk_engine *e, const ftk_drafter_ops *ops, const ftk_drafterfile *d,
                          const ftk_host *host)
 {

@@ -48,9 +48,9 @@ automaton automaton_texts(const char *const *texts, const size_t *sizes, size_t 
 
 enum { PATTERN_WORK = 60000000 }; /* of which all patterns of a schema may take so much together */
 
-/* A pattern as JSON schemas have it, ECMA-262's without look-around, back references, word boundaries
- * and \p: it may stand anywhere in the text but where ^ and $ say otherwise. *work grows by what it took.
- * False: *why says why not, in a few words. */
+/* A pattern as JSON schemas have it, ECMA-262's without look-around, back references, word
+ * boundaries and \p: it may stand anywhere in the text but where ^ and $ say otherwise. *work
+ * grows by what it took. False: *why says why not, in a few words. */
 bool automaton_pattern(automaton *a, const char *pattern, size_t n, size_t *work, const char **why);
 
 /* ---- numerals.c */

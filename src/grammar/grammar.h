@@ -35,8 +35,9 @@ typedef struct grammar_error {
     char message[256];
 } grammar_error;
 
-/* One of the pieces, or 1 to `most` of them with `between` in between. NULL: *e says what of a schema is
- * wrong, contradicts itself or is not supported. words may be NULL where no masks are asked for. */
+/* One of the pieces, or 1 to `most` of them with `between` in between. NULL: *e says what of a
+ * schema is wrong, contradicts itself or is not supported. words may be NULL where no masks are
+ * asked for. */
 grammar *grammar_new(const grammar_words *words, const grammar_piece *pieces, size_t n,
                      const char *between, size_t most, grammar_error *e);
 void grammar_free(grammar *g);

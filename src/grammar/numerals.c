@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Numbers within bounds, as an automaton over their digits. How long a number is shows only at its end, so
- * digits are compared with a bound's first ones, and lengths later. */
+ * Numbers within bounds, as an automaton over their digits. How long a number is shows only at
+ * its end, so digits are compared with a bound's first ones, and lengths later. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,8 +11,8 @@ enum { MOST_WHOLE = 18, MOST_BEFORE = 15, MOST_PART = 15, MOST_STATES = 2000 };
 
 typedef enum order { BELOW, SAME, ABOVE } order;
 
-/* Where a number is: so many digits read, before or behind the point; 0 of the latter: behind the point
- * itself. How what is read compares with the same places of the bounds. */
+/* Where a number is: so many digits read, before or behind the point; 0 of the latter: behind
+ * the point itself. How what is read compares with the same places of the bounds. */
 typedef enum phase { SIGN, WHOLE, PART } phase;
 typedef struct place {
     phase phase;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * From a pattern to an automaton: parsed to a tree, then by Thompson's construction to one that may be in
- * several states, then to one that is in one. A text is read with a mark before it and one behind, so
- * that ^ and $ are characters like others. */
+ * From a pattern to an automaton: parsed to a tree, then by Thompson's construction to one that
+ * may be in several states, then to one that is in one. A text is read with a mark before it and
+ * one behind, so that ^ and $ are characters like others. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,8 +25,8 @@ typedef struct range {
 
 typedef enum part_kind { SET, CAT, EITHER, TIMES } part_kind;
 
-/* Of the tree. SET: ranges [a, b). CAT, EITHER: parts a and b; EMPTY is the empty text. TIMES: part a,
- * min to max times. */
+/* Of the tree. SET: ranges [a, b). CAT, EITHER: parts a and b; EMPTY is the empty text. TIMES:
+ * part a, min to max times. */
 typedef struct part {
     part_kind kind;
     int a, b, min, max;

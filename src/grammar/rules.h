@@ -141,8 +141,8 @@ void grammar_close_states(grammar *g);
 
 /* ---- tokenmask.c */
 
-/* Of a state that has one frame, within a string where any text may follow: characters that may come;
- * 0: it is none such. */
+/* Of a state that has one frame, within a string where any text may follow: characters that may
+ * come; 0: it is none such. */
 size_t grammar_free_text(const grammar *g, int state);
 
 #endif

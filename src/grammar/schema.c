@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * From a JSON schema (draft 2020-12, and what older ones have in common with it) to a grammar. What is
- * not known how to hold is refused by name: an answer never breaks a schema that was taken. */
+ * From a JSON schema (draft 2020-12, and what older ones have in common with it) to a grammar.
+ * What is not known how to hold is refused by name: an answer never breaks a schema that was
+ * taken. */
 #include "grammar/schema.h"
 
 #include <stdarg.h>
@@ -68,7 +69,8 @@ bool schema_size(schema_job *j, const json_t *schema, const char *key, uint32_t 
 
 /* ---- keywords */
 
-/* Those of JSON schema that nothing here can hold. Names of no standard are passed over, as it wants. */
+/* Those of JSON schema that nothing here can hold. Names of no standard are passed over, as it
+ * wants. */
 static const char *const unsupported[] = {"not",
                                           "if",
                                           "then",
@@ -126,8 +128,8 @@ static bool check_keywords(schema_job *j, const json_t *schema)
 
 /* ---- one of several */
 
-/* Of oneOf exactly one may fit. That a value fits no other is not looked at while it comes, so it has
- * to be sure before. */
+/* Of oneOf exactly one may fit. That a value fits no other is not looked at while it comes, so
+ * it has to be sure before. */
 static bool check_apart(schema_job *j, const json_t *list)
 {
     for (size_t i = 0; i < json_array_size(list); i++)

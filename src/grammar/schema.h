@@ -85,7 +85,8 @@ unsigned schema_types(schema_job *j, const json_t *schema);
 unsigned schema_type_of(const json_t *value);
 /* What a reference leads to; NULL: said. */
 const json_t *schema_target(schema_job *j, const char *reference);
-/* A schema that says what both say, without $ref and allOf of its own; owned by the job. NULL: said. */
+/* A schema that says what both say, without $ref and allOf of its own; owned by the job. NULL:
+ * said. */
 const json_t *schema_flat(schema_job *j, const json_t *schema);
 const json_t *schema_both(schema_job *j, const json_t *a, const json_t *b);
 /* Whether surely no value fits both. */

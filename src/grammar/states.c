@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Walking a grammar. A state is the set of all that may still have to be read, each a stack of frames; equal
- * frames and equal sets are kept once, so that what was worked out for one is known for good: where a byte
- * leads, and which tokens may come. */
+ * Walking a grammar. A state is the set of all that may still have to be read, each a stack of
+ * frames; equal frames and equal sets are kept once, so that what was worked out for one is
+ * known for good: where a byte leads, and which tokens may come. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,8 +110,8 @@ static int part_of(const grammar *g, const rule *r, size_t i)
     return g->parts[r->first + i];
 }
 
-/* Part i of a rule that has them all. The last one goes on behind the parent at once, where the level
- * does not change. */
+/* Part i of a rule that has them all. The last one goes on behind the parent at once, where the
+ * level does not change. */
 static void open_part(grammar *g, int of, size_t i, int parent)
 {
     const rule *const r = &g->rules[of];

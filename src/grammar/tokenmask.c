@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Which tokens may come: all words of the vocabulary are walked at once, as a trie. What a state allows is
- * kept with it. */
+ * Which tokens may come: all words of the vocabulary are walked at once, as a trie. What a state
+ * allows is kept with it. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What all schemas share: values of any kind, and the space between them, of which there is only so much,
- * as a model may go on with it for ever. */
+ * What all schemas share: values of any kind, and the space between them, of which there is only
+ * so much, as a model may go on with it for ever. */
 #include <stdlib.h>
 #include <string.h>
 

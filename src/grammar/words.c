@@ -24,8 +24,8 @@ static void add_word(grammar_words *w, const ftk_model *m, int32_t token, cli_by
     if (n_twice > n && n_twice - n <= LONGEST_WORD) cli_bytes_add(all, text + n, n_twice - n);
 }
 
-/* Characters of a text that may stand in a string as it is, broken off at its end at most; -1: it is
- * none. */
+/* Characters of a text that may stand in a string as it is, broken off at its end at most; -1:
+ * it is none. */
 static int smooth_length(const unsigned char *p, size_t n)
 {
     int count = 0;

@@ -24,9 +24,9 @@ bool ftk_chat_is_word(ftk_str text)
 
 /* ------------------------------------------------------------------ built-in forms */
 
-/* The forms that know no system turn put the system messages right before a user's message into it;
- * those that no user's message follows get an empty one. Each turn is written by turn(role, content,
- * systems, number). */
+/* The forms that know no system turn put the system messages right before a user's message into
+ * it; those that no user's message follows get an empty one. Each turn is written by turn(role,
+ * content, systems, number). */
 #define FOLDED(turn)                                                                               \
     "{%- macro turn(role, content, systems, number) -%}" turn "{%- endmacro -%}"                   \
     "{%- set ns = namespace(systems=[], number=0) -%}"                                             \

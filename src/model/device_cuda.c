@@ -25,7 +25,8 @@ static size_t act_bytes(const ftk_hparams *hp, int max_rows)
     return most;
 }
 
-/* Of all matrices that a layer multiplies by: the most weights, the longest input, the longest output. */
+/* Of all matrices that a layer multiplies by: the most weights, the longest input, the longest
+ * output. */
 static void largest(const ftk_hparams *hp, size_t *weights, size_t *in, size_t *out)
 {
     const size_t d = (size_t)hp->n_embd, ff = (size_t)hp->n_ff;

@@ -192,8 +192,8 @@ size_t ftk_gpu_widest_tile(const ftk_model *m);
 
 /* ---- device_cuda_pass.c */
 
-/* Where a pass's inputs begin in a piece at `base`; returns the bytes. Pages come last: those that are
- * not there are not sent. n_layer: of a route; 0: there is none. */
+/* Where a pass's inputs begin in a piece at `base`; returns the bytes. Pages come last: those
+ * that are not there are not sent. n_layer: of a route; 0: there is none. */
 size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, int n_layer, size_t n_pages,
                        ftk_gpu_inputs *in);
 /* All that an ftk_gpu_pass computes, from the inputs to logits, features and states. */
@@ -202,7 +202,8 @@ void ftk_gpu_compute(ftk_gpu *c, const void *pass);
 int ftk_gpu_slots_of(const ftk_pass_seq *seq);
 /* How many parts a sequence has, in each of which masks have a bit for every row. */
 int ftk_gpu_parts(const ftk_pass_seq *seq);
-/* Counts p's rows, and puts it on the queue, unless the device has failed. Returns how many have logits. */
+/* Counts p's rows, and puts it on the queue, unless the device has failed. Returns how many have
+ * logits. */
 int ftk_gpu_put_pass(ftk_gpu *c, ftk_gpu_pass *p);
 /* The same, and waits for it: what the caller reads of its rows is there. */
 void ftk_gpu_run_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p);
@@ -238,8 +239,8 @@ void ftk_gpu_fill_route(const ftk_route *r, const ftk_gpu_inputs *in);
 void ftk_gpu_choose(ftk_gpu *c, const ftk_gpu_pass *p, int layer);
 /* Behind it: scales the state of a row that leaves it out; what follows is done by all. */
 void ftk_gpu_leave_out(ftk_gpu *c, const ftk_gpu_pass *p, int layer);
-/* What is put on the queue from now on is done by a row whose action at a layer is one of `actions`, a sum
- * of FTK_GPU_; by rows without a route always. */
+/* What is put on the queue from now on is done by a row whose action at a layer is one of
+ * `actions`, a sum of FTK_GPU_; by rows without a route always. */
 enum {
     FTK_GPU_FULL = 1 << FTK_FULL,
     FTK_GPU_PARTIAL = 1 << FTK_PARTIAL,
@@ -248,10 +249,11 @@ enum {
     FTK_GPU_ALL = FTK_GPU_RUN | FTK_GPU_SKIP,
 };
 void ftk_gpu_when(ftk_gpu *c, const ftk_gpu_pass *p, int layer, unsigned actions);
-/* How many versions of its layers a pass multiplies by: the model's, and on a route those in few bits. */
+/* How many versions of its layers a pass multiplies by: the model's, and on a route those in few
+ * bits. */
 int ftk_gpu_versions(const ftk_gpu *c, const ftk_gpu_pass *p);
-/* A layer in one of them; what is put on the queue from now on is done where the action is that version,
- * or one of `also`, which is looked at for the first alone. */
+/* A layer in one of them; what is put on the queue from now on is done where the action is that
+ * version, or one of `also`, which is looked at for the first alone. */
 const ftk_gpu_layer *ftk_gpu_version(ftk_gpu *c, const ftk_gpu_pass *p, int layer, int version,
                                      unsigned also);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Drafts on a GPU, between the passes: products with drafters' matrices, and whole drafts. Products take
- * the pass's work space, which is nobody's then, and copies go by pinned memory; each call waits once. */
+ * Drafts on a GPU, between the passes: products with drafters' matrices, and whole drafts.
+ * Products take the pass's work space, which is nobody's then, and copies go by pinned memory;
+ * each call waits once. */
 #include <assert.h>
 #include <stddef.h>
 #include <stdio.h>

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Passes that verify trees or decode plainly are kept whole (ftk_cuda_graph): one for each number of
- * rows, rounded up, and each length, rounded up; for several sequences, where each has the same number of rows,
- * which is no less for being rounded up. So are passes that read FTK_MAX_NODES tokens of a
- * prompt, of which no logits are wanted, rows that have a route, and whole drafts: by heads for each number
- * of heads, by maps for each length. All that differs between two passes of a kind lies in the inputs, in
- * device memory; rows that are there only to round up see nothing, are read by nobody and store nothing. */
+ * Passes that verify trees or decode plainly are kept whole (ftk_cuda_graph): one for each
+ * number of rows, rounded up, and each length, rounded up; for several sequences, where each has
+ * the same number of rows, which is no less for being rounded up. So are passes that read
+ * FTK_MAX_NODES tokens of a prompt, of which no logits are wanted, rows that have a route, and
+ * whole drafts: by heads for each number of heads, by maps for each length. All that differs
+ * between two passes of a kind lies in the inputs, in device memory; rows that are there only to
+ * round up see nothing, are read by nobody and store nothing. */
 #include "device_cuda.h"
 
 void ftk_gpu_drop_kept(ftk_gpu *c)
@@ -69,8 +70,8 @@ ftk_gpu_kept *ftk_gpu_kind(ftk_gpu *c, ftk_gpu_pass *p)
     return &c->kept[p->n_seqs - 1][kind][slots];
 }
 
-/* The first pass of a kind is done as it stands, as kernels may be loaded then; the second one is kept,
- * and all further ones are one call. */
+/* The first pass of a kind is done as it stands, as kernels may be loaded then; the second one
+ * is kept, and all further ones are one call. */
 void ftk_gpu_do(ftk_gpu *c, ftk_gpu_kept *k, void (*work)(ftk_gpu *c, const void *ctx),
                 const void *ctx)
 {

@@ -128,7 +128,8 @@ static ftk_cuda_draw draw_of(const ftk_sampling *s, int pos)
                            .top_k = s->top_k};
 }
 
-/* Fills and sends the inputs. Those of a draft by maps leave alone what the pass behind it was sent. */
+/* Fills and sends the inputs. Those of a draft by maps leave alone what the pass behind it was
+ * sent. */
 static void send_inputs(ftk_gpu *c, ftk_gpu_pass *p)
 {
     char *const to = p->maps && !p->n_joined ? c->in_mapped : c->in;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Rows that have a route, on a GPU. The policy is asked there (ftk_cuda_choose) and leaves each layer's
- * action in device memory. The work of all actions is put on the queue, and what is another action's does
- * nothing when its turn comes; so the host waits once a row. */
+ * Rows that have a route, on a GPU. The policy is asked there (ftk_cuda_choose) and leaves each
+ * layer's action in device memory. The work of all actions is put on the queue, and what is
+ * another action's does nothing when its turn comes; so the host waits once a row. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -117,8 +117,8 @@ static ftk_cuda_mat *device_mat(ftk_gpu_layer *l, int j)
     return all[j];
 }
 
-/* Sends the copies of those matrices that gain by it, each made in `room` on the host; or counts their
- * bytes. The others are the model's own. Returns the bytes of the largest. */
+/* Sends the copies of those matrices that gain by it, each made in `room` on the host; or counts
+ * their bytes. The others are the model's own. Returns the bytes of the largest. */
 static size_t put_low(ftk_gpu_loading *l, char *room, ftk_gpu_layer *to)
 {
     const ftk_model *m = l->c->m;

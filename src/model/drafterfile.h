@@ -19,13 +19,14 @@ typedef struct ftk_drafterfile {
     int widest; /* the longest row a matrix reads */
 } ftk_drafterfile;
 
-/* Whether the file is a drafter for this model; nothing else of it is looked at. family: gets the name
- * it states, cut to cap - 1 bytes, "" where it is not known. Errors: as below. */
+/* Whether the file is a drafter for this model; nothing else of it is looked at. family: gets
+ * the name it states, cut to cap - 1 bytes, "" where it is not known. Errors: as below. */
 ftk_err ftk_drafterfile_identify(const char *path, const ftk_model *m, char *family, size_t cap,
                                  const ftk_host *host);
-/* *family: the name it states, in the file. packed: matrices are for the CPU's kernels; else they stay in
- * the GGUF layout, for a device that takes copies (ftk_mat.file). Errors: those of ftk_gguf_open(); FORMAT (a key or tensor
- * is malformed), UNSUPPORTED (a type), INVALID (no drafter, or one for another model), NOMEM. */
+/* *family: the name it states, in the file. packed: matrices are for the CPU's kernels; else
+ * they stay in the GGUF layout, for a device that takes copies (ftk_mat.file). Errors: those of
+ * ftk_gguf_open(); FORMAT (a key or tensor is malformed), UNSUPPORTED (a type), INVALID (no
+ * drafter, or one for another model), NOMEM. */
 ftk_err ftk_drafterfile_open(ftk_drafterfile *d, const char *path, const ftk_model *m, bool packed,
                              ftk_str *family, const ftk_host *host);
 void ftk_drafterfile_close(ftk_drafterfile *d, const ftk_host *host);

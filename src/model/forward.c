@@ -189,8 +189,8 @@ static void place_heads(const worker *w, const float *norm, const float *cs, int
         k->rope(n, hp->head_dim, hp->n_rot, cs, x);
 }
 
-/* A thread takes whole KV heads where they can be dealt out evenly: then it attends only to keys that
- * it has stored itself. Else rows to store, and tiles of rows of a head to attend. */
+/* A thread takes whole KV heads where they can be dealt out evenly: then it attends only to keys
+ * that it has stored itself. Else rows to store, and tiles of rows of a head to attend. */
 static bool by_heads(const worker *w)
 {
     return w->f->m->hp.n_head_kv % w->nth == 0;
@@ -243,8 +243,9 @@ static void store(const worker *w, int layer, bool queries)
     if (!heads) barrier(w);
 }
 
-/* Rows of a sequence that attend together. Where threads take tiles, tiles are such that the one which has
- * most to do is done soonest; keys and values are widened for each, which takes as long as some rows. */
+/* Rows of a sequence that attend together. Where threads take tiles, tiles are such that the one
+ * which has most to do is done soonest; keys and values are widened for each, which takes as
+ * long as some rows. */
 static int rows_to_attend(const worker *w, int n_rows)
 {
     enum { WIDENING = 3 };
@@ -389,8 +390,8 @@ static void store_block(const worker *w, int i)
     barrier(w);
 }
 
-/* The action at a layer. Asked ahead, one thread has answered while the layer before ran; else every
- * thread asks for itself, which saves a barrier. */
+/* The action at a layer. Asked ahead, one thread has answered while the layer before ran; else
+ * every thread asks for itself, which saves a barrier. */
 static uint8_t action_at(const worker *w, int layer)
 {
     const ftk_route *r = w->route;

@@ -36,18 +36,19 @@ typedef struct ftk_pass_seq {
     unsigned spare;            /* FTK_SPARE_ */
     const ftk_sampling *sampling; /* by which tokens of spared rows are drawn, without its penalty;
                                      NULL: they are the likeliest */
-    /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then. In a pass of an EAGLE head the states
-     * that its rows begin with, beside their tokens. */
+    /* [n_rows][n_embd] for ftk_forward_run_above(); token is NULL then. In a pass of an EAGLE
+     * head the states that its rows begin with, beside their tokens. */
     const float *states;
     const ftk_route *route; /* of the only row of a pass; NULL: all layers are run */
-    /* NULL, or a device makes the tree, of this draft, in front of the pass: the rows are as many as it may
-     * have, given as a chain's, without tokens. */
+    /* NULL, or a device makes the tree, of this draft, in front of the pass: the rows are as
+     * many as it may have, given as a chain's, without tokens. */
     ftk_finishing *left;
 } ftk_pass_seq;
 
-/* Rows that join a pass of one sequence behind its first `layer` layers (0 < layer < layers). Row i
- * belongs to row node[i] of the sequence, and the rows of a node lie side by side: it sees what the node
- * sees, the node, and the node's rows before it, and stands at the next place. Nothing else sees it. */
+/* Rows that join a pass of one sequence behind its first `layer` layers (0 < layer < layers).
+ * Row i belongs to row node[i] of the sequence, and the rows of a node lie side by side: it sees
+ * what the node sees, the node, and the node's rows before it, and stands at the next place.
+ * Nothing else sees it. */
 typedef struct ftk_pass_append {
     int n, layer;
     const int16_t *node; /* [n] */
@@ -115,10 +116,12 @@ typedef struct ftk_forward {
 } ftk_forward;
 
 /* context: the most tokens a sequence may have, which decides between frequencies for short and
- * for long ones. max_slots: committed and provisional slots of a sequence. f must stay where it is. */
+ * for long ones. max_slots: committed and provisional slots of a sequence. f must stay where it
+ * is. */
 ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows, int context,
                          int max_slots, ftk_type kv_type);
-/* The same with the threads of another pass, which outlives this one and does not run at the same time. */
+/* The same with the threads of another pass, which outlives this one and does not run at the
+ * same time. */
 ftk_err ftk_forward_open_on(ftk_forward *f, const ftk_model *m, ftk_team *lent, int max_rows,
                             int context, int max_slots, ftk_type kv_type);
 void ftk_forward_close(ftk_forward *f);
@@ -127,26 +130,29 @@ void ftk_forward_close(ftk_forward *f);
 void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs);
 /* The same for the layers from `first` on, over states in place of tokens. */
 void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
-/* Keys and values alone, in every layer of these very states, which no norm and no layer changes before: what a DFlash
- * head sees of the text. */
+/* Keys and values alone, in every layer of these very states, which no norm and no layer changes
+ * before: what a DFlash head sees of the text. */
 void ftk_forward_store(ftk_forward *f, const ftk_pass_seq *seq);
-/* The pass of one sequence, with rows that join it: n_rows + a->n is at most FTK_MAX_NODES and max_rows,
- * and kv is reserved for them. All rows get logits, the joining ones last. The logits of the
- * sequence's rows have the bits that they have without. Behind layer - 1, ftk_forward_keep() is on. */
+/* The pass of one sequence, with rows that join it: n_rows + a->n is at most FTK_MAX_NODES and
+ * max_rows, and kv is reserved for them. All rows get logits, the joining ones last. The logits
+ * of the sequence's rows have the bits that they have without. Behind layer - 1,
+ * ftk_forward_keep() is on. */
 void ftk_forward_run_appending(ftk_forward *f, const ftk_pass_seq *seq, const ftk_pass_append *a);
-/* The same for a tree whose first n_ready rows (one at least) need no more than the layers from `first`
- * on: states[n_rows][n_embd] holds theirs before it, and their slots the keys and values below. The
- * other rows run up to there first, which fills in their states. The CPU's alone. */
+/* The same for a tree whose first n_ready rows (one at least) need no more than the layers from
+ * `first` on: states[n_rows][n_embd] holds theirs before it, and their slots the keys and values
+ * below. The other rows run up to there first, which fills in their states. The CPU's alone. */
 void ftk_forward_resume(ftk_forward *f, const ftk_pass_seq *seq, int first, int n_ready,
                         float *states);
-/* DEVICE, with a line for the log, once the device has failed: then what passes left means nothing. */
+/* DEVICE, with a line for the log, once the device has failed: then what passes left means
+ * nothing. */
 ftk_err ftk_forward_check(const ftk_forward *f);
-/* Cosines and sines of a position, [n_rot], in the order in which RoPE in pairs or halves reads them. */
+/* Cosines and sines of a position, [n_rot], in the order in which RoPE in pairs or halves reads
+ * them. */
 void ftk_turn(const ftk_hparams *hp, bool halves, const float *freq, int pos, float *cs);
 /* From now on passes keep the states behind a layer. Errors: NOMEM. */
 ftk_err ftk_forward_keep(ftk_forward *f, int layer);
-/* From now on they leave the states entering `layer`, in [0, n_layer]; *index gets its place among taps. Errors:
- * NOMEM, UNSUPPORTED (more than FTK_TAPS). The CPU's alone. */
+/* From now on they leave the states entering `layer`, in [0, n_layer]; *index gets its place
+ * among taps. Errors: NOMEM, UNSUPPORTED (more than FTK_TAPS). The CPU's alone. */
 ftk_err ftk_forward_tap(ftk_forward *f, int layer, int *index);
 
 #endif

@@ -11,11 +11,12 @@ const char *ftk_gguf_type_name(ftk_gguf_type type);
 const char *ftk_gguf_show(char *buf, size_t cap, ftk_str s);
 /* The same for a path, of which the end is kept: cap at least 256. Returns buf. */
 const char *ftk_gguf_show_path(char *buf, size_t cap, const char *path);
-/* "MXFP4, which is not supported": a type that no pass can run, and why, for a message; cap at least
+/* "MXFP4, which is not supported": a type that no pass can run, and why, for a message; cap at
+ * least
  * 64. Returns buf. */
 const char *ftk_gguf_refuse_type(char *buf, size_t cap, uint32_t type);
-/* What a file that does not begin with GGUF is, and how to mend it, "a zip archive: unpack it ...", by
- * its first bytes (of n in all); NULL: not known. */
+/* What a file that does not begin with GGUF is, and how to mend it, "a zip archive: unpack it
+ * ...", by its first bytes (of n in all); NULL: not known. */
 const char *ftk_gguf_not(const void *data, size_t n);
 
 /* ftk_gguf_open() of one file, which may be a part of a model. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the configuration of a head says: config.json of EAGLE, SpecForge and speculators, and the keys of
- * llama.cpp's converter.
+ * What the configuration of a head says: config.json of EAGLE, SpecForge and speculators, and
+ * the keys of llama.cpp's converter.
  *
- * The layers: speculators and vLLM name those whose entering state is wanted, as we do. SpecForge, in
- * eagle_config, names those whose output is; that is the state entering the next one. */
+ * The layers: speculators and vLLM name those whose entering state is wanted, as we do.
+ * SpecForge, in eagle_config, names those whose output is; that is the state entering the next
+ * one. */
 #include "model/headconfig.h"
 
 #include <math.h>
@@ -114,8 +115,9 @@ static ftk_err read_yarn(const reader *r, value *in)
     return err;
 }
 
-/* rope_theta and rope_scaling, or both in rope_parameters. Scaling that only stretches beyond the context the layer
- * was trained for (dynamic), and sections for pictures (mrope), turn text as no scaling does. */
+/* rope_theta and rope_scaling, or both in rope_parameters. Scaling that only stretches beyond
+ * the context the layer was trained for (dynamic), and sections for pictures (mrope), turn text
+ * as no scaling does. */
 static ftk_err read_rope(const reader *r)
 {
     ftk_rope_config *const p = &r->c->rope;
@@ -198,8 +200,8 @@ static bool is_specforge(const reader *r)
     return says(list ? ftk_json_first(&r->s->config, list) : NULL, "LlamaForCausalLMEagle3");
 }
 
-/* norm_output means two things. speculators: what is fed to the next row is taken behind the last norm. SpecForge:
- * the last norm stands before the head, as it always does. */
+/* norm_output means two things. speculators: what is fed to the next row is taken behind the
+ * last norm. SpecForge: the last norm stands before the head, as it always does. */
 static ftk_err read_norms(const reader *r)
 {
     ftk_head_config *const c = r->c;

@@ -45,7 +45,8 @@ typedef struct ftk_head_config {
     const char *writer; /* "speculators" ... */
 } ftk_head_config;
 
-/* Of config.json, or of a GGUF's keys. Errors: FORMAT, UNSUPPORTED, INVALID (of no such head), each with one line. */
+/* Of config.json, or of a GGUF's keys. Errors: FORMAT, UNSUPPORTED, INVALID (of no such head),
+ * each with one line. */
 ftk_err ftk_head_config_read(ftk_head_config *c, const ftk_source *s);
 
 #endif

@@ -24,7 +24,8 @@ typedef struct ftk_head_names {
     bool of_layer;
 } ftk_head_names;
 
-/* Errors of all: FORMAT (not there, of another shape), UNSUPPORTED (a type), NOMEM, each with one line. */
+/* Errors of all: FORMAT (not there, of another shape), UNSUPPORTED (a type), NOMEM, each with
+ * one line. */
 
 /* Under whatever prefix it is there; name gets what it was last looked for as. */
 bool ftk_head_find(ftk_head_loader *l, const ftk_head_names *n, ftk_source_tensor *t,
@@ -36,8 +37,8 @@ ftk_err ftk_head_matrix(ftk_head_loader *l, const ftk_head_names *n, int n_in, i
 /* Floats in the arena; one that may be missing leaves *out NULL. */
 ftk_err ftk_head_vector(ftk_head_loader *l, const ftk_head_names *n, int len, bool needed,
                         const float **out);
-/* The width, the vocabulary, d2t or another list of tokens, the output matrix and the embeddings, of its own or the
- * target's. */
+/* The width, the vocabulary, d2t or another list of tokens, the output matrix and the
+ * embeddings, of its own or the target's. */
 ftk_err ftk_head_output(ftk_head_loader *l);
 ftk_err ftk_head_pack(ftk_head_loader *l);
 /* All of a Medusa file, in medusafile.c. */

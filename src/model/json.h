@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * JSON (RFC 8259) of files that lie beside weights: read at once into a flat list of values that point into the
- * text. jansson, which the program reads JSON with, takes memory behind the host. */
+ * JSON (RFC 8259) of files that lie beside weights: read at once into a flat list of values that
+ * point into the text. jansson, which the program reads JSON with, takes memory behind the host. */
 #ifndef FTK_JSON_H
 #define FTK_JSON_H
 
@@ -32,7 +32,8 @@ typedef struct ftk_json {
     int n, cap;
 } ftk_json;
 
-/* what: the file, for messages. Errors: FORMAT, with the place, NOMEM; ftk_json_free() is due then, too. */
+/* what: the file, for messages. Errors: FORMAT, with the place, NOMEM; ftk_json_free() is due
+ * then, too. */
 ftk_err ftk_json_read(ftk_json *j, const char *text, size_t n, const char *what,
                       const ftk_host *host);
 void ftk_json_free(ftk_json *j, const ftk_host *host);

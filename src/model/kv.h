@@ -50,11 +50,11 @@ void ftk_kv_pool_close(ftk_kv_pool *pool);
 
 ftk_err ftk_kv_seq_open(ftk_kv_seq *seq, ftk_kv_pool *pool, int max_slots);
 void ftk_kv_seq_close(ftk_kv_seq *seq);
-/* Makes slots [len, len + n) writable. Nothing is lost with an error: CONTEXT (more than the sequence
- * or the whole pool can ever have), NO_ROOM (other sequences hold the pages). */
+/* Makes slots [len, len + n) writable. Nothing is lost with an error: CONTEXT (more than the
+ * sequence or the whole pool can ever have), NO_ROOM (other sequences hold the pages). */
 ftk_err ftk_kv_reserve(ftk_kv_seq *seq, int n);
-/* Free pages that it takes to have slots [len, slots) writable: those that are not held, and one for a
- * page that is shared. */
+/* Free pages that it takes to have slots [len, slots) writable: those that are not held, and one
+ * for a page that is shared. */
 int ftk_kv_lacks(const ftk_kv_seq *seq, int slots);
 /* Keeps n provisional slots: path[i], counted from len and rising, becomes slot len + i. Then
  * pages past the new end are given back. */

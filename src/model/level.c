@@ -30,7 +30,8 @@ static double product(const trial *t, int rows)
     return best;
 }
 
-/* The logarithm of the mean time of a product, geometric over the numbers of rows; NaN without memory. */
+/* The logarithm of the mean time of a product, geometric over the numbers of rows; NaN without
+ * memory. */
 static double log_time(const ftk_kernels *k, ftk_type type, int n_in, const ftk_host *h)
 {
     static const int rows[] = {4, 16, MOST_ROWS};

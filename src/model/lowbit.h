@@ -18,9 +18,10 @@ typedef struct ftk_lowbit {
 
 /* Bytes that a copy of all layers takes. */
 size_t ftk_lowbit_size(const ftk_model *m);
-/* Makes Q4_0 of the layers' matrices, read from the model's file once more: 4.5 bits a weight, and
- * while it works those of one matrix again. A matrix that is no larger as it is, or whose rows are no
- * multiple of 32, stays the model's own. Errors: NOMEM, which is left to the caller to say. */
+/* Makes Q4_0 of the layers' matrices, read from the model's file once more: 4.5 bits a weight,
+ * and while it works those of one matrix again. A matrix that is no larger as it is, or whose
+ * rows are no multiple of 32, stays the model's own. Errors: NOMEM, which is left to the caller
+ * to say. */
 ftk_err ftk_lowbit_open(ftk_lowbit *low, const ftk_model *m);
 void ftk_lowbit_close(ftk_lowbit *low, const ftk_host *host);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Medusa's heads (arXiv 2401.10774), of the model's feature x: x += silu(W x + b), once for each layer, then a matrix
- * that names tokens. As Medusa itself writes them (H.I.linear.weight, H.LAYERS.weight) and as vLLM does
- * (blocks.H.layers.I.weight, lm_heads.H.weight or one lm_head.weight). How many heads and layers there are, the
- * tensors say: configurations that were published say otherwise. */
+ * Medusa's heads (arXiv 2401.10774), of the model's feature x: x += silu(W x + b), once for each
+ * layer, then a matrix that names tokens. As Medusa itself writes them (H.I.linear.weight,
+ * H.LAYERS.weight) and as vLLM does (blocks.H.layers.I.weight, lm_heads.H.weight or one
+ * lm_head.weight). How many heads and layers there are, the tensors say: configurations that
+ * were published say otherwise. */
 #include <limits.h>
 #include <stdio.h>
 

@@ -352,7 +352,8 @@ static void pack_matrix(ftk_model *m, int i)
         ftk_gguf_forget(src, (size_t)mat_bytes(w));
 }
 
-/* Matrices are dealt out one by one: they differ in size. The host hears of it on its own thread. */
+/* Matrices are dealt out one by one: they differ in size. The host hears of it on its own
+ * thread. */
 typedef struct packing {
     loader *l;
     int n;

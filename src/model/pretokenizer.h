@@ -24,11 +24,11 @@ typedef struct ftk_pre ftk_pre;
 ftk_err ftk_pre_open(ftk_pre **out, const ftk_pre_rule *rule, const ftk_host *host);
 void ftk_pre_free(ftk_pre *p);
 
-/* Cuts n bytes of valid UTF-8 into words, which together are the text (or its normal form C, where
- * the rule composes), and hands them to sink one by one; its error is passed on. The first step's matches, and what lies between them, are texts
- * of their own for the next step, and so on. May be called from several threads at once.
- * Errors: NOMEM, INVALID (the text takes PCRE2 more work than its length justifies; no rule here
- * is known to let that happen). */
+/* Cuts n bytes of valid UTF-8 into words, which together are the text (or its normal form C,
+ * where the rule composes), and hands them to sink one by one; its error is passed on. The first
+ * step's matches, and what lies between them, are texts of their own for the next step, and so
+ * on. May be called from several threads at once. Errors: NOMEM, INVALID (the text takes PCRE2
+ * more work than its length justifies; no rule here is known to let that happen). */
 typedef ftk_err ftk_pre_sink(void *ctx, const char *word, size_t n);
 ftk_err ftk_pre_split(const ftk_pre *p, const char *text, size_t n, ftk_pre_sink *sink, void *ctx);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Safetensors: 8 bytes with the length of a header, little-endian; the header, a JSON object with type, shape
- * and place of each tensor; their bytes, one behind the other without a gap. Format:
- * github.com/huggingface/safetensors, README.md. */
+ * Safetensors: 8 bytes with the length of a header, little-endian; the header, a JSON object
+ * with type, shape and place of each tensor; their bytes, one behind the other without a gap.
+ * Format: github.com/huggingface/safetensors, README.md. */
 #ifndef FTK_SAFETENSORS_H
 #define FTK_SAFETENSORS_H
 
@@ -36,8 +36,8 @@ typedef struct ftk_safetensors {
     ftk_safetensor **by_name; /* [n] the same, sorted */
 } ftk_safetensors;
 
-/* Maps and checks a file: whatever the header says lies inside it, no two tensors share a byte or a name, no byte
- * belongs to none. Errors: IO, FORMAT, NOMEM, each with one line. */
+/* Maps and checks a file: whatever the header says lies inside it, no two tensors share a byte
+ * or a name, no byte belongs to none. Errors: IO, FORMAT, NOMEM, each with one line. */
 ftk_err ftk_safetensors_open(ftk_safetensors *s, const char *path, const ftk_host *host);
 /* Takes one that is all zero. */
 void ftk_safetensors_close(ftk_safetensors *s, const ftk_host *host);

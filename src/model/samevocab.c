@@ -6,8 +6,8 @@
 #include "gguf.h"
 #include "vocabulary.h"
 
-/* Rows that were added to a matrix to make its size a round number: "[PAD151936]", as llama.cpp's converter
- * calls them, or what the file says is not used. */
+/* Rows that were added to a matrix to make its size a round number: "[PAD151936]", as
+ * llama.cpp's converter calls them, or what the file says is not used. */
 static bool is_padding(const ftk_piece *p)
 {
     static const char start[] = "[PAD";

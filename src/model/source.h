@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Heads that others have made, as they are found: a folder with config.json and safetensors, one safetensors
- * file with config.json beside it, or a GGUF file. Nothing in them is trusted. */
+ * Heads that others have made, as they are found: a folder with config.json and safetensors, one
+ * safetensors file with config.json beside it, or a GGUF file. Nothing in them is trusted. */
 #ifndef FTK_SOURCE_H
 #define FTK_SOURCE_H
 
@@ -30,7 +30,8 @@ typedef struct ftk_source_tensor {
     const void *data;
 } ftk_source_tensor;
 
-/* Whether the path is one of these, by its kind and first bytes; false too where it cannot be read. */
+/* Whether the path is one of these, by its kind and first bytes; false too where it cannot be
+ * read. */
 bool ftk_source_is(const char *path);
 /* A folder, or a name that ends in .safetensors. */
 bool ftk_source_is_checkpoint(const char *path);
@@ -40,11 +41,11 @@ ftk_err ftk_source_open(ftk_source *s, const char *path, const ftk_host *host);
 ftk_err ftk_source_look(ftk_source *s, const char *path, const ftk_host *host);
 void ftk_source_close(ftk_source *s);
 
-/* The tensor of that name, or with "model." before it; false: it is not there. Marks it as used. Errors that are said
- * with a line, *err, else OK: UNSUPPORTED (a type). */
+/* The tensor of that name, or with "model." before it; false: it is not there. Marks it as used.
+ * Errors that are said with a line, *err, else OK: UNSUPPORTED (a type). */
 bool ftk_source_find(ftk_source *s, const char *name, ftk_source_tensor *t, ftk_err *err);
-/* Errors: UNSUPPORTED, with the name of a tensor that was not used, and is not of `spare`, which ends in NULL: such as
- * begin with one of them. */
+/* Errors: UNSUPPORTED, with the name of a tensor that was not used, and is not of `spare`, which
+ * ends in NULL: such as begin with one of them. */
 ftk_err ftk_source_check_used(const ftk_source *s, const char *const *spare);
 
 #endif

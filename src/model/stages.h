@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A model's layers in stages, each in a process of its own. The last one, in which the engine is, runs
- * the upper layers; those below it follow what it sends: passes, and what becomes of slots of the KV
- * cache. Rows' states go from stage to stage as they are, so that the bits are those of one process.
- * Stages have the same pages of the cache under the same numbers, each for its own layers. */
+ * A model's layers in stages, each in a process of its own. The last one, in which the engine
+ * is, runs the upper layers; those below it follow what it sends: passes, and what becomes of
+ * slots of the KV cache. Rows' states go from stage to stage as they are, so that the bits are
+ * those of one process. Stages have the same pages of the cache under the same numbers, each for
+ * its own layers. */
 #ifndef FTK_STAGES_H
 #define FTK_STAGES_H
 
@@ -35,12 +36,14 @@ typedef struct ftk_stage_setup {
     ftk_type kv_type;
 } ftk_stage_setup;
 
-/* Has the other stages open what they need. Errors: DEVICE (one is lost, or has another model), NOMEM. */
+/* Has the other stages open what they need. Errors: DEVICE (one is lost, or has another model),
+ * NOMEM. */
 ftk_err ftk_stages_open(ftk_stages *s, const ftk_model *m, const ftk_link *link,
                         const ftk_stage_setup *setup);
 /* They end. Accepts what is half open. */
 void ftk_stages_close(ftk_stages *s);
-/* Runs the layers below s->end, from `first` on, and gives the sequences with states in place of tokens. */
+/* Runs the layers below s->end, from `first` on, and gives the sequences with states in place of
+ * tokens. */
 const ftk_pass_seq *ftk_stages_run(ftk_stages *s, ftk_forward *f, const ftk_pass_seq *seqs,
                                    int n_seqs, int first);
 /* What ftk_kv_reserve() does to a page that is shared, and ftk_kv_commit() to slots. */

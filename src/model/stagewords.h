@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What stages say to each other. They are processes of one build on machines of one kind, so that structs
- * go over as they lie in memory. */
+ * What stages say to each other. They are processes of one build on machines of one kind, so
+ * that structs go over as they lie in memory. */
 #ifndef FTK_STAGEWORDS_H
 #define FTK_STAGEWORDS_H
 
@@ -10,8 +10,8 @@
 
 enum { FTK_STAGE_HELLO, FTK_STAGE_RUN, FTK_STAGE_COPY, FTK_STAGE_MOVE, FTK_STAGE_END };
 
-/* From the last stage to all others, followed by `bytes` more. Of RUN: the layers [first, last), of n_rows
- * rows of n_seqs sequences; the states behind layer `keep` come back, too. */
+/* From the last stage to all others, followed by `bytes` more. Of RUN: the layers [first, last),
+ * of n_rows rows of n_seqs sequences; the states behind layer `keep` come back, too. */
 typedef struct ftk_stage_head {
     uint64_t bytes;
     int32_t kind, first, last, keep, n_seqs, n_rows, states;

@@ -32,8 +32,9 @@ ftk_str ftk_tokenizer_piece(const ftk_tokenizer *t, int32_t token);
 
 /* Tokens up to the last one that is no padding. */
 int ftk_tokenizer_n_used(const ftk_tokenizer *t);
-/* Whether every id means in `other` what it means in t, but for padding at the end of one of them. path: the
- * other's, for the message. Errors: INVALID, which names the first token that does not. */
+/* Whether every id means in `other` what it means in t, but for padding at the end of one of
+ * them. path: the other's, for the message. Errors: INVALID, which names the first token that
+ * does not. */
 ftk_err ftk_tokenizer_same(const ftk_tokenizer *t, const ftk_tokenizer *other, const char *path,
                            const ftk_host *host);
 

@@ -97,8 +97,8 @@ static void decode_pieces(ftk_tokenizer *t)
 
 /* ------------------------------------------------------------------ opening */
 
-/* The unknown token is a control token here: text of a user does not turn into it by its name. What is
- * marked as unknown and is no name is text. */
+/* The unknown token is a control token here: text of a user does not turn into it by its name.
+ * What is marked as unknown and is no name is text. */
 static void find_unknown(const ftk_vocab *v)
 {
     ftk_tokenizer *t = v->t;
@@ -120,8 +120,8 @@ static void find_unknown(const ftk_vocab *v)
                        texts.n, texts.first);
 }
 
-/* The byte that a token is, or -1, and how fit the token is to stand for it. A user-defined token is
- * plain text, which is the byte in ASCII alone. */
+/* The byte that a token is, or -1, and how fit the token is to stand for it. A user-defined
+ * token is plain text, which is the byte in ASCII alone. */
 static int byte_of(const ftk_piece *p, const int16_t bytes[LAST_CHAR + 1], int *fitness)
 {
     const unsigned char c = p->n > 0 ? (unsigned char)p->p[0] : 0;

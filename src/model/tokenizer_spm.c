@@ -66,9 +66,10 @@ static ftk_err check_bytes(const ftk_vocab *v, bool *has_bytes)
     return ftk_vocab_fail(v, FTK_ERR_FORMAT, "the vocabulary has %d of the 256 byte tokens", n);
 }
 
-/* Finds the one unknown token that SentencePiece knows: the one that the file names, else the first
- * that is marked as such and has a name, else the first. Others that are marked are control tokens, if
- * they are names that nobody gave a meaning, or text. Where text falls into bytes there need be none. */
+/* Finds the one unknown token that SentencePiece knows: the one that the file names, else the
+ * first that is marked as such and has a name, else the first. Others that are marked are
+ * control tokens, if they are names that nobody gave a meaning, or text. Where text falls into
+ * bytes there need be none. */
 static ftk_err settle_unknown(const ftk_vocab *v, bool has_bytes)
 {
     ftk_tokenizer *t = v->t;

@@ -42,9 +42,9 @@ typedef struct ftk_keys {
     size_t n;
 } ftk_keys;
 
-/* Sorts the keys. Of those with equal texts one stays, which it is that text becomes: a user-defined
- * token rather than a normal one, a control token only if there is no other, else the last one, as
- * in llama.cpp's table. The others are shadowed. */
+/* Sorts the keys. Of those with equal texts one stays, which it is that text becomes: a
+ * user-defined token rather than a normal one, a control token only if there is no other, else
+ * the last one, as in llama.cpp's table. The others are shadowed. */
 void ftk_keys_settle(ftk_keys *keys, ftk_piece *pieces);
 int ftk_keys_compare(const ftk_key *a, const ftk_key *b);
 /* The id of the key that is this very text, or -1. */

@@ -7,8 +7,8 @@
 
 enum { MOST = 1 << 30 }; /* bytes of a message: MPI counts in int */
 
-/* What an MPI of its own accord would do is spin; a stage waits for most of the time, and others may
- * want its cores. It spins for a moment, and then looks now and then. */
+/* What an MPI of its own accord would do is spin; a stage waits for most of the time, and others
+ * may want its cores. It spins for a moment, and then looks now and then. */
 static bool wait_for(int from, MPI_Status *status)
 {
     enum { SPINS = 2000, NAP_NS = 20000 };

@@ -139,8 +139,8 @@ static size_t surely_text(const cli_bytes *held)
     return space_before(held->p, n);
 }
 
-/* Calls with words around them, which text may stand before and behind. Space beside a call belongs to
- * it. */
+/* Calls with words around them, which text may stand before and behind. Space beside a call
+ * belongs to it. */
 static void read_marked(serve_calls *c, bool ends, cli_bytes *text)
 {
     for (;;) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What will follow, for drafts: the text that a format leaves no choice of, and the text that a client has
- * predicted. */
+ * What will follow, for drafts: the text that a format leaves no choice of, and the text that a
+ * client has predicted. */
 #include <string.h>
 
 #include "serve/fields.h"
@@ -38,8 +38,8 @@ bool serve_read_prediction(const serve_server *s, const json_t *o, serve_request
     return ok;
 }
 
-/* Where the prediction goes on behind n tokens of an answer: at its start; or behind the longest end of the
- * answer that stands in it, of several the first one behind `last`. */
+/* Where the prediction goes on behind n tokens of an answer: at its start; or behind the longest
+ * end of the answer that stands in it, of several the first one behind `last`. */
 static int place_in(const serve_request *r, const int32_t *answer, size_t n, int last)
 {
     int best = NOWHERE;
@@ -87,8 +87,8 @@ static size_t predict(const serve_choice *c, const int32_t *answer, size_t n, in
 
 /* ---- formats */
 
-/* As the tokenizer would write it behind the last token. What comes last may yet become one with what
- * follows, and is left out. */
+/* As the tokenizer would write it behind the last token. What comes last may yet become one with
+ * what follows, and is left out. */
 static size_t force(serve_choice *c, const int32_t *tokens, size_t n, int32_t *guesses, size_t most)
 {
     enum { MOST = 240, MOST_TOKENS = 256 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Formats of answers. A grammar is made by the thread that reads the request, and kept: the next one with
- * the same schema finds its masks known. */
+ * Formats of answers. A grammar is made by the thread that reads the request, and kept: the next
+ * one with the same schema finds its masks known. */
 #include <string.h>
 
 #include "serve/fields.h"

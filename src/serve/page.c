@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The page at /. Its files are built in; nothing of it comes from elsewhere, and browsers are told to hold it
- * to that. */
+ * The page at /. Its files are built in; nothing of it comes from elsewhere, and browsers are
+ * told to hold it to that. */
 #include "page_files.h"
 #include "serve/http.h"
 

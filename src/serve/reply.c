@@ -153,7 +153,8 @@ static void add_calls(const serve_server *s, serve_choice *c, cli_bytes *out)
     }
 }
 
-/* The piece token by token. What waited for one, as it may have been a stop, comes with the next. */
+/* The piece token by token. What waited for one, as it may have been a stop, comes with the
+ * next. */
 static json_t *tokens(const serve_choice *c)
 {
     json_t *list = json_array();

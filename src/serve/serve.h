@@ -193,7 +193,8 @@ json_t *serve_tokenizer_info(const serve_server *s);
 
 /* ---- formats.c */
 
-/* The format of answers that are one of the pieces, or 1 to `most` of them; NULL: *e names the field. */
+/* The format of answers that are one of the pieces, or 1 to `most` of them; NULL: *e names the
+ * field. */
 serve_format *serve_format_get(serve_server *s, const grammar_piece *pieces, size_t n,
                                const char *between, size_t most, const char *field, serve_error *e);
 void serve_format_unref(serve_format *f);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Tools: what a client offers, how a model writes that it calls one, and calls read out of its text. */
+ * Tools: what a client offers, how a model writes that it calls one, and calls read out of its
+ * text. */
 #ifndef FTK_SERVE_TOOLS_H
 #define FTK_SERVE_TOOLS_H
 
@@ -7,7 +8,8 @@
 
 #include "cli/common.h"
 
-/* How templates have models call: a JSON object with the name and the arguments, and words around it. */
+/* How templates have models call: a JSON object with the name and the arguments, and words
+ * around it. */
 typedef struct serve_call_form {
     const char *before, *after; /* "": it is the whole answer */
     const char *arguments;      /* their key; the other one is read, too */
@@ -16,7 +18,8 @@ typedef struct serve_call_form {
 
 /* By what the model's template says when it is shown a tool. */
 const serve_call_form *serve_call_form_of(const char *text);
-/* The calls of an assistant's message as its model writes them, added to out; false: they are none. */
+/* The calls of an assistant's message as its model writes them, added to out; false: they are
+ * none. */
 bool serve_write_calls(const serve_call_form *form, const json_t *calls, cli_bytes *out);
 
 /* An answer from which calls are read. All-zero: they are not looked for. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Built-in functions: how arguments reach their parameters, and those that need no value in front. */
+ * Built-in functions: how arguments reach their parameters, and those that need no value in
+ * front. */
 #include "template/parts.h"
 
 #include <string.h>

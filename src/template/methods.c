@@ -290,7 +290,8 @@ METHOD(str_count)
     }
 }
 
-/* ------------------------------------------------------------------ strings: kinds of characters */
+/* ------------------------------------------------------------------ strings: kinds of
+ * characters */
 
 static ftk_tmpl_value all_are(ftk_tmpl_run *r, const ftk_tmpl_str *s, bool (*is)(uint32_t c))
 {

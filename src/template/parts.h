@@ -50,7 +50,8 @@ static inline void ftk_tmpl_leave(ftk_tmpl_job *j)
 
 /* ------------------------------------------------------------------ values */
 
-/* Bytes, and where they are from. marks: [n], 1 for bytes of an input; NULL: `input` holds for all. */
+/* Bytes, and where they are from. marks: [n], 1 for bytes of an input; NULL: `input` holds for
+ * all. */
 typedef struct ftk_tmpl_str {
     const char *p;
     const unsigned char *marks;
@@ -268,7 +269,8 @@ ftk_tmpl_value ftk_tmpl_recase(ftk_tmpl_job *j, const ftk_tmpl_str *s, ftk_tmpl_
 bool ftk_tmpl_has_case(uint32_t code, bool *upper);
 bool ftk_tmpl_is_alpha(uint32_t code);
 
-/* ------------------------------------------------------------------ numbers, formats, JSON, dates */
+/* ------------------------------------------------------------------ numbers, formats, JSON,
+ * dates */
 
 enum { FTK_TMPL_DIGITS = 400 }; /* most bytes of a number as text */
 /* repr() of a float; no locale has a say. Returns the length. */

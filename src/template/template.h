@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Chat templates: the part of the Jinja language that they use, with the meaning that Python's jinja2
- * gives it as the transformers package sets it up (blocks trimmed, immutable sandbox, break and
- * continue, {% generation %}).
+ * Chat templates: the part of the Jinja language that they use, with the meaning that Python's
+ * jinja2 gives it as the transformers package sets it up (blocks trimmed, immutable sandbox,
+ * break and continue, {% generation %}).
  *
  * A template is not trusted: its parser and its runs are bounded in steps, memory and depth. Every
  * byte of what it renders is known to be the template's own, or to come from an input. */
@@ -14,8 +14,8 @@ typedef struct ftk_template ftk_template;
 
 enum { FTK_TEMPLATE_MESSAGE = 320 };
 
-/* Why something failed, cut at that length: a template may have put anything into it, so it is shown
- * through the log or ftk_show(). */
+/* Why something failed, cut at that length: a template may have put anything into it, so it is
+ * shown through the log or ftk_show(). */
 typedef struct ftk_template_error {
     int line; /* of the template, from 1; 0: not known */
     char message[FTK_TEMPLATE_MESSAGE];
@@ -50,10 +50,10 @@ typedef struct ftk_rendered {
     size_t n;
 } ftk_rendered;
 
-/* Renders. A role that is one of the usual ones (system, user, assistant, tool, developer ...) counts
- * as the template's word, as templates make control tokens of them; any other role is input.
- * Errors: INVALID (the template raised, misused a value or reached a bound), UNSUPPORTED (a part of
- * the language that is not known here), NOMEM; *error is filled. */
+/* Renders. A role that is one of the usual ones (system, user, assistant, tool, developer ...)
+ * counts as the template's word, as templates make control tokens of them; any other role is
+ * input. Errors: INVALID (the template raised, misused a value or reached a bound), UNSUPPORTED
+ * (a part of the language that is not known here), NOMEM; *error is filled. */
 ftk_err ftk_template_render(const ftk_template *t, const ftk_template_input *in,
                             const ftk_host *host, ftk_rendered *out, ftk_template_error *error);
 void ftk_rendered_free(ftk_rendered *r, const ftk_host *host);

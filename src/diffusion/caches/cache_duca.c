@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * DuCa (arXiv 2412.18911): between full steps, ToCa's take turns with aggressive ones that leave out all
- * layers and go on from where the last layer ended before. Counted from the full step at the end of a
- * cycle, odd steps are ToCa's. */
+ * DuCa (arXiv 2412.18911): between full steps, ToCa's take turns with aggressive ones that leave
+ * out all layers and go on from where the last layer ended before. Counted from the full step at
+ * the end of a cycle, odd steps are ToCa's. */
 #include "tokencache.h"
 
 static ftk_err check(ftk_cache_env *e, const ftk_dit *m)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * SpeCa (arXiv 2509.11628): branches are forecast by TaylorSeer's series (arXiv 2503.06923) and the last layer
- * is computed beside its forecast, as a sample of how good it is. Lossy: the check is a heuristic.
+ * SpeCa (arXiv 2509.11628): branches are forecast by TaylorSeer's series (arXiv 2503.06923) and
+ * the last layer is computed beside its forecast, as a sample of how good it is. Lossy: the
+ * check is a heuristic.
  *
- * Two ways to treat a forecast that is found wrong. `defer` is the released program's: it stands, and
- * the next step is computed. `redo` is the paper's: the step itself is computed. There are also two rules
- * of when a forecast is checked: with `defer`, the first one behind a computed step never is.
- */
+ * Two ways to treat a forecast that is found wrong. `defer` is the released program's: it
+ * stands, and the next step is computed. `redo` is the paper's: the step itself is computed.
+ * There are also two rules of when a forecast is checked: with `defer`, the first one behind a
+ * computed step never is. */
 #include <math.h>
 
 #include "diffusion/cachepolicy.h"
@@ -102,8 +103,8 @@ static void plan_step(const ftk_cache_env *e, void *state_, int step, const floa
         plan_forecast(e, s, step, enough, plan);
 }
 
-/* Whether a forecast stands is asked with the threshold of its own step, but in `defer` the next one's
- * decides about the next step: that is how the released program has it. */
+/* Whether a forecast stands is asked with the threshold of its own step, but in `defer` the next
+ * one's decides about the next step: that is how the released program has it. */
 static bool judge(const ftk_cache_env *e, void *state_, int step, double error, ftk_plan *plan)
 {
     state *const s = state_;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Token-wise caching as ToCa (arXiv 2410.05317) and DuCa (arXiv 2412.18911) have it: at cached steps
- * attention is reused, and of the feed-forward part those tokens are computed that score highest.
+ * Token-wise caching as ToCa (arXiv 2410.05317) and DuCa (arXiv 2412.18911) have it: at cached
+ * steps attention is reused, and of the feed-forward part those tokens are computed that score
+ * highest.
  *
- * The released programs ask in every layer whether the step is full, and the first layer, when it is,
- * changes the interval that the others go by. So there are steps of which the first layer alone is
- * full; the published costs are those of this schedule. `once` asks once a step.
- */
+ * The released programs ask in every layer whether the step is full, and the first layer, when
+ * it is, changes the interval that the others go by. So there are steps of which the first layer
+ * alone is full; the published costs are those of this schedule. `once` asks once a step. */
 #include "tokencache.h"
 
 #include <math.h>
@@ -63,8 +63,8 @@ int ftk_token_orders(const ftk_cache_env *e)
 
 /* ---- when */
 
-/* The interval from a full step on: long where there is much noise, short at the end, and 2 in between,
- * where features move most. */
+/* The interval from a full step on: long where there is much noise, short at the end, and 2 in
+ * between, where features move most. */
 static int interval_at(const ftk_cache_env *e, int step)
 {
     const int n = e->steps;
