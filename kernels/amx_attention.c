@@ -229,16 +229,17 @@ INLINE __mmask32 not_finite(__m512i h)
     return _mm512_cmpeq_epi16_mask(_mm512_and_si512(h, exponent), exponent);
 }
 
-/* The keys of a page, in parts. next: the page that is split after it. */
-static void split_keys(call *c, const uint16_t *page, const uint16_t *next)
+/* The first n keys of a page, in parts, and what makes them up to whole tiles: nobody looks at their
+ * scores. next: the page that is split after it. */
+static void split_keys(call *c, int n, const uint16_t *page, const uint16_t *next)
 {
     __mmask32 bad = 0;
-    for (int s = 0; s < FTK_PAGE; s++)
+    for (int s = 0; s < (n + LANES - 1) / LANES * LANES; s++)
         for (int u = 0; u < c->units; u++, page += DEPTH, next += DEPTH) {
             _mm_prefetch((const void *)next, _MM_HINT_T1);
             const __m512i key = _mm512_loadu_si512(page);
             __m512i part[PARTS];
-            bad |= not_finite(key);
+            if (s < n) bad |= not_finite(key);
             half_split(key, part);
             for (int p = 0; p < PARTS; p++)
                 _mm512_store_si512(c->kv[(u * PARTS + p) * PAGE_TILES + s / LANES][s % LANES],
@@ -261,8 +262,9 @@ enum { OUT_0, OUT_1, OUT_2, OUT_3, MAIN, REST, LEFT, LEFT_2 };
 
 static void score_page(call *c, int page)
 {
-    const bool last = (page + 1) * FTK_PAGE >= c->n_slots;
-    split_keys(c, page_of(c, c->a->k_pages, page),
+    const int left = c->n_slots - page * FTK_PAGE;
+    const bool last = left <= FTK_PAGE;
+    split_keys(c, last ? left : FTK_PAGE, page_of(c, c->a->k_pages, page),
                last ? page_of(c, c->a->v_pages, c->first_page)
                     : page_of(c, c->a->k_pages, page + 1));
     for (int g = 0; g < c->n_groups; g++) {
@@ -401,6 +403,9 @@ static void softmax(const call *c, int g)
 
 /* ---- values */
 
+/* Where there are no more values. */
+static const uint16_t no_value[FTK_MAX_HEAD_DIM];
+
 /* 32 values, in parts, pairs of keys in a row: of each unit the columns 8 l + i of four l in one
  * tile, 8 l + 4 + i in the other, i = 0..3. */
 static void interleave(call *c, const uint16_t *const value[DEPTH], bf16_tile *to)
@@ -456,10 +461,11 @@ static void mix_page(call *c, int page)
     const size_t dim = (size_t)c->a->head_dim;
     for (int b = 0; b < n; b++) {
         const uint16_t *value[DEPTH];
-        for (size_t k = 0; k < DEPTH; k++) {
-            value[k] = at + ((size_t)b * DEPTH + k) * dim;
+        for (int k = 0; k < DEPTH; k++) {
+            const size_t row = (size_t)(b * DEPTH + k) * dim;
+            value[k] = (b0 + b) * DEPTH + k < c->n_slots ? at + row : no_value;
             for (size_t i = 0; i < dim; i += 32)
-                _mm_prefetch((const void *)(next + (value[k] - at) + i), _MM_HINT_T1);
+                _mm_prefetch((const void *)(next + row + i), _MM_HINT_T1);
         }
         interleave(c, value, c->kv + b * c->units * PARTS * 2);
     }
@@ -473,13 +479,12 @@ static void mix_page(call *c, int page)
 /* A block of keys of a row's own, as it counts them: the slots of those that there are. */
 static void mix_own(call *c, int row, const int *slot, int n)
 {
-    static const uint16_t none[FTK_MAX_HEAD_DIM];
     const uint16_t *value[DEPTH];
     const size_t dim = (size_t)c->a->head_dim;
     for (int k = 0; k < DEPTH; k++)
         value[k] = k < n ? page_of(c, c->a->v_pages, slot[k] / FTK_PAGE) +
                                (size_t)(slot[k] % FTK_PAGE) * dim
-                         : none;
+                         : no_value;
     interleave(c, value, c->kv);
     for (int h0 = 0; h0 < c->heads; h0 += LANES) {
         block w;

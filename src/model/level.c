@@ -59,10 +59,14 @@ static double log_time(const ftk_kernels *k, ftk_type type, int n_in, const ftk_
     return sum;
 }
 
-void ftk_level_choose(ftk_kernels *k, ftk_type type, int n_in, const ftk_host *h)
+ftk_err ftk_level_choose(ftk_kernels *k, ftk_type type, int n_in, const ftk_host *h)
 {
     static const double clearly = 0.25; /* more than other programs do to the best of some tries */
     ftk_kernels below;
-    if (strcmp(k->name, "amx") != 0 || !ftk_kernels_fill(&below, "avx512")) return;
-    if (log_time(&below, type, n_in, h) + clearly < log_time(k, type, n_in, h)) *k = below;
+    if (strcmp(k->name, "amx") != 0 || !ftk_kernels_fill(&below, "avx512")) return FTK_OK;
+    const double amx = log_time(k, type, n_in, h), other = log_time(&below, type, n_in, h);
+    if (isnan(amx) || isnan(other))
+        return ftk_fail(h, FTK_ERR_NOMEM, "no memory to try the kernels' levels");
+    if (other + clearly < amx) *k = below;
+    return FTK_OK;
 }

@@ -487,8 +487,8 @@ static ftk_err load(loader *l)
     if (err != FTK_OK) return err;
     const ftk_mat *const down = &m->layers[0].down; /* a layer's longest sums */
     if (!l->cfg->kernels && down->n_in > 0)
-        ftk_level_choose(&m->kernels, down->type, down->n_in, &m->host);
-    return make_weights(l);
+        err = ftk_level_choose(&m->kernels, down->type, down->n_in, &m->host);
+    return err == FTK_OK ? make_weights(l) : err;
 }
 
 void ftk_model_config_fill(ftk_model_config *cfg, size_t size)
