@@ -229,8 +229,8 @@ INLINE __mmask32 not_finite(__m512i h)
     return _mm512_cmpeq_epi16_mask(_mm512_and_si512(h, exponent), exponent);
 }
 
-/* The first n keys of a page, in parts, and what makes them up to whole tiles: nobody looks at their
- * scores. next: the page that is split after it. */
+/* The first n keys of a page, in parts, and what makes them up to whole tiles: nobody looks at
+ * their scores. next: the page that is split after it. */
 static void split_keys(call *c, int n, const uint16_t *page, const uint16_t *next)
 {
     __mmask32 bad = 0;
