@@ -17,6 +17,7 @@
 #include "kernels/amxsplit.h"
 #include "kernels/amxtile.h"
 #include "kernels/attnmask.h"
+#include "kernels/avx512_sum.h"
 
 enum {
     LANES = 16,
@@ -522,16 +523,6 @@ static void mix_tree(call *c)
     }
 }
 
-/* Lanes added in a fixed tree. */
-INLINE float sum_lanes(__m512 v)
-{
-    v = _mm512_add_ps(v, _mm512_shuffle_f32x4(v, v, 0x4e));
-    v = _mm512_add_ps(v, _mm512_shuffle_f32x4(v, v, 0xb1));
-    v = _mm512_add_ps(v, _mm512_permute_ps(v, 0x4e));
-    v = _mm512_add_ps(v, _mm512_permute_ps(v, 0xb1));
-    return _mm512_cvtss_f32(v);
-}
-
 static bool half_finite(const uint16_t *x, int n)
 {
     bool finite = true;
@@ -560,7 +551,7 @@ static void finish(const call *c)
         _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
     const float one = ldexpf(1, AMX_BIAS);
     for (int p = 0; p < c->n_pairs; p++) {
-        const float sum = sum_lanes(c->group[p / LANES].sum[p % LANES]);
+        const float sum = sum_ps(c->group[p / LANES].sum[p % LANES]);
         const __m512 inverse = _mm512_set1_ps(!c->finite && spoilt(c, p) ? NAN : one / sum);
         const float *sums = c->sums + (size_t)p * (size_t)c->a->head_dim;
         float *out = c->a->out + pair_at(c, p);

@@ -7,7 +7,7 @@
 #include <math.h>
 
 #include "kernels/actblock.h"
-#include "kernels/avx512_exp.h"
+#include "kernels/avx512_sum.h"
 #include "kernels/blocks.h"
 #include "kernels/codes.h"
 #include "kernels/levels.h"
@@ -54,14 +54,23 @@ INLINE __mmask16 tail_mask(int left)
     return left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
 }
 
-/* The lanes of a sum, added in a fixed tree: _mm512_reduce_add_ps() leaves it to the compiler. */
-INLINE float sum_ps(__m512 v)
+/* e^x: x = n ln 2 + r, the series of e^r to r^7 / 7!, scaled by 2^n. NaN stays NaN; large x gives
+ * infinity, small x subnormal numbers and then 0. */
+INLINE __m512 exp_ps(__m512 x)
 {
-    v = _mm512_add_ps(v, _mm512_shuffle_f32x4(v, v, 0x4e));
-    v = _mm512_add_ps(v, _mm512_shuffle_f32x4(v, v, 0xb1));
-    v = _mm512_add_ps(v, _mm512_permute_ps(v, 0x4e));
-    v = _mm512_add_ps(v, _mm512_permute_ps(v, 0xb1));
-    return _mm512_cvtss_f32(v);
+    x = _mm512_max_ps(_mm512_set1_ps(-110.0f), _mm512_min_ps(_mm512_set1_ps(110.0f), x));
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)), 0);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e4p-1f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.7f7d1cp-20f), r);
+    __m512 p = _mm512_set1_ps(1.0f / 5040);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 720));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 120));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 24));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 6));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
 }
 
 INLINE double sum_pd(__m512d v)
