@@ -129,25 +129,29 @@ static void make_methods(spec_options *o)
     }
 }
 
-/* Keeps the first `limit` questions of each family. */
-static void limit_families(questions *q, size_t limit)
+/* Families take turns, question by question, so that a run that is ended early has seen all alike;
+ * of each the first `limit` are kept (0: all). */
+static void by_turns(questions *q, size_t limit)
 {
-    questions few = {.at = calloc(q->n, sizeof *few.at), .bad = q->bad};
-    if (!few.at) run_die("no memory for %zu questions", q->n);
-    size_t left = 0;
+    questions dealt = {.at = calloc(q->n, sizeof *dealt.at), .bad = q->bad};
+    size_t *turn = calloc(q->n, sizeof *turn), turns = 0, left = 0;
+    if (!dealt.at || !turn) run_die("no memory for %zu questions", q->n);
     for (size_t i = 0; i < q->n; i++) {
         const char *family = spec_family(q->at[i].category);
-        size_t have = 0;
-        for (size_t j = 0; j < few.n; j++)
-            have += strcmp(spec_family(few.at[j].category), family) == 0;
-        if (have < limit)
-            few.at[few.n++] = q->at[i];
-        else
-            q->at[left++] = q->at[i];
+        for (size_t j = 0; j < i; j++)
+            turn[i] += strcmp(spec_family(q->at[j].category), family) == 0;
+        if (turn[i] >= turns) turns = turn[i] + 1;
     }
+    if (limit == 0 || limit > turns) limit = turns;
+    for (size_t t = 0; t < limit; t++)
+        for (size_t i = 0; i < q->n; i++)
+            if (turn[i] == t) dealt.at[dealt.n++] = q->at[i];
+    for (size_t i = 0; i < q->n; i++)
+        if (turn[i] >= limit) q->at[left++] = q->at[i];
+    free(turn);
     q->n = left;
     questions_free(q);
-    *q = few;
+    *q = dealt;
 }
 
 int main(int argc, char **argv)
@@ -180,7 +184,7 @@ int main(int argc, char **argv)
     make_methods(&o);
     questions q;
     if (questions_read(&q, o.questions, 0) != 0) return 1;
-    if (o.limit > 0) limit_families(&q, (size_t)o.limit);
+    by_turns(&q, (size_t)o.limit);
     spec_run(&o, &q);
     spec_report(o.out, o.peers);
     questions_free(&q);

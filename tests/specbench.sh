@@ -91,6 +91,7 @@ check "eight files of eight answers" eval '[ $(ls whole/run_*/*.jsonl | wc -l) =
 check "what was skipped" eval 'grep -q "\"question_id\":241,.*\"skipped\":\"the prompt and an answer do not fit the context\"" whole/skipped.jsonl && [ $(wc -l < whole/skipped.jsonl) = 1 ]'
 check "a turn that does not fit is left out" grep -q '"question_id":401,.*"turns_left_out":1' whole/run_1/auto.jsonl
 check "two turns" grep -q '"question_id":81,.*"new_tokens":\[[0-9]*,[0-9]*\]' whole/run_1/none.jsonl
+check "families take turns" [ "$(grep -oE '"question_id":[0-9]+' whole/run_1/none.jsonl | cut -d: -f2 | paste -sd ' ')" = "81 4 161 401 15 16 82 83" ]
 check "families" eval '[ "$(cut -d, -f5 whole/summary.csv | sed -n 2,8p | paste -sd " ")" = "mt_bench translation math_reasoning rag prompt humaneval overall" ]'
 check "the numbers, computed again" "$bin/tests/specbench_sums" whole 2
 check "all answers equal those of none" eval '[ $(grep -c ",1$" whole/answers.csv) = 64 ]'
