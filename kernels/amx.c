@@ -43,7 +43,7 @@ enum {
     RING = 8,       /* blocks of DEPTH that are unpacked in turn, for few rows */
     LAG = 4,        /* of them, between a block's unpacking and its product */
     CHUNK = 8,    /* blocks that are unpacked at once, for many rows, of one part of the weights */
-    AHEAD = 10240,/* bytes of weights that memory is asked for before they are unpacked */
+    AHEAD = 10240,/* bytes of blocks that memory is asked for before they are unpacked */
 };
 
 /* ---- activations */
@@ -402,8 +402,8 @@ INLINE void unpack_block(ftk_type type, vi values, const unsigned char *panel, i
     const int per_unit = f.unit > FTK_QBLOCK ? FTK_QUNIT / FTK_QBLOCK : 1;
     const size_t bytes = unit_bytes(type), step = (bytes / (size_t)per_unit + 63) / 64 * 64;
     const unsigned char *unit = panel + (size_t)(b / per_unit) * bytes;
-    prefetch((const char *)unit + (size_t)(b % per_unit) * step + AHEAD, step);
     if (f.bits) {
+        prefetch((const char *)unit + (size_t)(b % per_unit) * step + AHEAD, step);
         unpack_codes(type, values, unit, b % per_unit, to);
         return;
     }
