@@ -140,9 +140,7 @@ static const method s4c_parts[] = {
     {.label = "none", .drafter = "none", .budget = -1},
     {.label = "none, again", .drafter = "none", .budget = -1},
     S4C("s4c", 0),
-    S4C("s4c, not continuous", FTK_S4C_NOT_CONTINUOUS),
     S4C("s4c, no retrieval", FTK_S4C_NO_RETRIEVAL),
-    S4C("s4c, heads alone", FTK_S4C_NO_RETRIEVAL | FTK_S4C_NOT_CONTINUOUS),
     {.label = "lookup", .drafter = "lookup", .budget = -1},
 };
 

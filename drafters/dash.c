@@ -44,10 +44,9 @@ static const float most_cost = 2; /* plain steps of a row: more was a page that 
 /* In tokens: what rows may lose at first, earn by each step without them, and have at most. */
 static const float balance_first = 2, balance_step = 0.01f, balance_most = 4;
 
-/* The one source; rates [DEPTHS][CHOICES][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of successors
+/* Rates [DEPTHS][CHOICES][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of successors
  * beside it, then those of all guesses, see guesses.h */
 enum {
-    STACK,
     BESIDE_AT = DEPTHS * CHOICES * FTK_LIKELY_BINS,
     RATES = BESIDE_AT + FTK_LIKELY_BINS + FTK_GUESS_RATES
 };
@@ -219,7 +218,7 @@ static int suggest_choices(dash *s, int node, const ftk_rows *said)
     const int n = ftk_rows_likely(said, 0, s->target->n_vocab, most, best, bin);
     const int depth = s->guesses.all[node].depth + 1;
     for (int i = 0; i < n; i++)
-        ftk_guesses_add(&s->guesses, node, best[i], STACK, stack_rate(depth, i, bin[i]));
+        ftk_guesses_add(&s->guesses, node, best[i], stack_rate(depth, i, bin[i]));
     ftk_guesses_answered(&s->guesses, node);
     return n > 0 ? ftk_guesses_child(&s->guesses, node, best[0]) : -1;
 }

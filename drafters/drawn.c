@@ -121,7 +121,7 @@ static void draw_on(ftk_grown *g, size_t n, parts *p)
     int at = 0;
     for (int depth = 1; depth < DEPTH; depth++) {
         const float prob = p->chain[depth - 1].prob * ftk_rate_get(&g->known->drawn.first[depth]);
-        at = ftk_guesses_add(&g->guesses, at, p->chain[depth - 1].token, 0, 0);
+        at = ftk_guesses_add(&g->guesses, at, p->chain[depth - 1].token, 0);
         if (!ftk_grown_pays(g, prob, 1, false)) return;
         const float *const logits = ftk_grown_run(g, 1, &at);
         if (!logits) return;

@@ -56,10 +56,9 @@ static const float first_yield = 1;
 
 typedef enum schedule { SPLIT, FUSED, NEITHER, SCHEDULES = NEITHER } schedule;
 
-/* The one source; rates [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of
+/* Rates [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of
  * successors beside it, then those of all guesses, see guesses.h. */
 enum {
-    AHEAD,
     BESIDE_AT = SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS,
     RATES = BESIDE_AT + FTK_LIKELY_BINS + FTK_GUESS_RATES
 };
@@ -172,7 +171,7 @@ static void add_ahead(firp *s, const ftk_successors *successors)
         const int n = ftk_guesses_best(&s->guesses, i, floor_worth, false, WIDTH, chosen);
         for (int j = 0; j < n; j++) {
             for (int k = 0; k < s->ahead[i].n; k++)
-                ftk_guesses_add(&s->guesses, chosen[j], s->ahead[i].token[k], AHEAD,
+                ftk_guesses_add(&s->guesses, chosen[j], s->ahead[i].token[k],
                                 rates + s->ahead[i].bin[k]);
             ftk_guesses_answered(&s->guesses, chosen[j]);
         }

@@ -13,7 +13,6 @@ enum {
     CHOICES = FTK_LIKELY,
     /* candidates, with the root: */
     MOST = 1 + FTK_CHAIN + FTK_RECYCLED + DEPTH * WIDTH * CHOICES,
-    OWN = 0, /* source */
 };
 
 static const float floor_worth = 0.02f; /* of a node that gets children */
@@ -126,7 +125,7 @@ static void suggest_children(ftk_grown *g, int node, const float *logits)
     g->best[above->row] = -1;
     for (int i = 0; i < n; i++) {
         const int32_t token = m->vocab ? m->vocab[best[i]] : best[i];
-        ftk_guesses_add(&g->guesses, node, token, OWN, FTK_GROWN_GUESS + from + bin[i]);
+        ftk_guesses_add(&g->guesses, node, token, FTK_GROWN_GUESS + from + bin[i]);
         if (i == 0) g->best[above->row] = token;
     }
     ftk_guesses_answered(&g->guesses, node);

@@ -72,7 +72,7 @@ static int name(ftk_guesses *g, int parent, int32_t token, float share)
                                 .parent = (int16_t)parent,
                                 .depth = (int16_t)(g->all[parent].depth + 1),
                                 .row = -1,
-                                .rate = {-1, -1, -1}};
+                                .rate = -1};
         ftk_guess *const above = &g->all[parent];
         if (above->first)
             g->all[above->last].next = (int16_t)i;
@@ -84,10 +84,10 @@ static int name(ftk_guesses *g, int parent, int32_t token, float share)
     return i;
 }
 
-int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int source, int rate)
+int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int rate)
 {
     const int i = name(g, parent, token, ftk_rate_get(&g->rates[rate]));
-    if (i >= 0) g->all[i].rate[source] = (int16_t)rate;
+    if (i >= 0) g->all[i].rate = (int16_t)rate;
     return i;
 }
 
@@ -102,9 +102,7 @@ void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r)
 
 static bool by_successors_alone(const ftk_guess *c)
 {
-    for (int from = 0; from < FTK_SOURCES; from++)
-        if (c->rate[from] >= 0) return false;
-    return !c->retrieved;
+    return c->rate < 0 && !c->retrieved;
 }
 
 static ftk_rate *beside(const ftk_guesses *g, const ftk_guess *c)
@@ -146,9 +144,7 @@ void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s)
 
 static int sources_of(const ftk_guess *c)
 {
-    int n = c->retrieved + (c->size > 0);
-    for (int from = 0; from < FTK_SOURCES; from++) n += c->rate[from] >= 0;
-    return n;
+    return c->retrieved + (c->size > 0) + (c->rate >= 0);
 }
 
 static ftk_beside stands(const ftk_guesses *g, int guess)
@@ -221,9 +217,7 @@ void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)
         for (int i = g->all[at].first; i; i = g->all[i].next) {
             const ftk_guess *c = &g->all[i];
             ftk_rate_see_expected(of_such(g, i), c->token == truth[d], c->share);
-            for (int from = 0; from < FTK_SOURCES; from++)
-                if (c->rate[from] >= 0)
-                    ftk_rate_see(&g->rates[c->rate[from]], c->token == truth[d]);
+            if (c->rate >= 0) ftk_rate_see(&g->rates[c->rate], c->token == truth[d]);
             if (g->all[at].answered && by_successors_alone(c))
                 ftk_rate_see(beside(g, c), c->token == truth[d]);
         }

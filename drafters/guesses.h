@@ -24,7 +24,6 @@
 #include "drafters/successors.h"
 
 enum {
-    FTK_SOURCES = 3,    /* of one family, at most; the session's are not among them */
     FTK_CHAIN = 16,     /* guesses retrieval gives, at most */
     FTK_RECYCLED = 112, /* guesses successors give, at most */
     /* [FTK_LIKELY_BINS of the share][FTK_BESIDES] the last rates of each family, which are not
@@ -38,7 +37,7 @@ typedef struct ftk_guess {
     int16_t first, last, next; /* child, child, sibling in the order they were added; 0: none */
     int16_t depth;             /* of the root 0 */
     int16_t row;               /* the family's own, -1 at first */
-    int16_t rate[FTK_SOURCES]; /* -1: that source did not name it */
+    int16_t rate;              /* of the family's own source; -1: it did not name it */
     int8_t size;               /* of the successor that it is, as the table has it; 0: none */
     bool retrieved;            /* retrieval named it */
     bool answered;             /* the family's own source has said what follows it */
@@ -72,7 +71,7 @@ void ftk_guesses_begin(ftk_guesses *g, int32_t root);
 /* The guess below `parent` that carries `token`, or -1. */
 int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token);
 /* The index of the guess, which may have been there already. -1: no room. */
-int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int source, int rate);
+int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int rate);
 /* The chain that retrieval predicts. Its rates are retrieval's, which settles them. */
 void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r);
 /* What the table has behind all guesses that are there, and behind those; called again, behind

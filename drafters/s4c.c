@@ -28,11 +28,9 @@
  * many heads that are is decided before, and nodes are free. Where it may, it makes the tree as
  * well and verifies it at once: then no successor stands behind what heads named.
  *
- * Continuous: the accepted path's last feature is the next g_0, nothing is computed again. What
- * the model said behind the best rejected node, which stood where the new root stands, and what
- * was drafted below the new root's token but not verified, are candidates for the next first
- * place. The chain of what followed the same words earlier (retrieval.h) and the successors of
- * all candidates (successors.h) join, so that a head runs for what these leave open. Two sources
+ * Continuous: the accepted path's last feature is the next g_0, nothing is computed again. The
+ * chain of what followed the same words earlier (retrieval.h) and the successors of all
+ * candidates (successors.h) join, so that a head runs for what these leave open. Two sources
  * that name one token are one node, worth the more of both. */
 #include "drafters/s4c.h"
 
@@ -49,30 +47,21 @@ enum {
     MOST_HEADS = FTK_HEADS,
     WIDTH = FTK_HEAD_NODES,
     CHOICES = FTK_LIKELY,
-    KEPT = 3, /* candidates of each kind that are carried over */
     /* candidates, with the root: */
-    MOST = 1 + FTK_CHAIN + FTK_RECYCLED + 2 * KEPT + MOST_HEADS * WIDTH * CHOICES,
+    MOST = 1 + FTK_CHAIN + FTK_RECYCLED + MOST_HEADS * WIDTH * CHOICES,
     ROWS = FTK_MAX_NODES, /* of a product, of all sessions together */
 };
 
 static const float floor_worth = 0.02f; /* of a node that gets children */
 
-typedef enum source { HEAD, REJECTED, UNVERIFIED } source;
-
-/* Rates, by source and class. */
+/* Rates. */
 enum {
     HEAD_AT = 0,                                      /* [MOST_HEADS][FTK_LIKELY_BINS] */
-    KEPT_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS, /* [REJECTED, UNVERIFIED][KEPT] */
-    BEST_AT = KEPT_AT + 2 * KEPT,      /* [MOST_HEADS] how often a head's best choice is right */
-    NAMED_AT = BEST_AT + MOST_HEADS,   /* [MOST_HEADS] how often one of its choices is */
+    BEST_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS, /* [MOST_HEADS] its best choice is right */
+    NAMED_AT = BEST_AT + MOST_HEADS,                  /* [MOST_HEADS] one of its choices is */
     BESIDE_AT = NAMED_AT + MOST_HEADS, /* [FTK_LIKELY_BINS] of successors, see guesses.h */
     RATES = BESIDE_AT + FTK_LIKELY_BINS + FTK_GUESS_RATES,
 };
-
-typedef struct kept {
-    int n;
-    int32_t token[KEPT];
-} kept;
 
 /* What sessions learn together. */
 typedef struct known {
@@ -93,7 +82,6 @@ typedef struct s4c {
     const ftk_successors *successors; /* NULL: left out */
     size_t feature_of; /* length of the text whose root `feature` leads to; 0: none */
     size_t asked;      /* the candidates are an open prediction of what follows text[0..asked) */
-    kept kept[2];      /* as of feature_of */
     known *known;
     ftk_guesses guesses;
     int32_t best[MOST_HEADS][WIDTH]; /* a head's best choice for each node it ran for */
@@ -154,20 +142,10 @@ static void init_known(void *rates)
     for (int i = 0; i < MOST_HEADS * FTK_LIKELY_BINS; i++)
         ftk_rate_init(&r[HEAD_AT + i],
                       ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < FTK_LIKELY_BINS ? 1 : 0.9f));
-    for (int i = 0; i < 2 * KEPT; i++)
-        ftk_rate_init(&r[KEPT_AT + i], 0.15f / (float)(i % KEPT + 1));
     for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[BEST_AT + i], 0.5f);
     for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[NAMED_AT + i], 0.75f);
     for (int i = 0; i < FTK_LIKELY_BINS; i++)
         ftk_rate_init(&r[BESIDE_AT + i], 0.2f * ftk_likely_prior(i));
-}
-
-static void suggest_kept(s4c *s)
-{
-    for (int k = 0; k < 2; k++)
-        for (int i = 0; i < s->kept[k].n; i++)
-            ftk_guesses_add(&s->guesses, 0, s->kept[k].token[i], REJECTED + k,
-                            KEPT_AT + k * KEPT + i);
 }
 
 /* ------------------------------------------------------------------ heads */
@@ -255,8 +233,8 @@ static void suggest_children(s4c *s, int node, int head, const ftk_rows *said, i
     s->best[head][own] = -1;
     for (int i = 0; i < n; i++) {
         const int32_t token = s->weights->vocab ? s->weights->vocab[best[i]] : best[i];
-        const int at = ftk_guesses_add(&s->guesses, node, token, HEAD,
-                                       HEAD_AT + head * FTK_LIKELY_BINS + bin[i]);
+        const int at =
+            ftk_guesses_add(&s->guesses, node, token, HEAD_AT + head * FTK_LIKELY_BINS + bin[i]);
         if (guess) guess[i] = (int16_t)at;
         if (i == 0) s->best[head][own] = token;
     }
@@ -514,31 +492,7 @@ static void s4c_finished(void *state, const ftk_finished *f)
     time_head(s, s->heads.n, f->seconds);
 }
 
-/* ------------------------------------------------------------------ what is kept */
-
-/* What the model said behind the likeliest node that was rejected where the new root stands. */
-static void keep_rejected(s4c *s, const ftk_tree *tree, const ftk_verdict *v, const ftk_rows *rows)
-{
-    s->kept[0].n = 0;
-    const int last = v->path[v->n_path];
-    int best = -1;
-    for (int i = ftk_tree_next(tree, last, last + 1); i >= 0; i = ftk_tree_next(tree, last, i + 1))
-        if (best < 0 || tree->prob[i] > tree->prob[best]) best = i;
-    if (best < 0) return;
-    s->kept[0].n = ftk_rows_best(rows, best, s->target->n_vocab, KEPT, s->kept[0].token);
-}
-
-/* What was drafted below the new root's token, if that was a candidate the tree had no room for. */
-static void keep_unverified(s4c *s, const int32_t *truth, int n)
-{
-    s->kept[1].n = 0;
-    int at = 0;
-    for (int i = 0; i < n && at >= 0; i++) at = ftk_guesses_child(&s->guesses, at, truth[i]);
-    if (at <= 0) return;
-    const ftk_guess *const all = s->guesses.all;
-    for (int i = all[at].first; i && s->kept[1].n < KEPT; i = all[i].next)
-        s->kept[1].token[s->kept[1].n++] = all[i].token;
-}
+/* ------------------------------------------------------------------ the drafter */
 
 /* Of each head that ran for a node of the true path, whether its best choice came, and whether
  * one did. */
@@ -550,11 +504,9 @@ static void see_heads(s4c *s, const int32_t *truth, int n)
         if (row < 0) return;
         ftk_rate_see(&s->known->rates[BEST_AT + i], s->best[i][row] == truth[i]);
         at = ftk_guesses_child(&s->guesses, at, truth[i]);
-        ftk_rate_see(&s->known->rates[NAMED_AT + i], at >= 0 && s->guesses.all[at].rate[HEAD] >= 0);
+        ftk_rate_see(&s->known->rates[NAMED_AT + i], at >= 0 && s->guesses.all[at].rate >= 0);
     }
 }
-
-/* ------------------------------------------------------------------ the drafter */
 
 /* What stays of what a device is asked. */
 static void tell_heads(s4c *s, bool chain)
@@ -621,9 +573,7 @@ static bool begin(s4c *s, const ftk_ask *ask)
     ftk_guesses_begin(&s->guesses, ask->history[ask->n - 1]);
     if (!(s->flags & FTK_S4C_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
     s->asked = ask->n;
-    if (s->feature_of != ask->n) return false;
-    if (!(s->flags & FTK_S4C_NOT_CONTINUOUS)) suggest_kept(s);
-    return true;
+    return s->feature_of == ask->n;
 }
 
 static void plant(s4c *s, const ftk_ask *ask)
@@ -659,13 +609,10 @@ static void s4c_propose(void *state, const int32_t *history, size_t n, int budge
 static void s4c_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
                       const ftk_verdict *verdict, const ftk_rows *rows)
 {
-    (void)history;
+    (void)history, (void)tree;
     s4c *const s = state;
     const int emitted = verdict->n_path + 1;
-    s->kept[0].n = s->kept[1].n = 0;
     if (s->asked == n) {
-        keep_rejected(s, tree, verdict, rows);
-        keep_unverified(s, verdict->token, emitted);
         see_heads(s, verdict->token, emitted);
         ftk_guesses_settle(&s->guesses, verdict->token, (size_t)emitted);
         s->asked = 0;

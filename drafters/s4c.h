@@ -6,8 +6,7 @@
 
 enum {
     FTK_S4C_NO_RETRIEVAL = 1,
-    FTK_S4C_NOT_CONTINUOUS = 2, /* nothing is kept of the tree before but the feature */
-    FTK_S4C_NO_SUCCESSORS = 4,
+    FTK_S4C_NO_SUCCESSORS = 2,
 };
 
 #endif

@@ -15,9 +15,7 @@
 
 enum {
     VOCAB = 60, /* so small that sources often name the same token */
-    KEPT = 6,
-    KEPT_AT = FTK_HEADS * FTK_HEAD_BINS,
-    BESIDE_AT = KEPT_AT + KEPT,
+    BESIDE_AT = FTK_HEADS * FTK_HEAD_BINS,
     COMES_AT = BESIDE_AT + FTK_LIKELY_BINS,
     RATES = COMES_AT + FTK_GUESS_RATES,
 };
@@ -81,7 +79,7 @@ static void family_close(family *f)
     ftk_successors_free(&f->successors, &host);
 }
 
-/* What is known before: a chain, what was kept, successors, of each more or fewer. */
+/* What is known before: chains and successors, of each more or fewer. */
 static void guess_some(family *f, int32_t root, int n_vocab)
 {
     ftk_guesses_begin(&f->g, root);
@@ -89,8 +87,6 @@ static void guess_some(family *f, int32_t root, int n_vocab)
     f->retrieval.length = (int)next(f, 20);
     for (int i = 0; i < f->retrieval.n; i++) f->retrieval.recent[i] = any_token(f, n_vocab);
     ftk_guesses_add_retrieved(&f->g, &f->retrieval);
-    for (int i = (int)next(f, KEPT + 1); i > 0; i--)
-        ftk_guesses_add(&f->g, 0, any_token(f, n_vocab), 1 + i % 2, KEPT_AT + i - 1);
     for (int t = 0; t < n_vocab; t++) {
         ftk_successor_set *const set = &f->successors.of[t];
         *set = (ftk_successor_set){.size = {0}};
@@ -151,7 +147,7 @@ static void hear(family *f, const ftk_cuda_pick *how, int n_heads, const ftk_hea
             f->g.all[chosen[i]].row = (int16_t)i;
             for (int k = 0; k < named; k++)
                 guess[FTK_HEAD_KNOWN + (h * FTK_HEAD_NODES + i) * FTK_BEST + k] =
-                    ftk_guesses_add(&f->g, chosen[i], how->vocab ? how->vocab[best[k]] : best[k], 0,
+                    ftk_guesses_add(&f->g, chosen[i], how->vocab ? how->vocab[best[k]] : best[k],
                                     h * FTK_HEAD_BINS + bin[k]);
             ftk_guesses_answered(&f->g, chosen[i]);
         }

@@ -96,7 +96,7 @@ static void test_limits(void **state)
     successors.least = 0.001f;
     ftk_guesses_add_successors(&g, &successors);
     assert_int_equal(g.n, 1 + FTK_RECYCLED);
-    assert_true(ftk_guesses_add(&g, 0, 39, 0, 0) > 0);
+    assert_true(ftk_guesses_add(&g, 0, 39, 0) > 0);
     ftk_guesses_free(&g, NULL);
     close_small(&ftk_drafter_recycle, s);
 }
@@ -121,14 +121,14 @@ static void test_raised(void **state)
     assert_int_equal(g.n, 3);
     const float before = g.all[three].worth;
     assert_true(g.all[two].shared && g.all[three].shared);
-    ftk_guesses_add(&g, 0, 2, 0, 0);
+    ftk_guesses_add(&g, 0, 2, 0);
     assert_true(g.all[two].worth == ftk_rate_get(&rates[0]) && g.all[two].shared);
     assert_true(g.all[three].worth > 3 * before);
     assert_true(g.all[three].worth == g.all[two].worth * g.all[three].share);
     ftk_guesses_add_successors(&g, &successors);
     assert_true(ftk_guesses_child(&g, two, 4) > 0);
     /* Behind a guess of the family's own the session's sources do not lead alone. */
-    const int own = ftk_guesses_add(&g, three, 1, 0, 0);
+    const int own = ftk_guesses_add(&g, three, 1, 0);
     ftk_guesses_add_successors(&g, &successors);
     const int below = ftk_guesses_child(&g, own, 2);
     assert_true(below > 0 && !g.all[own].shared && !g.all[below].shared);
@@ -158,8 +158,9 @@ static void test_beside_others(void **state)
     for (int k = 0; k < STEPS; k++) {
         const bool beside = k % 2, agrees = k % 4 == 2;
         ftk_guesses_begin(&g, 1);
-        ftk_guesses_add(&g, 0, OURS, 0, 0);
-        if (beside || agrees) ftk_guesses_add(&g, 0, agrees ? OURS : THEIRS, 1, 1);
+        const int ours = ftk_guesses_add(&g, 0, OURS, 0);
+        g.all[ours].retrieved = agrees;
+        if (beside) ftk_guesses_add(&g, 0, THEIRS, 1);
         ftk_tree t;
         ftk_tree_init(&t, 1);
         ftk_guesses_plant(&g, 20, &t);
