@@ -517,12 +517,6 @@ typedef struct ftk_engine_config {
      * drafts still change nothing. Takes device memory for the largest matrix in 16 bits. The
      * CPU does not look at it. */
     bool wide_prefill;
-    /* Bytes of memory, of the machine or of the device that runs the passes, that "auto" may
-     * take for a copy of the layers in few bits, as DASH wants it; default 0: "auto" goes
-     * without DASH, which was not worth it in any table of docs/results. Where more is given,
-     * and is too little or not to be had, "auto" goes without it, too, and the log gets a
-     * warning. The drafter "dash" takes what it needs. */
-    uint64_t copy_bytes;
     /* NULL, or how the last stage reaches the others; read by ftk_engine_open() alone, but for
      * ctx. The model was loaded as that stage; the device is the CPU. Drafters that leave layers
      * out (dash) can't be used. Where a stage is lost, steps end with DEVICE. */
@@ -879,9 +873,8 @@ typedef struct ftk_drafter_stats {
     double speed; /* of late, tokens for the estimated cost of a plain step; 0: unknown */
 } ftk_drafter_stats;
 
-/* One for each drafter at work: several with "auto", which gives each step to the one whose
- * drafts gave most beyond what followed the same words earlier, and tries the others now and
- * then. Returns how many were written, at most `most`. */
+/* Of the drafter at work, which with "auto" is the first of those that were added, or found, for
+ * the model, else "recycle". Returns how many were written, at most `most`: 1, or 0 with "none". */
 FTK_API size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, size_t most);
 
 #ifdef __cplusplus

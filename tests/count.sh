@@ -8,7 +8,7 @@ files=$(git ls-files 'src/*.c' 'src/*.h' 'kernels/*.[ch]' 'kernels/cuda/*' 'draf
     grep -Ev '^(src/(cli|serve|grammar|template|diffusion|python|mpi)|drafters/train|kernels/cuda/emulator)/?' |
     grep -E '\.(c|h|cc|cu|cuh)$')
 drafting=$(printf '%s\n' "$files" |
-    grep -E '^(drafters/|kernels/cuda/draft\.cu|src/engine/(choose|size|draft|ledger|finish|forecast|cost)\.)')
+    grep -E '^(drafters/|kernels/cuda/draft\.cu|src/engine/(size|draft|ledger|finish|forecast|cost)\.)')
 set -- $files
 printf 'library: %s lines in %s files\n' "$(cat "$@" | wc -l)" $#
 printf 'library: %s functions\n' "$(cat "$@" | grep -cE '^\{$')"

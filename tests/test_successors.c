@@ -192,7 +192,7 @@ static void test_one_a_session(void **state)
     refused = true;
     assert_int_equal(ftk_session_set_drafter(s, "recycle"), FTK_ERR_NOMEM);
     refused = false;
-    assert_true(s->n_families == 0 && !s->successors.of);
+    assert_true(!s->family.ops && !s->successors.of);
     assert_int_equal(ftk_session_set_drafter(s, "auto"), FTK_OK);
     const ftk_successor_set *const table = s->successors.of;
     assert_non_null(table);
@@ -230,8 +230,8 @@ static ftk_tree draft(ftk_session *s, const char *drafter)
     s->successors.least = 0.02f;
     ftk_retrieval_reset(&s->retrieval, text, 3);
     ftk_retrieval_ask(&s->retrieval, text, 3);
-    s->family[0].ops->reset(s->family[0].state, text, 3);
-    s->family[0].ops->propose(s->family[0].state, text, 3, 1, &t);
+    s->family.ops->reset(s->family.state, text, 3);
+    s->family.ops->propose(s->family.state, text, 3, 1, &t);
     return t;
 }
 

@@ -142,7 +142,7 @@ static const spec specs[] = {
      NULL},
     {"--draft-model", NULL, PATH, C | G | S, AT(draft_model), 0, 0, "FILE",
      "the GGUF file of a small model of the same vocabulary", "small.gguf",
-     "small model that guesses: drafter draft-model, and one of auto's", NULL},
+     "small model that guesses: drafter draft-model, which auto takes then", NULL},
     {"--verifier", NULL, NAME, C | G, AT(verifier), 0, 0, "NAME", NULL, NULL,
      "who judges the guesses; typical is lossy (default exact)", ftk_verifiers},
     {"--tree", NULL, NAME, C | G, AT(tree), 0, 0, "SHAPE", NULL, NULL,

@@ -44,7 +44,7 @@ static int room_for(const ftk_session *s, const ftk_unfinished *draft, int budge
 
 bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget)
 {
-    const ftk_family *const f = &s->family[s->turn];
+    const ftk_family *const f = &s->family;
     if (!s->left.allowed || !f->ops->finished || (s->left.alone && draft->joined)) return false;
     const int room = room_for(s, draft, budget);
     const int made = draft->maps ? draft->maps->n : 0;
@@ -79,7 +79,7 @@ static void take_tree(ftk_tree *t, const ftk_planted *from)
 
 double ftk_finish_take(ftk_session *s)
 {
-    ftk_family *const f = &s->family[s->turn];
+    ftk_family *const f = &s->family;
     const ftk_finished *const done = &s->left.finishing.done;
     const double start = ftk_engine_now(s->engine);
     take_tree(&s->tree, done->tree);

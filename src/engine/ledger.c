@@ -36,23 +36,16 @@ void ftk_ledger_book(ftk_session *s, double tokens)
     e->credit = between(-MOST_DEBT, credit, MOST_CREDIT);
 }
 
-static void keep_pace(ftk_pace *p, double memory, int emitted, double spent)
-{
-    p->tokens = p->tokens * memory + emitted;
-    p->spent = p->spent * memory + spent;
-}
-
 void ftk_ledger_settle(ftk_session *s, int nodes, int emitted)
 {
-    ftk_family *const f = ftk_session_turn(s);
+    ftk_family *const f = ftk_session_family(s);
     ftk_measured *const m = f->measured;
     const double spent = 1 + (nodes * s->row_seconds + s->drafting) / ftk_size_token(s);
-    if (s->drafting > 0) ftk_choose_compare(s, m, spent, emitted);
     const bool plain = nodes == 0 && s->drafting == 0;
     m->tokens = m->tokens * MEMORY + emitted;
     m->spent = m->spent * MEMORY + spent;
-    keep_pace(&s->pace, MEMORY, emitted, spent);
-    keep_pace(&s->usual, FTK_LONG_MEMORY, emitted, spent);
+    s->pace.tokens = s->pace.tokens * MEMORY + emitted;
+    s->pace.spent = s->pace.spent * MEMORY + spent;
     ftk_ledger_book(s, plain ? ALLOWANCE : emitted - spent);
     f->steps++;
     f->emitted += (uint64_t)emitted;

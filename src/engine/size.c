@@ -168,7 +168,7 @@ static int best_of(const ftk_engine *e, part *all, int n, int most, double draft
 static void settle_part(part *p, int covered_nodes, double drafting)
 {
     ftk_session *const s = p->s;
-    ftk_family *const f = &s->family[s->turn];
+    ftk_family *const f = &s->family;
     const int wanted = ftk_size_wanted(f, p->taken, p->there);
     const int few = wanted < PROBE_NODES ? wanted : PROBE_NODES;
     const int n = p->taken > 0 ? covered_nodes : ftk_size_covered(s, wanted, drafting);

@@ -78,7 +78,7 @@ static void emit(ftk_session *s, int n_read, const ftk_rows *rows, ftk_result *r
     if (s->limit != SIZE_MAX) s->limit -= (size_t)n;
 
     const int verified = s->left.room > 0 ? s->left.room : r->drafted;
-    if (n_read == 0 && s->n_families > 0 && !s->forced) ftk_ledger_settle(s, verified, n);
+    if (n_read == 0 && s->family.ops && !s->forced) ftk_ledger_settle(s, verified, n);
     s->stats.steps++;
     s->stats.emitted += (uint64_t)n;
     s->stats.drafted += (uint64_t)r->drafted;
@@ -168,7 +168,7 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
 static void decode(ftk_session *s)
 {
     s->decoding = true;
-    ftk_session_turn(s)->ops->decode(ftk_session_turn(s)->state, s->tokens, s->n_tokens);
+    ftk_session_family(s)->ops->decode(ftk_session_family(s)->state, s->tokens, s->n_tokens);
     s->decoding = false;
     if (s->kv.len < s->exact_kv) s->exact_kv = s->kv.len;
 }
@@ -177,7 +177,7 @@ static void decode(ftk_session *s)
  * behind. */
 static bool resume(ftk_session *s, const ftk_pass_seq *seq)
 {
-    const ftk_family *f = ftk_session_turn(s);
+    const ftk_family *f = ftk_session_family(s);
     if (ftk_session_reads(s) || s->forced || !f || !f->ops->resume || ftk_draft_wants_states(s) ||
         s->engine->forward.n_taps > 0)
         return false;
@@ -194,7 +194,7 @@ static bool resume(ftk_session *s, const ftk_pass_seq *seq)
 static void run_joined(ftk_session *s, const ftk_pass_seq *seq)
 {
     ftk_forward *const f = &s->engine->forward;
-    const ftk_family *const family = ftk_session_turn(s);
+    const ftk_family *const family = ftk_session_family(s);
     const bool maps = f->device && family->ops->append_maps;
     ftk_forward_run_appending(
         f, seq,

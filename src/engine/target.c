@@ -305,17 +305,13 @@ static ftk_target sizes_of(const ftk_model *m)
     return (ftk_target){.n_vocab = m->hp.n_vocab, .n_embd = m->hp.n_embd, .n_layer = m->hp.n_layer};
 }
 
-uint64_t ftk_target_low_bits_lack(const ftk_engine *e, const ftk_drafter_ops *ops)
-{
-    const ftk_target sizes = sizes_of(e->model);
-    if (e->has_low || !ops->policy) return 0;
-    return ops->policy(ftk_target_weights(e, ops), &sizes).partial ? ftk_lowbit_size(e->model) : 0;
-}
-
-ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_level level)
+ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops)
 {
     char why[400];
-    const uint64_t bytes = ftk_target_low_bits_lack(e, ops);
+    const ftk_target sizes = sizes_of(e->model);
+    const bool wanted =
+        !e->has_low && ops->policy && ops->policy(ftk_target_weights(e, ops), &sizes).partial;
+    const uint64_t bytes = wanted ? ftk_lowbit_size(e->model) : 0;
     if (bytes == 0) return FTK_OK;
     const unsigned long long mib = (bytes + (1 << 20) - 1) >> 20;
     snprintf(why, sizeof why, "there is no memory for the layers in few bits, %llu MiB", mib);
@@ -327,7 +323,7 @@ ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_l
         ftk_log(&e->host, FTK_LOG_INFO,
                 "drafter %s: a copy of the layers in few bits takes %llu MiB", ops->name, mib);
     else
-        ftk_log(&e->host, level, "drafter %s: %s", ops->name, why);
+        ftk_log(&e->host, FTK_LOG_ERROR, "drafter %s: %s", ops->name, why);
     return err;
 }
 
