@@ -10,8 +10,7 @@ enum {
     FTK_DASH_IN_TIME =
         2, /* the policy is asked when the layer's state is there, not one layer ahead */
     FTK_DASH_NO_SCALE = 4, /* skipped layers leave the state as it is */
-    FTK_DASH_NO_RESUME = 8,
-    FTK_DASH_NO_SUCCESSORS = 32,
+    FTK_DASH_NO_SUCCESSORS = 8,
     FTK_DASH_ALWAYS = 16, /* rows are run as long as the chain is likely, paid or not */
 };
 

@@ -119,11 +119,6 @@ typedef struct ftk_drafter_ops {
     /* Or NULL. With append, of maps that a device has: a node's row i is what map i makes of its
      * state. Such a device does not call appended(). */
     const ftk_maps *(*append_maps)(void *state);
-    /* Or NULL. What drafting has computed of the tree, possibly cut since, that propose() gave
-     * last in this step: rows [0, *n_ready) need no more than the layers from the one returned
-     * on, 0: nothing is known. Their states are left in *states [tree->n][n_embd], which gets
-     * those of the others. */
-    int (*resume)(void *state, const ftk_tree *tree, int *n_ready, float **states);
     /* Or NULL. LOSSY: runs the root by run_route(), in place of the pass, so that what is
      * emitted is not what the model says. */
     void (*decode)(void *state, const int32_t *history, size_t n);

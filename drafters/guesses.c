@@ -243,15 +243,15 @@ static void push(const ftk_guesses *g, ftk_heap *heap, int guess, int node)
                                         .slot = (int16_t)guess});
 }
 
-/* All but the guess `except`, 0: all. Of a chain the best, or none beside that. */
-static void push_children(const ftk_guesses *g, ftk_heap *heap, int parent, int node, int except)
+/* Of a chain the best. */
+static void push_children(const ftk_guesses *g, ftk_heap *heap, int parent, int node)
 {
     int best = 0;
     for (int i = g->all[parent].first; i; i = g->all[i].next) {
         if (!best || g->all[i].worth > g->all[best].worth) best = i;
-        if (!g->chain && i != except) push(g, heap, i, node);
+        if (!g->chain) push(g, heap, i, node);
     }
-    if (g->chain && best && !except) push(g, heap, best, node);
+    if (g->chain && best) push(g, heap, best, node);
 }
 
 static bool has_room(const ftk_tree *tree, int budget)
@@ -266,29 +266,11 @@ static int add_node(const ftk_guesses *g, ftk_tree *tree, int parent, int guess)
     return i;
 }
 
-/* The guess below `at` on the path to `leaf`; 0: that is `at`. */
-static int towards(const ftk_guesses *g, int at, int leaf)
-{
-    int i = leaf;
-    while (i != at && g->all[i].parent != at) i = g->all[i].parent;
-    return i != at ? i : 0;
-}
-
-void ftk_guesses_plant_path(ftk_guesses *g, int leaf, int budget, ftk_tree *tree)
+void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree)
 {
     ftk_heap heap = {.cap = g->cap, .items = g->heap};
     weigh_beside(g);
-    int at = 0, node = 0;
-    for (int next; has_room(tree, budget) && (next = towards(g, at, leaf)) > 0; at = next) {
-        push_children(g, &heap, at, node, next);
-        node = add_node(g, tree, node, next);
-    }
-    push_children(g, &heap, at, node, 0);
+    push_children(g, &heap, 0, 0);
     for (ftk_candidate c; has_room(tree, budget) && ftk_heap_pop(&heap, &c);)
-        push_children(g, &heap, c.slot, add_node(g, tree, c.parent, c.slot), 0);
-}
-
-void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree)
-{
-    ftk_guesses_plant_path(g, 0, budget, tree);
+        push_children(g, &heap, c.slot, add_node(g, tree, c.parent, c.slot));
 }

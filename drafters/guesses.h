@@ -93,7 +93,5 @@ float ftk_guesses_open(const ftk_guesses *g, int guess);
 /* Fills the tree best first, with at most `budget` nodes below its root. From now on a guess's
  * worth is what it is beside others. */
 void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree);
-/* The same behind the path from the root to `leaf`, whose guesses become nodes 1, 2, ... */
-void ftk_guesses_plant_path(ftk_guesses *g, int leaf, int budget, ftk_tree *tree);
 
 #endif

@@ -848,8 +848,7 @@ enum { FTK_MAX_NODES = 128 };
 typedef struct ftk_stats {
     uint64_t steps; /* decoding steps; those that only read a prompt do not count */
     uint64_t emitted, drafted, accepted;
-    uint64_t prompt;       /* prompt tokens read */
-    uint64_t layers_saved; /* of rows in passes, as drafting had run them already (dash) */
+    uint64_t prompt; /* prompt tokens read */
     double prefill_seconds, decode_seconds;
     /* Parts of decode_seconds. Time of a pass that several sessions shared counts for each of them.
      * */

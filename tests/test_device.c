@@ -515,7 +515,7 @@ static ftk_session *open_dash(ftk_engine *e, const ftk_drafter_ops *ops, ftk_das
 }
 
 /* Drafts by a policy of random numbers change no token, greedy, drawn and of logits on the host;
- * nothing is resumed; and the actions that rows took are the CPU's, nearly always. */
+ * and the actions that rows took are the CPU's, nearly always. */
 static void test_dash(void **state)
 {
     (void)state;
@@ -541,7 +541,6 @@ static void test_dash(void **state)
         ftk_stats st;
         ftk_session_get_stats(s, &st);
         assert_true(st.drafted > 0);
-        assert_int_equal(st.layers_saved, 0);
         ftk_session_free(s);
     }
     for (int a = 0; a < FTK_ACTIONS; a++) assert_true(taken[a] > 0);

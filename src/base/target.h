@@ -18,9 +18,6 @@ typedef struct ftk_route {
      * as if that were left out. */
     bool ahead;
     uint8_t *actions; /* [n_layer] gets what was chosen */
-    /* [n_layer][n_embd] gets the state before each layer, up to the first one that is not full;
-     * NULL: it is not wanted. Only where ftk_target.resumes. */
-    float *states;
 } ftk_route;
 
 /* ---- what a device does of a draft, in one go */
@@ -190,13 +187,10 @@ typedef struct ftk_target {
     double (*allowance)(void *ctx);
     /* Runs one token `depth` places behind the root, behind everything before the root and the
      * rows of lower depths that were run this way last. Its keys and values stay in the slot of
-     * row `depth` until a pass takes that; below the first layer that is not full they have the
-     * bits that a pass gives. The row's logits, or what is likeliest by them, valid until the
-     * next pass; NULL, if the cache has no room. */
+     * row `depth` until a pass takes that. The row's logits, or what is likeliest by them, valid
+     * until the next pass; NULL, if the cache has no room. */
     const struct ftk_rows *(*run_route)(void *ctx, int depth, int32_t token,
                                         const ftk_route *route);
-    /* The pass that verifies can go on from states that routes left (ftk_drafter_ops.resume). */
-    bool resumes;
     /* The four below are a device's, which holds features and states; NULL on the CPU. Of the
      * pass that is being learned from: what row `row` of the tree left is held, in place of what
      * was. */

@@ -173,23 +173,6 @@ static void decode(ftk_session *s)
     if (s->kv.len < s->exact_kv) s->exact_kv = s->kv.len;
 }
 
-/* The rest of a pass that drafting has begun, if it has, and if nobody wants what was left
- * behind. */
-static bool resume(ftk_session *s, const ftk_pass_seq *seq)
-{
-    const ftk_family *f = ftk_session_family(s);
-    if (ftk_session_reads(s) || s->forced || !f || !f->ops->resume || ftk_draft_wants_states(s) ||
-        s->engine->forward.n_taps > 0)
-        return false;
-    float *states;
-    int n_ready;
-    const int first = f->ops->resume(f->state, &s->tree, &n_ready, &states);
-    if (first == 0) return false;
-    ftk_forward_resume(&s->engine->forward, seq, first, n_ready, states);
-    s->stats.layers_saved += (uint64_t)first * (uint64_t)n_ready;
-    return true;
-}
-
 /* Rows of the drafter join the pass of the one session. */
 static void run_joined(ftk_session *s, const ftk_pass_seq *seq)
 {
@@ -267,11 +250,6 @@ static double run(ftk_batch *b)
     const double start = ftk_engine_now(b->engine);
     if (ftk_session_decodes_directly(s)) {
         decode(s);
-        return 0;
-    }
-    if (b->n == 1 && resume(s, b->seq)) {
-        s->drafting += ftk_engine_now(b->engine) - start -
-                       ftk_cost_at(&b->engine->cost, b->seq->n_rows, s->kv.len);
         return 0;
     }
     if (s->n_joined > 0)

@@ -238,7 +238,6 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .pace = pace,
         .allowance = allowance,
         .run_route = run_route,
-        .resumes = !s->engine->device,
         .hold = on_device ? hold : NULL,
         .run_heads = on_device ? run_heads : NULL,
         .run_mapped = on_device ? run_mapped : NULL,
