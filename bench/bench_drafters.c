@@ -148,14 +148,9 @@ static const method firp_parts[] = {
     {.label = "none", .drafter = "none", .budget = -1},
     {.label = "none, again", .drafter = "none", .budget = -1},
     FIRP("firp", 0),
-    FIRP("firp, split", FTK_FIRP_NO_FUSED),
-    FIRP("firp, fused", FTK_FIRP_NO_SPLIT),
     FIRP("firp, no retrieval", FTK_FIRP_NO_RETRIEVAL),
-    FIRP("firp, split, no retrieval", FTK_FIRP_NO_FUSED | FTK_FIRP_NO_RETRIEVAL),
-    FIRP("firp, fused, no retrieval", FTK_FIRP_NO_SPLIT | FTK_FIRP_NO_RETRIEVAL),
-    FIRP_OF("firp, split, no retrieval, 8 nodes", FTK_FIRP_NO_FUSED | FTK_FIRP_NO_RETRIEVAL, 8),
-    FIRP_OF("firp, fused for 4 nodes, no retrieval, 8 nodes",
-            FTK_FIRP_NO_SPLIT | FTK_FIRP_FOUR_JOIN | FTK_FIRP_NO_RETRIEVAL, 8),
+    FIRP_OF("firp, split, no retrieval, 8 nodes", FTK_FIRP_NO_RETRIEVAL, 8),
+    FIRP_OF("firp, fused, no retrieval, 8 nodes", FTK_FIRP_FUSED | FTK_FIRP_NO_RETRIEVAL, 8),
     {.label = "lookup", .drafter = "lookup", .budget = -1},
 };
 

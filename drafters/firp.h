@@ -5,10 +5,8 @@
 
 enum {
     FTK_FIRP_NO_RETRIEVAL = 1,
-    FTK_FIRP_NO_FUSED = 2,
-    FTK_FIRP_NO_SPLIT = 4,
-    FTK_FIRP_FOUR_JOIN = 8, /* rows of the four likeliest nodes join, whatever that costs */
-    FTK_FIRP_NO_SUCCESSORS = 16,
+    FTK_FIRP_NO_SUCCESSORS = 2,
+    FTK_FIRP_FUSED = 4, /* that schedule, as with FTK_TREE_PAPER */
 };
 
 #endif

@@ -665,7 +665,7 @@ typedef struct ftk_bias {
 
 typedef enum ftk_tree_shape {
     FTK_TREE_FITTED, /* best-first by measured acceptance, sized by the cost model */
-    FTK_TREE_PAPER,  /* the drafter's published shape, always whole */
+    FTK_TREE_PAPER,  /* as the drafter's paper has it (jacobi's tree, firp's fused rows), whole */
     FTK_TREE_CHAIN,  /* the likeliest path alone, sized by the cost model */
 } ftk_tree_shape;
 

@@ -116,7 +116,7 @@ static void test_whole_drafts(void **state)
             assert_int_equal(open_on(&e[on], m, on ? "cuda" : "cpu", FTK_TYPE_F16), FTK_OK);
             assert_int_equal(ftk_engine_add_drafter(e[on], whole[i].file), FTK_OK);
         }
-        const int fused = whole[i].flags & FTK_FIRP_NO_SPLIT ? 1 : 0;
+        const int fused = whole[i].flags & FTK_FIRP_FUSED ? 1 : 0;
         for (size_t cut = 0; cut < CUTS; cut++) {
             ftk_tree tree[2];
             int32_t at[2];

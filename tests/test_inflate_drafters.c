@@ -224,7 +224,7 @@ static void test_made_up_firp(void **state)
 {
     (void)state;
     NEED(small_path);
-    static const unsigned flags[] = {FTK_FIRP_NO_FUSED, FTK_FIRP_NO_SPLIT | FTK_FIRP_FOUR_JOIN};
+    static const unsigned flags[] = {0, FTK_FIRP_FUSED};
     static const ftk_type types[] = {FTK_TYPE_Q4_K, FTK_TYPE_F16};
     char path[512];
     snprintf(path, sizeof path, "%s/made-up-firp.drafter.gguf", folder);

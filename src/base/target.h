@@ -108,9 +108,6 @@ typedef struct ftk_unfinished {
     int layer;
     const ftk_heads_ask *ask;
     double seconds; /* that heads or maps are expected to take */
-    /* Rows may join the pass (ftk_drafter_ops.append), by a tree that is known: then none of the
-     * session's own is left. */
-    bool joined;
 } ftk_unfinished;
 
 /* How large the tree is that a device makes of all guesses, best first (drafters/guesses.h): of
@@ -182,9 +179,6 @@ typedef struct ftk_target {
     /* Tokens that come in the time of a plain step of late, drafts and all; 1 at least. So much
      * is a plain step's time worth. */
     double (*pace)(void *ctx);
-    /* What may be spent on the present draft, in seconds, passes above and rows that join
-     * included, so that drafts which bring nothing in do not slow decoding down. */
-    double (*allowance)(void *ctx);
     /* Runs one token `depth` places behind the root, behind everything before the root and the
      * rows of lower depths that were run this way last. Its keys and values stay in the slot of
      * row `depth` until a pass takes that. The row's logits, or what is likeliest by them, valid

@@ -139,7 +139,7 @@ ftk_err ftk_batch_plan(ftk_batch *b, bool alone)
             continue;
         }
         decoding[n++] = s;
-        if (ftk_draft_begin(s, alone)) asked[n_asked++] = s;
+        if (ftk_draft_begin(s)) asked[n_asked++] = s;
     }
     ftk_draft_ask(asked, n_asked);
     if (n > 0) ftk_size_drafts(decoding, n);

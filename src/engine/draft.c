@@ -35,12 +35,12 @@ static float price_of_row(const ftk_session *s)
 }
 
 /* Whether a family is to be asked for a draft in this step. */
-static bool is_asked(ftk_session *s, bool joined)
+static bool is_asked(ftk_session *s)
 {
     ftk_family *const f = ftk_session_family(s);
     const bool sized = ftk_session_sizes_itself(s);
     if (ftk_size_ceiling(s, f) == 0) return false;
-    if (sized && !joined && ftk_size_rests(s, f)) return false;
+    if (sized && ftk_size_rests(s, f)) return false;
     return !sized || !s->engine->timing_plain;
 }
 
@@ -52,9 +52,8 @@ void ftk_draft_none(ftk_session *s)
     ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
 }
 
-bool ftk_draft_begin(ftk_session *s, bool alone)
+bool ftk_draft_begin(ftk_session *s)
 {
-    const bool joined = s->n_joined > 0; /* rows joined the last pass for the sake of this draft */
     ftk_draft_none(s);
     if (!s->family.ops) return false;
     retrieve(s);
@@ -62,8 +61,8 @@ bool ftk_draft_begin(ftk_session *s, bool alone)
     if (s->forced) return false;
     const float least = ftk_session_sizes_itself(s) ? price_of_row(s) : 0;
     s->successors.least = least > LEAST ? least : LEAST;
-    if (!is_asked(s, joined)) return false;
-    ftk_finish_allow(s, alone);
+    if (!is_asked(s)) return false;
+    ftk_finish_allow(s);
     return true;
 }
 
@@ -134,9 +133,9 @@ static double cost_of_joining(const ftk_session *s)
 {
     const ftk_engine *e = s->engine;
     const int rows = s->tree.n;
-    return ftk_cost_joined(&e->cost, rows, rows + s->n_joined, s->kv.len,
-                           ftk_target_share(e->model, e->forward.keep + 1)) -
-           ftk_cost_at(&e->cost, rows, s->kv.len);
+    return ftk_target_share(e->model, e->forward.keep + 1) *
+           (ftk_cost_at(&e->cost, rows + s->n_joined, s->kv.len) -
+            ftk_cost_at(&e->cost, rows, s->kv.len));
 }
 
 void ftk_draft_append(ftk_session *s)

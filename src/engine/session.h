@@ -179,7 +179,6 @@ struct ftk_session {
     uint64_t last_call;         /* of ftk_step() that had this session; 0: none */
     struct {
         bool allowed;
-        bool alone;     /* the session has a pass to itself */
         int room;       /* nodes that the pass has rows for; 0: no draft is left */
         double seconds; /* that propose() took */
         ftk_finishing finishing;
@@ -323,9 +322,8 @@ void ftk_ledger_read_table(ftk_session *s, const ftk_rows *rows, bool prompt);
 
 /* No draft: the tree is the root alone. */
 void ftk_draft_none(ftk_session *s);
-/* Begins a step's draft. True: a family is to be asked for it. alone: the session has a pass to
- * itself. */
-bool ftk_draft_begin(ftk_session *s, bool alone);
+/* Begins a step's draft. True: a family is to be asked for it. */
+bool ftk_draft_begin(ftk_session *s);
 /* Asks the families of these sessions, all of which are to share a pass. */
 void ftk_draft_ask(ftk_session *const *s, int n);
 /* Asks the drafter which rows are to join the pass. */
@@ -372,9 +370,8 @@ static inline ftk_family *ftk_session_family(ftk_session *s)
 
 /* ---- finish.c */
 
-/* Whether the draft that is proposed next may be left to the device. alone: the session has a
- * pass to itself. */
-void ftk_finish_allow(ftk_session *s, bool alone);
+/* Whether the draft that is proposed next may be left to the device. */
+void ftk_finish_allow(ftk_session *s);
 /* ftk_target.leave */
 bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget);
 /* Takes what came of a draft that was left, behind its pass. Returns the seconds that it took

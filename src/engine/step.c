@@ -189,17 +189,8 @@ static void run_joined(ftk_session *s, const ftk_pass_seq *seq)
                            .maps = maps ? family->ops->append_maps(family->state) : NULL});
 }
 
-static void see_joined(ftk_session *s, int rows, double seconds)
-{
-    ftk_engine *const e = s->engine;
-    const int depth = s->kv.len;
-    const double share = ftk_target_share(e->model, e->forward.keep + 1);
-    const int all = rows + s->n_joined;
-    ftk_team_review(&e->forward.team, seconds, ftk_cost_joined(&e->cost, rows, all, depth, share));
-    ftk_cost_update_joined(&e->cost, rows, all, depth, share, seconds);
-}
-
-/* What the pass took, unless it read prompts: of their rows most have no logits. */
+/* What the pass took, unless it read prompts, of whose rows most have no logits, or rows joined it
+ * halfway. */
 static void see_cost(const ftk_batch *b, double seconds)
 {
     ftk_width w = {0};
@@ -208,10 +199,7 @@ static void see_cost(const ftk_batch *b, double seconds)
         w = ftk_width_and(w, b->seq[i].n_rows, b->session[i]->kv.len);
     }
     b->engine->since_plain++;
-    if (b->session[0]->n_joined > 0)
-        see_joined(b->session[0], b->seq[0].n_rows, seconds);
-    else
-        ftk_size_saw_pass(b->engine, w, w.rows == b->n, seconds);
+    if (b->session[0]->n_joined == 0) ftk_size_saw_pass(b->engine, w, w.rows == b->n, seconds);
 }
 
 /* What the pass has left of a session's rows, which begin at `row` of all rows and at `with_logits`

@@ -135,15 +135,6 @@ static double pace(void *ctx)
     return ftk_session_pace(ctx);
 }
 
-/* What the credit covers, less what it takes to verify a few nodes. */
-static double allowance(void *ctx)
-{
-    const ftk_session *s = ctx;
-    const ftk_engine *const e = s->engine;
-    if (!ftk_session_sizes_itself(s)) return INFINITY;
-    return e->credit * e->company.alone - ftk_size_more(s, 3);
-}
-
 static const ftk_rows *run_route(void *ctx, int depth, int32_t token, const ftk_route *route)
 {
     ftk_session *s = ctx;
@@ -236,7 +227,6 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .run_above = run_above,
         .seconds = seconds,
         .pace = pace,
-        .allowance = allowance,
         .run_route = run_route,
         .hold = on_device ? hold : NULL,
         .run_heads = on_device ? run_heads : NULL,
