@@ -14,8 +14,8 @@
  * As a drafter the model's own reduced stack says a chain, token by token. What followed the
  * same words earlier (retrieval.h) and successors (successors.h) join, which cost nothing. So a
  * row is run where what is expected of it takes longer without it, at the pace of late, than it
- * and its verification take. Second and third choices hang on the chain. How much a guess is worth is
- * measured as it goes (guesses.h), by its rank, depth and probability.
+ * and its verification take. Second and third choices hang on the chain. How much a guess is
+ * worth is measured as it goes (guesses.h), by its rank, depth and probability.
  *
  * dash-direct is the paper's own use: what the reduced stack says is emitted. LOSSY. */
 #include "drafters/dash.h"
@@ -39,13 +39,9 @@ static const float smooth = 0.2f, fade = 0.99f; /* of what rows cost */
 static const float always_worth = 0.5f;         /* of a chain that FTK_DASH_ALWAYS goes on with */
 static const float most_cost = 2; /* plain steps of a row: more was a page that was not there yet */
 
-/* Rates [DEPTHS][CHOICES][FTK_LIKELY_BINS], [FTK_LIKELY_BINS] of successors beside these, [DEPTHS]
- * of a row's best choice, then those of all guesses, see guesses.h */
-enum {
-    BESIDE_AT = DEPTHS * CHOICES * FTK_LIKELY_BINS,
-    BEST_AT = BESIDE_AT + FTK_LIKELY_BINS,
-    RATES = BEST_AT + DEPTHS + FTK_GUESS_RATES
-};
+/* Rates [DEPTHS][CHOICES][FTK_LIKELY_BINS], [DEPTHS] of a row's best choice, then those of all
+ * guesses, see guesses.h */
+enum { BEST_AT = DEPTHS * CHOICES * FTK_LIKELY_BINS, RATES = BEST_AT + DEPTHS + FTK_GUESS_RATES };
 
 typedef struct known {
     ftk_rate rates[RATES];
@@ -144,8 +140,7 @@ static void init_known(void *rates)
     known *const k = rates;
     ftk_guesses_init_rates(k->rates, RATES);
     for (int i = 0; i < BEST_AT; i++)
-        ftk_rate_init(&k->rates[i],
-                      ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < BESIDE_AT ? 1 : 0.2f));
+        ftk_rate_init(&k->rates[i], ftk_likely_prior(i % FTK_LIKELY_BINS));
     for (int i = 0; i < DEPTHS; i++) ftk_rate_init(&k->rates[BEST_AT + i], 0.7f);
 }
 
@@ -200,7 +195,6 @@ static int suggest_choices(dash *s, int node, const ftk_rows *said)
     const int depth = s->guesses.all[node].depth + 1;
     for (int i = 0; i < n; i++)
         ftk_guesses_add(&s->guesses, node, best[i], stack_rate(depth, i, bin[i]));
-    ftk_guesses_answered(&s->guesses, node);
     s->best[s->n_rows - 1] = n > 0 ? best[0] : -1;
     return n > 0 ? ftk_guesses_child(&s->guesses, node, best[0]) : -1;
 }
@@ -253,7 +247,6 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
     s->actions = ftk_alloc(env->host, (size_t)s->policy.n_layer, sizeof *s->actions);
     if (!s->actions) return ftk_fail(env->host, FTK_ERR_NOMEM, "no memory for a row's actions");
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
-    s->guesses.beside = BESIDE_AT;
     s->route = (ftk_route){
         .policy = &s->policy,
         .ahead = !(s->parts.without & FTK_DASH_IN_TIME),
@@ -288,7 +281,6 @@ static void dash_propose(void *state, const int32_t *history, size_t n, int budg
     ftk_guesses_add_successors(&s->guesses, s->successors);
     run_chain(s, budget);
     if (s->n_rows == 0) s->known->row *= fade; /* it is tried again some time */
-    ftk_guesses_add_successors(&s->guesses, s->successors);
     s->asked = n;
     ftk_guesses_plant(&s->guesses, budget, tree);
 }

@@ -27,7 +27,7 @@
  *
  * Guesses for a depth do not depend on the branch: all nodes of a depth have the same
  * candidates. The tree is made of them best first, with the chain of what followed the same
- * words earlier and with the successors of all that are there (guesses.h). */
+ * words earlier and with successors (guesses.h). */
 #include "drafters/firp.h"
 
 #include <math.h>
@@ -48,13 +48,9 @@ enum {
 
 static const float floor_worth = 0.05f; /* of a node that gets children */
 
-/* Rates [MOST_OFFSETS][FTK_LIKELY_BINS], [FTK_LIKELY_BINS] of successors beside these,
- * [MOST_OFFSETS] of an offset's best choice, then those of all guesses, see guesses.h. */
-enum {
-    BESIDE_AT = MOST_OFFSETS * FTK_LIKELY_BINS,
-    BEST_AT = BESIDE_AT + FTK_LIKELY_BINS,
-    RATES = BEST_AT + MOST_OFFSETS + FTK_GUESS_RATES
-};
+/* Rates [MOST_OFFSETS][FTK_LIKELY_BINS], [MOST_OFFSETS] of an offset's best choice, then those of
+ * all guesses, see guesses.h. */
+enum { BEST_AT = MOST_OFFSETS * FTK_LIKELY_BINS, RATES = BEST_AT + MOST_OFFSETS + FTK_GUESS_RATES };
 
 typedef struct likely {
     int n;
@@ -131,7 +127,7 @@ static void init_rates(void *rates)
     ftk_rate *const r = rates;
     ftk_guesses_init_rates(r, RATES);
     for (int i = 0; i < BEST_AT; i++)
-        ftk_rate_init(&r[i], ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < BESIDE_AT ? 0.9f : 0.4f));
+        ftk_rate_init(&r[i], 0.9f * ftk_likely_prior(i % FTK_LIKELY_BINS));
     for (int i = 0; i < MOST_OFFSETS; i++) ftk_rate_init(&r[BEST_AT + i], 0.6f);
 }
 
@@ -155,17 +151,15 @@ static void see_best(firp *s, const int32_t *truth, int n)
     }
 }
 
-static void add_ahead(firp *s, const ftk_successors *successors)
+static void add_ahead(firp *s)
 {
     for (int i = 0; i < s->n_offsets; i++) {
         int chosen[WIDTH];
-        ftk_guesses_add_successors(&s->guesses, successors);
         const int n = ftk_guesses_best(&s->guesses, i, floor_worth, false, WIDTH, chosen);
         for (int j = 0; j < n; j++) {
             for (int k = 0; k < s->ahead[i].n; k++)
                 ftk_guesses_add(&s->guesses, chosen[j], s->ahead[i].token[k],
                                 i * FTK_LIKELY_BINS + s->ahead[i].bin[k]);
-            ftk_guesses_answered(&s->guesses, chosen[j]);
         }
     }
 }
@@ -268,7 +262,7 @@ static void firp_finished(void *state, const ftk_finished *f)
 {
     firp *const s = state;
     look_at(s, &(ftk_rows){.ranked = f->said->said[0]}, 0, s->asked);
-    add_ahead(s, NULL);
+    add_ahead(s);
 }
 
 static int firp_append(void *state, const ftk_tree *tree, int most, int16_t *node)
@@ -315,7 +309,6 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     ftk_err err = ftk_guesses_init(&s->guesses, h, MOST, s->rates, RATES);
     if (err != FTK_OK) return err;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
-    s->guesses.beside = BESIDE_AT;
     s->ask.least = floor_worth;
     memcpy(s->ask.bound, ftk_likely_bounds, sizeof s->ask.bound);
     if (s->target->run_mapped) return FTK_OK; /* states are a device's */
@@ -359,8 +352,7 @@ static void firp_propose(void *state, const int32_t *history, size_t n, int budg
         const ftk_rows *const rows = run_maps(s, history[n - 1]);
         if (rows) look_at(s, rows, 0, n);
     }
-    if (s->ahead_of == n) add_ahead(s, s->successors);
-    ftk_guesses_add_successors(&s->guesses, s->successors);
+    if (s->ahead_of == n) add_ahead(s);
     ftk_guesses_plant(&s->guesses, budget, tree);
 }
 

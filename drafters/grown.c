@@ -128,7 +128,6 @@ static void suggest_children(ftk_grown *g, int node, const float *logits)
         ftk_guesses_add(&g->guesses, node, token, FTK_GROWN_GUESS + from + bin[i]);
         if (i == 0) g->best[above->row] = token;
     }
-    ftk_guesses_answered(&g->guesses, node);
 }
 
 /* Times that keep rows from running are not measured again: they are believed a little less each
@@ -173,7 +172,6 @@ static bool grow(ftk_grown *g, int depth)
 {
     const int width = g->guesses.chain ? 1 : WIDTH;
     int chosen[WIDTH];
-    ftk_guesses_add_successors(&g->guesses, g->successors);
     int n = ftk_guesses_best(&g->guesses, depth, floor_worth, true, width, chosen);
     if (n > FTK_MAX_NODES - g->n_rows) n = FTK_MAX_NODES - g->n_rows;
     n = worth_running(g, depth, n, chosen);
@@ -211,7 +209,6 @@ void ftk_grown_propose(void *state, const int32_t *history, size_t n, int budget
     if (!(g->flags & FTK_GROWN_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&g->guesses, g->retrieval);
     g->asked = n;
     grow_all(g, history, n);
-    ftk_guesses_add_successors(&g->guesses, g->successors);
     ftk_guesses_plant(&g->guesses, budget, tree);
 }
 
@@ -265,8 +262,6 @@ void ftk_grown_init_known(void *rates)
     for (int i = 0; i < FTK_GROWN_CLASSES * FTK_LIKELY_BINS; i++)
         ftk_rate_init(&r[FTK_GROWN_GUESS + i], ftk_likely_prior(i % FTK_LIKELY_BINS));
     for (int i = 0; i < FTK_GROWN_CLASSES; i++) ftk_rate_init(&r[FTK_GROWN_BEST + i], 0.6f);
-    for (int i = 0; i < FTK_LIKELY_BINS; i++)
-        ftk_rate_init(&r[FTK_GROWN_BESIDE + i], 0.2f * ftk_likely_prior(i));
 }
 
 ftk_err ftk_grown_init(void *state, const ftk_drafter_env *env)
@@ -282,7 +277,6 @@ ftk_err ftk_grown_init(void *state, const ftk_drafter_env *env)
     if (ftk_guesses_init(&g->guesses, env->host, MOST, g->known->rates, FTK_GROWN_RATES) != FTK_OK)
         return FTK_ERR_NOMEM;
     g->guesses.chain = env->shape == FTK_TREE_CHAIN;
-    g->guesses.beside = FTK_GROWN_BESIDE;
     return env->draws ? ftk_drawn_init(&g->drawn, env) : FTK_OK;
 }
 

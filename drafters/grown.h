@@ -36,10 +36,9 @@ enum {
 
 /* Rates, by depth. */
 enum {
-    FTK_GROWN_GUESS = 0,                                   /* [CLASSES][FTK_LIKELY_BINS] */
-    FTK_GROWN_BEST = FTK_GROWN_CLASSES * FTK_LIKELY_BINS,  /* [CLASSES] a row's best choice */
-    FTK_GROWN_BESIDE = FTK_GROWN_BEST + FTK_GROWN_CLASSES, /* [FTK_LIKELY_BINS] see guesses.h */
-    FTK_GROWN_RATES = FTK_GROWN_BESIDE + FTK_LIKELY_BINS + FTK_GUESS_RATES,
+    FTK_GROWN_GUESS = 0,                                  /* [CLASSES][FTK_LIKELY_BINS] */
+    FTK_GROWN_BEST = FTK_GROWN_CLASSES * FTK_LIKELY_BINS, /* [CLASSES] a row's best choice */
+    FTK_GROWN_RATES = FTK_GROWN_BEST + FTK_GROWN_CLASSES + FTK_GUESS_RATES,
 };
 
 /* What sessions learn together. */

@@ -9,7 +9,7 @@
 ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate *rates,
                          int n_rates)
 {
-    *g = (ftk_guesses){.cap = cap, .rates = rates, .n_rates = n_rates, .beside = -1};
+    *g = (ftk_guesses){.cap = cap, .rates = rates, .n_rates = n_rates};
     g->all = ftk_alloc(host, (size_t)cap, sizeof *g->all);
     g->heap = ftk_alloc(host, (size_t)cap, sizeof *g->heap);
     if (!g->all || !g->heap)
@@ -33,7 +33,7 @@ void ftk_guesses_begin(ftk_guesses *g, int32_t root)
 {
     g->n = 1;
     g->n_recycled = 0;
-    g->all[0] = (ftk_guess){.token = root, .parent = -1, .row = -1, .shared = true, .worth = 1};
+    g->all[0] = (ftk_guess){.token = root, .parent = -1, .row = -1, .rate = -1, .worth = 1};
 }
 
 int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token)
@@ -45,10 +45,7 @@ int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token)
 
 static void weigh(ftk_guess *all, int guess)
 {
-    ftk_guess *const c = &all[guess];
-    const float worth = all[c->parent].worth * c->share;
-    c->walked &= worth <= c->worth; /* there may be more successors worth asking for */
-    c->worth = worth;
+    all[guess].worth = all[all[guess].parent].worth * all[guess].share;
 }
 
 /* A guess may be worth more or less for another source, and so all below. */
@@ -96,55 +93,33 @@ void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r)
     for (int i = 0, at = 0; i < r->n && i < FTK_CHAIN; i++) {
         at = name(g, at, r->recent[i], ftk_retrieval_goes_on(r, i));
         if (at < 0) return;
-        g->all[at].retrieved = g->all[at].shared = true;
+        g->all[at].retrieved = true;
     }
 }
 
 static bool by_successors_alone(const ftk_guess *c)
 {
-    return c->rate < 0 && !c->retrieved;
-}
-
-static ftk_rate *beside(const ftk_guesses *g, const ftk_guess *c)
-{
-    return &g->rates[g->beside + c->size - 1];
-}
-
-void ftk_guesses_answered(ftk_guesses *g, int guess)
-{
-    if (g->beside < 0) return;
-    g->all[guess].answered = true;
-    for (int i = g->all[guess].first; i; i = g->all[i].next)
-        if (by_successors_alone(&g->all[i])) change(g, i, ftk_rate_get(beside(g, &g->all[i])));
-}
-
-static void add_successors_of(ftk_guesses *g, const ftk_successors *s, int guess)
-{
-    if (g->all[guess].answered) return;
-    const ftk_successor_set *const set = &s->of[g->all[guess].token];
-    for (int k = 0; k < FTK_SUCCESSORS && set->size[k] && g->n_recycled < FTK_RECYCLED; k++) {
-        const float right = ftk_successor_right(s, set, k, g->all[guess].depth);
-        if (g->all[guess].worth * right < s->least) continue;
-        const int n = g->n, i = name(g, guess, set->token[k], right);
-        if (i < 0) return;
-        g->n_recycled += g->n - n;
-        g->all[i].size = set->size[k];
-        g->all[i].shared |= g->all[guess].shared;
-    }
+    return c->recycled && !c->retrieved && c->rate < 0;
 }
 
 void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s)
 {
     for (int i = 0; s && i < g->n && g->n_recycled < FTK_RECYCLED; i++) {
-        if (g->all[i].walked || g->all[i].worth < s->least) continue;
-        g->all[i].walked = true;
-        add_successors_of(g, s, i);
+        const ftk_successor_set *const set = &s->of[g->all[i].token];
+        for (int k = 0; k < FTK_SUCCESSORS && set->size[k] && g->n_recycled < FTK_RECYCLED; k++) {
+            const float right = ftk_successor_right(s, set, k, g->all[i].depth);
+            if (g->all[i].worth * right < s->least) continue;
+            const int n = g->n, at = name(g, i, set->token[k], right);
+            if (at < 0) return;
+            g->n_recycled += g->n - n;
+            g->all[at].recycled = true;
+        }
     }
 }
 
 static int sources_of(const ftk_guess *c)
 {
-    return c->retrieved + (c->size > 0) + (c->rate >= 0);
+    return c->retrieved + c->recycled + (c->rate >= 0);
 }
 
 static ftk_beside stands(const ftk_guesses *g, int guess)
@@ -182,9 +157,9 @@ void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask)
     for (int i = 0; i < ask->n_known; i++) {
         const ftk_guess *const c = &g->all[i];
         ftk_known *const to = &ask->known[i];
-        *to = (ftk_known){c->token, c->parent, c->depth, i > 0 ? c->share : 1, -1, sources_of(c)};
-        if (i > 0 && by_successors_alone(c))
-            to->beside = g->beside < 0 ? c->share : ftk_rate_get(beside(g, c));
+        *to = (ftk_known){
+            c->token,     c->parent, c->depth, i > 0 ? c->share : 1, by_successors_alone(c),
+            sources_of(c)};
         if (c->depth > ask->deepest) ask->deepest = c->depth;
     }
     for (int i = 0; i < FTK_GUESS_RATES; i++)
@@ -218,8 +193,6 @@ void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)
             const ftk_guess *c = &g->all[i];
             ftk_rate_see_expected(of_such(g, i), c->token == truth[d], c->share);
             if (c->rate >= 0) ftk_rate_see(&g->rates[c->rate], c->token == truth[d]);
-            if (g->all[at].answered && by_successors_alone(c))
-                ftk_rate_see(beside(g, c), c->token == truth[d]);
         }
         at = ftk_guesses_child(g, at, truth[d]);
     }

@@ -38,11 +38,8 @@ typedef struct ftk_guess {
     int16_t depth;             /* of the root 0 */
     int16_t row;               /* the family's own, -1 at first */
     int16_t rate;              /* of the family's own source; -1: it did not name it */
-    int8_t size;               /* of the successor that it is, as the table has it; 0: none */
+    bool recycled;             /* successors named it */
     bool retrieved;            /* retrieval named it */
-    bool answered;             /* the family's own source has said what follows it */
-    bool shared;               /* retrieval and successors lead to it without the family's own */
-    bool walked;               /* its successors were looked at */
     float share;               /* of its parent's worth */
     float worth;
 } ftk_guess;
@@ -55,9 +52,6 @@ typedef struct ftk_guesses {
     ftk_candidate *heap; /* [cap] */
     int n_rates;
     ftk_rate *rates; /* [n_rates] the family's, then FTK_GUESS_RATES */
-    /* Where FTK_LIKELY_BINS of them begin: what successors are worth, by size, that the family's
-     * own source did not name where it was asked. -1: what they are worth elsewhere. */
-    int beside;
 } ftk_guesses;
 
 /* The last FTK_GUESS_RATES of rates[n_rates] begin. */
@@ -74,12 +68,9 @@ int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token);
 int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int rate);
 /* The chain that retrieval predicts. Its rates are retrieval's, which settles them. */
 void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r);
-/* What the table has behind all guesses that are there, and behind those; called again, behind
- * those that came since. Rates are the table's, which settles them. NULL: there is no table. */
+/* What the table has behind all guesses that are there, and behind those. Its rates are its own,
+ * which settles them. NULL: there is no table. */
 void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s);
-/* The family's own source has named all that it would name below a guess: what successors alone
- * have named there is worth less. */
-void ftk_guesses_answered(ftk_guesses *g, int guess);
 /* Tells a device what is there: guess i is known[i], as far as there is room. */
 void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask);
 /* The best guesses of a depth worth at least `least`, at most `most`, the best first: chosen[].

@@ -26,11 +26,11 @@
  * share each head's products, too: its weights are read once for the nodes of all. A device runs
  * all heads in one call and chooses the nodes itself, by the same worths (base/target.h); how
  * many heads that are is decided before, and nodes are free. Where it may, it makes the tree as
- * well and verifies it at once: then no successor stands behind what heads named.
+ * well and verifies it at once.
  *
  * Continuous: the accepted path's last feature is the next g_0, nothing is computed again. The
- * chain of what followed the same words earlier (retrieval.h) and the successors of all
- * candidates (successors.h) join, so that a head runs for what these leave open. Two sources
+ * chain of what followed the same words earlier (retrieval.h) and successors (successors.h)
+ * join, so that a head runs for what these leave open. Two sources
  * that name one token are one node, worth the more of both. */
 #include "drafters/s4c.h"
 
@@ -59,8 +59,7 @@ enum {
     HEAD_AT = 0,                                      /* [MOST_HEADS][FTK_LIKELY_BINS] */
     BEST_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS, /* [MOST_HEADS] its best choice is right */
     NAMED_AT = BEST_AT + MOST_HEADS,                  /* [MOST_HEADS] one of its choices is */
-    BESIDE_AT = NAMED_AT + MOST_HEADS, /* [FTK_LIKELY_BINS] of successors, see guesses.h */
-    RATES = BESIDE_AT + FTK_LIKELY_BINS + FTK_GUESS_RATES,
+    RATES = NAMED_AT + MOST_HEADS + FTK_GUESS_RATES,
 };
 
 /* What sessions learn together. */
@@ -144,8 +143,6 @@ static void init_known(void *rates)
                       ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < FTK_LIKELY_BINS ? 1 : 0.9f));
     for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[BEST_AT + i], 0.5f);
     for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[NAMED_AT + i], 0.75f);
-    for (int i = 0; i < FTK_LIKELY_BINS; i++)
-        ftk_rate_init(&r[BESIDE_AT + i], 0.2f * ftk_likely_prior(i));
 }
 
 /* ------------------------------------------------------------------ heads */
@@ -238,7 +235,6 @@ static void suggest_children(s4c *s, int node, int head, const ftk_rows *said, i
         if (guess) guess[i] = (int16_t)at;
         if (i == 0) s->best[head][own] = token;
     }
-    ftk_guesses_answered(&s->guesses, node);
 }
 
 static double now(const s4c *s)
@@ -368,7 +364,6 @@ static void choose_nodes(asked *all, int n, int head)
 {
     for (int i = 0; i < n; i++) {
         s4c *const s = all[i].s;
-        ftk_guesses_add_successors(&s->guesses, s->successors);
         all[i].n = ftk_guesses_best(&s->guesses, head, floor_worth, s->chained && s->sees_token,
                                     s->guesses.chain ? 1 : WIDTH, all[i].chosen);
     }
@@ -470,7 +465,6 @@ static void suggest_said(s4c *s, const ftk_heads_said *said)
 static bool run_on_device(s4c *s, int budget)
 {
     const ftk_target *const t = s->target;
-    ftk_guesses_add_successors(&s->guesses, s->successors);
     s->heads.n = heads_worth_running(s);
     if (s->heads.n == 0) return false;
     const double start = now(s);
@@ -545,7 +539,6 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     if (ftk_guesses_init(&s->guesses, h, MOST, s->known->rates, RATES) != FTK_OK)
         return FTK_ERR_NOMEM;
     s->guesses.chain = env->shape == FTK_TREE_CHAIN;
-    s->guesses.beside = BESIDE_AT;
     if (!s->target->run_heads) s->feature = ftk_alloc(h, (size_t)n_embd, sizeof(float));
     if (!s->target->run_heads && !s->feature)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
@@ -572,14 +565,9 @@ static bool begin(s4c *s, const ftk_ask *ask)
 {
     ftk_guesses_begin(&s->guesses, ask->history[ask->n - 1]);
     if (!(s->flags & FTK_S4C_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
+    ftk_guesses_add_successors(&s->guesses, s->successors);
     s->asked = ask->n;
     return s->feature_of == ask->n;
-}
-
-static void plant(s4c *s, const ftk_ask *ask)
-{
-    ftk_guesses_add_successors(&s->guesses, s->successors);
-    ftk_guesses_plant(&s->guesses, ask->budget, ask->tree);
 }
 
 static void s4c_propose_all(const ftk_ask *asks, int n)
@@ -597,7 +585,8 @@ static void s4c_propose_all(const ftk_ask *asks, int n)
     }
     run_heads(all, n_asked);
     for (int i = 0; i < n; i++)
-        if (!left[i]) plant(asks[i].state, &asks[i]);
+        if (!left[i])
+            ftk_guesses_plant(&((s4c *)asks[i].state)->guesses, asks[i].budget, asks[i].tree);
 }
 
 static void s4c_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)

@@ -15,8 +15,7 @@
 
 enum {
     VOCAB = 60, /* so small that sources often name the same token */
-    BESIDE_AT = FTK_HEADS * FTK_HEAD_BINS,
-    COMES_AT = BESIDE_AT + FTK_LIKELY_BINS,
+    COMES_AT = FTK_HEADS * FTK_HEAD_BINS,
     RATES = COMES_AT + FTK_GUESS_RATES,
 };
 
@@ -54,7 +53,6 @@ static void family_open(family *f, uint32_t seed, int n_vocab)
     *f = (family){.seed = seed};
     must(ftk_guesses_init(&f->g, &host, 1000, f->rates, RATES), "guesses");
     must(ftk_successors_init(&f->successors, &host, n_vocab), "successors");
-    f->g.beside = next(f, 8) ? BESIDE_AT : -1;
     coarse(f, f->rates, RATES);
     for (int i = COMES_AT; i < RATES; i++) f->rates[i].prior *= (float)(1 + next(f, 2));
     coarse(f, f->retrieval.rates.goes_on, FTK_MATCH_CLASSES);
@@ -149,7 +147,6 @@ static void hear(family *f, const ftk_cuda_pick *how, int n_heads, const ftk_hea
                 guess[FTK_HEAD_KNOWN + (h * FTK_HEAD_NODES + i) * FTK_BEST + k] =
                     ftk_guesses_add(&f->g, chosen[i], how->vocab ? how->vocab[best[k]] : best[k],
                                     h * FTK_HEAD_BINS + bin[k]);
-            ftk_guesses_answered(&f->g, chosen[i]);
         }
     }
 }

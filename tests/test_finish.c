@@ -5,16 +5,13 @@
 
 #include <limits.h>
 
-#include "drafters/s4c.h"
-
 static const struct {
     const ftk_drafter_ops *ops;
     const char *file;
-    unsigned flags, no_successors;
+    unsigned flags;
 } families[] = {
-    {&ftk_drafter_s4c, FTK_MODELS_DIR "/foretoken-demo-s4c.drafter.gguf", 0, FTK_S4C_NO_SUCCESSORS},
-    {&ftk_drafter_firp, FTK_MODELS_DIR "/foretoken-demo-firp.drafter.gguf", 0,
-     FTK_FIRP_NO_SUCCESSORS},
+    {&ftk_drafter_s4c, FTK_MODELS_DIR "/foretoken-demo-s4c.drafter.gguf", 0},
+    {&ftk_drafter_firp, FTK_MODELS_DIR "/foretoken-demo-firp.drafter.gguf", 0},
 };
 enum { FAMILIES = sizeof families / sizeof *families, N = 10 };
 
@@ -102,8 +99,7 @@ static void test_one_wait(void **state)
     ftk_model_free(m);
 }
 
-/* Without successors, which the device does not look for, its trees are node for node those that
- * the host makes of the same answers, in every step. */
+/* Its trees are node for node those that the host makes of the same answers, in every step. */
 static void test_same_trees(void **state)
 {
     (void)state;
@@ -117,7 +113,7 @@ static void test_same_trees(void **state)
         int n = 0;
         for (int finishes = 0; finishes < 2; finishes++) {
             ftk_engine *e = engine_with(m, family);
-            unsigned flags = families[family].flags | families[family].no_successors;
+            unsigned flags = families[family].flags;
             int32_t got[N];
             seen.finishes = finishes;
             ftk_session *s = watch_as(e, families[family].ops, &cfg, &flags, 64);

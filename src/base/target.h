@@ -62,10 +62,8 @@ typedef enum ftk_beside {
 typedef struct ftk_known {
     int32_t token, parent, depth; /* parent -1 of the root, depth 0 */
     float share;                  /* of its parent's worth; of the root 1 */
-    /* Its share where a head was asked about its parent and does not name it, of what is there
-     * by the session's successors alone; of others negative. */
-    float beside;
-    int32_t sources; /* that named it */
+    int32_t recycled;             /* 1: the session's successors alone have named it */
+    int32_t sources;              /* that named it */
 } ftk_known;
 
 /* A head's choice of probability p has the head's rate of the first bin whose bound is not above
