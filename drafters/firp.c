@@ -154,13 +154,11 @@ static void see_best(firp *s, const int32_t *truth, int n)
 static void add_ahead(firp *s)
 {
     for (int i = 0; i < s->n_offsets; i++) {
-        int chosen[WIDTH];
-        const int n = ftk_guesses_best(&s->guesses, i, floor_worth, false, WIDTH, chosen);
-        for (int j = 0; j < n; j++) {
-            for (int k = 0; k < s->ahead[i].n; k++)
-                ftk_guesses_add(&s->guesses, chosen[j], s->ahead[i].token[k],
-                                i * FTK_LIKELY_BINS + s->ahead[i].bin[k]);
-        }
+        int16_t rate[FTK_LIKELY];
+        for (int k = 0; k < s->ahead[i].n; k++)
+            rate[k] = (int16_t)(i * FTK_LIKELY_BINS + s->ahead[i].bin[k]);
+        ftk_guesses_add_row(&s->guesses, i, floor_worth, WIDTH, s->ahead[i].n, s->ahead[i].token,
+                            rate);
     }
 }
 

@@ -6,6 +6,8 @@
 #include "base/sampler.h"
 #include "drafters/drafter.h"
 
+static const float unlikely = 0.002f; /* to be right: guesses of retrieval that are not made */
+
 ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate *rates,
                          int n_rates)
 {
@@ -88,13 +90,28 @@ int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int rate)
     return i;
 }
 
+/* From guess `at`, whose depth is `from`, on; share: of the first. */
+static void add_chain(ftk_guesses *g, const ftk_retrieval *r, const int32_t *chain, int at,
+                      int from, float share)
+{
+    for (int i = from; i < r->n && at >= 0 && g->all[at].worth * share >= unlikely; i++) {
+        at = name(g, at, chain[i], share);
+        if (at >= 0) g->all[at].retrieved = true;
+        if (i + 1 < r->n) share = ftk_retrieval_goes_on(r, i + 1);
+    }
+}
+
 void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r)
 {
-    for (int i = 0, at = 0; i < r->n && i < FTK_CHAIN; i++) {
-        at = name(g, at, r->recent[i], ftk_retrieval_goes_on(r, i));
-        if (at < 0) return;
-        g->all[at].retrieved = true;
-    }
+    int fork = 0, at = 0;
+    if (r->n == 0) return;
+    const int before = g->n;
+    add_chain(g, r, r->recent, 0, 0, ftk_retrieval_goes_on(r, 0));
+    while (fork < g->n - before && r->recent[fork] == r->first[fork])
+        at = ftk_guesses_child(g, at, r->recent[fork++]);
+    if (fork == r->n || r->recent[fork] == r->first[fork]) return;
+    const float wrong = 1 - ftk_retrieval_goes_on(r, fork);
+    add_chain(g, r, r->first, at, fork, wrong * ftk_retrieval_forks(r, fork));
 }
 
 static bool by_successors_alone(const ftk_guess *c)
@@ -144,6 +161,7 @@ static ftk_rate *of_such(const ftk_guesses *g, int guess)
 
 static void weigh_beside(ftk_guesses *g)
 {
+    if (g->n_rates == 0) return;
     for (int i = 1; i < g->n; i++) {
         const float share = g->all[i].share * ftk_rate_get(of_such(g, i));
         g->all[i].worth = g->all[g->all[i].parent].worth * (share < 1 ? share : 1);
@@ -167,6 +185,15 @@ void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask)
             ftk_rate_get(&g->rates[g->n_rates - FTK_GUESS_RATES + i]);
 }
 
+void ftk_guesses_add_row(ftk_guesses *g, int depth, float least, int width, int n,
+                         const int32_t *token, const int16_t *rate)
+{
+    int chosen[FTK_HEAD_NODES];
+    const int n_chosen = ftk_guesses_best(g, depth, least, false, width, chosen);
+    for (int i = 0; i < n_chosen; i++)
+        for (int k = 0; k < n; k++) ftk_guesses_add(g, chosen[i], token[k], rate[k]);
+}
+
 int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, int most,
                      int *chosen)
 {
@@ -186,8 +213,9 @@ int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, 
 
 void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)
 {
-    ftk_rates_fade(g->rates, (size_t)g->n_rates);
     int at = 0;
+    if (g->n_rates == 0) return;
+    ftk_rates_fade(g->rates, (size_t)g->n_rates);
     for (size_t d = 0; d < n && at >= 0; d++) {
         for (int i = g->all[at].first; i; i = g->all[i].next) {
             const ftk_guess *c = &g->all[i];
@@ -208,9 +236,15 @@ float ftk_guesses_open(const ftk_guesses *g, int guess)
 
 /* ---- the tree */
 
+static float value_of(const ftk_guess *c)
+{
+    const float value = c->worth + c->extra;
+    return value < 1 ? value : 1;
+}
+
 static void push(const ftk_guesses *g, ftk_heap *heap, int guess, int node)
 {
-    ftk_heap_push(heap, (ftk_candidate){.value = g->all[guess].worth,
+    ftk_heap_push(heap, (ftk_candidate){.value = value_of(&g->all[guess]),
                                         .token = g->all[guess].token,
                                         .parent = (int16_t)node,
                                         .slot = (int16_t)guess});
@@ -221,7 +255,7 @@ static void push_children(const ftk_guesses *g, ftk_heap *heap, int parent, int 
 {
     int best = 0;
     for (int i = g->all[parent].first; i; i = g->all[i].next) {
-        if (!best || g->all[i].worth > g->all[best].worth) best = i;
+        if (!best || value_of(&g->all[i]) > value_of(&g->all[best])) best = i;
         if (!g->chain) push(g, heap, i, node);
     }
     if (g->chain && best) push(g, heap, best, node);
@@ -234,9 +268,15 @@ static bool has_room(const ftk_tree *tree, int budget)
 
 static int add_node(const ftk_guesses *g, ftk_tree *tree, int parent, int guess)
 {
-    const int i = ftk_tree_add(tree, parent, g->all[guess].token, g->all[guess].worth);
+    const int i = ftk_tree_add(tree, parent, g->all[guess].token, value_of(&g->all[guess]));
     tree->recycled[i] = by_successors_alone(&g->all[guess]);
     return i;
+}
+
+void ftk_guesses_plant_all(ftk_guesses *g, int budget, ftk_tree *tree)
+{
+    weigh_beside(g);
+    for (int i = 1; i < g->n && has_room(tree, budget); i++) add_node(g, tree, g->all[i].parent, i);
 }
 
 void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree)

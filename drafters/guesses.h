@@ -24,8 +24,8 @@
 #include "drafters/successors.h"
 
 enum {
-    FTK_CHAIN = 16,     /* guesses retrieval gives, at most */
-    FTK_RECYCLED = 112, /* guesses successors give, at most */
+    FTK_CHAIN = 2 * FTK_RETRIEVED, /* guesses retrieval gives, at most */
+    FTK_RECYCLED = 112,            /* guesses successors give, at most */
     /* [FTK_LIKELY_BINS of the share][FTK_BESIDES] the last rates of each family, which are not
      * its own: how often such guesses came for each time that they were expected. */
     FTK_GUESS_RATES = FTK_LIKELY_BINS * FTK_BESIDES,
@@ -42,6 +42,7 @@ typedef struct ftk_guess {
     bool retrieved;            /* retrieval named it */
     float share;               /* of its parent's worth */
     float worth;
+    float extra; /* what verifying it is worth beside the token that it may bring */
 } ftk_guess;
 
 typedef struct ftk_guesses {
@@ -51,7 +52,7 @@ typedef struct ftk_guesses {
     ftk_guess *all;      /* [cap] all[0] is the root; parents come before their children */
     ftk_candidate *heap; /* [cap] */
     int n_rates;
-    ftk_rate *rates; /* [n_rates] the family's, then FTK_GUESS_RATES */
+    ftk_rate *rates; /* [n_rates] the family's, then FTK_GUESS_RATES; none: shares count as said */
 } ftk_guesses;
 
 /* The last FTK_GUESS_RATES of rates[n_rates] begin. */
@@ -66,7 +67,8 @@ void ftk_guesses_begin(ftk_guesses *g, int32_t root);
 int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token);
 /* The index of the guess, which may have been there already. -1: no room. */
 int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int rate);
-/* The chain that retrieval predicts. Its rates are retrieval's, which settles them. */
+/* The chains that retrieval predicts, the second one from where it leaves the first, as far as they
+ * are likely at all. Their rates are retrieval's, which settles them. */
 void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r);
 /* What the table has behind all guesses that are there, and behind those. Its rates are its own,
  * which settles them. NULL: there is no table. */
@@ -77,6 +79,10 @@ void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask);
  * linked: only those whose parent has a row. */
 int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, int most,
                      int *chosen);
+/* The same children, token[0..n) with these rates, for the best nodes of a depth, at most `width`
+ * <= FTK_HEAD_NODES. */
+void ftk_guesses_add_row(ftk_guesses *g, int depth, float least, int width, int n,
+                         const int32_t *token, const int16_t *rate);
 /* truth[0..n) came: every guess below the true path was right or not. */
 void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n);
 /* The probability that a guess is right and none of those below it is. */
@@ -84,5 +90,7 @@ float ftk_guesses_open(const ftk_guesses *g, int guess);
 /* Fills the tree best first, with at most `budget` nodes below its root. From now on a guess's
  * worth is what it is beside others. */
 void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree);
+/* All guesses in the order in which they were made, as far as the budget goes: a given shape. */
+void ftk_guesses_plant_all(ftk_guesses *g, int budget, ftk_tree *tree);
 
 #endif

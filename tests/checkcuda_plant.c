@@ -15,6 +15,7 @@
 
 enum {
     VOCAB = 60, /* so small that sources often name the same token */
+    RETRIEVED = 16,
     COMES_AT = FTK_HEADS * FTK_HEAD_BINS,
     RATES = COMES_AT + FTK_GUESS_RATES,
 };
@@ -56,6 +57,7 @@ static void family_open(family *f, uint32_t seed, int n_vocab)
     coarse(f, f->rates, RATES);
     for (int i = COMES_AT; i < RATES; i++) f->rates[i].prior *= (float)(1 + next(f, 2));
     coarse(f, f->retrieval.rates.goes_on, FTK_MATCH_CLASSES);
+    coarse(f, f->retrieval.rates.forks, FTK_MATCH_CLASSES);
     coarse(f, f->successors.rates.right[0], FTK_SUCCESSOR_DEPTHS * FTK_LIKELY_BINS);
     double seconds = 1;
     for (int i = 0; i < FTK_COST_POINTS; i++)
@@ -81,9 +83,12 @@ static void family_close(family *f)
 static void guess_some(family *f, int32_t root, int n_vocab)
 {
     ftk_guesses_begin(&f->g, root);
-    f->retrieval.n = (int)next(f, FTK_CHAIN + 1);
+    f->retrieval.n = (int)next(f, RETRIEVED + 1);
     f->retrieval.length = (int)next(f, 20);
-    for (int i = 0; i < f->retrieval.n; i++) f->retrieval.recent[i] = any_token(f, n_vocab);
+    for (int i = 0; i < f->retrieval.n; i++) {
+        f->retrieval.recent[i] = any_token(f, n_vocab);
+        f->retrieval.first[i] = next(f, 4) ? f->retrieval.recent[i] : any_token(f, n_vocab);
+    }
     ftk_guesses_add_retrieved(&f->g, &f->retrieval);
     for (int t = 0; t < n_vocab; t++) {
         ftk_successor_set *const set = &f->successors.of[t];
