@@ -114,11 +114,6 @@ void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r)
     add_chain(g, r, r->first, at, fork, wrong * ftk_retrieval_forks(r, fork));
 }
 
-static bool by_successors_alone(const ftk_guess *c)
-{
-    return c->recycled && !c->retrieved && c->rate < 0;
-}
-
 void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s)
 {
     for (int i = 0; s && i < g->n && g->n_recycled < FTK_RECYCLED; i++) {
@@ -175,9 +170,7 @@ void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask)
     for (int i = 0; i < ask->n_known; i++) {
         const ftk_guess *const c = &g->all[i];
         ftk_known *const to = &ask->known[i];
-        *to = (ftk_known){
-            c->token,     c->parent, c->depth, i > 0 ? c->share : 1, by_successors_alone(c),
-            sources_of(c)};
+        *to = (ftk_known){c->token, c->parent, c->depth, i > 0 ? c->share : 1, sources_of(c)};
         if (c->depth > ask->deepest) ask->deepest = c->depth;
     }
     for (int i = 0; i < FTK_GUESS_RATES; i++)
@@ -268,9 +261,7 @@ static bool has_room(const ftk_tree *tree, int budget)
 
 static int add_node(const ftk_guesses *g, ftk_tree *tree, int parent, int guess)
 {
-    const int i = ftk_tree_add(tree, parent, g->all[guess].token, value_of(&g->all[guess]));
-    tree->recycled[i] = by_successors_alone(&g->all[guess]);
-    return i;
+    return ftk_tree_add(tree, parent, g->all[guess].token, value_of(&g->all[guess]));
 }
 
 void ftk_guesses_plant_all(ftk_guesses *g, int budget, ftk_tree *tree)

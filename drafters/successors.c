@@ -7,8 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-static const double first_balance = 2; /* plain steps */
-static const double slower = 0.05;     /* how fast a longer time to read a row is believed */
+static const double slower = 0.05; /* how fast a longer time to read a row is believed */
 
 void ftk_successor_rates_init(ftk_successor_rates *rates)
 {
@@ -16,7 +15,6 @@ void ftk_successor_rates_init(ftk_successor_rates *rates)
         for (int bin = 0; bin < FTK_LIKELY_BINS; bin++)
             ftk_rate_init(&rates->right[d][bin], 0.7f * ftk_likely_prior(bin));
     rates->took = 0;
-    rates->balance = first_balance;
 }
 
 ftk_err ftk_successors_init(ftk_successors *s, const ftk_host *host, int n_vocab)

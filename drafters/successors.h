@@ -29,9 +29,6 @@ typedef struct ftk_successor_set {
 typedef struct ftk_successor_rates {
     ftk_rate right[FTK_SUCCESSOR_DEPTHS][FTK_LIKELY_BINS]; /* where the tokens before were right */
     double took; /* seconds to read a row, smoothed; 0: not known */
-    double
-        balance; /* what the table gave less what reading took, in plain steps: the loop's
-                    account */
 } ftk_successor_rates;
 
 typedef struct ftk_successors {

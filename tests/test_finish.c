@@ -132,7 +132,6 @@ static void test_same_trees(void **state)
                 assert_int_equal(a->token[j], b->token[j]);
                 assert_int_equal(a->parent[j], b->parent[j]);
                 assert_memory_equal(&a->prob[j], &b->prob[j], sizeof a->prob[j]);
-                assert_int_equal(a->recycled[j], b->recycled[j]);
             }
         }
     }

@@ -44,7 +44,6 @@ __device__ ftk_cuda_guess named_by(const ftk_cuda_pick &how, ftk_cuda_draft *d, 
     for (int i = 0; i < d->ask.n_known; i++) {
         ftk_known *const other = &d->ask.known[i];
         if (other->parent != parent || other->token != token) continue;
-        other->recycled = 0;
         other->sources++;
         if (rate > other->share) other->share = rate;
         return none;
@@ -265,9 +264,8 @@ __global__ void __launch_bounds__(PLANTERS, 1)
     __syncthreads();
     if (i < n) {
         const int guess = guess_of[i], up = parent[guess];
-        const bool by_successors = guess < FTK_HEAD_KNOWN && d->ask.known[guess].recycled;
         up_of[i] = (int16_t)(up >= 0 ? node_of[up] : -1);
-        d->tree.node[i] = {d->all[guess].token, worth[guess], up_of[i], by_successors};
+        d->tree.node[i] = {d->all[guess].token, worth[guess], up_of[i]};
     }
     __syncthreads();
     cut(d, n);

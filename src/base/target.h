@@ -62,7 +62,6 @@ typedef enum ftk_beside {
 typedef struct ftk_known {
     int32_t token, parent, depth; /* parent -1 of the root, depth 0 */
     float share;                  /* of its parent's worth; of the root 1 */
-    int32_t recycled;             /* 1: the session's successors alone have named it */
     int32_t sources;              /* that named it */
 } ftk_known;
 
@@ -122,7 +121,7 @@ typedef struct ftk_sizing {
 typedef struct ftk_planted_node {
     int32_t token;
     float prob;
-    int16_t parent, recycled; /* ftk_tree has both */
+    int32_t parent;
 } ftk_planted_node;
 
 /* The tree that a device made. */

@@ -72,7 +72,6 @@ static void take_tree(ftk_tree *t, const ftk_planted *from)
         const ftk_planted_node *const node = &from->node[i];
         const int at = ftk_tree_add(t, node->parent, node->token, node->prob);
         assert(at == i && "the rows are those of the nodes");
-        t->recycled[at] = node->recycled;
     }
 }
 
