@@ -27,6 +27,7 @@
 #include "base/mem.h"
 #include "drafters/drafter.h"
 #include "drafters/guesses.h"
+#include "drafters/took.h"
 
 enum {
     ROWS = 16, /* of a chain */
@@ -35,9 +36,7 @@ enum {
     MOST = 1 + FTK_CHAIN + FTK_RECYCLED + ROWS * CHOICES, /* candidates, with the root */
 };
 
-static const float smooth = 0.2f, fade = 0.99f; /* of what rows cost */
-static const float always_worth = 0.5f;         /* of a chain that FTK_DASH_ALWAYS goes on with */
-static const float most_cost = 2; /* plain steps of a row: more was a page that was not there yet */
+static const float always_worth = 0.5f; /* of a chain that FTK_DASH_ALWAYS goes on with */
 
 /* Rates [DEPTHS][CHOICES][FTK_LIKELY_BINS], [DEPTHS] of a row's best choice, then those of all
  * guesses, see guesses.h */
@@ -45,7 +44,7 @@ enum { BEST_AT = DEPTHS * CHOICES * FTK_LIKELY_BINS, RATES = BEST_AT + DEPTHS + 
 
 typedef struct known {
     ftk_rate rates[RATES];
-    float row; /* plain steps that a row takes, smoothed */
+    double took[2]; /* of a row: took.h */
 } known;
 
 typedef struct dash {
@@ -157,23 +156,6 @@ static ftk_rate *best_rate(const dash *s, int depth)
     return &s->known->rates[BEST_AT + (depth < DEPTHS ? depth : DEPTHS - 1)];
 }
 
-/* What a pass over so many rows takes more than a plain step, in plain steps. */
-static float wider(const dash *s, int rows)
-{
-    const ftk_target *t = s->target;
-    return (float)(t->seconds(t->ctx, 0, rows) / t->seconds(t->ctx, 0, 1)) - 1;
-}
-
-static double now(const dash *s)
-{
-    return s->target->now(s->target->ctx);
-}
-
-static float pace(const dash *s)
-{
-    return (float)s->target->pace(s->target->ctx);
-}
-
 /* Of each row on the true path, whether its best choice came. */
 static void see_rows(dash *s, const int32_t *truth, int n)
 {
@@ -203,20 +185,21 @@ static int suggest_choices(dash *s, int node, const ftk_rows *said)
 static bool pays(const dash *s, int node)
 {
     if (s->parts.without & FTK_DASH_ALWAYS) return s->guesses.all[node].worth > always_worth;
-    const float more = wider(s, s->n_rows + 2) - wider(s, s->n_rows + 1);
+    const ftk_target *const t = s->target;
+    const double more = t->seconds(t->ctx, 0, s->n_rows + 2) - t->seconds(t->ctx, 0, s->n_rows + 1);
     const float right = ftk_rate_get(best_rate(s, s->n_rows));
-    return right * ftk_guesses_open(&s->guesses, node) > (s->known->row + more) * pace(s);
+    return right * ftk_guesses_open(&s->guesses, node) * ftk_target_token(t) >
+           ftk_took_of(s->known->took, 1, 0) + more;
 }
 
 /* The row of a node at the end of the chain; false: there is no room. */
 static bool run_node(dash *s, int node, const ftk_rows **said)
 {
-    const double start = now(s);
+    const ftk_target *const t = s->target;
+    const double start = t->now(t->ctx);
     *said = run_row(s, s->n_rows, s->guesses.all[node].token);
     if (!*said) return false;
-    const float steps = (float)((now(s) - start) / s->target->seconds(s->target->ctx, 0, 1));
-    const float cost = steps < most_cost ? steps : most_cost;
-    s->known->row += smooth * (cost - s->known->row);
+    ftk_took_see(s->known->took, 1, t->now(t->ctx) - start);
     s->n_rows++;
     return true;
 }
@@ -280,7 +263,7 @@ static void dash_propose(void *state, const int32_t *history, size_t n, int budg
         ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
     ftk_guesses_add_successors(&s->guesses, s->successors);
     run_chain(s, budget);
-    if (s->n_rows == 0) s->known->row *= fade; /* it is tried again some time */
+    if (s->n_rows == 0) ftk_took_doubt(s->known->took, s->target);
     s->asked = n;
     ftk_guesses_plant(&s->guesses, budget, tree);
 }

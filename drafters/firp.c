@@ -38,6 +38,7 @@
 #include "base/mem.h"
 #include "drafters/drafter.h"
 #include "drafters/guesses.h"
+#include "drafters/took.h"
 
 enum {
     MOST_OFFSETS = 8,
@@ -185,12 +186,12 @@ static void scale_embedding(firp *s, int32_t token)
 static bool split_pays(const firp *s)
 {
     const ftk_target *const t = s->target;
-    const double token = t->seconds(t->ctx, 0, 1);
     double tokens = 0, reached = ftk_guesses_open(&s->guesses, 0);
     for (int i = 0; i < s->n_offsets; i++)
         tokens += reached *= ftk_rate_get(&s->rates[BEST_AT + i]);
-    return tokens * token / t->pace(t->ctx) > t->seconds(t->ctx, s->layer, s->n_offsets) +
-                                                  t->seconds(t->ctx, 0, 1 + s->n_offsets) - token;
+    return tokens * ftk_target_token(t) > t->seconds(t->ctx, s->layer, s->n_offsets) +
+                                              t->seconds(t->ctx, 0, 1 + s->n_offsets) -
+                                              t->seconds(t->ctx, 0, 1);
 }
 
 /* The split schedule: the pseudo states of `state` and the root, through the upper layers. */

@@ -6,11 +6,13 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "drafters/took.h"
 
 enum {
     WIDTH = FTK_GROWN_WIDTH,
     DEPTH = FTK_GROWN_DEPTH,
     CHOICES = FTK_LIKELY,
+    FIXED = 4, /* rows that take no time of their own, about */
     /* candidates, with the root: */
     MOST = 1 + FTK_CHAIN + FTK_RECYCLED + DEPTH * WIDTH * CHOICES,
 };
@@ -24,23 +26,10 @@ static int class_of(int depth)
 
 /* ---- time */
 
-/* Of a pass over n rows: of a number not seen yet, as of the next smaller one that was. */
+/* Of a pass over n rows. */
 static double seconds_of(const ftk_grown *g, int n, bool reads)
 {
-    const double *const took = g->known->took[reads];
-    if (n > FTK_GROWN_TIMED) n = FTK_GROWN_TIMED;
-    int known = n;
-    while (known > 1 && took[known] == 0) known--;
-    return took[known] * (n + 4) / (known + 4);
-}
-
-static void saw(ftk_grown *g, size_t n, bool reads, double seconds)
-{
-    if (n > FTK_GROWN_TIMED) return;
-    double *const took = &g->known->took[reads][n];
-    if (*took == 0) *took = seconds;
-    if (seconds > 4 * *took) seconds = 4 * *took; /* another program had the core */
-    *took += 0.2 * (seconds - *took);
+    return ftk_took_of(g->known->took[reads], n < FTK_GROWN_TIMED ? n : FTK_GROWN_TIMED, FIXED);
 }
 
 static double now(const ftk_grown *g)
@@ -51,8 +40,7 @@ static double now(const ftk_grown *g)
 /* At the pace of late. */
 static double token_seconds(const ftk_grown *g)
 {
-    const ftk_target *const t = g->target;
-    return g->flags & FTK_GROWN_ALWAYS ? INFINITY : t->seconds(t->ctx, 0, 1) / t->pace(t->ctx);
+    return g->flags & FTK_GROWN_ALWAYS ? INFINITY : ftk_target_token(g->target);
 }
 
 bool ftk_grown_pays(const ftk_grown *g, double tokens, int n, bool reads)
@@ -70,7 +58,7 @@ const float *ftk_grown_read(ftk_grown *g, const int32_t *history, size_t n)
     const float *const logits = m->read(m->ctx, history, n);
     g->n_rows = 0;
     if (!logits) return NULL;
-    saw(g, rows, true, now(g) - start);
+    if (rows <= FTK_GROWN_TIMED) ftk_took_see(g->known->took[true], (int)rows, now(g) - start);
     g->grew = n;
     g->guesses.all[0].row = 0;
     return logits;
@@ -90,7 +78,7 @@ const float *ftk_grown_run(ftk_grown *g, int n, const int *guess)
     const double start = now(g);
     const float *const logits = m->run(m->ctx, n, token, parent);
     if (!logits) return NULL;
-    saw(g, (size_t)n, false, now(g) - start);
+    ftk_took_see(g->known->took[false], n, now(g) - start);
     for (int i = 0; i < n; i++) all[guess[i]].row = (int16_t)(++g->n_rows);
     return logits;
 }
@@ -130,13 +118,6 @@ static void suggest_children(ftk_grown *g, int node, const float *logits)
     }
 }
 
-/* Times that keep rows from running are not measured again: they are believed a little less each
- * time. */
-static void doubt(ftk_grown *g, bool reads)
-{
-    for (int i = 0; i <= FTK_GROWN_TIMED; i++) g->known->took[reads][i] *= 0.99;
-}
-
 /* For how many of the chosen nodes, the best first, rows are worth running. */
 static int worth_running(ftk_grown *g, int depth, int n, const int *chosen)
 {
@@ -152,7 +133,7 @@ static int worth_running(ftk_grown *g, int depth, int n, const int *chosen)
             best = i + 1;
         }
     }
-    if (best == 0) doubt(g, false);
+    if (best == 0) ftk_took_doubt(g->known->took[false], g->target);
     return best;
 }
 
@@ -163,7 +144,7 @@ static bool worth_reading(ftk_grown *g, int unread)
     for (int depth = 0; depth < g->model->block && depth < DEPTH; depth++)
         tokens += reached *= ftk_rate_get(&g->known->rates[FTK_GROWN_BEST + class_of(depth)]);
     const bool pays = ftk_grown_pays(g, tokens, unread, true);
-    if (!pays) doubt(g, true);
+    if (!pays) ftk_took_doubt(g->known->took[true], g->target);
     return pays;
 }
 

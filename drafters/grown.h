@@ -45,7 +45,7 @@ enum {
 typedef struct ftk_grown_known {
     ftk_rate rates[FTK_GROWN_RATES];
     ftk_drawn_rates drawn;
-    /* Seconds of run() and of read() by rows, smoothed; 0: not known. */
+    /* Of run() and of read(): took.h. */
     double took[2][FTK_GROWN_TIMED + 1];
 } ftk_grown_known;
 

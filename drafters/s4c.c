@@ -42,6 +42,7 @@
 #include "base/sampler.h"
 #include "drafters/drafter.h"
 #include "drafters/guesses.h"
+#include "drafters/took.h"
 
 enum {
     MOST_HEADS = FTK_HEADS,
@@ -50,6 +51,7 @@ enum {
     /* candidates, with the root: */
     MOST = 1 + FTK_CHAIN + FTK_RECYCLED + MOST_HEADS * WIDTH * CHOICES,
     ROWS = FTK_MAX_NODES, /* of a product, of all sessions together */
+    FIXED = 8,            /* rows that take no time of their own, about */
 };
 
 static const float floor_worth = 0.02f; /* of a node that gets children */
@@ -65,9 +67,8 @@ enum {
 /* What sessions learn together. */
 typedef struct known {
     ftk_rate rates[RATES];
-    /* Seconds of a head for so many rows and one, smoothed; 0: not known. On a device, of a
-     * draft by so many heads and one. */
-    double took[ROWS];
+    /* Of a head for so many rows (took.h), on a device of a draft by so many heads. */
+    double took[1 + ROWS];
 } known;
 
 typedef struct s4c {
@@ -242,13 +243,6 @@ static double now(const s4c *s)
     return s->target->now(s->target->ctx);
 }
 
-/* At the pace of late. */
-static double token_seconds(const s4c *s)
-{
-    const ftk_target *const t = s->target;
-    return t->seconds(t->ctx, 0, 1) / t->pace(t->ctx);
-}
-
 /* To verify a node more. */
 static double row_seconds(const s4c *s)
 {
@@ -257,26 +251,13 @@ static double row_seconds(const s4c *s)
     return (t->seconds(t->ctx, 0, FEW) - t->seconds(t->ctx, 0, 1)) / (FEW - 1);
 }
 
-/* Seconds of a head for n rows: of a number not seen yet by the next smaller one that was, as
- * passes go. */
-static double head_seconds(const s4c *s, int n)
-{
-    const ftk_target *const t = s->target;
-    const double *const took = s->known->took;
-    int near = n;
-    while (near > 1 && took[near - 1] == 0) near--;
-    if (near == n) return took[n - 1];
-    return took[near - 1] * t->seconds(t->ctx, t->n_layer, n) /
-           t->seconds(t->ctx, t->n_layer, near);
-}
-
 /* Seconds that a head saves by naming the children of a session's next node. */
 static double saved_by(const asked *a, int head)
 {
     const s4c *const s = a->s;
     const double right = ftk_rate_get(&s->known->rates[BEST_AT + head]);
     const double named = right * ftk_guesses_open(&s->guesses, a->chosen[a->taken]);
-    return named * token_seconds(s) - row_seconds(s);
+    return named * ftk_target_token(s->target) - row_seconds(s);
 }
 
 static asked *next_to_ask(asked *all, int n, int head, double *saves)
@@ -293,8 +274,7 @@ static asked *next_to_ask(asked *all, int n, int head, double *saves)
 }
 
 /* Takes the first nodes of each session that the head is worth running for; returns how many
- * rows that are. Times that keep a head from running are not measured again: they are believed a
- * little less each time. */
+ * rows that are. */
 static int worth_running(asked *all, int n, int head)
 {
     double sum = 0, most = 0, saves;
@@ -305,24 +285,17 @@ static int worth_running(asked *all, int n, int head)
         rows += a->taken == 0 || a->s->sees_token;
         a->taken++;
         nodes++;
-        if (sum - head_seconds(a->s, rows) <= most) continue;
-        most = sum - head_seconds(a->s, rows);
+        const double gain = sum - ftk_took_of(a->s->known->took, rows, FIXED);
+        if (gain <= most) continue;
+        most = gain;
         best = rows;
         best_nodes = nodes;
     }
     for (int i = 0; i < n; i++) all[i].taken = 0;
     for (asked *a; best_nodes > 0 && (a = next_to_ask(all, n, head, &saves)); best_nodes--)
         a->taken++;
-    for (int i = 0; best == 0 && n > 0 && i < ROWS; i++) all[0].s->known->took[i] *= 0.99;
+    if (best == 0 && n > 0) ftk_took_doubt(all[0].s->known->took, all[0].s->target);
     return best;
-}
-
-static void time_head(const s4c *s, int n, double seconds)
-{
-    double *const took = &s->known->took[n - 1];
-    if (*took == 0) *took = seconds;
-    if (seconds > 4 * *took) seconds = 4 * *took; /* another program had the core */
-    *took += 0.2 * (seconds - *took);
 }
 
 /* What the head sees of the nodes that it runs for, session by session. */
@@ -381,7 +354,7 @@ static void run_heads(asked *all, int n)
         put_rows(all, n, &w, head);
         run_head(all[0].s, &w, head, rows);
         hear(all, n, &w, head);
-        time_head(all[0].s, rows, now(all[0].s) - start);
+        ftk_took_see(all[0].s->known->took, rows, now(all[0].s) - start);
         float *const before = w.g[0];
         w.g[0] = w.g[1];
         w.g[1] = before;
@@ -393,14 +366,6 @@ static void run_heads(asked *all, int n)
 }
 
 /* ------------------------------------------------------------------ heads on a device */
-
-/* Seconds of a draft by n heads: of a number not seen yet, as of the next smaller one that was. */
-static double chain_seconds(const s4c *s, int n)
-{
-    int near = n;
-    while (near > 1 && s->known->took[near - 1] == 0) near--;
-    return s->known->took[near - 1] * (n + 1) / (near + 1);
-}
 
 /* How likely it is that the text comes by a node of that depth and what is known ends there. */
 static double open_at(const s4c *s, int depth)
@@ -417,20 +382,20 @@ static double open_at(const s4c *s, int depth)
  * what was known ends at its depth, or where one of the choices of the head before is right. */
 static int heads_worth_running(s4c *s)
 {
-    const double token = token_seconds(s);
+    const double token = ftk_target_token(s->target);
     double reached = 0, tokens = 0, most = 0;
     int best = 0;
     for (int head = 0; head < s->n_heads; head++) {
         reached += open_at(s, head);
         tokens += ftk_rate_get(&s->known->rates[BEST_AT + head]) * reached;
-        const double gain = tokens * token - chain_seconds(s, head + 1);
+        const double gain = tokens * token - ftk_took_of(s->known->took, head + 1, 1);
         if (gain > most) {
             most = gain;
             best = head + 1;
         }
         reached *= ftk_rate_get(&s->known->rates[NAMED_AT + head]);
     }
-    for (int i = 0; best == 0 && i < WIDTH; i++) s->known->took[i] *= 0.99;
+    if (best == 0) ftk_took_doubt(s->known->took, s->target);
     return best;
 }
 
@@ -470,12 +435,12 @@ static bool run_on_device(s4c *s, int budget)
     const double start = now(s);
     tell_device(s);
     const ftk_unfinished draft = {
-        .heads = &s->heads, .ask = &s->ask, .seconds = chain_seconds(s, s->heads.n)};
+        .heads = &s->heads, .ask = &s->ask, .seconds = ftk_took_of(s->known->took, s->heads.n, 1)};
     if (t->leave(t->ctx, &draft, budget)) return true;
     const ftk_heads_said *const said = t->run_heads(t->ctx, &s->heads, &s->ask);
     if (!said) return false;
     suggest_said(s, said);
-    time_head(s, s->heads.n, now(s) - start);
+    ftk_took_see(s->known->took, s->heads.n, now(s) - start);
     return false;
 }
 
@@ -483,7 +448,7 @@ static void s4c_finished(void *state, const ftk_finished *f)
 {
     s4c *const s = state;
     suggest_said(s, f->said);
-    time_head(s, s->heads.n, f->seconds);
+    ftk_took_see(s->known->took, s->heads.n, f->seconds);
 }
 
 /* ------------------------------------------------------------------ the drafter */
