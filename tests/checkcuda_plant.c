@@ -27,6 +27,8 @@ typedef struct {
     ftk_guesses g;
     ftk_retrieval retrieval;
     ftk_successors successors;
+    ftk_retrieval_rates of_retrieval;
+    ftk_successor_rates of_successors;
     ftk_cost cost;
     ftk_company company; /* others may decode in the pass */
 } family;
@@ -53,12 +55,13 @@ static void family_open(family *f, uint32_t seed, int n_vocab)
     static const ftk_host host;
     *f = (family){.seed = seed};
     must(ftk_guesses_init(&f->g, &host, 1000, f->rates, RATES), "guesses");
-    must(ftk_successors_init(&f->successors, &host, n_vocab), "successors");
+    must(ftk_successors_init(&f->successors, &host, n_vocab, &f->of_successors), "successors");
     coarse(f, f->rates, RATES);
     for (int i = COMES_AT; i < RATES; i++) f->rates[i].prior *= (float)(1 + next(f, 2));
-    coarse(f, f->retrieval.rates.goes_on, FTK_MATCH_CLASSES);
-    coarse(f, f->retrieval.rates.forks, FTK_MATCH_CLASSES);
-    coarse(f, f->successors.rates.right[0], FTK_SUCCESSOR_DEPTHS * FTK_LIKELY_BINS);
+    f->retrieval.rates = &f->of_retrieval;
+    coarse(f, f->of_retrieval.goes_on, FTK_MATCH_CLASSES);
+    coarse(f, f->of_retrieval.forks, FTK_MATCH_CLASSES);
+    coarse(f, f->of_successors.right[0], FTK_SUCCESSOR_DEPTHS * FTK_LIKELY_BINS);
     double seconds = 1;
     for (int i = 0; i < FTK_COST_POINTS; i++)
         f->cost.seconds[i] = seconds += (double)next(f, 100) / 100;

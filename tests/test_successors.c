@@ -15,11 +15,13 @@ enum { VOCAB = 30 };
 /* ------------------------------------------------------------------ by itself */
 
 static float logits[4][VOCAB];
+static ftk_successor_rates rates;
 
 static ftk_successors open_table(void)
 {
     ftk_successors s;
-    assert_int_equal(ftk_successors_init(&s, NULL, VOCAB), FTK_OK);
+    ftk_successor_rates_init(&rates);
+    assert_int_equal(ftk_successors_init(&s, NULL, VOCAB, &rates), FTK_OK);
     memset(logits, 0, sizeof logits);
     return s;
 }
@@ -63,7 +65,7 @@ static void test_reads(void **state)
     check_set(&s, 1, 2);
     check_set(&s, 2, 4);
     check_set(&s, 4, 5);
-    assert_true(s.rates.took > 0);
+    assert_true(rates.took > 0);
     logits[0][20] = 30; /* what came was expected: this is not looked at, unless all is */
     assert_int_equal(ftk_successors_read(&s, &t, &three_came, &rows, false), 0);
     check_set(&s, 1, 2);
@@ -135,7 +137,7 @@ static void test_no_memory(void **state)
     (void)state;
     const ftk_host host = {.alloc = no_alloc};
     ftk_successors s;
-    assert_int_equal(ftk_successors_init(&s, &host, VOCAB), FTK_ERR_NOMEM);
+    assert_int_equal(ftk_successors_init(&s, &host, VOCAB, &rates), FTK_ERR_NOMEM);
     ftk_successors_free(&s, &host);
     assert_int_equal(sizeof(ftk_successor_set), 40); /* as documented */
 }
@@ -251,7 +253,7 @@ static void test_families_share(void **state)
             e->cost.seconds[i] = 1; /* beside that all rows are cheap */
         answer(s, 200);             /* each in its own way through the loop */
         assert_true(known(s) > 10);
-        const ftk_successor_rates learned = s->successors.rates;
+        const ftk_successor_rates learned = e->successors;
         s->successors.of[7] = (ftk_successor_set){{8}, {1}};
         float before[N];
         for (int i = 0; i < N; i++) {
@@ -259,15 +261,15 @@ static void test_families_share(void **state)
             assert_true(t.n == 2 && t.token[1] == 8);
             before[i] = t.prob[1];
         }
-        for (int i = 0; i < 100; i++) ftk_rate_see(&s->successors.rates.right[0][0], false);
+        for (int i = 0; i < 100; i++) ftk_rate_see(&e->successors.right[0][0], false);
         for (int i = 0; i < N; i++) {
             const ftk_tree t = draft(s, names[i]);
             assert_true(t.n == 1 || t.token[1] != 8 || t.prob[1] < before[i] / 2);
         }
-        s->successors.rates = learned;
+        e->successors = learned;
         ftk_session_free(s);
         s = open_session(e, "auto"); /* a later session begins with it */
-        assert_memory_equal(&s->successors.rates, &learned, sizeof learned);
+        assert_memory_equal(&e->successors, &learned, sizeof learned);
         ftk_session_free(s);
     }
     ftk_engine_free(e);
@@ -279,7 +281,7 @@ static ftk_session *open_dear(ftk_engine *e, double credit)
 {
     for (int i = 0; i < FTK_COST_POINTS; i++) e->cost.seconds[i] = 1e-7;
     ftk_session *s = open_session(e, "recycle");
-    s->successors.rates.took = 1e-6;
+    e->successors.took = 1e-6;
     e->credit = credit;
     return s;
 }

@@ -38,12 +38,13 @@ void ftk_ledger_settle(ftk_session *s, int nodes, int emitted)
 {
     ftk_family *const f = ftk_session_family(s);
     ftk_measured *const m = f->measured;
+    ftk_pace *const p = &s->engine->pace;
     const double spent = 1 + (nodes * s->row_seconds + s->drafting) / ftk_size_token(s);
     const bool plain = nodes == 0 && s->drafting == 0;
     m->tokens = m->tokens * MEMORY + emitted;
     m->spent = m->spent * MEMORY + spent;
-    s->pace.tokens = s->pace.tokens * MEMORY + emitted;
-    s->pace.spent = s->pace.spent * MEMORY + spent;
+    p->tokens = p->tokens * MEMORY + emitted;
+    p->spent = p->spent * MEMORY + spent;
     ftk_ledger_book(s, plain ? ALLOWANCE : emitted - spent);
     f->steps++;
     f->emitted += (uint64_t)emitted;
@@ -56,12 +57,12 @@ void ftk_ledger_read_table(ftk_session *s, const ftk_rows *rows, bool prompt)
     ftk_successors *const table = &s->successors;
     const ftk_verdict *const v = &s->verdict;
     const double start = ftk_engine_now(s->engine), token = ftk_size_token(s);
-    const bool cheap = table->rates.took <= NEXT_TO_NOTHING * token;
+    const bool cheap = table->rates->took <= NEXT_TO_NOTHING * token;
     if (!prompt) ftk_successors_settle(table, s->tree.token[0], v->token, (size_t)v->n_path + 1);
     if (!cheap && s->engine->credit <= COMFORT) return;
     const int n_read = ftk_successors_read(table, &s->tree, v, rows, cheap);
     if (prompt) return;
     s->stats.draft_seconds += ftk_engine_now(s->engine) - start;
     /* as usual: another program may have had the core */
-    ftk_ledger_book(s, -n_read * table->rates.took / token);
+    ftk_ledger_book(s, -n_read * table->rates->took / token);
 }

@@ -168,31 +168,22 @@ static bool has_successors(const ftk_session *s)
     return s->successors.of != NULL;
 }
 
-static void remember_shared(const ftk_session *s)
-{
-    if (s->stats.steps == 0) return;
-    if (has_retrieval(s)) s->engine->pace = s->pace;
-    if (has_retrieval(s)) s->engine->retrieval = s->retrieval.rates;
-    if (has_successors(s)) s->engine->successors = s->successors.rates;
-}
-
 static ftk_err open_retrieval(ftk_session *s)
 {
     if (has_retrieval(s)) return FTK_OK;
-    const ftk_err err = ftk_retrieval_init(&s->retrieval, &s->host, s->n_ctx);
-    if (err != FTK_OK)
-        ftk_retrieval_free(&s->retrieval, &s->host);
-    else
-        s->retrieval.rates = s->engine->retrieval;
+    const ftk_err err =
+        ftk_retrieval_init(&s->retrieval, &s->host, s->n_ctx, &s->engine->retrieval);
+    if (err != FTK_OK) ftk_retrieval_free(&s->retrieval, &s->host);
     return err;
 }
 
 static ftk_err open_successors(ftk_session *s)
 {
     if (has_successors(s)) return FTK_OK;
-    const ftk_err err = ftk_successors_init(&s->successors, &s->host, s->engine->model->hp.n_vocab);
-    if (err == FTK_OK) s->successors.rates = s->engine->successors;
-    s->successors.clock = s->engine->clock;
+    ftk_engine *const e = s->engine;
+    const ftk_err err =
+        ftk_successors_init(&s->successors, &s->host, e->model->hp.n_vocab, &e->successors);
+    s->successors.clock = e->clock;
     return err;
 }
 
@@ -302,7 +293,6 @@ static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_
     s->limit = SIZE_MAX;
     s->logprobs.n_best = -1;
     s->exact_kv = s->room = INT_MAX;
-    s->pace = e->pace;
     s->test = test;
     ftk_target_init(&s->target, s);
     s->verifier = find_verifier(cfg->verifier);
@@ -371,7 +361,6 @@ static ftk_err fork_session(ftk_session **out, ftk_session *s, const ftk_samplin
 {
     ftk_session_config cfg = s->cfg;
     if (sampling) cfg.sampling = *sampling;
-    remember_shared(s); /* the copy begins with it */
     ftk_err err = open_session(out, s->engine, &cfg, s->family.ops, s->test);
     if (err != FTK_OK) return err;
     ftk_session *copy = *out;
@@ -410,7 +399,6 @@ void ftk_session_free(ftk_session *s)
     const ftk_host *h = &s->host;
     leave_list(s);
     close_family(s, &s->family);
-    remember_shared(s);
     ftk_retrieval_free(&s->retrieval, h);
     ftk_successors_free(&s->successors, h);
     for (int i = 0; i < FTK_MAX_DRAFTERS; i++) ftk_net_seq_free(s->nets[i], h);

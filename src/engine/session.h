@@ -69,7 +69,7 @@ struct ftk_engine {
     ftk_cost cost;
     /* in the order of ftk_drafter_list: */
     ftk_learned learned[FTK_MAX_DRAFTERS];
-    /* what sessions learned of theirs, where the next one begins: */
+    /* what all sessions learn together: */
     ftk_retrieval_rates retrieval;
     ftk_successor_rates successors;
     ftk_pace pace;
@@ -169,7 +169,6 @@ struct ftk_session {
     int n_joined; /* rows of the drafter that join the tree's pass, and their nodes */
     int16_t joined[FTK_MAX_NODES];
     ftk_verdict verdict;
-    ftk_pace pace;
     double drafting;    /* seconds that this step's draft has cost */
     double row_seconds; /* that each drafted row adds to its pass */
     bool open_draft;    /* the tree's size is the cost model's to decide */

@@ -15,7 +15,7 @@ static const double cheaper = 0.8; /* than believed: a plain pass is timed again
 
 double ftk_session_pace(const ftk_session *s)
 {
-    return ftk_pace_of(&s->pace);
+    return ftk_pace_of(&s->engine->pace);
 }
 
 bool ftk_session_sizes_itself(const ftk_session *s)
