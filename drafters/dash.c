@@ -304,23 +304,6 @@ static void direct_decode(void *state, const int32_t *history, size_t n)
     run_row(s, 0, history[n - 1]);
 }
 
-static void direct_propose(void *state, const int32_t *history, size_t n, int budget,
-                           ftk_tree *tree)
-{
-    (void)state, (void)history, (void)n, (void)budget, (void)tree;
-}
-
-static void direct_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
-                         const ftk_verdict *verdict, const ftk_rows *rows)
-{
-    (void)state, (void)history, (void)n, (void)tree, (void)verdict, (void)rows;
-}
-
-static void direct_reset(void *state, const int32_t *history, size_t n)
-{
-    (void)state, (void)history, (void)n;
-}
-
 const ftk_drafter_ops ftk_drafter_dash_direct = {
     .name = "dash-direct",
     .family = "dash",
@@ -331,9 +314,8 @@ const ftk_drafter_ops ftk_drafter_dash_direct = {
     .check = dash_check,
     .policy = dash_policy,
     .init = dash_init,
-    .propose = direct_propose,
     .decode = direct_decode,
-    .learn = direct_learn,
-    .reset = direct_reset,
+    .learn = dash_learn,
+    .reset = dash_reset,
     .free = dash_free,
 };

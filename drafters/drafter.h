@@ -120,7 +120,7 @@ typedef struct ftk_drafter_ops {
      * state. Such a device does not call appended(). */
     const ftk_maps *(*append_maps)(void *state);
     /* Or NULL. LOSSY: runs the root by run_route(), in place of the pass, so that what is
-     * emitted is not what the model says. */
+     * emitted is not what the model says. Then there is no propose(). */
     void (*decode)(void *state, const int32_t *history, size_t n);
     /* What became of the tree that was verified (possibly cut shorter than proposed). history as of
      * before this step. */

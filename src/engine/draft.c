@@ -39,7 +39,7 @@ static bool is_asked(ftk_session *s)
 {
     ftk_family *const f = ftk_session_family(s);
     const bool sized = ftk_session_sizes_itself(s);
-    if (ftk_size_ceiling(s, f) == 0) return false;
+    if (f->ops->decode || ftk_size_ceiling(s, f) == 0) return false;
     if (sized && ftk_size_rests(s, f)) return false;
     return !sized || !s->engine->timing_plain;
 }

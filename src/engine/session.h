@@ -20,12 +20,6 @@ typedef struct ftk_pace {
     double tokens, spent;
 } ftk_pace;
 
-/* Tokens in the time of a plain step. */
-static inline double ftk_pace_of(const ftk_pace *p)
-{
-    return p->tokens > p->spent ? p->tokens / p->spent : 1;
-}
-
 /* What is measured of a drafter while it drafts. */
 typedef struct ftk_measured {
     double seconds;       /* what proposing costs, smoothed */

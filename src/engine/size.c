@@ -15,7 +15,8 @@ static const double cheaper = 0.8; /* than believed: a plain pass is timed again
 
 double ftk_session_pace(const ftk_session *s)
 {
-    return ftk_pace_of(&s->engine->pace);
+    const ftk_pace *const p = &s->engine->pace;
+    return p->tokens > p->spent ? p->tokens / p->spent : 1;
 }
 
 bool ftk_session_sizes_itself(const ftk_session *s)
