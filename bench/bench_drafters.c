@@ -12,10 +12,6 @@
 #include <string.h>
 
 #include "dashparts.h"
-#include "drafters/firp.h"
-#include "drafters/jacobi.h"
-#include "drafters/recycle.h"
-#include "drafters/s4c.h"
 #include "engine/session.h"
 #include "prompts.h"
 #include "run.h"
@@ -140,7 +136,7 @@ static const method s4c_parts[] = {
     {.label = "none", .drafter = "none", .budget = -1},
     {.label = "none, again", .drafter = "none", .budget = -1},
     S4C("s4c", 0),
-    S4C("s4c, no retrieval", FTK_S4C_NO_RETRIEVAL),
+    S4C("s4c, no retrieval", FTK_WITHOUT_RETRIEVAL),
     {.label = "lookup", .drafter = "lookup", .budget = -1},
 };
 
@@ -148,9 +144,9 @@ static const method firp_parts[] = {
     {.label = "none", .drafter = "none", .budget = -1},
     {.label = "none, again", .drafter = "none", .budget = -1},
     FIRP("firp", 0),
-    FIRP("firp, no retrieval", FTK_FIRP_NO_RETRIEVAL),
-    FIRP_OF("firp, split, no retrieval, 8 nodes", FTK_FIRP_NO_RETRIEVAL, 8),
-    FIRP_OF("firp, fused, no retrieval, 8 nodes", FTK_FIRP_FUSED | FTK_FIRP_NO_RETRIEVAL, 8),
+    FIRP("firp, no retrieval", FTK_WITHOUT_RETRIEVAL),
+    FIRP_OF("firp, split, no retrieval, 8 nodes", FTK_WITHOUT_RETRIEVAL, 8),
+    FIRP_OF("firp, fused, no retrieval, 8 nodes", FTK_ROWS_JOIN | FTK_WITHOUT_RETRIEVAL, 8),
     {.label = "lookup", .drafter = "lookup", .budget = -1},
 };
 
@@ -159,7 +155,7 @@ static const method firp_parts[] = {
         .label = what, .drafter = "dash", .budget = 6, .shape = form, .dash = {                    \
             what,                                                                                  \
             how,                                                                                   \
-            FTK_DASH_ALWAYS | FTK_DASH_NO_RETRIEVAL | (less)                                       \
+            FTK_ROWS_ALWAYS | FTK_WITHOUT_RETRIEVAL | (less)                                       \
         }                                                                                          \
     }
 
@@ -174,7 +170,7 @@ static const method dash_parts[] = {
     {.label = "dash, no retrieval",
      .drafter = "dash",
      .budget = -1,
-     .dash = {"", DASH_POLICY, FTK_DASH_NO_RETRIEVAL}},
+     .dash = {"", DASH_POLICY, FTK_WITHOUT_RETRIEVAL}},
     DASH("policy alone", DASH_POLICY, 0),
     DASH("policy alone, asked in time", DASH_POLICY, FTK_DASH_IN_TIME),
     DASH("policy alone, no compensation", DASH_POLICY, FTK_DASH_NO_SCALE),
@@ -216,23 +212,23 @@ static const method sources[] = {
      .drafter = "recycle",
      .budget = -1,
      .ops = &ftk_drafter_recycle,
-     .how = FTK_RECYCLE_NO_RETRIEVAL},
+     .how = FTK_WITHOUT_RETRIEVAL},
     {.label = "recycle, both", .drafter = "recycle", .budget = -1},
-    WITH("s4c", &ftk_drafter_s4c, FTK_S4C_NO_RETRIEVAL, FTK_S4C_NO_SUCCESSORS),
-    WITH("firp", &ftk_drafter_firp, FTK_FIRP_NO_RETRIEVAL, FTK_FIRP_NO_SUCCESSORS),
-    WITH("jacobi", &ftk_drafter_jacobi, FTK_JACOBI_NO_RETRIEVAL, FTK_JACOBI_NO_SUCCESSORS),
+    WITH("s4c", &ftk_drafter_s4c, FTK_WITHOUT_RETRIEVAL, FTK_WITHOUT_SUCCESSORS),
+    WITH("firp", &ftk_drafter_firp, FTK_WITHOUT_RETRIEVAL, FTK_WITHOUT_SUCCESSORS),
+    WITH("jacobi", &ftk_drafter_jacobi, FTK_WITHOUT_RETRIEVAL, FTK_WITHOUT_SUCCESSORS),
     {.label = "dash alone",
      .drafter = "dash",
      .budget = -1,
-     .dash = {"", DASH_POLICY, FTK_DASH_NO_RETRIEVAL | FTK_DASH_NO_SUCCESSORS}},
+     .dash = {"", DASH_POLICY, FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS}},
     {.label = "dash, retrieval",
      .drafter = "dash",
      .budget = -1,
-     .dash = {"", DASH_POLICY, FTK_DASH_NO_SUCCESSORS}},
+     .dash = {"", DASH_POLICY, FTK_WITHOUT_SUCCESSORS}},
     {.label = "dash, successors",
      .drafter = "dash",
      .budget = -1,
-     .dash = {"", DASH_POLICY, FTK_DASH_NO_RETRIEVAL}},
+     .dash = {"", DASH_POLICY, FTK_WITHOUT_RETRIEVAL}},
     {.label = "dash, both", .drafter = "dash", .budget = -1},
 };
 

@@ -72,7 +72,7 @@ static ftk_session *open_session(ftk_engine *e, const method *m, float temperatu
     ftk_session *s;
     ftk_err err;
     if (m->ops) {
-        ftk_dash_parts all_rows = {.without = FTK_DASH_ALWAYS};
+        ftk_dash_parts all_rows = {.without = FTK_ROWS_ALWAYS};
         err = ftk_session_open_with(&s, e, &cfg, m->ops, m->name ? &all_rows : reference);
     } else {
         cfg.drafter = m->name;

@@ -36,7 +36,7 @@ enum {
     MOST = 1 + FTK_CHAIN + FTK_RECYCLED + ROWS * CHOICES, /* candidates, with the root */
 };
 
-static const float always_worth = 0.5f; /* of a chain that FTK_DASH_ALWAYS goes on with */
+static const float always_worth = 0.5f; /* of a chain that FTK_ROWS_ALWAYS goes on with */
 
 /* Rates [DEPTHS][CHOICES][FTK_LIKELY_BINS], [DEPTHS] of a row's best choice, then those of all
  * guesses, see guesses.h */
@@ -52,8 +52,6 @@ typedef struct dash {
     ftk_dash_parts parts;
     ftk_policy policy;
     ftk_route route;
-    const ftk_retrieval *retrieval;
-    const ftk_successors *successors; /* NULL: left out */
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     known *known; /* of all sessions */
     ftk_guesses guesses;
@@ -184,7 +182,7 @@ static int suggest_choices(dash *s, int node, const ftk_rows *said)
 /* A row costs its own time, and what it says has to be verified. */
 static bool pays(const dash *s, int node)
 {
-    if (s->parts.without & FTK_DASH_ALWAYS) return s->guesses.all[node].worth > always_worth;
+    if (s->parts.without & FTK_ROWS_ALWAYS) return s->guesses.all[node].worth > always_worth;
     const ftk_target *const t = s->target;
     const double more = t->seconds(t->ctx, 0, s->n_rows + 2) - t->seconds(t->ctx, 0, s->n_rows + 1);
     const float right = ftk_rate_get(best_rate(s, s->n_rows));
@@ -218,18 +216,15 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
 {
     dash *const s = state;
     s->target = env->target;
-    s->retrieval = env->retrieval;
     if (env->test) memcpy(&s->parts, env->test, sizeof s->parts);
-    s->successors = s->parts.without & FTK_DASH_NO_SUCCESSORS ? NULL : env->successors;
     s->policy = dash_policy(env->weights, env->target);
     s->policy.fixed = s->parts.fixed;
     if (s->parts.without & FTK_DASH_NO_SCALE) s->policy.scale = NULL;
     s->known = env->rates;
-    if (ftk_guesses_init(&s->guesses, env->host, MOST, s->known->rates, RATES) != FTK_OK)
+    if (ftk_guesses_init_for(&s->guesses, env, MOST, s->known->rates, RATES) != FTK_OK)
         return FTK_ERR_NOMEM;
     s->actions = ftk_alloc(env->host, (size_t)s->policy.n_layer, sizeof *s->actions);
     if (!s->actions) return ftk_fail(env->host, FTK_ERR_NOMEM, "no memory for a row's actions");
-    s->guesses.chain = env->shape == FTK_TREE_CHAIN;
     s->route = (ftk_route){
         .policy = &s->policy,
         .ahead = !(s->parts.without & FTK_DASH_IN_TIME),
@@ -257,11 +252,8 @@ static void dash_reset(void *state, const int32_t *history, size_t n)
 static void dash_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
 {
     dash *const s = state;
-    ftk_guesses_begin(&s->guesses, history[n - 1]);
+    ftk_guesses_ask(&s->guesses, history[n - 1]);
     s->n_rows = 0;
-    if (!(s->parts.without & FTK_DASH_NO_RETRIEVAL))
-        ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
-    ftk_guesses_add_successors(&s->guesses, s->successors);
     run_chain(s, budget);
     if (s->n_rows == 0) ftk_took_doubt(s->known->took, s->target);
     s->asked = n;

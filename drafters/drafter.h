@@ -17,6 +17,15 @@
 
 typedef struct ftk_drafter ftk_drafter;
 
+/* What benchmarks and tests may ask of the drafters of the list: an unsigned at
+ * ftk_drafter_env.test. dash.h has more, behind it. */
+enum {
+    FTK_WITHOUT_RETRIEVAL = 1,
+    FTK_WITHOUT_SUCCESSORS = 2,
+    FTK_ROWS_ALWAYS = 4, /* heads, draft models and policies run as far as they may, paid or not */
+    FTK_ROWS_JOIN = 8,   /* firp's fused schedule, as with FTK_TREE_PAPER */
+};
+
 /* What it points to stays as long as the drafter, except host and test. */
 typedef struct ftk_drafter_env {
     const ftk_host *host;

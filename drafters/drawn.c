@@ -81,11 +81,9 @@ static double uniform(const ftk_grown *g, size_t n, int i)
 
 static void retrieve(const ftk_grown *g, parts *p)
 {
-    const ftk_retrieval *const r = g->retrieval;
+    const ftk_retrieval *const r = g->guesses.retrieval;
     float prob = 1;
-    if (g->flags & FTK_GROWN_NO_RETRIEVAL || r->n == 0 ||
-        ftk_retrieval_goes_on(r, 0) < least_retrieved)
-        return;
+    if (!r || r->n == 0 || ftk_retrieval_goes_on(r, 0) < least_retrieved) return;
     for (; p->n_retrieved < r->n && p->n_retrieved < FTK_CHAIN; p->n_retrieved++) {
         prob *= ftk_retrieval_goes_on(r, p->n_retrieved);
         p->retrieved[p->n_retrieved] = (node){r->recent[p->n_retrieved], prob};

@@ -28,8 +28,6 @@
  * Guesses for a depth do not depend on the branch: all nodes of a depth have the same
  * candidates. The tree is made of them best first, with the chain of what followed the same
  * words earlier and with successors (guesses.h). */
-#include "drafters/firp.h"
-
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -61,15 +59,12 @@ typedef struct likely {
 
 typedef struct firp {
     const ftk_target *target;
-    unsigned flags;
     bool fused;
     int layer, n_offsets;
     ftk_maps maps; /* as a device runs them */
     ftk_heads_ask ask;
     bool knows_token; /* there are E_i */
     const struct ftk_mat *map[MOST_OFFSETS], *of_token[MOST_OFFSETS];
-    const ftk_retrieval *retrieval;
-    const ftk_successors *successors; /* NULL: left out */
     ftk_guesses guesses;
     ftk_rate *rates; /* of all sessions */
     size_t asked;    /* the guesses are an open prediction of what follows text[0..asked) */
@@ -290,9 +285,6 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     const ftk_host *const h = env->host;
     const ftk_weights *const w = env->weights;
     s->target = env->target;
-    s->retrieval = env->retrieval;
-    if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
-    s->successors = s->flags & FTK_FIRP_NO_SUCCESSORS ? NULL : env->successors;
     const int n_embd = s->target->n_embd;
     s->layer = firp_state_layer(w) + 1;
     ftk_weights_int(w, "offsets", 1, MOST_OFFSETS, &s->n_offsets, h);
@@ -304,10 +296,9 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     s->maps = (ftk_maps){
         .n = s->n_offsets, .of_state = s->map, .of_token = s->knows_token ? s->of_token : NULL};
     s->rates = env->rates;
-    s->fused = env->shape == FTK_TREE_PAPER || s->flags & FTK_FIRP_FUSED;
-    ftk_err err = ftk_guesses_init(&s->guesses, h, MOST, s->rates, RATES);
-    if (err != FTK_OK) return err;
-    s->guesses.chain = env->shape == FTK_TREE_CHAIN;
+    if (ftk_guesses_init_for(&s->guesses, env, MOST, s->rates, RATES) != FTK_OK)
+        return FTK_ERR_NOMEM;
+    s->fused = env->shape == FTK_TREE_PAPER || s->guesses.flags & FTK_ROWS_JOIN;
     s->ask.least = floor_worth;
     memcpy(s->ask.bound, ftk_likely_bounds, sizeof s->ask.bound);
     if (s->target->run_mapped) return FTK_OK; /* states are a device's */
@@ -340,9 +331,7 @@ static void firp_reset(void *state, const int32_t *history, size_t n)
 static void firp_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
 {
     firp *const s = state;
-    ftk_guesses_begin(&s->guesses, history[n - 1]);
-    if (!(s->flags & FTK_FIRP_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
-    ftk_guesses_add_successors(&s->guesses, s->successors);
+    ftk_guesses_ask(&s->guesses, history[n - 1]);
     s->asked = n;
     if (s->fused && budget > FTK_MAX_NODES - 1 - FUSED_NODES * s->n_offsets)
         budget = FTK_MAX_NODES - 1 - FUSED_NODES * s->n_offsets;

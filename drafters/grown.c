@@ -40,7 +40,7 @@ static double now(const ftk_grown *g)
 /* At the pace of late. */
 static double token_seconds(const ftk_grown *g)
 {
-    return g->flags & FTK_GROWN_ALWAYS ? INFINITY : ftk_target_token(g->target);
+    return g->guesses.flags & FTK_ROWS_ALWAYS ? INFINITY : ftk_target_token(g->target);
 }
 
 bool ftk_grown_pays(const ftk_grown *g, double tokens, int n, bool reads)
@@ -166,7 +166,6 @@ static void grow_all(ftk_grown *g, const int32_t *history, size_t n)
 {
     const size_t unread = g->model->unread(g->model->ctx, n);
     g->late = unread > FTK_GROWN_LATE;
-    ftk_guesses_add_successors(&g->guesses, g->successors);
     if (g->late || !worth_reading(g, (int)unread)) return;
     const float *const logits = ftk_grown_read(g, history, n);
     if (!logits) return;
@@ -187,7 +186,7 @@ void ftk_grown_propose(void *state, const int32_t *history, size_t n, int budget
         ftk_drawn_propose(g, history, n, budget, tree);
         return;
     }
-    if (!(g->flags & FTK_GROWN_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&g->guesses, g->retrieval);
+    ftk_guesses_ask(&g->guesses, history[n - 1]);
     g->asked = n;
     grow_all(g, history, n);
     ftk_guesses_plant(&g->guesses, budget, tree);
@@ -250,14 +249,10 @@ ftk_err ftk_grown_init(void *state, const ftk_drafter_env *env)
     ftk_grown *const g = state;
     g->target = env->target;
     g->model = env->model;
-    g->retrieval = env->retrieval;
-    if (env->test) memcpy(&g->flags, env->test, sizeof g->flags);
-    g->successors = g->flags & FTK_GROWN_NO_SUCCESSORS ? NULL : env->successors;
     g->sampling = env->sampling;
     g->known = env->rates;
-    if (ftk_guesses_init(&g->guesses, env->host, MOST, g->known->rates, FTK_GROWN_RATES) != FTK_OK)
+    if (ftk_guesses_init_for(&g->guesses, env, MOST, g->known->rates, FTK_GROWN_RATES) != FTK_OK)
         return FTK_ERR_NOMEM;
-    g->guesses.chain = env->shape == FTK_TREE_CHAIN;
     return env->draws ? ftk_drawn_init(&g->drawn, env) : FTK_OK;
 }
 

@@ -27,13 +27,6 @@ enum {
     FTK_GROWN_TIMED = FTK_GROWN_LATE, /* rows of a pass whose time is known */
 };
 
-/* What benchmarks and tests may ask for by env->test, an unsigned. */
-enum {
-    FTK_GROWN_NO_RETRIEVAL = 1,
-    FTK_GROWN_NO_SUCCESSORS = 2,
-    FTK_GROWN_ALWAYS = 4, /* rows are run whatever they take */
-};
-
 /* Rates, by depth. */
 enum {
     FTK_GROWN_GUESS = 0,                                  /* [CLASSES][FTK_LIKELY_BINS] */
@@ -52,10 +45,7 @@ typedef struct ftk_grown_known {
 typedef struct ftk_grown {
     const ftk_target *target;
     const ftk_draft_model *model;
-    const ftk_retrieval *retrieval;
-    const ftk_successors *successors;
     const ftk_sampling *sampling;
-    unsigned flags;
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     size_t grew;  /* and so far back the model's rows belong to; 0: there are none */
     size_t told;  /* length of the text when it was last learned from */

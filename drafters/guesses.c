@@ -2,6 +2,8 @@
  * Guesses of several sources, and the tree that is made of them. */
 #include "drafters/guesses.h"
 
+#include <string.h>
+
 #include "base/mem.h"
 #include "base/sampler.h"
 #include "drafters/drafter.h"
@@ -17,6 +19,17 @@ ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate
     if (!g->all || !g->heap)
         return ftk_fail(host, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
     return FTK_OK;
+}
+
+ftk_err ftk_guesses_init_for(ftk_guesses *g, const ftk_drafter_env *env, int cap, ftk_rate *rates,
+                             int n_rates)
+{
+    const ftk_err err = ftk_guesses_init(g, env->host, cap, rates, n_rates);
+    if (env->test) memcpy(&g->flags, env->test, sizeof g->flags);
+    g->chain = env->shape == FTK_TREE_CHAIN;
+    g->retrieval = g->flags & FTK_WITHOUT_RETRIEVAL ? NULL : env->retrieval;
+    g->successors = g->flags & FTK_WITHOUT_SUCCESSORS ? NULL : env->successors;
+    return err;
 }
 
 void ftk_guesses_init_rates(ftk_rate *rates, int n_rates)
@@ -104,7 +117,7 @@ static void add_chain(ftk_guesses *g, const ftk_retrieval *r, const int32_t *cha
 void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r)
 {
     int fork = 0, at = 0;
-    if (r->n == 0) return;
+    if (!r || r->n == 0) return;
     const int before = g->n;
     add_chain(g, r, r->recent, 0, 0, ftk_retrieval_goes_on(r, 0));
     while (fork < g->n - before && r->recent[fork] == r->first[fork])
@@ -127,6 +140,13 @@ void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s)
             g->all[at].recycled = true;
         }
     }
+}
+
+void ftk_guesses_ask(ftk_guesses *g, int32_t root)
+{
+    ftk_guesses_begin(g, root);
+    ftk_guesses_add_retrieved(g, g->retrieval);
+    ftk_guesses_add_successors(g, g->successors);
 }
 
 static int sources_of(const ftk_guess *c)

@@ -23,6 +23,8 @@
 #include "drafters/retrieval.h"
 #include "drafters/successors.h"
 
+struct ftk_drafter_env;
+
 enum {
     FTK_CHAIN = 2 * FTK_RETRIEVED, /* guesses retrieval gives, at most */
     FTK_RECYCLED = 112,            /* guesses successors give, at most */
@@ -47,8 +49,11 @@ typedef struct ftk_guess {
 
 typedef struct ftk_guesses {
     int n, cap;
-    bool chain;          /* trees have one node a depth */
-    int n_recycled;      /* that successors gave */
+    bool chain;                       /* trees have one node a depth */
+    int n_recycled;                   /* that successors gave */
+    unsigned flags;                   /* of the environment: FTK_WITHOUT_, FTK_ROWS_ */
+    const ftk_retrieval *retrieval;   /* what ftk_guesses_ask() asks; NULL: left out */
+    const ftk_successors *successors; /* likewise */
     ftk_guess *all;      /* [cap] all[0] is the root; parents come before their children */
     ftk_candidate *heap; /* [cap] */
     int n_rates;
@@ -60,15 +65,20 @@ void ftk_guesses_init_rates(ftk_rate *rates, int n_rates);
 /* Room for cap guesses, the root among them. Errors: NOMEM; ftk_guesses_free() is due then, too. */
 ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate *rates,
                          int n_rates);
+/* The same as a drafter's environment has it. */
+ftk_err ftk_guesses_init_for(ftk_guesses *g, const struct ftk_drafter_env *env, int cap,
+                             ftk_rate *rates, int n_rates);
 void ftk_guesses_free(ftk_guesses *g, const ftk_host *host);
 /* The root alone. */
 void ftk_guesses_begin(ftk_guesses *g, int32_t root);
+/* The root, and what the session's sources name. */
+void ftk_guesses_ask(ftk_guesses *g, int32_t root);
 /* The guess below `parent` that carries `token`, or -1. */
 int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token);
 /* The index of the guess, which may have been there already. -1: no room. */
 int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int rate);
 /* The chains that retrieval predicts, the second one from where it leaves the first, as far as they
- * are likely at all. Their rates are retrieval's, which settles them. */
+ * are likely at all. Their rates are retrieval's, which settles them. NULL: there are none. */
 void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r);
 /* What the table has behind all guesses that are there, and behind those. Its rates are its own,
  * which settles them. NULL: there is no table. */

@@ -25,8 +25,6 @@
  * is worth beside its token is the sum over w of P(path ends at w) * gain. Where a model does not
  * denoise, the gain is measured as nothing, and nothing is drafted for it. FTK_TREE_CHAIN: that
  * chain alone. */
-#include "drafters/jacobi.h"
-
 #include <string.h>
 
 #include "base/sampler.h"
@@ -60,13 +58,11 @@ enum {
 };
 
 typedef struct jacobi {
-    unsigned flags;
     ftk_tree_shape shape;
     int n_vocab;
     const ftk_retrieval *retrieval;
-    const ftk_successors *successors; /* NULL: left out */
-    uint64_t noise;                   /* counter of the generator */
-    size_t expected;                  /* length of the text the table belongs to; 0: none */
+    uint64_t noise;  /* counter of the generator */
+    size_t expected; /* length of the text the table belongs to; 0: none */
     row table[DEPTH];
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     ftk_guesses guesses;
@@ -259,13 +255,8 @@ static ftk_err jacobi_init(void *state, const ftk_drafter_env *env)
     jacobi *const s = state;
     s->shape = env->shape;
     s->n_vocab = env->n_vocab;
-    if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
     s->retrieval = env->retrieval;
-    const bool with = s->shape != FTK_TREE_PAPER && !(s->flags & FTK_JACOBI_NO_SUCCESSORS);
-    s->successors = with ? env->successors : NULL;
-    const ftk_err err = ftk_guesses_init(&s->guesses, env->host, MOST, env->rates, RATES);
-    s->guesses.chain = s->shape == FTK_TREE_CHAIN;
-    return err;
+    return ftk_guesses_init_for(&s->guesses, env, MOST, env->rates, RATES);
 }
 
 static void jacobi_free(void *state, const ftk_host *host)
@@ -291,14 +282,13 @@ static void jacobi_propose(void *state, const int32_t *history, size_t n, int bu
     for (int i = 0; i < DEPTH; i++)
         if (s->table[i].n == 0) fill_with_noise(s, &s->table[i], history, n);
     s->asked = n;
-    ftk_guesses_begin(g, history[n - 1]);
     if (s->shape == FTK_TREE_PAPER) {
+        ftk_guesses_begin(g, history[n - 1]);
         guess_as_paper(s, history, n);
         ftk_guesses_plant_all(g, budget, tree);
         return;
     }
-    if (!(s->flags & FTK_JACOBI_NO_RETRIEVAL)) ftk_guesses_add_retrieved(g, s->retrieval);
-    ftk_guesses_add_successors(g, s->successors);
+    ftk_guesses_ask(g, history[n - 1]);
     add_rows(s);
     price_chain(s);
     ftk_guesses_plant(g, budget, tree);

@@ -8,19 +8,12 @@
  * recycle: token recycling (arXiv 2408.08696), a tree of successors (successors.h) beside those
  * chains. The paper's tree is fixed, with 80 nodes; ours grows by what guesses of that depth and
  * size were worth. */
-#include "drafters/recycle.h"
-
-#include <string.h>
-
 #include "drafters/drafter.h"
 #include "drafters/guesses.h"
 
 enum { MOST = 1 + FTK_CHAIN + FTK_RECYCLED };
 
 typedef struct recycle {
-    unsigned flags;
-    const ftk_retrieval *retrieval;
-    const ftk_successors *successors; /* NULL: of lookup */
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     ftk_guesses guesses;
 } recycle;
@@ -30,25 +23,18 @@ static void init_rates(void *rates)
     ftk_guesses_init_rates(rates, FTK_GUESS_RATES);
 }
 
-static ftk_err init(recycle *s, const ftk_drafter_env *env, int n_rates)
-{
-    s->retrieval = env->retrieval;
-    const ftk_err err = ftk_guesses_init(&s->guesses, env->host, MOST, env->rates, n_rates);
-    s->guesses.chain = env->shape == FTK_TREE_CHAIN;
-    return err;
-}
-
 static ftk_err lookup_init(void *state, const ftk_drafter_env *env)
 {
-    return init(state, env, 0);
+    recycle *const s = state;
+    const ftk_err err = ftk_guesses_init_for(&s->guesses, env, MOST, NULL, 0);
+    s->guesses.successors = NULL;
+    return err;
 }
 
 static ftk_err recycle_init(void *state, const ftk_drafter_env *env)
 {
     recycle *const s = state;
-    if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
-    s->successors = env->successors;
-    return init(s, env, FTK_GUESS_RATES);
+    return ftk_guesses_init_for(&s->guesses, env, MOST, env->rates, FTK_GUESS_RATES);
 }
 
 static void recycle_free(void *state, const ftk_host *host)
@@ -69,10 +55,7 @@ static void recycle_propose(void *state, const int32_t *history, size_t n, int b
     recycle *const s = state;
     settle(s, history + s->asked, n - s->asked);
     s->asked = n;
-    ftk_guesses_begin(&s->guesses, history[n - 1]);
-    if (!(s->flags & FTK_RECYCLE_NO_RETRIEVAL))
-        ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
-    ftk_guesses_add_successors(&s->guesses, s->successors);
+    ftk_guesses_ask(&s->guesses, history[n - 1]);
     ftk_guesses_plant(&s->guesses, budget, tree);
 }
 

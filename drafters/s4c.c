@@ -32,8 +32,6 @@
  * chain of what followed the same words earlier (retrieval.h) and successors (successors.h)
  * join, so that a head runs for what these leave open. Two sources
  * that name one token are one node, worth the more of both. */
-#include "drafters/s4c.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -74,12 +72,9 @@ typedef struct known {
 typedef struct s4c {
     const ftk_target *target;
     const ftk_weights *weights;
-    unsigned flags;
     int n_heads;
     bool chained, sees_token;
     const struct ftk_mat *in[MOST_HEADS], *body[MOST_HEADS];
-    const ftk_retrieval *retrieval;
-    const ftk_successors *successors; /* NULL: left out */
     size_t feature_of; /* length of the text whose root `feature` leads to; 0: none */
     size_t asked;      /* the candidates are an open prediction of what follows text[0..asked) */
     known *known;
@@ -486,9 +481,6 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     s4c *const s = state;
     s->target = env->target;
     s->weights = env->weights;
-    s->retrieval = env->retrieval;
-    if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
-    s->successors = s->flags & FTK_S4C_NO_SUCCESSORS ? NULL : env->successors;
     const ftk_host *const h = env->host;
     const int n_embd = s->target->n_embd;
     ftk_weights_int(s->weights, "heads", 1, MOST_HEADS, &s->n_heads, h);
@@ -501,9 +493,8 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     }
     s->known = env->rates;
     tell_heads(s, env->shape == FTK_TREE_CHAIN);
-    if (ftk_guesses_init(&s->guesses, h, MOST, s->known->rates, RATES) != FTK_OK)
+    if (ftk_guesses_init_for(&s->guesses, env, MOST, s->known->rates, RATES) != FTK_OK)
         return FTK_ERR_NOMEM;
-    s->guesses.chain = env->shape == FTK_TREE_CHAIN;
     if (!s->target->run_heads) s->feature = ftk_alloc(h, (size_t)n_embd, sizeof(float));
     if (!s->target->run_heads && !s->feature)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
@@ -528,9 +519,7 @@ static void s4c_reset(void *state, const int32_t *history, size_t n)
 /* What is known before heads run; false: they cannot. */
 static bool begin(s4c *s, const ftk_ask *ask)
 {
-    ftk_guesses_begin(&s->guesses, ask->history[ask->n - 1]);
-    if (!(s->flags & FTK_S4C_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
-    ftk_guesses_add_successors(&s->guesses, s->successors);
+    ftk_guesses_ask(&s->guesses, ask->history[ask->n - 1]);
     s->asked = ask->n;
     return s->feature_of == ask->n;
 }

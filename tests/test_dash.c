@@ -149,7 +149,7 @@ static void test_policy(void **state)
         ftk_gguf *file =
             keys_only(N_KEYS, key_names, (const uint32_t[]){H, FIRST, LAST, partial, 600, 100});
         const ftk_weights w = small_weights(file);
-        void *s = start_small(&w, (ftk_dash_parts){.without = FTK_DASH_ALWAYS});
+        void *s = start_small(&w, (ftk_dash_parts){.without = FTK_ROWS_ALWAYS});
         sure = 30;
         ftk_tree t;
         for (salt = 0; salt < 20; salt++) {
@@ -174,7 +174,7 @@ static void test_tree(void **state)
     ftk_gguf *file = keys_only(N_KEYS, key_names, good);
     const ftk_weights w = small_weights(file);
     for (int chain = 0; chain < 2; chain++) {
-        const ftk_dash_parts parts = {.without = FTK_DASH_ALWAYS};
+        const ftk_dash_parts parts = {.without = FTK_ROWS_ALWAYS};
         void *s = open_shaped(&ftk_drafter_dash, &target, &w,
                               chain ? FTK_TREE_CHAIN : FTK_TREE_FITTED, &parts);
         for (int budget = 0; budget <= 40; budget += budget < 4 ? 1 : 12) {
@@ -228,7 +228,7 @@ static void test_not_finite(void **state)
     (void)state;
     ftk_gguf *file = keys_only(N_KEYS, key_names, good);
     const ftk_weights w = small_weights(file);
-    void *s = start_small(&w, (ftk_dash_parts){.without = FTK_DASH_ALWAYS});
+    void *s = start_small(&w, (ftk_dash_parts){.without = FTK_ROWS_ALWAYS});
     for (int i = 0; i < 3; i++) {
         last_logit = i == 0 ? NAN : i == 1 ? INFINITY : -INFINITY;
         sure = 30;

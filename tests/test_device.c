@@ -116,7 +116,7 @@ static void test_whole_drafts(void **state)
             assert_int_equal(open_on(&e[on], m, on ? "cuda" : "cpu", FTK_TYPE_F16), FTK_OK);
             assert_int_equal(ftk_engine_add_drafter(e[on], whole[i].file), FTK_OK);
         }
-        const int fused = whole[i].flags & FTK_FIRP_FUSED ? 1 : 0;
+        const int fused = whole[i].flags & FTK_ROWS_JOIN ? 1 : 0;
         for (size_t cut = 0; cut < CUTS; cut++) {
             ftk_tree tree[2];
             int32_t at[2];
@@ -534,7 +534,7 @@ static void test_dash(void **state)
         ftk_session *s = open_dash(e, NULL, NULL, &ways[i], 0);
         assert_int_equal(take(s, N, want), N);
         ftk_session_free(s);
-        ftk_dash_parts parts = {.without = FTK_DASH_ALWAYS, .taken = taken};
+        ftk_dash_parts parts = {.without = FTK_ROWS_ALWAYS, .taken = taken};
         s = open_dash(e, &ftk_drafter_dash, &parts, &ways[i], 6);
         assert_int_equal(take(s, N, got), N);
         assert_memory_equal(got, want, sizeof want);
@@ -640,7 +640,7 @@ static void test_dash_trouble(void **state)
     ftk_model *m = load();
     for (int i = 0; i < 2; i++) {
         ftk_engine *e = with_dash(m, "cuda", DASH_RANDOM);
-        ftk_dash_parts parts = {.without = FTK_DASH_ALWAYS};
+        ftk_dash_parts parts = {.without = FTK_ROWS_ALWAYS};
         ftk_session *s =
             open_dash(e, i ? &ftk_drafter_dash_direct : &ftk_drafter_dash, &parts, NULL, 6);
         int32_t got[4];

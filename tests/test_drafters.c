@@ -143,14 +143,15 @@ static void *fresh_rates(const ftk_drafter_ops *ops)
 static void *open_drafter(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shape shape)
 {
     static ftk_test_reference reference = {truth, LONG};
-    const ftk_drafter_env env = {.host = &host,
-                                 .n_vocab = n_vocab,
-                                 .n_ctx = LONG + FTK_MAX_NODES,
-                                 .shape = shape,
-                                 .test = ops->wants ? NULL : &reference,
-                                 .retrieval = &retrieval,
-                                 .successors = &successors,
-                                 .rates = fresh_rates(ops)};
+    const ftk_drafter_env env = {
+        .host = &host,
+        .n_vocab = n_vocab,
+        .n_ctx = LONG + FTK_MAX_NODES,
+        .shape = shape,
+        .test = ftk_drafter_index(ops->name, strlen(ops->name)) < 0 ? &reference : NULL,
+        .retrieval = &retrieval,
+        .successors = &successors,
+        .rates = fresh_rates(ops)};
     void *const s = calloc(1, ops->state_size);
     live = 0; /* a test that failed before left some */
     static ftk_retrieval_rates of_retrieval;

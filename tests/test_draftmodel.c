@@ -63,7 +63,7 @@ static ftk_engine *open_with(const ftk_model *m, const char *small, int slots, i
 
 enum {
     /* The draft model alone, in every step. */
-    OWN = FTK_GROWN_ALWAYS | FTK_GROWN_NO_RETRIEVAL | FTK_GROWN_NO_SUCCESSORS
+    OWN = FTK_ROWS_ALWAYS | FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS
 };
 
 typedef struct how {
@@ -335,7 +335,7 @@ static void check_law(ftk_engine *e, const char *verifier, ftk_tree_shape shape,
                                      .verifier = verifier,
                                      .budget = 6,
                                      .shape = shape,
-                                     .flags = FTK_GROWN_ALWAYS},
+                                     .flags = FTK_ROWS_ALWAYS},
                               0);
     ftk_sampling to = {.temperature = 0.8f, .top_k = K, .top_p = 1, .repeat_penalty = 1};
     if (masked) assert_int_equal(ftk_session_set_mask(s, allow_some, NULL), FTK_OK);

@@ -307,7 +307,7 @@ static void test_exact(void **state)
                            .budget = budgets[k >> 3],
                            .shape = k & 2 ? FTK_TREE_CHAIN : FTK_TREE_FITTED,
                            .temperature = k & 4 ? 0.8f : 0,
-                           .flags = k & 1 ? 0 : FTK_GROWN_ALWAYS};
+                           .flags = k & 1 ? 0 : FTK_ROWS_ALWAYS};
             int32_t want[N], got[N];
             plain(e, h.temperature, k % 3, want);
             ftk_session *s = open_how(e, &h);
@@ -376,7 +376,7 @@ static void test_batches(void **state)
         const how h = {.drafter = "eagle3",
                        .budget = 5,
                        .temperature = k & 1 ? 0.8f : 0,
-                       .flags = FTK_GROWN_ALWAYS};
+                       .flags = FTK_ROWS_ALWAYS};
         ftk_session *s[SESSIONS];
         ftk_result r[SESSIONS];
         int32_t want[N];
@@ -419,7 +419,7 @@ static void check_read(ftk_engine *e, ftk_session *s)
     if (!was) abort();
     assert_non_null(logits);
     memcpy(was, logits, EF_DRAFT * sizeof *was);
-    ftk_session *f = open_how(e, &(how){.drafter = "eagle3", .flags = FTK_GROWN_ALWAYS});
+    ftk_session *f = open_how(e, &(how){.drafter = "eagle3", .flags = FTK_ROWS_ALWAYS});
     const int32_t *text = ftk_session_tokens(s, &n);
     ftk_result r;
     assert_int_equal(ftk_session_append(f, text, n - 1), FTK_OK);
@@ -441,7 +441,7 @@ static void test_follows(void **state)
     ftk_engine *e = open_engine(m, 1, 2048, FTK_TYPE_F16);
     const ef_how file = {.layout = EF_EAGLE};
     assert_int_equal(ftk_engine_add_drafter(e, written("plain", &file)), FTK_OK);
-    const how h = {.drafter = "eagle3", .budget = 6, .flags = FTK_GROWN_ALWAYS};
+    const how h = {.drafter = "eagle3", .budget = 6, .flags = FTK_ROWS_ALWAYS};
     for (size_t cut = 1; cut < 90; cut += 11) {
         static const int32_t more[] = {70, 71, 72, 73};
         ftk_session *s = open_how(e, &h), *f;
@@ -635,7 +635,7 @@ static void test_no_states(void **state)
     int32_t want[N], got[N];
     plain(e, 0, 1, want);
     ftk_session *s =
-        open_how(e, &(how){.drafter = "eagle3", .budget = 8, .flags = FTK_GROWN_ALWAYS});
+        open_how(e, &(how){.drafter = "eagle3", .budget = 8, .flags = FTK_ROWS_ALWAYS});
     start(s, 1);
     assert_int_equal(take(s, N, got), N);
     assert_memory_equal(got, want, sizeof want);

@@ -221,7 +221,7 @@ static void test_not_left(void **state)
             ftk_session_config cfg = config(way == 2 ? -1 : 12, FTK_TREE_FITTED);
             if (way == 0) cfg.sampling.repeat_penalty = 1.2f;
             if (way == 1) cfg.verifier = "traversal";
-            unsigned flags = way == 3 ? FTK_FIRP_FUSED : families[i].flags;
+            unsigned flags = way == 3 ? FTK_ROWS_JOIN : families[i].flags;
             int32_t want[N], got[N];
             plain(e, &cfg, want, N);
             e->credit = 0;

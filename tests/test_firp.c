@@ -6,7 +6,6 @@
 
 #include <math.h>
 
-#include "drafters/firp.h"
 #include "firpfile.h"
 
 enum { LAYERS = 4, LAYER = 3, OFFSETS = 3, SEEN = 8 };
@@ -203,7 +202,7 @@ static void test_retrieval(void **state)
     static const int32_t again[] = {3, 4, 5, 6, 7, 8, 3, 4, 5};
     ftk_gguf *file = keys();
     const ftk_weights w = small_weights(file, true);
-    for (unsigned flags = 0; flags <= FTK_FIRP_NO_RETRIEVAL; flags++) {
+    for (unsigned flags = 0; flags <= FTK_WITHOUT_RETRIEVAL; flags++) {
         void *s = start(&w, flags);
         ftk_retrieval_ask(&retrieval, again, 9);
         ftk_tree t;
@@ -224,7 +223,7 @@ static void test_worth(void **state)
     enum { STEPS = 150 };
     ftk_gguf *file = keys();
     const ftk_weights w = small_weights(file, true);
-    void *s = start(&w, FTK_FIRP_NO_RETRIEVAL);
+    void *s = start(&w, FTK_WITHOUT_RETRIEVAL);
     int32_t all[N_CTX];
     float states[1][D];
     fill_states(states, 1);
@@ -281,10 +280,10 @@ static void test_which_join(void **state)
         unsigned flags;
         int n;
     } cases[] = {
-        {100, FTK_FIRP_FUSED, 4},
+        {100, FTK_ROWS_JOIN, 4},
         {100, 0, 0},
-        {3 * OFFSETS + 2, FTK_FIRP_FUSED, 3},
-        {2, FTK_FIRP_FUSED, 0},
+        {3 * OFFSETS + 2, FTK_ROWS_JOIN, 3},
+        {2, FTK_ROWS_JOIN, 0},
     };
     static const int16_t order[] = {2, 0, 1, 3};
     ftk_gguf *file = keys();
@@ -320,7 +319,7 @@ static void test_fused(void **state)
         {.n_path = 1, .path = {0, 1}, .token = {7, 3}},
     };
     for (int i = 0; i < 3; i++) {
-        void *s = start(&w, FTK_FIRP_FUSED);
+        void *s = start(&w, FTK_ROWS_JOIN);
         asked.runs = 0;
         int16_t node[FTK_MAX_NODES];
         assert_int_equal(ftk_drafter_firp.append(s, &t, 2 * OFFSETS, node), 2 * OFFSETS);
@@ -414,7 +413,7 @@ static void test_text_is_the_models(void **state)
         assert_int_equal(ftk_engine_add_drafter(e, path), FTK_OK);
         assert_true(ftk_engine_has_drafter(e, "firp"));
         check_text(e, &ftk_drafter_firp, 0);
-        check_text(e, &ftk_drafter_firp, FTK_FIRP_FUSED);
+        check_text(e, &ftk_drafter_firp, FTK_ROWS_JOIN);
         ftk_engine_free(e);
         unlink(path);
     }
@@ -433,7 +432,7 @@ static void test_room(void **state)
     write_firp(path, m, true);
     ftk_engine *e = open_engine(m, 1, 128, FTK_TYPE_F16);
     assert_int_equal(ftk_engine_add_drafter(e, path), FTK_OK);
-    unsigned flags = FTK_FIRP_FUSED;
+    unsigned flags = FTK_ROWS_JOIN;
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
     cfg.budget = 8;

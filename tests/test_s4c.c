@@ -5,8 +5,6 @@
 
 #include <math.h>
 
-#include "drafters/s4c.h"
-
 enum { HEADS = 3 };
 
 static float output[V][D], in[HEADS][D][2 * D], body[HEADS][D][D];
@@ -134,7 +132,7 @@ static void follow_heads(bool chained, bool token_seen)
     ftk_gguf *keys = keys_only(3, key_names, (const uint32_t[]){HEADS, chained, token_seen});
     const ftk_weights w = weights_of(keys, token_seen);
     assert_int_equal(ftk_drafter_s4c.check(&w, &target, NULL), FTK_OK);
-    const unsigned flags = FTK_S4C_NO_RETRIEVAL;
+    const unsigned flags = FTK_WITHOUT_RETRIEVAL;
     void *s = open_shaped(&ftk_drafter_s4c, &target, &w, FTK_TREE_CHAIN, &flags);
     int deep = 0;
     for (int trial = 0; trial < 20; trial++) {
@@ -229,7 +227,7 @@ static void test_pace(void **state)
     (void)state;
     ftk_gguf *keys = keys_only(3, key_names, (const uint32_t[]){HEADS, 1, 1});
     const ftk_weights w = weights_of(keys, true);
-    const unsigned flags = FTK_S4C_NO_RETRIEVAL;
+    const unsigned flags = FTK_WITHOUT_RETRIEVAL;
     void *s = open_shaped(&ftk_drafter_s4c, &target, &w, FTK_TREE_FITTED, &flags);
     const double g[D] = {1, 2, 3};
     for (int i = 0; i < 2; i++) {
@@ -272,7 +270,7 @@ static void test_retrieval(void **state)
     static const int32_t again[] = {3, 4, 5, 6, 7, 8, 3, 4, 5};
     ftk_gguf *keys = heads_only(HEADS);
     const ftk_weights w = small_weights(keys);
-    for (unsigned flags = 0; flags <= FTK_S4C_NO_RETRIEVAL; flags++) {
+    for (unsigned flags = 0; flags <= FTK_WITHOUT_RETRIEVAL; flags++) {
         void *s = open_small(&ftk_drafter_s4c, &target, &w, &flags);
         ftk_retrieval_ask(&retrieval, again, 9);
         ftk_tree t;

@@ -9,11 +9,6 @@
 
 static const float LEAST = 0.02f; /* probability of a guess that successors are asked for */
 
-static bool wants(const ftk_session *s, unsigned what)
-{
-    return s->family.ops && s->family.ops->wants & what;
-}
-
 /* ---- proposing */
 
 /* Of every step, as every step shows what retrieval is worth; next to nothing, and no family's
@@ -158,8 +153,8 @@ void ftk_draft_learn(ftk_session *s, const ftk_rows *rows, bool prompt)
 {
     ftk_retrieval_settle(&s->retrieval, s->n_tokens, s->verdict.token,
                          (size_t)s->verdict.n_path + 1);
-    if (wants(s, FTK_WANT_SUCCESSORS)) ftk_ledger_read_table(s, rows, prompt);
     const ftk_family *const f = ftk_session_family(s);
+    if (f && f->ops->wants & FTK_WANT_SUCCESSORS) ftk_ledger_read_table(s, rows, prompt);
     const bool own = s->tree.n > 1 && !s->forced;
     if (!f || (!own && !(f->ops->wants & ~(unsigned)FTK_WANT_SUCCESSORS))) return;
     const double start = ftk_engine_now(s->engine);
@@ -168,9 +163,4 @@ void ftk_draft_learn(ftk_session *s, const ftk_rows *rows, bool prompt)
     if (prompt) return;
     s->stats.draft_seconds += seconds;
     if (own || s->drafting > 0) s->drafting += seconds;
-}
-
-bool ftk_draft_wants_states(const ftk_session *s)
-{
-    return wants(s, FTK_WANT_STATES);
 }

@@ -323,7 +323,6 @@ void ftk_draft_ask(ftk_session *const *s, int n);
 void ftk_draft_append(ftk_session *s);
 /* Whoever wants to learns from the rows of a pass, and from the verdict. */
 void ftk_draft_learn(ftk_session *s, const ftk_rows *rows, bool prompt);
-bool ftk_draft_wants_states(const ftk_session *s);
 
 /* ---- batch.c */
 
