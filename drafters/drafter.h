@@ -14,6 +14,7 @@
 #include "base/tree.h"
 #include "drafters/retrieval.h"
 #include "drafters/successors.h"
+#include "drafters/trained.h"
 
 typedef struct ftk_drafter ftk_drafter;
 

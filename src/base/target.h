@@ -235,13 +235,4 @@ typedef struct ftk_weights {
     const int32_t *vocab; /* [n_head]; NULL: row i is token i */
 } ftk_weights;
 
-/* The tensor `name` of shape [n_out][n_in]; NULL, with a message, if it is not there, of another
- * shape, or (for n_out 0, a vector of n_in) of another kind. */
-const ftk_weight *ftk_weights_get(const ftk_weights *w, const char *name, int n_out, int n_in,
-                                  const ftk_host *host);
-/* The whole number under foretoken.drafter.KEY; false, with a message, when it is missing, no
- * number, or not in [least, most]. */
-bool ftk_weights_int(const ftk_weights *w, const char *key, int least, int most, int *out,
-                     const ftk_host *host);
-
 #endif
