@@ -7,21 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-bool ftk_chat_is_word(ftk_str text)
-{
-    static const char *const known[] = {
-        "<|im_start|>",      "<|im_end|>",    "<|start_header_id|>",
-        "<|end_header_id|>", "<|eot_id|>",    "<start_of_turn>",
-        "<end_of_turn>",     "[INST]",        "[/INST]",
-        "<|system|>",        "<|user|>",      "<|assistant|>",
-        "<|end|>",           "<|endoftext|>", "<|begin_of_text|>",
-        "<|end_of_text|>",   "<|eom_id|>",
-    };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strlen(known[i]) == text.n && memcmp(known[i], text.p, text.n) == 0) return true;
-    return false;
-}
-
 /* ------------------------------------------------------------------ built-in forms */
 
 /* The forms that know no system turn put the system messages right before a user's message into
@@ -126,27 +111,6 @@ const char *ftk_chat_stop(const char *tmpl)
 {
     const struct form *form = tmpl ? find_form(tmpl) : NULL;
     return form ? form->stop : NULL;
-}
-
-const char *ftk_chat_by_vocabulary(const ftk_tokenizer *t)
-{
-    static const struct {
-        const char *words[2], *name;
-    } signs[] = {
-        {{"<|im_start|>", "<|im_end|>"}, "chatml"},
-        {{"<|start_header_id|>", "<|eot_id|>"}, "llama3"},
-        {{"<start_of_turn>", "<end_of_turn>"}, "gemma"},
-        {{"[INST]", "[/INST]"}, "mistral"},
-        {{"<|user|>", "<|end|>"}, "phi3"},
-        {{"<|user|>", "<|assistant|>"}, "zephyr"},
-    };
-    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
-        bool all = true;
-        for (int k = 0; k < 2; k++)
-            all &= ftk_tokenizer_special(t, signs[i].words[k], strlen(signs[i].words[k])) >= 0;
-        if (all) return signs[i].name;
-    }
-    return "plain";
 }
 
 /* ------------------------------------------------------------------ configurations */
