@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
 #include "foretoken_diffusion.h"
+#include "say.h"
 
 typedef enum kind {
     FLAG,
@@ -335,6 +335,15 @@ cli_command cli_command_find(const char *name)
 const char *cli_command_name(cli_command command)
 {
     return commands[command].name;
+}
+
+int cli_say_usage(cli_command command, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    cli_say_as(cli_command_name(command), fmt, args);
+    va_end(args);
+    return CLI_USAGE;
 }
 
 const char *cli_name_list(const char *const *names, char *buf, size_t cap)

@@ -79,6 +79,8 @@ const char *const *cli_cache_tokens(void);
 /* The command of that name, or CLI_N_COMMANDS. */
 cli_command cli_command_find(const char *name);
 const char *cli_command_name(cli_command command);
+/* "foretoken COMMAND: ...", about what stands on the command line. Returns CLI_USAGE. */
+int cli_say_usage(cli_command command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Reads argv[0..argc), the words behind the command. On a mistake says so in one line on standard
  * error and returns false. */
