@@ -22,7 +22,7 @@
 #include "memorymodel.h"
 #include "quantise.h"
 
-enum { TEXT = 70, SAMPLE = 3 /* the one shape of a sample */ };
+enum { TEXT = 70, SAMPLE = 5 /* the one shape of a sample */ };
 
 static void check_against_cpu(bench *cpu, bench *dev, double tol)
 {
