@@ -231,7 +231,7 @@ static void open_method(method *m, const options *o, const ftk_model *model, con
 {
     ftk_engine_config cfg;
     ftk_engine_config_init(&cfg);
-    int most = 1, found;
+    int most = 1;
     for (int i = 0; i < o->n_sessions; i++)
         if (o->sessions[i] > most) most = o->sessions[i];
     cfg.threads = o->threads;
@@ -241,9 +241,9 @@ static void open_method(method *m, const options *o, const ftk_model *model, con
         run_die("--costs %s: %s has no such line, or it is not of the form NAME ROWS:MS ROWS:MS "
                 "... [deep:US]",
                 o->costs, o->costs_file);
-    if (ftk_engine_open_by(&m->engine, model, &cfg, o->costs ? &m->clock.clock : NULL) != FTK_OK ||
-        ftk_engine_find_drafters(m->engine, o->model, &found) != FTK_OK)
+    if (ftk_engine_open_by(&m->engine, model, &cfg, o->costs ? &m->clock.clock : NULL) != FTK_OK)
         exit(1);
+    run_add_drafters(m->engine, o->model);
     if (!ftk_engine_has_drafter(m->engine, name))
         run_die("--drafters %s: there is no such drafter, or its file is not beside the model",
                 name);
@@ -252,8 +252,9 @@ static void open_method(method *m, const options *o, const ftk_model *model, con
 static const char usage[] =
     "usage: bench-batch -m MODEL [--questions FILE] [--sessions 1,4,16] [--drafters "
     "lookup,s4c,auto] [--tokens 128] [--runs 3] [--threads N] [--kernels LEVEL] [--arrive] "
-    "[--costs NAME [--costs-file FILE]] [--least X: fail where a median over plain decoding is "
-    "below]";
+    "[--costs NAME [--costs-file FILE]] [--lora FILE]... [--draft-model FILE] "
+    "[--drafter-file FILE]... [--drafter-layers L,L,L] [--least X: fail where a median over plain "
+    "decoding is below]";
 
 /* The words of a list with commas, cut in place. */
 static int split(char *text, const char **out)

@@ -119,6 +119,10 @@ static const method drafters[] = {
     {.label = "firp", .drafter = "firp", .budget = -1},
     {.label = "dash", .drafter = "dash", .budget = -1},
     {.label = "draft-model", .drafter = "draft-model", .budget = -1},
+    {.label = "eagle3", .drafter = "eagle3", .budget = -1},
+    {.label = "medusa", .drafter = "medusa", .budget = -1},
+    {.label = "dflash", .drafter = "dflash", .budget = -1},
+    {.label = "dspark", .drafter = "dspark", .budget = -1},
     {.label = "auto", .drafter = "auto", .budget = -1},
     {.label = "jacobi, paper's 69 rows",
      .drafter = "jacobi",
@@ -268,6 +272,8 @@ static const method shapes[] = {
     CHAIN("firp"),
     TREE("dash"),
     CHAIN("dash"),
+    TREE("eagle3"),
+    CHAIN("eagle3"),
 };
 
 typedef struct {
@@ -436,14 +442,14 @@ int main(int argc, char **argv)
         else if (!run_take_option(argv[i], argv[i + 1]))
             run_die("%s is unknown, or given too often: there are --questions, --limit, --tokens, "
                     "--ends, --threads, --device, --parts, --drafters, --heads, --lora, "
-                    "--draft-model and --drafter-file",
+                    "--draft-model, --drafter-file and --drafter-layers",
                     argv[i]);
     }
     if (i >= argc || !o.file || o.n < 1 || o.n > RUN_MAX)
         run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
                 "[--ends keep|ignore] [--device NAME] [--parts s4c|firp|dash|shape|sources] "
                 "[--drafters NAME,...] [--heads NAME=FILE]... [--lora FILE]... "
-                "[--draft-model FILE] [--drafter-file FILE]... MODEL...");
+                "[--draft-model FILE] [--drafter-file FILE]... [--drafter-layers L,L,L] MODEL...");
     for (; i < argc; i++) bench_model(argv[i], &o);
     return 0;
 }
