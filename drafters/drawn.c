@@ -123,7 +123,7 @@ static void draw_on(ftk_grown *g, size_t n, parts *p)
         const float prob = p->chain[depth - 1].prob * ftk_rate_get(&g->known->drawn.first[depth]);
         at = ftk_guesses_add(&g->guesses, at, p->chain[depth - 1].token, 0, 0);
         if (!ftk_grown_pays(g, prob, 1, false)) return;
-        const float *const logits = ftk_grown_run(g, 1, &at);
+        const float *const logits = ftk_grown_run(g, at);
         if (!logits) return;
         const double total = weigh(g, logits, depth);
         const double u = uniform(g, n, SIBLINGS + depth);

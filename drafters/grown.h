@@ -24,7 +24,7 @@ enum {
     FTK_GROWN_CLASSES =
         6, /* of depths that have rates of their own; deeper ones have the last one's */
     FTK_GROWN_LATE = 32, /* tokens not read yet beyond which reading them is no draft's affair */
-    FTK_GROWN_TIMED = FTK_GROWN_LATE, /* rows of a pass whose time is known */
+    FTK_GROWN_TIMED = 64,  /* rows of a pass, whose times are known */
 };
 
 /* What benchmarks and tests may ask for by env->test, an unsigned. */
@@ -74,13 +74,18 @@ ftk_err ftk_grown_init(void *state, const ftk_drafter_env *env);
 void ftk_grown_free(void *state, const ftk_host *host);
 void ftk_grown_reset(void *state, const int32_t *history, size_t n);
 void ftk_grown_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree);
+void ftk_grown_propose_all(const ftk_ask *asks, int n);
 void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
                      const ftk_verdict *verdict, const ftk_rows *rows);
 
-/* Runs the model's rows for guesses, and times that. */
-const float *ftk_grown_run(ftk_grown *g, int n, const int *guess);
+/* Runs the model's row for a guess, and times that. */
+const float *ftk_grown_run(ftk_grown *g, int guess);
 /* Reads the text; NULL: there is nothing to go on from. */
 const float *ftk_grown_read(ftk_grown *g, const int32_t *history, size_t n);
+/* Of the rows that the last draft has run those stay that lead to what has come since. */
+void ftk_grown_keep(ftk_grown *g, const int32_t *history, size_t n);
+/* Which rates those of a depth are. */
+int ftk_grown_class(int depth);
 /* Whether so many tokens more, expected of a pass over n rows or of reading them, take longer
  * without it, at the pace of late. */
 bool ftk_grown_pays(const ftk_grown *g, double tokens, int n, bool reads);
