@@ -105,6 +105,12 @@ check "eagle3 as llama.cpp's GGUF" "wrote demo-eagle3.gguf" "$python" "$train/ea
     -p "Once upon a time" > eagle3.text 2> found
 check "and says what was found" "512 of 4096 tokens; as llama.cpp writes it" cat found
 check "and is exact" same eval "cmp none.text eagle3.text && echo same"
+mkdir beside
+cp "$demo" beside/demo.gguf
+cp demo-eagle3.gguf beside/demo-eagle3.drafter.gguf
+"$bin/foretoken" generate -m beside/demo.gguf --drafter eagle3 --budget 6 -n 48 --temp 0 -p "Once upon a time" \
+    > eagle3.text 2> found
+check "and is found beside the model" same eval "cmp none.text eagle3.text && echo same"
 refused "holds no head" "$python" "$train/eagle_gguf.py" . "$demo" x.gguf
 
 refused "of another model or other options" trainer s4c --steps 5 --heads 3

@@ -57,11 +57,17 @@ static ftk_err check_identity(const ftk_gguf *file, const char *path, const ftk_
     ftk_str arch, base;
     char shown[64];
     *family = (ftk_str){"", 0};
-    if (!find_string(file, "general.architecture", &arch) || !equal(arch, architecture))
+    const bool named = find_string(file, "general.architecture", &arch);
+    const bool head = named && (equal(arch, "eagle3") || equal(arch, "dflash"));
+    if (!named || (!head && !equal(arch, architecture)))
         return ftk_fail(h, FTK_ERR_INVALID,
                         "%s: is no drafter: its general.architecture is not %s; a model is named "
                         "with -m",
                         path, architecture);
+    if (head && !find_string(file, PREFIX "base", &base))
+        return ftk_fail(h, FTK_ERR_INVALID,
+                        "%s: does not say which model it is for: name it with --drafter-file",
+                        path);
     if (!find_string(file, PREFIX "family", family))
         return ftk_fail(h, FTK_ERR_FORMAT, "%s: key " PREFIX "family is missing", path);
     if (!find_string(file, PREFIX "base", &base))
