@@ -13,6 +13,7 @@
 
 #include "dashparts.h"
 #include "drafters/firp.h"
+#include "drafters/grown.h"
 #include "drafters/jacobi.h"
 #include "drafters/recycle.h"
 #include "drafters/s4c.h"
@@ -27,7 +28,7 @@ typedef struct {
     ftk_engine *engine; /* its own: what a drafter learns stays with the engine */
     ftk_tree_shape shape;
     int budget;
-    const ftk_drafter_ops *ops; /* with `how`: FTK_S4C_, FTK_FIRP_ */
+    const ftk_drafter_ops *ops; /* with `how`: FTK_S4C_, FTK_FIRP_, FTK_GROWN_ */
     unsigned how;
     dash_variant dash; /* of DASH; its label NULL: whole */
     double *ratio;     /* [n questions] plain seconds / its seconds */
@@ -147,6 +148,25 @@ static const method s4c_parts[] = {
     S4C("s4c, not continuous", FTK_S4C_NOT_CONTINUOUS),
     S4C("s4c, no retrieval", FTK_S4C_NO_RETRIEVAL),
     S4C("s4c, heads alone", FTK_S4C_NO_RETRIEVAL | FTK_S4C_NOT_CONTINUOUS),
+    {.label = "lookup", .drafter = "lookup", .budget = -1},
+};
+
+#define EAGLE3(text, what, nodes, form)                                                            \
+    {                                                                                              \
+        .label = text, .drafter = "eagle3", .budget = nodes, .shape = form,                        \
+        .ops = &ftk_drafter_eagle3, .how = what                                                    \
+    }
+#define ALONE (FTK_GROWN_ALWAYS | FTK_GROWN_NO_RETRIEVAL | FTK_GROWN_NO_SUCCESSORS)
+
+static const method eagle3_parts[] = {
+    {.label = "none", .drafter = "none", .budget = -1},
+    {.label = "none, again", .drafter = "none", .budget = -1},
+    EAGLE3("eagle3", 0, -1, FTK_TREE_FITTED),
+    EAGLE3("eagle3, no retrieval", FTK_GROWN_NO_RETRIEVAL, -1, FTK_TREE_FITTED),
+    EAGLE3("eagle3, no successors", FTK_GROWN_NO_SUCCESSORS, -1, FTK_TREE_FITTED),
+    EAGLE3("the head alone", FTK_GROWN_NO_RETRIEVAL | FTK_GROWN_NO_SUCCESSORS, -1, FTK_TREE_FITTED),
+    EAGLE3("the head alone, chains of 4", ALONE, 4, FTK_TREE_CHAIN),
+    EAGLE3("the head alone, trees of 16", ALONE, 16, FTK_TREE_FITTED),
     {.label = "lookup", .drafter = "lookup", .budget = -1},
 };
 
@@ -285,6 +305,7 @@ typedef struct {
 static const table tables[] = {
     {"none", drafters, sizeof drafters / sizeof *drafters},
     {"s4c", s4c_parts, sizeof s4c_parts / sizeof *s4c_parts},
+    {"eagle3", eagle3_parts, sizeof eagle3_parts / sizeof *eagle3_parts},
     {"firp", firp_parts, sizeof firp_parts / sizeof *firp_parts},
     {"dash", dash_parts, sizeof dash_parts / sizeof *dash_parts},
     {"shape", shapes, sizeof shapes / sizeof *shapes},
@@ -412,7 +433,7 @@ static const table *find_table(const char *parts)
 {
     for (int i = 1; i < TABLES; i++)
         if (strcmp(tables[i].parts, parts) == 0) return &tables[i];
-    run_die("--parts %s is unknown: there are s4c, firp, dash, shape and sources", parts);
+    run_die("--parts %s is unknown: there are s4c, eagle3, firp, dash, shape and sources", parts);
     return NULL;
 }
 
@@ -447,7 +468,7 @@ int main(int argc, char **argv)
     }
     if (i >= argc || !o.file || o.n < 1 || o.n > RUN_MAX)
         run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
-                "[--ends keep|ignore] [--device NAME] [--parts s4c|firp|dash|shape|sources] "
+                "[--ends keep|ignore] [--device NAME] [--parts s4c|eagle3|firp|dash|shape|sources] "
                 "[--drafters NAME,...] [--heads NAME=FILE]... [--lora FILE]... "
                 "[--draft-model FILE] [--drafter-file FILE]... [--drafter-layers L,L,L] MODEL...");
     for (; i < argc; i++) bench_model(argv[i], &o);
