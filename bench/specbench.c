@@ -31,7 +31,7 @@ static void help(void)
            "  --device NAME     who runs the passes: cpu (default), cuda, cuda:N or auto\n"
            "  --lora FILE       LoRA adapter; may be given up to 8 times\n"
            "  --draft-model FILE  small model for drafter draft-model\n"
-           "  --drafter-file FILE trained drafter, or a head, beside those that lie with the model\n"
+           "  --drafter-file FILE trained drafter, or a head, beside those lying with the model\n"
            "  --drafter-layers LIST  layers whose entering states that head reads\n"
            "  --ctx N           context in tokens (default: the model's, at most 4096)\n"
            "  --template NAME   chat template (default: the model's own)\n"

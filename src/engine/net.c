@@ -108,6 +108,33 @@ void ftk_net_free(ftk_net *net)
 
 /* ---- rows */
 
+/* A clock of costs hears of the products of all layers as of one. */
+static void tell_clock(const ftk_net *net, const ftk_pass_seq *seqs, int n)
+{
+    const ftk_model *const m = net->model;
+    int rows = 0, n_logits = 0;
+    size_t weights = 0;
+    for (int i = 0; i < n; i++) {
+        rows += seqs[i].n_rows;
+        n_logits += seqs[i].n_rows - seqs[i].first_logits;
+    }
+    for (int i = 0; i < m->hp.n_layer; i++) {
+        const ftk_layer *const l = &m->layers[i];
+        const ftk_mat *const all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++)
+            weights += (size_t)all[k]->n_out * (size_t)all[k]->n_in;
+    }
+    const int n_in = m->hp.n_embd;
+    net->clock->product(net->clock->ctx, (int)(weights / (size_t)n_in), n_in, rows);
+    if (n_logits > 0) net->clock->product(net->clock->ctx, m->hp.n_vocab, n_in, n_logits);
+}
+
+void ftk_net_pass(ftk_net *net, const ftk_pass_seq *seqs, int n)
+{
+    ftk_forward_run(&net->forward, seqs, n);
+    if (net->clock) tell_clock(net, seqs, n);
+}
+
 bool ftk_net_reserve(ftk_net_seq *s, int n)
 {
     const int slots = s->kv.len + n;
@@ -188,7 +215,7 @@ static void net_run_all(ftk_draft_rows *asks, int n)
     const ftk_forward *const f = &net->forward;
     for (int i = 0; i < n; i++) join_rows(&j, &asks[i]);
     if (j.n == 0) return;
-    ftk_forward_run(&net->forward, j.seq, j.n);
+    ftk_net_pass(net, j.seq, j.n);
     for (int i = 0, row = 0; i < j.n; row += j.seq[i++].n_rows) {
         ftk_net_seq *const s = j.of[i]->ctx;
         const size_t n_rows = (size_t)j.seq[i].n_rows;
@@ -219,7 +246,7 @@ static size_t small_unread(void *ctx, size_t n)
 static void small_read_all(ftk_draft_rows *asks, int n)
 {
     joint j = {0};
-    ftk_forward *const f = &((ftk_net_seq *)asks[0].ctx)->net->forward;
+    ftk_net *const net = ((ftk_net_seq *)asks[0].ctx)->net;
     for (int i = 0; i < n; i++) {
         ftk_net_seq *const s = asks[i].ctx;
         const int rows = (int)small_unread(s, asks[i].n);
@@ -233,11 +260,11 @@ static void small_read_all(ftk_draft_rows *asks, int n)
                             .token = asks[i].history + s->kv.len,
                             .first_logits = rows - 1});
     }
-    if (j.n > 0) ftk_forward_run(f, j.seq, j.n);
+    if (j.n > 0) ftk_net_pass(net, j.seq, j.n);
     for (int i = 0; i < j.n; i++) {
         ftk_net_seq *const s = j.of[i]->ctx;
         ftk_kv_truncate(&s->kv, s->kv.len + j.seq[i].n_rows);
-        j.of[i]->logits = f->logits + (size_t)i * s->as_seen.stride;
+        j.of[i]->logits = net->forward.logits + (size_t)i * s->as_seen.stride;
     }
 }
 
@@ -249,7 +276,7 @@ static const float *small_read(void *ctx, const int32_t *history, size_t n)
         if (!ftk_net_reserve(s, ROWS)) return NULL;
         const ftk_pass_seq seq = {
             .kv = &s->kv, .n_rows = ROWS, .token = history + s->kv.len, .first_logits = ROWS};
-        ftk_forward_run(&s->net->forward, &seq, 1);
+        ftk_net_pass(s->net, &seq, 1);
         ftk_kv_truncate(&s->kv, s->kv.len + ROWS);
     }
     ftk_draft_rows ask = {.ctx = ctx, .history = history, .n = n};
@@ -350,11 +377,11 @@ static bool join_states(joint *j, ftk_draft_rows *ask, int n)
 static void read_joined(joint *j)
 {
     const ftk_net_seq *const any = j->of[0]->ctx;
-    ftk_forward *const f = &any->net->forward;
+    const ftk_forward *const f = &any->net->forward;
     const float *states = fuse(any->net, any->target, j->rows);
     for (int i = 0; i < j->n; states += (size_t)j->seq[i++].n_rows * width(any))
         j->seq[i].states = states;
-    ftk_forward_run(f, j->seq, j->n);
+    ftk_net_pass(any->net, j->seq, j->n);
     for (int i = 0, row = 0; i < j->n; i++) {
         ftk_net_seq *const s = j->of[i]->ctx;
         const int n = j->seq[i].n_rows;

@@ -23,6 +23,7 @@ typedef struct ftk_net {
     int tap[FTK_HEAD_TAPS]; /* of a head: where its states lie among those that passes leave */
     ftk_forward forward;
     ftk_kv_pool pool;
+    const ftk_clock *clock; /* the engine's; NULL: there is none */
     /* Of a head, of the rows of a pass: */
     float *normed; /* [FTK_NET_WAITING][taps * n_embd] states of the target */
     float *first;  /* [FTK_NET_WAITING][width] what fc makes of them */
@@ -73,6 +74,8 @@ void ftk_net_seq_free(ftk_net_seq *seq, const ftk_host *host);
 
 /* Its own functions, and memory. Errors: NOMEM. */
 ftk_err ftk_net_open_block(ftk_net_seq *s, const ftk_host *host);
+/* Runs its layers. */
+void ftk_net_pass(ftk_net *net, const ftk_pass_seq *seqs, int n);
 /* Room for n rows behind the text; false: there is none. */
 bool ftk_net_reserve(ftk_net_seq *s, int n);
 /* States that can be read of a text of n tokens. */

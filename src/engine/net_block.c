@@ -89,7 +89,7 @@ bool ftk_net_store(ftk_net_seq *s, int n)
 static bool run_block(ftk_net_seq *s, int32_t anchor)
 {
     const ftk_headfile *const h = s->net->head;
-    ftk_forward *const f = &s->net->forward;
+    const ftk_forward *const f = &s->net->forward;
     int32_t token[BLOCK];
     uint64_t mask[BLOCK][2];
     int16_t depth[BLOCK];
@@ -106,7 +106,7 @@ static bool run_block(ftk_net_seq *s, int32_t anchor)
                               .depth = depth,
                               .mask = (const uint64_t(*)[2])mask,
                               .first_logits = h->from_anchor ? 0 : 1};
-    ftk_forward_run(f, &seq, 1);
+    ftk_net_pass(s->net, &seq, 1);
     memcpy(s->places, f->logits, (size_t)n_depths(h) * s->as_seen.stride * sizeof *s->places);
     return true;
 }

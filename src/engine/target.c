@@ -413,6 +413,7 @@ static ftk_err add_head(ftk_engine *e, const char *path, const ftk_drafter_confi
     }
     ftk_log(host, FTK_LOG_INFO, "%s: %s: %s", path, ops->name, net->head->about);
     e->nets[i] = net;
+    net->clock = e->clock;
     return FTK_OK;
 }
 
@@ -491,8 +492,10 @@ static ftk_err add_draft_model(ftk_engine *e, const char *path)
     const int i = family_of(&ftk_drafter_draft_model);
     if (e->nets[i])
         return ftk_fail(&e->host, FTK_ERR_INVALID, "%s: there is a draft model already", path);
-    return ftk_net_open_small(&e->nets[i], path, e->model, &e->forward.team, e->kv_slots,
-                              e->forward.kv_type);
+    const ftk_err err = ftk_net_open_small(&e->nets[i], path, e->model, &e->forward.team,
+                                           e->kv_slots, e->forward.kv_type);
+    if (err == FTK_OK) e->nets[i]->clock = e->clock;
+    return err;
 }
 
 ftk_err ftk_engine_add_draft_model(ftk_engine *e, const char *path)
