@@ -101,6 +101,7 @@ check "dspark says what was found" "dspark: states entering layers 2, 6, 9 of 12
 check "dspark is exact" same eval "cmp none.text dspark.text && echo same"
 check "eagle3 as llama.cpp's GGUF" "wrote demo-eagle3.gguf" "$python" "$train/eagle_gguf.py" demo-eagle3 "$demo" \
     demo-eagle3.gguf
+check "with rows of the output matrix" "output.weight +Q8_0" "$bin/foretoken" inspect demo-eagle3.gguf
 "$bin/foretoken" generate -m "$demo" --drafter eagle3 --drafter-file demo-eagle3.gguf --budget 6 -n 48 --temp 0 \
     -p "Once upon a time" > eagle3.text 2> found
 check "and says what was found" "512 of 4096 tokens; as llama.cpp writes it" cat found

@@ -75,7 +75,17 @@ def write_keys(w, config, model, base):
             w.add_key_value(field.name, field.contents(), field.types[0], sub_type=of)
 
 
-def write_tensors(w, config, arrays, kind):
+def write_output(w, tokens, model):
+    """llama.cpp takes the model's output matrix only whole: of a reduced vocabulary its rows are
+    written, as they lie in the model's file."""
+    tensors = {t.name: t for t in model.tensors}
+    t = tensors.get("output.weight", tensors["token_embd.weight"])
+    w.add_tensor("output.weight", np.ascontiguousarray(t.data[tokens]), raw_dtype=t.tensor_type)
+
+
+def write_tensors(w, config, arrays, kind, model):
+    if "d2t" in arrays and "lm_head.weight" not in arrays:
+        write_output(w, arrays["d2t"] + np.arange(len(arrays["d2t"])), model)
     for name, x in arrays.items():
         if name == "t2d":
             continue
@@ -111,7 +121,7 @@ def main():
         w = gguf.GGUFWriter(f"{args.output}.part", "eagle3")
         w.add_name(args.name or Path(args.output).name.removesuffix(".gguf"))
         write_keys(w, config, model, fingerprint(*norms_of(args.model)))
-        write_tensors(w, config, arrays, args.type)
+        write_tensors(w, config, arrays, args.type, model)
         w.write_header_to_file()
         w.write_kv_data_to_file()
         w.write_tensors_to_file()
