@@ -418,6 +418,10 @@ typedef struct ftk_chat_config {
      * variables, such as {"enable_thinking": false}; they take the place of those of the same
      * name. Built-in forms know neither: with tools they are refused. */
     const char *tools, *vars;
+    /* JSON, or NULL: what messages have beside role and content, as a list with an object or null
+     * for each of them, such as [null, {"tool_calls": [...]}, {"tool_call_id": "1"}]. Built-in
+     * forms refuse it. */
+    const char *members;
 } ftk_chat_config;
 
 FTK_API void ftk_chat_config_fill(ftk_chat_config *cfg, size_t size);

@@ -62,7 +62,8 @@ char *server_said(const server *s)
 
 server server_start(const char *const *args)
 {
-    static const char *const first[] = {"serve", "--demo", "--port", "0", "-t", "1", NULL};
+    const bool own = args && args[0] && strcmp(args[0], "-m") == 0;
+    const char *const first[] = {"serve", "--port", "0", "-t", "1", own ? NULL : "--demo", NULL};
     static const char listens[] = "listening on http://127.0.0.1:";
     server s = {.log = tmpfile()};
     s.pid = run(first, args, STDERR_FILENO, s.log);

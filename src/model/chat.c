@@ -210,7 +210,7 @@ static ftk_err choose(struct rendering *r)
 
 static ftk_err check(const struct rendering *r, const ftk_message *msgs, size_t n_msgs)
 {
-    if (r->built_in && r->cfg.tools)
+    if (r->built_in && (r->cfg.tools || r->cfg.members))
         return ftk_fail(r->h, FTK_ERR_UNSUPPORTED,
                         "a built-in chat template knows no tools; give the model's own one");
     for (size_t i = 0; i < n_msgs; i++) {
@@ -238,8 +238,9 @@ static ftk_err check_size(const struct rendering *r, const ftk_message *msgs, si
         OWN = 256 << 10,
         TIMES = 8
     }; /* bytes of its own, and how often it may say what it got */
-    size_t given =
-        (r->cfg.tools ? strlen(r->cfg.tools) : 0) + (r->cfg.vars ? strlen(r->cfg.vars) : 0);
+    size_t given = (r->cfg.tools ? strlen(r->cfg.tools) : 0) +
+                   (r->cfg.vars ? strlen(r->cfg.vars) : 0) +
+                   (r->cfg.members ? strlen(r->cfg.members) : 0);
     for (size_t i = 0; i < n_msgs; i++) given += strlen(msgs[i].content);
     if (r->out.n == 0 && !r->built_in)
         return ftk_fail(r->h, FTK_ERR_INVALID,
@@ -267,6 +268,7 @@ static ftk_err render(struct rendering *r, const ftk_message *msgs, size_t n_msg
         .n_messages = n_msgs,
         .add_generation_prompt = r->cfg.add_generation_prompt,
         .tools = r->cfg.tools,
+        .members = r->cfg.members,
         .vars = r->cfg.vars,
         .now = r->cfg.now >= 0 ? r->cfg.now : (int64_t)time(NULL),
         .words = words,

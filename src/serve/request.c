@@ -163,7 +163,9 @@ static void make_choices(const serve_server *s, serve_request *r)
             .prompt = &r->prompts[i / r->n],
             .index = i,
             .model = s->w.model,
-            .calls = {.form = r->tools.list ? s->call_form : NULL, .tools = r->tools.list},
+            .calls = {.form = r->tools.list ? s->call_form : NULL,
+                      .tools = r->tools.list,
+                      .one = !r->tools.parallel},
             .walk = {.g = r->format ? r->format->g : NULL, .start = r->prompts[i / r->n].n},
             .seed = r->sampling.seed + i % r->n};
 }

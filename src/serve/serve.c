@@ -59,26 +59,6 @@ static int cache_slots(serve_server *s)
     return (int)cache;
 }
 
-/* How the template would have a tool called. */
-static void find_call_form(serve_server *s)
-{
-    static const char tool[] =
-        "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":"
-        "\"d\",\"parameters\":{\"type\":\"object\",\"properties\":{}}}}]";
-    enum { MOST = 1 << 16 };
-    const ftk_message question = {"user", "x"};
-    ftk_chat_config chat = s->w.chat;
-    char why[8], *const text = cli_array(NULL, MOST + 1, 1);
-    size_t n;
-    chat.tools = tool;
-    cli_hush(why, sizeof why);
-    const bool shown = ftk_chat_text(s->w.model, &chat, &question, 1, text, MOST, &n) == FTK_OK;
-    cli_hush(NULL, 0);
-    text[shown ? n : 0] = 0;
-    s->call_form = serve_call_form_of(text);
-    free(text);
-}
-
 static int open_world(serve_server *s)
 {
     const cli_options *const o = s->o;
@@ -96,7 +76,7 @@ static int open_world(serve_server *s)
         return CLI_FAILED;
     }
     cli_warn_of_drafter(o->drafter);
-    find_call_form(s);
+    serve_find_call_form(s);
     set_name(s);
     s->begun = (int64_t)time(NULL);
     return CLI_DONE;
