@@ -241,7 +241,7 @@ static const spec specs[] = {
      "CPU level (default: the best here)", kernel_names},
     {"--device", NULL, TEXT, C | G | P | S, AT(device), 0, 0, "DEVICE", "cpu, auto, cuda or cuda:N",
      "cuda:0", "who runs the model: cpu (default), cuda, cuda:N, or auto: cuda if it can", NULL},
-    {"--mpi", NULL, FLAG, G | P, AT(mpi), 0, 0, NULL, NULL, NULL,
+    {"--mpi", NULL, FLAG, C | G | P | S, AT(mpi), 0, 0, NULL, NULL, NULL,
      "deal the model's layers out to the processes that mpirun has started", NULL},
     {"--wide-prefill", NULL, FLAG, C | G | P | S, AT(wide_prefill), 0, 0, NULL, NULL, NULL,
      "on a device: read long prompts through cuBLAS; other last bits", NULL},
