@@ -95,9 +95,9 @@ static enum MHD_Result take_body(const serve_call *c, const char *data, size_t *
     return x->n_skipped > most_skipped(c) ? MHD_NO : MHD_YES;
 }
 
-static enum MHD_Result on_request(void *server, struct MHD_Connection *connection, const char *url,
-                                  const char *method, const char *version, const char *data,
-                                  size_t *n, void **state)
+enum MHD_Result serve_on_request(void *server, struct MHD_Connection *connection, const char *url,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *n, void **state)
 {
     (void)version;
     serve_call c = {.s = server, .connection = connection, .x = *state};
@@ -113,8 +113,8 @@ static enum MHD_Result on_request(void *server, struct MHD_Connection *connectio
     return c.x->route->run(&c);
 }
 
-static void on_end(void *server, struct MHD_Connection *connection, void **state,
-                   enum MHD_RequestTerminationCode code)
+void serve_on_end(void *server, struct MHD_Connection *connection, void **state,
+                  enum MHD_RequestTerminationCode code)
 {
     (void)connection;
     (void)code;
@@ -143,11 +143,12 @@ static struct MHD_Daemon *start(serve_server *s, const struct addrinfo *at)
     const unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL |
                            MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
                            (at->ai_family == AF_INET6 ? MHD_USE_IPv6 : 0);
-    return MHD_start_daemon(flags, 0, NULL, NULL, on_request, s, MHD_OPTION_SOCK_ADDR, at->ai_addr,
-                            MHD_OPTION_NOTIFY_COMPLETED, on_end, s, MHD_OPTION_THREAD_POOL_SIZE,
-                            (unsigned)N_THREADS, MHD_OPTION_CONNECTION_LIMIT,
-                            (unsigned)MOST_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT,
-                            (unsigned)s->o->timeout, MHD_OPTION_END);
+    return MHD_start_daemon(flags, 0, NULL, NULL, serve_on_request, s, MHD_OPTION_SOCK_ADDR,
+                            at->ai_addr, MHD_OPTION_NOTIFY_COMPLETED, serve_on_end, s,
+                            MHD_OPTION_THREAD_POOL_SIZE, (unsigned)N_THREADS,
+                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)MOST_CONNECTIONS,
+                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->o->timeout,
+                            MHD_OPTION_END);
 }
 
 bool serve_http_open(serve_server *s)

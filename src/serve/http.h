@@ -31,6 +31,13 @@ typedef struct serve_route {
     bool more; /* path goes on with a name */
 } serve_route;
 
+/* http.c: what libmicrohttpd calls for each piece of a request, and at its end */
+enum MHD_Result serve_on_request(void *server, struct MHD_Connection *connection, const char *url,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *n, void **state);
+void serve_on_end(void *server, struct MHD_Connection *connection, void **state,
+                  enum MHD_RequestTerminationCode code);
+
 /* Who answers at a path, or NULL. */
 const serve_route *serve_route_find(const char *url);
 /* The name that such a path goes on with. */
