@@ -267,6 +267,8 @@ static const spec specs[] = {
      "key that clients must send; others on this machine may see it here", NULL},
     {"--api-key-file", NULL, PATH, S, AT(api_key_file), 0, 0, "FILE", "a file with a key",
      "key.txt", "the same, from the first line of a file", NULL},
+    {"--allow-origin", NULL, TEXT, S, AT(allow_origin), 0, 0, "ORIGIN", "an origin, or *",
+     "https://chat.example", "let pages from there ask in a browser; *: from anywhere", NULL},
     {"--parallel", NULL, WHOLE, S, AT(parallel), 1, 256, "N", "1 to 256", "8",
      "answers that are made at once (default 4)", NULL},
     {"--queue", NULL, WHOLE, S, AT(queue), 0, 1 << 20, "N", "0 to 1048576", "64",

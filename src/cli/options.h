@@ -58,7 +58,7 @@ typedef struct cli_options {
     int64_t n; /* -1: no limit */
     int64_t budget, top_k;
     uint64_t seed;
-    const char *host, *api_key, *api_key_file, *metrics_names;
+    const char *host, *api_key, *api_key_file, *allow_origin, *metrics_names;
     int64_t port, parallel, queue, cache, max_body, timeout, drain;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     bool demo, chat, ignore_eos, json, stats, special, decode, full, chunks, wide_prefill, mpi;

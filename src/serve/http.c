@@ -11,10 +11,14 @@ enum { N_THREADS = 2, MOST_CONNECTIONS = 1000 };
 
 /* ---- who may ask, and what */
 
-/* Takes as long whatever the key that was given has in common with ours. */
+/* Takes as long whatever the key that was given has in common with ours. Blanks around it are the
+ * header's. */
 static bool same_key(const char *given, const char *key)
 {
-    const size_t n = strlen(given), n_key = strlen(key);
+    given += strspn(given, " \t");
+    size_t n = strlen(given);
+    while (n > 0 && (given[n - 1] == ' ' || given[n - 1] == '\t')) n--;
+    const size_t n_key = strlen(key);
     volatile unsigned char differ = n != n_key;
     for (size_t i = 0; i < n; i++)
         differ = (unsigned char)(differ | (unsigned char)(given[i] ^ key[i < n_key ? i : 0]));
@@ -37,6 +41,8 @@ static void choose(const serve_call *c, const char *url, const char *method)
 {
     serve_exchange *const x = c->x;
     const serve_route *const r = serve_route_find(url);
+    x->preflight = r && c->s->o->allow_origin && strcmp(method, "OPTIONS") == 0;
+    if (x->preflight) return;
     if (c->s->key && !(r && r->open) && !has_key(c)) {
         serve_fail(&x->error, 401, "authentication_error", "invalid_api_key",
                    "the key is missing or wrong: send it as Authorization: Bearer KEY");
@@ -108,6 +114,7 @@ enum MHD_Result serve_on_request(void *server, struct MHD_Connection *connection
     }
     if (*n > 0) return take_body(&c, data, n);
     if (c.x->request) return serve_send_answer(&c);
+    if (c.x->preflight) return serve_send_preflight(&c);
     if (!c.x->route) return serve_send_error(&c, &c.x->error);
     c.id = serve_route_name(c.x->route, url);
     return c.x->route->run(&c);

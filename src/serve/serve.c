@@ -40,8 +40,13 @@ static int open_key(serve_server *s)
     s->key = text.p;
     if (!read) return CLI_FAILED;
     if (o->api_key_file) s->key[strcspn(s->key, "\r\n")] = 0;
-    if (s->key[0]) return CLI_DONE;
-    cli_say("%s has no key in its first line; write one there", o->api_key_file);
+    const size_t n = strlen(s->key), first = strspn(s->key, " \t");
+    if (first == 0 && n > 0 && s->key[n - 1] != ' ' && s->key[n - 1] != '\t') return CLI_DONE;
+    if (first < n)
+        cli_say("the key has blanks around it, which no header can carry; leave them out");
+    else
+        cli_say("%s has no key in its first line; write one there",
+                o->api_key_file ? o->api_key_file : "--api-key");
     return CLI_FAILED;
 }
 
