@@ -14,10 +14,12 @@
 #include "serve/http.h"
 
 enum {
-    MOST_TURNS = 64,   /* of the loop below, for one input */
-    MOST_TOKENS = 24,  /* of an answer */
+    MOST_TURNS = 64,  /* of the loop below, for one input */
+    MOST_TOKENS = 24, /* of an answer */
     MOST_REPLY = 4 << 20,
-    KEY = 64, FAILS = 8, DRAINS = 16 /* bits of an input's second byte */
+    KEY = 64,
+    FAILS = 8,
+    DRAINS = 16 /* bits of an input's second byte */
 };
 
 /* Ends the program, and says where. */
@@ -36,7 +38,7 @@ typedef struct fixture {
     struct MHD_Daemon *daemon;
     ftk_session *session;
     uint64_t random;
-    bool fails; /* requests, in the midst of it */
+    bool fails;          /* requests, in the midst of it */
     cli_bytes said, got; /* the text of the first choice of a stream: as made, and as it came */
 } fixture;
 
@@ -65,8 +67,9 @@ static fixture *open_fixture(void)
         abort();
     ftk_model_get_info(f.s.w.model, &f.s.w.info);
     ftk_chat_config_init(&f.s.w.chat);
-    f.s.w.chat.source = "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}{% for m in messages %}<|im_start|>"
-                        "{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}";
+    f.s.w.chat.source =
+        "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}{% for m in messages %}<|im_start|>"
+        "{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}";
     f.o = (cli_options){.parallel = 4, .queue = 4, .max_body = 4000, .timeout = 60};
     f.s.o = &f.o;
     f.s.ctx = 512;
@@ -240,11 +243,21 @@ static void check_all(fixture *f, cli_bytes *reply, bool one)
 
 /* ---- requests */
 
-static const char *const paths[] = {"/v1/chat/completions", "/v1/completions", "/tokenize",
-                                    "/detokenize", "/v1/models", "/", "/metrics", "/v1/models/x"};
-static const char *const heads[] = {"", "Expect: 100-continue\r\n", "Connection: close\r\n",
-                                    "Authorization: Bearer secret\r\n", "api-key: wrong\r\n",
-                                    "X-Request-Id: a b\tc\r\n", "Origin: http://x\r\n",
+static const char *const paths[] = {"/v1/chat/completions",
+                                    "/v1/completions",
+                                    "/tokenize",
+                                    "/detokenize",
+                                    "/v1/models",
+                                    "/",
+                                    "/metrics",
+                                    "/v1/models/x"};
+static const char *const heads[] = {"",
+                                    "Expect: 100-continue\r\n",
+                                    "Connection: close\r\n",
+                                    "Authorization: Bearer secret\r\n",
+                                    "api-key: wrong\r\n",
+                                    "X-Request-Id: a b\tc\r\n",
+                                    "Origin: http://x\r\n",
                                     "Content-Type: application/json\r\n"};
 
 /* The bytes as they are, or as a body, of a length or in chunks. */
@@ -263,8 +276,10 @@ static void make_request(uint8_t how, uint8_t more, const uint8_t *p, size_t n, 
         snprintf(line, sizeof line, "Transfer-Encoding: chunked\r\n\r\n%zx\r\n", n);
         cli_bytes_add(out, line, strlen(line));
         cli_bytes_add(out, (const char *)p, n);
-        if (n > 0) cli_bytes_add(out, "\r\n0\r\n\r\n", 7);
-        else cli_bytes_add(out, "\r\n", 2);
+        if (n > 0)
+            cli_bytes_add(out, "\r\n0\r\n\r\n", 7);
+        else
+            cli_bytes_add(out, "\r\n", 2);
         return;
     }
     snprintf(line, sizeof line, "Content-Length: %zu\r\n\r\n", n);
@@ -285,7 +300,8 @@ static bool receive(int fd, cli_bytes *reply)
 
 static int n_connections(const fixture *f)
 {
-    return (int)MHD_get_daemon_info(f->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
+    return (int)MHD_get_daemon_info(f->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)
+        ->num_connections;
 }
 
 /* Until nothing moves any more. */
@@ -313,7 +329,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     cli_bytes_add(&f->got, "", 0);
     f->fails = data[1] & FAILS;
     f->s.draining = (data[1] & (DRAINS | KEY)) == (DRAINS | KEY);
-    f->s.key = data[1] & KEY ? (char *)(uintptr_t)"secret" : NULL;
+    f->s.key = data[1] & KEY ? (char *)(uintptr_t) "secret" : NULL;
     make_request(data[0], data[1], data + 3, size - 3, &request);
     const struct sockaddr at = {.sa_family = AF_UNIX};
     need(MHD_add_connection(f->daemon, fds[1], &at, sizeof at) == MHD_YES);
@@ -341,23 +357,35 @@ bool fuzz_seed(size_t i, gw_bytes *out)
         unsigned char head[3];
         const char *text;
     } seeds[] = {
-        {{0, 0, 200}, "GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"},
-        {{0, 0, 90}, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 30\r\n\r\n"
-                     "{\"prompt\":\"a\",\"max_tokens\": 3 }GET /version HTTP/1.0\r\n\r\n"},
-        {{0, 0, 255}, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-                      "5\r\n{\"pro\r\n1a;x=y\r\nmpt\":\"a\",\"max_tokens\": 3 }\r\n0\r\n\r\n"},
+        {{0, 0, 200},
+         "GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"},
+        {{0, 0, 90},
+         "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 30\r\n\r\n"
+         "{\"prompt\":\"a\",\"max_tokens\": 3 }GET /version HTTP/1.0\r\n\r\n"},
+        {{0, 0, 255},
+         "POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+         "5\r\n{\"pro\r\n1a;x=y\r\nmpt\":\"a\",\"max_tokens\": 3 }\r\n0\r\n\r\n"},
         {{0, 0, 30}, "OPTIONS /v1/models HTTP/1.1\r\nHost: x\r\nOrigin: http://y\r\n\r\n"},
-        {{128, 0, 255}, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"stream\":true,\"n\":2,\"logprobs\":true,"
-                        "\"top_logprobs\":2,\"stream_options\":{\"include_usage\":true,\"include_tokens\":true}}"},
-        {{160, 0, 255}, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"n\":3,\"stop\":[\"a\",\"e \"]}"},
+        {{128, 0, 255},
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"stream\":true,\"n\":2,"
+         "\"logprobs\":true,"
+         "\"top_logprobs\":2,\"stream_options\":{\"include_usage\":true,\"include_tokens\":true}}"},
+        {{160, 0, 255},
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"n\":3,\"stop\":[\"a\",\"e \"]}"},
         {{128, 8, 100}, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"stream\":true}"},
         {{136, 88, 100}, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"stream\":true}"},
-        {{129, 67, 255}, "{\"prompt\":[[1,2,3],[4]],\"echo\":true,\"logprobs\":3,\"max_tokens\":4,\"stream\":true}"},
-        {{137, 0, 255}, "{\"prompt\":[\"Once\",\"a\"],\"echo\":true,\"logprobs\":2,\"max_tokens\":0}"},
-        {{144, 1, 255}, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"tools\":[{\"type\":\"function\","
-                        "\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"auto\",\"stream\":true}"},
-        {{72, 1, 128}, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"prediction\":{\"type\":\"content\","
-                       "\"content\":\"abc\"},\"stream\":true,\"max_tokens\":9}"},
+        {{129, 67, 255},
+         "{\"prompt\":[[1,2,3],[4]],\"echo\":true,\"logprobs\":3,\"max_tokens\":4,\"stream\":"
+         "true}"},
+        {{137, 0, 255},
+         "{\"prompt\":[\"Once\",\"a\"],\"echo\":true,\"logprobs\":2,\"max_tokens\":0}"},
+        {{144, 1, 255},
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"tools\":[{\"type\":\"function\","
+         "\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"auto\",\"stream\":true}"},
+        {{72, 1, 128},
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"prediction\":{\"type\":"
+         "\"content\","
+         "\"content\":\"abc\"},\"stream\":true,\"max_tokens\":9}"},
         {{130, 0, 255}, "{\"prompt\":\"The sky\",\"add_special_tokens\":false}"},
         {{131, 0, 255}, "{\"tokens\":[1,300,42]}"},
         {{132, 0, 255}, ""},

@@ -67,12 +67,9 @@ static const char *const vocabulary[] = {"messages",
 enum { CHAT, COMPLETION, TOKENIZE, DETOKENIZE, CALLS, N_KINDS, MADE = 128 };
 
 /* Of each form of calls. */
-static const char *const signs[] = {"<tool_call>",
-                                    "{\"name\": function name, \"parameters\":",
-                                    "[TOOL_CALLS]",
-                                    "[ARGS]",
-                                    "<function=",
-                                    "<|tool_call|>"};
+static const char *const signs[] = {"<tool_call>",  "{\"name\": function name, \"parameters\":",
+                                    "[TOOL_CALLS]", "[ARGS]",
+                                    "<function=",   "<|tool_call|>"};
 
 enum { N_SIGNS = sizeof signs / sizeof *signs };
 
@@ -126,9 +123,9 @@ static void check_request(const serve_server *s, serve_request *r)
  * of a call. */
 static void check_calls(const char *p, size_t n)
 {
-    static const char tools[] =
-        "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"properties\":{\"b\":{"
-        "\"type\":\"string\"}}}}}]";
+    static const char tools[] = "[{\"type\":\"function\",\"function\":{\"name\":\"f\","
+                                "\"parameters\":{\"properties\":{\"b\":{"
+                                "\"type\":\"string\"}}}}}]";
     json_t *list = json_loads(tools, 0, NULL);
     cli_bytes texts[2] = {0};
     size_t n_calls[2];
@@ -245,10 +242,13 @@ bool fuzz_seed(size_t i, gw_bytes *out)
         {CALLS, "Yes. <tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call> and "
                 "<tool_call>x"},
         {CALLS, "{\"name\": \"f\", \"parameters\": {\"a\": [1]}}"},
-        {CALLS, "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {}, \"id\": \"abcdefgh1\"}] [TOOL_CALLS]f"
-                "[CALL_ID]a1b2c3d4e[ARGS]{\"a\": [1]}"},
-        {CALLS, "So <tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\nx</parameter>"
-                "\n</function>\n</tool_call> <function=f></function>"},
+        {CALLS,
+         "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {}, \"id\": \"abcdefgh1\"}] [TOOL_CALLS]f"
+         "[CALL_ID]a1b2c3d4e[ARGS]{\"a\": [1]}"},
+        {CALLS,
+         "So "
+         "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\nx</parameter>"
+         "\n</function>\n</tool_call> <function=f></function>"},
         {CALLS, "<|tool_call|>[{\"name\": \"f\", \"arguments\": {}}]<|/tool_call|>"},
     };
     enum { N = sizeof seeds / sizeof *seeds, N_MADE = 40 };

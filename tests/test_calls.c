@@ -46,8 +46,8 @@ static const struct {
     {llama_sign, "", "", ""},
     {llama_sign, "{\"name\":\"f\",\"parameters\":{}}; {\"name\":\"get\",\"parameters\":{}}", "",
      "f{}get{}"},
-    {llama_sign, "{\"name\":\"f\",\"parameters\":{}} then", "{\"name\":\"f\",\"parameters\":{}} then",
-     ""},
+    {llama_sign, "{\"name\":\"f\",\"parameters\":{}} then",
+     "{\"name\":\"f\",\"parameters\":{}} then", ""},
     /* the closing word within a text is none; what lacks a bracket is no call */
     {"<tool_call>",
      "<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":\"</tool_call>\"}}</tool_call>!", "!",
@@ -64,8 +64,8 @@ static const struct {
      "\"name\": \"get\", \"arguments\": {}}]",
      "", "f{\"a\":\"[x]\"}get{}"},
     {"[TOOL_CALLS]", "Wait. [TOOL_CALLS][{\"name\":\"f\",\"arguments\":{}}]", "Wait.", "f{}"},
-    {"[TOOL_CALLS]", "[TOOL_CALLS] [{\"name\":\"f\",\"argum", "[TOOL_CALLS] [{\"name\":\"f\",\"argum",
-     ""},
+    {"[TOOL_CALLS]", "[TOOL_CALLS] [{\"name\":\"f\",\"argum",
+     "[TOOL_CALLS] [{\"name\":\"f\",\"argum", ""},
     {"[TOOL_CALLS]", "a [TOOL", "a [TOOL", ""},
     {"[TOOL_CALLS]", "[TOOL_CALLS]f[ARGS]{}", "", "f{}"},
     {"[ARGS]", "[TOOL_CALLS]f[ARGS]{\"a\": {\"b\": \"}\"}}[TOOL_CALLS]get[ARGS]{}", "",
@@ -96,7 +96,8 @@ static const struct {
     {"<function=", "a <func", "a <func", ""},
     /* Granite, Phi-4-mini */
     {"<|tool_call|>", "<|tool_call|>[{\"name\": \"f\", \"arguments\": {}}]", "", "f{}"},
-    {"<|tool_call|>", "<|tool_call|>[{\"name\":\"get\",\"arguments\":{}}]<|/tool_call|>", "", "get{}"},
+    {"<|tool_call|>", "<|tool_call|>[{\"name\":\"get\",\"arguments\":{}}]<|/tool_call|>", "",
+     "get{}"},
 };
 
 static void check(size_t i, size_t piece, const json_t *tools)
@@ -137,8 +138,9 @@ static void test_one(void **state)
 {
     (void)state;
     static const char *const said[][2] = {
-        {"<tool_call>", "Now <tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call> and <tool_call>{"
-                        "\"name\":\"get\",\"arguments\":{}}</tool_call> so"},
+        {"<tool_call>",
+         "Now <tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call> and <tool_call>{"
+         "\"name\":\"get\",\"arguments\":{}}</tool_call> so"},
         {"[TOOL_CALLS]", "Now [TOOL_CALLS][{\"name\":\"f\",\"arguments\":{}},{\"name\":\"get\","
                          "\"arguments\":{}}] so"},
         {"[ARGS]", "Now[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]get[ARGS]{}"},
@@ -186,15 +188,18 @@ static void test_writing(void **state)
     (void)state;
     static const char calls[] =
         "[{\"id\":\"1\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":"
-        "\"{\\\"a\\\":1,\\\"b\\\":\\\"x\\\"}\"}},{\"function\":{\"name\":\"get\",\"arguments\":\"\"}}]";
+        "\"{\\\"a\\\":1,\\\"b\\\":\\\"x\\\"}\"}},{\"function\":{\"name\":\"get\",\"arguments\":"
+        "\"\"}}]";
     static const char *const written[][2] = {
-        {"<tool_call>", "Yes.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1, \"b\": \"x\"}}\n"
-                        "</tool_call>\n<tool_call>\n{\"name\": \"get\", \"arguments\": {}}\n"
-                        "</tool_call>"},
+        {"<tool_call>",
+         "Yes.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1, \"b\": \"x\"}}\n"
+         "</tool_call>\n<tool_call>\n{\"name\": \"get\", \"arguments\": {}}\n"
+         "</tool_call>"},
         {"[ARGS]", "Yes.\n[TOOL_CALLS]f[ARGS]{\"a\": 1, \"b\": \"x\"}[TOOL_CALLS]get[ARGS]{}"},
-        {"<function=", "Yes.\n<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=b>"
-                       "\nx\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=get>\n"
-                       "</function>\n</tool_call>"},
+        {"<function=",
+         "Yes.\n<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=b>"
+         "\nx\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=get>\n"
+         "</function>\n</tool_call>"},
     };
     json_t *j = json_loads(calls, 0, NULL);
     cli_bytes out = {0};

@@ -176,16 +176,18 @@ static void test_told(void **state)
 static void test_refused(void **state)
 {
     (void)state;
-    reply r = post(
-        &servers[0], "/v1/chat/completions",
-        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"tool_calls\""
-        ":[{\"id\":\"1\",\"type\":\"function\",\"function\":{\"name\":\"look\",\"arguments\":"
-        "\"{}\"}}]}]}");
+    reply r =
+        post(&servers[0], "/v1/chat/completions",
+             "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"tool_"
+             "calls\""
+             ":[{\"id\":\"1\",\"type\":\"function\",\"function\":{\"name\":\"look\",\"arguments\":"
+             "\"{}\"}}]}]}");
     assert_int_equal(r.status, 400);
     assert_non_null(strstr(text_at(&r, "error", "message", NULL), "nine characters"));
     reply_free(&r);
-    r = post(&servers[1], "/v1/chat/completions",
-             "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":1}}]}]}");
+    r = post(
+        &servers[1], "/v1/chat/completions",
+        "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":1}}]}]}");
     assert_int_equal(r.status, 400);
     assert_non_null(strstr(text_at(&r, "error", "message", NULL), "tool_calls"));
     reply_free(&r);

@@ -139,9 +139,12 @@ static void test_unreadable(void **state)
 {
     (void)state;
     static const char *const cases[][2] = {
-        {"{\"prompt\":\"\\ud83d\"}", "surrogate"}, {"{\"prompt\":\"a\\u0000\"}", "NUL"},
-        {"{\"prompt\":\"\xff\"}", "UTF-8"},        {"{\"seed\":18446744073709551616}", "too large"},
-        {"{\"prompt\":", "too early"},              {"{\"prompt\":x}", "from here on"},
+        {"{\"prompt\":\"\\ud83d\"}", "surrogate"},
+        {"{\"prompt\":\"a\\u0000\"}", "NUL"},
+        {"{\"prompt\":\"\xff\"}", "UTF-8"},
+        {"{\"seed\":18446744073709551616}", "too large"},
+        {"{\"prompt\":", "too early"},
+        {"{\"prompt\":x}", "from here on"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         reply r = post(&shared, "/v1/completions", cases[i][0]);
@@ -159,7 +162,8 @@ static void test_odd(void **state)
     static const char *const bodies[] = {
         "{\"prompt\":\"a\",\"max_tokens\":2.0,\"seed\":3.0,\"logprobs\":false,\"min_p\":1}",
         "{\"prompt\":\"a\",\"max_tokens\":-1,\"stop\":[\"e\",\" \"]}",
-        "{\"prompt\":\"a\\ud83d\\ude00\",\"max_tokens\":1,\"logit_bias\":{\"0\":-100},\"best_of\":3}",
+        "{\"prompt\":\"a\\ud83d\\ude00\",\"max_tokens\":1,\"logit_bias\":{\"0\":-100},\"best_of\":"
+        "3}",
     };
     for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
         reply r = post(&shared, "/v1/completions", bodies[i]);
@@ -224,7 +228,9 @@ static void test_request_id(void **state)
     reply r = ask_with(&shared, "/health", "X-Request-Id: a-1\r\n");
     assert_non_null(strstr(r.head, "X-Request-Id: a-1\r\n"));
     reply_free(&r);
-    r = ask_with(&shared, "/health", "X-Request-Id: a\x01" "b\r\n");
+    r = ask_with(&shared, "/health",
+                 "X-Request-Id: a\x01"
+                 "b\r\n");
     assert_null(strstr(r.head, "X-Request-Id"));
     reply_free(&r);
 }
@@ -274,12 +280,9 @@ static void test_key_and_body(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wrong),
-        cmocka_unit_test(test_unreadable),
-        cmocka_unit_test(test_odd),
-        cmocka_unit_test(test_long_prompt),
-        cmocka_unit_test(test_origin),
-        cmocka_unit_test(test_request_id),
+        cmocka_unit_test(test_wrong),        cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_odd),          cmocka_unit_test(test_long_prompt),
+        cmocka_unit_test(test_origin),       cmocka_unit_test(test_request_id),
         cmocka_unit_test(test_key_and_body),
     };
     return cmocka_run_group_tests(tests, start_shared, stop_shared);

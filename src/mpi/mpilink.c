@@ -24,7 +24,8 @@ static bool wait_for(int from, MPI_Status *status)
     enum { SPINS = 2000, NAPS = 20000, NAP_NS = 20000, LONG_NAP_NS = 500000 };
     for (int i = 0;; i++) {
         int there;
-        if (MPI_Iprobe(process_of(from), 0, MPI_COMM_WORLD, &there, status) != MPI_SUCCESS) return false;
+        if (MPI_Iprobe(process_of(from), 0, MPI_COMM_WORLD, &there, status) != MPI_SUCCESS)
+            return false;
         if (there) return true;
         if (i < SPINS) continue;
         const long nap = i < NAPS ? NAP_NS : LONG_NAP_NS;
@@ -39,7 +40,8 @@ static bool send_bytes(void *ctx, int to, const void *data, size_t n)
     const char *p = data;
     for (size_t done = 0; done < n;) {
         const size_t part = n - done < MOST ? n - done : MOST;
-        if (MPI_Send(p + done, (int)part, MPI_BYTE, process_of(to), 0, MPI_COMM_WORLD) != MPI_SUCCESS)
+        if (MPI_Send(p + done, (int)part, MPI_BYTE, process_of(to), 0, MPI_COMM_WORLD) !=
+            MPI_SUCCESS)
             return false;
         done += part;
     }
@@ -55,8 +57,7 @@ static bool receive_bytes(void *ctx, int from, void *data, size_t n)
         MPI_Status status;
         int came;
         if (!wait_for(from, &status) ||
-            MPI_Recv(p + done, (int)part, MPI_BYTE, process_of(from), 0, MPI_COMM_WORLD,
-                     &status) !=
+            MPI_Recv(p + done, (int)part, MPI_BYTE, process_of(from), 0, MPI_COMM_WORLD, &status) !=
                 MPI_SUCCESS ||
             MPI_Get_count(&status, MPI_BYTE, &came) != MPI_SUCCESS || came != (int)part)
             return false;

@@ -42,8 +42,7 @@ static void find_words(serve_server *s)
         const char *const word = s->call_form->words[i];
         int32_t token;
         size_t n = 0, shown = 0;
-        if (ftk_tokenize(m, word, strlen(word), FTK_TOK_SPECIAL, &token, 1, &n) != FTK_OK ||
-            n != 1)
+        if (ftk_tokenize(m, word, strlen(word), FTK_TOK_SPECIAL, &token, 1, &n) != FTK_OK || n != 1)
             continue;
         ftk_detokenize(m, &token, 1, 0, NULL, 0, &shown);
         if (shown == 0) s->call_words[s->n_call_words++] = (serve_call_word){token, word};

@@ -148,8 +148,7 @@ static bool add_json(const serve_calls *c, const char *p, size_t n, json_t *call
         if (!arguments) arguments = json_object_get(one, "parameters");
         ok = name && serve_tool_named(c->tools, name) &&
              (json_is_object(arguments) || json_is_string(arguments));
-        if (ok)
-            add_call(c, name, json_string_value(json_object_get(one, "id")), arguments, calls);
+        if (ok) add_call(c, name, json_string_value(json_object_get(one, "id")), arguments, calls);
     }
     while (!ok && json_array_size(calls) > before) json_array_remove(calls, before);
     json_decref(j);
@@ -264,7 +263,8 @@ static serve_found read_tags(const serve_calls *c, scan *s, json_t *calls)
     if (found == SERVE_FOUND) found = next_up_to(s, ">", &p, &n);
     if (found != SERVE_FOUND) return found;
     if (!is_tool(c, p, n, name)) return SERVE_NONE;
-    const json_t *const parameters = json_object_get(serve_tool_named(c->tools, name), "parameters");
+    const json_t *const parameters =
+        json_object_get(serve_tool_named(c->tools, name), "parameters");
     json_t *const arguments = json_object();
     found = read_parameters(json_object_get(parameters, "properties"), s, arguments);
     if (found == SERVE_FOUND) found = skip_closing(s, c->form->closing);

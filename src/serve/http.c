@@ -154,8 +154,7 @@ static struct MHD_Daemon *start(serve_server *s, const struct addrinfo *at)
                             at->ai_addr, MHD_OPTION_NOTIFY_COMPLETED, serve_on_end, s,
                             MHD_OPTION_THREAD_POOL_SIZE, (unsigned)N_THREADS,
                             MHD_OPTION_CONNECTION_LIMIT, (unsigned)MOST_CONNECTIONS,
-                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->o->timeout,
-                            MHD_OPTION_END);
+                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->o->timeout, MHD_OPTION_END);
 }
 
 bool serve_http_open(serve_server *s)

@@ -13,7 +13,7 @@ typedef struct serve_exchange {
     const char *allow;               /* the method that would do */
     cli_bytes body;
     size_t n_skipped; /* of a body that nobody will read */
-    bool preflight; /* a browser asks whether a page may ask */
+    bool preflight;   /* a browser asks whether a page may ask */
     serve_error error;
     serve_request *request;
 } serve_exchange;

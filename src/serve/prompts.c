@@ -12,7 +12,7 @@ typedef struct talk {
     ftk_message *msgs;
     cli_bytes *texts; /* of those whose content came in parts */
     size_t n;
-    json_t *members;               /* what the messages have beside, for the template */
+    json_t *members;           /* what the messages have beside, for the template */
     char *tools, *vars, *more; /* JSON, or NULL; more: the members */
 } talk;
 

@@ -32,7 +32,7 @@ static bool read_sampling(const json_t *o, serve_request *r, serve_error *e)
         return false;
     if (s->top_p < FLT_MIN) s->top_p = FLT_MIN; /* OpenAI's 0: the likeliest alone */
     if (s->min_p > 1 - FLT_EPSILON) s->min_p = 1 - FLT_EPSILON;
-    s->top_k = top_k < 0 ? 0 : (int)top_k;      /* vLLM's -1: off */
+    s->top_k = top_k < 0 ? 0 : (int)top_k; /* vLLM's -1: off */
     s->min_tokens = (uint64_t)min_tokens;
     s->seed = (uint64_t)given;
     return true;
@@ -88,7 +88,7 @@ static bool read_stops(const json_t *o, serve_request *r, serve_error *e)
 
 static bool read_limits(const json_t *o, serve_request *r, serve_error *e)
 {
-    int64_t most = r->chat ? -1 : 16, n = 1; /* OpenAI's defaults */
+    int64_t most = r->chat ? -1 : 16, n = 1;                            /* OpenAI's defaults */
     if (!serve_field_whole(o, "max_tokens", -1, INT32_MAX, &most, e) || /* -1: llama.cpp's */
         !serve_field_whole(o, "max_completion_tokens", -1, INT32_MAX, &most, e) ||
         !serve_field_whole(o, "n", 1, 128, &n, e) ||

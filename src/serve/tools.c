@@ -68,8 +68,8 @@ static void add(cli_bytes *b, const char *text)
  * too. */
 static grammar_piece piece_of(const serve_call_form *form, const json_t *f, const json_t *any)
 {
-    const json_t *const parameters = serve_field(f, "parameters"), *const name = json_object_get(
-                                                                       f, "name");
+    const json_t *const parameters = serve_field(f, "parameters"), *const name =
+                                                                       json_object_get(f, "name");
     char *const quoted = json_dumps(name, JSON_ENCODE_ANY);
     cli_bytes before = {0}, after = {0};
     add(&before, form->before);

@@ -34,8 +34,8 @@ typedef struct ftk_template_input {
     bool add_generation_prompt;
     const char *tools;   /* JSON, or NULL: none */
     const char *members; /* JSON, or NULL: see ftk_chat_config */
-    const char *vars;  /* a JSON object of further variables, which come last; or NULL */
-    int64_t now;       /* seconds since 1970 of the clock that strftime_now() shows */
+    const char *vars;    /* a JSON object of further variables, which come last; or NULL */
+    int64_t now;         /* seconds since 1970 of the clock that strftime_now() shows */
     /* Variables such as bos_token; the template's own words, as far as control tokens go. */
     const struct ftk_template_word {
         const char *name;
