@@ -173,6 +173,7 @@ static bool take_body(const incoming *in, const char *at, reply *r)
 {
     const char *const length = strcasestr(r->head, "\r\nContent-Length:");
     r->body = realloc(r->body, in->n + 1);
+    if (atoi(r->head + sizeof "HTTP/1.1") == 204) return true; /* it has none */
     if (!length) return join_chunks(at, in->p + in->n, r);
     r->n = (size_t)atol(length + 17);
     if ((size_t)(in->p + in->n - at) < r->n) return false;
