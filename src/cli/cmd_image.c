@@ -230,6 +230,7 @@ static int open_diffusion(studio *s, const cli_options *o)
     cfg.sampler = o->sampler && strcmp(o->sampler, "ddpm") == 0 ? FTK_DDPM : FTK_DDIM;
     cfg.guidance = o->cfg;
     cfg.cache = &cache;
+    cfg.device = o->device;
     const ftk_err err = ftk_diffusion_open(&s->diffusion, s->model, &cfg);
     if (err == FTK_OK) return CLI_DONE;
     cli_fail(err, "the sampler could not be opened");
@@ -296,6 +297,7 @@ static void print_stats(const studio *s, const cli_options *o, double seconds)
     ftk_diffusion_get_stats(s->diffusion, &t);
     const double steps = (double)t.steps;
     fprintf(stderr,
+            "device           %s\n"
             "cache            %s%s\n"
             "samples          %d in %.2f s, %.3f s each\n"
             "steps            %.1f %% computed, %.1f %% in part, %.1f %% reused, %.1f %% forecast, "
@@ -303,8 +305,8 @@ static void print_stats(const studio *s, const cli_options *o, double seconds)
             "forecasts        %llu checked, %llu rejected\n"
             "multiplications  %.4g of %.4g, %.2f times fewer (counted; %.4g measured)\n"
             "memory           %.1f MiB\n",
-            o->image_cache, ftk_cache_lossless(o->image_cache) ? "" : " (lossy)", s->n, seconds,
-            seconds / s->n, 100 * t.computed / steps, 100 * t.partial / steps,
+            ftk_diffusion_device(s->diffusion), o->image_cache,
+            ftk_cache_lossless(o->image_cache) ? "" : " (lossy)", s->n, seconds, seconds / s->n, 100 * t.computed / steps, 100 * t.partial / steps,
             100 * t.reused / steps, 100 * t.forecast / steps, 100 * t.skipped / steps,
             (unsigned long long)t.verified, (unsigned long long)t.rejected, t.counted, t.plain,
             t.plain / t.counted, t.measured, (double)t.bytes / (1 << 20));

@@ -239,7 +239,7 @@ static const spec specs[] = {
      "numbers of the KV cache (default f16)", kv_names},
     {"--kernels", NULL, NAME, C | G | P | S | D, AT(kernels), 0, 0, "LEVEL", NULL, NULL,
      "CPU level (default: the best here)", kernel_names},
-    {"--device", NULL, TEXT, C | G | P | S, AT(device), 0, 0, "DEVICE", "cpu, auto, cuda or cuda:N",
+    {"--device", NULL, TEXT, C | G | P | S | D, AT(device), 0, 0, "DEVICE", "cpu, auto, cuda or cuda:N",
      "cuda:0", "who runs the model: cpu (default), cuda, cuda:N, or auto: cuda if it can", NULL},
     {"--mpi", NULL, FLAG, G | P, AT(mpi), 0, 0, NULL, NULL, NULL,
      "deal the model's layers out to the processes that mpirun has started", NULL},
