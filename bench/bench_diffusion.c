@@ -245,9 +245,8 @@ static void run_once(const job *j, int nth, int seed)
         save(j, file);
     }
     const double n = j->samples, steps = (double)t.steps;
-    fprintf(j->csv,
-            "%s%s,%.6f,%.9g,%.9g,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.9g,%.6f\n", key + 1, file,
-            took.wall, t.counted / n, t.plain / n, t.computed / steps, t.partial / steps,
+    fprintf(j->csv, "%s%s,%.6f,%.9g,%.9g,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.9g,%.6f\n", key + 1,
+            file, took.wall, t.counted / n, t.plain / n, t.computed / steps, t.partial / steps,
             t.reused / steps, t.forecast / steps, t.skipped / steps, (double)t.verified / steps,
             (double)t.rejected / steps, t.measured / n, took.cpu);
     fflush(j->csv);

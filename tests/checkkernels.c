@@ -157,6 +157,42 @@ static void check_not_finite(check *c, product *p, float bad)
     unguard(y);
 }
 
+/* A weight that is no number spoils its own output, of all rows, and no other. */
+static void check_bad_weight(check *c, product *p)
+{
+    const int rows = 9, hit = below(c, p->m.n_out);
+    const size_t n_in = (size_t)p->m.n_in, n_out = (size_t)p->m.n_out;
+    unsigned char *at = (unsigned char *)p->gguf + (size_t)hit * ftk_type_bytes(p->m.type, n_in);
+    const uint16_t half = p->m.type == FTK_TYPE_BF16 ? 0x7fc0 : 0x7e00;
+    const float whole = NAN;
+    if (p->m.type == FTK_TYPE_F32)
+        at += (size_t)below(c, p->m.n_in) * sizeof whole;
+    else if (p->m.type == FTK_TYPE_F16 || p->m.type == FTK_TYPE_BF16)
+        at += (size_t)below(c, p->m.n_in) * sizeof half;
+    else if (p->m.type == FTK_TYPE_Q8_0 || p->m.type == FTK_TYPE_Q4_0)
+        at += (size_t)below(c, p->m.n_in / FTK_QBLOCK) * ftk_type_bytes(p->m.type, FTK_QBLOCK);
+    else
+        return; /* scales lie elsewhere */
+    const size_t n = p->m.type == FTK_TYPE_F32 ? sizeof whole : sizeof half;
+    unsigned char kept[sizeof whole];
+    memcpy(kept, at, n);
+    memcpy(at, p->m.type == FTK_TYPE_F32 ? (const void *)&whole : &half, n);
+    if (p->packed) c->k->pack(p->m.type, p->m.n_out, p->m.n_in, p->gguf, p->packed);
+    float *y = guarded((size_t)rows * p->ldy * sizeof(float));
+    c->k->matmul(&p->m, p->act, p->stride, rows, 0, p->m.n_out, y, p->ldy);
+    for (size_t i = 0; i < (size_t)rows * n_out; i++) {
+        const size_t r = i / n_out, o = i % n_out, cell = r * p->ldy + o;
+        if (o == (size_t)hit)
+            expect(c, !isfinite(y[cell]), "a weight that is no number was hidden", (long)r, hit);
+        else
+            expect(c, same(y + cell, p->single + cell, sizeof *y),
+                   "a bad weight changed another output", (long)r, (long)o);
+    }
+    memcpy(at, kept, n);
+    if (p->packed) c->k->pack(p->m.type, p->m.n_out, p->m.n_in, p->gguf, p->packed);
+    unguard(y);
+}
+
 /* Weights at the ends of what their type holds, by activations that bring the products back. */
 static void check_far_weights(check *c, float factor)
 {
@@ -195,6 +231,7 @@ static void check_matmul(check *c)
                 check_cuts(c, &p);
                 check_not_finite(c, &p, NAN);
                 check_not_finite(c, &p, INFINITY);
+                check_bad_weight(c, &p);
                 product_free(&p);
             }
         }

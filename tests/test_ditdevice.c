@@ -260,8 +260,7 @@ static void test_wrong_devices(void **state)
     const dm_model model = small(FTK_TYPE_F16);
     ftk_dit *const m = load_counting(&model, &host);
     assert_int_equal(try_open(m, "gpu", 1), FTK_ERR_INVALID);
-    assert_string_equal(host.line,
-                        "device \"gpu\" is not known: give cpu, auto, cuda or cuda:N");
+    assert_string_equal(host.line, "device \"gpu\" is not known: give cpu, auto, cuda or cuda:N");
     assert_int_equal(try_open(m, "cuda:1", 1), FTK_ERR_DEVICE);
     assert_string_equal(host.line, "device cuda:1: there is no device 1, only 0");
     ftk_diffusion *d;
@@ -350,10 +349,10 @@ static void test_waits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types),      cmocka_unit_test(test_caches),
-        cmocka_unit_test(test_shapes),     cmocka_unit_test(test_identities),
+        cmocka_unit_test(test_types),         cmocka_unit_test(test_caches),
+        cmocka_unit_test(test_shapes),        cmocka_unit_test(test_identities),
         cmocka_unit_test(test_wrong_devices), cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_trouble),    cmocka_unit_test(test_waits),
+        cmocka_unit_test(test_trouble),       cmocka_unit_test(test_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -309,7 +309,7 @@ void ftk_cuda_attention(ftk_queue *q, const ftk_cuda_attn *a, const ftk_cuda_kv 
 /* ------------------------------------------------------------------ diffusion transformers */
 
 enum {
-    FTK_CUDA_ORDERS = 7,        /* of a Taylor series, at most */
+    FTK_CUDA_ORDERS = 7,       /* of a Taylor series, at most */
     FTK_CUDA_OFFBY_PARTS = 32, /* that an error is summed up in */
 };
 
@@ -321,9 +321,9 @@ typedef struct ftk_cuda_dit {
     const float *modulation; /* vectors of n_embd numbers, of this step */
     float *kept; /* [layers][branches][n_tokens][orders][n_embd]; NULL: nothing is kept */
     int32_t orders;
-    int32_t keep; /* differences up to this order are formed of what is computed; -1: none */
+    int32_t keep;  /* differences up to this order are formed of what is computed; -1: none */
     int32_t order; /* of forecasts */
-    float step; /* what differences are divided by */
+    float step;    /* what differences are divided by */
     float coef[FTK_CUDA_ORDERS];
 } ftk_cuda_dit;
 
@@ -355,8 +355,7 @@ void ftk_cuda_dit_values(ftk_queue *q, int n_tokens, int n_head, int head_dim, c
                          float *scores);
 /* Sums of y[n] against x[n], both made of before[n], in parts. */
 void ftk_cuda_dit_offby(ftk_queue *q, ftk_cache_metric metric, size_t n, const float *y,
-                        const float *x, const float *before,
-                        ftk_offby parts[FTK_CUDA_OFFBY_PARTS]);
+                        const float *x, const float *before, ftk_offby parts[FTK_CUDA_OFFBY_PARTS]);
 
 #ifdef __cplusplus
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What diffusion transformers have beside products, gates and attention: norms with modulation,
- * gated sums of outputs that are new, kept or forecast, what a cache chooses tokens by, and how far a
- * forecast is off. What a row does in a branch is read from a list, so that samples with plans of
- * their own go through one launch. */
+ * gated sums of outputs that are new, kept or forecast, what a cache chooses tokens by, and how
+ * far a forecast is off. What a row does in a branch is read from a list, so that samples with
+ * plans of their own go through one launch. */
 #include "kernels/cuda/device.h"
 
 namespace

@@ -33,7 +33,7 @@ struct ftk_diffusion {
     ftk_diffusion_config cfg;
     const ftk_cache_ops *ops;
     ftk_cache_env env;
-    ftk_noise_step *steps; /* [cfg.steps] */
+    ftk_noise_step *steps;  /* [cfg.steps] */
     ftk_dit_device *device; /* NULL: passes run on the CPU */
     ftk_modulation modulation;
     ftk_dit_pass pass;
@@ -164,9 +164,9 @@ static bool open_sample(ftk_diffusion *d, sample *s)
 
 static void close_sample(const ftk_diffusion *d, sample *s)
 {
-    void *const all[] = {s->x,           s->output[0],     s->output[1],   s->state,
-                         s->plan.action, s->plan.n_tokens, s->plan.tokens, s->trace,
-                         s->kept.scores};
+    void *const all[] = {s->x,           s->output[0],   s->output[1],
+                         s->state,       s->plan.action, s->plan.n_tokens,
+                         s->plan.tokens, s->trace,       s->kept.scores};
     release_there(d, s->kept.features);
     release_there(d, s->kept.end);
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ftk_release(&d->host, all[i]);

@@ -47,8 +47,8 @@ static size_t act_bytes(const ftk_dit_gpu *c, size_t rows)
 {
     size_t most = 0;
     for (int form = FTK_TILE_I8; form <= FTK_TILE_BF16; form++)
-        most = ftk_gpu_most(most, ftk_tile_act_bytes((ftk_tile_act)form, (int)rows,
-                                                     widest(&c->m->shape)));
+        most = ftk_gpu_most(
+            most, ftk_tile_act_bytes((ftk_tile_act)form, (int)rows, widest(&c->m->shape)));
     return most;
 }
 
@@ -213,8 +213,8 @@ static ftk_err fill(ftk_dit_gpu *c, const ftk_cuda_info *info, char *why, size_t
     c->max_rows = c->cfg.max_seqs * s->n_tokens * (c->cfg.checks ? 2 : 1);
     c->partial_size = all < (size_t)PARTIAL ? all : ftk_gpu_most(one, (size_t)PARTIAL);
     c->act_size = act_bytes(c, ftk_gpu_most((size_t)c->max_rows, (size_t)c->cfg.steps));
-    c->stage_size = ftk_gpu_most(
-        (size_t)STAGE, FTK_TILE_OUT * (size_t)widest(s) * sizeof(float)); /* any type's tile */
+    c->stage_size = ftk_gpu_most((size_t)STAGE, FTK_TILE_OUT * (size_t)widest(s) *
+                                                    sizeof(float)); /* any type's tile */
     const size_t weights = put_weights(c), work = deal_work(c);
     if (weights + work + ftk_gpu_reserve <= info->free) {
         c->arena = ftk_cuda_alloc(&c->q, weights);

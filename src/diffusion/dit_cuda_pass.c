@@ -10,8 +10,8 @@
 
 /* ---- products */
 
-static void project(ftk_dit_gpu *c, const float *x, const ftk_cuda_mat *w, int n_rows, const float *bias,
-                    bool add, float *y, size_t ldy)
+static void project(ftk_dit_gpu *c, const float *x, const ftk_cuda_mat *w, int n_rows,
+                    const float *bias, bool add, float *y, size_t ldy)
 {
     const ftk_tile_act form = ftk_tile_act_of(w->type);
     if (form != FTK_TILE_F32) ftk_cuda_act(&c->q, form, n_rows, w->n_in, x, c->act);
@@ -78,10 +78,10 @@ static void place_tokens(const run *r, int i, int layer, int branch, int first, 
     const ftk_plan *plan = r->seqs[i].plan;
     const ftk_branch_action action = (ftk_branch_action)plan->action[layer][branch];
     for (int t = 0; t < s->n_tokens; t++)
-        at[t] = layer >= plan->layers       ? FTK_CUDA_RESTS
-                : action == FTK_COMPUTE     ? first + t
-                : action == FTK_FORECAST    ? FTK_CUDA_FORECASTS
-                                            : FTK_CUDA_REUSES;
+        at[t] = layer >= plan->layers    ? FTK_CUDA_RESTS
+                : action == FTK_COMPUTE  ? first + t
+                : action == FTK_FORECAST ? FTK_CUDA_FORECASTS
+                                         : FTK_CUDA_REUSES;
     if (layer >= plan->layers || action != FTK_TOKENS) return;
     const size_t list = (size_t)layer * (size_t)r->p->halves + (size_t)r->seqs[i].half;
     const int32_t *const tokens = plan->tokens + list * (size_t)s->n_tokens;
@@ -143,9 +143,11 @@ static void describe(const run *r)
                              .order = seq->plan->order,
                              .step = seq->plan->step};
         if (orders > 0)
-            to->kept = seq->kept->features + (size_t)seq->half * planes * orders * (size_t)s->n_embd;
+            to->kept =
+                seq->kept->features + (size_t)seq->half * planes * orders * (size_t)s->n_embd;
         memcpy(to->coef, seq->plan->coef, sizeof to->coef);
-        if (r->checks) r->c->seq_host[r->n_seqs + i] = (ftk_cuda_dit){.modulation = seq->modulation};
+        if (r->checks)
+            r->c->seq_host[r->n_seqs + i] = (ftk_cuda_dit){.modulation = seq->modulation};
     }
     const size_t n = (size_t)r->n_seqs * (r->checks ? 2 : 1);
     ftk_cuda_upload(&r->c->q, r->c->seq, r->c->seq_host, n * sizeof *r->c->seq);
@@ -414,9 +416,8 @@ void ftk_dit_gpu_run(ftk_dit_device *d, ftk_dit_pass *p, const ftk_dit_seq *seqs
     end_states(&r);
     output(&r);
     if (c->cfg.scores)
-        ftk_cuda_download(
-            &c->q, c->scores_host, c->scores,
-            (size_t)(n * s->n_layer) * (size_t)s->n_tokens * sizeof *c->scores);
+        ftk_cuda_download(&c->q, c->scores_host, c->scores,
+                          (size_t)(n * s->n_layer) * (size_t)s->n_tokens * sizeof *c->scores);
     ftk_dit_gpu_wait(c);
     if (c->trouble[0]) return;
     if (r.checks) judge(&r);

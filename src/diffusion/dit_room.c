@@ -27,8 +27,7 @@ ftk_err ftk_dit_pass_open(ftk_dit_pass *p, const ftk_dit *m, const ftk_host *h, 
     const size_t rows = seqs * n, c = (size_t)s->n_embd, pages = (n + FTK_PAGE - 1) / FTK_PAGE;
     const size_t patch = (size_t)(s->patch * s->patch * s->out_channels);
     const size_t nth = (size_t)threads;
-    *p = (ftk_dit_pass){
-        .m = m, .host = h, .device = device, .scores = scores, .halves = halves};
+    *p = (ftk_dit_pass){.m = m, .host = h, .device = device, .scores = scores, .halves = halves};
     const ftk_err err = ftk_team_open(&p->team, threads, h);
     if (err != FTK_OK) return err;
     p->act_stride = m->kernels.act_bytes(FTK_TYPE_F32, widest(s));

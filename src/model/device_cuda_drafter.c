@@ -78,8 +78,7 @@ static ftk_err send_drafter(ftk_gpu *c, const ftk_weights *w, ftk_gpu_drafter *t
         return FTK_ERR_UNSUPPORTED;
     }
     if (l.bytes == 0) return FTK_OK;
-    const bool room =
-        ftk_cuda_probe(c->q.device, &info) && l.bytes + ftk_gpu_reserve <= info.free;
+    const bool room = ftk_cuda_probe(c->q.device, &info) && l.bytes + ftk_gpu_reserve <= info.free;
     to->arena = room ? ftk_cuda_alloc(&c->q, l.bytes) : NULL;
     if (!to->arena) {
         snprintf(why, cap, "%s has no %zu MiB left for a drafter: use a smaller context or the CPU",
