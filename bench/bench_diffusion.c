@@ -62,7 +62,8 @@ typedef struct job {
     ftk_dit *m;
     ftk_dit_info info;
     FILE *csv;
-    char *done; /* what runs.csv held before, NULL: nothing */
+    char *done;  /* what runs.csv held before, NULL: nothing */
+    int written; /* lines of runs.csv */
     float *x;
 } job;
 
@@ -205,7 +206,7 @@ static void save(const job *j, const char *file)
         run_die("%s: cannot be written: %s", path, strerror(errno));
 }
 
-static void run_once(const job *j, int nth, int seed)
+static void run_once(job *j, int nth, int seed)
 {
     char name[MAX_SETTING], file[MAX_SETTING + 32] = "";
     ftk_cache_config cache;
@@ -241,7 +242,7 @@ static void run_once(const job *j, int nth, int seed)
     ftk_diffusion_get_stats(d, &t);
     ftk_diffusion_free(d);
     if (j->keep) {
-        snprintf(file, sizeof file, "%03d-%s-seed%d.npy", nth, name, seed);
+        snprintf(file, sizeof file, "%03d-%s-seed%d.npy", j->written, name, seed);
         save(j, file);
     }
     const double n = j->samples, steps = (double)t.steps;
@@ -250,6 +251,7 @@ static void run_once(const job *j, int nth, int seed)
             t.reused / steps, t.forecast / steps, t.skipped / steps, (double)t.verified / steps,
             (double)t.rejected / steps, t.measured / n, took.cpu);
     fflush(j->csv);
+    j->written++;
     printf("%-60s seed %d  %8.3f s  %5.2f times fewer multiplications%s\n", j->runs[nth], seed,
            took.wall, t.plain / t.counted, ftk_cache_lossless(cache.name) ? "" : "  (lossy)");
     fflush(stdout);
@@ -357,6 +359,8 @@ static void open_csv(job *j)
     j->csv = fopen(path, j->done ? "a" : "w");
     if (!j->csv) run_die("%s: cannot be written: %s", path, strerror(errno));
     if (!j->done) fputs(header, j->csv);
+    for (const char *at = j->done ? strchr(j->done, '\n') + 1 : ""; *at; at++)
+        j->written += *at == '\n';
 }
 
 int main(int argc, char **argv)
