@@ -20,8 +20,8 @@ enum { MOST_SESSIONS = 64, MOST_METHODS = 16, MOST_RUNS = 64, MAX_PROMPT = 1024,
 typedef struct {
     const char *model, *questions, *costs, *costs_file, *names[MOST_METHODS];
     int n_names, sessions[MOST_METHODS], n_sessions, tokens, runs, threads;
-    bool arrive;
-    double least; /* over none, of the median, else the run has failed */
+    bool arrive, each; /* each: all runs' speeds, too, to compare two builds run by run */
+    double least;      /* over none, of the median, else the run has failed */
 } options;
 
 /* Of one run. */
@@ -195,6 +195,8 @@ static double print_row(const options *o, int n, method *m, const method *plain,
                1e3 * run_quantile(m->last.first, m->last.n_first, 0.95));
     printf(" %.1f / %.1f | %s |\n", 1e3 * run_quantile(m->last.next, m->last.n_next, 0.5),
            1e3 * run_quantile(m->last.next, m->last.n_next, 0.95), wrong ? "NO" : "yes");
+    for (int i = 0; o->each && i < o->runs; i++) printf("%s%.4g", i ? " " : "  ", m->speed[i]);
+    if (o->each) printf("\n");
     fflush(stdout);
     return run_quantile(ratio, (size_t)o->runs, 0.5);
 }
@@ -231,7 +233,7 @@ static void open_method(method *m, const options *o, const ftk_model *model, con
 {
     ftk_engine_config cfg;
     ftk_engine_config_init(&cfg);
-    int most = 1, found;
+    int most = 1;
     for (int i = 0; i < o->n_sessions; i++)
         if (o->sessions[i] > most) most = o->sessions[i];
     cfg.threads = o->threads;
@@ -241,9 +243,9 @@ static void open_method(method *m, const options *o, const ftk_model *model, con
         run_die("--costs %s: %s has no such line, or it is not of the form NAME ROWS:MS ROWS:MS "
                 "... [deep:US]",
                 o->costs, o->costs_file);
-    if (ftk_engine_open_by(&m->engine, model, &cfg, o->costs ? &m->clock.clock : NULL) != FTK_OK ||
-        ftk_engine_find_drafters(m->engine, o->model, &found) != FTK_OK)
+    if (ftk_engine_open_by(&m->engine, model, &cfg, o->costs ? &m->clock.clock : NULL) != FTK_OK)
         exit(1);
+    run_add_drafters(m->engine, o->model);
     if (!ftk_engine_has_drafter(m->engine, name))
         run_die("--drafters %s: there is no such drafter, or its file is not beside the model",
                 name);
@@ -252,8 +254,9 @@ static void open_method(method *m, const options *o, const ftk_model *model, con
 static const char usage[] =
     "usage: bench-batch -m MODEL [--questions FILE] [--sessions 1,4,16] [--drafters "
     "lookup,s4c,auto] [--tokens 128] [--runs 3] [--threads N] [--kernels LEVEL] [--arrive] "
-    "[--costs NAME [--costs-file FILE]] [--least X: fail where a median over plain decoding is "
-    "below]";
+    "[--each] [--costs NAME [--costs-file FILE]] [--lora FILE]... [--draft-model FILE] "
+    "[--drafter-file FILE]... [--drafter-layers L,L,L] [--least X: fail where a median over plain "
+    "decoding is below]";
 
 /* The words of a list with commas, cut in place. */
 static int split(char *text, const char **out)
@@ -311,6 +314,8 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--arrive") == 0)
             o.arrive = true;
+        else if (strcmp(argv[i], "--each") == 0)
+            o.each = true;
         else if (i + 1 < argc)
             take_option(&o, argv[i], argv[i + 1]), i++;
         else

@@ -70,7 +70,7 @@ static double read_window(ftk_engine *e, const dash_variant *v, const int32_t *t
     for (int i = 0; i + 1 < n; i++) {
         const double start = ftk_now();
         if (ftk_kv_reserve(&s->kv, 1) != FTK_OK) exit(1);
-        s->family[0].ops->decode(s->family[0].state, s->tokens, (size_t)i + 1);
+        s->family.ops->decode(s->family.state, s->tokens, (size_t)i + 1);
         ftk_kv_commit(&s->kv, &(int16_t){0}, 1);
         seconds += ftk_now() - start;
         t->nats += nats_of(e->forward.logits, e->model->hp.n_vocab, text[i + 1]);

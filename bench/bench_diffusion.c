@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli/npy.h"
 #include "foretoken_diffusion.h"
@@ -51,15 +52,18 @@ static const char *const usual[] = {
 };
 
 typedef struct job {
-    const char *model, *out, *only;
+    const char *model, *out, *only, *device;
     const char *runs[MAX_RUNS];
     int n_runs;
     int steps, samples, seeds, batch, threads;
     double guidance;
-    bool keep; /* samples */
+    bool keep;   /* samples */
+    bool resume; /* runs that are in runs.csv are not run again */
     ftk_dit *m;
     ftk_dit_info info;
     FILE *csv;
+    char *done;  /* what runs.csv held before, NULL: nothing */
+    int written; /* lines of runs.csv */
     float *x;
 } job;
 
@@ -202,7 +206,7 @@ static void save(const job *j, const char *file)
         run_die("%s: cannot be written: %s", path, strerror(errno));
 }
 
-static void run_once(const job *j, int nth, int seed)
+static void run_once(job *j, int nth, int seed)
 {
     char name[MAX_SETTING], file[MAX_SETTING + 32] = "";
     ftk_cache_config cache;
@@ -214,8 +218,14 @@ static void run_once(const job *j, int nth, int seed)
     cfg.threads = j->threads;
     cfg.guidance = j->guidance;
     cfg.cache = &cache;
+    cfg.device = j->device;
     take_words(j->runs[nth], name, &cfg, &cache);
     cache.name = strcmp(name, "fewer") == 0 ? "none" : name;
+    const char *setting = strchr(j->runs[nth], ' ');
+    char key[2 * MAX_SETTING];
+    snprintf(key, sizeof key, "\n%s,%s,%d,%d,%g,%d,", name, setting ? setting + 1 : "", seed,
+             cfg.steps, cfg.guidance, j->samples);
+    if (j->done && strstr(j->done, key)) return;
     if (strcmp(name, "l2c") == 0) {
         bool there = false;
         for (int i = 0; i < j->info.n_l2c; i++) there |= ftk_dit_l2c_steps(j->m, i) == cfg.steps;
@@ -232,18 +242,16 @@ static void run_once(const job *j, int nth, int seed)
     ftk_diffusion_get_stats(d, &t);
     ftk_diffusion_free(d);
     if (j->keep) {
-        snprintf(file, sizeof file, "%03d-%s-seed%d.npy", nth, name, seed);
+        snprintf(file, sizeof file, "%03d-%s-seed%d.npy", j->written, name, seed);
         save(j, file);
     }
-    const char *setting = strchr(j->runs[nth], ' ');
     const double n = j->samples, steps = (double)t.steps;
-    fprintf(j->csv,
-            "%s,%s,%d,%d,%g,%d,%s,%.6f,%.9g,%.9g,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.9g,%.6f\n",
-            name, setting ? setting + 1 : "", seed, cfg.steps, cfg.guidance, j->samples, file,
-            took.wall, t.counted / n, t.plain / n, t.computed / steps, t.partial / steps,
+    fprintf(j->csv, "%s%s,%.6f,%.9g,%.9g,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.9g,%.6f\n", key + 1,
+            file, took.wall, t.counted / n, t.plain / n, t.computed / steps, t.partial / steps,
             t.reused / steps, t.forecast / steps, t.skipped / steps, (double)t.verified / steps,
             (double)t.rejected / steps, t.measured / n, took.cpu);
     fflush(j->csv);
+    j->written++;
     printf("%-60s seed %d  %8.3f s  %5.2f times fewer multiplications%s\n", j->runs[nth], seed,
            took.wall, t.plain / t.counted, ftk_cache_lossless(cache.name) ? "" : "  (lossy)");
     fflush(stdout);
@@ -266,7 +274,9 @@ static void help(void)
            "  --cfg W       guidance (default 1.5)\n"
            "  --batch N     default 4\n"
            "  -t THREADS    default: one per processor\n"
-           "  --keep no     samples are not written\n");
+           "  --device NAME cpu (default), auto, cuda or cuda:N\n"
+           "  --keep no     samples are not written\n"
+           "  --resume yes  goes on where a run into DIR was ended: what runs.csv has is kept\n");
 }
 
 static void take_option(job *j, const char *option, const char *value)
@@ -275,6 +285,8 @@ static void take_option(job *j, const char *option, const char *value)
         j->model = value;
     } else if (strcmp(option, "--out") == 0) {
         j->out = value;
+    } else if (strcmp(option, "--device") == 0) {
+        j->device = value;
     } else if (strcmp(option, "--only") == 0) {
         j->only = value;
     } else if (strcmp(option, "--run") == 0) {
@@ -294,6 +306,8 @@ static void take_option(job *j, const char *option, const char *value)
         j->guidance = run_positive(option, value);
     } else if (strcmp(option, "--keep") == 0) {
         j->keep = strcmp(value, "no") != 0;
+    } else if (strcmp(option, "--resume") == 0) {
+        j->resume = strcmp(value, "no") != 0;
     } else {
         run_die("%s is unknown: see bench-diffusion --help", option);
     }
@@ -310,18 +324,43 @@ static void choose_runs(job *j)
     if (j->n_runs == 0) run_die("--only %s leaves nothing to run", j->only);
 }
 
+static const char header[] =
+    "method,setting,seed,steps,guidance,samples,file,seconds,macs,macs_plain,computed,partial,"
+    "reused,forecast,skipped,verified,rejected,macs_measured,cpu_seconds\n";
+
+/* What runs.csv holds, in whole lines; behind them it is cut off. NULL: it is not there. */
+static char *read_done(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    if (!f) return NULL;
+    char *text = NULL;
+    size_t cap = 0;
+    const ssize_t n = getdelim(&text, &cap, 0, f);
+    fclose(f);
+    if (n < 0) {
+        free(text);
+        return NULL;
+    }
+    if (strncmp(text, header, strlen(header)) != 0)
+        run_die("%s is of another version of this program: give another --out", path);
+    *(strrchr(text, '\n') + 1) = 0;
+    if (truncate(path, (off_t)strlen(text)) != 0)
+        run_die("%s: cannot be written: %s", path, strerror(errno));
+    return text;
+}
+
 static void open_csv(job *j)
 {
     char path[4096];
     if (mkdir(j->out, 0777) != 0 && errno != EEXIST)
         run_die("%s: cannot be made: %s", j->out, strerror(errno));
     snprintf(path, sizeof path, "%s/runs.csv", j->out);
-    j->csv = fopen(path, "w");
+    if (j->resume) j->done = read_done(path);
+    j->csv = fopen(path, j->done ? "a" : "w");
     if (!j->csv) run_die("%s: cannot be written: %s", path, strerror(errno));
-    fputs(
-        "method,setting,seed,steps,guidance,samples,file,seconds,macs,macs_plain,computed,partial,"
-        "reused,forecast,skipped,verified,rejected,macs_measured,cpu_seconds\n",
-        j->csv);
+    if (!j->done) fputs(header, j->csv);
+    for (const char *at = j->done ? strchr(j->done, '\n') + 1 : ""; *at; at++)
+        j->written += *at == '\n';
 }
 
 int main(int argc, char **argv)
@@ -352,6 +391,7 @@ int main(int argc, char **argv)
     const bool ok = fclose(j.csv) == 0;
     if (!ok) run_die("%s/runs.csv: cannot be written: %s", j.out, strerror(errno));
     free(j.x);
+    free(j.done);
     ftk_dit_free(j.m);
     return 0;
 }

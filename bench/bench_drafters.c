@@ -12,10 +12,6 @@
 #include <string.h>
 
 #include "dashparts.h"
-#include "drafters/firp.h"
-#include "drafters/jacobi.h"
-#include "drafters/recycle.h"
-#include "drafters/s4c.h"
 #include "engine/session.h"
 #include "prompts.h"
 #include "run.h"
@@ -27,7 +23,7 @@ typedef struct {
     ftk_engine *engine; /* its own: what a drafter learns stays with the engine */
     ftk_tree_shape shape;
     int budget;
-    const ftk_drafter_ops *ops; /* with `how`: FTK_S4C_, FTK_FIRP_ */
+    const ftk_drafter_ops *ops; /* with `how`: FTK_S4C_, FTK_FIRP_, FTK_GROWN_ */
     unsigned how;
     dash_variant dash; /* of DASH; its label NULL: whole */
     double *ratio;     /* [n questions] plain seconds / its seconds */
@@ -119,6 +115,10 @@ static const method drafters[] = {
     {.label = "firp", .drafter = "firp", .budget = -1},
     {.label = "dash", .drafter = "dash", .budget = -1},
     {.label = "draft-model", .drafter = "draft-model", .budget = -1},
+    {.label = "eagle3", .drafter = "eagle3", .budget = -1},
+    {.label = "medusa", .drafter = "medusa", .budget = -1},
+    {.label = "dflash", .drafter = "dflash", .budget = -1},
+    {.label = "dspark", .drafter = "dspark", .budget = -1},
     {.label = "auto", .drafter = "auto", .budget = -1},
     {.label = "jacobi, paper's 69 rows",
      .drafter = "jacobi",
@@ -140,9 +140,26 @@ static const method s4c_parts[] = {
     {.label = "none", .drafter = "none", .budget = -1},
     {.label = "none, again", .drafter = "none", .budget = -1},
     S4C("s4c", 0),
-    S4C("s4c, not continuous", FTK_S4C_NOT_CONTINUOUS),
-    S4C("s4c, no retrieval", FTK_S4C_NO_RETRIEVAL),
-    S4C("s4c, heads alone", FTK_S4C_NO_RETRIEVAL | FTK_S4C_NOT_CONTINUOUS),
+    S4C("s4c, no retrieval", FTK_WITHOUT_RETRIEVAL),
+    {.label = "lookup", .drafter = "lookup", .budget = -1},
+};
+
+#define EAGLE3(text, what, nodes, form)                                                            \
+    {                                                                                              \
+        .label = text, .drafter = "eagle3", .budget = nodes, .shape = form,                        \
+        .ops = &ftk_drafter_eagle3, .how = what                                                    \
+    }
+#define ALONE (FTK_ROWS_ALWAYS | FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS)
+
+static const method eagle3_parts[] = {
+    {.label = "none", .drafter = "none", .budget = -1},
+    {.label = "none, again", .drafter = "none", .budget = -1},
+    EAGLE3("eagle3", 0, -1, FTK_TREE_FITTED),
+    EAGLE3("eagle3, no retrieval", FTK_WITHOUT_RETRIEVAL, -1, FTK_TREE_FITTED),
+    EAGLE3("eagle3, no successors", FTK_WITHOUT_SUCCESSORS, -1, FTK_TREE_FITTED),
+    EAGLE3("the head alone", FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS, -1, FTK_TREE_FITTED),
+    EAGLE3("the head alone, chains of 4", ALONE, 4, FTK_TREE_CHAIN),
+    EAGLE3("the head alone, trees of 16", ALONE, 16, FTK_TREE_FITTED),
     {.label = "lookup", .drafter = "lookup", .budget = -1},
 };
 
@@ -150,14 +167,9 @@ static const method firp_parts[] = {
     {.label = "none", .drafter = "none", .budget = -1},
     {.label = "none, again", .drafter = "none", .budget = -1},
     FIRP("firp", 0),
-    FIRP("firp, split", FTK_FIRP_NO_FUSED),
-    FIRP("firp, fused", FTK_FIRP_NO_SPLIT),
-    FIRP("firp, no retrieval", FTK_FIRP_NO_RETRIEVAL),
-    FIRP("firp, split, no retrieval", FTK_FIRP_NO_FUSED | FTK_FIRP_NO_RETRIEVAL),
-    FIRP("firp, fused, no retrieval", FTK_FIRP_NO_SPLIT | FTK_FIRP_NO_RETRIEVAL),
-    FIRP_OF("firp, split, no retrieval, 8 nodes", FTK_FIRP_NO_FUSED | FTK_FIRP_NO_RETRIEVAL, 8),
-    FIRP_OF("firp, fused for 4 nodes, no retrieval, 8 nodes",
-            FTK_FIRP_NO_SPLIT | FTK_FIRP_FOUR_JOIN | FTK_FIRP_NO_RETRIEVAL, 8),
+    FIRP("firp, no retrieval", FTK_WITHOUT_RETRIEVAL),
+    FIRP_OF("firp, split, no retrieval, 8 nodes", FTK_WITHOUT_RETRIEVAL, 8),
+    FIRP_OF("firp, fused, no retrieval, 8 nodes", FTK_ROWS_JOIN | FTK_WITHOUT_RETRIEVAL, 8),
     {.label = "lookup", .drafter = "lookup", .budget = -1},
 };
 
@@ -166,7 +178,7 @@ static const method firp_parts[] = {
         .label = what, .drafter = "dash", .budget = 6, .shape = form, .dash = {                    \
             what,                                                                                  \
             how,                                                                                   \
-            FTK_DASH_ALWAYS | FTK_DASH_NO_RETRIEVAL | (less)                                       \
+            FTK_ROWS_ALWAYS | FTK_WITHOUT_RETRIEVAL | (less)                                       \
         }                                                                                          \
     }
 
@@ -181,11 +193,10 @@ static const method dash_parts[] = {
     {.label = "dash, no retrieval",
      .drafter = "dash",
      .budget = -1,
-     .dash = {"", DASH_POLICY, FTK_DASH_NO_RETRIEVAL}},
+     .dash = {"", DASH_POLICY, FTK_WITHOUT_RETRIEVAL}},
     DASH("policy alone", DASH_POLICY, 0),
     DASH("policy alone, asked in time", DASH_POLICY, FTK_DASH_IN_TIME),
     DASH("policy alone, no compensation", DASH_POLICY, FTK_DASH_NO_SCALE),
-    DASH("policy alone, all rows from the first layer", DASH_POLICY, FTK_DASH_NO_RESUME),
     DASH_SHAPED("policy alone, a chain", DASH_POLICY, 0, FTK_TREE_CHAIN),
     DASH("every 4th layer skipped, alone", DASH_EVERY_4TH, 0),
     DASH("every 3rd layer skipped, alone", DASH_EVERY_3RD, 0),
@@ -224,23 +235,23 @@ static const method sources[] = {
      .drafter = "recycle",
      .budget = -1,
      .ops = &ftk_drafter_recycle,
-     .how = FTK_RECYCLE_NO_RETRIEVAL},
+     .how = FTK_WITHOUT_RETRIEVAL},
     {.label = "recycle, both", .drafter = "recycle", .budget = -1},
-    WITH("s4c", &ftk_drafter_s4c, FTK_S4C_NO_RETRIEVAL, FTK_S4C_NO_SUCCESSORS),
-    WITH("firp", &ftk_drafter_firp, FTK_FIRP_NO_RETRIEVAL, FTK_FIRP_NO_SUCCESSORS),
-    WITH("jacobi", &ftk_drafter_jacobi, FTK_JACOBI_NO_RETRIEVAL, FTK_JACOBI_NO_SUCCESSORS),
+    WITH("s4c", &ftk_drafter_s4c, FTK_WITHOUT_RETRIEVAL, FTK_WITHOUT_SUCCESSORS),
+    WITH("firp", &ftk_drafter_firp, FTK_WITHOUT_RETRIEVAL, FTK_WITHOUT_SUCCESSORS),
+    WITH("jacobi", &ftk_drafter_jacobi, FTK_WITHOUT_RETRIEVAL, FTK_WITHOUT_SUCCESSORS),
     {.label = "dash alone",
      .drafter = "dash",
      .budget = -1,
-     .dash = {"", DASH_POLICY, FTK_DASH_NO_RETRIEVAL | FTK_DASH_NO_SUCCESSORS}},
+     .dash = {"", DASH_POLICY, FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS}},
     {.label = "dash, retrieval",
      .drafter = "dash",
      .budget = -1,
-     .dash = {"", DASH_POLICY, FTK_DASH_NO_SUCCESSORS}},
+     .dash = {"", DASH_POLICY, FTK_WITHOUT_SUCCESSORS}},
     {.label = "dash, successors",
      .drafter = "dash",
      .budget = -1,
-     .dash = {"", DASH_POLICY, FTK_DASH_NO_RETRIEVAL}},
+     .dash = {"", DASH_POLICY, FTK_WITHOUT_RETRIEVAL}},
     {.label = "dash, both", .drafter = "dash", .budget = -1},
 };
 
@@ -268,6 +279,8 @@ static const method shapes[] = {
     CHAIN("firp"),
     TREE("dash"),
     CHAIN("dash"),
+    TREE("eagle3"),
+    CHAIN("eagle3"),
 };
 
 typedef struct {
@@ -279,6 +292,7 @@ typedef struct {
 static const table tables[] = {
     {"none", drafters, sizeof drafters / sizeof *drafters},
     {"s4c", s4c_parts, sizeof s4c_parts / sizeof *s4c_parts},
+    {"eagle3", eagle3_parts, sizeof eagle3_parts / sizeof *eagle3_parts},
     {"firp", firp_parts, sizeof firp_parts / sizeof *firp_parts},
     {"dash", dash_parts, sizeof dash_parts / sizeof *dash_parts},
     {"shape", shapes, sizeof shapes / sizeof *shapes},
@@ -406,7 +420,7 @@ static const table *find_table(const char *parts)
 {
     for (int i = 1; i < TABLES; i++)
         if (strcmp(tables[i].parts, parts) == 0) return &tables[i];
-    run_die("--parts %s is unknown: there are s4c, firp, dash, shape and sources", parts);
+    run_die("--parts %s is unknown: there are s4c, eagle3, firp, dash, shape and sources", parts);
     return NULL;
 }
 
@@ -436,14 +450,14 @@ int main(int argc, char **argv)
         else if (!run_take_option(argv[i], argv[i + 1]))
             run_die("%s is unknown, or given too often: there are --questions, --limit, --tokens, "
                     "--ends, --threads, --device, --parts, --drafters, --heads, --lora, "
-                    "--draft-model and --drafter-file",
+                    "--draft-model, --drafter-file and --drafter-layers",
                     argv[i]);
     }
     if (i >= argc || !o.file || o.n < 1 || o.n > RUN_MAX)
         run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
-                "[--ends keep|ignore] [--device NAME] [--parts s4c|firp|dash|shape|sources] "
+                "[--ends keep|ignore] [--device NAME] [--parts s4c|eagle3|firp|dash|shape|sources] "
                 "[--drafters NAME,...] [--heads NAME=FILE]... [--lora FILE]... "
-                "[--draft-model FILE] [--drafter-file FILE]... MODEL...");
+                "[--draft-model FILE] [--drafter-file FILE]... [--drafter-layers L,L,L] MODEL...");
     for (; i < argc; i++) bench_model(argv[i], &o);
     return 0;
 }

@@ -48,6 +48,12 @@ static const method methods[] = {
     {"draft-model", NULL, FTK_TREE_FITTED, -1, NULL},
     {"draft-model", NULL, FTK_TREE_FITTED, 24, NULL},
     {"draft-model", NULL, FTK_TREE_CHAIN, 8, "reject"},
+    {"eagle3", NULL, FTK_TREE_FITTED, -1, NULL},
+    {"eagle3", NULL, FTK_TREE_FITTED, 24, NULL},
+    {"eagle3", NULL, FTK_TREE_CHAIN, 8, "traversal"},
+    {"dspark", NULL, FTK_TREE_FITTED, 24, NULL},
+    {"dflash", NULL, FTK_TREE_FITTED, 24, NULL},
+    {"medusa", NULL, FTK_TREE_FITTED, 24, NULL},
     {NULL, &ftk_drafter_right, FTK_TREE_FITTED, 15, NULL},
     {NULL, &ftk_drafter_wrong, FTK_TREE_FITTED, 16, NULL},
     {"jacobi", NULL, FTK_TREE_FITTED, 40, "reject"},
@@ -72,7 +78,7 @@ static ftk_session *open_session(ftk_engine *e, const method *m, float temperatu
     ftk_session *s;
     ftk_err err;
     if (m->ops) {
-        ftk_dash_parts all_rows = {.without = FTK_DASH_ALWAYS};
+        ftk_dash_parts all_rows = {.without = FTK_ROWS_ALWAYS};
         err = ftk_session_open_with(&s, e, &cfg, m->ops, m->name ? &all_rows : reference);
     } else {
         cfg.drafter = m->name;
@@ -190,13 +196,13 @@ int main(int argc, char **argv)
             device = argv[i + 1];
         else if (!run_take_option(argv[i], argv[i + 1]))
             run_die("%s is unknown: there are --prompts, --limit, --tokens, --beside, --device, "
-                    "--lora, --draft-model and --drafter-file",
+                    "--lora, --draft-model, --drafter-file and --drafter-layers",
                     argv[i]);
     }
     if (i >= argc || !file || n < 1 || n >= MAX_PROMPT)
         run_die("usage: bench-exact --prompts FILE [--limit N] [--tokens N] [--beside MODEL] "
                 "[--device NAME] [--lora FILE]... [--draft-model FILE] [--drafter-file FILE]... "
-                "MODEL...");
+                "[--drafter-layers L,L,L] MODEL...");
     for (; i < argc; i++) failed += check_model(argv[i], file, limit, n, &passed);
     printf("%zu passed, %zu failed\n", passed, failed);
     return failed != 0;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judges the pictures that bench-diffusion has written: tables, and quality against speed.
 
-    python3 bench/diffusion.py DIR [--cpu] [--timed DIR]
+    python3 bench/diffusion.py DIR [--cpu | --counted] [--timed DIR]
 
 DIR/runs.csv has a line for each method, setting and seed, with the time, the counted multiplications,
 what the steps were, and the .npy file of the pictures, whose classes go in turn.  In DIR it writes
@@ -9,10 +9,12 @@ scores.csv (a line for each run), summary.csv and summary.md (a line for each se
 standard deviation over the seeds), and, if gnuplot is installed, quality.svg (FID against speed) and
 recognised.svg.  It needs numpy alone.
 
-The speed-up of a run is that over the plain sampler's run of the same seed; "off plain" is the root
-mean square difference of the two runs' pictures (-1 to 1), which begin with the same noise.  --timed takes
+The speed-up of a run is that over the plain sampler's run of the same seed, "over plain" by how much its
+FID is higher, which varies far less from seed to seed than FIDs do; "off plain" is the root mean square
+difference of the two runs' pictures (-1 to 1), which begin with the same noise.  --timed takes
 the times of other runs of the same settings, with fewer samples on a quiet machine say; --cpu takes
-the processor's time in place of the clock's, for runs with one thread on a busy one.
+the processor's time in place of the clock's, for runs with one thread on a busy one; --counted leaves
+times out, for runs that were stopped and went on: what they counted is all the same.
 """
 import argparse
 import csv
@@ -28,7 +30,7 @@ import numpy as np
 SHARES = ("computed", "partial", "reused", "forecast", "skipped", "verified", "rejected")
 NUMBERS = ("seed", "steps", "guidance", "samples", "seconds", "macs", "macs_plain") + SHARES
 COLUMNS = ("method", "setting", "file") + NUMBERS
-SCORES = ("fid", "recognised", "off_plain", "speedup", "work")
+SCORES = ("fid", "fid_over", "recognised", "off_plain", "speedup", "work")
 TITLES = {"none": "plain", "fewer": "fewer steps", "fora": "FORA", "toca": "ToCa", "duca": "DuCa",
           "l2c": "L2C", "speca": "SpeCa"}
 COLOURS = {"fewer": "#808080", "fora": "#d55e00", "toca": "#e69f00", "duca": "#56b4e9", "l2c": "#009e73",
@@ -111,6 +113,8 @@ def score(folder, rows, judge, timed):
                 fail(f"--timed: there is no run of {' '.join(key).strip()}")
             row["speedup"] = timed[key]
         row["work"] = plain["macs"] / row["macs"]
+    for row in rows:
+        row["fid_over"] = row["fid"] - plain_run(rows, row)["fid"]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -151,17 +155,19 @@ def with_spread(pair, digits):
     return f"{mean:.{digits}f}" + ("" if math.isnan(deviation) else f" ± {deviation:.{digits}f}")
 
 
-def table(rows):
-    """Markdown; shares of steps in percent."""
-    lines = ["| method | setting | steps | speed-up | counted | FID | recognised | off plain | computed | "
+def table(rows, counted):
+    """Markdown; shares of steps in percent. counted: without speed-ups."""
+    speed = "" if counted else " speed-up |"
+    lines = [f"| method | setting | steps |{speed} counted | FID | over plain | recognised | off plain | computed | "
              "partial | reused | forecast | skipped | verified | rejected |",
-             "|---|---|---:|---:|---:|---:|---:|---:|" + "---:|" * len(SHARES)]
+             "|---|---|---:|" + ("" if counted else "---:|") + "---:|" * (5 + len(SHARES))]
     for r in rows:
         shares = " | ".join(f"{100 * r[k][0]:.0f} %" for k in SHARES)
+        speed = "" if counted else f"{with_spread(r['speedup'], 2)} | "
         lines.append(f"| {TITLES.get(r['method'], r['method'])} | {r['setting']} | "
-                     f"{r['steps'][0]:.0f} | {with_spread(r['speedup'], 2)} | {r['work'][0]:.2f} | "
-                     f"{with_spread(r['fid'], 3)} | {with_spread(r['recognised'], 4)} | "
-                     f"{with_spread(r['off_plain'], 3)} | {shares} |")
+                     f"{r['steps'][0]:.0f} | {speed}{r['work'][0]:.2f} | "
+                     f"{with_spread(r['fid'], 3)} | {with_spread(r['fid_over'], 3)} | "
+                     f"{with_spread(r['recognised'], 4)} | {with_spread(r['off_plain'], 3)} | {shares} |")
     return "\n".join(lines) + "\n"
 
 
@@ -201,7 +207,7 @@ def draw(path, panels, rows, title):
         fail(f"gnuplot made no {path.name}: {(done.stderr.splitlines() or ['no reason given'])[-1]}")
 
 
-def draw_all(folder, rows, cpu):
+def draw_all(folder, rows, cpu, counted):
     if not shutil.which("gnuplot"):
         print("no pictures: gnuplot is not installed")
         return
@@ -210,11 +216,19 @@ def draw_all(folder, rows, cpu):
         return
     time = f"speed-up, {'processor time' if cpu else 'measured'} (all but plain are lossy)"
     work = "speed-up, by counted multiplications"
-    draw(folder / "quality.svg", [("speedup", time, "fid", "FID (lower is better)"),
-                                  ("work", work, "fid", "FID (lower is better)")], rows,
-         "quality against speed")
-    draw(folder / "recognised.svg", [("speedup", time, "recognised", "share recognised"),
-                                     ("speedup", time, "off_plain", "difference from plain")], rows,
+    fid = "FID over that of plain (lower is better)"
+    if counted:
+        work += " (all but plain are lossy)"
+        draw(folder / "quality.svg", [("work", work, "fid_over", fid),
+                                      ("work", work, "off_plain", "difference from plain")], rows,
+             "quality against work")
+    else:
+        draw(folder / "quality.svg", [("speedup", time, "fid_over", fid),
+                                      ("work", work, "fid_over", fid)], rows,
+             "quality against speed")
+    x, label = ("work", work) if counted else ("speedup", time)
+    draw(folder / "recognised.svg", [(x, label, "recognised", "share recognised"),
+                                     (x, label, "off_plain", "difference from plain")], rows,
          "what is recognised, and what changes")
     print(f"wrote {folder}/quality.svg and recognised.svg")
 
@@ -226,6 +240,7 @@ def main():
     a.add_argument("--classifier", type=Path, help="models/digits-classifier.npz",
                    default=Path(__file__).resolve().parents[1] / "models" / "digits-classifier.npz")
     a.add_argument("--cpu", action="store_true", help="speed-ups of processor time")
+    a.add_argument("--counted", action="store_true", help="no times, but counted multiplications")
     a.add_argument("--timed", type=Path, metavar="DIR", help="where the times are taken from")
     args = a.parse_args()
     rows = read_runs(args.folder, args.cpu)
@@ -236,11 +251,11 @@ def main():
         write_csv(args.folder / "scores.csv", rows, COLUMNS + SCORES)
         lines = flat(groups)
         write_csv(args.folder / "summary.csv", lines, list(lines[0]))
-        (args.folder / "summary.md").write_text(table(groups), encoding="utf-8")
+        (args.folder / "summary.md").write_text(table(groups, args.counted), encoding="utf-8")
     except OSError as e:
         fail(f"cannot write into {args.folder}: {e}")
-    print(table(groups), end="")
-    draw_all(args.folder, groups, args.cpu)
+    print(table(groups, args.counted), end="")
+    draw_all(args.folder, groups, args.cpu, args.counted)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ if [ -n "$emulate" ]; then
     quick=(--quick)
     exact=(--limit 1 --tokens 5)
     asked=(--limit 1 --tokens 6)
+    drawn=(--samples 1 --batch 1 --steps 4)
     shape=(--layers 13 --ffn 1024)
 else
     nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
@@ -92,6 +93,7 @@ else
     quick=()
     exact=(--limit 6 --tokens 96)
     asked=(--tokens 192)
+    drawn=(--samples 256 --batch 64)
     shape=(--shape 7b)
 fi
 
@@ -114,6 +116,8 @@ step exact 60 "$build/bench-exact" --device cuda --prompts "$prompts" "${exact[@
 
 step passes 150 "$bin/bench-gpu" "${quick[@]}"
 step drafters 60 "$build/bench-drafters" --device cuda --questions "$prompts" "${asked[@]}" "$demo"
+step pictures 40 "$build/bench-diffusion" --device cuda -m models/foretoken-demo-dit.gguf --out "$out/pictures" \
+    --keep no "${drawn[@]}" --run none --run speca --run toca --run "duca tokens=value"
 large=$(readlink -f "$out")/demo-q4_0-as-7b.gguf
 drafters=()
 for family in s4c firp; do
@@ -158,6 +162,12 @@ tables() { show "$1" | grep -vE '^[0-9]+ of [0-9]+: ' || true; }
     echo
     echo '```'
     show passes
+    echo '```'
+    echo
+    echo "## Diffusion transformer"
+    echo
+    echo '```'
+    show pictures
     echo '```'
     echo
     echo "## Drafters: the bundled model, and Q4_0 at the cost of 7 B"

@@ -49,6 +49,8 @@ typedef struct job {
 void inflate_axis(axis *a, int n);
 /* [at, at + n) come from [from, from + n). */
 void inflate_place(axis *a, int at, int from, int n);
+/* All axes of the model, once shape and copies are known. */
+void inflate_lay_out(job *j);
 /* The layer of the small model that layer i of the large one is, or -1; spread evenly. *near is
  * the last that came before. */
 int inflate_small_layer(const job *j, int i, int *near);
@@ -56,6 +58,11 @@ int inflate_small_layer(const job *j, int i, int *near);
  * its type. */
 void inflate_matrix(job *j, const char *name, const matrix *p, const ftk_tensor_info *old,
                     bool is_new);
+/* Plans all tensors of the large model, or writes them. */
+void inflate_put_tensors(job *j, bool planning);
+void inflate_put_keys(job *j);
+/* Nothing of the small model may be lost in silence. */
+void inflate_check_known(const ftk_model *small);
 /* A model with its weights as they stand in the file. */
 ftk_model *inflate_load(const char *path);
 

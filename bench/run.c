@@ -87,6 +87,23 @@ enum { MAX_DRAFTERS = 8 };
 
 static const char *draft_model, *kernels, *drafters[MAX_DRAFTERS];
 static size_t n_drafters;
+static int layers[16];
+static size_t n_layers;
+
+static void take_layers(const char *option, const char *list)
+{
+    n_layers = 0;
+    for (const char *at = list;; at++) {
+        char *end;
+        const long layer = strtol(at, &end, 10);
+        if (*at < '0' || *at > '9' || (*end && *end != ',') || layer > 1 << 20 ||
+            n_layers == sizeof layers / sizeof *layers)
+            run_die("%s %s: give 1 to 16 layers with commas between them, as in 2,15,27", option,
+                    list);
+        layers[n_layers++] = (int)layer;
+        if (!*(at = end)) return;
+    }
+}
 
 bool run_take_option(const char *option, const char *value)
 {
@@ -101,6 +118,10 @@ bool run_take_option(const char *option, const char *value)
     if (strcmp(option, "--drafter-file") == 0) {
         if (n_drafters == MAX_DRAFTERS) run_die("%s %s: at most %d", option, value, MAX_DRAFTERS);
         drafters[n_drafters++] = value;
+        return true;
+    }
+    if (strcmp(option, "--drafter-layers") == 0) {
+        take_layers(option, value);
         return true;
     }
     if (strcmp(option, "--lora") != 0) return false;
@@ -136,8 +157,14 @@ const char *run_draft_model(void)
 void run_add_drafters(ftk_engine *e, const char *beside)
 {
     int found;
+    ftk_drafter_config cfg;
+    ftk_drafter_config_init(&cfg);
+    cfg.layers = layers;
+    cfg.n_layers = n_layers;
+    if (n_layers > 0 && n_drafters != 1)
+        run_die("--drafter-layers is about one --drafter-file; give that once");
     for (size_t i = 0; i < n_drafters; i++)
-        if (ftk_engine_add_drafter(e, drafters[i]) != FTK_OK) exit(1);
+        if (ftk_engine_add_drafter_as(e, drafters[i], &cfg) != FTK_OK) exit(1);
     if (draft_model && ftk_engine_add_draft_model(e, draft_model) != FTK_OK) exit(1);
     if (ftk_engine_find_drafters(e, beside, &found) != FTK_OK) exit(1);
 }

@@ -34,8 +34,8 @@ long long run_number(const char *option, const char *text, long long lowest, lon
 double run_positive(const char *option, const char *text);
 /* What /proc/cpuinfo calls the processor, or "unknown". */
 void run_cpu_name(char *out, size_t n);
-/* Where the option is --lora, --draft-model, --drafter-file or --kernels: keeps its value for
- * run_model() or run_add_drafters(), and returns true. */
+/* Where the option is --lora, --draft-model, --drafter-file, --drafter-layers or --kernels: keeps
+ * its value for run_model() or run_add_drafters(), and returns true. */
 bool run_take_option(const char *option, const char *value);
 /* Adds those drafters, then what lies beside that file. */
 void run_add_drafters(ftk_engine *e, const char *beside);

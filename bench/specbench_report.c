@@ -185,6 +185,29 @@ static void read_settings(spec_result *r)
     if (!good) run_die("%s is no settings file of specbench: give a folder that it made", path);
 }
 
+void spec_result_read(spec_result *r, const char *dir)
+{
+    *r = (spec_result){.dir = dir, .n_families = 1, .family = {"overall"}};
+    read_settings(r);
+    r->sums = calloc((size_t)r->n_methods * SPEC_MAX_FAMILIES, sizeof *r->sums);
+    if (!r->sums) run_die("no memory for the sums");
+    for (int lap = 0; lap < r->repeat; lap++)
+        for (int m = 0; m < r->n_methods; m++) {
+            char path[PATH];
+            spec_answers_path(path, sizeof path, dir, lap, r->method[m]);
+            spec_answers_read(path, take, &(place){.r = r, .lap = lap, .method = m});
+        }
+    if (r->n_answers == 0) run_die("%s holds no answers yet", dir);
+    compare(r);
+}
+
+void spec_result_free(spec_result *r)
+{
+    free(r->answers);
+    free(r->sums);
+    json_decref(r->root);
+}
+
 /* ---- figures */
 
 const spec_sum *spec_sum_of(const spec_result *r, int method, int family)
@@ -284,66 +307,4 @@ void spec_glance(const spec_result *r, char *out, size_t n)
              weights ? weights : "unknown", text[1],
              (int)json_integer_value(json_object_get(r->settings, "threads")), text[2], text[3],
              date ? date : "unknown");
-}
-
-/* ---- all of it */
-
-static void write_file(const spec_result *r, const char *name,
-                       void (*fill)(const spec_result *r, FILE *f))
-{
-    char *text = NULL;
-    size_t n = 0;
-    FILE *f = open_memstream(&text, &n);
-    if (!f) run_die("no memory for %s", name);
-    fill(r, f);
-    fclose(f);
-    spec_store_write(r->dir, name, text, n);
-    free(text);
-}
-
-static const char *peers_file; /* for table(), which write_file() calls */
-
-/* What it quotes, of the model and of the questions, must harm no terminal that it is shown on. */
-static void table(const spec_result *r, FILE *f)
-{
-    char *text = NULL;
-    size_t n = 0;
-    FILE *all = open_memstream(&text, &n);
-    if (!all) run_die("no memory for the table");
-    spec_table(r, peers_file, all);
-    fclose(all);
-    char *shown = malloc(4 * n + 8);
-    if (!shown) run_die("no memory for the table");
-    fwrite(shown, 1, ftk_show(text, n, FTK_SHOW_TEXT, shown, 4 * n + 8), f);
-    free(shown);
-    free(text);
-}
-
-void spec_report(const char *dir, const char *peers)
-{
-    spec_result r = {.dir = dir, .n_families = 1, .family = {"overall"}};
-    peers_file = peers;
-    read_settings(&r);
-    r.sums = calloc((size_t)r.n_methods * SPEC_MAX_FAMILIES, sizeof *r.sums);
-    if (!r.sums) run_die("no memory for the sums");
-    for (int lap = 0; lap < r.repeat; lap++)
-        for (int m = 0; m < r.n_methods; m++) {
-            char path[PATH];
-            spec_answers_path(path, sizeof path, dir, lap, r.method[m]);
-            spec_answers_read(path, take, &(place){.r = &r, .lap = lap, .method = m});
-        }
-    if (r.n_answers == 0) run_die("%s holds no answers yet", dir);
-    compare(&r);
-    table(&r, stdout);
-    fflush(stdout);
-    write_file(&r, "summary.md", table);
-    write_file(&r, "summary.csv", spec_csv);
-    write_file(&r, "answers.csv", spec_csv_answers);
-    if (gnuplot_there())
-        spec_plot(&r);
-    else
-        fprintf(stderr, "gnuplot is not installed: there will be no pictures, all else is there\n");
-    free(r.answers);
-    free(r.sums);
-    json_decref(r.root);
 }

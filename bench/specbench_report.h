@@ -57,6 +57,9 @@ typedef struct spec_result {
     double first, last; /* time stamps */
 } spec_result;
 
+/* Of the answers in a folder; whatever is wrong with it ends the program. */
+void spec_result_read(spec_result *r, const char *dir);
+void spec_result_free(spec_result *r);
 const spec_sum *spec_sum_of(const spec_result *r, int method, int family);
 /* Families in the order they are shown in: 0 ... n_families - 1; the last is 0, overall. */
 int spec_family_at(const spec_result *r, int i);

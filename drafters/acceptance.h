@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Measured acceptance. A drafter that has several guesses for one place orders them and keeps, for
- * each, how often it was right where those before it were wrong (its hazard). So the probabilities
- * of one node's children never sum to more than 1, and two sources that name the same token are not
- * counted twice. Guesses are judged by the token that came, whether or not they were in the tree.
+ * Measured acceptance: how often guesses of a kind were right where their path was. They are judged
+ * by the token that came, whether or not they were in the tree.
  */
 #ifndef FTK_ACCEPTANCE_H
 #define FTK_ACCEPTANCE_H
@@ -35,7 +33,6 @@ float ftk_match_prior(int match_class);
 /* Candidate nodes, the best first: a binary heap. */
 typedef struct ftk_candidate {
     float value; /* what it is ordered by */
-    float prob;
     int32_t token;
     int16_t parent; /* in the tree */
     int16_t slot;   /* the drafter's own */

@@ -5,14 +5,11 @@
 
 #include <stdint.h>
 
+/* Beside those of drafter.h: */
 enum {
-    FTK_DASH_NO_RETRIEVAL = 1,
+    FTK_DASH_NO_SCALE = 16, /* skipped layers leave the state as it is */
     FTK_DASH_IN_TIME =
-        2, /* the policy is asked when the layer's state is there, not one layer ahead */
-    FTK_DASH_NO_SCALE = 4, /* skipped layers leave the state as it is */
-    FTK_DASH_NO_RESUME = 8,
-    FTK_DASH_NO_SUCCESSORS = 32,
-    FTK_DASH_ALWAYS = 16, /* rows are run as long as the chain is likely, paid or not */
+        32, /* the policy is asked when the layer's state is there, not one layer ahead */
 };
 
 typedef struct ftk_dash_parts {

@@ -14,8 +14,18 @@
 #include "base/tree.h"
 #include "drafters/retrieval.h"
 #include "drafters/successors.h"
+#include "drafters/trained.h"
 
 typedef struct ftk_drafter ftk_drafter;
+
+/* What benchmarks and tests may ask of the drafters of the list: an unsigned at
+ * ftk_drafter_env.test. dash.h has more, behind it. */
+enum {
+    FTK_WITHOUT_RETRIEVAL = 1,
+    FTK_WITHOUT_SUCCESSORS = 2,
+    FTK_ROWS_ALWAYS = 4, /* heads, draft models and policies run as far as they may, paid or not */
+    FTK_ROWS_JOIN = 8,   /* firp's fused schedule, as with FTK_TREE_PAPER */
+};
 
 /* What it points to stays as long as the drafter, except host and test. */
 typedef struct ftk_drafter_env {
@@ -119,13 +129,8 @@ typedef struct ftk_drafter_ops {
     /* Or NULL. With append, of maps that a device has: a node's row i is what map i makes of its
      * state. Such a device does not call appended(). */
     const ftk_maps *(*append_maps)(void *state);
-    /* Or NULL. What drafting has computed of the tree, possibly cut since, that propose() gave
-     * last in this step: rows [0, *n_ready) need no more than the layers from the one returned
-     * on, 0: nothing is known. Their states are left in *states [tree->n][n_embd], which gets
-     * those of the others. */
-    int (*resume)(void *state, const ftk_tree *tree, int *n_ready, float **states);
     /* Or NULL. LOSSY: runs the root by run_route(), in place of the pass, so that what is
-     * emitted is not what the model says. */
+     * emitted is not what the model says. Then there is no propose(). */
     void (*decode)(void *state, const int32_t *history, size_t n);
     /* What became of the tree that was verified (possibly cut shorter than proposed). history as of
      * before this step. */

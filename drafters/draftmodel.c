@@ -11,6 +11,7 @@ const ftk_drafter_ops ftk_drafter_draft_model = {
     .wants = FTK_WANT_PASSES | FTK_WANT_SUCCESSORS | FTK_WANT_MODEL,
     .init = ftk_grown_init,
     .propose = ftk_grown_propose,
+    .propose_all = ftk_grown_propose_all,
     .learn = ftk_grown_learn,
     .reset = ftk_grown_reset,
     .free = ftk_grown_free,

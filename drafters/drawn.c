@@ -81,11 +81,9 @@ static double uniform(const ftk_grown *g, size_t n, int i)
 
 static void retrieve(const ftk_grown *g, parts *p)
 {
-    const ftk_retrieval *const r = g->retrieval;
+    const ftk_retrieval *const r = g->guesses.retrieval;
     float prob = 1;
-    if (g->flags & FTK_GROWN_NO_RETRIEVAL || r->n == 0 ||
-        ftk_retrieval_goes_on(r, 0) < least_retrieved)
-        return;
+    if (!r || r->n == 0 || ftk_retrieval_goes_on(r, 0) < least_retrieved) return;
     for (; p->n_retrieved < r->n && p->n_retrieved < FTK_CHAIN; p->n_retrieved++) {
         prob *= ftk_retrieval_goes_on(r, p->n_retrieved);
         p->retrieved[p->n_retrieved] = (node){r->recent[p->n_retrieved], prob};
@@ -121,9 +119,9 @@ static void draw_on(ftk_grown *g, size_t n, parts *p)
     int at = 0;
     for (int depth = 1; depth < DEPTH; depth++) {
         const float prob = p->chain[depth - 1].prob * ftk_rate_get(&g->known->drawn.first[depth]);
-        at = ftk_guesses_add(&g->guesses, at, p->chain[depth - 1].token, 0, 0);
+        at = ftk_guesses_add(&g->guesses, at, p->chain[depth - 1].token, 0);
         if (!ftk_grown_pays(g, prob, 1, false)) return;
-        const float *const logits = ftk_grown_run(g, 1, &at);
+        const float *const logits = ftk_grown_run(g, at);
         if (!logits) return;
         const double total = weigh(g, logits, depth);
         const double u = uniform(g, n, SIBLINGS + depth);

@@ -17,24 +17,17 @@
  * 0. Maps were trained for both; a file without E_i has maps of the state alone, as the abstract
  * has.
  *
- * Two schedules:
- *  split  when a draft is wanted, the k rows go through the upper layers by themselves.
- *  fused  the pass that verifies a tree carries k rows each for those nodes that are likeliest to
- *         be its last accepted ones. If one of them is, its rows are the next draft.
- * Which of them, and whether any, is a matter of costs and of what drafts brought in so far: the
- * tokens that were accepted though the session's sources had not named them, less what their
- * rows took to verify, for each time that retrieval was in doubt, measured for both schedules.
- * Times the doubt and the seconds that a token takes at present, that is what a draft is worth.
- * The split schedule is run if its draft is worth more than the layers it runs. A node's rows
- * join a pass if the probability that the node is the last one, times what they are worth, less
- * what a split draft would be, is more than they add to the pass.
+ * Two schedules, of which a session has one:
+ *  split  when a draft is wanted, the k rows go through the upper layers by themselves. They do if
+ *         what is expected of them, by how often the best of each offset has been right where the
+ *         session's sources left something open, takes longer without them, at the pace of late.
+ *  fused  the paper's (FTK_TREE_PAPER): the pass that verifies a tree carries k rows each for those
+ *         FUSED_NODES nodes that are likeliest to be its last accepted ones. If one of them is, its
+ *         rows are the next draft. In passes that sessions share nothing joins.
  *
  * Guesses for a depth do not depend on the branch: all nodes of a depth have the same
  * candidates. The tree is made of them best first, with the chain of what followed the same
- * words earlier and with the successors of all that are there (guesses.h). What retrieval or
- * successors had named is not what a draft brought in. */
-#include "drafters/firp.h"
-
+ * words earlier and with successors (guesses.h). */
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -43,32 +36,20 @@
 #include "base/mem.h"
 #include "drafters/drafter.h"
 #include "drafters/guesses.h"
+#include "drafters/took.h"
 
 enum {
     MOST_OFFSETS = 8,
     WIDTH = 10,
     MOST = 1 + FTK_CHAIN + FTK_RECYCLED + MOST_OFFSETS * WIDTH * FTK_LIKELY, /* with the root */
-    FORCED = 4, /* nodes, with FTK_FIRP_FOUR_JOIN */
+    FUSED_NODES = 4,
 };
 
 static const float floor_worth = 0.05f; /* of a node that gets children */
-static const float first_yield = 1;
 
-typedef enum schedule { SPLIT, FUSED, NEITHER, SCHEDULES = NEITHER } schedule;
-
-/* The one source; rates [SCHEDULES][MOST_OFFSETS][FTK_LIKELY_BINS], and [FTK_LIKELY_BINS] of
- * successors beside it, then those of all guesses, see guesses.h. */
-enum {
-    AHEAD,
-    BESIDE_AT = SCHEDULES * MOST_OFFSETS * FTK_LIKELY_BINS,
-    RATES = BESIDE_AT + FTK_LIKELY_BINS + FTK_GUESS_RATES
-};
-
-typedef struct measured {
-    ftk_rate rates[RATES];
-    float yield[SCHEDULES]; /* tokens that a draft brings in where retrieval knows nothing */
-    float doubt;            /* probability that retrieval is wrong at the root, on average */
-} measured;
+/* Rates [MOST_OFFSETS][FTK_LIKELY_BINS], [MOST_OFFSETS] of an offset's best choice, then those of
+ * all guesses, see guesses.h. */
+enum { BEST_AT = MOST_OFFSETS * FTK_LIKELY_BINS, RATES = BEST_AT + MOST_OFFSETS + FTK_GUESS_RATES };
 
 typedef struct likely {
     int n;
@@ -78,21 +59,17 @@ typedef struct likely {
 
 typedef struct firp {
     const ftk_target *target;
-    unsigned flags;
+    bool fused;
     int layer, n_offsets;
     ftk_maps maps; /* as a device runs them */
     ftk_heads_ask ask;
     bool knows_token; /* there are E_i */
     const struct ftk_mat *map[MOST_OFFSETS], *of_token[MOST_OFFSETS];
-    const ftk_retrieval *retrieval;
-    const ftk_successors *successors; /* NULL: left out */
     ftk_guesses guesses;
-    measured *measured; /* of all sessions */
-    size_t asked;       /* the guesses are an open prediction of what follows text[0..asked) */
-    size_t state_of;    /* length of the text before whose root `state` stands; 0: none */
-    size_t ahead_of;    /* length of the text that `ahead` follows; 0: none */
-    schedule made_by;   /* of `ahead` */
-    float doubt;        /* at `asked` */
+    ftk_rate *rates; /* of all sessions */
+    size_t asked;    /* the guesses are an open prediction of what follows text[0..asked) */
+    size_t state_of; /* length of the text before whose root `state` stands; 0: none */
+    size_t ahead_of; /* length of the text that `ahead` follows; 0: none */
     likely ahead[MOST_OFFSETS];
     int n_nodes; /* whose rows were fused */
     int16_t node[FTK_MAX_NODES];
@@ -141,41 +118,43 @@ static int firp_state_layer(const ftk_weights *w)
 
 /* ------------------------------------------------------------------ guesses */
 
-static void init_measured(void *rates)
+static void init_rates(void *rates)
 {
-    measured *const m = rates;
-    ftk_guesses_init_rates(m->rates, RATES);
-    for (int i = 0; i < RATES - FTK_GUESS_RATES; i++)
-        ftk_rate_init(&m->rates[i],
-                      ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < BESIDE_AT ? 0.9f : 0.4f));
-    m->yield[SPLIT] = m->yield[FUSED] = first_yield;
-    m->doubt = 1;
+    ftk_rate *const r = rates;
+    ftk_guesses_init_rates(r, RATES);
+    for (int i = 0; i < BEST_AT; i++)
+        ftk_rate_init(&r[i], 0.9f * ftk_likely_prior(i % FTK_LIKELY_BINS));
+    for (int i = 0; i < MOST_OFFSETS; i++) ftk_rate_init(&r[BEST_AT + i], 0.6f);
 }
 
 /* Rows [first, first + n_offsets) are for what follows text[0..n). */
-static void look_at(firp *s, const ftk_rows *rows, int first, schedule made_by, size_t n)
+static void look_at(firp *s, const ftk_rows *rows, int first, size_t n)
 {
     for (int i = 0; i < s->n_offsets; i++) {
         likely *const l = &s->ahead[i];
         l->n = ftk_rows_likely(rows, first + i, s->target->n_vocab, FTK_LIKELY, l->token, l->bin);
     }
-    s->made_by = made_by;
     s->ahead_of = n;
 }
 
-static void add_ahead(firp *s, const ftk_successors *successors)
+/* Of each offset whose place was reached by best choices, whether its own came. */
+static void see_best(firp *s, const int32_t *truth, int n)
+{
+    for (int i = 0; i < n && i < s->n_offsets; i++) {
+        const bool right = s->ahead[i].n > 0 && s->ahead[i].token[0] == truth[i];
+        ftk_rate_see(&s->rates[BEST_AT + i], right);
+        if (!right) return;
+    }
+}
+
+static void add_ahead(firp *s)
 {
     for (int i = 0; i < s->n_offsets; i++) {
-        const int rates = (s->made_by * MOST_OFFSETS + i) * FTK_LIKELY_BINS;
-        int chosen[WIDTH];
-        ftk_guesses_add_successors(&s->guesses, successors);
-        const int n = ftk_guesses_best(&s->guesses, i, floor_worth, false, WIDTH, chosen);
-        for (int j = 0; j < n; j++) {
-            for (int k = 0; k < s->ahead[i].n; k++)
-                ftk_guesses_add(&s->guesses, chosen[j], s->ahead[i].token[k], AHEAD,
-                                rates + s->ahead[i].bin[k]);
-            ftk_guesses_answered(&s->guesses, chosen[j]);
-        }
+        int16_t rate[FTK_LIKELY];
+        for (int k = 0; k < s->ahead[i].n; k++)
+            rate[k] = (int16_t)(i * FTK_LIKELY_BINS + s->ahead[i].bin[k]);
+        ftk_guesses_add_row(&s->guesses, i, floor_worth, WIDTH, s->ahead[i].n, s->ahead[i].token,
+                            rate);
     }
 }
 
@@ -195,57 +174,20 @@ static void scale_embedding(firp *s, int32_t token)
     for (size_t j = 0; j < d; j++) s->e[j] *= scale;
 }
 
-/* ------------------------------------------------------------------ what a draft is worth */
+/* ------------------------------------------------------------------ the two schedules */
 
-/* At the pace of late. */
-static double token_seconds(const firp *s)
-{
-    const ftk_target *const t = s->target;
-    return t->seconds(t->ctx, 0, 1) / t->pace(t->ctx);
-}
-
-/* In seconds, less what it costs. */
-static double worth_of_split(const firp *s, float doubt)
-{
-    const ftk_target *const t = s->target;
-    return (double)(s->measured->yield[SPLIT] * doubt) * token_seconds(s) -
-           t->seconds(t->ctx, s->layer, s->n_offsets);
-}
-
+/* The tokens that are expected of a split draft take longer without it, at the pace of late, than
+ * its layers and the verification of a chain. */
 static bool split_pays(const firp *s)
 {
     const ftk_target *const t = s->target;
-    return !(s->flags & FTK_FIRP_NO_SPLIT) && worth_of_split(s, s->doubt) > 0 &&
-           t->seconds(t->ctx, s->layer, s->n_offsets) <= t->allowance(t->ctx);
+    double tokens = 0, reached = ftk_guesses_open(&s->guesses, 0);
+    for (int i = 0; i < s->n_offsets; i++)
+        tokens += reached *= ftk_rate_get(&s->rates[BEST_AT + i]);
+    return tokens * ftk_target_token(t) > t->seconds(t->ctx, s->layer, s->n_offsets) +
+                                              t->seconds(t->ctx, 0, 1 + s->n_offsets) -
+                                              t->seconds(t->ctx, 0, 1);
 }
-
-/* Tokens that came though retrieval and successors had not named them, less what it took to
- * verify all such nodes. */
-static float brought_in(const firp *s, const ftk_tree *tree, const ftk_verdict *v)
-{
-    const ftk_target *const t = s->target;
-    int guess[FTK_MAX_NODES] = {0}, rows = 0, tokens = 0;
-    for (int i = 1; i < tree->n; i++) {
-        guess[i] = ftk_guesses_child(&s->guesses, guess[tree->parent[i]], tree->token[i]);
-        rows += !s->guesses.all[guess[i]].shared;
-    }
-    for (int i = 1; i <= v->n_path; i++) tokens += !s->guesses.all[guess[v->path[i]]].shared;
-    const double took = t->seconds(t->ctx, 0, tree->n) - t->seconds(t->ctx, 0, tree->n - rows);
-    return (float)(tokens - took / token_seconds(s));
-}
-
-/* A schedule that was not used comes slowly nearer to where it began, so that it gets another
- * chance. */
-static void see_step(firp *s, schedule used, const ftk_tree *tree, const ftk_verdict *v)
-{
-    measured *const m = s->measured;
-    for (int i = 0; i < SCHEDULES; i++) m->yield[i] += 0.001f * (first_yield - m->yield[i]);
-    if (used != NEITHER)
-        m->yield[used] += 0.02f * (brought_in(s, tree, v) - m->yield[used] * s->doubt);
-    m->doubt += 0.02f * (s->doubt - m->doubt);
-}
-
-/* ------------------------------------------------------------------ the two schedules */
 
 /* The split schedule: the pseudo states of `state` and the root, through the upper layers. */
 static const ftk_rows *run_maps(firp *s, int32_t root)
@@ -293,28 +235,6 @@ static int likeliest_last(const float *last, int n)
     return best;
 }
 
-/* What a fused draft of the last node is worth more than what there is without it, in seconds. */
-static double worth_of_fused(const firp *s)
-{
-    const measured *const m = s->measured;
-    const double split = worth_of_split(s, m->doubt);
-    return (double)(m->yield[FUSED] * m->doubt) * token_seconds(s) - (split > 0 ? split : 0);
-}
-
-/* Of any tree of up to so many rows. */
-static bool some_may_join(const firp *s, int rows)
-{
-    const ftk_target *const t = s->target;
-    if (s->flags & FTK_FIRP_NO_FUSED) return false;
-    if (s->flags & FTK_FIRP_FOUR_JOIN) return true;
-    const double worth = worth_of_fused(s);
-    for (int i = 1; i <= rows; i++)
-        if (worth >
-            t->seconds(t->ctx, s->layer, i + s->n_offsets) - t->seconds(t->ctx, s->layer, i))
-            return true;
-    return false;
-}
-
 /* True: the device goes on from here, up to the tree, and firp_finished() gets what the rows
  * said. */
 static bool left_to_device(firp *s, int32_t root, int budget)
@@ -323,42 +243,33 @@ static bool left_to_device(firp *s, int32_t root, int budget)
     if (!t->leave) return false;
     ftk_guesses_tell(&s->guesses, &s->ask);
     for (int i = 0; i < s->n_offsets * FTK_LIKELY_BINS; i++)
-        s->ask.rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] =
-            ftk_rate_get(&s->measured->rates[SPLIT * MOST_OFFSETS * FTK_LIKELY_BINS + i]);
+        s->ask.rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] = ftk_rate_get(&s->rates[i]);
     s->maps.token = root;
     const ftk_unfinished draft = {.maps = &s->maps,
                                   .layer = s->layer,
                                   .ask = &s->ask,
-                                  .seconds = t->seconds(t->ctx, s->layer, s->n_offsets),
-                                  .joined = some_may_join(s, budget + 1)};
+                                  .seconds = t->seconds(t->ctx, s->layer, s->n_offsets)};
     return t->leave(t->ctx, &draft, budget);
 }
 
 static void firp_finished(void *state, const ftk_finished *f)
 {
     firp *const s = state;
-    look_at(s, &(ftk_rows){.ranked = f->said->said[0]}, 0, SPLIT, s->asked);
-    add_ahead(s, NULL);
+    look_at(s, &(ftk_rows){.ranked = f->said->said[0]}, 0, s->asked);
+    add_ahead(s);
 }
 
 static int firp_append(void *state, const ftk_tree *tree, int most, int16_t *node)
 {
     firp *const s = state;
-    const ftk_target *const t = s->target;
     const int k = s->n_offsets;
     s->n_nodes = 0;
-    if (s->flags & FTK_FIRP_NO_FUSED) return 0;
+    if (!s->fused) return 0;
     float last[FTK_MAX_NODES];
     for (int i = 0; i < tree->n; i++) last[i] = tree->prob[i];
     for (int i = 1; i < tree->n; i++) last[tree->parent[i]] -= tree->prob[i];
-    const double worth = worth_of_fused(s), before = t->seconds(t->ctx, s->layer, tree->n);
-    const double allowed = t->allowance(t->ctx);
-    for (int rows = tree->n; rows + k <= tree->n + most && s->n_nodes < tree->n; rows += k) {
+    while (s->n_nodes < FUSED_NODES && s->n_nodes < tree->n && (s->n_nodes + 1) * k <= most) {
         const int i = likeliest_last(last, tree->n);
-        const bool joins = s->flags & FTK_FIRP_FOUR_JOIN && s->n_nodes < FORCED;
-        const double with = t->seconds(t->ctx, s->layer, rows + k);
-        const double adds = with - t->seconds(t->ctx, s->layer, rows);
-        if (!joins && ((double)last[i] * worth <= adds || with - before > allowed)) break;
         for (int j = 0; j < k; j++) node[s->n_nodes * k + j] = (int16_t)i;
         s->node[s->n_nodes++] = (int16_t)i;
         last[i] = -1;
@@ -374,9 +285,6 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     const ftk_host *const h = env->host;
     const ftk_weights *const w = env->weights;
     s->target = env->target;
-    s->retrieval = env->retrieval;
-    if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
-    s->successors = s->flags & FTK_FIRP_NO_SUCCESSORS ? NULL : env->successors;
     const int n_embd = s->target->n_embd;
     s->layer = firp_state_layer(w) + 1;
     ftk_weights_int(w, "offsets", 1, MOST_OFFSETS, &s->n_offsets, h);
@@ -387,11 +295,10 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     }
     s->maps = (ftk_maps){
         .n = s->n_offsets, .of_state = s->map, .of_token = s->knows_token ? s->of_token : NULL};
-    s->measured = env->rates;
-    ftk_err err = ftk_guesses_init(&s->guesses, h, MOST, s->measured->rates, RATES);
-    if (err != FTK_OK) return err;
-    s->guesses.chain = env->shape == FTK_TREE_CHAIN;
-    s->guesses.beside = BESIDE_AT;
+    s->rates = env->rates;
+    if (ftk_guesses_init_for(&s->guesses, env, MOST, s->rates, RATES) != FTK_OK)
+        return FTK_ERR_NOMEM;
+    s->fused = env->shape == FTK_TREE_PAPER || s->guesses.flags & FTK_ROWS_JOIN;
     s->ask.least = floor_worth;
     memcpy(s->ask.bound, ftk_likely_bounds, sizeof s->ask.bound);
     if (s->target->run_mapped) return FTK_OK; /* states are a device's */
@@ -424,31 +331,29 @@ static void firp_reset(void *state, const int32_t *history, size_t n)
 static void firp_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
 {
     firp *const s = state;
-    ftk_guesses_begin(&s->guesses, history[n - 1]);
-    if (!(s->flags & FTK_FIRP_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
-    ftk_guesses_add_successors(&s->guesses, s->successors);
-    s->doubt = ftk_guesses_open(&s->guesses, 0);
+    ftk_guesses_ask(&s->guesses, history[n - 1]);
     s->asked = n;
-    if (s->ahead_of != n && s->state_of == n && split_pays(s)) {
+    if (s->fused && budget > FTK_MAX_NODES - 1 - FUSED_NODES * s->n_offsets)
+        budget = FTK_MAX_NODES - 1 - FUSED_NODES * s->n_offsets;
+    if (s->ahead_of != n && s->state_of == n && !s->fused && split_pays(s)) {
         if (left_to_device(s, history[n - 1], budget)) return;
         const ftk_rows *const rows = run_maps(s, history[n - 1]);
-        if (rows) look_at(s, rows, 0, SPLIT, n);
+        if (rows) look_at(s, rows, 0, n);
     }
-    if (s->ahead_of == n) add_ahead(s, s->successors);
-    ftk_guesses_add_successors(&s->guesses, s->successors);
+    if (s->ahead_of == n) add_ahead(s);
     ftk_guesses_plant(&s->guesses, budget, tree);
 }
 
 static void firp_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
                        const ftk_verdict *verdict, const ftk_rows *rows)
 {
-    (void)history;
+    (void)history, (void)tree;
     firp *const s = state;
     const int last = verdict->path[verdict->n_path];
     const size_t next = n + (size_t)verdict->n_path + 1;
     if (s->asked == n) {
+        if (s->ahead_of == n) see_best(s, verdict->token, verdict->n_path + 1);
         ftk_guesses_settle(&s->guesses, verdict->token, (size_t)verdict->n_path + 1);
-        see_step(s, s->ahead_of == n ? s->made_by : NEITHER, tree, verdict);
         s->asked = 0;
     }
     const ftk_target *const t = s->target;
@@ -459,14 +364,14 @@ static void firp_learn(void *state, const int32_t *history, size_t n, const ftk_
         memcpy(s->state, rows->states + (size_t)last * d, d * sizeof *s->state);
     s->state_of = next;
     for (int j = 0; rows->appended && j < s->n_nodes; j++)
-        if (s->node[j] == last) look_at(s, rows->appended, j * s->n_offsets, FUSED, next);
+        if (s->node[j] == last) look_at(s, rows->appended, j * s->n_offsets, next);
 }
 
 const ftk_drafter_ops ftk_drafter_firp = {
     .name = "firp",
     .state_size = sizeof(firp),
-    .rates_size = sizeof(measured),
-    .rates_init = init_measured,
+    .rates_size = RATES * sizeof(ftk_rate),
+    .rates_init = init_rates,
     .wants = FTK_WANT_STATES | FTK_WANT_SUCCESSORS,
     .check = firp_check,
     .state_layer = firp_state_layer,

@@ -1,103 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Drafts that grow by a draft model. */
+ * Drafts that grow by a draft model: what a session keeps and learns. How they grow:
+ * grown_rows.c. */
 #include "drafters/grown.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
 
 enum {
-    WIDTH = FTK_GROWN_WIDTH,
     DEPTH = FTK_GROWN_DEPTH,
-    CHOICES = FTK_LIKELY,
     /* candidates, with the root: */
-    MOST = 1 + FTK_CHAIN + FTK_RECYCLED + DEPTH * WIDTH * CHOICES,
-    OWN = 0, /* source */
+    MOST = 1 + FTK_CHAIN + FTK_RECYCLED + DEPTH * FTK_GROWN_WIDTH * FTK_LIKELY,
 };
 
-static const float floor_worth = 0.02f; /* of a node that gets children */
-
-static int class_of(int depth)
-{
-    return depth < FTK_GROWN_CLASSES ? depth : FTK_GROWN_CLASSES - 1;
-}
-
-/* ---- time */
-
-/* Of a pass over n rows: of a number not seen yet, as of the next smaller one that was. */
-static double seconds_of(const ftk_grown *g, int n, bool reads)
-{
-    const double *const took = g->known->took[reads];
-    if (n > FTK_GROWN_TIMED) n = FTK_GROWN_TIMED;
-    int known = n;
-    while (known > 1 && took[known] == 0) known--;
-    return took[known] * (n + 4) / (known + 4);
-}
-
-static void saw(ftk_grown *g, size_t n, bool reads, double seconds)
-{
-    if (n > FTK_GROWN_TIMED) return;
-    double *const took = &g->known->took[reads][n];
-    if (*took == 0) *took = seconds;
-    if (seconds > 4 * *took) seconds = 4 * *took; /* another program had the core */
-    *took += 0.2 * (seconds - *took);
-}
-
-static double now(const ftk_grown *g)
-{
-    return g->target->now(g->target->ctx);
-}
-
-/* At the pace of late. */
-static double token_seconds(const ftk_grown *g)
-{
-    const ftk_target *const t = g->target;
-    return g->flags & FTK_GROWN_ALWAYS ? INFINITY : t->seconds(t->ctx, 0, 1) / t->pace(t->ctx);
-}
-
-bool ftk_grown_pays(const ftk_grown *g, double tokens, int n, bool reads)
-{
-    return tokens * token_seconds(g) > seconds_of(g, n, reads);
-}
-
-/* ---- the model */
-
-const float *ftk_grown_read(ftk_grown *g, const int32_t *history, size_t n)
-{
-    const ftk_draft_model *const m = g->model;
-    const size_t rows = m->unread(m->ctx, n);
-    const double start = now(g);
-    const float *const logits = m->read(m->ctx, history, n);
-    g->n_rows = 0;
-    if (!logits) return NULL;
-    saw(g, rows, true, now(g) - start);
-    g->grew = n;
-    g->guesses.all[0].row = 0;
-    return logits;
-}
-
-/* A guess's row is one more than the model's number for it, and the root's 0. */
-const float *ftk_grown_run(ftk_grown *g, int n, const int *guess)
-{
-    const ftk_draft_model *const m = g->model;
-    ftk_guess *const all = g->guesses.all;
-    int32_t token[WIDTH];
-    int16_t parent[WIDTH];
-    for (int i = 0; i < n; i++) {
-        token[i] = all[guess[i]].token;
-        parent[i] = (int16_t)(all[all[guess[i]].parent].row - 1);
-    }
-    const double start = now(g);
-    const float *const logits = m->run(m->ctx, n, token, parent);
-    if (!logits) return NULL;
-    saw(g, (size_t)n, false, now(g) - start);
-    for (int i = 0; i < n; i++) all[guess[i]].row = (int16_t)(++g->n_rows);
-    return logits;
-}
-
 /* Of the rows that the last draft has run those stay that lead to what has come since. */
-static void keep_rows(ftk_grown *g, const int32_t *history, size_t n)
+void ftk_grown_keep(ftk_grown *g, const int32_t *history, size_t n)
 {
     int16_t rows[DEPTH];
     int n_kept = 0, at = 0;
@@ -111,110 +28,7 @@ static void keep_rows(ftk_grown *g, const int32_t *history, size_t n)
     g->n_rows = 0;
 }
 
-/* ---- growing */
-
-/* The likeliest tokens behind a node, by its row of logits. */
-static void suggest_children(ftk_grown *g, int node, const float *logits)
-{
-    const ftk_draft_model *const m = g->model;
-    const ftk_guess *const above = &g->guesses.all[node];
-    const int from = class_of(above->depth) * FTK_LIKELY_BINS,
-              most = g->guesses.chain ? 1 : CHOICES;
-    int32_t best[CHOICES];
-    int8_t bin[CHOICES];
-    const int n = ftk_likely(logits, m->n_out, most, best, bin);
-    g->best[above->row] = -1;
-    for (int i = 0; i < n; i++) {
-        const int32_t token = m->vocab ? m->vocab[best[i]] : best[i];
-        ftk_guesses_add(&g->guesses, node, token, OWN, FTK_GROWN_GUESS + from + bin[i]);
-        if (i == 0) g->best[above->row] = token;
-    }
-    ftk_guesses_answered(&g->guesses, node);
-}
-
-/* Times that keep rows from running are not measured again: they are believed a little less each
- * time. */
-static void doubt(ftk_grown *g, bool reads)
-{
-    for (int i = 0; i <= FTK_GROWN_TIMED; i++) g->known->took[reads][i] *= 0.99;
-}
-
-/* For how many of the chosen nodes, the best first, rows are worth running. */
-static int worth_running(ftk_grown *g, int depth, int n, const int *chosen)
-{
-    const double right = ftk_rate_get(&g->known->rates[FTK_GROWN_BEST + class_of(depth)]);
-    const double token = token_seconds(g);
-    double tokens = 0, most = 0;
-    int best = 0;
-    for (int i = 0; i < n; i++) {
-        tokens += right * ftk_guesses_open(&g->guesses, chosen[i]);
-        const double gain = tokens * token - seconds_of(g, i + 1, false);
-        if (gain > most || (gain == INFINITY && best == i)) {
-            most = gain;
-            best = i + 1;
-        }
-    }
-    if (best == 0) doubt(g, false);
-    return best;
-}
-
-/* The same of reading the text, which may say what follows at several depths. */
-static bool worth_reading(ftk_grown *g, int unread)
-{
-    double tokens = 0, reached = ftk_guesses_open(&g->guesses, 0);
-    for (int depth = 0; depth < g->model->block && depth < DEPTH; depth++)
-        tokens += reached *= ftk_rate_get(&g->known->rates[FTK_GROWN_BEST + class_of(depth)]);
-    const bool pays = ftk_grown_pays(g, tokens, unread, true);
-    if (!pays) doubt(g, true);
-    return pays;
-}
-
-/* Children of the nodes of a depth, as far as that is worth it; false: it is not. */
-static bool grow(ftk_grown *g, int depth)
-{
-    const int width = g->guesses.chain ? 1 : WIDTH;
-    int chosen[WIDTH];
-    ftk_guesses_add_successors(&g->guesses, g->successors);
-    int n = ftk_guesses_best(&g->guesses, depth, floor_worth, true, width, chosen);
-    if (n > FTK_MAX_NODES - g->n_rows) n = FTK_MAX_NODES - g->n_rows;
-    n = worth_running(g, depth, n, chosen);
-    const float *const logits = n > 0 ? ftk_grown_run(g, n, chosen) : NULL;
-    for (int i = 0; logits && i < n; i++)
-        suggest_children(g, chosen[i], logits + (size_t)i * g->model->stride);
-    return logits != NULL;
-}
-
-static void grow_all(ftk_grown *g, const int32_t *history, size_t n)
-{
-    const size_t unread = g->model->unread(g->model->ctx, n);
-    g->late = unread > FTK_GROWN_LATE;
-    ftk_guesses_add_successors(&g->guesses, g->successors);
-    if (g->late || !worth_reading(g, (int)unread)) return;
-    const float *const logits = ftk_grown_read(g, history, n);
-    if (!logits) return;
-    suggest_children(g, 0, logits);
-    for (int depth = 1; depth < DEPTH; depth++)
-        if (!grow(g, depth)) return;
-}
-
 /* ---- the drafter */
-
-void ftk_grown_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
-{
-    ftk_grown *const g = state;
-    keep_rows(g, history, n);
-    ftk_guesses_begin(&g->guesses, history[n - 1]);
-    g->asked = 0;
-    if (ftk_drawn_due(&g->drawn, g->sampling)) {
-        ftk_drawn_propose(g, history, n, budget, tree);
-        return;
-    }
-    if (!(g->flags & FTK_GROWN_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&g->guesses, g->retrieval);
-    g->asked = n;
-    grow_all(g, history, n);
-    ftk_guesses_add_successors(&g->guesses, g->successors);
-    ftk_guesses_plant(&g->guesses, budget, tree);
-}
 
 /* Of each row that ran for a node of the true path, whether its best choice came. */
 static void see_rows(ftk_grown *g, const int32_t *truth, int n)
@@ -222,7 +36,7 @@ static void see_rows(ftk_grown *g, const int32_t *truth, int n)
     int at = 0;
     for (int i = 0; i < n && at >= 0 && g->guesses.all[at].row >= 0; i++) {
         const int32_t best = g->best[g->guesses.all[at].row];
-        ftk_rate_see(&g->known->rates[FTK_GROWN_BEST + class_of(i)], best == truth[i]);
+        ftk_rate_see(&g->known->rates[FTK_GROWN_BEST + ftk_grown_class(i)], best == truth[i]);
         at = ftk_guesses_child(&g->guesses, at, truth[i]);
     }
 }
@@ -242,7 +56,7 @@ void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tr
     ftk_drawn_settle(g, n, tree, verdict);
     g->asked = 0;
     if (g->late || n > g->told) {
-        keep_rows(g, history, n);
+        ftk_grown_keep(g, history, n);
         g->model->read(g->model->ctx, history, n);
         g->late = false;
     }
@@ -266,8 +80,6 @@ void ftk_grown_init_known(void *rates)
     for (int i = 0; i < FTK_GROWN_CLASSES * FTK_LIKELY_BINS; i++)
         ftk_rate_init(&r[FTK_GROWN_GUESS + i], ftk_likely_prior(i % FTK_LIKELY_BINS));
     for (int i = 0; i < FTK_GROWN_CLASSES; i++) ftk_rate_init(&r[FTK_GROWN_BEST + i], 0.6f);
-    for (int i = 0; i < FTK_LIKELY_BINS; i++)
-        ftk_rate_init(&r[FTK_GROWN_BESIDE + i], 0.2f * ftk_likely_prior(i));
 }
 
 ftk_err ftk_grown_init(void *state, const ftk_drafter_env *env)
@@ -275,15 +87,10 @@ ftk_err ftk_grown_init(void *state, const ftk_drafter_env *env)
     ftk_grown *const g = state;
     g->target = env->target;
     g->model = env->model;
-    g->retrieval = env->retrieval;
-    if (env->test) memcpy(&g->flags, env->test, sizeof g->flags);
-    g->successors = g->flags & FTK_GROWN_NO_SUCCESSORS ? NULL : env->successors;
     g->sampling = env->sampling;
     g->known = env->rates;
-    if (ftk_guesses_init(&g->guesses, env->host, MOST, g->known->rates, FTK_GROWN_RATES) != FTK_OK)
+    if (ftk_guesses_init_for(&g->guesses, env, MOST, g->known->rates, FTK_GROWN_RATES) != FTK_OK)
         return FTK_ERR_NOMEM;
-    g->guesses.chain = env->shape == FTK_TREE_CHAIN;
-    g->guesses.beside = FTK_GROWN_BESIDE;
     return env->draws ? ftk_drawn_init(&g->drawn, env) : FTK_OK;
 }
 

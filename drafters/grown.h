@@ -24,39 +24,28 @@ enum {
     FTK_GROWN_CLASSES =
         6, /* of depths that have rates of their own; deeper ones have the last one's */
     FTK_GROWN_LATE = 32, /* tokens not read yet beyond which reading them is no draft's affair */
-    FTK_GROWN_TIMED = FTK_GROWN_LATE, /* rows of a pass whose time is known */
-};
-
-/* What benchmarks and tests may ask for by env->test, an unsigned. */
-enum {
-    FTK_GROWN_NO_RETRIEVAL = 1,
-    FTK_GROWN_NO_SUCCESSORS = 2,
-    FTK_GROWN_ALWAYS = 4, /* rows are run whatever they take */
+    FTK_GROWN_TIMED = 64,  /* rows of a pass, whose times are known */
 };
 
 /* Rates, by depth. */
 enum {
-    FTK_GROWN_GUESS = 0,                                   /* [CLASSES][FTK_LIKELY_BINS] */
-    FTK_GROWN_BEST = FTK_GROWN_CLASSES * FTK_LIKELY_BINS,  /* [CLASSES] a row's best choice */
-    FTK_GROWN_BESIDE = FTK_GROWN_BEST + FTK_GROWN_CLASSES, /* [FTK_LIKELY_BINS] see guesses.h */
-    FTK_GROWN_RATES = FTK_GROWN_BESIDE + FTK_LIKELY_BINS + FTK_GUESS_RATES,
+    FTK_GROWN_GUESS = 0,                                  /* [CLASSES][FTK_LIKELY_BINS] */
+    FTK_GROWN_BEST = FTK_GROWN_CLASSES * FTK_LIKELY_BINS, /* [CLASSES] a row's best choice */
+    FTK_GROWN_RATES = FTK_GROWN_BEST + FTK_GROWN_CLASSES + FTK_GUESS_RATES,
 };
 
 /* What sessions learn together. */
 typedef struct ftk_grown_known {
     ftk_rate rates[FTK_GROWN_RATES];
     ftk_drawn_rates drawn;
-    /* Seconds of run() and of read() by rows, smoothed; 0: not known. */
+    /* Of run() and of read(): took.h. */
     double took[2][FTK_GROWN_TIMED + 1];
 } ftk_grown_known;
 
 typedef struct ftk_grown {
     const ftk_target *target;
     const ftk_draft_model *model;
-    const ftk_retrieval *retrieval;
-    const ftk_successors *successors;
     const ftk_sampling *sampling;
-    unsigned flags;
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     size_t grew;  /* and so far back the model's rows belong to; 0: there are none */
     size_t told;  /* length of the text when it was last learned from */
@@ -74,13 +63,18 @@ ftk_err ftk_grown_init(void *state, const ftk_drafter_env *env);
 void ftk_grown_free(void *state, const ftk_host *host);
 void ftk_grown_reset(void *state, const int32_t *history, size_t n);
 void ftk_grown_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree);
+void ftk_grown_propose_all(const ftk_ask *asks, int n);
 void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
                      const ftk_verdict *verdict, const ftk_rows *rows);
 
-/* Runs the model's rows for guesses, and times that. */
-const float *ftk_grown_run(ftk_grown *g, int n, const int *guess);
+/* Runs the model's row for a guess, and times that. */
+const float *ftk_grown_run(ftk_grown *g, int guess);
 /* Reads the text; NULL: there is nothing to go on from. */
 const float *ftk_grown_read(ftk_grown *g, const int32_t *history, size_t n);
+/* Of the rows that the last draft has run those stay that lead to what has come since. */
+void ftk_grown_keep(ftk_grown *g, const int32_t *history, size_t n);
+/* Which rates those of a depth are. */
+int ftk_grown_class(int depth);
 /* Whether so many tokens more, expected of a pass over n rows or of reading them, take longer
  * without it, at the pace of late. */
 bool ftk_grown_pays(const ftk_grown *g, double tokens, int n, bool reads);

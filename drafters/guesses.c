@@ -2,19 +2,34 @@
  * Guesses of several sources, and the tree that is made of them. */
 #include "drafters/guesses.h"
 
+#include <string.h>
+
 #include "base/mem.h"
 #include "base/sampler.h"
 #include "drafters/drafter.h"
 
+static const float unlikely = 0.002f; /* to be right: guesses of retrieval that are not made */
+
 ftk_err ftk_guesses_init(ftk_guesses *g, const ftk_host *host, int cap, ftk_rate *rates,
                          int n_rates)
 {
-    *g = (ftk_guesses){.cap = cap, .rates = rates, .n_rates = n_rates, .beside = -1};
+    *g = (ftk_guesses){.cap = cap, .rates = rates, .n_rates = n_rates};
     g->all = ftk_alloc(host, (size_t)cap, sizeof *g->all);
     g->heap = ftk_alloc(host, (size_t)cap, sizeof *g->heap);
     if (!g->all || !g->heap)
         return ftk_fail(host, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
     return FTK_OK;
+}
+
+ftk_err ftk_guesses_init_for(ftk_guesses *g, const ftk_drafter_env *env, int cap, ftk_rate *rates,
+                             int n_rates)
+{
+    const ftk_err err = ftk_guesses_init(g, env->host, cap, rates, n_rates);
+    if (env->test) memcpy(&g->flags, env->test, sizeof g->flags);
+    g->chain = env->shape == FTK_TREE_CHAIN;
+    g->retrieval = g->flags & FTK_WITHOUT_RETRIEVAL ? NULL : env->retrieval;
+    g->successors = g->flags & FTK_WITHOUT_SUCCESSORS ? NULL : env->successors;
+    return err;
 }
 
 void ftk_guesses_init_rates(ftk_rate *rates, int n_rates)
@@ -33,7 +48,7 @@ void ftk_guesses_begin(ftk_guesses *g, int32_t root)
 {
     g->n = 1;
     g->n_recycled = 0;
-    g->all[0] = (ftk_guess){.token = root, .parent = -1, .row = -1, .shared = true, .worth = 1};
+    g->all[0] = (ftk_guess){.token = root, .parent = -1, .row = -1, .rate = -1, .worth = 1};
 }
 
 int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token)
@@ -45,10 +60,7 @@ int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token)
 
 static void weigh(ftk_guess *all, int guess)
 {
-    ftk_guess *const c = &all[guess];
-    const float worth = all[c->parent].worth * c->share;
-    c->walked &= worth <= c->worth; /* there may be more successors worth asking for */
-    c->worth = worth;
+    all[guess].worth = all[all[guess].parent].worth * all[guess].share;
 }
 
 /* A guess may be worth more or less for another source, and so all below. */
@@ -72,7 +84,7 @@ static int name(ftk_guesses *g, int parent, int32_t token, float share)
                                 .parent = (int16_t)parent,
                                 .depth = (int16_t)(g->all[parent].depth + 1),
                                 .row = -1,
-                                .rate = {-1, -1, -1}};
+                                .rate = -1};
         ftk_guess *const above = &g->all[parent];
         if (above->first)
             g->all[above->last].next = (int16_t)i;
@@ -84,71 +96,62 @@ static int name(ftk_guesses *g, int parent, int32_t token, float share)
     return i;
 }
 
-int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int source, int rate)
+int ftk_guesses_add(ftk_guesses *g, int parent, int32_t token, int rate)
 {
     const int i = name(g, parent, token, ftk_rate_get(&g->rates[rate]));
-    if (i >= 0) g->all[i].rate[source] = (int16_t)rate;
+    if (i >= 0) g->all[i].rate = (int16_t)rate;
     return i;
+}
+
+/* From guess `at`, whose depth is `from`, on; share: of the first. */
+static void add_chain(ftk_guesses *g, const ftk_retrieval *r, const int32_t *chain, int at,
+                      int from, float share)
+{
+    for (int i = from; i < r->n && at >= 0 && g->all[at].worth * share >= unlikely; i++) {
+        at = name(g, at, chain[i], share);
+        if (at >= 0) g->all[at].retrieved = true;
+        if (i + 1 < r->n) share = ftk_retrieval_goes_on(r, i + 1);
+    }
 }
 
 void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r)
 {
-    for (int i = 0, at = 0; i < r->n && i < FTK_CHAIN; i++) {
-        at = name(g, at, r->recent[i], ftk_retrieval_goes_on(r, i));
-        if (at < 0) return;
-        g->all[at].retrieved = g->all[at].shared = true;
-    }
-}
-
-static bool by_successors_alone(const ftk_guess *c)
-{
-    for (int from = 0; from < FTK_SOURCES; from++)
-        if (c->rate[from] >= 0) return false;
-    return !c->retrieved;
-}
-
-static ftk_rate *beside(const ftk_guesses *g, const ftk_guess *c)
-{
-    return &g->rates[g->beside + c->size - 1];
-}
-
-void ftk_guesses_answered(ftk_guesses *g, int guess)
-{
-    if (g->beside < 0) return;
-    g->all[guess].answered = true;
-    for (int i = g->all[guess].first; i; i = g->all[i].next)
-        if (by_successors_alone(&g->all[i])) change(g, i, ftk_rate_get(beside(g, &g->all[i])));
-}
-
-static void add_successors_of(ftk_guesses *g, const ftk_successors *s, int guess)
-{
-    if (g->all[guess].answered) return;
-    const ftk_successor_set *const set = &s->of[g->all[guess].token];
-    for (int k = 0; k < FTK_SUCCESSORS && set->size[k] && g->n_recycled < FTK_RECYCLED; k++) {
-        const float right = ftk_successor_right(s, set, k, g->all[guess].depth);
-        if (g->all[guess].worth * right < s->least) continue;
-        const int n = g->n, i = name(g, guess, set->token[k], right);
-        if (i < 0) return;
-        g->n_recycled += g->n - n;
-        g->all[i].size = set->size[k];
-        g->all[i].shared |= g->all[guess].shared;
-    }
+    int fork = 0, at = 0;
+    if (!r || r->n == 0) return;
+    const int before = g->n;
+    add_chain(g, r, r->recent, 0, 0, ftk_retrieval_goes_on(r, 0));
+    while (fork < g->n - before && r->recent[fork] == r->first[fork])
+        at = ftk_guesses_child(g, at, r->recent[fork++]);
+    if (fork == r->n || r->recent[fork] == r->first[fork]) return;
+    const float wrong = 1 - ftk_retrieval_goes_on(r, fork);
+    add_chain(g, r, r->first, at, fork, wrong * ftk_retrieval_forks(r, fork));
 }
 
 void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s)
 {
     for (int i = 0; s && i < g->n && g->n_recycled < FTK_RECYCLED; i++) {
-        if (g->all[i].walked || g->all[i].worth < s->least) continue;
-        g->all[i].walked = true;
-        add_successors_of(g, s, i);
+        const ftk_successor_set *const set = &s->of[g->all[i].token];
+        for (int k = 0; k < FTK_SUCCESSORS && set->size[k] && g->n_recycled < FTK_RECYCLED; k++) {
+            const float right = ftk_successor_right(s, set, k, g->all[i].depth);
+            if (g->all[i].worth * right < s->least) continue;
+            const int n = g->n, at = name(g, i, set->token[k], right);
+            if (at < 0) return;
+            g->n_recycled += g->n - n;
+            g->all[at].recycled = true;
+        }
     }
+}
+
+void ftk_guesses_ask(ftk_guesses *g, int32_t root)
+{
+    ftk_guesses_begin(g, root);
+    ftk_guesses_add_retrieved(g, g->retrieval);
+    ftk_guesses_add_successors(g, g->successors);
 }
 
 static int sources_of(const ftk_guess *c)
 {
-    int n = c->retrieved + (c->size > 0);
-    for (int from = 0; from < FTK_SOURCES; from++) n += c->rate[from] >= 0;
-    return n;
+    return c->retrieved + c->recycled + (c->rate >= 0);
 }
 
 static ftk_beside stands(const ftk_guesses *g, int guess)
@@ -173,6 +176,7 @@ static ftk_rate *of_such(const ftk_guesses *g, int guess)
 
 static void weigh_beside(ftk_guesses *g)
 {
+    if (g->n_rates == 0) return;
     for (int i = 1; i < g->n; i++) {
         const float share = g->all[i].share * ftk_rate_get(of_such(g, i));
         g->all[i].worth = g->all[g->all[i].parent].worth * (share < 1 ? share : 1);
@@ -186,14 +190,21 @@ void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask)
     for (int i = 0; i < ask->n_known; i++) {
         const ftk_guess *const c = &g->all[i];
         ftk_known *const to = &ask->known[i];
-        *to = (ftk_known){c->token, c->parent, c->depth, i > 0 ? c->share : 1, -1, sources_of(c)};
-        if (i > 0 && by_successors_alone(c))
-            to->beside = g->beside < 0 ? c->share : ftk_rate_get(beside(g, c));
+        *to = (ftk_known){c->token, c->parent, c->depth, i > 0 ? c->share : 1, sources_of(c)};
         if (c->depth > ask->deepest) ask->deepest = c->depth;
     }
     for (int i = 0; i < FTK_GUESS_RATES; i++)
         ask->comes[i / FTK_BESIDES][i % FTK_BESIDES] =
             ftk_rate_get(&g->rates[g->n_rates - FTK_GUESS_RATES + i]);
+}
+
+void ftk_guesses_add_row(ftk_guesses *g, int depth, float least, int width, int n,
+                         const int32_t *token, const int16_t *rate)
+{
+    int chosen[FTK_HEAD_NODES];
+    const int n_chosen = ftk_guesses_best(g, depth, least, false, width, chosen);
+    for (int i = 0; i < n_chosen; i++)
+        for (int k = 0; k < n; k++) ftk_guesses_add(g, chosen[i], token[k], rate[k]);
 }
 
 int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, int most,
@@ -215,17 +226,14 @@ int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, 
 
 void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)
 {
-    ftk_rates_fade(g->rates, (size_t)g->n_rates);
     int at = 0;
+    if (g->n_rates == 0) return;
+    ftk_rates_fade(g->rates, (size_t)g->n_rates);
     for (size_t d = 0; d < n && at >= 0; d++) {
         for (int i = g->all[at].first; i; i = g->all[i].next) {
             const ftk_guess *c = &g->all[i];
             ftk_rate_see_expected(of_such(g, i), c->token == truth[d], c->share);
-            for (int from = 0; from < FTK_SOURCES; from++)
-                if (c->rate[from] >= 0)
-                    ftk_rate_see(&g->rates[c->rate[from]], c->token == truth[d]);
-            if (g->all[at].answered && by_successors_alone(c))
-                ftk_rate_see(beside(g, c), c->token == truth[d]);
+            if (c->rate >= 0) ftk_rate_see(&g->rates[c->rate], c->token == truth[d]);
         }
         at = ftk_guesses_child(g, at, truth[d]);
     }
@@ -241,23 +249,29 @@ float ftk_guesses_open(const ftk_guesses *g, int guess)
 
 /* ---- the tree */
 
+static float value_of(const ftk_guess *c)
+{
+    const float value = c->worth + c->extra;
+    return value < 1 ? value : 1;
+}
+
 static void push(const ftk_guesses *g, ftk_heap *heap, int guess, int node)
 {
-    ftk_heap_push(heap, (ftk_candidate){.value = g->all[guess].worth,
+    ftk_heap_push(heap, (ftk_candidate){.value = value_of(&g->all[guess]),
                                         .token = g->all[guess].token,
                                         .parent = (int16_t)node,
                                         .slot = (int16_t)guess});
 }
 
-/* All but the guess `except`, 0: all. Of a chain the best, or none beside that. */
-static void push_children(const ftk_guesses *g, ftk_heap *heap, int parent, int node, int except)
+/* Of a chain the best. */
+static void push_children(const ftk_guesses *g, ftk_heap *heap, int parent, int node)
 {
     int best = 0;
     for (int i = g->all[parent].first; i; i = g->all[i].next) {
-        if (!best || g->all[i].worth > g->all[best].worth) best = i;
-        if (!g->chain && i != except) push(g, heap, i, node);
+        if (!best || value_of(&g->all[i]) > value_of(&g->all[best])) best = i;
+        if (!g->chain) push(g, heap, i, node);
     }
-    if (g->chain && best && !except) push(g, heap, best, node);
+    if (g->chain && best) push(g, heap, best, node);
 }
 
 static bool has_room(const ftk_tree *tree, int budget)
@@ -267,34 +281,20 @@ static bool has_room(const ftk_tree *tree, int budget)
 
 static int add_node(const ftk_guesses *g, ftk_tree *tree, int parent, int guess)
 {
-    const int i = ftk_tree_add(tree, parent, g->all[guess].token, g->all[guess].worth);
-    tree->recycled[i] = by_successors_alone(&g->all[guess]);
-    return i;
+    return ftk_tree_add(tree, parent, g->all[guess].token, value_of(&g->all[guess]));
 }
 
-/* The guess below `at` on the path to `leaf`; 0: that is `at`. */
-static int towards(const ftk_guesses *g, int at, int leaf)
+void ftk_guesses_plant_all(ftk_guesses *g, int budget, ftk_tree *tree)
 {
-    int i = leaf;
-    while (i != at && g->all[i].parent != at) i = g->all[i].parent;
-    return i != at ? i : 0;
-}
-
-void ftk_guesses_plant_path(ftk_guesses *g, int leaf, int budget, ftk_tree *tree)
-{
-    ftk_heap heap = {.cap = g->cap, .items = g->heap};
     weigh_beside(g);
-    int at = 0, node = 0;
-    for (int next; has_room(tree, budget) && (next = towards(g, at, leaf)) > 0; at = next) {
-        push_children(g, &heap, at, node, next);
-        node = add_node(g, tree, node, next);
-    }
-    push_children(g, &heap, at, node, 0);
-    for (ftk_candidate c; has_room(tree, budget) && ftk_heap_pop(&heap, &c);)
-        push_children(g, &heap, c.slot, add_node(g, tree, c.parent, c.slot), 0);
+    for (int i = 1; i < g->n && has_room(tree, budget); i++) add_node(g, tree, g->all[i].parent, i);
 }
 
 void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree)
 {
-    ftk_guesses_plant_path(g, 0, budget, tree);
+    ftk_heap heap = {.cap = g->cap, .items = g->heap};
+    weigh_beside(g);
+    push_children(g, &heap, 0, 0);
+    for (ftk_candidate c; has_room(tree, budget) && ftk_heap_pop(&heap, &c);)
+        push_children(g, &heap, c.slot, add_node(g, tree, c.parent, c.slot));
 }

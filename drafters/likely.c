@@ -49,6 +49,15 @@ int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
     return n_best;
 }
 
+int ftk_rows_best(const ftk_rows *rows, int row, int n_vocab, int k, int32_t *ids)
+{
+    if (!rows->ranked)
+        return ftk_top_k(rows->logits + (size_t)row * (size_t)n_vocab, n_vocab, k, ids);
+    const int n = k < n_vocab ? k : n_vocab;
+    memcpy(ids, rows->ranked[row].best, (size_t)n * sizeof *ids);
+    return n;
+}
+
 int ftk_rows_likely(const ftk_rows *rows, int row, int n, int most, int32_t *best, int8_t *bin)
 {
     if (!rows->ranked)

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
- * All drafters: in the order in which `auto` tries them, those first that are most often the
- * fastest. */
+ * All drafters. `auto` takes the first that has what it needs: what was made for the model first,
+ * and of that what the host has named. */
 #include <stddef.h>
 
 #include "drafters/drafter.h"
 
-const ftk_drafter_ops *const ftk_drafter_list[] = {&ftk_drafter_s4c,
-                                                   &ftk_drafter_eagle3,
+const ftk_drafter_ops *const ftk_drafter_list[] = {&ftk_drafter_eagle3,
                                                    &ftk_drafter_dspark,
                                                    &ftk_drafter_dflash,
                                                    &ftk_drafter_medusa,
-                                                   &ftk_drafter_firp,
                                                    &ftk_drafter_draft_model,
-                                                   &ftk_drafter_jacobi,
+                                                   &ftk_drafter_s4c,
+                                                   &ftk_drafter_firp,
                                                    &ftk_drafter_recycle,
-                                                   &ftk_drafter_dash,
+                                                   &ftk_drafter_jacobi,
                                                    &ftk_drafter_lookup,
+                                                   &ftk_drafter_dash,
                                                    &ftk_drafter_dash_direct,
                                                    NULL};
 _Static_assert(sizeof ftk_drafter_list / sizeof *ftk_drafter_list <= FTK_MAX_DRAFTERS + 1,

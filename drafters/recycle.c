@@ -1,22 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Token recycling (arXiv 2408.08696): a tree of successors (successors.h), of which the best
- * nodes are drafted. The paper's tree is fixed, with 80 nodes; ours grows by what guesses of
- * that depth and size were worth, with the chain of what followed the same words earlier. All
- * that it knows is the session's. */
-#include "drafters/recycle.h"
-
-#include <string.h>
-
+ * What the session's own sources name, and nothing else.
+ *
+ * lookup: what followed the longest end of the text that occurred before, at the most recent place
+ * and at the earliest: a chain with at most one fork (retrieval.h).
+ *
+ * recycle: token recycling (arXiv 2408.08696), a tree of successors (successors.h) beside those
+ * chains. The paper's tree is fixed, with 80 nodes; ours grows by what guesses of that depth and
+ * size were worth. */
 #include "drafters/drafter.h"
 #include "drafters/guesses.h"
 
 enum { MOST = 1 + FTK_CHAIN + FTK_RECYCLED };
 
 typedef struct recycle {
-    unsigned flags;
-    const ftk_retrieval *retrieval;
-    const ftk_successors *successors;
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     ftk_guesses guesses;
 } recycle;
@@ -26,15 +23,18 @@ static void init_rates(void *rates)
     ftk_guesses_init_rates(rates, FTK_GUESS_RATES);
 }
 
+static ftk_err lookup_init(void *state, const ftk_drafter_env *env)
+{
+    recycle *const s = state;
+    const ftk_err err = ftk_guesses_init_for(&s->guesses, env, MOST, NULL, 0);
+    s->guesses.successors = NULL;
+    return err;
+}
+
 static ftk_err recycle_init(void *state, const ftk_drafter_env *env)
 {
     recycle *const s = state;
-    if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
-    s->retrieval = env->retrieval;
-    s->successors = env->successors;
-    const ftk_err err = ftk_guesses_init(&s->guesses, env->host, MOST, env->rates, FTK_GUESS_RATES);
-    s->guesses.chain = env->shape == FTK_TREE_CHAIN;
-    return err;
+    return ftk_guesses_init_for(&s->guesses, env, MOST, env->rates, FTK_GUESS_RATES);
 }
 
 static void recycle_free(void *state, const ftk_host *host)
@@ -42,15 +42,20 @@ static void recycle_free(void *state, const ftk_host *host)
     ftk_guesses_free(&((recycle *)state)->guesses, host);
 }
 
+/* What was predicted is judged whether or not it was drafted. */
+static void settle(recycle *s, const int32_t *truth, size_t n)
+{
+    if (s->asked > 0) ftk_guesses_settle(&s->guesses, truth, n);
+    s->asked = 0;
+}
+
 static void recycle_propose(void *state, const int32_t *history, size_t n, int budget,
                             ftk_tree *tree)
 {
     recycle *const s = state;
+    settle(s, history + s->asked, n - s->asked);
     s->asked = n;
-    ftk_guesses_begin(&s->guesses, history[n - 1]);
-    if (!(s->flags & FTK_RECYCLE_NO_RETRIEVAL))
-        ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
-    ftk_guesses_add_successors(&s->guesses, s->successors);
+    ftk_guesses_ask(&s->guesses, history[n - 1]);
     ftk_guesses_plant(&s->guesses, budget, tree);
 }
 
@@ -59,9 +64,7 @@ static void recycle_learn(void *state, const int32_t *history, size_t n, const f
 {
     (void)history, (void)tree, (void)rows;
     recycle *const s = state;
-    if (s->asked != n) return;
-    ftk_guesses_settle(&s->guesses, verdict->token, (size_t)verdict->n_path + 1);
-    s->asked = 0;
+    if (s->asked == n) settle(s, verdict->token, (size_t)verdict->n_path + 1);
 }
 
 static void recycle_reset(void *state, const int32_t *history, size_t n)
@@ -77,6 +80,16 @@ const ftk_drafter_ops ftk_drafter_recycle = {
     .rates_init = init_rates,
     .wants = FTK_WANT_SUCCESSORS,
     .init = recycle_init,
+    .propose = recycle_propose,
+    .learn = recycle_learn,
+    .reset = recycle_reset,
+    .free = recycle_free,
+};
+
+const ftk_drafter_ops ftk_drafter_lookup = {
+    .name = "lookup",
+    .state_size = sizeof(recycle),
+    .init = lookup_init,
     .propose = recycle_propose,
     .learn = recycle_learn,
     .reset = recycle_reset,

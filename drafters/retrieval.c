@@ -10,11 +10,12 @@ void ftk_retrieval_rates_init(ftk_retrieval_rates *rates)
     }
 }
 
-ftk_err ftk_retrieval_init(ftk_retrieval *r, const ftk_host *host, int cap)
+ftk_err ftk_retrieval_init(ftk_retrieval *r, const ftk_host *host, int cap,
+                           ftk_retrieval_rates *rates)
 {
     r->asked = 0;
     r->n = r->length = 0;
-    ftk_retrieval_rates_init(&r->rates);
+    r->rates = rates;
     return ftk_suffix_init(&r->suffix, host, cap);
 }
 
@@ -47,15 +48,15 @@ void ftk_retrieval_settle(ftk_retrieval *r, size_t at, const int32_t *truth, siz
 {
     if (r->asked != at) return;
     r->asked = 0;
-    ftk_rates_fade(r->rates.goes_on, FTK_MATCH_CLASSES);
-    ftk_rates_fade(r->rates.forks, FTK_MATCH_CLASSES);
+    ftk_rates_fade(r->rates->goes_on, FTK_MATCH_CLASSES);
+    ftk_rates_fade(r->rates->forks, FTK_MATCH_CLASSES);
     bool on_recent = true, on_first = true;
     for (int d = 0; d < r->n && (size_t)d < n && (on_recent || on_first); d++) {
         const int class = ftk_match_class(r->length + d);
         const bool recent = r->recent[d] == truth[d], first = r->first[d] == truth[d];
-        ftk_rate_see(&r->rates.goes_on[class], on_recent ? recent : first);
+        ftk_rate_see(&r->rates->goes_on[class], on_recent ? recent : first);
         if (on_recent && on_first && !recent && r->first[d] != r->recent[d])
-            ftk_rate_see(&r->rates.forks[class], first);
+            ftk_rate_see(&r->rates->forks[class], first);
         on_recent &= recent;
         on_first &= first;
     }
@@ -63,10 +64,10 @@ void ftk_retrieval_settle(ftk_retrieval *r, size_t at, const int32_t *truth, siz
 
 float ftk_retrieval_goes_on(const ftk_retrieval *r, int at)
 {
-    return ftk_rate_get(&r->rates.goes_on[ftk_match_class(r->length + at)]);
+    return ftk_rate_get(&r->rates->goes_on[ftk_match_class(r->length + at)]);
 }
 
 float ftk_retrieval_forks(const ftk_retrieval *r, int at)
 {
-    return ftk_rate_get(&r->rates.forks[ftk_match_class(r->length + at)]);
+    return ftk_rate_get(&r->rates->forks[ftk_match_class(r->length + at)]);
 }

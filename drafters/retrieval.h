@@ -12,7 +12,7 @@
 
 enum { FTK_RETRIEVED = FTK_MAX_NODES - 1 }; /* tokens of a chain */
 
-/* By match class. This part outlives a session. */
+/* By match class, of all sessions of an engine. */
 typedef struct ftk_retrieval_rates {
     ftk_rate goes_on[FTK_MATCH_CLASSES]; /* a token of a chain, where the chain held so far */
     /* The first token of the earliest chain that differs, where the recent one was wrong. */
@@ -21,7 +21,7 @@ typedef struct ftk_retrieval_rates {
 
 typedef struct ftk_retrieval {
     ftk_suffix suffix;
-    ftk_retrieval_rates rates;
+    ftk_retrieval_rates *rates;
     /* The open prediction: what follows text[0..asked), after the longest end of the text that
      * occurred before. asked 0: none. */
     size_t asked;
@@ -31,8 +31,10 @@ typedef struct ftk_retrieval {
 } ftk_retrieval;
 
 void ftk_retrieval_rates_init(ftk_retrieval_rates *rates);
-/* For texts of up to cap tokens. Errors: NOMEM; ftk_retrieval_free() is due then, too. */
-ftk_err ftk_retrieval_init(ftk_retrieval *r, const ftk_host *host, int cap);
+/* For texts of up to cap tokens; rates outlive it. Errors: NOMEM; ftk_retrieval_free() is due
+ * then, too. */
+ftk_err ftk_retrieval_init(ftk_retrieval *r, const ftk_host *host, int cap,
+                           ftk_retrieval_rates *rates);
 void ftk_retrieval_free(ftk_retrieval *r, const ftk_host *host);
 /* The text was truncated to text[0..n). Rates stay. */
 void ftk_retrieval_reset(ftk_retrieval *r, const int32_t *text, size_t n);

@@ -26,16 +26,12 @@
  * share each head's products, too: its weights are read once for the nodes of all. A device runs
  * all heads in one call and chooses the nodes itself, by the same worths (base/target.h); how
  * many heads that are is decided before, and nodes are free. Where it may, it makes the tree as
- * well and verifies it at once: then no successor stands behind what heads named.
+ * well and verifies it at once.
  *
- * Continuous: the accepted path's last feature is the next g_0, nothing is computed again. What
- * the model said behind the best rejected node, which stood where the new root stands, and what
- * was drafted below the new root's token but not verified, are candidates for the next first
- * place. The chain of what followed the same words earlier (retrieval.h) and the successors of
- * all candidates (successors.h) join, so that a head runs for what these leave open. Two sources
+ * Continuous: the accepted path's last feature is the next g_0, nothing is computed again. The
+ * chain of what followed the same words earlier (retrieval.h) and successors (successors.h)
+ * join, so that a head runs for what these leave open. Two sources
  * that name one token are one node, worth the more of both. */
-#include "drafters/s4c.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,56 +40,43 @@
 #include "base/sampler.h"
 #include "drafters/drafter.h"
 #include "drafters/guesses.h"
+#include "drafters/took.h"
 
 enum {
     MOST_HEADS = FTK_HEADS,
     WIDTH = FTK_HEAD_NODES,
     CHOICES = FTK_LIKELY,
-    KEPT = 3, /* candidates of each kind that are carried over */
     /* candidates, with the root: */
-    MOST = 1 + FTK_CHAIN + FTK_RECYCLED + 2 * KEPT + MOST_HEADS * WIDTH * CHOICES,
+    MOST = 1 + FTK_CHAIN + FTK_RECYCLED + MOST_HEADS * WIDTH * CHOICES,
     ROWS = FTK_MAX_NODES, /* of a product, of all sessions together */
+    FIXED = 8,            /* rows that take no time of their own, about */
 };
 
 static const float floor_worth = 0.02f; /* of a node that gets children */
 
-typedef enum source { HEAD, REJECTED, UNVERIFIED } source;
-
-/* Rates, by source and class. */
+/* Rates. */
 enum {
     HEAD_AT = 0,                                      /* [MOST_HEADS][FTK_LIKELY_BINS] */
-    KEPT_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS, /* [REJECTED, UNVERIFIED][KEPT] */
-    BEST_AT = KEPT_AT + 2 * KEPT,      /* [MOST_HEADS] how often a head's best choice is right */
-    NAMED_AT = BEST_AT + MOST_HEADS,   /* [MOST_HEADS] how often one of its choices is */
-    BESIDE_AT = NAMED_AT + MOST_HEADS, /* [FTK_LIKELY_BINS] of successors, see guesses.h */
-    RATES = BESIDE_AT + FTK_LIKELY_BINS + FTK_GUESS_RATES,
+    BEST_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS, /* [MOST_HEADS] its best choice is right */
+    NAMED_AT = BEST_AT + MOST_HEADS,                  /* [MOST_HEADS] one of its choices is */
+    RATES = NAMED_AT + MOST_HEADS + FTK_GUESS_RATES,
 };
-
-typedef struct kept {
-    int n;
-    int32_t token[KEPT];
-} kept;
 
 /* What sessions learn together. */
 typedef struct known {
     ftk_rate rates[RATES];
-    /* Seconds of a head for so many rows and one, smoothed; 0: not known. On a device, of a
-     * draft by so many heads and one. */
-    double took[ROWS];
+    /* Of a head for so many rows (took.h), on a device of a draft by so many heads. */
+    double took[1 + ROWS];
 } known;
 
 typedef struct s4c {
     const ftk_target *target;
     const ftk_weights *weights;
-    unsigned flags;
     int n_heads;
     bool chained, sees_token;
     const struct ftk_mat *in[MOST_HEADS], *body[MOST_HEADS];
-    const ftk_retrieval *retrieval;
-    const ftk_successors *successors; /* NULL: left out */
     size_t feature_of; /* length of the text whose root `feature` leads to; 0: none */
     size_t asked;      /* the candidates are an open prediction of what follows text[0..asked) */
-    kept kept[2];      /* as of feature_of */
     known *known;
     ftk_guesses guesses;
     int32_t best[MOST_HEADS][WIDTH]; /* a head's best choice for each node it ran for */
@@ -154,20 +137,8 @@ static void init_known(void *rates)
     for (int i = 0; i < MOST_HEADS * FTK_LIKELY_BINS; i++)
         ftk_rate_init(&r[HEAD_AT + i],
                       ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < FTK_LIKELY_BINS ? 1 : 0.9f));
-    for (int i = 0; i < 2 * KEPT; i++)
-        ftk_rate_init(&r[KEPT_AT + i], 0.15f / (float)(i % KEPT + 1));
     for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[BEST_AT + i], 0.5f);
     for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[NAMED_AT + i], 0.75f);
-    for (int i = 0; i < FTK_LIKELY_BINS; i++)
-        ftk_rate_init(&r[BESIDE_AT + i], 0.2f * ftk_likely_prior(i));
-}
-
-static void suggest_kept(s4c *s)
-{
-    for (int k = 0; k < 2; k++)
-        for (int i = 0; i < s->kept[k].n; i++)
-            ftk_guesses_add(&s->guesses, 0, s->kept[k].token[i], REJECTED + k,
-                            KEPT_AT + k * KEPT + i);
 }
 
 /* ------------------------------------------------------------------ heads */
@@ -255,24 +226,16 @@ static void suggest_children(s4c *s, int node, int head, const ftk_rows *said, i
     s->best[head][own] = -1;
     for (int i = 0; i < n; i++) {
         const int32_t token = s->weights->vocab ? s->weights->vocab[best[i]] : best[i];
-        const int at = ftk_guesses_add(&s->guesses, node, token, HEAD,
-                                       HEAD_AT + head * FTK_LIKELY_BINS + bin[i]);
+        const int at =
+            ftk_guesses_add(&s->guesses, node, token, HEAD_AT + head * FTK_LIKELY_BINS + bin[i]);
         if (guess) guess[i] = (int16_t)at;
         if (i == 0) s->best[head][own] = token;
     }
-    ftk_guesses_answered(&s->guesses, node);
 }
 
 static double now(const s4c *s)
 {
     return s->target->now(s->target->ctx);
-}
-
-/* At the pace of late. */
-static double token_seconds(const s4c *s)
-{
-    const ftk_target *const t = s->target;
-    return t->seconds(t->ctx, 0, 1) / t->pace(t->ctx);
 }
 
 /* To verify a node more. */
@@ -283,26 +246,13 @@ static double row_seconds(const s4c *s)
     return (t->seconds(t->ctx, 0, FEW) - t->seconds(t->ctx, 0, 1)) / (FEW - 1);
 }
 
-/* Seconds of a head for n rows: of a number not seen yet by the next smaller one that was, as
- * passes go. */
-static double head_seconds(const s4c *s, int n)
-{
-    const ftk_target *const t = s->target;
-    const double *const took = s->known->took;
-    int near = n;
-    while (near > 1 && took[near - 1] == 0) near--;
-    if (near == n) return took[n - 1];
-    return took[near - 1] * t->seconds(t->ctx, t->n_layer, n) /
-           t->seconds(t->ctx, t->n_layer, near);
-}
-
 /* Seconds that a head saves by naming the children of a session's next node. */
 static double saved_by(const asked *a, int head)
 {
     const s4c *const s = a->s;
     const double right = ftk_rate_get(&s->known->rates[BEST_AT + head]);
     const double named = right * ftk_guesses_open(&s->guesses, a->chosen[a->taken]);
-    return named * token_seconds(s) - row_seconds(s);
+    return named * ftk_target_token(s->target) - row_seconds(s);
 }
 
 static asked *next_to_ask(asked *all, int n, int head, double *saves)
@@ -319,8 +269,7 @@ static asked *next_to_ask(asked *all, int n, int head, double *saves)
 }
 
 /* Takes the first nodes of each session that the head is worth running for; returns how many
- * rows that are. Times that keep a head from running are not measured again: they are believed a
- * little less each time. */
+ * rows that are. */
 static int worth_running(asked *all, int n, int head)
 {
     double sum = 0, most = 0, saves;
@@ -331,24 +280,17 @@ static int worth_running(asked *all, int n, int head)
         rows += a->taken == 0 || a->s->sees_token;
         a->taken++;
         nodes++;
-        if (sum - head_seconds(a->s, rows) <= most) continue;
-        most = sum - head_seconds(a->s, rows);
+        const double gain = sum - ftk_took_of(a->s->known->took, rows, FIXED);
+        if (gain <= most) continue;
+        most = gain;
         best = rows;
         best_nodes = nodes;
     }
     for (int i = 0; i < n; i++) all[i].taken = 0;
     for (asked *a; best_nodes > 0 && (a = next_to_ask(all, n, head, &saves)); best_nodes--)
         a->taken++;
-    for (int i = 0; best == 0 && n > 0 && i < ROWS; i++) all[0].s->known->took[i] *= 0.99;
+    if (best == 0 && n > 0) ftk_took_doubt(all[0].s->known->took, all[0].s->target);
     return best;
-}
-
-static void time_head(const s4c *s, int n, double seconds)
-{
-    double *const took = &s->known->took[n - 1];
-    if (*took == 0) *took = seconds;
-    if (seconds > 4 * *took) seconds = 4 * *took; /* another program had the core */
-    *took += 0.2 * (seconds - *took);
 }
 
 /* What the head sees of the nodes that it runs for, session by session. */
@@ -390,7 +332,6 @@ static void choose_nodes(asked *all, int n, int head)
 {
     for (int i = 0; i < n; i++) {
         s4c *const s = all[i].s;
-        ftk_guesses_add_successors(&s->guesses, s->successors);
         all[i].n = ftk_guesses_best(&s->guesses, head, floor_worth, s->chained && s->sees_token,
                                     s->guesses.chain ? 1 : WIDTH, all[i].chosen);
     }
@@ -408,7 +349,7 @@ static void run_heads(asked *all, int n)
         put_rows(all, n, &w, head);
         run_head(all[0].s, &w, head, rows);
         hear(all, n, &w, head);
-        time_head(all[0].s, rows, now(all[0].s) - start);
+        ftk_took_see(all[0].s->known->took, rows, now(all[0].s) - start);
         float *const before = w.g[0];
         w.g[0] = w.g[1];
         w.g[1] = before;
@@ -420,14 +361,6 @@ static void run_heads(asked *all, int n)
 }
 
 /* ------------------------------------------------------------------ heads on a device */
-
-/* Seconds of a draft by n heads: of a number not seen yet, as of the next smaller one that was. */
-static double chain_seconds(const s4c *s, int n)
-{
-    int near = n;
-    while (near > 1 && s->known->took[near - 1] == 0) near--;
-    return s->known->took[near - 1] * (n + 1) / (near + 1);
-}
 
 /* How likely it is that the text comes by a node of that depth and what is known ends there. */
 static double open_at(const s4c *s, int depth)
@@ -444,20 +377,20 @@ static double open_at(const s4c *s, int depth)
  * what was known ends at its depth, or where one of the choices of the head before is right. */
 static int heads_worth_running(s4c *s)
 {
-    const double token = token_seconds(s);
+    const double token = ftk_target_token(s->target);
     double reached = 0, tokens = 0, most = 0;
     int best = 0;
     for (int head = 0; head < s->n_heads; head++) {
         reached += open_at(s, head);
         tokens += ftk_rate_get(&s->known->rates[BEST_AT + head]) * reached;
-        const double gain = tokens * token - chain_seconds(s, head + 1);
+        const double gain = tokens * token - ftk_took_of(s->known->took, head + 1, 1);
         if (gain > most) {
             most = gain;
             best = head + 1;
         }
         reached *= ftk_rate_get(&s->known->rates[NAMED_AT + head]);
     }
-    for (int i = 0; best == 0 && i < WIDTH; i++) s->known->took[i] *= 0.99;
+    if (best == 0) ftk_took_doubt(s->known->took, s->target);
     return best;
 }
 
@@ -492,18 +425,17 @@ static void suggest_said(s4c *s, const ftk_heads_said *said)
 static bool run_on_device(s4c *s, int budget)
 {
     const ftk_target *const t = s->target;
-    ftk_guesses_add_successors(&s->guesses, s->successors);
     s->heads.n = heads_worth_running(s);
     if (s->heads.n == 0) return false;
     const double start = now(s);
     tell_device(s);
     const ftk_unfinished draft = {
-        .heads = &s->heads, .ask = &s->ask, .seconds = chain_seconds(s, s->heads.n)};
+        .heads = &s->heads, .ask = &s->ask, .seconds = ftk_took_of(s->known->took, s->heads.n, 1)};
     if (t->leave(t->ctx, &draft, budget)) return true;
     const ftk_heads_said *const said = t->run_heads(t->ctx, &s->heads, &s->ask);
     if (!said) return false;
     suggest_said(s, said);
-    time_head(s, s->heads.n, now(s) - start);
+    ftk_took_see(s->known->took, s->heads.n, now(s) - start);
     return false;
 }
 
@@ -511,34 +443,10 @@ static void s4c_finished(void *state, const ftk_finished *f)
 {
     s4c *const s = state;
     suggest_said(s, f->said);
-    time_head(s, s->heads.n, f->seconds);
+    ftk_took_see(s->known->took, s->heads.n, f->seconds);
 }
 
-/* ------------------------------------------------------------------ what is kept */
-
-/* What the model said behind the likeliest node that was rejected where the new root stands. */
-static void keep_rejected(s4c *s, const ftk_tree *tree, const ftk_verdict *v, const ftk_rows *rows)
-{
-    s->kept[0].n = 0;
-    const int last = v->path[v->n_path];
-    int best = -1;
-    for (int i = ftk_tree_next(tree, last, last + 1); i >= 0; i = ftk_tree_next(tree, last, i + 1))
-        if (best < 0 || tree->prob[i] > tree->prob[best]) best = i;
-    if (best < 0) return;
-    s->kept[0].n = ftk_rows_best(rows, best, s->target->n_vocab, KEPT, s->kept[0].token);
-}
-
-/* What was drafted below the new root's token, if that was a candidate the tree had no room for. */
-static void keep_unverified(s4c *s, const int32_t *truth, int n)
-{
-    s->kept[1].n = 0;
-    int at = 0;
-    for (int i = 0; i < n && at >= 0; i++) at = ftk_guesses_child(&s->guesses, at, truth[i]);
-    if (at <= 0) return;
-    const ftk_guess *const all = s->guesses.all;
-    for (int i = all[at].first; i && s->kept[1].n < KEPT; i = all[i].next)
-        s->kept[1].token[s->kept[1].n++] = all[i].token;
-}
+/* ------------------------------------------------------------------ the drafter */
 
 /* Of each head that ran for a node of the true path, whether its best choice came, and whether
  * one did. */
@@ -550,11 +458,9 @@ static void see_heads(s4c *s, const int32_t *truth, int n)
         if (row < 0) return;
         ftk_rate_see(&s->known->rates[BEST_AT + i], s->best[i][row] == truth[i]);
         at = ftk_guesses_child(&s->guesses, at, truth[i]);
-        ftk_rate_see(&s->known->rates[NAMED_AT + i], at >= 0 && s->guesses.all[at].rate[HEAD] >= 0);
+        ftk_rate_see(&s->known->rates[NAMED_AT + i], at >= 0 && s->guesses.all[at].rate >= 0);
     }
 }
-
-/* ------------------------------------------------------------------ the drafter */
 
 /* What stays of what a device is asked. */
 static void tell_heads(s4c *s, bool chain)
@@ -575,9 +481,6 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     s4c *const s = state;
     s->target = env->target;
     s->weights = env->weights;
-    s->retrieval = env->retrieval;
-    if (env->test) memcpy(&s->flags, env->test, sizeof s->flags);
-    s->successors = s->flags & FTK_S4C_NO_SUCCESSORS ? NULL : env->successors;
     const ftk_host *const h = env->host;
     const int n_embd = s->target->n_embd;
     ftk_weights_int(s->weights, "heads", 1, MOST_HEADS, &s->n_heads, h);
@@ -590,10 +493,8 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     }
     s->known = env->rates;
     tell_heads(s, env->shape == FTK_TREE_CHAIN);
-    if (ftk_guesses_init(&s->guesses, h, MOST, s->known->rates, RATES) != FTK_OK)
+    if (ftk_guesses_init_for(&s->guesses, env, MOST, s->known->rates, RATES) != FTK_OK)
         return FTK_ERR_NOMEM;
-    s->guesses.chain = env->shape == FTK_TREE_CHAIN;
-    s->guesses.beside = BESIDE_AT;
     if (!s->target->run_heads) s->feature = ftk_alloc(h, (size_t)n_embd, sizeof(float));
     if (!s->target->run_heads && !s->feature)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
@@ -618,18 +519,9 @@ static void s4c_reset(void *state, const int32_t *history, size_t n)
 /* What is known before heads run; false: they cannot. */
 static bool begin(s4c *s, const ftk_ask *ask)
 {
-    ftk_guesses_begin(&s->guesses, ask->history[ask->n - 1]);
-    if (!(s->flags & FTK_S4C_NO_RETRIEVAL)) ftk_guesses_add_retrieved(&s->guesses, s->retrieval);
+    ftk_guesses_ask(&s->guesses, ask->history[ask->n - 1]);
     s->asked = ask->n;
-    if (s->feature_of != ask->n) return false;
-    if (!(s->flags & FTK_S4C_NOT_CONTINUOUS)) suggest_kept(s);
-    return true;
-}
-
-static void plant(s4c *s, const ftk_ask *ask)
-{
-    ftk_guesses_add_successors(&s->guesses, s->successors);
-    ftk_guesses_plant(&s->guesses, ask->budget, ask->tree);
+    return s->feature_of == ask->n;
 }
 
 static void s4c_propose_all(const ftk_ask *asks, int n)
@@ -647,7 +539,8 @@ static void s4c_propose_all(const ftk_ask *asks, int n)
     }
     run_heads(all, n_asked);
     for (int i = 0; i < n; i++)
-        if (!left[i]) plant(asks[i].state, &asks[i]);
+        if (!left[i])
+            ftk_guesses_plant(&((s4c *)asks[i].state)->guesses, asks[i].budget, asks[i].tree);
 }
 
 static void s4c_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
@@ -659,13 +552,10 @@ static void s4c_propose(void *state, const int32_t *history, size_t n, int budge
 static void s4c_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
                       const ftk_verdict *verdict, const ftk_rows *rows)
 {
-    (void)history;
+    (void)history, (void)tree;
     s4c *const s = state;
     const int emitted = verdict->n_path + 1;
-    s->kept[0].n = s->kept[1].n = 0;
     if (s->asked == n) {
-        keep_rejected(s, tree, verdict, rows);
-        keep_unverified(s, verdict->token, emitted);
         see_heads(s, verdict->token, emitted);
         ftk_guesses_settle(&s->guesses, verdict->token, (size_t)emitted);
         s->asked = 0;

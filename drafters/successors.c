@@ -7,8 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-static const double first_balance = 2; /* plain steps */
-static const double slower = 0.05;     /* how fast a longer time to read a row is believed */
+static const double slower = 0.05; /* how fast a longer time to read a row is believed */
 
 void ftk_successor_rates_init(ftk_successor_rates *rates)
 {
@@ -16,13 +15,12 @@ void ftk_successor_rates_init(ftk_successor_rates *rates)
         for (int bin = 0; bin < FTK_LIKELY_BINS; bin++)
             ftk_rate_init(&rates->right[d][bin], 0.7f * ftk_likely_prior(bin));
     rates->took = 0;
-    rates->balance = first_balance;
 }
 
-ftk_err ftk_successors_init(ftk_successors *s, const ftk_host *host, int n_vocab)
+ftk_err ftk_successors_init(ftk_successors *s, const ftk_host *host, int n_vocab,
+                            ftk_successor_rates *rates)
 {
-    *s = (ftk_successors){.n_vocab = n_vocab};
-    ftk_successor_rates_init(&s->rates);
+    *s = (ftk_successors){.n_vocab = n_vocab, .rates = rates};
     s->of = ftk_alloc(host, (size_t)n_vocab, sizeof *s->of);
     if (s->of) return FTK_OK;
     return ftk_fail(host, FTK_ERR_NOMEM, "no memory for the successors of %d tokens", n_vocab);
@@ -46,17 +44,17 @@ static int depth_class(int depth)
 
 float ftk_successor_right(const ftk_successors *s, const ftk_successor_set *set, int k, int depth)
 {
-    return ftk_rate_get(&s->rates.right[depth_class(depth)][set->size[k] - 1]);
+    return ftk_rate_get(&s->rates->right[depth_class(depth)][set->size[k] - 1]);
 }
 
 void ftk_successors_settle(ftk_successors *s, int32_t root, const int32_t *truth, size_t n)
 {
-    ftk_rates_fade(s->rates.right[0], FTK_SUCCESSOR_DEPTHS * FTK_LIKELY_BINS);
+    ftk_rates_fade(s->rates->right[0], FTK_SUCCESSOR_DEPTHS * FTK_LIKELY_BINS);
     int32_t before = root;
     for (size_t d = 0; d < n; d++) {
         const ftk_successor_set *const set = &s->of[before];
         for (int k = 0; k < FTK_SUCCESSORS && set->size[k]; k++)
-            ftk_rate_see(&s->rates.right[depth_class((int)d)][set->size[k] - 1],
+            ftk_rate_see(&s->rates->right[depth_class((int)d)][set->size[k] - 1],
                          set->token[k] == truth[d]);
         before = truth[d];
     }
@@ -94,7 +92,7 @@ int ftk_successors_read(ftk_successors *s, const ftk_tree *tree, const ftk_verdi
     }
     if (n == 0) return 0;
     const double took = (ftk_clock_now(s->clock) - start) / n;
-    double *const usually = &s->rates.took;
+    double *const usually = &s->rates->took;
     *usually = *usually == 0 || took < *usually ? took : *usually + slower * (took - *usually);
     return n;
 }

@@ -25,26 +25,25 @@ typedef struct ftk_successor_set {
     int8_t size[FTK_SUCCESSORS]; /* 1 + the bin of its probability; 0: there are no more */
 } ftk_successor_set;
 
-/* This part outlives a session. */
+/* Of all sessions of an engine. */
 typedef struct ftk_successor_rates {
     ftk_rate right[FTK_SUCCESSOR_DEPTHS][FTK_LIKELY_BINS]; /* where the tokens before were right */
     double took; /* seconds to read a row, smoothed; 0: not known */
-    double
-        balance; /* what the table gave less what reading took, in plain steps: the loop's
-                    account */
 } ftk_successor_rates;
 
 typedef struct ftk_successors {
     int n_vocab;
     ftk_successor_set *of; /* [n_vocab]; NULL: the session has none */
-    ftk_successor_rates rates;
+    ftk_successor_rates *rates;
     const ftk_clock *clock; /* that reading is timed by; NULL: the system's */
     float least; /* probability below which a guess is not worth making: set before each draft */
 } ftk_successors;
 
 void ftk_successor_rates_init(ftk_successor_rates *rates);
-/* For a vocabulary: 40 bytes a token. Errors: NOMEM; ftk_successors_free() is due then, too. */
-ftk_err ftk_successors_init(ftk_successors *s, const ftk_host *host, int n_vocab);
+/* For a vocabulary: 40 bytes a token; rates outlive it. Errors: NOMEM; ftk_successors_free() is
+ * due then, too. */
+ftk_err ftk_successors_init(ftk_successors *s, const ftk_host *host, int n_vocab,
+                            ftk_successor_rates *rates);
 void ftk_successors_free(ftk_successors *s, const ftk_host *host);
 /* Begins with what another session of the same model has read. */
 void ftk_successors_copy(ftk_successors *s, const ftk_successors *from);

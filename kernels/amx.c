@@ -166,7 +166,7 @@ static float row_bound(ftk_type type, int n_in, const void *row)
         for (int i = 0; i < n_in; i++) {
             const uint16_t h = ((const uint16_t *)row)[i];
             const float w = fabsf(type == FTK_TYPE_F16 ? ftk_f16_f32(h) : ftk_bf16_f32(h));
-            if (!(w <= most)) most = w;
+            if (!(w <= most) && !isnan(most)) most = w;
         }
         return most;
     }
@@ -177,7 +177,7 @@ static float row_bound(ftk_type type, int n_in, const void *row)
         for (int h = 0; h < 2; h++) {
             const float w = fabsf(ftk_f16_f32(c.d) * (float)c.sc[h]) * (float)code +
                             fabsf(ftk_f16_f32(c.dm) * (float)c.mn[h]);
-            if (!(w <= most)) most = w;
+            if (!(w <= most) && !isnan(most)) most = w;
         }
     }
     return most;

@@ -418,6 +418,10 @@ typedef struct ftk_chat_config {
      * variables, such as {"enable_thinking": false}; they take the place of those of the same
      * name. Built-in forms know neither: with tools they are refused. */
     const char *tools, *vars;
+    /* JSON, or NULL: what messages have beside role and content, as a list with an object or null
+     * for each of them, such as [null, {"tool_calls": [...]}, {"tool_call_id": "1"}]. Built-in
+     * forms refuse it. */
+    const char *members;
 } ftk_chat_config;
 
 FTK_API void ftk_chat_config_fill(ftk_chat_config *cfg, size_t size);
@@ -517,12 +521,6 @@ typedef struct ftk_engine_config {
      * drafts still change nothing. Takes device memory for the largest matrix in 16 bits. The
      * CPU does not look at it. */
     bool wide_prefill;
-    /* Bytes of memory, of the machine or of the device that runs the passes, that "auto" may
-     * take for a copy of the layers in few bits, as DASH wants it; default 0: "auto" goes
-     * without DASH, which was not worth it in any table of docs/results. Where more is given,
-     * and is too little or not to be had, "auto" goes without it, too, and the log gets a
-     * warning. The drafter "dash" takes what it needs. */
-    uint64_t copy_bytes;
     /* NULL, or how the last stage reaches the others; read by ftk_engine_open() alone, but for
      * ctx. The model was loaded as that stage; the device is the CPU. Drafters that leave layers
      * out (dash) can't be used. Where a stage is lost, steps end with DEVICE. */
@@ -671,7 +669,7 @@ typedef struct ftk_bias {
 
 typedef enum ftk_tree_shape {
     FTK_TREE_FITTED, /* best-first by measured acceptance, sized by the cost model */
-    FTK_TREE_PAPER,  /* the drafter's published shape, always whole */
+    FTK_TREE_PAPER,  /* as the drafter's paper has it (jacobi's tree, firp's fused rows), whole */
     FTK_TREE_CHAIN,  /* the likeliest path alone, sized by the cost model */
 } ftk_tree_shape;
 
@@ -854,8 +852,7 @@ enum { FTK_MAX_NODES = 128 };
 typedef struct ftk_stats {
     uint64_t steps; /* decoding steps; those that only read a prompt do not count */
     uint64_t emitted, drafted, accepted;
-    uint64_t prompt;       /* prompt tokens read */
-    uint64_t layers_saved; /* of rows in passes, as drafting had run them already (dash) */
+    uint64_t prompt; /* prompt tokens read */
     double prefill_seconds, decode_seconds;
     /* Parts of decode_seconds. Time of a pass that several sessions shared counts for each of them.
      * */
@@ -879,9 +876,8 @@ typedef struct ftk_drafter_stats {
     double speed; /* of late, tokens for the estimated cost of a plain step; 0: unknown */
 } ftk_drafter_stats;
 
-/* One for each drafter at work: several with "auto", which gives each step to the one whose
- * drafts gave most beyond what followed the same words earlier, and tries the others now and
- * then. Returns how many were written, at most `most`. */
+/* Of the drafter at work, which with "auto" is the first of those that were added, or found, for
+ * the model, else "recycle". Returns how many were written, at most `most`: 1, or 0 with "none". */
 FTK_API size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, size_t most);
 
 #ifdef __cplusplus

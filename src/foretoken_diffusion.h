@@ -175,6 +175,9 @@ typedef struct ftk_diffusion_config {
     ftk_diffusion_sampler sampler;
     double guidance;               /* 1: none, which halves the work [1.5] */
     const ftk_cache_config *cache; /* NULL: none; read by ftk_diffusion_open() alone */
+    /* Who runs the passes, as in ftk_engine_config. On a device the bits of a sample are others
+     * than the CPU's, and the same in any company; the model is copied to it for each sampler. */
+    const char *device;
 } ftk_diffusion_config;
 
 FTK_API void ftk_diffusion_config_fill(ftk_diffusion_config *cfg, size_t size);
@@ -187,7 +190,8 @@ static inline void ftk_diffusion_config_init(ftk_diffusion_config *cfg)
 typedef struct ftk_diffusion ftk_diffusion;
 
 /* The model must outlive it. Errors: INVALID (a setting is out of its range, or the model has no
- * Learning-to-Cache table for so many steps), NOMEM. */
+ * Learning-to-Cache table for so many steps), NOMEM, DEVICE, UNSUPPORTED (a device in a build
+ * without). */
 FTK_API ftk_err ftk_diffusion_open(ftk_diffusion **out, const ftk_dit *m,
                                    const ftk_diffusion_config *cfg);
 FTK_API void ftk_diffusion_free(ftk_diffusion *d);
@@ -201,7 +205,7 @@ FTK_API ftk_err ftk_diffusion_begin(ftk_diffusion *d, const int32_t *labels, con
 /* Steps that are left; 0 before the first begin. */
 FTK_API int ftk_diffusion_left(const ftk_diffusion *d);
 /* One denoising step of all samples. Errors: NUMERIC (values that are not finite came out; then
- * the run is over), INVALID (none is left). */
+ * the run is over), DEVICE (the same), INVALID (none is left). */
 FTK_API ftk_err ftk_diffusion_step(ftk_diffusion *d);
 /* The i-th sample as it is now, [channels][side][side]; valid until the next call. NULL: there is
  * none. */
@@ -214,6 +218,9 @@ FTK_API void ftk_diffusion_noise(uint64_t seed, float *out, size_t n);
  * first layer full, the others as in T or A. Valid until the next call. */
 FTK_API const char *ftk_diffusion_trace(const ftk_diffusion *d, int i);
 
+/* "cpu", or "cuda:0 " and the device's own name; lives as long as the sampler. */
+FTK_API const char *ftk_diffusion_device(const ftk_diffusion *d);
+
 typedef struct ftk_diffusion_stats {
     uint64_t steps; /* of all samples since open, each counted by itself */
     /* Of these; a step whose branches do different things counts by its shares. What was
@@ -225,7 +232,7 @@ typedef struct ftk_diffusion_stats {
      * TFLOP figure is half of one): of a plain sampler, of the plan, and of the kernels' calls. */
     double plain, counted, measured;
     double other;   /* of embeddings, modulation and the last layer, in kernels' calls */
-    uint64_t bytes; /* of memory that it holds */
+    uint64_t bytes; /* of the host's memory that it holds */
 } ftk_diffusion_stats;
 
 FTK_API void ftk_diffusion_report(const ftk_diffusion *d, ftk_diffusion_stats *stats, size_t size);

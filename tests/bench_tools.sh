@@ -223,7 +223,19 @@ check "bench-diffusion: columns" test "$(awk -F, '{ print NF }' runs/runs.csv | 
 plain=$((4 * 2 * (12 * 16 * 384 * 384 + 2 * 16 * 16 * 384)))
 check "bench-diffusion: multiplications" awk -F, -v plain=$plain \
     'NR > 1 && ($9 != $18 || $10 != plain || ($1 == "fora" && $9 * 4 != $10 * 3)) { exit 1 }' runs/runs.csv
-check "bench-diffusion: samples" test "$(stat -c %s runs/001-fora-seed1.npy)" = $((128 + 3 * 4 * 32 * 32 * 4))
+check "bench-diffusion: samples" test "$(stat -c %s runs/003-fora-seed1.npy)" = $((128 + 3 * 4 * 32 * 32 * 4))
+# Ended within the last line, it goes on there, and only there; and with runs that were not asked for before
+mv runs/003-fora-seed1.npy whole.npy
+head -c -9 runs/runs.csv > cut.csv && mv cut.csv runs/runs.csv
+does "^fewer steps=2 +seed 0 .*fora interval=2 +seed 1 .*fewer steps=2 +seed 1 " bench-diffusion "${diffusion[@]}" \
+    --seeds 2 --resume yes --run none --run "fora interval=2" --run "fewer steps=2"
+check "bench-diffusion: a line a run still" test "$(wc -l < runs/runs.csv)" = 7
+check "bench-diffusion: what was cut off is made again" cmp runs/004-fora-seed1.npy whole.npy
+echo "method,setting" > runs/runs.csv
+refused 'runs/runs.csv is of another version of this program: give another --out' \
+    bench-diffusion "${diffusion[@]}" --resume yes --run none
+refused $'device "gpu" is not known: give cpu, auto, cuda or cuda:N\n"none" cannot be run' \
+    bench-diffusion "${diffusion[@]}" --device gpu --run none
 
 # Nothing in it but text, newlines and tabs.
 harmless() { # FILES

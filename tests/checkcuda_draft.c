@@ -159,22 +159,17 @@ static int choose(const chain *k, guess *all, int depth, int *node)
 
 static void name_children(const chain *k, guess *all, int h, int r, int parent, const ftk_ranked *s)
 {
-    bool named[GUESSES] = {0};
     for (int c = 0; c < k->heads.choices; c++) {
         int bin = 0, at = FTK_HEAD_KNOWN + (h * FTK_HEAD_NODES + r) * FTK_BEST + c;
         while (bin < FTK_HEAD_BINS - 1 && s->prob[c] < k->ask.bound[bin]) bin++;
         const float share = k->ask.rate[h][bin];
         for (int i = 0; i < k->ask.n_known; i++)
             if (all[i].parent == parent && all[i].token == token_of(k, s->best[c])) at = i;
-        named[at] = true;
         if (at >= FTK_HEAD_KNOWN)
             all[at] = (guess){token_of(k, s->best[c]), parent, h + 1, -1, share, -1};
         else if (share > all[at].share)
             all[at].share = share;
     }
-    for (int i = 0; i < k->ask.n_known; i++)
-        if (all[i].parent == parent && !named[i] && k->ask.known[i].beside >= 0)
-            all[i].share = k->ask.known[i].beside;
 }
 
 /* All that was said is what heads and nodes, computed one by one, give. Returns how many known
@@ -238,7 +233,7 @@ void check_heads(bench *b, unsigned kind, double tol)
     chain k;
     chain_open(&k, b, kind);
     k.ask.n_known = 1;
-    k.ask.known[0] = (ftk_known){token_at(b, 50), -1, 0, 1, -1, 1};
+    k.ask.known[0] = (ftk_known){token_at(b, 50), -1, 0, 1, 1};
     ftk_heads_said first = *dev->ops->run_heads(dev, &k.heads, &k.ask, held);
     expect(check_chain(b, &k, feature, &first, tol) == 1, "the root alone was known", kind, 0);
     /* Beside it, what the first head names in third place, with a chain below, and what it does
@@ -249,12 +244,12 @@ void check_heads(bench *b, unsigned kind, double tol)
         if (token_of(&k, first.said[0][0].best[i]) == other) other++, i = -1;
     k.ask.n_known = KNOWN;
     k.ask.deepest = 3;
-    k.ask.known[1] = (ftk_known){third, 0, 1, 0.7f, -1, 1};
-    k.ask.known[2] = (ftk_known){token_at(b, 51), 1, 2, 0.9f, 0.3f, 1};
-    k.ask.known[3] = (ftk_known){token_at(b, 52), 2, 3, 0.8f, -1, 1};
+    k.ask.known[1] = (ftk_known){third, 0, 1, 0.7f, 1};
+    k.ask.known[2] = (ftk_known){token_at(b, 51), 1, 2, 0.9f, 1};
+    k.ask.known[3] = (ftk_known){token_at(b, 52), 2, 3, 0.8f, 1};
     k.ask.known[4] =
-        (ftk_known){other, 0, 1, 0.01f, -1, 1}; /* not worth children, so not what is below it */
-    k.ask.known[5] = (ftk_known){token_at(b, 53), 4, 2, 1, -1, 1};
+        (ftk_known){other, 0, 1, 0.01f, 1}; /* not worth children, so not what is below it */
+    k.ask.known[5] = (ftk_known){token_at(b, 53), 4, 2, 1, 1};
     const int kept = dev->ops->kept(dev);
     for (int i = 0; i < 3; i++) {
         const ftk_heads_said *const said = dev->ops->run_heads(dev, &k.heads, &k.ask, held);
@@ -371,7 +366,7 @@ void check_maps(bench *b, double tol)
     ftk_heads_ask ask = {.n_known = 2,
                          .deepest = 1,
                          .least = 0.02f,
-                         .known = {{maps.token, -1, 0, 1, -1, 0}, {tokens[3], 0, 1, 0.8f, -1, 1}}};
+                         .known = {{maps.token, -1, 0, 1, 0}, {tokens[3], 0, 1, 0.8f, 1}}};
     for (int i = 0; i < MAPS * FTK_HEAD_BINS; i++) /* all choices are of the first bin */
         ask.rate[i / FTK_HEAD_BINS][i % FTK_HEAD_BINS] = 0.5f;
     as_said(&ask);

@@ -15,10 +15,8 @@
 
 enum {
     VOCAB = 60, /* so small that sources often name the same token */
-    KEPT = 6,
-    KEPT_AT = FTK_HEADS * FTK_HEAD_BINS,
-    BESIDE_AT = KEPT_AT + KEPT,
-    COMES_AT = BESIDE_AT + FTK_LIKELY_BINS,
+    RETRIEVED = 16,
+    COMES_AT = FTK_HEADS * FTK_HEAD_BINS,
     RATES = COMES_AT + FTK_GUESS_RATES,
 };
 
@@ -29,6 +27,8 @@ typedef struct {
     ftk_guesses g;
     ftk_retrieval retrieval;
     ftk_successors successors;
+    ftk_retrieval_rates of_retrieval;
+    ftk_successor_rates of_successors;
     ftk_cost cost;
     ftk_company company; /* others may decode in the pass */
 } family;
@@ -55,12 +55,13 @@ static void family_open(family *f, uint32_t seed, int n_vocab)
     static const ftk_host host;
     *f = (family){.seed = seed};
     must(ftk_guesses_init(&f->g, &host, 1000, f->rates, RATES), "guesses");
-    must(ftk_successors_init(&f->successors, &host, n_vocab), "successors");
-    f->g.beside = next(f, 8) ? BESIDE_AT : -1;
+    must(ftk_successors_init(&f->successors, &host, n_vocab, &f->of_successors), "successors");
     coarse(f, f->rates, RATES);
     for (int i = COMES_AT; i < RATES; i++) f->rates[i].prior *= (float)(1 + next(f, 2));
-    coarse(f, f->retrieval.rates.goes_on, FTK_MATCH_CLASSES);
-    coarse(f, f->successors.rates.right[0], FTK_SUCCESSOR_DEPTHS * FTK_LIKELY_BINS);
+    f->retrieval.rates = &f->of_retrieval;
+    coarse(f, f->of_retrieval.goes_on, FTK_MATCH_CLASSES);
+    coarse(f, f->of_retrieval.forks, FTK_MATCH_CLASSES);
+    coarse(f, f->of_successors.right[0], FTK_SUCCESSOR_DEPTHS * FTK_LIKELY_BINS);
     double seconds = 1;
     for (int i = 0; i < FTK_COST_POINTS; i++)
         f->cost.seconds[i] = seconds += (double)next(f, 100) / 100;
@@ -81,16 +82,17 @@ static void family_close(family *f)
     ftk_successors_free(&f->successors, &host);
 }
 
-/* What is known before: a chain, what was kept, successors, of each more or fewer. */
+/* What is known before: chains and successors, of each more or fewer. */
 static void guess_some(family *f, int32_t root, int n_vocab)
 {
     ftk_guesses_begin(&f->g, root);
-    f->retrieval.n = (int)next(f, FTK_CHAIN + 1);
+    f->retrieval.n = (int)next(f, RETRIEVED + 1);
     f->retrieval.length = (int)next(f, 20);
-    for (int i = 0; i < f->retrieval.n; i++) f->retrieval.recent[i] = any_token(f, n_vocab);
+    for (int i = 0; i < f->retrieval.n; i++) {
+        f->retrieval.recent[i] = any_token(f, n_vocab);
+        f->retrieval.first[i] = next(f, 4) ? f->retrieval.recent[i] : any_token(f, n_vocab);
+    }
     ftk_guesses_add_retrieved(&f->g, &f->retrieval);
-    for (int i = (int)next(f, KEPT + 1); i > 0; i--)
-        ftk_guesses_add(&f->g, 0, any_token(f, n_vocab), 1 + i % 2, KEPT_AT + i - 1);
     for (int t = 0; t < n_vocab; t++) {
         ftk_successor_set *const set = &f->successors.of[t];
         *set = (ftk_successor_set){.size = {0}};
@@ -151,9 +153,8 @@ static void hear(family *f, const ftk_cuda_pick *how, int n_heads, const ftk_hea
             f->g.all[chosen[i]].row = (int16_t)i;
             for (int k = 0; k < named; k++)
                 guess[FTK_HEAD_KNOWN + (h * FTK_HEAD_NODES + i) * FTK_BEST + k] =
-                    ftk_guesses_add(&f->g, chosen[i], how->vocab ? how->vocab[best[k]] : best[k], 0,
+                    ftk_guesses_add(&f->g, chosen[i], how->vocab ? how->vocab[best[k]] : best[k],
                                     h * FTK_HEAD_BINS + bin[k]);
-            ftk_guesses_answered(&f->g, chosen[i]);
         }
     }
 }
@@ -174,8 +175,7 @@ static void check_tree_of(family *f, const ftk_sizing *size, const ftk_planted *
     expect(got->n == n + 1, "nodes behind the cut (have, want)", got->n, n + 1);
     for (int i = 0; i < want.n; i++)
         if (!expect(got->node[i].token == want.token[i] && got->node[i].parent == want.parent[i] &&
-                        got->node[i].prob == want.prob[i] &&
-                        got->node[i].recycled == want.recycled[i],
+                        got->node[i].prob == want.prob[i],
                     "another node (node, of)", i, want.n))
             return;
 }

@@ -75,6 +75,7 @@ plain=none,,0,10,1.5,70,a.npy,9,8,8,1,0,0,0,0,0,0
 fora=fora,interval=2,0,10,1.5,70,a.npy,6,4,8,.5,0,.5,0,0,0,0
 runs $plain $fora > runs/runs.csv
 check "a bench is judged" "^\| FORA \| interval=2 \| 10 \| 1.50 \| 2.00 \|" judged runs
+check "by counted work" "^\\| FORA \\| interval=2 \\| 10 \\| 2.00 \\| [0-9.]+ \\|" judged runs --counted
 check "and summed up" "^none,,1," grep none runs/summary.csv
 mkdir quiet
 runs ${plain/,9,/,12,} ${fora/,6,/,3,} > quiet/runs.csv

@@ -80,7 +80,10 @@ def bad(folder):
     (folder / "noise.pt").write_bytes(b"no such thing as a checkpoint" * 9)
     torch.save({"state": {1, 2}, "args": Path("x")}, folder / "pickled.pt")
     for name, key, value in (("gelu", "activation_fn", "geglu"), ("unet", "_class_name", "UNet2DModel"),
-                             ("layers", "num_layers", 5), ("text", "patch_size", "two")):
+                             ("layers", "num_layers", 5), ("text", "patch_size", "two"),
+                             ("zero", "patch_size", 0), ("half", "sample_size", 7.5),
+                             ("eps", "norm_eps", "1e-6"),
+                             ("huge", "num_attention_heads", 1 << 40)):
         to = folder / name
         shutil.copytree(folder / "latent", to)
         config = json.loads((to / "config.json").read_text())
@@ -93,11 +96,17 @@ def bad(folder):
         other.transformer_blocks[2].norm1.emb.timestep_embedder.linear_1.bias[3] += 1
     other.save_pretrained(folder / "other")
     (folder / "empty").mkdir()
+    for name, index in (("away", {"weight_map": {"pos_embed.proj.weight": "../latent/x.safetensors"}}),
+                        ("parts", {"weight_map": ["x.safetensors"]}), ("list", [1])):
+        shutil.copytree(folder / "latent", folder / name)
+        (folder / name / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    shutil.copytree(folder / "pipeline", folder / "names")
+    (folder / "names" / "model_index.json").write_text(json.dumps({"id2label": ["kind"] * 5}))
 
 
 # Arguments for convert_dit.py, and the model of reference_dit.py that it has to compute as.
 GOOD = [("latent", "latent"), ("pixel", "pixel"), ("pipeline", "latent"),
-        ("latent --original", "original"), ("original.pt --heads 4", "original")]
+        ("names", "latent"), ("latent --original", "original"), ("original.pt --heads 4", "original")]
 
 # Arguments, and what the one line has to hold.
 MISTAKES = [
@@ -118,7 +127,14 @@ MISTAKES = [
     ("gelu", "activation_fn is geglu"),
     ("unet", "a UNet2DModel, not a DiTTransformer2DModel"),
     ("layers", "config.json says 5 blocks, 4 are there"),
-    ("text", "patch_size is two, a number is wanted"),
+    ("text", "patch_size is two, a whole number from 1 on is wanted"),
+    ("zero", "patch_size is 0, a whole number from 1 on is wanted"),
+    ("half", "sample_size is 7.5, a whole number from 1 on is wanted"),
+    ("eps", "norm_eps is 1e-6, a number between 0 and 1 is wanted"),
+    ("huge", "the tensors are not of the heads and classes that config.json has"),
+    ("away", "weight_map is no list of the files beside it"),
+    ("parts", "weight_map is no list of the files beside it"),
+    ("list", "index.json: no JSON object"),
     ("cut", "cannot read cut/diffusion_pytorch_model.safetensors"),
     ("other", "block 2 has other embeddings than block 0"),
     ("empty", "there is no config.json"),

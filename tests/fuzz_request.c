@@ -66,6 +66,13 @@ static const char *const vocabulary[] = {"messages",
 
 enum { CHAT, COMPLETION, TOKENIZE, DETOKENIZE, CALLS, N_KINDS, MADE = 128 };
 
+/* Of each form of calls. */
+static const char *const signs[] = {"<tool_call>",  "{\"name\": function name, \"parameters\":",
+                                    "[TOOL_CALLS]", "[ARGS]",
+                                    "<function=",   "<|tool_call|>"};
+
+enum { N_SIGNS = sizeof signs / sizeof *signs };
+
 static serve_server *open_server(void)
 {
     static serve_server s;
@@ -116,14 +123,14 @@ static void check_request(const serve_server *s, serve_request *r)
  * of a call. */
 static void check_calls(const char *p, size_t n)
 {
-    static const char tools[] = "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]";
+    static const char tools[] = "[{\"type\":\"function\",\"function\":{\"name\":\"f\","
+                                "\"parameters\":{\"properties\":{\"b\":{"
+                                "\"type\":\"string\"}}}}}]";
     json_t *list = json_loads(tools, 0, NULL);
     cli_bytes texts[2] = {0};
     size_t n_calls[2];
-    for (size_t i = 0; i < 4; i++) {
-        serve_calls c = {
-            .form = serve_call_form_of(i < 2 ? NULL : "{\"name\": function name, \"parameters\":"),
-            .tools = list};
+    for (size_t i = 0; i < 2 * N_SIGNS; i++) {
+        serve_calls c = {.form = serve_call_form_of(signs[i / 2]), .tools = list};
         const size_t piece = i % 2 ? 3 : n + 1;
         cli_bytes *const text = &texts[i % 2];
         text->n = 0;
@@ -173,6 +180,8 @@ static void try_body(int kind, const char *body, size_t n)
 {
     serve_server *const s = open_server();
     serve_error e = {0};
+    s->call_form = serve_call_form_of(signs[n % N_SIGNS]);
+    s->shows_calls = n / N_SIGNS % 2;
     if (kind == CALLS) {
         check_calls(body, n);
     } else if (kind <= COMPLETION) {
@@ -233,6 +242,14 @@ bool fuzz_seed(size_t i, gw_bytes *out)
         {CALLS, "Yes. <tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call> and "
                 "<tool_call>x"},
         {CALLS, "{\"name\": \"f\", \"parameters\": {\"a\": [1]}}"},
+        {CALLS,
+         "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {}, \"id\": \"abcdefgh1\"}] [TOOL_CALLS]f"
+         "[CALL_ID]a1b2c3d4e[ARGS]{\"a\": [1]}"},
+        {CALLS,
+         "So "
+         "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\nx</parameter>"
+         "\n</function>\n</tool_call> <function=f></function>"},
+        {CALLS, "<|tool_call|>[{\"name\": \"f\", \"arguments\": {}}]<|/tool_call|>"},
     };
     enum { N = sizeof seeds / sizeof *seeds, N_MADE = 40 };
     if (i >= N + N_MADE) return false;

@@ -3,7 +3,7 @@
  * Runs a fuzz target without libFuzzer: on its seeds, then on inputs made from them, each from its
  * number alone. It does not learn from what an input reaches, but runs with every compiler and
  * sanitizer.
- *   fuzz_NAME N             the seeds and N made inputs
+ *   fuzz_NAME N [FROM]      the seeds and N made inputs, the first of them number FROM
  *   fuzz_NAME FILE...       these inputs
  *   fuzz_NAME --seeds DIR   writes the seeds into an existing folder */
 #include "fuzzing.h"
@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -116,30 +117,36 @@ static void make_input(struct progress *p, uint64_t number)
 
 /* ------------------------------------------------------------------ running them */
 
+/* Of the processor: a process that others hold up is not to blame. 0: any number of seconds. */
+static void allow(int seconds)
+{
+    setitimer(ITIMER_PROF, &(struct itimerval){.it_value.tv_sec = seconds}, NULL);
+}
+
 /* On a copy of its very size: the sanitizer sees what lies behind. */
 static void run_one(const uint8_t *p, size_t n)
 {
     uint8_t *copy = malloc(n > 0 ? n : 1);
     if (!copy) abort();
     memcpy(copy, p, n);
-    alarm(MAX_SECONDS);
+    allow(MAX_SECONDS);
     LLVMFuzzerTestOneInput(copy, n);
     free(copy);
 }
 
-static void run_all(long n_made)
+static void run_all(long n_made, long from)
 {
     for (now->number = 0; now->number < (long)seeds.n + n_made; now->number++) {
         const size_t i = (size_t)now->number;
         if (i >= seeds.n) {
-            make_input(now, i);
+            make_input(now, i + (size_t)from);
         } else {
             now->size = seeds.at[i].n;
             memcpy(now->input, seeds.at[i].p, seeds.at[i].n);
         }
         run_one(now->input, now->size);
     }
-    alarm(0);
+    allow(0);
 }
 
 static int failed(const char *name, int status)
@@ -149,7 +156,7 @@ static int failed(const char *name, int status)
     const bool kept = gw_save(path, now->input, now->size);
     if (WIFSIGNALED(status))
         fprintf(stderr, "%s: input %ld: signal %d%s\n", name, now->number, WTERMSIG(status),
-                WTERMSIG(status) == SIGALRM ? " (it took too long)" : "");
+                WTERMSIG(status) == SIGPROF ? " (it took too long)" : "");
     else
         fprintf(stderr, "%s: input %ld or what is left at the end: exit status %d\n", name,
                 now->number, WEXITSTATUS(status));
@@ -159,7 +166,7 @@ static int failed(const char *name, int status)
 }
 
 /* In a process of their own, so that there is somebody to name the input that ends it. */
-static int run_in_child(const char *name, long n_made)
+static int run_in_child(const char *name, long n_made, long from)
 {
     now = mmap(NULL, sizeof *now, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (now == MAP_FAILED) return 1;
@@ -167,7 +174,7 @@ static int run_in_child(const char *name, long n_made)
     const pid_t child = fork();
     if (child < 0) return 1;
     if (child == 0) {
-        run_all(n_made);
+        run_all(n_made, from);
         exit(0);
     }
     int status = 0;
@@ -206,7 +213,8 @@ static int write_seeds(const char *folder)
 
 static int use(void)
 {
-    fprintf(stderr, "give a number of inputs to make, files of inputs, or --seeds FOLDER\n");
+    fprintf(stderr, "give a number of inputs to make and which is the first, files of inputs, or "
+                    "--seeds FOLDER\n");
     return 2;
 }
 
@@ -219,12 +227,12 @@ int main(int argc, char **argv)
     if (argc < 2 || seeds.n == 0) return use();
     const char *slash = strrchr(argv[0], '/');
     char *end;
-    const long n = strtol(argv[1], &end, 10);
+    const long n = strtol(argv[1], &end, 10), from = argc == 3 ? atol(argv[2]) : 0;
     int result = 0;
     if (strcmp(argv[1], "--seeds") == 0)
         result = argc == 3 ? write_seeds(argv[2]) : use();
-    else if (*end == 0 && argc == 2 && n >= 0)
-        result = run_in_child(slash ? slash + 1 : argv[0], n);
+    else if (*end == 0 && argc <= 3 && n >= 0 && from >= 0)
+        result = run_in_child(slash ? slash + 1 : argv[0], n, from);
     else
         for (int i = 1; i < argc; i++) result |= run_file(argv[i]);
     for (size_t i = 0; i < seeds.n; i++) free(seeds.at[i].p);

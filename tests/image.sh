@@ -33,6 +33,8 @@ fails 2 'foretoken image: -o: the model makes no pictures but latents of 4 chann
     -m latent.gguf -o x.png
 fails 2 "foretoken image: -o and --npy can't both go to standard output" -m pixel.gguf -o - --npy -
 fails 2 "foretoken image: -o and --npy can't both go to x.png" -m pixel.gguf -o x.png --npy x.png
+fails 2 "foretoken image: -o and --npy can't both go to ./x.png" -m pixel.gguf -o x.png --npy ./x.png
+fails 2 'foretoken: device "gpu" is not known: give cpu, auto, cuda or cuda:N' -m pixel.gguf -o x.png --device gpu
 fails 2 "foretoken image: -o: a grid of 1000 x 5 pictures is larger than 16384 pixels a side; write them with --npy, or \
 make fewer" -m pixel.gguf -o x.png -n 1000
 fails 1 'foretoken: cannot write .: Is a directory' -m pixel.gguf --npy .

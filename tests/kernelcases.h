@@ -22,6 +22,21 @@ typedef struct check {
 /* One expectation; a failure says how to see it again. Only the first few are printed. */
 bool expect(check *c, bool ok, const char *what, long a, long b);
 
+/* Half a unit in the last place of a float. */
+#define EPS 0x1p-24
+
+/* Written so that NaN is never close. */
+static inline bool close_to(double got, double want, double tol)
+{
+    return fabs(got - want) <= tol;
+}
+
+/* AMX multiplies floats of fewer bits, where others multiply whole numbers. */
+static inline bool in_tiles(const check *c)
+{
+    return strncmp(c->k->name, "amx", 3) == 0;
+}
+
 uint64_t next_u64(check *c);
 int below(check *c, int n);
 float normal(check *c);

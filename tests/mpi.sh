@@ -15,9 +15,35 @@ fail() {
 
 head -c 4000 "$text" > "$tmp/text"
 generate=(generate -m "$model" -p "Once upon a time there was a king" -n 80 -t 1)
+chat=(chat -m "$model" -n 20 -t 1)
 perplexity=(perplexity -m "$model" -f "$tmp/text" -c 256 -t 1)
 "$foretoken" "${generate[@]}" > "$tmp/generated"
 "$foretoken" "${perplexity[@]}" > "$tmp/perplexity"
+printf 'Hello\nWho are you?\n' > "$tmp/said"
+"$foretoken" "${chat[@]}" < "$tmp/said" > "$tmp/chatted"
+echo secret > "$tmp/key"
+
+# The server's answers are those of one process, and it ends well when its last process is asked to.
+serve() {
+    "${run[@]}" -n 2 "$foretoken" serve -m "$model" -t 1 --port 0 --api-key-file "$tmp/key" --mpi \
+        < /dev/null > "$tmp/out" 2> "$tmp/err" &
+    local mpirun=$! port= p
+    for _ in $(seq 600); do
+        port=$(sed -n 's/.*listening on http:.*:\([0-9]*\)$/\1/p' "$tmp/err")
+        [ -n "$port" ] && break
+        sleep 0.1
+    done
+    for _ in 1 2; do
+        curl -s -m 300 "http://127.0.0.1:$port/v1/completions" -H 'Authorization: Bearer secret' \
+            -d '{"prompt": "Once upon a time there was a king", "max_tokens": 80, "temperature": 0}' |
+            python3 -c 'import json, sys; print(json.load(sys.stdin)["choices"][0]["text"])' > "$tmp/served"
+        cmp "$tmp/generated" "$tmp/served" || { kill $mpirun; return 1; }
+    done
+    for p in $(pgrep -x foretoken); do # those of this run, by the file that they were given
+        tr '\0' ' ' 2> /dev/null < "/proc/$p/cmdline" | grep -q -e "$tmp/key" && kill -TERM "$p"
+    done
+    wait $mpirun
+}
 
 for mpi in openmpi mpich; do
     if [ ! -e "$(dirname "$foretoken")/foretoken-$mpi.so" ] || ! command -v "mpirun.$mpi" > /dev/null; then
@@ -34,6 +60,9 @@ for mpi in openmpi mpich; do
     done
     timeout 300 "${run[@]}" -n 2 "$foretoken" "${perplexity[@]}" --mpi > "$tmp/out" 2> "$tmp/err" &&
         cmp "$tmp/perplexity" "$tmp/out" || fail "$mpi: perplexity"
+    timeout 300 "${run[@]}" -n 2 "$foretoken" "${chat[@]}" --mpi < "$tmp/said" > "$tmp/out" 2> "$tmp/err" &&
+        cmp "$tmp/chatted" "$tmp/out" || fail "$mpi: chat"
+    serve || fail "$mpi: serve"
     if timeout 300 "${run[@]}" -n 2 "$foretoken" generate -m "$tmp/text" -p a --mpi > "$tmp/out" 2> "$tmp/err"; then
         fail "$mpi: a model that is none"
     fi

@@ -6,7 +6,6 @@
 
 #include "support.h"
 
-#include "drafters/firp.h"
 #include "drafters/guesses.h"
 #include "engine/session.h"
 #include "model/device_cuda.h"
@@ -232,10 +231,9 @@ static const struct {
 } whole[] = {
     {&ftk_drafter_s4c, FTK_MODELS_DIR "/foretoken-demo-s4c.drafter.gguf", FTK_TREE_FITTED, 0, 8},
     {&ftk_drafter_s4c, FTK_MODELS_DIR "/foretoken-demo-s4c.drafter.gguf", FTK_TREE_CHAIN, 0, 1},
+    {&ftk_drafter_firp, FTK_MODELS_DIR "/foretoken-demo-firp.drafter.gguf", FTK_TREE_FITTED, 0, 8},
     {&ftk_drafter_firp, FTK_MODELS_DIR "/foretoken-demo-firp.drafter.gguf", FTK_TREE_FITTED,
-     FTK_FIRP_NO_FUSED, 8},
-    {&ftk_drafter_firp, FTK_MODELS_DIR "/foretoken-demo-firp.drafter.gguf", FTK_TREE_FITTED,
-     FTK_FIRP_NO_SPLIT | FTK_FIRP_FOUR_JOIN, 8},
+     FTK_ROWS_JOIN, 8},
 };
 enum { WHOLE = sizeof whole / sizeof *whole };
 

@@ -14,8 +14,8 @@ typedef struct server {
     FILE *log; /* what it says */
 } server;
 
-/* "foretoken serve --demo --port 0 -t 1" and further words, NULL-terminated; waits until it
- * listens. */
+/* "foretoken serve --demo --port 0 -t 1" and further words, NULL-terminated; without --demo where
+ * the first one is -m. Waits until it listens. */
 server server_start(const char *const *args);
 /* Sends SIGTERM and waits. Returns the exit status. */
 int server_stop(server *s);

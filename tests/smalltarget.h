@@ -91,8 +91,12 @@ static inline void *open_shaped(const ftk_drafter_ops *ops, const ftk_target *ta
                                 const ftk_weights *w, ftk_tree_shape shape, const void *test)
 {
     static const ftk_host none;
-    assert_int_equal(ftk_retrieval_init(&retrieval, &none, N_CTX), FTK_OK);
-    assert_int_equal(ftk_successors_init(&successors, &none, V), FTK_OK);
+    static ftk_retrieval_rates of_retrieval;
+    static ftk_successor_rates of_successors;
+    ftk_retrieval_rates_init(&of_retrieval);
+    ftk_successor_rates_init(&of_successors);
+    assert_int_equal(ftk_retrieval_init(&retrieval, &none, N_CTX, &of_retrieval), FTK_OK);
+    assert_int_equal(ftk_successors_init(&successors, &none, V, &of_successors), FTK_OK);
     successors.least = 0.02f;
     void *s = ftk_alloc(&none, 1, ops->state_size);
     const ftk_drafter_env env = {.host = &none,

@@ -3,12 +3,15 @@
 """Many clients for long, some of them bad ones: soak.py FORETOKEN [options]
 
 Answers at temperature 0 have to be what `foretoken generate --chat` prints, with every drafter, while others
-break off, read slowly, send nonsense or too much, and close half of their connection. With --minutes that goes
-on, and the server's memory must not grow after the first tenth of it.
+break off, read slowly, send nonsense or too much, close half of their connection, and fill the cache. With
+--minutes that goes on, and the server's memory must not grow after the first minute. Time in which the whole of
+it is stopped, by SIGSTOP, does not count.
 
     --prompts N     200                 --at-once N    16
     --drafters A,B  all that there are  --minutes M    0: each drafter once
-    --tokens N      24                  -- OPTIONS     of serve and generate: --demo, or -m MODEL"""
+    --tokens N      24                  -- OPTIONS     of serve and generate: --demo, or -m MODEL
+    --without A,B   bad clients to leave out. What a format allows is kept, up to 16 MiB: without wants_json
+                    the server's memory has to be flat"""
 import argparse
 import http.client
 import json
@@ -124,6 +127,24 @@ def sends_too_much(server, r, prompt):
     return None if status == 413 else f"a body too large got {status}"
 
 
+def fills_cache(server, r, prompt):
+    words = " ".join(str(r.randrange(10**6)) for _ in range(r.randrange(20, 90)))
+    status, _ = server.ask("/v1/chat/completions", chat(words, 200, ignore_eos=True))
+    return None if status in (200, 400, 429) else f"a long prompt got {status}"
+
+
+def cannot_wait(server, r, prompt):
+    s = socket.create_connection(("127.0.0.1", server.port), timeout=600)
+    s.sendall(r.choice([b"", b"GET", b"\0\1\2\xff\r\n\r\n", b"POST /v1/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+                        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"]))
+    s.settimeout(r.random())
+    try:
+        s.recv(1000)
+    except (TimeoutError, ConnectionError):
+        pass
+    s.close()
+
+
 def wants_json(server, r, prompt):
     status, answer = server.ask("/v1/chat/completions", chat(prompt, 300, temperature=1, response_format={
         "type": "json_schema", "json_schema": {"schema": SCHEMA}}))
@@ -134,13 +155,37 @@ def wants_json(server, r, prompt):
     return None if ok else f"no such object: {v}"
 
 
-BAD = [breaks_off, reads_slowly, closes_half, stops_within, sends_nonsense, sends_too_much, wants_json]
+BAD = [breaks_off, reads_slowly, closes_half, stops_within, sends_nonsense, sends_too_much, fills_cache, cannot_wait, wants_json]
+
+
+class Watch(threading.Thread):
+    """Seconds in which we were not stopped, and the server's memory in MiB by them."""
+    def __init__(self, server):
+        super().__init__(daemon=True)
+        self.server, self.seconds, self.samples, self.over = server, 0, [], False
+        self.start()
+
+    def run(self):
+        while not self.over:
+            begun = time.time()
+            time.sleep(1)
+            self.seconds += min(time.time() - begun, 2)
+            try:
+                self.samples.append((self.seconds, self.server.memory()))
+            except OSError:
+                return  # it has ended
+
+    def grown(self):
+        """The most within the second minute, and the most later."""
+        first = [m for t, m in self.samples if 60 < t <= 120]
+        later = [m for t, m in self.samples if t > 120]
+        return (max(first), max(later)) if first and later else None
 
 
 class Run:
     def __init__(self, server, expected, tokens, at_once):
         self.server, self.expected, self.tokens, self.at_once = server, expected, tokens, at_once
-        self.wrong, self.n_done, self.lock, self.over = [], 0, threading.Lock(), False
+        self.wrong, self.n_done, self.n_bad, self.lock, self.over = [], 0, {}, threading.Lock(), False
 
     def fail(self, what):
         with self.lock:
@@ -175,6 +220,8 @@ class Run:
                 wrong = None if self.over else f"{kind.__name__}: {e!r}"
             if wrong:
                 self.fail(wrong)
+            with self.lock:
+                self.n_bad[kind.__name__] = self.n_bad.get(kind.__name__, 0) + 1
 
     def once(self, seed):
         prompts = list(self.expected)
@@ -216,8 +263,10 @@ def main():
     p.add_argument("--drafters", default="")
     p.add_argument("--minutes", type=float, default=0)
     p.add_argument("--tokens", type=int, default=24)
+    p.add_argument("--without", default="")
     at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     a = p.parse_args(sys.argv[1:at])
+    BAD[:] = [kind for kind in BAD if kind.__name__ not in a.without.split(",")]
     options = sys.argv[at + 1:] or ["--demo", "-t", "1"]
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../bench/prompts.txt")) as f:
         lines = [line.strip() for line in f if line.strip()]
@@ -226,26 +275,28 @@ def main():
     wrong = 0
     for name in a.drafters.split(",") if a.drafters else drafters(a.program):
         try:
-            server = Server(a.program, options, ["--drafter", name, "--parallel", "8", "--max-body", "1000000"])
+            server = Server(a.program, options, ["--drafter", name, "--parallel", "8", "--max-body", "1000000",
+                                                 "--ctx", "1000", "--cache", "3000", "--timeout", "600"])
         except SystemExit as e:
             if "needs a file" not in str(e):
                 raise
             print(f"skipped  {name}: {str(e).strip().splitlines()[-1]}")
             continue
         run = Run(server, expected, a.tokens, a.at_once)
-        begun, first, seed = time.time(), None, 0
-        while seed == 0 or time.time() < begun + 60 * a.minutes:
+        watch, seed = Watch(server), 0
+        while seed == 0 or watch.seconds < 60 * a.minutes:
             seed += 1
             run.once(seed)
-            if first is None and time.time() > begun + 6 * a.minutes:
-                first = server.memory()
-        last = server.memory()
-        if a.minutes and last > 1.05 * first + 16:
-            run.fail(f"memory grew from {first:.0f} to {last:.0f} MiB")
+            if a.minutes:
+                print(f"{watch.seconds / 60:.1f} minutes: {run.n_done} answers, {server.memory():.1f} MiB", flush=True)
+        watch.over, grown, last = True, watch.grown(), server.memory()
+        if grown and grown[1] > 1.02 * grown[0] + (4 if "wants_json" in a.without else 16):
+            run.fail(f"memory grew from {grown[0]:.1f} to {grown[1]:.1f} MiB")
         status = server.stop()
         if status != 0 or any("Sanitizer" in line for line in server.said):
             run.fail(f"exit status {status}: {''.join(server.said)}")
-        print(f"{'not ok' if run.wrong else 'ok'}   {name}: {run.n_done} answers, {first:.0f} to {last:.0f} MiB", flush=True)
+        most = f"at most {grown[0]:.1f} MiB in the second minute, {grown[1]:.1f} later" if grown else f"{last:.1f} MiB"
+        print(f"{'not ok' if run.wrong else 'ok'}   {name}: {run.n_done} answers, {most}; bad clients: {run.n_bad}", flush=True)
         wrong += len(run.wrong)
     return wrong > 0
 

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Fails the N-th allocation, for every N, over a whole life: load, open, append, step, fork, free.
- * Each time: an error code, every object still free-able, and no memory left behind. */
+ * Fails the N-th allocation, for every N, over a whole life: load, open, append, step, fork, free;
+ * and with every drafter over that of two sessions which step together. Each time: an error code,
+ * every object still free-able, and no memory left behind. And no step allocates. */
 #include "support.h"
+
+#include "engine/session.h"
+#include "everydrafter.h"
 
 typedef struct {
     long left; /* allocations until one fails; negative: none does */
@@ -30,22 +34,30 @@ static void counted_free(void *ctx, void *p)
 
 static void allow_all(void *ctx, const int32_t *tokens, size_t n, uint32_t *allowed)
 {
-    (void)ctx, (void)tokens, (void)n;
-    memset(allowed, 0xff, 512 / 8);
+    (void)tokens, (void)n;
+    const int n_vocab = *(const int *)ctx;
+    memset(allowed, 0xff, (size_t)(n_vocab + 31) / 32 * sizeof *allowed);
 }
 
 /* All that may be asked of a session's tokens. */
-static ftk_err ask_all(ftk_session *s)
+static ftk_err ask_all(ftk_session *s, int *n_vocab)
 {
-    const ftk_bias bias = {300, 1};
-    const int32_t end = 511;
+    const ftk_bias bias = {200, 1};
+    const int32_t end = *n_vocab - 1;
     ftk_sampling p = {.temperature = 0.5f, .top_p = 1, .repeat_penalty = 1, .presence_penalty = 1};
     ftk_err err = ftk_session_set_sampling(s, &p);
     if (err == FTK_OK) err = ftk_session_set_bias(s, &bias, 1);
     if (err == FTK_OK) err = ftk_session_set_ends(s, &end, 1);
-    if (err == FTK_OK) err = ftk_session_set_mask(s, allow_all, NULL);
+    if (err == FTK_OK) err = ftk_session_set_mask(s, allow_all, n_vocab);
     if (err == FTK_OK) err = ftk_session_set_logprobs(s, 3, true);
     return err;
+}
+
+static int vocabulary_of(const ftk_model *m)
+{
+    ftk_model_info info;
+    ftk_model_get_info(m, &info);
+    return info.n_vocab;
 }
 
 static ftk_err whole_life(const char *path, counter *c)
@@ -62,6 +74,7 @@ static ftk_err whole_life(const char *path, counter *c)
     int32_t tokens[64];
     size_t n = 0;
     ftk_err err = ftk_model_load(&m, path, &mc);
+    int n_vocab = err == FTK_OK ? vocabulary_of(m) : 0;
     if (err == FTK_OK) {
         ftk_engine_config ec;
         ftk_engine_config_init(&ec);
@@ -81,7 +94,7 @@ static ftk_err whole_life(const char *path, counter *c)
     if (err == FTK_OK) err = ftk_stream_open(&stream, m, false, NULL, 0);
     if (err == FTK_OK) err = ftk_tokenize(m, "Once upon a time", 16, FTK_TOK_BOS, tokens, 64, &n);
     if (err == FTK_OK) err = ftk_session_append(s, tokens, n);
-    if (err == FTK_OK) err = ask_all(s);
+    if (err == FTK_OK) err = ask_all(s, &n_vocab);
     for (int i = 0; i < 12 && err == FTK_OK; i++) {
         ftk_result r;
         c->stepping = true;
@@ -128,8 +141,113 @@ static void test_every_allocation(void **state)
     printf("%ld allocations, each failed once\n", total);
 }
 
+/* ---- every drafter, two sessions in one step */
+
+enum { TOGETHER = 2, STEPS = 10 };
+
+static ftk_err steps(ftk_session *const *s, int n_steps, counter *c)
+{
+    ftk_result r[TOGETHER];
+    ftk_err err = FTK_OK;
+    for (int i = 0; i < n_steps && err == FTK_OK; i++) {
+        c->stepping = true;
+        err = ftk_step(s, TOGETHER, r);
+        c->stepping = false;
+    }
+    return err;
+}
+
+/* Adds to *drafted what was drafted. */
+static ftk_err two_lives(ftk_engine *e, ed_place where, const char *drafter, counter *c,
+                         uint64_t *drafted)
+{
+    int n_vocab = vocabulary_of(e->model);
+    ftk_session *s[TOGETHER] = {NULL}, *f = NULL;
+    ftk_err err = FTK_OK;
+    for (int i = 0; i < TOGETHER && err == FTK_OK; i++)
+        err = ed_open(&s[i], e, where, drafter, 8, i);
+    if (err == FTK_OK) err = steps(s, STEPS, c);
+    if (err == FTK_OK) err = ask_all(s[1], &n_vocab);
+    if (err == FTK_OK) err = ftk_session_fork(&f, s[0], NULL);
+    if (err == FTK_OK) err = steps((ftk_session *[]){f, s[1]}, STEPS, c);
+    if (err == FTK_OK) err = ftk_session_set_drafter(f, "lookup");
+    if (err == FTK_OK) err = ftk_session_set_drafter(f, drafter);
+    if (err == FTK_OK) err = steps((ftk_session *[]){f, s[1]}, STEPS, c);
+    for (int i = 0; i < TOGETHER && err == FTK_OK; i++) {
+        ftk_stats stats;
+        ftk_session_get_stats(s[i], &stats);
+        *drafted += stats.drafted;
+    }
+    ftk_session_free(f);
+    for (int i = 0; i < TOGETHER; i++) ftk_session_free(s[i]);
+    return err;
+}
+
+/* The first lives are whole ones, and take what an engine takes with the first session of a
+ * family. */
+static long fail_each(ftk_engine *e, ed_place where, const char *drafter, counter *c)
+{
+    uint64_t drafted = 0;
+    c->in_step = 0;
+    c->left = -1;
+    assert_int_equal(two_lives(e, where, drafter, c, &drafted), FTK_OK);
+    assert_true(drafted > 0 || !ftk_drafter_lossless(drafter));
+    const long live = c->live, before = c->total;
+    assert_int_equal(two_lives(e, where, drafter, c, &drafted), FTK_OK);
+    assert_int_equal(c->live, live);
+    if (c->in_step != 0) fail_msg("%s: steps allocate %ld times", drafter, c->in_step);
+    const long total = c->total - before;
+    for (long i = 0; i < total; i++) {
+        c->left = i;
+        const ftk_err err = two_lives(e, where, drafter, c, &drafted);
+        if (err != FTK_ERR_NOMEM || c->live != live)
+            fail_msg("%s: allocation %ld of %ld failed; the answer was: %s; %ld blocks leaked",
+                     drafter, i, total, ftk_strerror(err), c->live - live);
+    }
+    c->left = -1;
+    return total;
+}
+
+static void test_every_drafter(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    bool seen[FTK_MAX_DRAFTERS] = {false};
+    for (ed_place where = 0; where < ED_PLACES; where++) {
+        counter c = {.left = -1};
+        ftk_model_config cfg;
+        ftk_model_config_init(&cfg);
+        cfg.host = (ftk_host){&c, counted_alloc, counted_free, NULL};
+        ftk_model *m;
+        assert_int_equal(ftk_model_load(&m, ed_path(where), &cfg), FTK_OK);
+        ftk_engine *e = open_engine(m, 1, 1024, FTK_TYPE_F16);
+        assert_int_equal(ed_add(e, where), FTK_OK);
+        const char *name[ED_MAX_DRAFTERS];
+        for (int k = ed_drafters(e, name) - 1; k >= 0; k--) {
+            const long n = fail_each(e, where, name[k], &c);
+            printf("%s: %ld allocations, each failed once\n", name[k], n);
+            for (int i = 0; ftk_drafter_list[i]; i++)
+                seen[i] |= strcmp(ftk_drafter_list[i]->name, name[k]) == 0;
+        }
+        ftk_engine_free(e);
+        ftk_model_free(m);
+        assert_int_equal(c.live, 0);
+    }
+    for (int i = 0; ftk_drafter_list[i]; i++)
+        if (!seen[i]) fail_msg("%s is not tried", ftk_drafter_list[i]->name);
+}
+
+static int write_files(void **state)
+{
+    (void)state;
+    return ed_write("alloc");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_allocation)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_allocation),
+        cmocka_unit_test(test_every_drafter),
+    };
+    return cmocka_run_group_tests(tests, write_files, NULL);
 }

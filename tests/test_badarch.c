@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What a bad model of one architecture or another can hold, and the one line each gets. What is the
- * same for all of them is tested with llama, in test_badfiles.c. */
+ * same for all of them is tested with llama, in test_badkeys.c and test_badweights.c. */
 #include "onebad.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What a bad byte-pair vocabulary can hold, and the one line each gets; what is odd but harmless.
- * test_badfiles.c has what all vocabularies share. Then chance: bytes of the vocabulary's keys
+ * test_badkeys.c has what all vocabularies share. Then chance: bytes of the vocabulary's keys
  * changed at random must load or give exactly one line. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -312,6 +312,23 @@ static void test_config(void **state)
     cfg.source = "{{ messages[0].content }}!";
     assert_int_equal(chat_as(t, &cfg, out, sizeof out), FTK_OK);
     assert_string_equal(out, "{<s>}  Hi !");
+    /* What a message has beside role and content, which it does not replace. */
+    cfg.source = "{{ messages[0].content }}{{ messages[0].calls[0].f }}{{ messages[0].id }}";
+    cfg.members = "[{\"content\": \"no\", \"calls\": [{\"f\": \"<s>\"}], \"id\": 7}]";
+    assert_int_equal(chat_as(t, &cfg, out, sizeof out), FTK_OK);
+    assert_string_equal(out, "{<s>}  Hi <s>7");
+    cfg.source = "{{ messages[0].calls is defined }}";
+    cfg.members = "[null]";
+    assert_int_equal(chat_as(t, &cfg, out, sizeof out), FTK_OK);
+    static const char *const wrong[] = {"[]", "{}", "[1]", "[null, null]", "["};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        cfg.members = wrong[i];
+        assert_int_equal(chat_as(t, &cfg, out, sizeof out), FTK_ERR_INVALID);
+    }
+    cfg.members = "[null]";
+    cfg.source = NULL;
+    cfg.tmpl = "chatml";
+    assert_int_equal(chat_as(t, &cfg, out, sizeof out), FTK_ERR_UNSUPPORTED);
     /* Fields of a later version are refused unless they say nothing. */
     ftk_chat_config_fill(&larger.cfg, sizeof larger);
     assert_int_equal(larger.cfg.size, sizeof larger);

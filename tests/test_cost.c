@@ -29,8 +29,6 @@ static void test_at(void **state)
         for (int depth = 0; depth <= 2000; depth += 500)
             assert_true(about(ftk_cost_at(&c, rows, depth),
                               1 + 0.1 * (rows - 1) + depth * (0.001 + rows * 0.0005)));
-    assert_true(about(ftk_cost_joined(&c, 4, 12, 100, 0.25),
-                      0.75 * ftk_cost_at(&c, 4, 100) + 0.25 * ftk_cost_at(&c, 12, 100)));
 }
 
 static int best_alone(const ftk_cost *c, const ftk_tree *t, int depth)

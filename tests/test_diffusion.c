@@ -252,10 +252,12 @@ static void lab_open(lab *l, const dm_model *model)
     *l = (lab){.m = load_dit(model, NULL)};
     const ftk_dit_shape *s = &l->m->shape;
     assert_int_equal(
-        ftk_dit_pass_open(&l->pass, l->m, &l->m->host, 2, 2, 2, true, FTK_SCORES_RECEIVED), FTK_OK);
+        ftk_dit_pass_open(&l->pass, l->m, &l->m->host, 2, 2, 2, true, FTK_SCORES_RECEIVED, NULL),
+        FTK_OK);
     ftk_schedule_make(s, 2, l->steps);
-    assert_int_equal(ftk_modulation_open(&l->mod, l->m, &l->m->host, l->steps, 2, 2, &l->pass.team),
-                     FTK_OK);
+    assert_int_equal(
+        ftk_modulation_open(&l->mod, l->m, &l->m->host, l->steps, 2, 2, &l->pass.team, NULL),
+        FTK_OK);
     const int32_t both[] = {1, s->n_classes};
     ftk_modulation_prepare(&l->mod, both, 2, &l->pass.team);
     const size_t tokens = 2 * (size_t)s->n_layer * (size_t)s->n_tokens;

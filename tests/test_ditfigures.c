@@ -67,9 +67,9 @@ static void run_passes(const dit_figures *f, const ftk_dit *m, const float *cons
     ftk_modulation mod;
     ftk_dit_pass pass;
     for (int i = 0; i < n; i++) steps[i].t = t[i];
-    assert_int_equal(ftk_dit_pass_open(&pass, m, &m->host, 2, n, 1, false, FTK_SCORES_NONE),
+    assert_int_equal(ftk_dit_pass_open(&pass, m, &m->host, 2, n, 1, false, FTK_SCORES_NONE, NULL),
                      FTK_OK);
-    assert_int_equal(ftk_modulation_open(&mod, m, &m->host, steps, n, n, &pass.team), FTK_OK);
+    assert_int_equal(ftk_modulation_open(&mod, m, &m->host, steps, n, n, &pass.team, NULL), FTK_OK);
     ftk_modulation_prepare(&mod, labels, n, &pass.team);
     for (int i = 0; i < n; i++)
         seqs[i] = (ftk_dit_seq){.input = x[i],

@@ -143,18 +143,23 @@ static void *fresh_rates(const ftk_drafter_ops *ops)
 static void *open_drafter(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shape shape)
 {
     static ftk_test_reference reference = {truth, LONG};
-    const ftk_drafter_env env = {.host = &host,
-                                 .n_vocab = n_vocab,
-                                 .n_ctx = LONG + FTK_MAX_NODES,
-                                 .shape = shape,
-                                 .test = ops->wants ? NULL : &reference,
-                                 .retrieval = &retrieval,
-                                 .successors = &successors,
-                                 .rates = fresh_rates(ops)};
+    const ftk_drafter_env env = {
+        .host = &host,
+        .n_vocab = n_vocab,
+        .n_ctx = LONG + FTK_MAX_NODES,
+        .shape = shape,
+        .test = ftk_drafter_index(ops->name, strlen(ops->name)) < 0 ? &reference : NULL,
+        .retrieval = &retrieval,
+        .successors = &successors,
+        .rates = fresh_rates(ops)};
     void *const s = calloc(1, ops->state_size);
     live = 0; /* a test that failed before left some */
-    assert_int_equal(ftk_retrieval_init(&retrieval, &host, env.n_ctx), FTK_OK);
-    assert_int_equal(ftk_successors_init(&successors, &host, n_vocab), FTK_OK);
+    static ftk_retrieval_rates of_retrieval;
+    static ftk_successor_rates of_successors;
+    ftk_retrieval_rates_init(&of_retrieval);
+    ftk_successor_rates_init(&of_successors);
+    assert_int_equal(ftk_retrieval_init(&retrieval, &host, env.n_ctx, &of_retrieval), FTK_OK);
+    assert_int_equal(ftk_successors_init(&successors, &host, n_vocab, &of_successors), FTK_OK);
     successors.least = 0.02f;
     assert_int_equal(ops->init(s, &env), FTK_OK);
     return s;

@@ -9,7 +9,7 @@
 #include "engine/session.h"
 #include "statistics.h"
 
-enum { N = 48, SESSIONS = 4, CTX = 200 };
+enum { N = 48, SESSIONS = 16, CTX = 200 };
 
 #define FOLDER FTK_BUILT_DIR "/"
 
@@ -63,7 +63,7 @@ static ftk_engine *open_with(const ftk_model *m, const char *small, int slots, i
 
 enum {
     /* The draft model alone, in every step. */
-    OWN = FTK_GROWN_ALWAYS | FTK_GROWN_NO_RETRIEVAL | FTK_GROWN_NO_SUCCESSORS
+    OWN = FTK_ROWS_ALWAYS | FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS
 };
 
 typedef struct how {
@@ -171,24 +171,28 @@ static void test_batches(void **state)
 {
     (void)state;
     ftk_model *m = load_model(path_of("llama"));
-    ftk_engine *e = open_with(m, "qwen3", 1024, 2);
-    for (int k = 0; k < 4 * 2; k++) {
-        const int n = 1 + k / 2;
-        const how h = {.drafter = k & 1 ? "draft-model" : "auto", .budget = 5, .temperature = 0.8f};
+    static const int sizes[] = {1, 2, 7, 16};
+    ftk_engine *e = open_with(m, "qwen3", 3072, 2);
+    for (int k = 0; k < 4 * 4; k++) {
+        const int n = sizes[k / 4];
+        const how h = {.drafter = k & 1 ? "draft-model" : "auto",
+                       .budget = 5,
+                       .temperature = k & 2 ? 0.8f : 0,
+                       .flags = k & 1 ? FTK_ROWS_ALWAYS : 0};
         ftk_session *s[SESSIONS];
         ftk_result r[SESSIONS];
         int32_t want[N];
         for (int i = 0; i < n; i++) {
             s[i] = open_how(e, &h, 5);
-            start(s[i], i);
+            start(s[i], i % 4);
         }
         for (int step = 0; step < N; step++) assert_int_equal(ftk_step(s, (size_t)n, r), FTK_OK);
         for (int i = 0; i < n; i++) {
             size_t len;
             const int32_t *text = ftk_session_tokens(s[i], &len);
-            plain(e, 0.8f, i, want);
-            assert_true(len >= (size_t)(3 + 12 * i + N));
-            assert_memory_equal(text + 3 + 12 * i, want, sizeof want);
+            plain(e, h.temperature, i % 4, want);
+            assert_true(len >= (size_t)(3 + 12 * (i % 4) + N));
+            assert_memory_equal(text + 3 + 12 * (i % 4), want, sizeof want);
             ftk_session_free(s[i]);
         }
     }
@@ -335,7 +339,7 @@ static void check_law(ftk_engine *e, const char *verifier, ftk_tree_shape shape,
                                      .verifier = verifier,
                                      .budget = 6,
                                      .shape = shape,
-                                     .flags = FTK_GROWN_ALWAYS},
+                                     .flags = FTK_ROWS_ALWAYS},
                               0);
     ftk_sampling to = {.temperature = 0.8f, .top_k = K, .top_p = 1, .repeat_penalty = 1};
     if (masked) assert_int_equal(ftk_session_set_mask(s, allow_some, NULL), FTK_OK);

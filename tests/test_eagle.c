@@ -11,7 +11,7 @@
 #include "eaglefiles.h"
 #include "engine/session.h"
 
-enum { N = 48, SESSIONS = 4, CTX = 220 };
+enum { N = 48, SESSIONS = 16, CTX = 220 };
 
 #define FOLDER FTK_BUILT_DIR "/"
 #define TARGET FOLDER "eagle-target.gguf"
@@ -307,7 +307,7 @@ static void test_exact(void **state)
                            .budget = budgets[k >> 3],
                            .shape = k & 2 ? FTK_TREE_CHAIN : FTK_TREE_FITTED,
                            .temperature = k & 4 ? 0.8f : 0,
-                           .flags = k & 1 ? 0 : FTK_GROWN_ALWAYS};
+                           .flags = k & 1 ? 0 : FTK_ROWS_ALWAYS};
             int32_t want[N], got[N];
             plain(e, h.temperature, k % 3, want);
             ftk_session *s = open_how(e, &h);
@@ -368,35 +368,124 @@ static void test_batches(void **state)
 {
     (void)state;
     ftk_model *m = load_model(TARGET);
-    ftk_engine *e = open_engine(m, 2, 1024, FTK_TYPE_F16);
+    ftk_engine *e = open_engine(m, 2, 4096, FTK_TYPE_F16);
     const ef_how file = {.layout = EF_EAGLE};
     assert_int_equal(ftk_engine_add_drafter(e, written("plain", &file)), FTK_OK);
+    static const int sizes[] = {1, 2, 7, 16};
     for (int k = 0; k < 4 * 2; k++) {
-        const int n = 1 + k / 2;
+        const int n = sizes[k / 2];
         const how h = {.drafter = "eagle3",
                        .budget = 5,
                        .temperature = k & 1 ? 0.8f : 0,
-                       .flags = FTK_GROWN_ALWAYS};
+                       .flags = FTK_ROWS_ALWAYS};
         ftk_session *s[SESSIONS];
         ftk_result r[SESSIONS];
         int32_t want[N];
         size_t from[SESSIONS];
         for (int i = 0; i < n; i++) {
             s[i] = open_how(e, &h);
-            from[i] = start(s[i], i);
+            from[i] = start(s[i], i % 4);
         }
-        for (int step = 0; step < N + 2; step++)
+        for (int step = 0; step < N + 2 * n; step++)
             assert_int_equal(ftk_step(s, (size_t)n, r), FTK_OK);
         for (int i = 0; i < n; i++) {
             size_t len;
             const int32_t *text = ftk_session_tokens(s[i], &len);
-            plain(e, h.temperature, i, want);
+            plain(e, h.temperature, i % 4, want);
             assert_true(len >= from[i] + N);
             assert_memory_equal(text + from[i], want, sizeof want);
             ftk_session_free(s[i]);
         }
     }
     ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
+/* ---- sessions that share a pass of the head */
+
+enum { SHARE = 5 };
+
+static const ftk_draft_model *model_of(const ftk_session *s, const char *drafter)
+{
+    return &net_of(s, drafter)->as_seen;
+}
+
+/* What was said of some sessions together has the bits of what is said of their twins, one by
+ * one. */
+static void compare_shared(ftk_session *const *twin, const char *drafter,
+                           const ftk_draft_rows *asks, bool reads)
+{
+    float *together[SHARE];
+    for (int i = 0; i < SHARE; i++) {
+        const size_t n = (reads ? 1 : asks[i].n) * model_of(twin[i], drafter)->stride;
+        assert_non_null(asks[i].logits);
+        if (!(together[i] = malloc(n * sizeof(float)))) abort();
+        memcpy(together[i], asks[i].logits, n * sizeof(float));
+    }
+    for (int i = 0; i < SHARE; i++) {
+        const ftk_draft_model *const m = model_of(twin[i], drafter);
+        const float *const logits =
+            reads ? m->read(m->ctx, asks[i].history, asks[i].n)
+                  : m->run(m->ctx, (int)asks[i].n, asks[i].token, asks[i].parent);
+        assert_non_null(logits);
+        assert_memory_equal(together[i], logits,
+                            (reads ? 1 : asks[i].n) * m->stride * sizeof(float));
+        free(together[i]);
+    }
+}
+
+static void check_shared(ftk_engine *e, const char *drafter)
+{
+    static const int32_t token[] = {60, 61, 62, 63, 64};
+    static const int16_t parents[2][SHARE] = {{-1, -1, -1, -1, -1}, {0, -1, 0, 0, -1}};
+    const how h = {.drafter = drafter, .budget = 0};
+    ftk_session *s[2 * SHARE];
+    ftk_result r[2 * SHARE];
+    ftk_draft_rows asks[SHARE];
+    for (int i = 0; i < 2 * SHARE; i++) {
+        s[i] = open_how(e, &h);
+        start(s[i], i % SHARE % 4);
+    }
+    const ftk_draft_model *const m = model_of(s[0], drafter);
+    for (int step = 0; step < 8; step++) {
+        assert_int_equal(ftk_step(s, 2 * (size_t)SHARE, r), FTK_OK);
+        for (int i = 0; step == 4 && i < 2 * SHARE; i++) { /* little is left for one pass */
+            size_t n;
+            const int32_t *const text = ftk_session_tokens(s[i], &n);
+            assert_non_null(m->read(model_of(s[i], drafter)->ctx, text, n));
+        }
+    }
+    for (int i = 0; i < SHARE; i++) {
+        asks[i] = (ftk_draft_rows){.ctx = model_of(s[i], drafter)->ctx};
+        asks[i].history = ftk_session_tokens(s[i], &asks[i].n);
+    }
+    m->read_all(asks, SHARE);
+    compare_shared(s + SHARE, drafter, asks, true);
+    for (int depth = 0; depth < 2; depth++) {
+        for (int i = 0; i < SHARE; i++) {
+            asks[i].n = 1 + (size_t)i;
+            asks[i].token = token;
+            asks[i].parent = parents[depth];
+        }
+        m->run_all(asks, SHARE);
+        compare_shared(s + SHARE, drafter, asks, false);
+    }
+    for (int i = 0; i < 2 * SHARE; i++) ftk_session_free(s[i]);
+}
+
+static void test_shared(void **state)
+{
+    (void)state;
+    ftk_model *m = load_model(TARGET);
+    for (int i = 0; i < ef_n_heads; i++) {
+        const ef_how file = {.layout = EF_SPECULATORS};
+        ftk_engine *e = open_engine(m, 1 + i % 2, 4096, FTK_TYPE_F16);
+        assert_int_equal(ftk_engine_add_drafter(e, written(ef_heads[i].name, &file)), FTK_OK);
+        assert_int_equal(ftk_engine_add_draft_model(e, TARGET), FTK_OK);
+        check_shared(e, "eagle3");
+        check_shared(e, "draft-model");
+        ftk_engine_free(e);
+    }
     ftk_model_free(m);
 }
 
@@ -419,7 +508,7 @@ static void check_read(ftk_engine *e, ftk_session *s)
     if (!was) abort();
     assert_non_null(logits);
     memcpy(was, logits, EF_DRAFT * sizeof *was);
-    ftk_session *f = open_how(e, &(how){.drafter = "eagle3", .flags = FTK_GROWN_ALWAYS});
+    ftk_session *f = open_how(e, &(how){.drafter = "eagle3", .flags = FTK_ROWS_ALWAYS});
     const int32_t *text = ftk_session_tokens(s, &n);
     ftk_result r;
     assert_int_equal(ftk_session_append(f, text, n - 1), FTK_OK);
@@ -441,7 +530,7 @@ static void test_follows(void **state)
     ftk_engine *e = open_engine(m, 1, 2048, FTK_TYPE_F16);
     const ef_how file = {.layout = EF_EAGLE};
     assert_int_equal(ftk_engine_add_drafter(e, written("plain", &file)), FTK_OK);
-    const how h = {.drafter = "eagle3", .budget = 6, .flags = FTK_GROWN_ALWAYS};
+    const how h = {.drafter = "eagle3", .budget = 6, .flags = FTK_ROWS_ALWAYS};
     for (size_t cut = 1; cut < 90; cut += 11) {
         static const int32_t more[] = {70, 71, 72, 73};
         ftk_session *s = open_how(e, &h), *f;
@@ -635,7 +724,7 @@ static void test_no_states(void **state)
     int32_t want[N], got[N];
     plain(e, 0, 1, want);
     ftk_session *s =
-        open_how(e, &(how){.drafter = "eagle3", .budget = 8, .flags = FTK_GROWN_ALWAYS});
+        open_how(e, &(how){.drafter = "eagle3", .budget = 8, .flags = FTK_ROWS_ALWAYS});
     start(s, 1);
     assert_int_equal(take(s, N, got), N);
     assert_memory_equal(got, want, sizeof want);
@@ -795,19 +884,13 @@ static void test_every_allocation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_figures),
-        cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_medusa),
-        cmocka_unit_test(test_no_states),
-        cmocka_unit_test(test_exact_blocks),
-        cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_batches),
-        cmocka_unit_test(test_follows),
-        cmocka_unit_test(test_begins_late),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_damaged),
-        cmocka_unit_test(test_every_allocation),
+        cmocka_unit_test(test_figures),      cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_medusa),       cmocka_unit_test(test_no_states),
+        cmocka_unit_test(test_exact_blocks), cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_batches),      cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_follows),      cmocka_unit_test(test_begins_late),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_names),
+        cmocka_unit_test(test_damaged),      cmocka_unit_test(test_every_allocation),
         cmocka_unit_test(test_looked_into),
     };
     return cmocka_run_group_tests(tests, write_target, NULL);

@@ -369,85 +369,6 @@ static void test_cache_shared_by_too_many(void **state)
     ftk_engine_free(e);
 }
 
-/* Steps sessions with drafters[i % n_drafters], together or in turn, until none gets anywhere;
- * what each said is in out[i], and n_out[i] how much that is. */
-static void run_until_stuck(int slots, int n, const char *const *drafters, int n_drafters,
-                            int budget, int forks, bool in_turn, int32_t (*out)[2048],
-                            size_t *n_out)
-{
-    static const char *const text[] = {"Once upon a time", "one two one two one two one two",
-                                       "The king", "a a a a a a a a a a a a", "Tell me a story"};
-    ftk_engine *e = open_engine(model, 1, slots, FTK_TYPE_F16);
-    int found;
-    assert_int_equal(ftk_engine_find_drafters(e, any_model(), &found), FTK_OK);
-    ftk_session *s[16];
-    ftk_result r[16];
-    for (int i = 0; i < n; i++) {
-        n_out[i] = 0;
-        if (i < n - forks) {
-            s[i] = open_session(e, drafters[i % n_drafters], budget, i % 2 ? 0.8f : 0);
-            start(s[i], text[i % 5]);
-            continue;
-        }
-        ftk_sampling other = {
-            .temperature = 1, .top_p = 1, .repeat_penalty = 1, .seed = (uint64_t)i};
-        assert_int_equal(ftk_session_fork(&s[i], s[0], &other), FTK_OK);
-        assert_int_equal(ftk_session_set_drafter(s[i], drafters[i % n_drafters]), FTK_OK);
-    }
-    for (int idle = 0; idle < 3000;) {
-        for (int i = 0; i < n; i += in_turn ? 1 : n) {
-            const ftk_err err = ftk_step(s + i, in_turn ? 1 : (size_t)n, r + i);
-            assert_true(err == FTK_OK || err == FTK_ERR_NO_ROOM);
-        }
-        bool stuck = true;
-        for (int i = 0; i < n; i++) {
-            assert_true(r[i].err == FTK_OK || r[i].err == FTK_ERR_NO_ROOM);
-            memcpy(out[i] + n_out[i], r[i].tokens, r[i].n_tokens * sizeof(int32_t));
-            n_out[i] += r[i].n_tokens;
-            stuck = stuck && r[i].n_tokens == 0 &&
-                    (r[i].err == FTK_ERR_NO_ROOM || r[i].finish == FTK_FINISH_CONTEXT);
-        }
-        if (stuck) break;
-        idle++;
-        assert_true(idle < 3000);
-    }
-    for (int i = 0; i < n; i++) ftk_session_free(s[i]);
-    ftk_engine_free(e);
-}
-
-/* With a cache that is too small for all, drafts take only what is left: every session stops
- * where it would without, and has said the same. */
-static void test_drafts_in_a_full_cache(void **state)
-{
-    (void)state;
-    NEED(any_model());
-    static const struct {
-        int slots, n, forks;
-    } sizes[] = {{256, 2, 0}, {256, 3, 0}, {512, 6, 3}, {2048, 8, 0}, {64, 1, 0}};
-    static const char *const none[] = {"none"},
-                             *const families[] = {"lookup", "recycle", "jacobi", "auto"},
-                             *const mixed[] = {"auto", "none", "lookup"};
-    static int32_t want[16][2048], got[16][2048];
-    size_t n_want[16], n_got[16];
-    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-        const int slots = sizes[k].slots, n = sizes[k].n, forks = sizes[k].forks;
-        run_until_stuck(slots, n, none, 1, -1, forks, false, want, n_want);
-        const int n_families = k == 0 ? 5 : 1; /* all in the first, lookup in the others */
-        for (int way = 0; way < 3 * n_families; way += k == 0 ? 1 : 2) {
-            const int f = way / 3, budget = way % 3 == 1 ? 20 : k == 0 ? -1 : 5;
-            const char *const *const drafters = f < 4 ? &families[f] : mixed;
-            run_until_stuck(slots, n, drafters, f < 4 ? 1 : 3, budget, forks, way % 3 == 2, got,
-                            n_got);
-            for (int i = 0; i < n; i++) {
-                if (n_got[i] != n_want[i])
-                    fail_msg("%d slots, session %d of %d, %s, way %d: %zu tokens, not %zu", slots,
-                             i, n, drafters[0], way % 3, n_got[i], n_want[i]);
-                assert_memory_equal(got[i], want[i], n_got[i] * sizeof(int32_t));
-            }
-        }
-    }
-}
-
 static void test_bad_calls(void **state)
 {
     (void)state;
@@ -706,7 +627,6 @@ int main(void)
         cmocka_unit_test(test_context_end),
         cmocka_unit_test(test_cache_shared_by_too_many),
         cmocka_unit_test(test_fork_has_its_sampling),
-        cmocka_unit_test(test_drafts_in_a_full_cache),
         cmocka_unit_test(test_bad_calls),
         cmocka_unit_test(test_score_is_what_steps_say),
         cmocka_unit_test(test_logits_are_what_score_sums),

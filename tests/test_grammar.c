@@ -308,7 +308,7 @@ static int open_words(void **state)
     (void)state;
     if (access(DEMO, R_OK) != 0) return 0;
     model = load_model(DEMO);
-    words = grammar_words_new(model, 4096);
+    words = grammar_words_new(model, 4096, NULL, 0);
     return 0;
 }
 

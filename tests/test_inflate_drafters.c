@@ -9,8 +9,6 @@
 #include "dashfile.h"
 #include "drafters/dash.h"
 #include "drafters/drafter.h"
-#include "drafters/firp.h"
-#include "drafters/s4c.h"
 #include "engine/session.h"
 #include "ggufwriter.h"
 #include "quantise.h"
@@ -153,17 +151,17 @@ static void check_beside(const ftk_drafter_ops *ops, void *parts)
 static void test_s4c(void **state)
 {
     (void)state;
-    check_beside(&ftk_drafter_s4c, &(unsigned){FTK_S4C_NO_RETRIEVAL | FTK_S4C_NO_SUCCESSORS});
+    check_beside(&ftk_drafter_s4c, &(unsigned){FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS});
 }
 
 static void test_firp(void **state)
 {
     (void)state;
-    check_beside(&ftk_drafter_firp, &(unsigned){FTK_FIRP_NO_RETRIEVAL | FTK_FIRP_NO_SUCCESSORS});
+    check_beside(&ftk_drafter_firp, &(unsigned){FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS});
 }
 
-static ftk_dash_parts stack_alone = {.without = FTK_DASH_NO_RETRIEVAL | FTK_DASH_NO_SUCCESSORS |
-                                                FTK_DASH_ALWAYS};
+static ftk_dash_parts stack_alone = {.without = FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS |
+                                                FTK_ROWS_ALWAYS};
 
 static void test_dash(void **state)
 {
@@ -224,14 +222,14 @@ static void test_made_up_firp(void **state)
 {
     (void)state;
     NEED(small_path);
-    static const unsigned flags[] = {FTK_FIRP_NO_FUSED, FTK_FIRP_NO_SPLIT | FTK_FIRP_FOUR_JOIN};
+    static const unsigned flags[] = {0, FTK_ROWS_JOIN};
     static const ftk_type types[] = {FTK_TYPE_Q4_K, FTK_TYPE_F16};
     char path[512];
     snprintf(path, sizeof path, "%s/made-up-firp.drafter.gguf", folder);
     for (int i = 0; i < 2; i++) {
         write_firp(path, types[i]);
         check_inflated(&ftk_drafter_firp, path,
-                       &(unsigned){flags[i] | FTK_FIRP_NO_RETRIEVAL | FTK_FIRP_NO_SUCCESSORS}, 1);
+                       &(unsigned){flags[i] | FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS}, 1);
     }
     unlink(path);
 }

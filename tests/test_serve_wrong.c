@@ -45,10 +45,11 @@ static const struct {
     {"/v1/chat/completions", "{\"temperature\":-1," HELLO "}", 400, "temperature"},
     {"/v1/chat/completions", "{\"temperature\":\"hot\"," HELLO "}", 400, "temperature"},
     {"/v1/chat/completions", "{\"top_p\":1.5," HELLO "}", 400, "top_p"},
-    {"/v1/chat/completions", "{\"min_p\":1," HELLO "}", 400, "min_p"},
+    {"/v1/chat/completions", "{\"min_p\":1.5," HELLO "}", 400, "min_p"},
     {"/v1/chat/completions", "{\"presence_penalty\":3," HELLO "}", 400, "presence_penalty"},
     {"/v1/chat/completions", "{\"repetition_penalty\":0," HELLO "}", 400, "repetition_penalty"},
-    {"/v1/chat/completions", "{\"max_tokens\":-1," HELLO "}", 400, "max_tokens"},
+    {"/v1/chat/completions", "{\"max_tokens\":-2," HELLO "}", 400, "max_tokens"},
+    {"/v1/chat/completions", "{\"max_tokens\":1e300," HELLO "}", 400, "max_tokens"},
     {"/v1/chat/completions", "{\"max_tokens\":1.5," HELLO "}", 400, "max_tokens"},
     {"/v1/chat/completions", "{\"n\":0," HELLO "}", 400, "n"},
     {"/v1/chat/completions", "{\"seed\":\"a\"," HELLO "}", 400, "seed"},
@@ -133,6 +134,44 @@ static void test_wrong(void **state)
     reply_free(&r);
 }
 
+/* What of a body is no JSON. */
+static void test_unreadable(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"{\"prompt\":\"\\ud83d\"}", "surrogate"},
+        {"{\"prompt\":\"a\\u0000\"}", "NUL"},
+        {"{\"prompt\":\"\xff\"}", "UTF-8"},
+        {"{\"seed\":18446744073709551616}", "too large"},
+        {"{\"prompt\":", "too early"},
+        {"{\"prompt\":x}", "from here on"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        reply r = post(&shared, "/v1/completions", cases[i][0]);
+        assert_int_equal(r.status, 400);
+        if (!strstr(text_at(&r, "error", "message", NULL), cases[i][1]))
+            fail_msg("%s: %s", cases[i][0], r.body);
+        reply_free(&r);
+    }
+}
+
+/* What is odd, and right. */
+static void test_odd(void **state)
+{
+    (void)state;
+    static const char *const bodies[] = {
+        "{\"prompt\":\"a\",\"max_tokens\":2.0,\"seed\":3.0,\"logprobs\":false,\"min_p\":1}",
+        "{\"prompt\":\"a\",\"max_tokens\":-1,\"stop\":[\"e\",\" \"]}",
+        "{\"prompt\":\"a\\ud83d\\ude00\",\"max_tokens\":1,\"logit_bias\":{\"0\":-100},\"best_of\":"
+        "3}",
+    };
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        reply r = post(&shared, "/v1/completions", bodies[i]);
+        if (r.status != 200) fail_msg("%s: %s", bodies[i], r.body);
+        reply_free(&r);
+    }
+}
+
 static void test_long_prompt(void **state)
 {
     (void)state;
@@ -156,6 +195,46 @@ static reply ask_with(const server *s, const char *path, const char *header)
     return r;
 }
 
+/* Pages from elsewhere may ask where that was allowed, and a browser asks for leave without a
+ * key. */
+static void test_origin(void **state)
+{
+    (void)state;
+    static const char asks[] = "Origin: http://a\r\nAccess-Control-Request-Method: POST\r\n"
+                               "Access-Control-Request-Headers: authorization\r\n";
+    server s = server_start((const char *[]){"--api-key", "secret", "--allow-origin", "http://a",
+                                             "--drafter", "none", NULL});
+    for (int i = 0; i < 2; i++) {
+        const int fd = http_open(i ? &shared : &s, 0);
+        http_send(fd, "OPTIONS", "/v1/chat/completions", asks, "");
+        reply r = http_read(fd);
+        close(fd);
+        assert_int_equal(r.status, i ? 405 : 204);
+        const bool told = strstr(r.head, "Access-Control-Allow-Headers: authorization\r\n");
+        assert_int_equal(told, !i);
+        reply_free(&r);
+    }
+    reply r = ask_with(&s, "/v1/models", "Origin: http://a\r\n");
+    assert_int_equal(r.status, 401);
+    assert_non_null(strstr(r.head, "Access-Control-Allow-Origin: http://a\r\n"));
+    reply_free(&r);
+    assert_int_equal(server_stop(&s), 0);
+}
+
+/* An id that could not stand in a header of its own is not sent back. */
+static void test_request_id(void **state)
+{
+    (void)state;
+    reply r = ask_with(&shared, "/health", "X-Request-Id: a-1\r\n");
+    assert_non_null(strstr(r.head, "X-Request-Id: a-1\r\n"));
+    reply_free(&r);
+    r = ask_with(&shared, "/health",
+                 "X-Request-Id: a\x01"
+                 "b\r\n");
+    assert_null(strstr(r.head, "X-Request-Id"));
+    reply_free(&r);
+}
+
 static void test_key_and_body(void **state)
 {
     (void)state;
@@ -170,6 +249,9 @@ static void test_key_and_body(void **state)
         {"/v1/models", "Authorization: Bearer secrets\r\n", 401},
         {"/v1/models", "Authorization: Bearer \r\n", 401},
         {"/v1/models", "Authorization: Bearer secret\r\n", 200},
+        {"/v1/models", "Authorization: bearer  secret \r\n", 200},
+        {"/v1/models", "Authorization: Basic secret\r\n", 401},
+        {"/v1/models", "Authorization: secret\r\n", 401},
         {"/v1/models", "api-key: secret\r\n", 200},
         {"/nothing", "", 401},
         {"/health", "", 200},
@@ -198,8 +280,9 @@ static void test_key_and_body(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wrong),
-        cmocka_unit_test(test_long_prompt),
+        cmocka_unit_test(test_wrong),        cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_odd),          cmocka_unit_test(test_long_prompt),
+        cmocka_unit_test(test_origin),       cmocka_unit_test(test_request_id),
         cmocka_unit_test(test_key_and_body),
     };
     return cmocka_run_group_tests(tests, start_shared, stop_shared);

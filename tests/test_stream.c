@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "model/text.h"
+#include "base/utf8.h"
 #include "vocab.h"
 
 #define MARK  "\xE2\x96\x81"

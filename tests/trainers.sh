@@ -74,7 +74,15 @@ check "eagle3 learns" "3 steps in .* wrote demo-eagle3, " eagle --steps 3
 check "eagle3 goes on" "going on at step 3" eagle --steps 4
 check "eagle3 says what it gives" "^\| " eagle --steps 4
 check "eagle3 is a head" "midlayer.self_attn.q_proj.weight  BF16" "$bin/foretoken" inspect demo-eagle3
+dspark() {
+    timeout 900 "$python" "$train/train_dspark.py" "$demo" lessons demo-dspark --layers 1 --rank 16 "$@"
+}
+check "dspark learns" "3 steps in .* wrote demo-dspark, " dspark --steps 3
+check "dspark goes on" "going on at step 3" dspark --steps 4
+check "dspark says what it gives" "^\| " dspark --steps 4
+check "dspark is a head" "markov_head.markov_w2.weight  BF16" "$bin/foretoken" inspect demo-dspark
 rm -f ./*.resume.pt
+check "a head of DSpark of frequent tokens" "wrote demo-dspark, " dspark --steps 3 --draft-vocab 512
 check "a head of frequent tokens" "wrote demo-eagle3, " eagle --steps 3 --draft-vocab 512
 check "heads of frequent tokens" "wrote demo-s4c.drafter.gguf" trainer s4c --steps 3 --draft-vocab 512
 for drafter in none s4c firp dash; do
@@ -87,12 +95,23 @@ done
     -p "Once upon a time" > eagle3.text 2> found
 check "eagle3 says what was found" "eagle3: states entering layers 2, 6, 9 of 12; 512 of 4096 tokens" cat found
 check "eagle3 is exact" same eval "cmp none.text eagle3.text && echo same"
+"$bin/foretoken" generate -m "$demo" --drafter dspark --drafter-file demo-dspark --budget 6 -n 48 --temp 0 \
+    -p "Once upon a time" > dspark.text 2> found
+check "dspark says what was found" "dspark: states entering layers 2, 6, 9 of 12; 512 of 4096 tokens.*a Markov head" cat found
+check "dspark is exact" same eval "cmp none.text dspark.text && echo same"
 check "eagle3 as llama.cpp's GGUF" "wrote demo-eagle3.gguf" "$python" "$train/eagle_gguf.py" demo-eagle3 "$demo" \
     demo-eagle3.gguf
+check "with rows of the output matrix" "output.weight +Q8_0" "$bin/foretoken" inspect demo-eagle3.gguf
 "$bin/foretoken" generate -m "$demo" --drafter eagle3 --drafter-file demo-eagle3.gguf --budget 6 -n 48 --temp 0 \
     -p "Once upon a time" > eagle3.text 2> found
 check "and says what was found" "512 of 4096 tokens; as llama.cpp writes it" cat found
 check "and is exact" same eval "cmp none.text eagle3.text && echo same"
+mkdir beside
+cp "$demo" beside/demo.gguf
+cp demo-eagle3.gguf beside/demo-eagle3.drafter.gguf
+"$bin/foretoken" generate -m beside/demo.gguf --drafter eagle3 --budget 6 -n 48 --temp 0 -p "Once upon a time" \
+    > eagle3.text 2> found
+check "and is found beside the model" same eval "cmp none.text eagle3.text && echo same"
 refused "holds no head" "$python" "$train/eagle_gguf.py" . "$demo" x.gguf
 
 refused "of another model or other options" trainer s4c --steps 5 --heads 3
@@ -107,6 +126,7 @@ rm -rf lessons
 "$bin/teach" -m "$demo" -o lessons --answer 100 prompts.jsonl 2> out || cat out
 refused "holds no states" trainer firp --steps 3
 refused "run teach with --states, say --states 2,6,9" eagle --steps 3
+refused "run teach with --states, say --states 2,6,9" dspark --steps 3
 sed -i 's/"model": "/"model": "0/' lessons/lessons.json
 refused "holds lessons of the model 0" trainer s4c --steps 3
 [ $n_failed = 0 ]

@@ -512,10 +512,7 @@ def save_checkpoint(path, model, **more):
 
 
 def load_checkpoint(path):
-    """(model, the other entries) of a .pt file; of a .gguf file the model, dequantised."""
-    if str(path).endswith(".gguf"):
-        from llamafile import load_gguf
-        return load_gguf(path), {}
+    """(model, the other entries) of a .pt file."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         model = Llama(Config(**state["config"]))

@@ -1,12 +1,13 @@
 """Writes a head of EAGLE-3, a folder as train_eagle.py makes it, as llama.cpp's GGUF: eagle_gguf.py HEAD
 MODEL.gguf OUTPUT.gguf.  The tokenizer is the model's.  Rows of q and k are reordered to pairs that turn
-together, d2t becomes the tokens' ids."""
+together, d2t becomes the tokens' ids.  Named *.drafter.gguf, it is found beside the model."""
 import argparse
 import json
 from pathlib import Path
 
 from common import die
-from drafterfile import TYPES
+from drafterfile import PREFIX, TYPES, fingerprint
+from llamafile import norms_of
 
 import gguf
 import numpy as np
@@ -51,7 +52,10 @@ def pairs(x, heads):
     return x.reshape(heads, 2, -1, x.shape[-1]).swapaxes(1, 2).reshape(x.shape)
 
 
-def write_keys(w, config, model):
+def write_keys(w, config, model, base):
+    """base: the model's fingerprint, by which Foretoken finds the file beside it."""
+    w.add_string(f"{PREFIX}family", "eagle3")
+    w.add_string(f"{PREFIX}base", base)
     for key, name in (("hidden_size", "embedding_length"), ("intermediate_size", "feed_forward_length"),
                       ("num_attention_heads", "attention.head_count"),
                       ("num_key_value_heads", "attention.head_count_kv"),
@@ -71,7 +75,17 @@ def write_keys(w, config, model):
             w.add_key_value(field.name, field.contents(), field.types[0], sub_type=of)
 
 
-def write_tensors(w, config, arrays, kind):
+def write_output(w, tokens, model):
+    """llama.cpp takes the model's output matrix only whole: of a reduced vocabulary its rows are
+    written, as they lie in the model's file."""
+    tensors = {t.name: t for t in model.tensors}
+    t = tensors.get("output.weight", tensors["token_embd.weight"])
+    w.add_tensor("output.weight", np.ascontiguousarray(t.data[tokens]), raw_dtype=t.tensor_type)
+
+
+def write_tensors(w, config, arrays, kind, model):
+    if "d2t" in arrays and "lm_head.weight" not in arrays:
+        write_output(w, arrays["d2t"] + np.arange(len(arrays["d2t"])), model)
     for name, x in arrays.items():
         if name == "t2d":
             continue
@@ -99,13 +113,15 @@ def main():
     a.add_argument("model", help="the model that it was trained for, a .gguf file")
     a.add_argument("output", help="the file to write")
     a.add_argument("--type", choices=TYPES, default="q8_0", help="of the matrices (q8_0)")
+    a.add_argument("--name", help="general.name (of the output file)")
     args = a.parse_args()
     config, arrays = read_folder(args.head)
     try:
         model = GGUFReader(args.model)
         w = gguf.GGUFWriter(f"{args.output}.part", "eagle3")
-        write_keys(w, config, model)
-        write_tensors(w, config, arrays, args.type)
+        w.add_name(args.name or Path(args.output).name.removesuffix(".gguf"))
+        write_keys(w, config, model, fingerprint(*norms_of(args.model)))
+        write_tensors(w, config, arrays, args.type, model)
         w.write_header_to_file()
         w.write_kv_data_to_file()
         w.write_tensors_to_file()

@@ -7,7 +7,8 @@ replaced, at the other positions of the same answers, and at all of them without
 import argparse
 from pathlib import Path
 
-from common import GROUPS, SOURCES, evaluate, load_checkpoint, load_tokens
+from common import GROUPS, SOURCES, evaluate, load_tokens
+from llamafile import load_base
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ def main():
     splits = load_tokens(args.data, args.work)
     columns = []
     for path in args.checkpoints:
-        model, _ = load_checkpoint(path)
+        model = load_base(path)
         model.eval()
         bits = evaluate(model, splits, GROUPS, args.max_tokens)
         losses, counts = noisy_losses(model, splits, args.noise_every)

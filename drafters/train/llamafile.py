@@ -9,7 +9,7 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import Config, Llama, die
+from common import Config, Llama, die, load_checkpoint
 
 import gguf
 import numpy as np
@@ -227,6 +227,11 @@ def load_gguf(path, exact=None):
         if spare := set(f.tensors) - used:
             raise Unfit(f"the tensor {min(spare)} is no part of a {f.arch} model as it is known here")
         return model
+
+
+def load_base(path):
+    """To train on, or to look at: of a .gguf file, dequantised, or of a .pt file."""
+    return load_gguf(path) if str(path).endswith(".gguf") else load_checkpoint(path)[0]
 
 
 def load_frozen(path, exact):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from common import (SOURCES, Config, Llama, Optimizer, die, gradient_source, load_checkpoint,
                     load_tokens, save_checkpoint)
+from llamafile import load_base
 
 import numpy as np
 import torch
@@ -87,7 +88,7 @@ def main():
         at = state["at"]
         print(f"going on from step {at['step']}", flush=True)
     elif args.start:
-        model, _ = load_checkpoint(args.start)
+        model = load_base(args.start)
     else:
         model = Llama(Config())
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)

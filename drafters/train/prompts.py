@@ -55,6 +55,7 @@ def main():
                 found = prompts(args.data, source, quotas[source.name], make, banned)
                 print(f"{source.name}: {len(found)}", flush=True)
                 lines += [json.dumps({"messages": m}, ensure_ascii=False) + "\n" for m in found]
+    lines.sort(key=lambda line: hash01("order " + line))    # so that a part has some of each source
     try:
         Path(args.output).write_text("".join(lines), encoding="utf-8")
     except OSError as e:

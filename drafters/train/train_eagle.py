@@ -29,9 +29,9 @@ def rms(x, weight):
 
 
 def turned(x, at):
-    """x [..., n, dim] turned by the positions at [n]: dimensions i and i + dim / 2 together."""
+    """x [..., n, dim] turned by the positions at [..., n]: dimensions i and i + dim / 2 together."""
     half = x.shape[-1] // 2
-    angle = at[:, None].float() * THETA ** (-torch.arange(half, device=x.device) / half)
+    angle = at[..., None].float() * THETA ** (-torch.arange(half, device=x.device) / half)
     cos, sin = angle.cos(), angle.sin()
     a, b = x[..., :half], x[..., half:]
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)

@@ -13,6 +13,7 @@
 #include "base/policy.h"
 #include "base/target.h"
 #include "kernels/cuda/tiles.h"
+#include "kernels/offby.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -143,7 +144,7 @@ void ftk_cuda_rms_norm(ftk_queue *q, int n_rows, int heads, int n, const float *
  * .rope_halves. */
 void ftk_cuda_rope(ftk_queue *q, bool halves, int n_rows, int n_heads, int head_dim, int n_rot,
                    const float *cs, const int32_t *pos, float *x, size_t ldx);
-/* gate[i] = silu(gate[i]) * up[i], or gelu. */
+/* gate[i] = silu(gate[i]) * up[i], or gelu; up NULL: ones. */
 void ftk_cuda_gate(ftk_queue *q, bool gelu, size_t n, float *gate, const float *up);
 /* y += x */
 void ftk_cuda_add(ftk_queue *q, size_t n, const float *x, float *y);
@@ -304,6 +305,57 @@ typedef struct ftk_cuda_attn {
  * do. */
 size_t ftk_cuda_attn_partial(int n_rows, int n_head, int head_dim, int max_slots);
 void ftk_cuda_attention(ftk_queue *q, const ftk_cuda_attn *a, const ftk_cuda_kv *kv);
+
+/* ------------------------------------------------------------------ diffusion transformers */
+
+enum {
+    FTK_CUDA_ORDERS = 7,       /* of a Taylor series, at most */
+    FTK_CUDA_OFFBY_PARTS = 32, /* that an error is summed up in */
+};
+
+/* What a row does in a branch, where it is not computed. */
+enum { FTK_CUDA_REUSES = -1, FTK_CUDA_FORECASTS = -2, FTK_CUDA_RESTS = -3 };
+
+/* A sequence of a pass: a guidance half of a sample, or the check of one. */
+typedef struct ftk_cuda_dit {
+    const float *modulation; /* vectors of n_embd numbers, of this step */
+    float *kept; /* [layers][branches][n_tokens][orders][n_embd]; NULL: nothing is kept */
+    int32_t orders;
+    int32_t keep;  /* differences up to this order are formed of what is computed; -1: none */
+    int32_t order; /* of forecasts */
+    float step;    /* what differences are divided by */
+    float coef[FTK_CUDA_ORDERS];
+} ftk_cuda_dit;
+
+/* The states of a pass, [n_rows][n_embd], n_tokens of each sequence. */
+typedef struct ftk_cuda_states {
+    int n_rows, n_tokens, n_embd;
+    const ftk_cuda_dit *seq;
+    float *x;
+    /* [n_rows]: the place of each row among those that are computed, or what it does instead;
+     * NULL: all are computed, in order */
+    const int32_t *at;
+} ftk_cuda_states;
+
+/* y[at] = the row normed, times 1 + vector shift + 1 of its modulation, plus vector shift; of rows
+ * that are computed. */
+void ftk_cuda_dit_norm(ftk_queue *q, const ftk_cuda_states *s, int shift, float eps, float *y);
+/* x += vector `gate` times a branch's output: out[at] where the row is computed, which is then
+ * kept; else what was kept, or its series. block: of [n_tokens][orders][n_embd] in what is kept,
+ * which one. */
+void ftk_cuda_dit_add(ftk_queue *q, const ftk_cuda_states *s, int gate, int block,
+                      const float *out);
+/* Of a sequence's q [n_tokens][heads] and kv [n_tokens][keys, values], heads of head_dim numbers:
+ * scores[t] = the softmax weight that token t gets, summed over rows, the mean of the heads.
+ * room: [n_tokens][n_head][2]. */
+void ftk_cuda_dit_received(ftk_queue *q, int n_tokens, int n_head, int head_dim, float scale,
+                           const float *queries, const float *kv, float *room, float *scores);
+/* scores[t] = sum of 1 - |value| over the heads. */
+void ftk_cuda_dit_values(ftk_queue *q, int n_tokens, int n_head, int head_dim, const float *kv,
+                         float *scores);
+/* Sums of y[n] against x[n], both made of before[n], in parts. */
+void ftk_cuda_dit_offby(ftk_queue *q, ftk_cache_metric metric, size_t n, const float *y,
+                        const float *x, const float *before, ftk_offby parts[FTK_CUDA_OFFBY_PARTS]);
 
 #ifdef __cplusplus
 }

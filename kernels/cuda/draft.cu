@@ -44,7 +44,6 @@ __device__ ftk_cuda_guess named_by(const ftk_cuda_pick &how, ftk_cuda_draft *d, 
     for (int i = 0; i < d->ask.n_known; i++) {
         ftk_known *const other = &d->ask.known[i];
         if (other->parent != parent || other->token != token) continue;
-        other->beside = -1;
         other->sources++;
         if (rate > other->share) other->share = rate;
         return none;
@@ -64,10 +63,8 @@ __device__ void weigh(const ftk_cuda_pick &how, int n_heads, int depth, ftk_cuda
     __syncthreads();
     if (i < d->ask.n_known && d->ask.known[i].depth == depth) {
         const ftk_known *const k = &d->ask.known[i];
-        const bool asked = k->parent >= 0 && d->row_of[k->parent] >= 0;
-        const float share = asked && k->beside >= 0 ? k->beside : k->share;
         const float above = k->parent >= 0 ? d->all[k->parent].worth : 1;
-        d->all[i] = {above * share, k->token, k->parent, share, k->sources};
+        d->all[i] = {above * k->share, k->token, k->parent, k->share, k->sources};
     }
 }
 
@@ -267,9 +264,8 @@ __global__ void __launch_bounds__(PLANTERS, 1)
     __syncthreads();
     if (i < n) {
         const int guess = guess_of[i], up = parent[guess];
-        const bool by_successors = guess < FTK_HEAD_KNOWN && d->ask.known[guess].beside >= 0;
         up_of[i] = (int16_t)(up >= 0 ? node_of[up] : -1);
-        d->tree.node[i] = {d->all[guess].token, worth[guess], up_of[i], by_successors};
+        d->tree.node[i] = {d->all[guess].token, worth[guess], up_of[i]};
     }
     __syncthreads();
     cut(d, n);

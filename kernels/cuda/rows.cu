@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(THREADS)
     const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= n || left_out(when)) return;
     const float v = x[i], u = gelu ? v * (GELU_1 + GELU_3 * (v * v)) : v;
-    x[i] = v / (1.0f + expf(-u)) * up[i];
+    x[i] = v / (1.0f + expf(-u)) * (up ? up[i] : 1.0f);
 }
 
 __global__ void __launch_bounds__(THREADS)

@@ -8,6 +8,16 @@
 
 #include "foretoken.h"
 
+/* What one of several sessions asks of a draft model. */
+typedef struct ftk_draft_rows {
+    void *ctx;              /* of its ftk_draft_model */
+    const int32_t *history; /* read_all(): [n] its text; run_all(): not looked at */
+    size_t n;               /* run_all(): rows */
+    const int32_t *token;   /* [n] */
+    const int16_t *parent;  /* [n] */
+    const float *logits;    /* gets what read() or run() returns */
+} ftk_draft_rows;
+
 /* Functions fail never: what they need was taken before, and where the cache is short they say
  * so. The rows that were run behind the text have numbers from 0 on, until the text is read
  * again. */
@@ -27,6 +37,12 @@ typedef struct ftk_draft_model {
      * call, or -1, the text. Their logits [n][stride], valid until the next call; NULL: there is
      * no room. */
     const float *(*run)(void *ctx, int n, const int32_t *token, const int16_t *parent);
+    /* The same of several sessions of an engine in one pass, so that weights are read once for
+     * all; `most` rows (unread ones, for read_all()) together at most. All logits are valid until
+     * the next call for any of them. NULL: one is asked after the other. */
+    int most;
+    void (*read_all)(ftk_draft_rows *asks, int n);
+    void (*run_all)(ftk_draft_rows *asks, int n);
     /* row[0..n), each behind the one before, became the text's next tokens: they are read, where
      * the model can use what they left. Other rows are forgotten. */
     void (*keep)(void *ctx, int n, const int16_t *row);

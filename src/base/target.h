@@ -18,9 +18,6 @@ typedef struct ftk_route {
      * as if that were left out. */
     bool ahead;
     uint8_t *actions; /* [n_layer] gets what was chosen */
-    /* [n_layer][n_embd] gets the state before each layer, up to the first one that is not full;
-     * NULL: it is not wanted. Only where ftk_target.resumes. */
-    float *states;
 } ftk_route;
 
 /* ---- what a device does of a draft, in one go */
@@ -65,10 +62,7 @@ typedef enum ftk_beside {
 typedef struct ftk_known {
     int32_t token, parent, depth; /* parent -1 of the root, depth 0 */
     float share;                  /* of its parent's worth; of the root 1 */
-    /* Its share where a head was asked about its parent and does not name it, of what is there
-     * by the session's successors alone; of others negative. */
-    float beside;
-    int32_t sources; /* that named it */
+    int32_t sources;              /* that named it */
 } ftk_known;
 
 /* A head's choice of probability p has the head's rate of the first bin whose bound is not above
@@ -111,9 +105,6 @@ typedef struct ftk_unfinished {
     int layer;
     const ftk_heads_ask *ask;
     double seconds; /* that heads or maps are expected to take */
-    /* Rows may join the pass (ftk_drafter_ops.append), by a tree that is known: then none of the
-     * session's own is left. */
-    bool joined;
 } ftk_unfinished;
 
 /* How large the tree is that a device makes of all guesses, best first (drafters/guesses.h): of
@@ -130,7 +121,7 @@ typedef struct ftk_sizing {
 typedef struct ftk_planted_node {
     int32_t token;
     float prob;
-    int16_t parent, recycled; /* ftk_tree has both */
+    int32_t parent;
 } ftk_planted_node;
 
 /* The tree that a device made. */
@@ -185,18 +176,12 @@ typedef struct ftk_target {
     /* Tokens that come in the time of a plain step of late, drafts and all; 1 at least. So much
      * is a plain step's time worth. */
     double (*pace)(void *ctx);
-    /* What may be spent on the present draft, in seconds, passes above and rows that join
-     * included, so that drafts which bring nothing in do not slow decoding down. */
-    double (*allowance)(void *ctx);
     /* Runs one token `depth` places behind the root, behind everything before the root and the
      * rows of lower depths that were run this way last. Its keys and values stay in the slot of
-     * row `depth` until a pass takes that; below the first layer that is not full they have the
-     * bits that a pass gives. The row's logits, or what is likeliest by them, valid until the
-     * next pass; NULL, if the cache has no room. */
+     * row `depth` until a pass takes that. The row's logits, or what is likeliest by them, valid
+     * until the next pass; NULL, if the cache has no room. */
     const struct ftk_rows *(*run_route)(void *ctx, int depth, int32_t token,
                                         const ftk_route *route);
-    /* The pass that verifies can go on from states that routes left (ftk_drafter_ops.resume). */
-    bool resumes;
     /* The four below are a device's, which holds features and states; NULL on the CPU. Of the
      * pass that is being learned from: what row `row` of the tree left is held, in place of what
      * was. */
@@ -234,14 +219,5 @@ typedef struct ftk_weights {
     int n_head;
     const int32_t *vocab; /* [n_head]; NULL: row i is token i */
 } ftk_weights;
-
-/* The tensor `name` of shape [n_out][n_in]; NULL, with a message, if it is not there, of another
- * shape, or (for n_out 0, a vector of n_in) of another kind. */
-const ftk_weight *ftk_weights_get(const ftk_weights *w, const char *name, int n_out, int n_in,
-                                  const ftk_host *host);
-/* The whole number under foretoken.drafter.KEY; false, with a message, when it is missing, no
- * number, or not in [least, most]. */
-bool ftk_weights_int(const ftk_weights *w, const char *key, int least, int most, int *out,
-                     const ftk_host *host);
 
 #endif

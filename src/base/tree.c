@@ -11,7 +11,6 @@ void ftk_tree_init(ftk_tree *t, int32_t root)
     t->parent[0] = -1;
     t->depth[0] = 0;
     t->prob[0] = 1;
-    t->recycled[0] = false;
     t->mask[0][0] = 1;
     t->mask[0][1] = 0;
     t->q[0] = NULL;
@@ -38,7 +37,6 @@ int ftk_tree_add(ftk_tree *t, int parent, int32_t token, float prob)
     t->parent[i] = (int16_t)parent;
     t->depth[i] = (int16_t)(t->depth[parent] + 1);
     t->prob[i] = prob;
-    t->recycled[i] = false;
     t->mask[i][0] = t->mask[parent][0];
     t->mask[i][1] = t->mask[parent][1];
     t->mask[i][i / 64] |= UINT64_C(1) << i % 64;

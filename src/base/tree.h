@@ -27,7 +27,6 @@ typedef struct ftk_tree {
     float prob[FTK_MAX_NODES];       /* expected tokens the node is worth: the probability that it
                                         is accepted, and what its row gains the next draft;
                                         root 1, never above its parent's */
-    bool recycled[FTK_MAX_NODES];    /* it stands there by the session's successors alone */
     uint64_t mask[FTK_MAX_NODES][2]; /* bit j: node j is an ancestor or the node itself */
     const float *q[FTK_MAX_NODES];   /* [n_vocab] weights the token was drawn from, of any sum,
                                         finite and not negative; NULL: it was chosen. The

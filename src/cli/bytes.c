@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
+#include "say.h"
 
 enum { MAX_FILE = 256 << 20 };
 

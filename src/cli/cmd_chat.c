@@ -114,17 +114,13 @@ static ftk_err turn(chat *c, const char *text)
 
 /* ---- commands */
 
-/* With `auto`: who had the turn how often, and what it came to. */
-static void say_drafters(const chat *c)
+/* With `auto`: who drafts. */
+static void say_drafter(const chat *c)
 {
-    enum { MOST = 16 };
-    ftk_drafter_stats d[MOST];
-    const size_t n = ftk_session_drafter_stats(c->w.session, d, MOST);
-    for (size_t i = 0; n > 1 && i < n; i++)
-        if (d[i].steps > 0)
-            fprintf(stderr, "%-9s %llu steps, %llu tokens; of late %.2f times as fast as plain\n",
-                    d[i].name, (unsigned long long)d[i].steps, (unsigned long long)d[i].emitted,
-                    d[i].speed);
+    ftk_drafter_stats d;
+    if (ftk_session_drafter_stats(c->w.session, &d, 1) > 0 && d.steps > 0)
+        fprintf(stderr, "%-9s %llu steps, %llu tokens; of late %.2f times as fast as plain\n",
+                d.name, (unsigned long long)d.steps, (unsigned long long)d.emitted, d.speed);
 }
 
 static void say_totals(const chat *c)
@@ -149,7 +145,7 @@ static void say_totals(const chat *c)
             (unsigned long long)s.drafted, (unsigned long long)c->n_accepted,
             100 * s.draft_seconds / seconds, 100 * s.forward_seconds / seconds,
             100 * s.judge_seconds / seconds);
-    say_drafters(c);
+    say_drafter(c);
 }
 
 static void command_help(chat *c, const char *arg)

@@ -161,14 +161,25 @@ static int open_model(studio *s, const cli_options *o)
     return CLI_DONE;
 }
 
+static const char *base_name(const char *path)
+{
+    const char *const slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static const char *folder_of(const char *path, char *buf, size_t cap)
+{
+    const int n = (int)(base_name(path) - path);
+    snprintf(buf, cap, "%.*s", n > 0 ? n : 1, n > 0 ? path : ".");
+    return buf;
+}
+
 /* Before the work, not after it. */
 static bool check_writable(const char *path)
 {
     if (!path || strcmp(path, "-") == 0) return true;
     char folder[4096];
-    const char *const slash = strrchr(path, '/');
-    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1,
-             slash ? path : ".");
+    folder_of(path, folder, sizeof folder);
     struct stat st;
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         errno = EISDIR;
@@ -178,12 +189,30 @@ static bool check_writable(const char *path)
     return false;
 }
 
+/* Whether two paths name one file, there or not yet. */
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat at[2];
+    const char *const path[2] = {a, b};
+    if (strcmp(a, b) == 0) return true;
+    const bool there = stat(a, &at[0]) == 0, other = stat(b, &at[1]) == 0;
+    if (there && other)
+        return S_ISREG(at[0].st_mode) && at[0].st_dev == at[1].st_dev &&
+               at[0].st_ino == at[1].st_ino;
+    if (there || other || strcmp(base_name(a), base_name(b)) != 0) return false;
+    for (int i = 0; i < 2; i++) {
+        char folder[4096];
+        if (stat(folder_of(path[i], folder, sizeof folder), &at[i]) != 0) return false;
+    }
+    return at[0].st_dev == at[1].st_dev && at[0].st_ino == at[1].st_ino;
+}
+
 static int check_output(const studio *s, const cli_options *o)
 {
     if (!o->output && !o->npy)
         return cli_say_usage(o->command,
                              "no file to write is named; give one with -o FILE.png or --npy FILE");
-    if (o->output && o->npy && strcmp(o->npy, o->output) == 0)
+    if (o->output && o->npy && is_same_file(o->npy, o->output))
         return cli_say_usage(o->command, "-o and --npy can't both go to %s",
                              strcmp(o->npy, "-") == 0 ? "standard output" : o->npy);
     if (o->output && (!s->info.pixel || (s->info.channels != 1 && s->info.channels != 3)))
@@ -230,6 +259,7 @@ static int open_diffusion(studio *s, const cli_options *o)
     cfg.sampler = o->sampler && strcmp(o->sampler, "ddpm") == 0 ? FTK_DDPM : FTK_DDIM;
     cfg.guidance = o->cfg;
     cfg.cache = &cache;
+    cfg.device = o->device;
     const ftk_err err = ftk_diffusion_open(&s->diffusion, s->model, &cfg);
     if (err == FTK_OK) return CLI_DONE;
     cli_fail(err, "the sampler could not be opened");
@@ -296,6 +326,7 @@ static void print_stats(const studio *s, const cli_options *o, double seconds)
     ftk_diffusion_get_stats(s->diffusion, &t);
     const double steps = (double)t.steps;
     fprintf(stderr,
+            "device           %s\n"
             "cache            %s%s\n"
             "samples          %d in %.2f s, %.3f s each\n"
             "steps            %.1f %% computed, %.1f %% in part, %.1f %% reused, %.1f %% forecast, "
@@ -303,11 +334,12 @@ static void print_stats(const studio *s, const cli_options *o, double seconds)
             "forecasts        %llu checked, %llu rejected\n"
             "multiplications  %.4g of %.4g, %.2f times fewer (counted; %.4g measured)\n"
             "memory           %.1f MiB\n",
-            o->image_cache, ftk_cache_lossless(o->image_cache) ? "" : " (lossy)", s->n, seconds,
-            seconds / s->n, 100 * t.computed / steps, 100 * t.partial / steps,
-            100 * t.reused / steps, 100 * t.forecast / steps, 100 * t.skipped / steps,
-            (unsigned long long)t.verified, (unsigned long long)t.rejected, t.counted, t.plain,
-            t.plain / t.counted, t.measured, (double)t.bytes / (1 << 20));
+            ftk_diffusion_device(s->diffusion), o->image_cache,
+            ftk_cache_lossless(o->image_cache) ? "" : " (lossy)", s->n, seconds, seconds / s->n,
+            100 * t.computed / steps, 100 * t.partial / steps, 100 * t.reused / steps,
+            100 * t.forecast / steps, 100 * t.skipped / steps, (unsigned long long)t.verified,
+            (unsigned long long)t.rejected, t.counted, t.plain, t.plain / t.counted, t.measured,
+            (double)t.bytes / (1 << 20));
 }
 
 static int write_files(const studio *s, const cli_options *o)

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the commands share: messages, output, and opening a model. */
+ * What the commands share: output, and opening a model. */
 #ifndef FTK_CLI_COMMON_H
 #define FTK_CLI_COMMON_H
 
 #include "bytes.h"
 #include "foretoken.h"
 #include "options.h"
-
-/* Exit statuses. */
-enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+#include "say.h"
 
 int cmd_chat(const cli_options *o);
 int cmd_generate(const cli_options *o);
@@ -17,20 +15,6 @@ int cmd_perplexity(const cli_options *o);
 int cmd_inspect(const cli_options *o);
 int cmd_image(const cli_options *o);
 int cmd_serve(const cli_options *o); /* src/serve/, where it is built */
-
-/* ---- messages: one line on standard error, harmless for a terminal (ftk_show()) */
-
-/* "foretoken: ..." */
-void cli_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* "foretoken COMMAND: ...", about what stands on the command line. Returns CLI_USAGE. */
-int cli_say_usage(cli_command command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Says what failed, unless the library has said so already. Returns CLI_FAILED. */
-int cli_fail(ftk_err err, const char *what);
-/* The host of everything the program opens: its log hook goes to standard error. */
-ftk_host cli_host(void);
-/* What the library says to this thread from now on is not shown: the last ERROR line goes to
- * buf, which is "" without one. NULL ends that. */
-void cli_hush(char *buf, size_t cap);
 
 /* ---- output: standard output, with errors seen */
 

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
 #include "foretoken_diffusion.h"
+#include "say.h"
 
 typedef enum kind {
     FLAG,
@@ -142,7 +142,7 @@ static const spec specs[] = {
      NULL},
     {"--draft-model", NULL, PATH, C | G | S, AT(draft_model), 0, 0, "FILE",
      "the GGUF file of a small model of the same vocabulary", "small.gguf",
-     "small model that guesses: drafter draft-model, and one of auto's", NULL},
+     "small model that guesses: drafter draft-model, which auto takes then", NULL},
     {"--verifier", NULL, NAME, C | G, AT(verifier), 0, 0, "NAME", NULL, NULL,
      "who judges the guesses; typical is lossy (default exact)", ftk_verifiers},
     {"--tree", NULL, NAME, C | G, AT(tree), 0, 0, "SHAPE", NULL, NULL,
@@ -239,9 +239,10 @@ static const spec specs[] = {
      "numbers of the KV cache (default f16)", kv_names},
     {"--kernels", NULL, NAME, C | G | P | S | D, AT(kernels), 0, 0, "LEVEL", NULL, NULL,
      "CPU level (default: the best here)", kernel_names},
-    {"--device", NULL, TEXT, C | G | P | S, AT(device), 0, 0, "DEVICE", "cpu, auto, cuda or cuda:N",
-     "cuda:0", "who runs the model: cpu (default), cuda, cuda:N, or auto: cuda if it can", NULL},
-    {"--mpi", NULL, FLAG, G | P, AT(mpi), 0, 0, NULL, NULL, NULL,
+    {"--device", NULL, TEXT, C | G | P | S | D, AT(device), 0, 0, "DEVICE",
+     "cpu, auto, cuda or cuda:N", "cuda:0",
+     "who runs the model: cpu (default), cuda, cuda:N, or auto: cuda if it can", NULL},
+    {"--mpi", NULL, FLAG, C | G | P | S, AT(mpi), 0, 0, NULL, NULL, NULL,
      "deal the model's layers out to the processes that mpirun has started", NULL},
     {"--wide-prefill", NULL, FLAG, C | G | P | S, AT(wide_prefill), 0, 0, NULL, NULL, NULL,
      "on a device: read long prompts through cuBLAS; other last bits", NULL},
@@ -267,6 +268,8 @@ static const spec specs[] = {
      "key that clients must send; others on this machine may see it here", NULL},
     {"--api-key-file", NULL, PATH, S, AT(api_key_file), 0, 0, "FILE", "a file with a key",
      "key.txt", "the same, from the first line of a file", NULL},
+    {"--allow-origin", NULL, TEXT, S, AT(allow_origin), 0, 0, "ORIGIN", "an origin, or *",
+     "https://chat.example", "let pages from there ask in a browser; *: from anywhere", NULL},
     {"--parallel", NULL, WHOLE, S, AT(parallel), 1, 256, "N", "1 to 256", "8",
      "answers that are made at once (default 4)", NULL},
     {"--queue", NULL, WHOLE, S, AT(queue), 0, 1 << 20, "N", "0 to 1048576", "64",
@@ -335,6 +338,15 @@ cli_command cli_command_find(const char *name)
 const char *cli_command_name(cli_command command)
 {
     return commands[command].name;
+}
+
+int cli_say_usage(cli_command command, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    cli_say_as(cli_command_name(command), fmt, args);
+    va_end(args);
+    return CLI_USAGE;
 }
 
 const char *cli_name_list(const char *const *names, char *buf, size_t cap)

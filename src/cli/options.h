@@ -58,7 +58,7 @@ typedef struct cli_options {
     int64_t n; /* -1: no limit */
     int64_t budget, top_k;
     uint64_t seed;
-    const char *host, *api_key, *api_key_file, *metrics_names;
+    const char *host, *api_key, *api_key_file, *allow_origin, *metrics_names;
     int64_t port, parallel, queue, cache, max_body, timeout, drain;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     bool demo, chat, ignore_eos, json, stats, special, decode, full, chunks, wide_prefill, mpi;
@@ -79,6 +79,8 @@ const char *const *cli_cache_tokens(void);
 /* The command of that name, or CLI_N_COMMANDS. */
 cli_command cli_command_find(const char *name);
 const char *cli_command_name(cli_command command);
+/* "foretoken COMMAND: ...", about what stands on the command line. Returns CLI_USAGE. */
+int cli_say_usage(cli_command command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Reads argv[0..argc), the words behind the command. On a mistake says so in one line on standard
  * error and returns false. */

@@ -2,6 +2,7 @@
 #include "stage.h"
 
 #include <dlfcn.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,8 +64,16 @@ int cli_stage_open(cli_options *o)
     return CLI_DONE;
 }
 
+/* A server's last process is asked to end and tells the others once it has. */
+static void outlast_signals(void)
+{
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+}
+
 int cli_stage_run(const cli_options *o)
 {
+    if (o->command == CLI_SERVE) outlast_signals();
     cli_world w = {0};
     int status = cli_world_open_model(&w, o);
     if (status == CLI_DONE) {

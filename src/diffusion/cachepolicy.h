@@ -26,10 +26,10 @@ typedef struct ftk_plan {
     int layers;  /* as many are run; if they are not all, the end of the last one as it was when it
                          was last run takes the place of their result */
     bool verify; /* the last layer is also computed, on what its forecast begins with */
-    int keep; /* COMPUTE keeps its output, and forms differences up to this order; -1: it does
+    int keep;    /* COMPUTE keeps its output, and forms differences up to this order; -1: it does
                  not */
-    float step; /* what differences are divided by */
-    int order;  /* of forecasts */
+    float step;  /* what differences are divided by */
+    int order;   /* of forecasts */
     float coef[FTK_MAX_ORDER + 1];
     uint8_t (*action)[FTK_BRANCHES]; /* [n_layer] */
     int *n_tokens;                   /* [n_layer] */

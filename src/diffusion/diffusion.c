@@ -9,7 +9,7 @@
 #include "base/floats.h"
 #include "base/mem.h"
 #include "base/meter.h"
-#include "dit_pass.h"
+#include "dit_device.h"
 #include "modulation.h"
 
 enum { TRACE_WORD = 5 }; /* "f/T", a space, and room for the end */
@@ -33,7 +33,8 @@ struct ftk_diffusion {
     ftk_diffusion_config cfg;
     const ftk_cache_ops *ops;
     ftk_cache_env env;
-    ftk_noise_step *steps; /* [cfg.steps] */
+    ftk_noise_step *steps;  /* [cfg.steps] */
+    ftk_dit_device *device; /* NULL: passes run on the CPU */
     ftk_modulation modulation;
     ftk_dit_pass pass;
     ftk_dit_seq *seqs; /* [batch * halves] */
@@ -118,6 +119,23 @@ static void *take(const ftk_diffusion *d, size_t n, size_t size, bool *ok)
     return p;
 }
 
+/* Memory that only passes read and write. */
+static void *take_there(const ftk_diffusion *d, size_t n, size_t size, bool *ok)
+{
+    if (!d->device) return take(d, n, size, ok);
+    void *const p = d->device->ops->mem_alloc(d->device, n * size);
+    *ok &= p != NULL;
+    return p;
+}
+
+static void release_there(const ftk_diffusion *d, void *p)
+{
+    if (d->device)
+        d->device->ops->mem_free(d->device, p);
+    else
+        ftk_release(&d->host, p);
+}
+
 static bool open_sample(ftk_diffusion *d, sample *s)
 {
     const ftk_dit_shape *shape = &d->m->shape;
@@ -134,13 +152,13 @@ static bool open_sample(ftk_diffusion *d, sample *s)
     s->trace = take(d, (size_t)d->cfg.steps + 1, TRACE_WORD, &ok);
     s->kept.orders = d->ops->orders(&d->env);
     if (s->kept.orders > 0)
-        s->kept.features = take(d, halves * layers * FTK_BRANCHES * n,
-                                (size_t)s->kept.orders * c * sizeof(float), &ok);
+        s->kept.features = take_there(d, halves * layers * FTK_BRANCHES * n,
+                                      (size_t)s->kept.orders * c * sizeof(float), &ok);
     if (d->ops->scores) {
         s->plan.tokens = take(d, layers * halves, n * sizeof *s->plan.tokens, &ok);
         s->kept.scores = take(d, halves * layers, n * sizeof(float), &ok);
     }
-    if (d->ops->keeps_end) s->kept.end = take(d, halves * n, c * sizeof(float), &ok);
+    if (d->ops->keeps_end) s->kept.end = take_there(d, halves * n, c * sizeof(float), &ok);
     return ok;
 }
 
@@ -148,9 +166,30 @@ static void close_sample(const ftk_diffusion *d, sample *s)
 {
     void *const all[] = {s->x,           s->output[0],   s->output[1],
                          s->state,       s->plan.action, s->plan.n_tokens,
-                         s->plan.tokens, s->trace,       s->kept.features,
-                         s->kept.scores, s->kept.end};
+                         s->plan.tokens, s->trace,       s->kept.scores};
+    release_there(d, s->kept.features);
+    release_there(d, s->kept.end);
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ftk_release(&d->host, all[i]);
+}
+
+/* "auto" ends up with none where there is none. */
+static ftk_err open_device(ftk_diffusion *d)
+{
+    const char *const name = d->cfg.device;
+    d->cfg.device = NULL; /* the caller's may go */
+    if (!name || strcmp(name, "cpu") == 0) return FTK_OK;
+    const bool any = strcmp(name, "auto") == 0;
+    const ftk_dit_device_config dc = {.name = any ? "cuda" : name,
+                                      .max_seqs = d->cfg.batch * d->env.halves,
+                                      .steps = d->cfg.steps,
+                                      .checks = d->ops->judge != NULL,
+                                      .scores = scores_of(d)};
+    char why[400];
+    const ftk_err err = ftk_dit_device_open(&d->device, d->m, &dc, why, sizeof why);
+    if (err == FTK_OK) return FTK_OK;
+    if (!any) return ftk_fail(&d->host, err, "%s", why);
+    ftk_log(&d->host, FTK_LOG_WARN, "%s; the CPU is used", why);
+    return FTK_OK;
 }
 
 static ftk_err open_parts(ftk_diffusion *d)
@@ -172,17 +211,18 @@ static ftk_err open_parts(ftk_diffusion *d)
                         d->ops->name);
     ftk_schedule_make(&d->m->shape, c->steps, d->steps);
     ftk_err err = ftk_dit_pass_open(&d->pass, d->m, &d->host, threads, c->batch * halves, halves,
-                                    d->ops->judge != NULL, scores_of(d));
+                                    d->ops->judge != NULL, scores_of(d), d->device);
     if (err != FTK_OK) return err;
     d->pass.metric = d->env.cfg.metric;
     return ftk_modulation_open(&d->modulation, d->m, &d->host, d->steps, c->steps,
-                               c->batch + (halves > 1), &d->pass.team);
+                               c->batch + (halves > 1), &d->pass.team, d->device);
 }
 
 static ftk_err open_diffusion(ftk_diffusion *d)
 {
     ftk_err err = check_config(d);
     if (err == FTK_OK) err = take_cache(d);
+    if (err == FTK_OK) err = open_device(d);
     return err == FTK_OK ? open_parts(d) : err;
 }
 
@@ -220,6 +260,7 @@ void ftk_diffusion_free(ftk_diffusion *d)
     for (int i = 0; d->samples && i < d->cfg.batch; i++) close_sample(d, &d->samples[i]);
     void *const all[] = {d->steps, d->seqs, d->labels, d->fresh, d->samples};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ftk_release(&d->host, all[i]);
+    if (d->device) d->device->ops->free(d->device);
     ftk_release(&d->m->host, d);
 }
 
@@ -389,6 +430,12 @@ static ftk_err denoise(ftk_diffusion *d, sample *s, int index)
                     index, d->ops->name);
 }
 
+static ftk_err device_trouble(const ftk_diffusion *d)
+{
+    const char *const trouble = d->device ? d->device->ops->trouble(d->device) : NULL;
+    return trouble ? ftk_fail(&d->m->host, FTK_ERR_DEVICE, "%s", trouble) : FTK_OK;
+}
+
 static ftk_err step(ftk_diffusion *d, int index)
 {
     for (int i = 0; i < d->n; i++) {
@@ -399,8 +446,11 @@ static ftk_err step(ftk_diffusion *d, int index)
         d->stats.plain += ftk_plan_work(&d->env, NULL);
     }
     run_pass(d, index, NULL);
-    if (d->ops->judge) check_forecasts(d, index);
-    ftk_err err = FTK_OK;
+    ftk_err err = device_trouble(d);
+    if (err == FTK_OK && d->ops->judge) {
+        check_forecasts(d, index);
+        err = device_trouble(d);
+    }
     for (int i = 0; i < d->n && err == FTK_OK; i++) {
         trace(&d->samples[i]);
         err = denoise(d, &d->samples[i], index);
@@ -435,6 +485,11 @@ const float *ftk_diffusion_sample(const ftk_diffusion *d, int i)
 const char *ftk_diffusion_trace(const ftk_diffusion *d, int i)
 {
     return i >= 0 && i < d->n ? d->samples[i].trace : "";
+}
+
+const char *ftk_diffusion_device(const ftk_diffusion *d)
+{
+    return d->device ? d->device->ops->name(d->device) : "cpu";
 }
 
 void ftk_diffusion_report(const ftk_diffusion *d, ftk_diffusion_stats *stats, size_t size)

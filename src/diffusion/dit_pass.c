@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "dit_device.h"
 #include "dit_error.h"
 
 typedef struct worker {
@@ -451,22 +452,47 @@ static void end_checks(const worker *w)
 
 /* ---- ends */
 
-/* Patches in the order channel, row, column; both halves have the same. */
+typedef struct corner {
+    int row, column;
+} corner;
+
+/* Where token t begins in a sample. */
+static corner corner_of(const ftk_dit_shape *s, int t)
+{
+    return (corner){t / s->grid * s->patch, t % s->grid * s->patch};
+}
+
+static size_t pixel(const ftk_dit_shape *s, int channel, int y, int x)
+{
+    return ((size_t)channel * (size_t)s->side + (size_t)y) * (size_t)s->side + (size_t)x;
+}
+
+void ftk_dit_patch(const ftk_dit_shape *s, const float *in, int t, float *patch)
+{
+    const corner at = corner_of(s, t);
+    const int q = s->patch;
+    for (int j = 0; j < q * q * s->channels; j++)
+        patch[j] = in[pixel(s, j / (q * q), at.row + j / q % q, at.column + j % q)];
+}
+
+void ftk_dit_unpatch(const ftk_dit_shape *s, const float *patch, int t, float *out)
+{
+    const corner at = corner_of(s, t);
+    const int q = s->patch, n = s->out_channels;
+    for (int j = 0; j < q * q * n; j++)
+        out[pixel(s, j % n, at.row + j / n / q, at.column + j / n % q)] = patch[j];
+}
+
 static void embed(const worker *w)
 {
     const ftk_dit_pass *p = w->p;
     const ftk_dit_shape *s = shape_of(w);
     const ftk_mat *mat = &p->m->patch_embd;
-    const int n_rows = w->n_seqs * s->n_tokens, side = s->side, q = s->patch;
+    const int n_rows = w->n_seqs * s->n_tokens;
     const range r = share(w, n_rows, 1);
     for (int i = r.begin; i < r.end; i++) {
-        const int t = i % s->n_tokens, row = t / s->grid * q, column = t % s->grid * q;
-        const float *const in = w->seqs[i / s->n_tokens].input;
         float *const patch = p->patches + (size_t)i * (size_t)mat->n_in;
-        for (int j = 0; j < mat->n_in; j++) {
-            const int channel = j / (q * q), y = row + j / q % q, x = column + j % q;
-            patch[j] = in[((size_t)channel * (size_t)side + (size_t)y) * (size_t)side + (size_t)x];
-        }
+        ftk_dit_patch(s, w->seqs[i / s->n_tokens].input, i % s->n_tokens, patch);
         pack_row(w, mat, patch, i);
     }
     barrier(w);
@@ -504,13 +530,13 @@ static void end_states(const worker *w)
     }
 }
 
-/* The last norm and product; outputs lie in the order row, column, channel. */
+/* The last norm and product. */
 static void output(const worker *w)
 {
     const ftk_dit_pass *p = w->p;
     const ftk_dit_shape *s = shape_of(w);
     const ftk_mat *mat = &p->m->output;
-    const int n_rows = w->n_seqs * s->n_tokens, side = s->side, q = s->patch, n = s->out_channels;
+    const int n_rows = w->n_seqs * s->n_tokens;
     float *const norm = p->norm + (size_t)w->ith * (size_t)s->n_embd;
     const range r = share(w, n_rows, 1);
     barrier(w);
@@ -525,15 +551,9 @@ static void output(const worker *w)
     multiply(w, mat, p->m->output_bias, n_rows, p->patches);
     count(w, &w->p->other, (double)n_rows * mat->n_in * mat->n_out);
     barrier(w);
-    for (int i = r.begin; i < r.end; i++) {
-        const int t = i % s->n_tokens, row = t / s->grid * q, column = t % s->grid * q;
-        float *const out = w->seqs[i / s->n_tokens].output;
-        const float *const patch = p->patches + (size_t)i * (size_t)mat->n_out;
-        for (int j = 0; j < mat->n_out; j++) {
-            const int channel = j % n, y = row + j / n / q, x = column + j / n % q;
-            out[((size_t)channel * (size_t)side + (size_t)y) * (size_t)side + (size_t)x] = patch[j];
-        }
-    }
+    for (int i = r.begin; i < r.end; i++)
+        ftk_dit_unpatch(s, p->patches + (size_t)i * (size_t)mat->n_out, i % s->n_tokens,
+                        w->seqs[i / s->n_tokens].output);
 }
 
 static void run(void *ctx, int ith, int nth)
@@ -557,6 +577,10 @@ static void run(void *ctx, int ith, int nth)
 
 void ftk_dit_pass_run(ftk_dit_pass *p, const ftk_dit_seq *seqs, int n)
 {
+    if (p->device) {
+        p->device->ops->run(p->device, p, seqs, n);
+        return;
+    }
     worker all = {.p = p, .seqs = seqs, .n_seqs = n};
     for (int i = 0; i < n; i++) all.checks |= seqs[i].plan->verify;
     ftk_team_run(&p->team, run, &all);

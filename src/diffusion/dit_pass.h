@@ -9,7 +9,8 @@
 #include "base/team.h"
 #include "cachepolicy.h"
 
-/* What is kept of a sample between steps; NULL: not kept. */
+/* What is kept of a sample between steps; NULL: not kept. Features and ends lie in the memory of
+ * the device, if one runs the passes. */
 typedef struct ftk_kept {
     int orders;
     float *features; /* [halves][n_layer][branches][n_tokens][orders][n_embd] */
@@ -27,9 +28,12 @@ typedef struct ftk_dit_seq {
     int half; /* halves of a sample follow each other, in the same pass */
 } ftk_dit_seq;
 
+typedef struct ftk_dit_device ftk_dit_device;
+
 typedef struct ftk_dit_pass {
     const ftk_dit *m;
     const ftk_host *host;
+    ftk_dit_device *device; /* runs passes; NULL: the team does */
     ftk_team team;
     ftk_kept_scores scores; /* what is kept of attention */
     ftk_cache_metric metric;
@@ -52,10 +56,15 @@ typedef struct ftk_dit_pass {
     double work, other; /* multiplications of blocks, and of the rest */
 } ftk_dit_pass;
 
-/* checks: samples may be verified. Errors: NOMEM. */
+/* checks: samples may be verified. device: runs the passes; or NULL. Errors: NOMEM. */
 ftk_err ftk_dit_pass_open(ftk_dit_pass *p, const ftk_dit *m, const ftk_host *host, int threads,
-                          int max_seqs, int halves, bool checks, ftk_kept_scores scores);
+                          int max_seqs, int halves, bool checks, ftk_kept_scores scores,
+                          ftk_dit_device *device);
 void ftk_dit_pass_close(ftk_dit_pass *p);
+/* Token t of a sample as the first product reads it: channel, row, column. */
+void ftk_dit_patch(const ftk_dit_shape *s, const float *in, int t, float *patch);
+/* And as the last one leaves it: row, column, channel. */
+void ftk_dit_unpatch(const ftk_dit_shape *s, const float *patch, int t, float *out);
 /* Runs seqs[n]. Samples are n / halves; p->errors [n / halves] then holds those of checks. */
 void ftk_dit_pass_run(ftk_dit_pass *p, const ftk_dit_seq *seqs, int n);
 

@@ -19,14 +19,15 @@ static void place_pages(ftk_dit_pass *p, size_t seqs)
 }
 
 ftk_err ftk_dit_pass_open(ftk_dit_pass *p, const ftk_dit *m, const ftk_host *h, int threads,
-                          int max_seqs, int halves, bool checks, ftk_kept_scores scores)
+                          int max_seqs, int halves, bool checks, ftk_kept_scores scores,
+                          ftk_dit_device *device)
 {
     const ftk_dit_shape *s = &m->shape;
     const size_t seqs = (size_t)max_seqs * (checks ? 2 : 1), n = (size_t)s->n_tokens;
     const size_t rows = seqs * n, c = (size_t)s->n_embd, pages = (n + FTK_PAGE - 1) / FTK_PAGE;
     const size_t patch = (size_t)(s->patch * s->patch * s->out_channels);
     const size_t nth = (size_t)threads;
-    *p = (ftk_dit_pass){.m = m, .host = h, .scores = scores, .halves = halves};
+    *p = (ftk_dit_pass){.m = m, .host = h, .device = device, .scores = scores, .halves = halves};
     const ftk_err err = ftk_team_open(&p->team, threads, h);
     if (err != FTK_OK) return err;
     p->act_stride = m->kernels.act_bytes(FTK_TYPE_F32, widest(s));
@@ -57,7 +58,7 @@ ftk_err ftk_dit_pass_open(ftk_dit_pass *p, const ftk_dit *m, const ftk_host *h, 
         {&p->errors, (size_t)max_seqs, sizeof *p->errors},
     };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        if (parts[i].n == 0) continue;
+        if (parts[i].n == 0 || (device && parts[i].to != (void *)&p->errors)) continue;
         void *const got = ftk_alloc_raw(h, parts[i].n, parts[i].size);
         if (!got)
             return ftk_fail(h, FTK_ERR_NOMEM,
@@ -65,6 +66,7 @@ ftk_err ftk_dit_pass_open(ftk_dit_pass *p, const ftk_dit *m, const ftk_host *h, 
                             max_seqs / halves);
         memcpy(parts[i].to, &got, sizeof got);
     }
+    if (device) return FTK_OK;
     memset(p->mask, 0, n * sizeof *p->mask);
     for (int i = 0; i < s->n_ff; i++) p->ones[i] = 1;
     place_pages(p, seqs);

@@ -84,21 +84,36 @@ static void add_one(const ftk_modulation *t, float *vectors, size_t at)
         t->m->kernels.add(c, t->ones, vectors + (size_t)r * t->row + at * (size_t)c);
 }
 
+/* SiLU of the embeddings of timestep and label, in t->hidden. */
+static void condition(ftk_modulation *t, int32_t label)
+{
+    const ftk_dit *m = t->m;
+    const int c = m->shape.n_embd;
+    const size_t row_bytes = ftk_type_bytes(m->class_embd.type, (size_t)c);
+    float *const of_label = t->hidden + (size_t)t->n_steps * (size_t)c;
+    m->kernels.dequant_row(m->class_embd.type, c,
+                           (const char *)m->class_embd.data + (size_t)label * row_bytes, of_label);
+    for (int r = 0; r < t->n_steps; r++) {
+        float *const row = t->hidden + (size_t)r * (size_t)c;
+        memcpy(row, t->times + (size_t)r * (size_t)c, (size_t)c * sizeof *row);
+        m->kernels.add(c, of_label, row);
+    }
+    silu(t, c, t->hidden);
+}
+
 static void make(ftk_modulation *t, int slot, int32_t label, ftk_team *team)
 {
     const ftk_dit *m = t->m;
     const int c = m->shape.n_embd, n_layer = m->shape.n_layer;
-    const size_t row_bytes = ftk_type_bytes(m->class_embd.type, (size_t)c);
     float *const vectors = t->vectors + (size_t)slot * (size_t)t->n_steps * t->row;
-    float *const x = t->hidden;
-    m->kernels.dequant_row(m->class_embd.type, c,
-                           (const char *)m->class_embd.data + (size_t)label * row_bytes, vectors);
-    for (int r = 0; r < t->n_steps; r++) {
-        float *const row = x + (size_t)r * (size_t)c;
-        memcpy(row, t->times + (size_t)r * (size_t)c, (size_t)c * sizeof *row);
-        m->kernels.add(c, vectors, row);
+    const float *const x = t->hidden;
+    condition(t, label);
+    t->label[slot] = label;
+    if (t->device) {
+        t->device->ops->modulate(t->device, x, vectors);
+        t->work += (double)t->n_steps * c * (double)t->row;
+        return;
     }
-    silu(t, c, x);
     for (int l = 0; l < n_layer; l++) {
         project(t, team, &m->layers[l].ada, m->layers[l].ada_bias, x,
                 vectors + (size_t)l * FTK_ADA * (size_t)c, t->row);
@@ -108,7 +123,6 @@ static void make(ftk_modulation *t, int slot, int32_t label, ftk_team *team)
     project(t, team, &m->output_ada, m->output_ada_bias, x,
             vectors + (size_t)n_layer * FTK_ADA * (size_t)c, t->row);
     add_one(t, vectors, (size_t)n_layer * FTK_ADA + 1);
-    t->label[slot] = label;
 }
 
 static int find(const ftk_modulation *t, int32_t label)
@@ -143,21 +157,24 @@ const float *ftk_modulation_at(const ftk_modulation *t, int32_t label, int step)
 }
 
 ftk_err ftk_modulation_open(ftk_modulation *t, const ftk_dit *m, const ftk_host *h,
-                            const ftk_noise_step *steps, int n_steps, int labels, ftk_team *team)
+                            const ftk_noise_step *steps, int n_steps, int labels, ftk_team *team,
+                            ftk_dit_device *device)
 {
     const ftk_dit_shape *s = &m->shape;
     const size_t c = (size_t)s->n_embd, n = (size_t)n_steps;
     const int widest = s->n_embd > s->n_freq ? s->n_embd : s->n_freq;
-    *t = (ftk_modulation){.m = m, .host = h, .n_steps = n_steps};
+    *t = (ftk_modulation){.m = m, .host = h, .device = device, .n_steps = n_steps};
     t->row = ((size_t)s->n_layer * FTK_ADA + 2) * c;
     const size_t fit = cheap / (n * t->row * sizeof(float)), all = (size_t)s->n_classes + 1;
     const size_t room = fit > (size_t)labels ? fit : (size_t)labels;
     t->capacity = (int)(room < all ? room : all);
     t->act_stride = m->kernels.act_bytes(FTK_TYPE_F32, widest);
     t->label = ftk_alloc(h, (size_t)t->capacity, sizeof *t->label);
-    t->vectors = ftk_alloc_raw(h, (size_t)t->capacity * n, t->row * sizeof(float));
+    const size_t vectors = (size_t)t->capacity * n;
+    t->vectors = device ? device->ops->mem_alloc(device, vectors * t->row * sizeof(float))
+                        : ftk_alloc_raw(h, vectors, t->row * sizeof(float));
     t->times = ftk_alloc_raw(h, n, c * sizeof(float));
-    t->hidden = ftk_alloc_raw(h, n, (size_t)widest * sizeof(float));
+    t->hidden = ftk_alloc_raw(h, n + 1, (size_t)widest * sizeof(float));
     t->act = ftk_alloc_raw(h, n, t->act_stride);
     t->ones = ftk_alloc_raw(h, c, sizeof(float));
     if (!t->label || !t->vectors || !t->times || !t->hidden || !t->act || !t->ones)
@@ -174,6 +191,10 @@ ftk_err ftk_modulation_open(ftk_modulation *t, const ftk_dit *m, const ftk_host 
 void ftk_modulation_close(ftk_modulation *t)
 {
     if (!t->m) return;
+    if (t->device) {
+        t->device->ops->mem_free(t->device, t->vectors);
+        t->vectors = NULL;
+    }
     void *const all[] = {t->label, t->vectors, t->times, t->hidden, t->act, t->ones};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ftk_release(t->host, all[i]);
     *t = (ftk_modulation){0};

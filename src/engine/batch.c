@@ -15,7 +15,7 @@ static bool reading_wide(const ftk_session *s)
 
 bool ftk_session_decodes_directly(const ftk_session *s)
 {
-    return s->n_families > 0 && s->family[s->turn].ops->decode && !ftk_session_reads(s);
+    return s->family.ops && s->family.ops->decode && !ftk_session_reads(s);
 }
 
 static bool has_room(const ftk_session *s, ftk_result *r)
@@ -52,7 +52,7 @@ static int rows_of(const ftk_session *s)
 /* Rows that it must find in a pass: those, and a draft of a given size. */
 static int rows_wanted(const ftk_session *s)
 {
-    const bool given = s->n_families > 0 && !ftk_session_reads(s) && !ftk_session_sizes_itself(s);
+    const bool given = s->family.ops && !ftk_session_reads(s) && !ftk_session_sizes_itself(s);
     return rows_of(s) + (given ? ftk_size_most(s) : 0);
 }
 
@@ -139,7 +139,7 @@ ftk_err ftk_batch_plan(ftk_batch *b, bool alone)
             continue;
         }
         decoding[n++] = s;
-        if (ftk_draft_begin(s, alone)) asked[n_asked++] = s;
+        if (ftk_draft_begin(s)) asked[n_asked++] = s;
     }
     ftk_draft_ask(asked, n_asked);
     if (n > 0) ftk_size_drafts(decoding, n);

@@ -238,23 +238,6 @@ double ftk_cost_at(const ftk_cost *c, int rows, int depth)
     return ftk_cost_of(c, ftk_width_of(rows, depth));
 }
 
-double ftk_cost_joined(const ftk_cost *c, int rows, int all_rows, int depth, double share)
-{
-    return (1 - share) * ftk_cost_at(c, rows, depth) + share * ftk_cost_at(c, all_rows, depth) +
-           c->join;
-}
-
-void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, double share,
-                            double seconds)
-{
-    const double most =
-        ftk_cost_at(c, 1, depth); /* a core was taken away for a moment, see below */
-    double more = seconds - ftk_cost_joined(c, rows, all_rows, depth, share);
-    if (more > most) more = most;
-    c->join += 0.05 * more;
-    if (c->join < 0) c->join = 0;
-}
-
 /* A Kalman filter's step, each point by itself: those that are little known take most of the
  * news. share[j]: the part of the pass's time that is point j's, then what depth adds. */
 static void correct(ftk_cost *c, const double *share, double news)

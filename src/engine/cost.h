@@ -10,7 +10,6 @@ enum { FTK_COST_POINTS = 8 }; /* 1, 2, 4 ... 128 rows; further rows cost what th
 typedef struct ftk_cost {
     double seconds[FTK_COST_POINTS]; /* on an empty sequence */
     double slot, slot_row; /* what each token before the rows adds, by itself and for each row */
-    double join;           /* what a pass that rows join takes more than its rows say */
     /* Of the relative error of each point, and of what depth adds, as far as is known. */
     double variance[FTK_COST_POINTS + 1];
 } ftk_cost;
@@ -50,12 +49,6 @@ ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool);
 double ftk_cost_of(const ftk_cost *c, ftk_width w);
 /* Of rows of one sequence, behind `depth` tokens. */
 double ftk_cost_at(const ftk_cost *c, int rows, int depth);
-/* The same of a pass that rows join behind some of its layers: `share` of what it reads is above
- * them. */
-double ftk_cost_joined(const ftk_cost *c, int rows, int all_rows, int depth, double share);
-/* Such a pass took so long: it says nothing of the curve. */
-void ftk_cost_update_joined(ftk_cost *c, int rows, int all_rows, int depth, double share,
-                            double seconds);
 /* A pass took so long: moves the whole curve a little, as the machine's speed changes for
  * all widths, and the points around it some more, what depth adds as far as it is
  * part of the time; then twice the rows take no less time, and at most 2.5 times as much. */

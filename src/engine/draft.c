@@ -9,29 +9,14 @@
 
 static const float LEAST = 0.02f; /* probability of a guess that successors are asked for */
 
-static bool wants(const ftk_session *s, unsigned what)
-{
-    for (int i = 0; i < s->n_families; i++)
-        if (s->family[i].ops->wants & what) return true;
-    return false;
-}
-
 /* ---- proposing */
 
 /* Of every step, as every step shows what retrieval is worth; next to nothing, and no family's
- * cost. Then what retrieval alone would draft, where families are to be compared with it. */
+ * cost. */
 static void retrieve(ftk_session *s)
 {
-    const ftk_retrieval *const r = &s->retrieval;
     const double start = ftk_engine_now(s->engine);
     ftk_retrieval_ask(&s->retrieval, s->tokens, s->n_tokens);
-    if (s->n_families > 1) {
-        float prob[FTK_REACH], so_far = 1;
-        int n = 0;
-        for (; n < r->n && n < FTK_REACH; n++) prob[n] = so_far *= ftk_retrieval_goes_on(r, n);
-        s->retrieved = ftk_size_best(s, prob, n);
-        s->doubt = n > 0 ? 1 - prob[0] : 1;
-    }
     s->stats.draft_seconds += ftk_engine_now(s->engine) - start;
 }
 
@@ -45,12 +30,12 @@ static float price_of_row(const ftk_session *s)
 }
 
 /* Whether a family is to be asked for a draft in this step. */
-static bool is_asked(ftk_session *s, bool joined)
+static bool is_asked(ftk_session *s)
 {
-    ftk_family *const f = ftk_session_turn(s);
+    ftk_family *const f = ftk_session_family(s);
     const bool sized = ftk_session_sizes_itself(s);
-    if (ftk_size_ceiling(s, f) == 0) return false;
-    if (sized && !joined && ftk_size_rests(s, f)) return false;
+    if (f->ops->decode || ftk_size_ceiling(s, f) == 0) return false;
+    if (sized && ftk_size_rests(s, f)) return false;
     return !sized || !s->engine->timing_plain;
 }
 
@@ -62,28 +47,26 @@ void ftk_draft_none(ftk_session *s)
     ftk_tree_init(&s->tree, s->tokens[s->n_tokens - 1]);
 }
 
-bool ftk_draft_begin(ftk_session *s, bool alone)
+bool ftk_draft_begin(ftk_session *s)
 {
-    const bool joined = s->n_joined > 0; /* rows joined the last pass for the sake of this draft */
     ftk_draft_none(s);
-    if (s->n_families == 0) return false;
+    if (!s->family.ops) return false;
     retrieve(s);
     s->forced = ftk_session_force(s);
     if (s->forced) return false;
     const float least = ftk_session_sizes_itself(s) ? price_of_row(s) : 0;
     s->successors.least = least > LEAST ? least : LEAST;
-    ftk_choose(s);
-    if (!is_asked(s, joined)) return false;
-    ftk_finish_allow(s, alone);
+    if (!is_asked(s)) return false;
+    ftk_finish_allow(s);
     return true;
 }
 
 static ftk_ask ask_of(ftk_session *s)
 {
-    return (ftk_ask){.state = ftk_session_turn(s)->state,
+    return (ftk_ask){.state = ftk_session_family(s)->state,
                      .history = s->tokens,
                      .n = s->n_tokens,
-                     .budget = ftk_size_ceiling(s, ftk_session_turn(s)),
+                     .budget = ftk_size_ceiling(s, ftk_session_family(s)),
                      .tree = &s->tree};
 }
 
@@ -92,7 +75,7 @@ static void was_asked(ftk_session *s, double seconds)
 {
     s->left.seconds = seconds;
     if (s->left.room > 0) return; /* the device goes on */
-    ftk_size_took(s, ftk_session_turn(s), seconds);
+    ftk_size_took(s, ftk_session_family(s), seconds);
     s->open_draft = ftk_session_sizes_itself(s);
 }
 
@@ -103,7 +86,7 @@ static void ask_family(const ftk_drafter_ops *ops, ftk_session *const *s, int n)
     ftk_ask asks[FTK_PASS_SEQS];
     int n_asked = 0;
     for (int i = 0; i < n; i++) {
-        if (ftk_session_turn(s[i])->ops != ops) continue;
+        if (ftk_session_family(s[i])->ops != ops) continue;
         asks[n_asked] = ask_of(s[i]);
         asked[n_asked++] = s[i];
     }
@@ -117,7 +100,7 @@ static void ask_one(ftk_session *s)
 {
     const ftk_ask a = ask_of(s);
     const double start = ftk_engine_now(s->engine);
-    ftk_session_turn(s)->ops->propose(a.state, a.history, a.n, a.budget, a.tree);
+    ftk_session_family(s)->ops->propose(a.state, a.history, a.n, a.budget, a.tree);
     was_asked(s, ftk_engine_now(s->engine) - start);
 }
 
@@ -125,14 +108,14 @@ static void ask_one(ftk_session *s)
 static bool was_met(ftk_session *const *s, int last)
 {
     for (int i = 0; i < last; i++)
-        if (ftk_session_turn(s[i])->ops == ftk_session_turn(s[last])->ops) return true;
+        if (ftk_session_family(s[i])->ops == ftk_session_family(s[last])->ops) return true;
     return false;
 }
 
 void ftk_draft_ask(ftk_session *const *s, int n)
 {
     for (int i = 0; i < n; i++) {
-        const ftk_drafter_ops *const ops = ftk_session_turn(s[i])->ops;
+        const ftk_drafter_ops *const ops = ftk_session_family(s[i])->ops;
         if (!ops->propose_all)
             ask_one(s[i]);
         else if (!was_met(s, i))
@@ -145,14 +128,14 @@ static double cost_of_joining(const ftk_session *s)
 {
     const ftk_engine *e = s->engine;
     const int rows = s->tree.n;
-    return ftk_cost_joined(&e->cost, rows, rows + s->n_joined, s->kv.len,
-                           ftk_target_share(e->model, e->forward.keep + 1)) -
-           ftk_cost_at(&e->cost, rows, s->kv.len);
+    return ftk_target_share(e->model, e->forward.keep + 1) *
+           (ftk_cost_at(&e->cost, rows + s->n_joined, s->kv.len) -
+            ftk_cost_at(&e->cost, rows, s->kv.len));
 }
 
 void ftk_draft_append(ftk_session *s)
 {
-    const ftk_family *const f = ftk_session_turn(s);
+    const ftk_family *const f = ftk_session_family(s);
     const int max_rows = s->engine->forward.max_rows;
     int most = FTK_MAX_NODES < max_rows ? FTK_MAX_NODES : max_rows;
     if (most > s->room) most = s->room;
@@ -164,27 +147,20 @@ void ftk_draft_append(ftk_session *s)
 
 /* ---- learning */
 
-/* What is shared learns from every step. Every family that wants to see all passes sees this
- * one, and the one whose tree it was. */
+/* What is shared learns from every step, the family from those whose tree was its own, and, if it
+ * wants to see all passes, from all. */
 void ftk_draft_learn(ftk_session *s, const ftk_rows *rows, bool prompt)
 {
     ftk_retrieval_settle(&s->retrieval, s->n_tokens, s->verdict.token,
                          (size_t)s->verdict.n_path + 1);
-    if (wants(s, FTK_WANT_SUCCESSORS)) ftk_ledger_read_table(s, rows, prompt);
-    for (int i = 0; i < s->n_families; i++) {
-        const ftk_family *f = &s->family[i];
-        const bool own = i == s->turn && s->tree.n > 1 && !s->forced;
-        if (!own && !(f->ops->wants & ~(unsigned)FTK_WANT_SUCCESSORS)) continue;
-        const double start = ftk_engine_now(s->engine);
-        f->ops->learn(f->state, s->tokens, s->n_tokens, &s->tree, &s->verdict, rows);
-        const double seconds = ftk_engine_now(s->engine) - start;
-        if (prompt) continue;
-        s->stats.draft_seconds += seconds;
-        if (own || (i == s->turn && s->drafting > 0)) s->drafting += seconds;
-    }
-}
-
-bool ftk_draft_wants_states(const ftk_session *s)
-{
-    return wants(s, FTK_WANT_STATES);
+    const ftk_family *const f = ftk_session_family(s);
+    if (f && f->ops->wants & FTK_WANT_SUCCESSORS) ftk_ledger_read_table(s, rows, prompt);
+    const bool own = s->tree.n > 1 && !s->forced;
+    if (!f || (!own && !(f->ops->wants & ~(unsigned)FTK_WANT_SUCCESSORS))) return;
+    const double start = ftk_engine_now(s->engine);
+    f->ops->learn(f->state, s->tokens, s->n_tokens, &s->tree, &s->verdict, rows);
+    const double seconds = ftk_engine_now(s->engine) - start;
+    if (prompt) return;
+    s->stats.draft_seconds += seconds;
+    if (own || s->drafting > 0) s->drafting += seconds;
 }

@@ -141,8 +141,7 @@ static ftk_err open_engine(ftk_engine **out, const ftk_model *m, const ftk_engin
     e->clock = clock;
     e->credit = FTK_CREDIT;
     e->next_plain = FTK_FIRST_PLAIN;
-    e->copy_bytes = cfg->copy_bytes;
-    e->pace = e->usual = (ftk_pace){FTK_PLAIN, FTK_PLAIN};
+    e->pace = (ftk_pace){FTK_PLAIN, FTK_PLAIN};
     ftk_retrieval_rates_init(&e->retrieval);
     ftk_successor_rates_init(&e->successors);
     const ftk_err err = open_parts(e, cfg);

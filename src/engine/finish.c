@@ -14,11 +14,10 @@
 #include "base/clock.h"
 #include "session.h"
 
-void ftk_finish_allow(ftk_session *s, bool alone)
+void ftk_finish_allow(ftk_session *s)
 {
     s->left.room = 0;
     s->left.allowed = s->engine->device && ftk_session_spare(s) & FTK_SPARE_LOGITS;
-    s->left.alone = alone;
 }
 
 /* Places behind the root that a guess may be for. */
@@ -44,8 +43,8 @@ static int room_for(const ftk_session *s, const ftk_unfinished *draft, int budge
 
 bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget)
 {
-    const ftk_family *const f = &s->family[s->turn];
-    if (!s->left.allowed || !f->ops->finished || (s->left.alone && draft->joined)) return false;
+    const ftk_family *const f = &s->family;
+    if (!s->left.allowed || !f->ops->finished) return false;
     const int room = room_for(s, draft, budget);
     const int made = draft->maps ? draft->maps->n : 0;
     if (room < 1 || ftk_kv_reserve(&s->kv, made > room ? made : room + 1) != FTK_OK) return false;
@@ -73,13 +72,12 @@ static void take_tree(ftk_tree *t, const ftk_planted *from)
         const ftk_planted_node *const node = &from->node[i];
         const int at = ftk_tree_add(t, node->parent, node->token, node->prob);
         assert(at == i && "the rows are those of the nodes");
-        t->recycled[at] = node->recycled;
     }
 }
 
 double ftk_finish_take(ftk_session *s)
 {
-    ftk_family *const f = &s->family[s->turn];
+    ftk_family *const f = &s->family;
     const ftk_finished *const done = &s->left.finishing.done;
     const double start = ftk_engine_now(s->engine);
     take_tree(&s->tree, done->tree);

@@ -42,12 +42,22 @@ static ftk_host keeping_host(ftk_engine *e)
 
 /* ---- what was left out */
 
+static bool is_head(int family)
+{
+    return family >= 0 && ftk_drafter_list[family]->wants & FTK_WANT_MODEL &&
+           ftk_drafter_list[family] != &ftk_drafter_draft_model;
+}
+
+static bool has_files(int family)
+{
+    return ftk_drafter_reads_files(family) || is_head(family);
+}
+
 /* Says why a file is left out. Nobody can ask for a family that is not built in. */
 static void leave_out(ftk_engine *e, const char *stated, int family, ftk_log_level level)
 {
     ftk_log(&e->host, level, "a drafter is left out: %s", e->found_line);
-    if (e->n_left_out == FTK_MAX_LEFT_OUT || (stated[0] && !ftk_drafter_reads_files(family)))
-        return;
+    if (e->n_left_out == FTK_MAX_LEFT_OUT || (stated[0] && !has_files(family))) return;
     ftk_left_out *l = &e->left_out[e->n_left_out++];
     l->family = family;
     memcpy(l->line, e->found_line, sizeof l->line);
@@ -96,12 +106,25 @@ static bool next_name(const char *folder, const char *after, char *name, size_t 
 static int family_by_name(const char *name)
 {
     for (int i = 0; ftk_drafter_list[i]; i++)
-        if (ftk_drafter_reads_files(i) && strstr(name, ftk_drafter_list[i]->name)) return i;
+        if (has_files(i) && strstr(name, ftk_drafter_list[i]->name)) return i;
     return -1;
 }
 
-/* One for another model is nothing to warn of: one folder may hold several models. Nor is one
- * that a model in stages has no use for. */
+/* The file that a family has already, or NULL. */
+static const char *file_of(const ftk_engine *e, int family)
+{
+    if (is_head(family)) return e->nets[family] ? e->nets[family]->head->source.path : NULL;
+    return ftk_drafter_reads_files(family) && e->files[family] ? e->files[family]->path : NULL;
+}
+
+/* What a model in stages, or on a device, has no use for. */
+static bool is_useless(const ftk_engine *e, int family)
+{
+    return (e->forward.below && family >= 0 && ftk_drafter_list[family]->policy) ||
+           (e->device && is_head(family));
+}
+
+/* One for another model is nothing to warn of: one folder may hold several models. */
 static bool try_file(ftk_engine *e, const char *path, const char *name)
 {
     const ftk_host host = keeping_host(e);
@@ -110,16 +133,16 @@ static bool try_file(ftk_engine *e, const char *path, const char *name)
              ftk_gguf_show_path(shown, sizeof shown, path)); /* until there is a better reason */
     ftk_err err = ftk_drafterfile_identify(path, e->model, stated, sizeof stated, &host);
     const int family = stated[0] ? ftk_drafter_index(stated, strlen(stated)) : family_by_name(name);
-    if (err == FTK_OK && ftk_drafter_reads_files(family) && e->files[family]) {
+    if (err == FTK_OK && file_of(e, family)) {
         ftk_log(&e->host, FTK_LOG_INFO, "%s: is left out, as there is a drafter %s already: %s",
-                path, stated, e->files[family]->path);
+                path, stated, file_of(e, family));
         return false;
     }
     const bool of_another = err == FTK_ERR_INVALID && stated[0];
-    const bool useless = e->forward.below && family >= 0 && ftk_drafter_list[family]->policy;
     if (err == FTK_OK) err = ftk_target_add_file(e, path, NULL, &host);
     if (err != FTK_OK)
-        leave_out(e, stated, family, of_another || useless ? FTK_LOG_INFO : FTK_LOG_WARN);
+        leave_out(e, stated, family,
+                  of_another || is_useless(e, family) ? FTK_LOG_INFO : FTK_LOG_WARN);
     return err == FTK_OK;
 }
 

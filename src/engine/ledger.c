@@ -19,9 +19,7 @@ static const double MOST_CREDIT = 4; /* plain steps */
 static const double MOST_DEBT =
     2; /* plain steps: a program that takes the core away is no draft's fault */
 static const double NEXT_TO_NOTHING = 0.005; /* of a token, to read one row */
-/* Plain steps of credit below which it is kept for drafts; tokens that reading may lose a step,
- * and have saved. */
-static const double COMFORT = 0.5, EARNED = 0.004, MOST_BALANCE = 2;
+static const double COMFORT = 0.5;  /* plain steps of credit below which it is kept for drafts */
 static const double MEMORY = 0.985; /* of what steps gave and cost, a step later */
 
 static double between(double least, double x, double most)
@@ -36,57 +34,35 @@ void ftk_ledger_book(ftk_session *s, double tokens)
     e->credit = between(-MOST_DEBT, credit, MOST_CREDIT);
 }
 
-static void keep_pace(ftk_pace *p, double memory, int emitted, double spent)
-{
-    p->tokens = p->tokens * memory + emitted;
-    p->spent = p->spent * memory + spent;
-}
-
 void ftk_ledger_settle(ftk_session *s, int nodes, int emitted)
 {
-    ftk_family *const f = ftk_session_turn(s);
+    ftk_family *const f = ftk_session_family(s);
     ftk_measured *const m = f->measured;
+    ftk_pace *const p = &s->engine->pace;
     const double spent = 1 + (nodes * s->row_seconds + s->drafting) / ftk_size_token(s);
-    if (s->drafting > 0) ftk_choose_compare(s, m, spent, emitted);
     const bool plain = nodes == 0 && s->drafting == 0;
     m->tokens = m->tokens * MEMORY + emitted;
     m->spent = m->spent * MEMORY + spent;
-    keep_pace(&s->pace, MEMORY, emitted, spent);
-    keep_pace(&s->usual, FTK_LONG_MEMORY, emitted, spent);
+    p->tokens = p->tokens * MEMORY + emitted;
+    p->spent = p->spent * MEMORY + spent;
     ftk_ledger_book(s, plain ? ALLOWANCE : emitted - spent);
     f->steps++;
     f->emitted += (uint64_t)emitted;
 }
 
-/* What the table of successors gave in this step, in tokens: those that came thanks to it alone,
- * less what it took to verify all such nodes. */
-static double given_by_table(const ftk_session *s)
-{
-    const ftk_tree *const t = &s->tree;
-    int nodes = 0, tokens = 0;
-    for (int i = 1; i < t->n; i++) nodes += t->recycled[i];
-    for (int i = 1; i <= s->verdict.n_path; i++) tokens += t->recycled[s->verdict.path[i]];
-    return tokens / ftk_session_pace(s) - nodes * s->row_seconds / ftk_size_token(s);
-}
-
-/* The table learns from every step, whoever drafted, and for nobody's account but drafts'. Where
- * reading a row costs something it is read as long as that pays. */
+/* The table learns from every step, whoever drafted, and for drafts' account. Where reading a row
+ * costs something, only rows behind which it was wrong are read, as far as there is credit. */
 void ftk_ledger_read_table(ftk_session *s, const ftk_rows *rows, bool prompt)
 {
     ftk_successors *const table = &s->successors;
-    ftk_successor_rates *const r = &table->rates;
     const ftk_verdict *const v = &s->verdict;
     const double start = ftk_engine_now(s->engine), token = ftk_size_token(s);
-    int n_read = 0;
-    const bool cheap = r->took <= NEXT_TO_NOTHING * token;
+    const bool cheap = table->rates->took <= NEXT_TO_NOTHING * token;
     if (!prompt) ftk_successors_settle(table, s->tree.token[0], v->token, (size_t)v->n_path + 1);
-    if (cheap || (r->balance > 0 && s->engine->credit > COMFORT))
-        n_read = ftk_successors_read(table, &s->tree, v, rows, cheap);
+    if (!cheap && s->engine->credit <= COMFORT) return;
+    const int n_read = ftk_successors_read(table, &s->tree, v, rows, cheap);
     if (prompt) return;
     s->stats.draft_seconds += ftk_engine_now(s->engine) - start;
-    const double cost =
-        n_read * r->took / token; /* as usual: another program may have had the core */
-    ftk_ledger_book(s, -cost);
-    r->balance =
-        between(-MOST_BALANCE, r->balance + EARNED + given_by_table(s) - cost, MOST_BALANCE);
+    /* as usual: another program may have had the core */
+    ftk_ledger_book(s, -n_read * table->rates->took / token);
 }

@@ -66,7 +66,14 @@ static ftk_err open_head(ftk_net *net, ftk_forward *f, int slots, ftk_type kv_ty
 {
     const ftk_headfile *const head = net->head;
     ftk_err err = FTK_OK;
+    const size_t rows = ROWS, width = (size_t)head->model.hp.n_embd;
     net->model = &head->model;
+    net->normed = ftk_alloc_raw(
+        &net->host, rows * (size_t)head->n_taps * (size_t)head->target_width, sizeof(float));
+    net->first = ftk_alloc_raw(&net->host, rows * width, sizeof(float));
+    net->begin = ftk_alloc_raw(&net->host, rows * width, sizeof(float));
+    if (!net->normed || !net->first || !net->begin)
+        return ftk_fail(&net->host, FTK_ERR_NOMEM, "no memory for a head's states");
     for (int i = 0; i < head->n_taps && err == FTK_OK; i++)
         err = ftk_forward_tap(f, head->tap[i], &net->tap[i]);
     if (err != FTK_OK || head->kind == FTK_HEAD_MEDUSA) return err;
@@ -93,10 +100,40 @@ void ftk_net_free(ftk_net *net)
     if (net->pool.host) ftk_kv_pool_close(&net->pool);
     ftk_model_free(net->small);
     ftk_headfile_close(net->head);
+    ftk_release(&net->host, net->begin);
+    ftk_release(&net->host, net->first);
+    ftk_release(&net->host, net->normed);
     ftk_release(net->meter.under, net);
 }
 
 /* ---- rows */
+
+/* A clock of costs hears of the products of all layers as of one. */
+static void tell_clock(const ftk_net *net, const ftk_pass_seq *seqs, int n)
+{
+    const ftk_model *const m = net->model;
+    int rows = 0, n_logits = 0;
+    size_t weights = 0;
+    for (int i = 0; i < n; i++) {
+        rows += seqs[i].n_rows;
+        n_logits += seqs[i].n_rows - seqs[i].first_logits;
+    }
+    for (int i = 0; i < m->hp.n_layer; i++) {
+        const ftk_layer *const l = &m->layers[i];
+        const ftk_mat *const all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++)
+            weights += (size_t)all[k]->n_out * (size_t)all[k]->n_in;
+    }
+    const int n_in = m->hp.n_embd;
+    net->clock->product(net->clock->ctx, (int)(weights / (size_t)n_in), n_in, rows);
+    if (n_logits > 0) net->clock->product(net->clock->ctx, m->hp.n_vocab, n_in, n_logits);
+}
+
+void ftk_net_pass(ftk_net *net, const ftk_pass_seq *seqs, int n)
+{
+    ftk_forward_run(&net->forward, seqs, n);
+    if (net->clock) tell_clock(net, seqs, n);
+}
 
 bool ftk_net_reserve(ftk_net_seq *s, int n)
 {
@@ -104,6 +141,19 @@ bool ftk_net_reserve(ftk_net_seq *s, int n)
     return slots <= s->kv.max_pages * FTK_PAGE &&
            ftk_kv_lacks(&s->kv, slots) <= s->net->pool.n_free &&
            ftk_kv_reserve(&s->kv, n) == FTK_OK;
+}
+
+static size_t width(const ftk_net_seq *s)
+{
+    return (size_t)s->net->head->model.hp.n_embd;
+}
+
+/* What row i of the last pass leaves for the rows behind it; of those with logits, where states
+ * are fed behind the last norm. */
+static const float *left_by(const ftk_net_seq *s, int i)
+{
+    const ftk_forward *const f = &s->net->forward;
+    return (s->net->head->feeds_normed ? f->features : f->states) + (size_t)i * width(s);
 }
 
 /* What a row sees: the row above, what that sees, and itself. */
@@ -116,23 +166,72 @@ static void place(ftk_net_seq *s, int row, int parent)
     s->depth[row] = (int16_t)(parent >= 0 ? s->depth[parent] + 1 : 0);
 }
 
-static const float *run_placed(ftk_net_seq *s, int n, const int32_t *token, const int16_t *parent,
-                               const float *states)
+/* ---- passes that sessions share */
+
+typedef struct joint {
+    int n, rows; /* sessions, and rows of all */
+    ftk_pass_seq seq[FTK_PASS_SEQS];
+    ftk_draft_rows *of[FTK_PASS_SEQS];
+} joint;
+
+static void join(joint *j, ftk_draft_rows *ask, ftk_pass_seq seq)
 {
-    ftk_forward *const f = &s->net->forward;
-    const int first = s->n_rows;
-    if (n > ROWS || first + n > FTK_MAX_NODES || !ftk_net_reserve(s, first + n)) return NULL;
-    for (int i = 0; i < n; i++) place(s, first + i, parent[i]);
-    const ftk_pass_seq seq = {.kv = &s->kv,
-                              .n_rows = n,
-                              .slot = first,
-                              .token = token,
-                              .depth = s->depth + first,
-                              .mask = (const uint64_t(*)[2])s->mask + first,
-                              .states = states};
-    ftk_forward_run(f, &seq, 1);
-    s->n_rows += n;
-    return f->logits;
+    j->of[j->n] = ask;
+    j->seq[j->n++] = seq;
+    j->rows += seq.n_rows;
+}
+
+/* Of each session the rows ask->token behind what was run before; a head's begin with what their
+ * parents left. */
+static void join_rows(joint *j, ftk_draft_rows *ask)
+{
+    ftk_net_seq *const s = ask->ctx;
+    const int first = s->n_rows, n = (int)ask->n;
+    const size_t d = s->net->head ? width(s) : 0;
+    ask->logits = NULL;
+    if (j->rows + n > ROWS || first + n > FTK_MAX_NODES || !ftk_net_reserve(s, first + n)) return;
+    float *const begin = s->net->begin + (size_t)j->rows * d;
+    for (int i = 0; i < n; i++) {
+        const int parent = ask->parent[i];
+        place(s, first + i, parent);
+        if (d > 0)
+            memcpy(begin + (size_t)i * d, parent < 0 ? s->left : s->states + (size_t)parent * d,
+                   d * sizeof *begin);
+    }
+    join(j, ask,
+         (ftk_pass_seq){.kv = &s->kv,
+                        .n_rows = n,
+                        .slot = first,
+                        .token = ask->token,
+                        .depth = s->depth + first,
+                        .mask = (const uint64_t(*)[2])s->mask + first,
+                        .states = d > 0 ? begin : NULL});
+}
+
+static void net_run_all(ftk_draft_rows *asks, int n)
+{
+    joint j = {0};
+    ftk_net *const net = ((ftk_net_seq *)asks[0].ctx)->net;
+    const ftk_forward *const f = &net->forward;
+    for (int i = 0; i < n; i++) join_rows(&j, &asks[i]);
+    if (j.n == 0) return;
+    ftk_net_pass(net, j.seq, j.n);
+    for (int i = 0, row = 0; i < j.n; row += j.seq[i++].n_rows) {
+        ftk_net_seq *const s = j.of[i]->ctx;
+        const size_t n_rows = (size_t)j.seq[i].n_rows;
+        j.of[i]->logits = f->logits + (size_t)row * s->as_seen.stride;
+        if (net->head)
+            memcpy(s->states + (size_t)s->n_rows * width(s), left_by(s, row),
+                   n_rows * width(s) * sizeof(float));
+        s->n_rows += (int)n_rows;
+    }
+}
+
+static const float *net_run(void *ctx, int n, const int32_t *token, const int16_t *parent)
+{
+    ftk_draft_rows ask = {.ctx = ctx, .n = (size_t)n, .token = token, .parent = parent};
+    net_run_all(&ask, 1);
+    return ask.logits;
 }
 
 /* ---- a small model */
@@ -144,29 +243,45 @@ static size_t small_unread(void *ctx, size_t n)
     return len < n ? n - len : 1; /* for its logits the last one is run again */
 }
 
+static void small_read_all(ftk_draft_rows *asks, int n)
+{
+    joint j = {0};
+    ftk_net *const net = ((ftk_net_seq *)asks[0].ctx)->net;
+    for (int i = 0; i < n; i++) {
+        ftk_net_seq *const s = asks[i].ctx;
+        const int rows = (int)small_unread(s, asks[i].n);
+        s->n_rows = 0;
+        asks[i].logits = NULL;
+        ftk_kv_truncate(&s->kv, (int)asks[i].n - rows);
+        if (j.rows + rows > ROWS || !ftk_net_reserve(s, rows)) continue;
+        join(&j, &asks[i],
+             (ftk_pass_seq){.kv = &s->kv,
+                            .n_rows = rows,
+                            .token = asks[i].history + s->kv.len,
+                            .first_logits = rows - 1});
+    }
+    if (j.n > 0) ftk_net_pass(net, j.seq, j.n);
+    for (int i = 0; i < j.n; i++) {
+        ftk_net_seq *const s = j.of[i]->ctx;
+        ftk_kv_truncate(&s->kv, s->kv.len + j.seq[i].n_rows);
+        j.of[i]->logits = net->forward.logits + (size_t)i * s->as_seen.stride;
+    }
+}
+
 static const float *small_read(void *ctx, const int32_t *history, size_t n)
 {
     ftk_net_seq *const s = ctx;
-    ftk_forward *const f = &s->net->forward;
     s->n_rows = 0;
-    ftk_kv_truncate(&s->kv, (int)(n - small_unread(s, n)));
-    while ((size_t)s->kv.len < n) {
-        const size_t left = n - (size_t)s->kv.len;
-        const int rows = left < ROWS ? (int)left : ROWS;
-        if (!ftk_net_reserve(s, rows)) return NULL;
-        const ftk_pass_seq seq = {.kv = &s->kv,
-                                  .n_rows = rows,
-                                  .token = history + s->kv.len,
-                                  .first_logits = (size_t)rows == left ? rows - 1 : rows};
-        ftk_forward_run(f, &seq, 1);
-        ftk_kv_truncate(&s->kv, s->kv.len + rows);
+    while (small_unread(s, n) > ROWS) {
+        if (!ftk_net_reserve(s, ROWS)) return NULL;
+        const ftk_pass_seq seq = {
+            .kv = &s->kv, .n_rows = ROWS, .token = history + s->kv.len, .first_logits = ROWS};
+        ftk_net_pass(s->net, &seq, 1);
+        ftk_kv_truncate(&s->kv, s->kv.len + ROWS);
     }
-    return f->logits;
-}
-
-static const float *small_run(void *ctx, int n, const int32_t *token, const int16_t *parent)
-{
-    return run_placed(ctx, n, token, parent, NULL);
+    ftk_draft_rows ask = {.ctx = ctx, .history = history, .n = n};
+    small_read_all(&ask, 1);
+    return ask.logits;
 }
 
 static void small_keep(void *ctx, int n, const int16_t *row)
@@ -177,11 +292,6 @@ static void small_keep(void *ctx, int n, const int16_t *row)
 }
 
 /* ---- a head */
-
-static size_t width(const ftk_net_seq *s)
-{
-    return (size_t)s->net->head->model.hp.n_embd;
-}
 
 /* All states of a token, one behind the other. */
 static size_t state_size(const ftk_net_seq *s)
@@ -195,14 +305,16 @@ static size_t next_place(const ftk_net_seq *s)
     return s->base + (size_t)(s->kv.len + s->read);
 }
 
-static const float *normed(ftk_net_seq *s, int n)
+/* The first n states that wait, normed, from row `at` of the pass on. */
+static void gather(ftk_net_seq *s, int n, int at)
 {
     const ftk_headfile *const h = s->net->head;
     const size_t dt = (size_t)h->target_width, all = state_size(s);
-    if (!h->input_norm && !h->fc_norm[0] && !h->tap_normed) return s->waiting;
+    float *const to = s->net->normed + (size_t)at * all;
+    memcpy(to, s->waiting, (size_t)n * all * sizeof *to);
     for (size_t i = 0; i < (size_t)n; i++) {
         const float *const x = s->waiting + i * all;
-        float *const y = s->normed + i * all;
+        float *const y = to + i * all;
         if (h->tap_normed) s->target->last_norm(s->target->ctx, 1, x, y);
         if (h->input_norm)
             h->model.kernels.rms_norm((int)all, x, h->input_norm, h->model.hp.norm_eps, y);
@@ -210,17 +322,20 @@ static const float *normed(ftk_net_seq *s, int n)
             h->model.kernels.rms_norm((int)dt, x + (size_t)t * dt, h->fc_norm[t],
                                       h->model.hp.norm_eps, y + (size_t)t * dt);
     }
-    return s->normed;
 }
 
-/* What the first n rows that wait begin with. */
+/* What n rows that were gathered begin with. */
+static const float *fuse(const ftk_net *net, const ftk_target *t, int n)
+{
+    if (net->head->fc.n_out == 0) return net->normed;
+    t->multiply(t->ctx, &net->head->fc, n, net->normed, net->first);
+    return net->first;
+}
+
 const float *ftk_net_states(ftk_net_seq *s, int n)
 {
-    const ftk_headfile *const h = s->net->head;
-    const float *const x = normed(s, n);
-    if (h->fc.n_out == 0) return x;
-    s->target->multiply(s->target->ctx, &h->fc, n, x, s->first);
-    return s->first;
+    gather(s, n, 0);
+    return fuse(s->net, s->target, n);
 }
 
 void ftk_net_forget(ftk_net_seq *s, int n)
@@ -229,31 +344,6 @@ void ftk_net_forget(ftk_net_seq *s, int n)
     s->n_waiting -= n;
     memmove(s->waiting, s->waiting + (size_t)n * all,
             (size_t)s->n_waiting * all * sizeof *s->waiting);
-}
-
-/* What row i of the last pass leaves for the rows behind it, of n_logits with logits of n. */
-static const float *left_by(const ftk_net_seq *s, int i)
-{
-    const ftk_forward *const f = &s->net->forward;
-    return (s->net->head->feeds_normed ? f->features : f->states) + (size_t)i * width(s);
-}
-
-/* Reads n states that wait, whose next tokens are known. False: there is no room. */
-static bool read_states(ftk_net_seq *s, const int32_t *text, int n)
-{
-    ftk_forward *const f = &s->net->forward;
-    if (!ftk_net_reserve(s, n)) return false;
-    const ftk_pass_seq seq = {.kv = &s->kv,
-                              .n_rows = n,
-                              .token = text + next_place(s) + 1,
-                              .first_logits = n - 1,
-                              .states = ftk_net_states(s, n)};
-    ftk_forward_run(f, &seq, 1);
-    const int last = s->net->head->feeds_normed ? 0 : n - 1;
-    memcpy(s->left, left_by(s, last), width(s) * sizeof(float));
-    ftk_kv_truncate(&s->kv, s->kv.len + n);
-    ftk_net_forget(s, n);
-    return true;
 }
 
 /* States that can be read of a text of n tokens. */
@@ -270,30 +360,70 @@ static size_t head_unread(void *ctx, size_t n)
     return rows > 0 ? (size_t)rows : 1;
 }
 
-/* The last row is that of the last token but one: its state and the last token say what follows. */
-static const float *head_read(void *ctx, const int32_t *history, size_t n)
+/* Some states that wait, whose next tokens are known, join a pass; false: there is no room. */
+static bool join_states(joint *j, ftk_draft_rows *ask, int n)
 {
-    ftk_net_seq *const s = ctx;
-    const int rows = ftk_net_readable(s, n);
-    s->n_rows = 0;
-    if (rows == 0 || next_place(s) + (size_t)rows != n - 1 || !read_states(s, history, rows))
-        return NULL;
-    return s->net->forward.logits;
+    ftk_net_seq *const s = ask->ctx;
+    if (j->rows + n > ROWS || !ftk_net_reserve(s, n)) return false;
+    gather(s, n, j->rows);
+    join(j, ask,
+         (ftk_pass_seq){.kv = &s->kv,
+                        .n_rows = n,
+                        .token = ask->history + next_place(s) + 1,
+                        .first_logits = n - 1});
+    return true;
 }
 
-static const float *head_run(void *ctx, int n, const int32_t *token, const int16_t *parent)
+static void read_joined(joint *j)
 {
-    ftk_net_seq *const s = ctx;
-    const size_t d = width(s);
-    if (n > ROWS || s->n_rows + n > FTK_MAX_NODES) return NULL;
-    for (int i = 0; i < n; i++)
-        memcpy(s->begin + (size_t)i * d,
-               parent[i] < 0 ? s->left : s->states + (size_t)parent[i] * d, d * sizeof(float));
-    const float *const logits = run_placed(s, n, token, parent, s->begin);
-    if (logits)
-        memcpy(s->states + (size_t)(s->n_rows - n) * d, left_by(s, 0),
-               (size_t)n * d * sizeof(float));
-    return logits;
+    const ftk_net_seq *const any = j->of[0]->ctx;
+    const ftk_forward *const f = &any->net->forward;
+    const float *states = fuse(any->net, any->target, j->rows);
+    for (int i = 0; i < j->n; states += (size_t)j->seq[i++].n_rows * width(any))
+        j->seq[i].states = states;
+    ftk_net_pass(any->net, j->seq, j->n);
+    for (int i = 0, row = 0; i < j->n; i++) {
+        ftk_net_seq *const s = j->of[i]->ctx;
+        const int n = j->seq[i].n_rows;
+        row += n;
+        memcpy(s->left, left_by(s, s->net->head->feeds_normed ? i : row - 1),
+               width(s) * sizeof(float));
+        ftk_kv_truncate(&s->kv, s->kv.len + n);
+        ftk_net_forget(s, n);
+        j->of[i]->logits = f->logits + (size_t)i * s->as_seen.stride;
+    }
+}
+
+/* The last row is that of the last token but one: its state and the last token say what follows. */
+static void head_read_all(ftk_draft_rows *asks, int n)
+{
+    joint j = {0};
+    for (int i = 0; i < n; i++) {
+        ftk_net_seq *const s = asks[i].ctx;
+        const int rows = ftk_net_readable(s, asks[i].n);
+        s->n_rows = 0;
+        asks[i].logits = NULL;
+        if (rows > 0 && next_place(s) + (size_t)rows == asks[i].n - 1)
+            join_states(&j, &asks[i], rows);
+    }
+    if (j.n > 0) read_joined(&j);
+}
+
+static const float *head_read(void *ctx, const int32_t *history, size_t n)
+{
+    ftk_draft_rows ask = {.ctx = ctx, .history = history, .n = n};
+    head_read_all(&ask, 1);
+    return ask.logits;
+}
+
+/* Reads n states that wait, whose next tokens are known. False: there is no room. */
+static bool read_states(ftk_net_seq *s, const int32_t *text, int n)
+{
+    joint j = {0};
+    ftk_draft_rows ask = {.ctx = s, .history = text};
+    if (!join_states(&j, &ask, n)) return false;
+    read_joined(&j);
+    return true;
 }
 
 /* Rows of drafts began with states that were guessed: the true ones are read. */
@@ -362,12 +492,9 @@ static ftk_err open_states(ftk_net_seq *s, const ftk_host *host)
 {
     const size_t all = state_size(s) * sizeof(float), d = width(s) * sizeof(float);
     s->waiting = ftk_alloc_raw(host, FTK_NET_WAITING, all);
-    s->normed = ftk_alloc_raw(host, FTK_NET_WAITING, all);
-    s->first = ftk_alloc_raw(host, FTK_NET_WAITING, d);
-    s->begin = ftk_alloc_raw(host, FTK_NET_WAITING, d);
     s->states = ftk_alloc_raw(host, FTK_MAX_NODES, d);
     s->left = ftk_alloc(host, 1, d);
-    if (s->waiting && s->normed && s->first && s->begin && s->states && s->left) return FTK_OK;
+    if (s->waiting && s->states && s->left) return FTK_OK;
     return ftk_fail(host, FTK_ERR_NOMEM, "no memory for a head's states");
 }
 
@@ -383,7 +510,10 @@ static ftk_draft_model seen_by_drafters(ftk_net_seq *s, int n_vocab)
                              .block = 1,
                              .unread = h ? head_unread : small_unread,
                              .read = h ? head_read : small_read,
-                             .run = h ? head_run : small_run,
+                             .run = net_run,
+                             .most = ROWS,
+                             .read_all = h ? head_read_all : small_read_all,
+                             .run_all = net_run_all,
                              .keep = h ? head_keep : small_keep};
 }
 
@@ -411,8 +541,7 @@ ftk_err ftk_net_seq_open(ftk_net_seq **out, ftk_net *net, int n_ctx, const ftk_t
 void ftk_net_seq_free(ftk_net_seq *s, const ftk_host *host)
 {
     if (!s) return;
-    float *const all[] = {s->waiting, s->normed, s->first, s->begin, s->states,
-                          s->left,    s->places, s->said,  s->more,  s->markov};
+    float *const all[] = {s->waiting, s->states, s->left, s->places, s->said, s->more, s->markov};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) ftk_release(host, all[i]);
     ftk_kv_seq_close(&s->kv);
     ftk_release(host, s);

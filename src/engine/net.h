@@ -11,6 +11,8 @@
 #include "model/forward.h"
 #include "model/headfile.h"
 
+enum { FTK_NET_WAITING = 64, FTK_NET_SAID = 16 };
+
 /* Of an engine. */
 typedef struct ftk_net {
     ftk_meter meter;
@@ -21,6 +23,11 @@ typedef struct ftk_net {
     int tap[FTK_HEAD_TAPS]; /* of a head: where its states lie among those that passes leave */
     ftk_forward forward;
     ftk_kv_pool pool;
+    const ftk_clock *clock; /* the engine's; NULL: there is none */
+    /* Of a head, of the rows of a pass: */
+    float *normed; /* [FTK_NET_WAITING][taps * n_embd] states of the target */
+    float *first;  /* [FTK_NET_WAITING][width] what fc makes of them */
+    float *begin;  /* [FTK_NET_WAITING][width] what drafted rows begin with */
 } ftk_net;
 
 /* Of a session. */
@@ -36,11 +43,8 @@ typedef struct ftk_net_seq {
     size_t base;
     int n_waiting;  /* states that were not read yet: of tokens base + kv.len and so on */
     float *waiting; /* [FTK_NET_WAITING][taps * n_embd] */
-    float *first;   /* [FTK_NET_WAITING][width] what fc makes of them */
-    float *normed;  /* [FTK_NET_WAITING][taps * n_embd] */
     float *left;    /* [width] what the text's last row left, for those behind it */
     float *states;  /* [FTK_MAX_NODES][width] the same of rows that were run */
-    float *begin;   /* [FTK_NET_WAITING][width] what rows begin with */
     /* Of one that says all places at once: net_block.c. */
     int read;       /* Medusa: states that were looked at, in place of kv.len */
     size_t left_of; /* Medusa: the token behind the one whose feature `left` is */
@@ -49,8 +53,6 @@ typedef struct ftk_net_seq {
     float *said;          /* [FTK_NET_SAID][stride] of rows */
     float *more, *markov; /* [stride], [rank] */
 } ftk_net_seq;
-
-enum { FTK_NET_WAITING = 64, FTK_NET_SAID = 16 };
 
 /* A small model of the target's vocabulary; slots: of its cache. team and target outlive it.
  * Errors: those of ftk_model_load(), INVALID (another vocabulary), NOMEM. */
@@ -72,6 +74,8 @@ void ftk_net_seq_free(ftk_net_seq *seq, const ftk_host *host);
 
 /* Its own functions, and memory. Errors: NOMEM. */
 ftk_err ftk_net_open_block(ftk_net_seq *s, const ftk_host *host);
+/* Runs its layers. */
+void ftk_net_pass(ftk_net *net, const ftk_pass_seq *seqs, int n);
 /* Room for n rows behind the text; false: there is none. */
 bool ftk_net_reserve(ftk_net_seq *s, int n);
 /* States that can be read of a text of n tokens. */

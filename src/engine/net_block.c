@@ -40,7 +40,7 @@ static void medusa_depth(ftk_net_seq *s, int head)
     const ftk_headfile *const h = s->net->head;
     const ftk_target *const t = s->target;
     const size_t d = (size_t)h->target_width;
-    float *const x = s->begin, *const y = s->begin + d;
+    float *const x = s->net->begin, *const y = s->net->begin + d;
     memcpy(x, s->left, d * sizeof *x);
     for (int i = 0; i < h->n_layers; i++) {
         t->multiply(t->ctx, &h->residual[head][i], 1, x, y);
@@ -76,7 +76,7 @@ bool ftk_net_store(ftk_net_seq *s, int n)
     const ftk_hparams *const hp = &h->model.hp;
     const size_t d = (size_t)hp->n_embd;
     if (!ftk_net_reserve(s, n)) return false;
-    float *const c = s->begin;
+    float *const c = s->net->begin;
     const float *const x = ftk_net_states(s, n);
     for (size_t i = 0; i < (size_t)n; i++)
         h->model.kernels.rms_norm(hp->n_embd, x + i * d, h->context_norm, hp->norm_eps, c + i * d);
@@ -89,7 +89,7 @@ bool ftk_net_store(ftk_net_seq *s, int n)
 static bool run_block(ftk_net_seq *s, int32_t anchor)
 {
     const ftk_headfile *const h = s->net->head;
-    ftk_forward *const f = &s->net->forward;
+    const ftk_forward *const f = &s->net->forward;
     int32_t token[BLOCK];
     uint64_t mask[BLOCK][2];
     int16_t depth[BLOCK];
@@ -106,7 +106,7 @@ static bool run_block(ftk_net_seq *s, int32_t anchor)
                               .depth = depth,
                               .mask = (const uint64_t(*)[2])mask,
                               .first_logits = h->from_anchor ? 0 : 1};
-    ftk_forward_run(f, &seq, 1);
+    ftk_net_pass(s->net, &seq, 1);
     memcpy(s->places, f->logits, (size_t)n_depths(h) * s->as_seen.stride * sizeof *s->places);
     return true;
 }
@@ -183,6 +183,7 @@ ftk_err ftk_net_open_block(ftk_net_seq *s, const ftk_host *host)
     m->unread = block_unread;
     m->read = block_read;
     m->run = block_run;
+    m->read_all = m->run_all = NULL;
     m->keep = block_keep;
     s->places = ftk_alloc_raw(host, (size_t)m->block, row);
     s->said = ftk_alloc_raw(host, FTK_NET_SAID, row);

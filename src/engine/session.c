@@ -58,42 +58,20 @@ bool ftk_drafter_lossless(const char *drafter)
     return other || (i >= 0 && !ftk_drafter_list[i]->decode);
 }
 
-/* `auto` does without a family whose copy of the layers is not allowed, is too large, or finds
- * no room. */
-static bool usable(ftk_engine *e, const ftk_drafter_ops *ops)
+/* The family of a name, of `auto` the first of the list that needs nothing which is not there, and
+ * no copy of the layers; NULL: none. False: the name is unknown. */
+static bool find_drafter(const ftk_engine *e, const char *name, const ftk_drafter_ops **ops)
 {
-    if (!ftk_engine_has_drafter(e, ops->name)) return false;
-    const uint64_t bytes = ftk_target_low_bits_lack(e, ops);
-    if (bytes > e->copy_bytes) {
-        if (e->copy_bytes > 0 && !e->said_too_large)
-            ftk_log(&e->host, FTK_LOG_WARN,
-                    "auto goes without %s: its copy of the layers in few bits takes %llu MiB, and "
-                    "copy_bytes allows %llu MiB",
-                    ops->name, (unsigned long long)((bytes + (1 << 20) - 1) >> 20),
-                    (unsigned long long)(e->copy_bytes >> 20));
-        e->said_too_large = true;
-        return false;
-    }
-    return ftk_target_low_bits(e, ops, FTK_LOG_WARN) == FTK_OK;
-}
-
-/* The families of a name, of `auto` in the order of the list; returns how many, -1 for an
- * unknown name. */
-static int find_drafters(ftk_engine *e, const char *name, const ftk_drafter_ops **ops)
-{
-    int n = 0;
-    if (strcmp(name, "none") == 0) return 0;
-    if (strcmp(name, "auto") == 0) {
-        for (int i = 0; ftk_drafter_list[i]; i++) {
-            const ftk_drafter_ops *d = ftk_drafter_list[i];
-            if (!d->decode && usable(e, d)) ops[n++] = d;
-        }
-        return n;
-    }
-    const int i = ftk_drafter_index(name, strlen(name));
-    if (i < 0) return -1;
-    ops[0] = ftk_drafter_list[i];
-    return 1;
+    *ops = NULL;
+    if (!name) return false;
+    if (strcmp(name, "none") == 0) return true;
+    const int named = ftk_drafter_index(name, strlen(name));
+    if (named >= 0) *ops = ftk_drafter_list[named];
+    if (named >= 0 || strcmp(name, "auto") != 0) return named >= 0;
+    for (int i = 0; ftk_drafter_list[i] && !*ops; i++)
+        if (!ftk_drafter_list[i]->policy && ftk_target_has(e, ftk_drafter_list[i]))
+            *ops = ftk_drafter_list[i];
+    return true;
 }
 
 /* ---- life */
@@ -172,15 +150,62 @@ static ftk_err open_net(ftk_session *s, const ftk_drafter_ops *ops, const ftk_dr
     return err;
 }
 
+static void close_family(const ftk_session *s, ftk_family *f)
+{
+    if (!f->ops) return;
+    f->ops->free(f->state, &s->host);
+    ftk_release(&s->host, f->state);
+    ftk_release(&s->host, f->own.rates);
+}
+
+static bool has_retrieval(const ftk_session *s)
+{
+    return s->retrieval.suffix.cap > 0;
+}
+
+static bool has_successors(const ftk_session *s)
+{
+    return s->successors.of != NULL;
+}
+
+static ftk_err open_retrieval(ftk_session *s)
+{
+    if (has_retrieval(s)) return FTK_OK;
+    const ftk_err err =
+        ftk_retrieval_init(&s->retrieval, &s->host, s->n_ctx, &s->engine->retrieval);
+    if (err != FTK_OK) ftk_retrieval_free(&s->retrieval, &s->host);
+    return err;
+}
+
+static ftk_err open_successors(ftk_session *s)
+{
+    if (has_successors(s)) return FTK_OK;
+    ftk_engine *const e = s->engine;
+    const ftk_err err =
+        ftk_successors_init(&s->successors, &s->host, e->model->hp.n_vocab, &e->successors);
+    s->successors.clock = e->clock;
+    return err;
+}
+
+/* What stays once there was a family for it, whichever drafts. */
+static ftk_err open_shared(ftk_session *s, const ftk_drafter_ops *ops)
+{
+    const ftk_err err = open_retrieval(s);
+    return err == FTK_OK && ops->wants & FTK_WANT_SUCCESSORS ? open_successors(s) : err;
+}
+
 static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_family *f)
 {
     const ftk_host *h = &s->host;
-    *f = (ftk_family){.ops = ops};
+    *f = (ftk_family){0};
+    if (!ops) return FTK_OK;
+    f->ops = ops;
     const ftk_weights *weights;
     void *rates = NULL;
-    ftk_err err = find_weights(s, ops, &weights);
+    ftk_err err = open_shared(s, ops);
+    if (err == FTK_OK) err = find_weights(s, ops, &weights);
     if (err == FTK_OK) err = find_learned(s, f, &rates);
-    if (err == FTK_OK) err = ftk_target_low_bits(s->engine, ops, FTK_LOG_ERROR);
+    if (err == FTK_OK) err = ftk_target_low_bits(s->engine, ops);
     if (err == FTK_OK) err = ftk_target_space(s->engine, ops, &s->target);
     if (err == FTK_OK && ops->wants & (FTK_WANT_FEATURES | FTK_WANT_STATES))
         err = ftk_target_hold(s);
@@ -188,6 +213,7 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
     if (err == FTK_OK) err = open_net(s, ops, &model);
     if (err != FTK_OK) {
         ftk_release(h, f->own.rates);
+        *f = (ftk_family){0};
         return err;
     }
     const ftk_drafter_env env = {
@@ -212,6 +238,7 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
         if (p) ops->free(p, h);
         ftk_release(h, p);
         ftk_release(h, f->own.rates);
+        *f = (ftk_family){0};
         return ftk_fail(h, err, "no memory for drafter %s", ops->name);
     }
     ops->reset(p, s->tokens, s->n_tokens);
@@ -219,80 +246,7 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
     return FTK_OK;
 }
 
-static void close_families(const ftk_session *s, ftk_family *f, int n)
-{
-    for (int i = 0; i < n; i++) {
-        f[i].ops->free(f[i].state, &s->host);
-        ftk_release(&s->host, f[i].state);
-        ftk_release(&s->host, f[i].own.rates);
-    }
-}
-
-static bool has_retrieval(const ftk_session *s)
-{
-    return s->retrieval.suffix.cap > 0;
-}
-
-static bool has_successors(const ftk_session *s)
-{
-    return s->successors.of != NULL;
-}
-
-static void remember_shared(const ftk_session *s)
-{
-    if (s->stats.steps == 0) return;
-    if (has_retrieval(s)) s->engine->pace = s->pace;
-    if (has_retrieval(s)) s->engine->usual = s->usual;
-    if (has_retrieval(s)) s->engine->retrieval = s->retrieval.rates;
-    if (has_successors(s)) s->engine->successors = s->successors.rates;
-}
-
-static ftk_err open_retrieval(ftk_session *s)
-{
-    if (has_retrieval(s)) return FTK_OK;
-    const ftk_err err = ftk_retrieval_init(&s->retrieval, &s->host, s->n_ctx);
-    if (err != FTK_OK)
-        ftk_retrieval_free(&s->retrieval, &s->host);
-    else
-        s->retrieval.rates = s->engine->retrieval;
-    return err;
-}
-
-static ftk_err open_successors(ftk_session *s)
-{
-    if (has_successors(s)) return FTK_OK;
-    const ftk_err err = ftk_successors_init(&s->successors, &s->host, s->engine->model->hp.n_vocab);
-    if (err == FTK_OK) s->successors.rates = s->engine->successors;
-    s->successors.clock = s->engine->clock;
-    return err;
-}
-
-/* All families of a session share one of each, which stays once there was a family for it. */
-static ftk_err open_shared(ftk_session *s, const ftk_drafter_ops *const *ops, int n)
-{
-    ftk_err err = n > 0 ? open_retrieval(s) : FTK_OK;
-    for (int i = 0; i < n && err == FTK_OK; i++)
-        if (ops[i]->wants & FTK_WANT_SUCCESSORS) err = open_successors(s);
-    return err;
-}
-
-/* On error none is open. */
-static ftk_err open_families(ftk_session *s, const ftk_drafter_ops *const *ops, int n,
-                             ftk_family *f)
-{
-    const ftk_err opened = open_shared(s, ops, n);
-    if (opened != FTK_OK) return opened;
-    for (int i = 0; i < n; i++) {
-        const ftk_err err = open_family(s, ops[i], &f[i]);
-        if (err != FTK_OK) {
-            close_families(s, f, i);
-            return err;
-        }
-    }
-    return FTK_OK;
-}
-
-static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *const *drafters, int n)
+static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *drafter)
 {
     const ftk_host *h = &s->host;
     const int n_vocab = s->engine->model->hp.n_vocab;
@@ -304,10 +258,7 @@ static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *const *drafters
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for a session of %d tokens", s->n_ctx);
     ftk_err err = ftk_session_take_sampling(s, &s->cfg.sampling);
     if (err == FTK_OK) err = ftk_kv_seq_open(&s->kv, &s->engine->pool, s->n_ctx);
-    if (err == FTK_OK) err = open_families(s, drafters, n, s->family);
-    if (err != FTK_OK) return err;
-    s->n_families = n;
-    return FTK_OK;
+    return err == FTK_OK ? open_family(s, drafter, &s->family) : err;
 }
 
 static void join_list(ftk_session *s)
@@ -328,7 +279,7 @@ static void leave_list(ftk_session *s)
 }
 
 static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_config *cfg,
-                            const ftk_drafter_ops *const *drafters, int n, void *test)
+                            const ftk_drafter_ops *drafter, void *test)
 {
     ftk_err err = check(cfg, e);
     if (err != FTK_OK) return err;
@@ -342,12 +293,10 @@ static ftk_err open_session(ftk_session **out, ftk_engine *e, const ftk_session_
     s->limit = SIZE_MAX;
     s->logprobs.n_best = -1;
     s->exact_kv = s->room = INT_MAX;
-    s->pace = e->pace;
-    s->usual = e->usual;
     s->test = test;
     ftk_target_init(&s->target, s);
     s->verifier = find_verifier(cfg->verifier);
-    err = open_parts(s, drafters, n);
+    err = open_parts(s, drafter);
     if (err != FTK_OK) {
         ftk_session_free(s);
         return err;
@@ -370,14 +319,13 @@ ftk_err ftk_session_open_with(ftk_session **out, ftk_engine *e, const ftk_sessio
     if (!e) return FTK_ERR_INVALID;
     ftk_session_config own;
     const ftk_err err = take_config(e, cfg, &own);
-    return err == FTK_OK ? open_session(out, e, &own, &drafter, drafter ? 1 : 0, test) : err;
+    return err == FTK_OK ? open_session(out, e, &own, drafter, test) : err;
 }
 
-static void reset_families(ftk_session *s)
+static void reset_family(ftk_session *s)
 {
     if (has_retrieval(s)) ftk_retrieval_reset(&s->retrieval, s->tokens, s->n_tokens);
-    for (int i = 0; i < s->n_families; i++)
-        s->family[i].ops->reset(s->family[i].state, s->tokens, s->n_tokens);
+    if (s->family.ops) s->family.ops->reset(s->family.state, s->tokens, s->n_tokens);
 }
 
 static ftk_err unknown_drafter(const ftk_engine *e, const char *name)
@@ -402,21 +350,18 @@ ftk_err ftk_session_open(ftk_session **out, ftk_engine *e, const ftk_session_con
     if (err != FTK_OK) return err;
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    const ftk_drafter_ops *ops[FTK_MAX_DRAFTERS];
-    const int n = own.drafter ? find_drafters(e, own.drafter, ops) : -1;
-    err = n >= 0 ? open_session(out, e, &own, ops, n, NULL) : unknown_drafter(e, own.drafter);
+    const ftk_drafter_ops *ops;
+    err = find_drafter(e, own.drafter, &ops) ? open_session(out, e, &own, ops, NULL)
+                                             : unknown_drafter(e, own.drafter);
     ftk_floats_leave(&floats);
     return err;
 }
 
 static ftk_err fork_session(ftk_session **out, ftk_session *s, const ftk_sampling *sampling)
 {
-    const ftk_drafter_ops *ops[FTK_MAX_DRAFTERS];
     ftk_session_config cfg = s->cfg;
     if (sampling) cfg.sampling = *sampling;
-    remember_shared(s); /* the copy begins with it */
-    for (int i = 0; i < s->n_families; i++) ops[i] = s->family[i].ops;
-    ftk_err err = open_session(out, s->engine, &cfg, ops, s->n_families, s->test);
+    ftk_err err = open_session(out, s->engine, &cfg, s->family.ops, s->test);
     if (err != FTK_OK) return err;
     ftk_session *copy = *out;
     err = ftk_settings_copy(copy, s);
@@ -434,7 +379,7 @@ static ftk_err fork_session(ftk_session **out, ftk_session *s, const ftk_samplin
     for (int i = 0; i < FTK_MAX_DRAFTERS; i++)
         if (copy->nets[i]) ftk_net_seq_fork(copy->nets[i], s->nets[i]);
     if (has_successors(copy)) ftk_successors_copy(&copy->successors, &s->successors);
-    reset_families(copy);
+    reset_family(copy);
     return FTK_OK;
 }
 
@@ -453,8 +398,7 @@ void ftk_session_free(ftk_session *s)
     if (!s) return;
     const ftk_host *h = &s->host;
     leave_list(s);
-    close_families(s, s->family, s->n_families);
-    remember_shared(s);
+    close_family(s, &s->family);
     ftk_retrieval_free(&s->retrieval, h);
     ftk_successors_free(&s->successors, h);
     for (int i = 0; i < FTK_MAX_DRAFTERS; i++) ftk_net_seq_free(s->nets[i], h);
@@ -501,7 +445,7 @@ ftk_err ftk_session_truncate(ftk_session *s, size_t n)
     for (int i = 0; i < FTK_MAX_DRAFTERS; i++)
         if (s->nets[i]) ftk_net_seq_truncate(s->nets[i], n);
     if (s->kv.len <= s->exact_kv) s->exact_kv = INT_MAX;
-    reset_families(s);
+    reset_family(s);
     return FTK_OK;
 }
 
@@ -523,16 +467,13 @@ void ftk_session_limit(ftk_session *s, size_t n)
 
 static ftk_err set_drafter(ftk_session *s, const char *drafter)
 {
-    const ftk_drafter_ops *ops[FTK_MAX_DRAFTERS];
-    const int n = drafter ? find_drafters(s->engine, drafter, ops) : -1;
-    if (n < 0) return unknown_drafter(s->engine, drafter);
-    ftk_family opened[FTK_MAX_DRAFTERS];
-    const ftk_err err = open_families(s, ops, n, opened);
+    const ftk_drafter_ops *ops;
+    if (!find_drafter(s->engine, drafter, &ops)) return unknown_drafter(s->engine, drafter);
+    ftk_family opened;
+    const ftk_err err = open_family(s, ops, &opened);
     if (err != FTK_OK) return err;
-    close_families(s, s->family, s->n_families);
-    s->turn = s->favourite = s->trial = s->stay = 0;
-    memcpy(s->family, opened, (size_t)n * sizeof *opened);
-    s->n_families = n;
+    close_family(s, &s->family);
+    s->family = opened;
     if (s->kv.len > s->exact_kv) ftk_kv_truncate(&s->kv, s->exact_kv); /* it is read again */
     s->exact_kv = INT_MAX;
     return FTK_OK;
@@ -549,15 +490,12 @@ ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
 
 size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, size_t most)
 {
+    const ftk_family *const f = &s->family;
+    if (!f->ops || most == 0) return 0;
+    *out = (ftk_drafter_stats){.name = f->ops->name, .steps = f->steps, .emitted = f->emitted};
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    size_t n = 0;
-    for (; n < (size_t)s->n_families && n < most; n++) {
-        const ftk_family *f = &s->family[n];
-        out[n] =
-            (ftk_drafter_stats){.name = f->ops->name, .steps = f->steps, .emitted = f->emitted};
-        if (f->measured->spent > 0) out[n].speed = f->measured->tokens / f->measured->spent;
-    }
+    if (f->measured->spent > 0) out->speed = f->measured->tokens / f->measured->spent;
     ftk_floats_leave(&floats);
-    return n;
+    return 1;
 }

@@ -20,22 +20,10 @@ typedef struct ftk_pace {
     double tokens, spent;
 } ftk_pace;
 
-/* Tokens in the time of a plain step. */
-static inline double ftk_pace_of(const ftk_pace *p)
-{
-    return p->tokens > p->spent ? p->tokens / p->spent : 1;
-}
-
 /* What is measured of a drafter while it drafts. */
 typedef struct ftk_measured {
     double seconds;       /* what proposing costs, smoothed */
     double tokens, spent; /* emitted in its steps, and their cost in plain steps; the past fades */
-    /* `auto`: tokens that its steps gave more than retrieval alone would have, the plain steps
-     * that they took longer, how often it was in doubt, and the squares of what single steps
-     * gained more or less than usual */
-    double more, longer, doubt, spread;
-    /* `auto`: turns until it is tried again, should another be better, and since it was tried. */
-    int pause, waited;
 } ftk_measured;
 
 /* What the sessions of an engine learn of a drafter together. */
@@ -75,10 +63,10 @@ struct ftk_engine {
     ftk_cost cost;
     /* in the order of ftk_drafter_list: */
     ftk_learned learned[FTK_MAX_DRAFTERS];
-    /* what sessions learned of theirs, where the next one begins: */
+    /* what all sessions learn together: */
     ftk_retrieval_rates retrieval;
     ftk_successor_rates successors;
-    ftk_pace pace, usual; /* usual: over as many steps as families are compared over */
+    ftk_pace pace;
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
     ftk_net *nets[FTK_MAX_DRAFTERS]; /* draft models; NULL: none was added for that drafter */
     ftk_left_out left_out[FTK_MAX_LEFT_OUT];
@@ -100,8 +88,6 @@ struct ftk_engine {
     int rows_left;            /* that drafts which are forced, or left to a device, may have */
     ftk_session *sessions;    /* all that are open, the latest first */
     uint64_t n_open, n_calls; /* how many, and of ftk_step() so far */
-    uint64_t copy_bytes;      /* what `auto` may take for copies of layers */
-    bool said_too_large;      /* that they are, once */
     bool has_low;             /* the copy in few bits is made */
     int wide; /* rows of the pieces in which a device reads long prompts; 0: as all others */
 };
@@ -115,14 +101,11 @@ static inline double ftk_engine_now(const ftk_engine *e)
 ftk_err ftk_engine_open_by(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg,
                            const ftk_clock *clock);
 
-/* Of what families gave, and of the pace that they are compared at, a step later. */
-#define FTK_LONG_MEMORY 0.995
-#define FTK_CREDIT      0.5 /* plain steps that the first drafts of an engine may lose */
+#define FTK_CREDIT 0.5 /* plain steps that the first drafts of an engine may lose */
 enum {
     FTK_REACH = 16,       /* nodes asked of a drafter at least, when the cost model decides */
     FTK_FIRST_PLAIN = 16, /* steps without a plain one, at first */
     FTK_PLAIN = 8,        /* plain steps that stand for those which none has seen yet */
-    FTK_FIRST_PAUSE = 48, /* turns of `auto` before a family is tried again, at first */
 };
 
 /* What is kept of each place of a text. */
@@ -162,15 +145,9 @@ struct ftk_session {
     void *mask_ctx;
     ftk_forecasts forecasts;
     const ftk_verifier_ops *verifier;
-    ftk_family family[FTK_MAX_DRAFTERS]; /* one, unless the drafter is `auto` */
-    int n_families;                      /* 0: none */
-    ftk_retrieval retrieval;             /* theirs; open from the first family on */
-    ftk_successors successors;           /* theirs; open from the first on that wants them */
-    int turn;                            /* whose it is to draft */
-    int favourite;                       /* whose it is but for trials of others */
-    int trial, stay;                     /* whose trial has how many steps left */
-    double doubt;                        /* probability that retrieval is wrong at the root */
-    int retrieved;                       /* nodes that retrieval alone would have drafted */
+    ftk_family family;                   /* that drafts; its ops are NULL where none does */
+    ftk_retrieval retrieval;             /* open from the first family on, whichever drafts */
+    ftk_successors successors;           /* likewise, from the first on that wants them */
     ftk_net_seq *nets[FTK_MAX_DRAFTERS]; /* what draft models have read of it; NULL: nothing yet */
     size_t pass_row; /* of the last pass's rows the first that is this session's */
     ftk_target target;
@@ -186,7 +163,6 @@ struct ftk_session {
     int n_joined; /* rows of the drafter that join the tree's pass, and their nodes */
     int16_t joined[FTK_MAX_NODES];
     ftk_verdict verdict;
-    ftk_pace pace, usual;
     double drafting;    /* seconds that this step's draft has cost */
     double row_seconds; /* that each drafted row adds to its pass */
     bool open_draft;    /* the tree's size is the cost model's to decide */
@@ -196,7 +172,6 @@ struct ftk_session {
     uint64_t last_call;         /* of ftk_step() that had this session; 0: none */
     struct {
         bool allowed;
-        bool alone;     /* the session has a pass to itself */
         int room;       /* nodes that the pass has rows for; 0: no draft is left */
         double seconds; /* that propose() took */
         ftk_finishing finishing;
@@ -340,16 +315,14 @@ void ftk_ledger_read_table(ftk_session *s, const ftk_rows *rows, bool prompt);
 
 /* No draft: the tree is the root alone. */
 void ftk_draft_none(ftk_session *s);
-/* Begins a step's draft. True: a family is to be asked for it. alone: the session has a pass to
- * itself. */
-bool ftk_draft_begin(ftk_session *s, bool alone);
+/* Begins a step's draft. True: a family is to be asked for it. */
+bool ftk_draft_begin(ftk_session *s);
 /* Asks the families of these sessions, all of which are to share a pass. */
 void ftk_draft_ask(ftk_session *const *s, int n);
 /* Asks the drafter which rows are to join the pass. */
 void ftk_draft_append(ftk_session *s);
 /* Whoever wants to learns from the rows of a pass, and from the verdict. */
 void ftk_draft_learn(ftk_session *s, const ftk_rows *rows, bool prompt);
-bool ftk_draft_wants_states(const ftk_session *s);
 
 /* ---- batch.c */
 
@@ -382,16 +355,15 @@ static inline bool ftk_session_reads(const ftk_session *s)
 }
 
 /* The family that drafts; NULL: there is none. */
-static inline ftk_family *ftk_session_turn(ftk_session *s)
+static inline ftk_family *ftk_session_family(ftk_session *s)
 {
-    return s->n_families > 0 ? &s->family[s->turn] : NULL;
+    return s->family.ops ? &s->family : NULL;
 }
 
 /* ---- finish.c */
 
-/* Whether the draft that is proposed next may be left to the device. alone: the session has a
- * pass to itself. */
-void ftk_finish_allow(ftk_session *s, bool alone);
+/* Whether the draft that is proposed next may be left to the device. */
+void ftk_finish_allow(ftk_session *s);
 /* ftk_target.leave */
 bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget);
 /* Takes what came of a draft that was left, behind its pass. Returns the seconds that it took
@@ -413,24 +385,13 @@ double ftk_target_share(const ftk_model *m, int layer);
 bool ftk_target_has(const ftk_engine *e, const ftk_drafter_ops *ops);
 /* The weights of a trained drafter; NULL: no file of its family was added. */
 const ftk_weights *ftk_target_weights(const ftk_engine *e, const ftk_drafter_ops *ops);
-/* Bytes of the copy of the layers in few bits that rows of this drafter still want; 0: none, or
- * it is there. */
-uint64_t ftk_target_low_bits_lack(const ftk_engine *e, const ftk_drafter_ops *ops);
-/* Makes that copy, and says so. Why it can't is said at `level`. Errors: NOMEM, DEVICE. */
-ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_level level);
+/* Makes the copy of the layers in few bits that rows of this drafter want, if they want one and it
+ * is not there yet, and says so. Errors: NOMEM, DEVICE, with a line. */
+ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops);
 /* Takes the work space that a drafter's sessions share. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_space(ftk_engine *e, const ftk_drafter_ops *ops, const ftk_target *t);
 /* Takes work space for products of rows up to this long. Errors: NOMEM (what was there stays). */
 ftk_err ftk_target_room(ftk_engine *e, int widest);
-/* Of a step whose draft was m's family's, that cost `spent` plain steps and emitted so many
- * tokens: counts what it gave more, and took longer, than retrieval alone would have. */
-void ftk_choose_compare(const ftk_session *s, ftk_measured *m, double spent, int emitted);
-/* The same of a step that is known to have given so many tokens more and taken so many plain
- * steps longer, where retrieval was so much in doubt. */
-void ftk_measured_saw(const ftk_session *s, ftk_measured *m, double more, double longer,
-                      double doubt);
-/* Gives the turn to the family that drafts this step. */
-void ftk_choose(ftk_session *s);
 /* The index of a family in ftk_drafter_list, or -1. */
 int ftk_drafter_index(const char *name, size_t n);
 /* Whether it is one that has files of its own; false for -1. */

@@ -15,7 +15,8 @@ static const double cheaper = 0.8; /* than believed: a plain pass is timed again
 
 double ftk_session_pace(const ftk_session *s)
 {
-    return ftk_pace_of(&s->pace);
+    const ftk_pace *const p = &s->engine->pace;
+    return p->tokens > p->spent ? p->tokens / p->spent : 1;
 }
 
 bool ftk_session_sizes_itself(const ftk_session *s)
@@ -168,7 +169,7 @@ static int best_of(const ftk_engine *e, part *all, int n, int most, double draft
 static void settle_part(part *p, int covered_nodes, double drafting)
 {
     ftk_session *const s = p->s;
-    ftk_family *const f = &s->family[s->turn];
+    ftk_family *const f = &s->family;
     const int wanted = ftk_size_wanted(f, p->taken, p->there);
     const int few = wanted < PROBE_NODES ? wanted : PROBE_NODES;
     const int n = p->taken > 0 ? covered_nodes : ftk_size_covered(s, wanted, drafting);

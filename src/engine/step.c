@@ -78,7 +78,7 @@ static void emit(ftk_session *s, int n_read, const ftk_rows *rows, ftk_result *r
     if (s->limit != SIZE_MAX) s->limit -= (size_t)n;
 
     const int verified = s->left.room > 0 ? s->left.room : r->drafted;
-    if (n_read == 0 && s->n_families > 0 && !s->forced) ftk_ledger_settle(s, verified, n);
+    if (n_read == 0 && s->family.ops && !s->forced) ftk_ledger_settle(s, verified, n);
     s->stats.steps++;
     s->stats.emitted += (uint64_t)n;
     s->stats.drafted += (uint64_t)r->drafted;
@@ -168,33 +168,16 @@ static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows 
 static void decode(ftk_session *s)
 {
     s->decoding = true;
-    ftk_session_turn(s)->ops->decode(ftk_session_turn(s)->state, s->tokens, s->n_tokens);
+    ftk_session_family(s)->ops->decode(ftk_session_family(s)->state, s->tokens, s->n_tokens);
     s->decoding = false;
     if (s->kv.len < s->exact_kv) s->exact_kv = s->kv.len;
-}
-
-/* The rest of a pass that drafting has begun, if it has, and if nobody wants what was left
- * behind. */
-static bool resume(ftk_session *s, const ftk_pass_seq *seq)
-{
-    const ftk_family *f = ftk_session_turn(s);
-    if (ftk_session_reads(s) || s->forced || !f || !f->ops->resume || ftk_draft_wants_states(s) ||
-        s->engine->forward.n_taps > 0)
-        return false;
-    float *states;
-    int n_ready;
-    const int first = f->ops->resume(f->state, &s->tree, &n_ready, &states);
-    if (first == 0) return false;
-    ftk_forward_resume(&s->engine->forward, seq, first, n_ready, states);
-    s->stats.layers_saved += (uint64_t)first * (uint64_t)n_ready;
-    return true;
 }
 
 /* Rows of the drafter join the pass of the one session. */
 static void run_joined(ftk_session *s, const ftk_pass_seq *seq)
 {
     ftk_forward *const f = &s->engine->forward;
-    const ftk_family *const family = ftk_session_turn(s);
+    const ftk_family *const family = ftk_session_family(s);
     const bool maps = f->device && family->ops->append_maps;
     ftk_forward_run_appending(
         f, seq,
@@ -206,17 +189,8 @@ static void run_joined(ftk_session *s, const ftk_pass_seq *seq)
                            .maps = maps ? family->ops->append_maps(family->state) : NULL});
 }
 
-static void see_joined(ftk_session *s, int rows, double seconds)
-{
-    ftk_engine *const e = s->engine;
-    const int depth = s->kv.len;
-    const double share = ftk_target_share(e->model, e->forward.keep + 1);
-    const int all = rows + s->n_joined;
-    ftk_team_review(&e->forward.team, seconds, ftk_cost_joined(&e->cost, rows, all, depth, share));
-    ftk_cost_update_joined(&e->cost, rows, all, depth, share, seconds);
-}
-
-/* What the pass took, unless it read prompts: of their rows most have no logits. */
+/* What the pass took, unless it read prompts, of whose rows most have no logits, or rows joined it
+ * halfway. */
 static void see_cost(const ftk_batch *b, double seconds)
 {
     ftk_width w = {0};
@@ -225,10 +199,7 @@ static void see_cost(const ftk_batch *b, double seconds)
         w = ftk_width_and(w, b->seq[i].n_rows, b->session[i]->kv.len);
     }
     b->engine->since_plain++;
-    if (b->session[0]->n_joined > 0)
-        see_joined(b->session[0], b->seq[0].n_rows, seconds);
-    else
-        ftk_size_saw_pass(b->engine, w, w.rows == b->n, seconds);
+    if (b->session[0]->n_joined == 0) ftk_size_saw_pass(b->engine, w, w.rows == b->n, seconds);
 }
 
 /* What the pass has left of a session's rows, which begin at `row` of all rows and at `with_logits`
@@ -267,11 +238,6 @@ static double run(ftk_batch *b)
     const double start = ftk_engine_now(b->engine);
     if (ftk_session_decodes_directly(s)) {
         decode(s);
-        return 0;
-    }
-    if (b->n == 1 && resume(s, b->seq)) {
-        s->drafting += ftk_engine_now(b->engine) - start -
-                       ftk_cost_at(&b->engine->cost, b->seq->n_rows, s->kv.len);
         return 0;
     }
     if (s->n_joined > 0)

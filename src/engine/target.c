@@ -135,15 +135,6 @@ static double pace(void *ctx)
     return ftk_session_pace(ctx);
 }
 
-/* What the credit covers, less what it takes to verify a few nodes. */
-static double allowance(void *ctx)
-{
-    const ftk_session *s = ctx;
-    const ftk_engine *const e = s->engine;
-    if (!ftk_session_sizes_itself(s)) return INFINITY;
-    return e->credit * e->company.alone - ftk_size_more(s, 3);
-}
-
 static const ftk_rows *run_route(void *ctx, int depth, int32_t token, const ftk_route *route)
 {
     ftk_session *s = ctx;
@@ -236,9 +227,7 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .run_above = run_above,
         .seconds = seconds,
         .pace = pace,
-        .allowance = allowance,
         .run_route = run_route,
-        .resumes = !s->engine->device,
         .hold = on_device ? hold : NULL,
         .run_heads = on_device ? run_heads : NULL,
         .run_mapped = on_device ? run_mapped : NULL,
@@ -305,17 +294,13 @@ static ftk_target sizes_of(const ftk_model *m)
     return (ftk_target){.n_vocab = m->hp.n_vocab, .n_embd = m->hp.n_embd, .n_layer = m->hp.n_layer};
 }
 
-uint64_t ftk_target_low_bits_lack(const ftk_engine *e, const ftk_drafter_ops *ops)
-{
-    const ftk_target sizes = sizes_of(e->model);
-    if (e->has_low || !ops->policy) return 0;
-    return ops->policy(ftk_target_weights(e, ops), &sizes).partial ? ftk_lowbit_size(e->model) : 0;
-}
-
-ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_level level)
+ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops)
 {
     char why[400];
-    const uint64_t bytes = ftk_target_low_bits_lack(e, ops);
+    const ftk_target sizes = sizes_of(e->model);
+    const bool wanted =
+        !e->has_low && ops->policy && ops->policy(ftk_target_weights(e, ops), &sizes).partial;
+    const uint64_t bytes = wanted ? ftk_lowbit_size(e->model) : 0;
     if (bytes == 0) return FTK_OK;
     const unsigned long long mib = (bytes + (1 << 20) - 1) >> 20;
     snprintf(why, sizeof why, "there is no memory for the layers in few bits, %llu MiB", mib);
@@ -327,7 +312,7 @@ ftk_err ftk_target_low_bits(ftk_engine *e, const ftk_drafter_ops *ops, ftk_log_l
         ftk_log(&e->host, FTK_LOG_INFO,
                 "drafter %s: a copy of the layers in few bits takes %llu MiB", ops->name, mib);
     else
-        ftk_log(&e->host, level, "drafter %s: %s", ops->name, why);
+        ftk_log(&e->host, FTK_LOG_ERROR, "drafter %s: %s", ops->name, why);
     return err;
 }
 
@@ -413,6 +398,7 @@ static ftk_err add_head(ftk_engine *e, const char *path, const ftk_drafter_confi
     }
     ftk_log(host, FTK_LOG_INFO, "%s: %s: %s", path, ops->name, net->head->about);
     e->nets[i] = net;
+    net->clock = e->clock;
     return FTK_OK;
 }
 
@@ -491,8 +477,10 @@ static ftk_err add_draft_model(ftk_engine *e, const char *path)
     const int i = family_of(&ftk_drafter_draft_model);
     if (e->nets[i])
         return ftk_fail(&e->host, FTK_ERR_INVALID, "%s: there is a draft model already", path);
-    return ftk_net_open_small(&e->nets[i], path, e->model, &e->forward.team, e->kv_slots,
-                              e->forward.kv_type);
+    const ftk_err err = ftk_net_open_small(&e->nets[i], path, e->model, &e->forward.team,
+                                           e->kv_slots, e->forward.kv_type);
+    if (err == FTK_OK) e->nets[i]->clock = e->clock;
+    return err;
 }
 
 ftk_err ftk_engine_add_draft_model(ftk_engine *e, const char *path)

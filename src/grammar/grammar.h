@@ -16,7 +16,9 @@
 
 typedef struct grammar_words grammar_words;
 
-grammar_words *grammar_words_new(const ftk_model *m, int n_vocab);
+/* shown: control tokens that stand for their text; the others can't come. */
+grammar_words *grammar_words_new(const ftk_model *m, int n_vocab, const int32_t *shown,
+                                 size_t n_shown);
 void grammar_words_free(grammar_words *w);
 
 /* ---- schema.c: from a JSON schema to rules */

@@ -7,19 +7,21 @@
 
 /* ---- bytes */
 
-static size_t text_of(const ftk_model *m, const int32_t *tokens, size_t n, char *text, size_t cap)
+static size_t text_of(const ftk_model *m, const int32_t *tokens, size_t n, unsigned flags,
+                      char *text, size_t cap)
 {
     size_t len = 0;
-    return ftk_detokenize(m, tokens, n, 0, text, cap, &len) == FTK_OK ? len : 0;
+    return ftk_detokenize(m, tokens, n, flags, text, cap, &len) == FTK_OK ? len : 0;
 }
 
 /* At the start of a text a token may lose a space. So it is what comes with it behind itself. */
-static void add_word(grammar_words *w, const ftk_model *m, int32_t token, cli_bytes *all)
+static void add_word(grammar_words *w, const ftk_model *m, int32_t token, unsigned flags,
+                     cli_bytes *all)
 {
     char text[2 * LONGEST_WORD + 2];
     const int32_t twice[2] = {token, token};
-    const size_t n = text_of(m, twice, 1, text, sizeof text);
-    const size_t n_twice = text_of(m, twice, 2, text, sizeof text);
+    const size_t n = text_of(m, twice, 1, flags, text, sizeof text);
+    const size_t n_twice = text_of(m, twice, 2, flags, text, sizeof text);
     w->start[token] = all->n;
     if (n_twice > n && n_twice - n <= LONGEST_WORD) cli_bytes_add(all, text + n, n_twice - n);
 }
@@ -118,7 +120,15 @@ static void build_tries(grammar_words *w)
 
 /* ---- */
 
-grammar_words *grammar_words_new(const ftk_model *m, int n_vocab)
+static bool is_among(int32_t token, const int32_t *tokens, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (tokens[i] == token) return true;
+    return false;
+}
+
+grammar_words *grammar_words_new(const ftk_model *m, int n_vocab, const int32_t *shown,
+                                 size_t n_shown)
 {
     grammar_words *const w = cli_array(NULL, 1, sizeof *w);
     const size_t n = (size_t)n_vocab, n_bits = (n + 31) / 32;
@@ -137,7 +147,7 @@ grammar_words *grammar_words_new(const ftk_model *m, int n_vocab)
         if (end)
             w->ends[w->n_ends++] = i;
         else
-            add_word(w, m, i, &all);
+            add_word(w, m, i, is_among(i, shown, n_shown) ? FTK_TOK_SPECIAL : 0, &all);
     }
     w->start[n] = all.n;
     w->bytes = all.p;

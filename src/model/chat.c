@@ -7,21 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-bool ftk_chat_is_word(ftk_str text)
-{
-    static const char *const known[] = {
-        "<|im_start|>",      "<|im_end|>",    "<|start_header_id|>",
-        "<|end_header_id|>", "<|eot_id|>",    "<start_of_turn>",
-        "<end_of_turn>",     "[INST]",        "[/INST]",
-        "<|system|>",        "<|user|>",      "<|assistant|>",
-        "<|end|>",           "<|endoftext|>", "<|begin_of_text|>",
-        "<|end_of_text|>",   "<|eom_id|>",
-    };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strlen(known[i]) == text.n && memcmp(known[i], text.p, text.n) == 0) return true;
-    return false;
-}
-
 /* ------------------------------------------------------------------ built-in forms */
 
 /* The forms that know no system turn put the system messages right before a user's message into
@@ -128,27 +113,6 @@ const char *ftk_chat_stop(const char *tmpl)
     return form ? form->stop : NULL;
 }
 
-const char *ftk_chat_by_vocabulary(const ftk_tokenizer *t)
-{
-    static const struct {
-        const char *words[2], *name;
-    } signs[] = {
-        {{"<|im_start|>", "<|im_end|>"}, "chatml"},
-        {{"<|start_header_id|>", "<|eot_id|>"}, "llama3"},
-        {{"<start_of_turn>", "<end_of_turn>"}, "gemma"},
-        {{"[INST]", "[/INST]"}, "mistral"},
-        {{"<|user|>", "<|end|>"}, "phi3"},
-        {{"<|user|>", "<|assistant|>"}, "zephyr"},
-    };
-    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
-        bool all = true;
-        for (int k = 0; k < 2; k++)
-            all &= ftk_tokenizer_special(t, signs[i].words[k], strlen(signs[i].words[k])) >= 0;
-        if (all) return signs[i].name;
-    }
-    return "plain";
-}
-
 /* ------------------------------------------------------------------ configurations */
 
 static const ftk_chat_config defaults = {.add_generation_prompt = true, .now = -1};
@@ -210,7 +174,7 @@ static ftk_err choose(struct rendering *r)
 
 static ftk_err check(const struct rendering *r, const ftk_message *msgs, size_t n_msgs)
 {
-    if (r->built_in && r->cfg.tools)
+    if (r->built_in && (r->cfg.tools || r->cfg.members))
         return ftk_fail(r->h, FTK_ERR_UNSUPPORTED,
                         "a built-in chat template knows no tools; give the model's own one");
     for (size_t i = 0; i < n_msgs; i++) {
@@ -238,8 +202,9 @@ static ftk_err check_size(const struct rendering *r, const ftk_message *msgs, si
         OWN = 256 << 10,
         TIMES = 8
     }; /* bytes of its own, and how often it may say what it got */
-    size_t given =
-        (r->cfg.tools ? strlen(r->cfg.tools) : 0) + (r->cfg.vars ? strlen(r->cfg.vars) : 0);
+    size_t given = (r->cfg.tools ? strlen(r->cfg.tools) : 0) +
+                   (r->cfg.vars ? strlen(r->cfg.vars) : 0) +
+                   (r->cfg.members ? strlen(r->cfg.members) : 0);
     for (size_t i = 0; i < n_msgs; i++) given += strlen(msgs[i].content);
     if (r->out.n == 0 && !r->built_in)
         return ftk_fail(r->h, FTK_ERR_INVALID,
@@ -267,6 +232,7 @@ static ftk_err render(struct rendering *r, const ftk_message *msgs, size_t n_msg
         .n_messages = n_msgs,
         .add_generation_prompt = r->cfg.add_generation_prompt,
         .tools = r->cfg.tools,
+        .members = r->cfg.members,
         .vars = r->cfg.vars,
         .now = r->cfg.now >= 0 ? r->cfg.now : (int64_t)time(NULL),
         .words = words,

@@ -19,17 +19,22 @@ bool ftk_device_known(const char *name, int *ordinal)
 }
 
 #ifndef FTK_HAVE_CUDA
+ftk_err ftk_device_missing(const char *name, char *why, size_t cap)
+{
+    int ordinal;
+    const bool known = ftk_device_known(name, &ordinal);
+    if (known)
+        snprintf(why, cap, "device %s: this build has no CUDA", name);
+    else
+        snprintf(why, cap, FTK_DEVICE_UNKNOWN, name);
+    return known ? FTK_ERR_UNSUPPORTED : FTK_ERR_INVALID;
+}
+
 ftk_err ftk_device_open(ftk_device **out, const ftk_model *m, const ftk_device_config *cfg,
                         char *why, size_t cap)
 {
     (void)m;
     *out = NULL;
-    int ordinal;
-    const bool known = ftk_device_known(cfg->name, &ordinal);
-    if (known)
-        snprintf(why, cap, "device %s: this build has no CUDA", cfg->name);
-    else
-        snprintf(why, cap, FTK_DEVICE_UNKNOWN, cfg->name);
-    return known ? FTK_ERR_UNSUPPORTED : FTK_ERR_INVALID;
+    return ftk_device_missing(cfg->name, why, cap);
 }
 #endif

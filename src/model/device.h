@@ -79,5 +79,8 @@ ftk_err ftk_device_open(ftk_device **out, const ftk_model *m, const ftk_device_c
                         char *why, size_t cap);
 /* True for what ftk_device_open() may know: "cuda", "cuda:N". */
 bool ftk_device_known(const char *name, int *ordinal);
+/* Of builds without CUDA: why there is no such device. Errors: UNSUPPORTED, INVALID (no such
+ * name). */
+ftk_err ftk_device_missing(const char *name, char *why, size_t cap);
 
 #endif

@@ -137,10 +137,18 @@ typedef struct ftk_gpu {
 
 /* Runs through matrices and vectors twice: to count bytes, then to send them. */
 typedef struct {
-    ftk_gpu *c;
+    ftk_queue *q;
+    const ftk_host *host;
+    char *stage; /* of the host, for a tile at least */
+    size_t stage_size;
     char *arena; /* NULL: they are counted */
     size_t bytes;
 } ftk_gpu_loading;
+
+static inline ftk_gpu_loading ftk_gpu_load(ftk_gpu *c, char *arena)
+{
+    return (ftk_gpu_loading){&c->q, &c->host, c->stage, c->stage_size, arena, 0};
+}
 
 /* A pass, as it is laid out: more rows and slots than there are, if it is to be kept. */
 typedef struct {

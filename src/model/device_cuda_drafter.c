@@ -48,9 +48,9 @@ static const ftk_mat *matrix_at(const ftk_weights *w, int i)
 }
 
 /* Sends what is new, or counts its bytes. False: a matrix is too wide. */
-static bool put_drafter(ftk_gpu_loading *l, const ftk_weights *w, ftk_gpu_drafter *to)
+static bool put_drafter(ftk_gpu_loading *l, const ftk_gpu *c, const ftk_weights *w,
+                        ftk_gpu_drafter *to)
 {
-    ftk_gpu *const c = l->c;
     bool fits = true;
     to->n = 0;
     for (int i = 0; i <= w->n; i++) {
@@ -72,21 +72,21 @@ static ftk_err send_drafter(ftk_gpu *c, const ftk_weights *w, ftk_gpu_drafter *t
                             size_t cap)
 {
     ftk_cuda_info info;
-    ftk_gpu_loading count = {.c = c};
-    if (!put_drafter(&count, w, to)) {
+    ftk_gpu_loading l = ftk_gpu_load(c, NULL);
+    if (!put_drafter(&l, c, w, to)) {
         snprintf(why, cap, "a matrix of the drafter is too wide for %s", c->name);
         return FTK_ERR_UNSUPPORTED;
     }
-    if (count.bytes == 0) return FTK_OK;
-    const bool room =
-        ftk_cuda_probe(c->q.device, &info) && count.bytes + ftk_gpu_reserve <= info.free;
-    to->arena = room ? ftk_cuda_alloc(&c->q, count.bytes) : NULL;
+    if (l.bytes == 0) return FTK_OK;
+    const bool room = ftk_cuda_probe(c->q.device, &info) && l.bytes + ftk_gpu_reserve <= info.free;
+    to->arena = room ? ftk_cuda_alloc(&c->q, l.bytes) : NULL;
     if (!to->arena) {
         snprintf(why, cap, "%s has no %zu MiB left for a drafter: use a smaller context or the CPU",
-                 c->name, (count.bytes >> 20) + 1);
+                 c->name, (l.bytes >> 20) + 1);
         return FTK_ERR_NOMEM;
     }
-    put_drafter(&(ftk_gpu_loading){.c = c, .arena = to->arena}, w, to);
+    l = ftk_gpu_load(c, to->arena);
+    put_drafter(&l, c, w, to);
     ftk_gpu_wait(c);
     if (!c->trouble[0]) return FTK_OK;
     snprintf(why, cap, "%s", c->trouble);

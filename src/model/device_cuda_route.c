@@ -75,12 +75,13 @@ ftk_err ftk_gpu_add_policy(ftk_device *d, const ftk_policy *p, char *why, size_t
         return FTK_ERR_NOMEM;
     }
     *to = (ftk_gpu_policy){.next = c->policies, .key = p->in, .p = *p};
-    ftk_gpu_loading l = {.c = c};
+    ftk_gpu_loading l = ftk_gpu_load(c, NULL);
     put_policy(&l, p, &to->p);
     to->arena = take(c, l.bytes);
     ftk_err err = to->arena ? FTK_OK : lacks(c, l.bytes, "a policy", why, cap);
     if (err == FTK_OK) {
-        put_policy(&(ftk_gpu_loading){.c = c, .arena = to->arena}, p, &to->p);
+        l = ftk_gpu_load(c, to->arena);
+        put_policy(&l, p, &to->p);
         err = arrives(c, why, cap);
     }
     if (err == FTK_OK) {
@@ -119,9 +120,8 @@ static ftk_cuda_mat *device_mat(ftk_gpu_layer *l, int j)
 
 /* Sends the copies of those matrices that gain by it, each made in `room` on the host; or counts
  * their bytes. The others are the model's own. Returns the bytes of the largest. */
-static size_t put_low(ftk_gpu_loading *l, char *room, ftk_gpu_layer *to)
+static size_t put_low(ftk_gpu_loading *l, const ftk_model *m, char *room, ftk_gpu_layer *to)
 {
-    const ftk_model *m = l->c->m;
     size_t most = 0;
     for (int i = 0; i < m->hp.n_layer; i++)
         for (int j = 0; j < MATS; j++) {
@@ -142,7 +142,8 @@ static ftk_err make_low(ftk_gpu *c, size_t bytes, char *room, ftk_gpu_layer *to,
     c->low_arena = take(c, bytes);
     if (!c->low_arena) return lacks(c, bytes, "the layers in few bits", why, cap);
     memcpy(to, c->layers, (size_t)c->m->hp.n_layer * sizeof *to);
-    put_low(&(ftk_gpu_loading){.c = c, .arena = c->low_arena}, room, to);
+    ftk_gpu_loading l = ftk_gpu_load(c, c->low_arena);
+    put_low(&l, c->m, room, to);
     return arrives(c, why, cap);
 }
 
@@ -150,9 +151,9 @@ ftk_err ftk_gpu_add_low_bits(ftk_device *d, char *why, size_t cap)
 {
     ftk_gpu *const c = ftk_gpu_of(d);
     const ftk_host *const h = &c->host;
-    ftk_gpu_loading count = {.c = c};
+    ftk_gpu_loading count = ftk_gpu_load(c, NULL);
     if (c->low) return FTK_OK;
-    const size_t most = put_low(&count, NULL, NULL);
+    const size_t most = put_low(&count, c->m, NULL, NULL);
     if (count.bytes == 0) return FTK_OK; /* FTK_PARTIAL is FTK_FULL */
     ftk_gpu_layer *const to = ftk_alloc(h, (size_t)c->m->hp.n_layer, sizeof *to);
     char *const room = ftk_alloc_raw(h, most, 1);

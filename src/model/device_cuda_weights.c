@@ -34,25 +34,24 @@ void ftk_gpu_put_matrix(ftk_gpu_loading *l, const ftk_mat *w, ftk_cuda_mat *to)
     const size_t bytes = ftk_tiles_bytes(w->type, w->n_out, w->n_in);
     char *at = reserve(l, bytes);
     if (!l->arena) return;
-    ftk_gpu *c = l->c;
     *to = (ftk_cuda_mat){w->type, w->n_out, w->n_in, at};
     const size_t tile = ftk_tiles_bytes(w->type, FTK_TILE_OUT, w->n_in);
     const int n_tiles = (w->n_out + FTK_TILE_OUT - 1) / FTK_TILE_OUT;
-    const int most = (int)(c->stage_size / tile);
+    const int most = (int)(l->stage_size / tile);
     for (int first = 0; first < n_tiles; first += most) {
         const int n = n_tiles - first < most ? n_tiles - first : most;
-        ftk_team_run_once(rearrange, &(rearranging){w, tile, first, n, c->stage}, &c->m->host);
+        ftk_team_run_once(rearrange, &(rearranging){w, tile, first, n, l->stage}, l->host);
         const size_t from = (size_t)first * tile, left = bytes - from;
-        ftk_cuda_upload(&c->q, at + from, c->stage,
+        ftk_cuda_upload(l->q, at + from, l->stage,
                         left < (size_t)n * tile ? left : (size_t)n * tile);
-        ftk_cuda_wait(&c->q); /* the stage is written again */
+        ftk_cuda_wait(l->q); /* the stage is written again */
     }
 }
 
 const void *ftk_gpu_put(ftk_gpu_loading *l, const void *from, size_t bytes)
 {
     char *at = reserve(l, bytes);
-    if (l->arena) ftk_cuda_upload(&l->c->q, at, from, bytes);
+    if (l->arena) ftk_cuda_upload(l->q, at, from, bytes);
     return at;
 }
 
@@ -61,12 +60,12 @@ void ftk_gpu_put_vector(ftk_gpu_loading *l, const float *v, int n, const float *
     if (v) *to = ftk_gpu_put(l, v, (size_t)n * sizeof *v);
 }
 
-static void put_layer(ftk_gpu_loading *l, int i)
+static void put_layer(ftk_gpu_loading *l, ftk_gpu *c, int i)
 {
-    const ftk_layer *from = &l->c->m->layers[i];
-    const ftk_hparams *hp = &l->c->m->hp;
+    const ftk_layer *from = &c->m->layers[i];
+    const ftk_hparams *hp = &c->m->hp;
     const int d = hp->n_embd, dq = hp->n_head * hp->head_dim, dkv = hp->n_head_kv * hp->head_dim;
-    ftk_gpu_layer *to = &l->c->layers[i];
+    ftk_gpu_layer *to = &c->layers[i];
     ftk_gpu_put_matrix(l, &from->q, &to->q);
     ftk_gpu_put_matrix(l, &from->k, &to->k);
     ftk_gpu_put_matrix(l, &from->v, &to->v);
@@ -88,8 +87,8 @@ static void put_layer(ftk_gpu_loading *l, int i)
 
 size_t ftk_gpu_put_weights(ftk_gpu *c)
 {
-    ftk_gpu_loading l = {.c = c, .arena = c->arena};
-    for (int i = 0; i < c->m->hp.n_layer; i++) put_layer(&l, i);
+    ftk_gpu_loading l = ftk_gpu_load(c, c->arena);
+    for (int i = 0; i < c->m->hp.n_layer; i++) put_layer(&l, c, i);
     ftk_gpu_put_vector(&l, c->m->output_norm, c->m->hp.n_embd, &c->output_norm);
     ftk_gpu_put_matrix(&l, &c->m->output, &c->output);
     if (c->m->output.file == c->m->embd.file)

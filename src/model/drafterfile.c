@@ -29,27 +29,6 @@ static bool equal(ftk_str s, const char *text)
     return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
 }
 
-bool ftk_weights_int(const ftk_weights *w, const char *key, int least, int most, int *out,
-                     const ftk_host *host)
-{
-    char name[96];
-    ftk_gguf_value v;
-    snprintf(name, sizeof name, PREFIX "%s", key);
-    int64_t i = -1;
-    if (ftk_gguf_find(w->file, name, &v)) {
-        const bool known =
-            v.type <= FTK_GGUF_I32 || v.type == FTK_GGUF_U64 || v.type == FTK_GGUF_I64;
-        const bool is_signed = v.type == FTK_GGUF_I8 || v.type == FTK_GGUF_I16 ||
-                               v.type == FTK_GGUF_I32 || v.type == FTK_GGUF_I64;
-        if (known) i = is_signed ? v.i : v.u > INT32_MAX ? -1 : (int64_t)v.u;
-    }
-    *out = (int)i;
-    if (i >= least && i <= most) return true;
-    ftk_fail(host, FTK_ERR_FORMAT, "%s: key %s is missing, or no whole number from %d to %d",
-             w->path, name, least, most);
-    return false;
-}
-
 /* *family is empty until it is known. */
 static ftk_err check_identity(const ftk_gguf *file, const char *path, const ftk_model *m,
                               ftk_str *family, const ftk_host *h)
@@ -57,11 +36,17 @@ static ftk_err check_identity(const ftk_gguf *file, const char *path, const ftk_
     ftk_str arch, base;
     char shown[64];
     *family = (ftk_str){"", 0};
-    if (!find_string(file, "general.architecture", &arch) || !equal(arch, architecture))
+    const bool named = find_string(file, "general.architecture", &arch);
+    const bool head = named && (equal(arch, "eagle3") || equal(arch, "dflash"));
+    if (!named || (!head && !equal(arch, architecture)))
         return ftk_fail(h, FTK_ERR_INVALID,
                         "%s: is no drafter: its general.architecture is not %s; a model is named "
                         "with -m",
                         path, architecture);
+    if (head && !find_string(file, PREFIX "base", &base))
+        return ftk_fail(h, FTK_ERR_INVALID,
+                        "%s: does not say which model it is for: name it with --drafter-file",
+                        path);
     if (!find_string(file, PREFIX "family", family))
         return ftk_fail(h, FTK_ERR_FORMAT, "%s: key " PREFIX "family is missing", path);
     if (!find_string(file, PREFIX "base", &base))
@@ -294,20 +279,4 @@ void ftk_drafterfile_close(ftk_drafterfile *d, const ftk_host *h)
     ftk_gguf_free(d->file);
     ftk_release(h, d->path);
     *d = (ftk_drafterfile){0};
-}
-
-const ftk_weight *ftk_weights_get(const ftk_weights *w, const char *name, int n_out, int n_in,
-                                  const ftk_host *host)
-{
-    for (int i = 0; i < w->n; i++) {
-        const ftk_weight *t = &w->items[i];
-        if (strcmp(t->name, name) != 0) continue;
-        if (t->n_in == n_in && (n_out == 0 ? t->vector != NULL : t->matrix && t->n_out == n_out))
-            return t;
-        ftk_fail(host, FTK_ERR_FORMAT, "%s: tensor %s has shape [%d, %d] instead of [%d, %d]",
-                 w->path, name, t->n_in, t->n_out, n_in, n_out == 0 ? 1 : n_out);
-        return NULL;
-    }
-    ftk_fail(host, FTK_ERR_FORMAT, "%s: tensor %s is missing", w->path, name);
-    return NULL;
 }

@@ -509,13 +509,6 @@ static void keep_states(const worker *w)
            (size_t)(r.end - r.begin) * d * sizeof *f->x);
 }
 
-/* The state of the row that has a route, while it is what every pass would make of it. */
-static void keep_exact(const worker *w, int layer)
-{
-    const size_t d = (size_t)w->f->m->hp.n_embd;
-    memcpy(w->route->states + (size_t)layer * d, w->f->x, d * sizeof *w->f->x);
-}
-
 static void run(void *ctx, int ith, int nth)
 {
     const worker *const all = ctx;
@@ -531,12 +524,9 @@ static void run(void *ctx, int ith, int nth)
         barrier(w); /* else each thread norms the rows it has just written */
     for (int i = 0; i < w->f->layers && w->stores; i++) store_block(w, i);
     if (w->stores) return;
-    bool exact = w->route && w->route->states && w->ith == 0;
     for (int i = w->first; i < w->f->layers; i++) {
         const uint8_t action = action_at(w, i);
-        if (exact) keep_exact(w, i);
         tap_states(w, i);
-        exact = exact && action == FTK_FULL;
         look_ahead(w, i);
         run_layer(w, i, action);
         if (i == w->f->keep) keep_states(w);
@@ -634,28 +624,6 @@ void ftk_forward_run_appending(ftk_forward *f, const ftk_pass_seq *seq, const ft
     f->layers = layers;
     a->states(a->ctx, f->states, f->states + (size_t)n * (size_t)f->m->hp.n_embd);
     ftk_forward_run_above(f, &all, 1, a->layer);
-}
-
-void ftk_forward_resume(ftk_forward *f, const ftk_pass_seq *seq, int first, int n_ready,
-                        float *states)
-{
-    const size_t d = (size_t)f->m->hp.n_embd;
-    ftk_pass_seq rest = *seq, above = *seq;
-    rest.n_rows = rest.first_logits = seq->n_rows - n_ready;
-    if (rest.n_rows > 0) {
-        rest.slot = n_ready;
-        rest.token += n_ready;
-        rest.depth += n_ready;
-        rest.mask += n_ready;
-        const int all = f->layers;
-        f->layers = first;
-        ftk_forward_run(f, &rest, 1);
-        f->layers = all;
-        memcpy(states + (size_t)n_ready * d, f->x, (size_t)rest.n_rows * d * sizeof *states);
-    }
-    above.token = NULL;
-    above.states = states;
-    ftk_forward_run_above(f, &above, 1, first);
 }
 
 /* ---- life */

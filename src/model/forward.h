@@ -68,9 +68,9 @@ enum { FTK_OWN_ROWS = 4 }; /* rows that threads prepare each for itself, at most
 /* Work space of passes up to max_rows rows, and the threads that run them. */
 typedef struct ftk_forward {
     const ftk_model *m;
-    const ftk_layer *low; /* [n_layer] the layers in few bits; NULL: none. Set by who made them */
-    ftk_stages *below;    /* other processes run the layers below its end; NULL: none do */
-    ftk_device *device;   /* runs the passes; NULL: the CPU does. Set by who opened both */
+    const ftk_layer *low;   /* [n_layer] the layers in few bits; NULL: none. Set by who made them */
+    ftk_stages *below;      /* other processes run the layers below its end; NULL: none do */
+    ftk_device *device;     /* runs the passes; NULL: the CPU does. Set by who opened both */
     const ftk_clock *clock; /* hears of passes; NULL: nobody does. Set by who opened f */
     int layers; /* a pass runs the first so many: all of them, but while costs are measured */
     int max_rows;
@@ -138,11 +138,6 @@ void ftk_forward_store(ftk_forward *f, const ftk_pass_seq *seq);
  * of the sequence's rows have the bits that they have without. Behind layer - 1,
  * ftk_forward_keep() is on. */
 void ftk_forward_run_appending(ftk_forward *f, const ftk_pass_seq *seq, const ftk_pass_append *a);
-/* The same for a tree whose first n_ready rows (one at least) need no more than the layers from
- * `first` on: states[n_rows][n_embd] holds theirs before it, and their slots the keys and values
- * below. The other rows run up to there first, which fills in their states. The CPU's alone. */
-void ftk_forward_resume(ftk_forward *f, const ftk_pass_seq *seq, int first, int n_ready,
-                        float *states);
 /* DEVICE, with a line for the log, once the device has failed: then what passes left means
  * nothing. */
 ftk_err ftk_forward_check(const ftk_forward *f);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Public text functions, and streams: tokens to text as they come. */
-#include "model/text.h"
+#include "model/tokenizer.h"
 
 #include "base/floats.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <string.h>
 

@@ -3,6 +3,7 @@
 #include "model/tokenizer.h"
 
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "model/vocabulary.h"
 
 #include <string.h>
@@ -11,36 +12,6 @@ enum {
     MAX_TEXT = 1 << 28
 }; /* bytes of one text: libsentencepiece counts in int, and takes 40
                                 times as much memory */
-
-/* ------------------------------------------------------------------ token lists */
-
-ftk_err ftk_tokens_push(ftk_tokens *list, const int32_t *tokens, size_t n)
-{
-    if (n > list->cap - list->n) {
-        if (n > SIZE_MAX / 4 - list->n)
-            return ftk_fail(list->host, FTK_ERR_NOMEM, "a text of too many tokens");
-        const size_t cap = 2 * (list->n + n) + 16;
-        int32_t *v = ftk_alloc(list->host, cap, sizeof *v);
-        if (!v) return ftk_fail(list->host, FTK_ERR_NOMEM, "no memory for %zu tokens", cap);
-        if (list->n > 0) memcpy(v, list->v, list->n * sizeof *v);
-        ftk_release(list->host, list->v);
-        list->v = v;
-        list->cap = cap;
-    }
-    if (n > 0) memcpy(list->v + list->n, tokens, n * sizeof *tokens);
-    list->n += n;
-    return FTK_OK;
-}
-
-ftk_err ftk_tokens_end(ftk_tokens *list, ftk_err err, int32_t *tokens, size_t cap, size_t *n_out)
-{
-    *n_out = err == FTK_OK ? list->n : 0;
-    if (err == FTK_OK && list->n > cap) err = FTK_ERR_SPACE;
-    if (err == FTK_OK && list->n > 0) memcpy(tokens, list->v, list->n * sizeof *tokens);
-    ftk_release(list->host, list->v);
-    list->v = NULL;
-    return err;
-}
 
 /* ------------------------------------------------------------------ opening */
 
@@ -114,13 +85,6 @@ int32_t ftk_tokenizer_eot(const ftk_tokenizer *t)
     return t->eot;
 }
 
-bool ftk_tokenizer_is_end(const ftk_tokenizer *t, int32_t token)
-{
-    for (size_t i = 0; i < t->n_ends; i++)
-        if (t->ends[i] == token) return true;
-    return false;
-}
-
 const int32_t *ftk_tokenizer_ends(const ftk_tokenizer *t, size_t *n)
 {
     *n = t->n_ends;
@@ -132,17 +96,34 @@ bool ftk_tokenizer_add_bos(const ftk_tokenizer *t)
     return t->add_bos;
 }
 
+/* The built-in form that the control tokens of a vocabulary speak for. */
+static const char *form_by_words(const ftk_tokenizer *t)
+{
+    static const struct {
+        const char *words[2], *name;
+    } signs[] = {
+        {{"<|im_start|>", "<|im_end|>"}, "chatml"},
+        {{"<|start_header_id|>", "<|eot_id|>"}, "llama3"},
+        {{"<start_of_turn>", "<end_of_turn>"}, "gemma"},
+        {{"[INST]", "[/INST]"}, "mistral"},
+        {{"<|user|>", "<|end|>"}, "phi3"},
+        {{"<|user|>", "<|assistant|>"}, "zephyr"},
+    };
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
+        bool all = true;
+        for (int k = 0; k < 2; k++)
+            all &= ftk_tokenizer_special(t, signs[i].words[k], strlen(signs[i].words[k])) >= 0;
+        if (all) return signs[i].name;
+    }
+    return "plain";
+}
+
 const char *ftk_tokenizer_chat_template(const ftk_tokenizer *t, bool *has)
 {
     *has = t->n_chats > 0;
     for (size_t i = 0; i < t->n_chats; i++)
         if (strcmp(t->chats[i].name, "default") == 0) return "default";
-    return *has ? t->chats[0].name : ftk_chat_by_vocabulary(t);
-}
-
-int32_t ftk_tokenizer_special(const ftk_tokenizer *t, const char *text, size_t n)
-{
-    return ftk_keys_find(&t->specials, text, n);
+    return *has ? t->chats[0].name : form_by_words(t);
 }
 
 ftk_str ftk_tokenizer_piece(const ftk_tokenizer *t, int32_t token)

@@ -3,7 +3,7 @@
 #ifndef FTK_TOKENIZER_H
 #define FTK_TOKENIZER_H
 
-#include "foretoken.h"
+#include "model/tokens.h"
 
 typedef struct ftk_tokenizer ftk_tokenizer;
 
@@ -49,6 +49,22 @@ ftk_err ftk_tokenizer_chat(const ftk_tokenizer *t, const ftk_chat_config *cfg,
 ftk_err ftk_tokenizer_chat_text(const ftk_tokenizer *t, const ftk_chat_config *cfg,
                                 const ftk_message *msgs, size_t n_msgs, char *text, size_t cap,
                                 size_t *n_out);
+
+/* For the templates, and for what one kind of vocabulary brings. */
+
+const ftk_host *ftk_tokenizer_host(const ftk_tokenizer *t);
+/* As ftk_tokenizer_encode(), onto the end of a list. */
+ftk_err ftk_tokenizer_append(const ftk_tokenizer *t, const char *text, size_t n, unsigned flags,
+                             ftk_tokens *list);
+
+/* The token of a byte that stands by itself; if there is none the unknown token, else nothing. */
+ftk_err ftk_tokenizer_append_byte(const ftk_tokenizer *t, unsigned char byte, ftk_tokens *list);
+
+/* Text of which input[i] is 1 for bytes that are no part of a control token. */
+ftk_err ftk_tokenizer_append_marked(const ftk_tokenizer *t, const char *text,
+                                    const unsigned char *input, size_t n, ftk_tokens *list);
+/* The longest special token that the n bytes start with, and its length; -1 if there is none. */
+int32_t ftk_tokenizer_special_at(const ftk_tokenizer *t, const char *text, size_t n, size_t *len);
 
 /* In model.c: the tokenizer of a model, for the public text functions. */
 const ftk_tokenizer *ftk_model_tokenizer(const ftk_model *m);

@@ -452,6 +452,18 @@ static ftk_err collect_specials(const ftk_vocab *v)
     return collect(v, user, &t->user);
 }
 
+int32_t ftk_tokenizer_special(const ftk_tokenizer *t, const char *text, size_t n)
+{
+    return ftk_keys_find(&t->specials, text, n);
+}
+
+bool ftk_tokenizer_is_end(const ftk_tokenizer *t, int32_t token)
+{
+    for (size_t i = 0; i < t->n_ends; i++)
+        if (t->ends[i] == token) return true;
+    return false;
+}
+
 /* The first of the names that is a special token, or -1. */
 static int32_t first_special(const ftk_tokenizer *t, const char *const *names)
 {

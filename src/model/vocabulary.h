@@ -4,7 +4,8 @@
 #ifndef FTK_VOCABULARY_H
 #define FTK_VOCABULARY_H
 
-#include "model/text.h"
+#include "model/chatwords.h"
+#include "model/tokenizer.h"
 #include "template/template.h"
 
 /* tokenizer.ggml.token_type; SentencePiece uses the same numbers. */
@@ -109,6 +110,9 @@ struct ftk_vocab {
     ftk_keys keys;                        /* all tokens with a text, by text as in the file */
     size_t text_size;                     /* of all tokens together */
 };
+
+/* The control or user-defined token with this very text, or -1. */
+int32_t ftk_tokenizer_special(const ftk_tokenizer *t, const char *text, size_t n);
 
 /* What is odd in a vocabulary, but no reason to refuse it: how often, and where it is first. */
 typedef struct ftk_oddity {

@@ -69,19 +69,36 @@ static void mark(serve_choice *c, bool drafted)
     c->marks[c->n_marks++] = (serve_mark){c->text.n, drafted};
 }
 
-static ftk_err take_token(serve_choice *c, int32_t token, bool drafted)
+/* The text that a token brings; a control token that belongs to calls brings its own. */
+static ftk_err text_of(const serve_server *s, serve_choice *c, int32_t token, cli_bytes *out,
+                       bool *stopped)
 {
+    const bool reads_calls = c->calls.form || c->request->format;
+    const char *const word = reads_calls ? serve_call_word_of(s, token) : NULL;
     const char *text;
     size_t n;
+    *stopped = false;
+    const ftk_err err = word ? ftk_stream_flush(c->stream, &text, &n)
+                             : ftk_stream_push(c->stream, token, &text, &n, stopped);
+    if (err != FTK_OK) return err;
+    cli_bytes_add(out, text, n);
+    if (word) cli_bytes_add(out, word, strlen(word));
+    return FTK_OK;
+}
+
+static ftk_err take_token(const serve_server *s, serve_choice *c, int32_t token, bool drafted)
+{
     bool stopped;
-    const ftk_err err = ftk_stream_push(c->stream, token, &text, &n, &stopped);
+    cli_bytes text = {0};
+    const ftk_err err = text_of(s, c, token, &text, &stopped);
     if (err != FTK_OK) return err;
     add_token(c, token);
     serve_settle_prediction(c);
     keep_logprob(c, c->n_tokens - 1);
-    serve_calls_feed(&c->calls, text, n, false, &c->text);
+    serve_calls_feed(&c->calls, text.p, text.n, false, &c->text);
+    cli_bytes_free(&text);
     mark(c, drafted);
-    if (stopped) c->finish = "stop";
+    if (stopped || serve_calls_full(&c->calls)) c->finish = "stop";
     return FTK_OK;
 }
 
@@ -97,14 +114,14 @@ static ftk_err end(serve_choice *c, ftk_finish finish)
     return err;
 }
 
-ftk_err serve_choice_take(serve_choice *c, const ftk_result *r)
+ftk_err serve_choice_take(const serve_server *s, serve_choice *c, const ftk_result *r)
 {
     if (r->n_tokens == 0 && r->finish == FTK_FINISH_NONE) return FTK_OK;
     if (!c->prompt_known) know_prompt(c);
     ftk_err err = FTK_OK;
     for (size_t i = 0; i < r->n_tokens && !c->finish && err == FTK_OK; i++) {
         const bool drafted = i < (size_t)r->accepted;
-        err = take_token(c, r->tokens[i], drafted);
+        err = take_token(s, c, r->tokens[i], drafted);
         c->accepted += drafted;
     }
     c->drafted += (uint64_t)r->drafted;

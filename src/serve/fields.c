@@ -3,6 +3,7 @@
 #include "serve/fields.h"
 
 #include <float.h>
+#include <math.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -43,13 +44,22 @@ bool serve_field_bool(const json_t *o, const char *name, bool *v, serve_error *e
     return true;
 }
 
+/* 5, or 5.0, as some languages write it. */
+static bool is_whole(const json_t *field, int64_t *v)
+{
+    const double real = json_real_value(field);
+    const bool whole = json_is_real(field) && fabs(real) <= 0x1p53 && floor(real) >= real;
+    *v = whole ? (int64_t)real : json_integer_value(field);
+    return whole || json_is_integer(field);
+}
+
 bool serve_field_whole(const json_t *o, const char *name, int64_t min, int64_t max, int64_t *v,
                        serve_error *e)
 {
     const json_t *const field = serve_field(o, name);
+    int64_t x;
     if (!field) return true;
-    if (!json_is_integer(field)) return serve_refuse(e, name, "%s must be a whole number", name);
-    const int64_t x = json_integer_value(field);
+    if (!is_whole(field, &x)) return serve_refuse(e, name, "%s must be a whole number", name);
     if (x < min || x > max)
         return serve_refuse(e, name, "%s is %lld; it must be %lld to %lld", name, (long long)x,
                             (long long)min, (long long)max);
@@ -87,15 +97,27 @@ bool serve_field_ids(const json_t *list, const char *name, int n_vocab, int32_t 
     return true;
 }
 
+static const char *why_unread(const json_error_t *why)
+{
+    switch (json_error_code(why)) {
+    case json_error_premature_end_of_input: return "it ends too early";
+    case json_error_invalid_utf8: return "what follows is no UTF-8";
+    case json_error_null_character: return "a text must not hold the character NUL";
+    case json_error_numeric_overflow: return "a number is too large";
+    case json_error_stack_overflow: return "it is nested too deeply";
+    default: break;
+    }
+    return strstr(why->text, "nicode") ? "half of a surrogate pair stands alone"
+                                       : "it cannot be read from here on";
+}
+
 json_t *serve_body(const char *body, size_t n, serve_error *e)
 {
     json_error_t why;
     json_t *root = json_loadb(body ? body : "", n, 0, &why);
     if (!root)
         serve_refuse(e, "", "the body is no JSON: line %d, column %d: %s", why.line, why.column,
-                     json_error_code(&why) == json_error_premature_end_of_input
-                         ? "it ends too early"
-                         : "it cannot be read from here on");
+                     why_unread(&why));
     else if (!json_is_object(root))
         serve_refuse(e, "", "the body must be a JSON object");
     if (json_is_object(root)) return root;

@@ -54,7 +54,10 @@ static const grammar_words *words_of(serve_server *s)
     grammar_words *words = s->words;
     pthread_mutex_unlock(&s->lock);
     if (words) return words;
-    grammar_words *const made = grammar_words_new(s->w.model, s->w.info.n_vocab);
+    int32_t shown[SERVE_CALL_WORDS];
+    for (size_t i = 0; i < s->n_call_words; i++) shown[i] = s->call_words[i].token;
+    grammar_words *const made =
+        grammar_words_new(s->w.model, s->w.info.n_vocab, shown, s->n_call_words);
     pthread_mutex_lock(&s->lock);
     const bool first = !s->words;
     if (first) s->words = made;

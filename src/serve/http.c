@@ -11,10 +11,14 @@ enum { N_THREADS = 2, MOST_CONNECTIONS = 1000 };
 
 /* ---- who may ask, and what */
 
-/* Takes as long whatever the key that was given has in common with ours. */
+/* Takes as long whatever the key that was given has in common with ours. Blanks around it are the
+ * header's. */
 static bool same_key(const char *given, const char *key)
 {
-    const size_t n = strlen(given), n_key = strlen(key);
+    given += strspn(given, " \t");
+    size_t n = strlen(given);
+    while (n > 0 && (given[n - 1] == ' ' || given[n - 1] == '\t')) n--;
+    const size_t n_key = strlen(key);
     volatile unsigned char differ = n != n_key;
     for (size_t i = 0; i < n; i++)
         differ = (unsigned char)(differ | (unsigned char)(given[i] ^ key[i < n_key ? i : 0]));
@@ -37,6 +41,8 @@ static void choose(const serve_call *c, const char *url, const char *method)
 {
     serve_exchange *const x = c->x;
     const serve_route *const r = serve_route_find(url);
+    x->preflight = r && c->s->o->allow_origin && strcmp(method, "OPTIONS") == 0;
+    if (x->preflight) return;
     if (c->s->key && !(r && r->open) && !has_key(c)) {
         serve_fail(&x->error, 401, "authentication_error", "invalid_api_key",
                    "the key is missing or wrong: send it as Authorization: Bearer KEY");
@@ -95,9 +101,9 @@ static enum MHD_Result take_body(const serve_call *c, const char *data, size_t *
     return x->n_skipped > most_skipped(c) ? MHD_NO : MHD_YES;
 }
 
-static enum MHD_Result on_request(void *server, struct MHD_Connection *connection, const char *url,
-                                  const char *method, const char *version, const char *data,
-                                  size_t *n, void **state)
+enum MHD_Result serve_on_request(void *server, struct MHD_Connection *connection, const char *url,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *n, void **state)
 {
     (void)version;
     serve_call c = {.s = server, .connection = connection, .x = *state};
@@ -108,13 +114,14 @@ static enum MHD_Result on_request(void *server, struct MHD_Connection *connectio
     }
     if (*n > 0) return take_body(&c, data, n);
     if (c.x->request) return serve_send_answer(&c);
+    if (c.x->preflight) return serve_send_preflight(&c);
     if (!c.x->route) return serve_send_error(&c, &c.x->error);
     c.id = serve_route_name(c.x->route, url);
     return c.x->route->run(&c);
 }
 
-static void on_end(void *server, struct MHD_Connection *connection, void **state,
-                   enum MHD_RequestTerminationCode code)
+void serve_on_end(void *server, struct MHD_Connection *connection, void **state,
+                  enum MHD_RequestTerminationCode code)
 {
     (void)connection;
     (void)code;
@@ -143,11 +150,11 @@ static struct MHD_Daemon *start(serve_server *s, const struct addrinfo *at)
     const unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL |
                            MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
                            (at->ai_family == AF_INET6 ? MHD_USE_IPv6 : 0);
-    return MHD_start_daemon(flags, 0, NULL, NULL, on_request, s, MHD_OPTION_SOCK_ADDR, at->ai_addr,
-                            MHD_OPTION_NOTIFY_COMPLETED, on_end, s, MHD_OPTION_THREAD_POOL_SIZE,
-                            (unsigned)N_THREADS, MHD_OPTION_CONNECTION_LIMIT,
-                            (unsigned)MOST_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT,
-                            (unsigned)s->o->timeout, MHD_OPTION_END);
+    return MHD_start_daemon(flags, 0, NULL, NULL, serve_on_request, s, MHD_OPTION_SOCK_ADDR,
+                            at->ai_addr, MHD_OPTION_NOTIFY_COMPLETED, serve_on_end, s,
+                            MHD_OPTION_THREAD_POOL_SIZE, (unsigned)N_THREADS,
+                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)MOST_CONNECTIONS,
+                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->o->timeout, MHD_OPTION_END);
 }
 
 bool serve_http_open(serve_server *s)

@@ -72,12 +72,14 @@ static json_t *word(const serve_server *s, int32_t token, float logprob, bool wi
 static json_t *of_chat(const serve_server *s, const serve_choice *c, size_t from, size_t to)
 {
     json_t *content = json_array();
-    const size_t n_best = (size_t)c->request->n_best;
     for (size_t i = from; i < to; i++) {
+        const size_t n_best = isnan(c->own[i]) ? 0 : (size_t)c->request->n_best;
         const bool within = is_within(s, c, i);
         json_t *top = json_array(), *j = word(s, c->tokens[i], c->own[i], within);
-        for (const ftk_logprob *b = c->best + i * n_best; b < c->best + (i + 1) * n_best; b++)
+        for (size_t k = 0; k < n_best; k++) {
+            const ftk_logprob *const b = &c->best[i * n_best + k];
             if (b->token >= 0) json_array_append_new(top, word(s, b->token, b->logprob, within));
+        }
         json_object_set_new(j, "top_logprobs", top);
         json_array_append_new(content, j);
     }

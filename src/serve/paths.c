@@ -11,11 +11,35 @@ static const char type_of_json[] = "application/json";
 
 /* ---- answers */
 
+/* What is sent back as it came. */
+static bool is_plain(const char *id)
+{
+    size_t n = 0;
+    while (id[n] > ' ' && id[n] <= '~') n++;
+    return !id[n] && n > 0 && n <= MOST_ID;
+}
+
+/* Browsers ask, and keep an answer from a page that is not allowed to have it. */
+static void allow_origin(const serve_call *c, struct MHD_Response *response)
+{
+    const char *const allowed = c->s->o->allow_origin;
+    if (!allowed) return;
+    MHD_add_response_header(response, "Access-Control-Allow-Origin", allowed);
+    MHD_add_response_header(response, "Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
+    if (!c->x || !c->x->preflight) return;
+    const char *const wanted = MHD_lookup_connection_value(c->connection, MHD_HEADER_KIND,
+                                                           "Access-Control-Request-Headers");
+    MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST");
+    if (wanted) MHD_add_response_header(response, "Access-Control-Allow-Headers", wanted);
+    MHD_add_response_header(response, "Access-Control-Max-Age", "600");
+}
+
 static enum MHD_Result send_response(const serve_call *c, int status, struct MHD_Response *response)
 {
     const char *id = MHD_lookup_connection_value(c->connection, MHD_HEADER_KIND, "x-request-id");
-    if (!id || strlen(id) > MOST_ID) id = c->x && c->x->request ? c->x->request->id : NULL;
+    if (!id || !is_plain(id)) id = c->x && c->x->request ? c->x->request->id : NULL;
     if (id) MHD_add_response_header(response, "X-Request-Id", id);
+    allow_origin(c, response);
     if (status == 401) MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
     if (status == 429) MHD_add_response_header(response, "Retry-After", "1");
     if (status == 405) MHD_add_response_header(response, "Allow", c->x->allow);
@@ -51,6 +75,12 @@ enum MHD_Result serve_send_error(const serve_call *c, const serve_error *e)
 static enum MHD_Result send_or_error(const serve_call *c, json_t *j, const serve_error *e)
 {
     return j ? send_json(c, 200, j) : serve_send_error(c, e);
+}
+
+enum MHD_Result serve_send_preflight(const serve_call *c)
+{
+    struct MHD_Response *const r = MHD_create_response_from_buffer(0, "", MHD_RESPMEM_PERSISTENT);
+    return r ? send_response(c, 204, r) : MHD_NO;
 }
 
 /* ---- streams */

@@ -12,7 +12,8 @@ typedef struct talk {
     ftk_message *msgs;
     cli_bytes *texts; /* of those whose content came in parts */
     size_t n;
-    char *tools, *vars; /* JSON, or NULL */
+    json_t *members;           /* what the messages have beside, for the template */
+    char *tools, *vars, *more; /* JSON, or NULL; more: the members */
 } talk;
 
 static void free_talk(talk *t)
@@ -22,6 +23,8 @@ static void free_talk(talk *t)
     free(t->texts);
     free(t->tools);
     free(t->vars);
+    free(t->more);
+    json_decref(t->members);
 }
 
 bool serve_read_parts(const json_t *parts, const char *field, cli_bytes *text, serve_error *e)
@@ -41,6 +44,22 @@ bool serve_read_parts(const json_t *parts, const char *field, cli_bytes *text, s
     return true;
 }
 
+/* What templates know of a message beside role and content. */
+static void read_members(const serve_server *s, const json_t *o, talk *t)
+{
+    static const char *const texts[] = {"tool_call_id", "name", "reasoning_content"};
+    const json_t *const calls = serve_field(o, "tool_calls");
+    if (!s->shows_calls) return;
+    json_t *const own = json_object();
+    if (json_array_size(calls) > 0)
+        json_object_set_new(own, "tool_calls", serve_template_calls(calls));
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        json_t *const v = json_object_get(o, texts[i]);
+        if (json_is_string(v)) json_object_set(own, texts[i], v);
+    }
+    json_array_append_new(t->members, own);
+}
+
 static bool read_message(const serve_server *s, const json_t *o, ftk_message *m, cli_bytes *text,
                          serve_error *e)
 {
@@ -58,10 +77,11 @@ static bool read_message(const serve_server *s, const json_t *o, ftk_message *m,
         return serve_refuse(e, "messages",
                             "messages: content must be a text or a list of text parts");
     const json_t *const calls = serve_field(o, "tool_calls");
-    if (calls && !serve_write_calls(s->call_form, calls, text))
+    if (calls && !serve_are_calls(calls))
         return serve_refuse(e, "messages",
                             "messages: tool_calls must be a list of {\"type\": \"function\", "
                             "\"function\": {\"name\": ..., \"arguments\": a text}}");
+    if (calls && !s->shows_calls) serve_write_calls(s->call_form, calls, text);
     m->content = text->p;
     return true;
 }
@@ -75,11 +95,16 @@ static bool read_messages(const serve_server *s, const json_t *o, talk *t, serve
     t->msgs = cli_array(NULL, n, sizeof *t->msgs);
     t->texts = cli_array(NULL, n, sizeof *t->texts);
     memset(t->texts, 0, n * sizeof *t->texts);
-    for (; t->n < n; t->n++)
-        if (!read_message(s, json_array_get(list, t->n), &t->msgs[t->n], &t->texts[t->n], e)) {
+    t->members = json_array();
+    for (; t->n < n; t->n++) {
+        const json_t *const one = json_array_get(list, t->n);
+        if (!read_message(s, one, &t->msgs[t->n], &t->texts[t->n], e)) {
             t->n++;
             return false;
         }
+        read_members(s, one, t);
+    }
+    if (s->shows_calls) t->more = json_dumps(t->members, JSON_COMPACT | JSON_REAL_PRECISION(17));
     return true;
 }
 
@@ -107,6 +132,7 @@ static bool render(const serve_server *s, const talk *t, serve_prompt *p, serve_
     char why[400];
     w.chat.now = cli_local_now();
     w.chat.tools = t->tools;
+    w.chat.members = t->more;
     if (t->vars) w.chat.vars = t->vars;
     cli_hush(why, sizeof why);
     const ftk_err err = cli_chat_tokenize(&w, t->msgs, t->n, &p->tokens, &p->n);

@@ -23,7 +23,7 @@ static bool read_sampling(const json_t *o, serve_request *r, serve_error *e)
     if (!serve_field_real(o, "temperature", 0, FLT_MAX, &s->temperature, e) ||
         !serve_field_real(o, "top_p", 0, 1, &s->top_p, e) ||
         !serve_field_whole(o, "top_k", -1, INT32_MAX, &top_k, e) ||
-        !serve_field_real(o, "min_p", 0, 1 - FLT_EPSILON, &s->min_p, e) ||
+        !serve_field_real(o, "min_p", 0, 1, &s->min_p, e) ||
         !serve_field_real(o, "repetition_penalty", FLT_MIN, FLT_MAX, &s->repeat_penalty, e) ||
         !serve_field_real(o, "presence_penalty", -2, 2, &s->presence_penalty, e) ||
         !serve_field_real(o, "frequency_penalty", -2, 2, &s->frequency_penalty, e) ||
@@ -31,7 +31,8 @@ static bool read_sampling(const json_t *o, serve_request *r, serve_error *e)
         !serve_field_whole(o, "seed", INT64_MIN, INT64_MAX, &given, e))
         return false;
     if (s->top_p < FLT_MIN) s->top_p = FLT_MIN; /* OpenAI's 0: the likeliest alone */
-    s->top_k = top_k < 0 ? 0 : (int)top_k;      /* vLLM's -1: off */
+    if (s->min_p > 1 - FLT_EPSILON) s->min_p = 1 - FLT_EPSILON;
+    s->top_k = top_k < 0 ? 0 : (int)top_k; /* vLLM's -1: off */
     s->min_tokens = (uint64_t)min_tokens;
     s->seed = (uint64_t)given;
     return true;
@@ -87,9 +88,9 @@ static bool read_stops(const json_t *o, serve_request *r, serve_error *e)
 
 static bool read_limits(const json_t *o, serve_request *r, serve_error *e)
 {
-    int64_t most = r->chat ? -1 : 16, n = 1; /* OpenAI's defaults */
-    if (!serve_field_whole(o, "max_tokens", 0, INT32_MAX, &most, e) ||
-        !serve_field_whole(o, "max_completion_tokens", 0, INT32_MAX, &most, e) ||
+    int64_t most = r->chat ? -1 : 16, n = 1;                            /* OpenAI's defaults */
+    if (!serve_field_whole(o, "max_tokens", -1, INT32_MAX, &most, e) || /* -1: llama.cpp's */
+        !serve_field_whole(o, "max_completion_tokens", -1, INT32_MAX, &most, e) ||
         !serve_field_whole(o, "n", 1, 128, &n, e) ||
         !serve_field_bool(o, "ignore_eos", &r->ignore_eos, e) ||
         !serve_field_bool(o, "echo", &r->echo, e))
@@ -106,7 +107,8 @@ static bool read_logprobs(const json_t *o, serve_request *r, serve_error *e)
     int64_t most = -1;
     bool wanted = false;
     if (!r->chat) {
-        if (!serve_field_whole(o, "logprobs", 0, FTK_MAX_LOGPROBS, &most, e)) return false;
+        const bool off = json_is_false(json_object_get(o, "logprobs")); /* as in a chat */
+        if (!off && !serve_field_whole(o, "logprobs", 0, FTK_MAX_LOGPROBS, &most, e)) return false;
     } else {
         if (!serve_field_bool(o, "logprobs", &wanted, e) ||
             !serve_field_whole(o, "top_logprobs", 0, FTK_MAX_LOGPROBS, &most, e))
@@ -163,7 +165,9 @@ static void make_choices(const serve_server *s, serve_request *r)
             .prompt = &r->prompts[i / r->n],
             .index = i,
             .model = s->w.model,
-            .calls = {.form = r->tools.list ? s->call_form : NULL, .tools = r->tools.list},
+            .calls = {.form = r->tools.list ? s->call_form : NULL,
+                      .tools = r->tools.list,
+                      .one = !r->tools.parallel},
             .walk = {.g = r->format ? r->format->g : NULL, .start = r->prompts[i / r->n].n},
             .seed = r->sampling.seed + i % r->n};
 }

@@ -122,7 +122,7 @@ static void deliver(serve_scheduler *d, serve_choice *c, const ftk_result *resul
 {
     serve_request *const r = c->request;
     const size_t before = c->n_tokens;
-    const ftk_err err = serve_choice_take(c, result);
+    const ftk_err err = serve_choice_take(d->s, c, result);
     if (err != FTK_OK) {
         serve_fail_request(d, r, err);
         return;

@@ -40,8 +40,13 @@ static int open_key(serve_server *s)
     s->key = text.p;
     if (!read) return CLI_FAILED;
     if (o->api_key_file) s->key[strcspn(s->key, "\r\n")] = 0;
-    if (s->key[0]) return CLI_DONE;
-    cli_say("%s has no key in its first line; write one there", o->api_key_file);
+    const size_t n = strlen(s->key), first = strspn(s->key, " \t");
+    if (first == 0 && n > 0 && s->key[n - 1] != ' ' && s->key[n - 1] != '\t') return CLI_DONE;
+    if (first < n)
+        cli_say("the key has blanks around it, which no header can carry; leave them out");
+    else
+        cli_say("%s has no key in its first line; write one there",
+                o->api_key_file ? o->api_key_file : "--api-key");
     return CLI_FAILED;
 }
 
@@ -57,26 +62,6 @@ static int cache_slots(serve_server *s)
     if (o->cache) cache = (size_t)o->cache;
     if (s->ctx > cache) s->ctx = cache;
     return (int)cache;
-}
-
-/* How the template would have a tool called. */
-static void find_call_form(serve_server *s)
-{
-    static const char tool[] =
-        "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":"
-        "\"d\",\"parameters\":{\"type\":\"object\",\"properties\":{}}}}]";
-    enum { MOST = 1 << 16 };
-    const ftk_message question = {"user", "x"};
-    ftk_chat_config chat = s->w.chat;
-    char why[8], *const text = cli_array(NULL, MOST + 1, 1);
-    size_t n;
-    chat.tools = tool;
-    cli_hush(why, sizeof why);
-    const bool shown = ftk_chat_text(s->w.model, &chat, &question, 1, text, MOST, &n) == FTK_OK;
-    cli_hush(NULL, 0);
-    text[shown ? n : 0] = 0;
-    s->call_form = serve_call_form_of(text);
-    free(text);
 }
 
 static int open_world(serve_server *s)
@@ -96,7 +81,7 @@ static int open_world(serve_server *s)
         return CLI_FAILED;
     }
     cli_warn_of_drafter(o->drafter);
-    find_call_form(s);
+    serve_find_call_form(s);
     set_name(s);
     s->begun = (int64_t)time(NULL);
     return CLI_DONE;

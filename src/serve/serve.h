@@ -154,6 +154,12 @@ void serve_histogram_add(serve_histogram *h, double seconds);
 
 /* ---- the server */
 
+/* A control token that stands for its text in calls. */
+typedef struct serve_call_word {
+    int32_t token;
+    const char *text;
+} serve_call_word;
+
 typedef struct serve_server {
     const cli_options *o;
     cli_world w;
@@ -161,6 +167,9 @@ typedef struct serve_server {
     char *key;                        /* NULL: none is asked for */
     size_t ctx;                       /* most tokens of a request */
     const serve_call_form *call_form; /* of the model's template */
+    bool shows_calls;                 /* the template writes tool_calls of messages itself */
+    serve_call_word call_words[SERVE_CALL_WORDS];
+    size_t n_call_words;
     struct MHD_Daemon *daemon;
     int64_t begun; /* when, seconds since 1970 */
 
@@ -186,6 +195,12 @@ void serve_request_unref(serve_request *r);
 /* The bodies of /tokenize and /detokenize, answered. */
 json_t *serve_tokenize(const serve_server *s, const char *body, size_t n, serve_error *e);
 json_t *serve_detokenize(const serve_server *s, const char *body, size_t n, serve_error *e);
+
+/* ---- callprobe.c */
+
+void serve_find_call_form(serve_server *s);
+/* The text of a control token that belongs to calls; NULL: it is none. */
+const char *serve_call_word_of(const serve_server *s, int32_t token);
 
 /* ---- tokenizerinfo.c */
 
@@ -237,7 +252,7 @@ json_t *serve_logprobs(const serve_server *s, const serve_choice *c, size_t from
 
 ftk_err serve_choice_begin(const serve_server *s, serve_choice *c);
 /* Takes in a step; c->finish is set where it was the last one. */
-ftk_err serve_choice_take(serve_choice *c, const ftk_result *r);
+ftk_err serve_choice_take(const serve_server *s, serve_choice *c, const ftk_result *r);
 void serve_choice_free(serve_choice *c);
 
 /* ---- http.c */

@@ -59,21 +59,34 @@ bool serve_read_tools(const json_t *o, serve_tools *t, serve_error *e)
 
 /* ---- as a format */
 
-/* Of a call all but its arguments. */
+static void add(cli_bytes *b, const char *text)
+{
+    cli_bytes_add(b, text, strlen(text));
+}
+
+/* Of a call all but its arguments. With tags these would be no JSON, so it is an object there,
+ * too. */
 static grammar_piece piece_of(const serve_call_form *form, const json_t *f, const json_t *any)
 {
-    const json_t *const parameters = serve_field(f, "parameters");
-    char *const name = json_dumps(json_object_get(f, "name"), JSON_ENCODE_ANY);
+    const json_t *const parameters = serve_field(f, "parameters"), *const name =
+                                                                       json_object_get(f, "name");
+    char *const quoted = json_dumps(name, JSON_ENCODE_ANY);
     cli_bytes before = {0}, after = {0};
-    cli_bytes_add(&before, form->before, strlen(form->before));
-    cli_bytes_add(&before, "{\"name\": ", 9);
-    if (name) cli_bytes_add(&before, name, strlen(name));
-    cli_bytes_add(&before, ", \"", 3);
-    cli_bytes_add(&before, form->arguments, strlen(form->arguments));
-    cli_bytes_add(&before, "\": ", 3);
-    cli_bytes_add(&after, "}", 1);
-    cli_bytes_add(&after, form->after, strlen(form->after));
-    free(name);
+    add(&before, form->before);
+    add(&after, "");
+    if (form->kind == SERVE_CALL_NAMED) {
+        add(&before, json_string_value(name));
+        add(&before, "[ARGS]");
+    } else {
+        add(&before, "{\"name\": ");
+        if (quoted) add(&before, quoted);
+        add(&before, ", \"");
+        add(&before, form->arguments);
+        add(&before, "\": ");
+        add(&after, "}");
+    }
+    add(&after, form->after);
+    free(quoted);
     return (grammar_piece){before.p, parameters ? parameters : any, after.p};
 }
 
@@ -82,7 +95,7 @@ bool serve_tools_format(serve_server *s, serve_request *r, const json_t *schema,
     const serve_tools *const t = &r->tools;
     const serve_call_form *const form = s->call_form;
     const size_t n_tools = t->only ? 1 : json_array_size(t->list);
-    const bool several = t->needed && !t->only && t->parallel && form->before[0];
+    const bool several = t->needed && !t->only && t->parallel && form->opening[0];
     json_t *const any = json_pack("{s:s}", "type", "object");
     grammar_piece *const pieces = cli_array(NULL, n_tools + 1, sizeof *pieces);
     for (size_t i = 0; i < n_tools; i++) {
@@ -91,7 +104,7 @@ bool serve_tools_format(serve_server *s, serve_request *r, const json_t *schema,
         pieces[i] = piece_of(form, f, any);
     }
     if (schema) pieces[n_tools] = (grammar_piece){"", schema, ""};
-    r->format = serve_format_get(s, pieces, n_tools + (schema != NULL), "\n",
+    r->format = serve_format_get(s, pieces, n_tools + (schema != NULL), form->between,
                                  several ? MOST_CALLS : 1, "tools", e);
     for (size_t i = 0; i < n_tools; i++) {
         free((char *)(uintptr_t)pieces[i].before);

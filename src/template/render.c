@@ -347,9 +347,32 @@ static ftk_tmpl_value input_text(ftk_tmpl_run *r, const char *text)
     return ftk_tmpl_string(&r->job, (ftk_tmpl_str){.p = text, .n = strlen(text), .input = true});
 }
 
+/* What the caller says of a message beside role and content, which it does not replace. */
+static void add_members(ftk_tmpl_run *r, ftk_tmpl_dict *d, ftk_tmpl_value members)
+{
+    if (members.kind == TMPL_NONE) return;
+    if (members.kind != TMPL_DICT)
+        ftk_tmpl_fail(&r->job, FTK_ERR_INVALID, "the members of a message are no JSON object");
+    for (size_t i = 0; i < members.dict->n; i++)
+        if (!ftk_tmpl_dict_find(&r->job, d, members.dict->v[i].key))
+            ftk_tmpl_dict_put(&r->job, d, members.dict->v[i].key, members.dict->v[i].value);
+}
+
+static const ftk_tmpl_list *members_of(ftk_tmpl_run *r)
+{
+    static const char what[] = "the messages' members";
+    if (!r->in->members) return NULL;
+    const ftk_tmpl_value v = ftk_tmpl_from_json(&r->job, r->in->members, what);
+    if (v.kind != TMPL_LIST || v.list->n != r->in->n_messages)
+        ftk_tmpl_fail(&r->job, FTK_ERR_INVALID,
+                      "%s are no JSON list with as many as there are messages", what);
+    return v.list;
+}
+
 static ftk_tmpl_value messages_of(ftk_tmpl_run *r)
 {
     const ftk_template_input *in = r->in;
+    const ftk_tmpl_list *const members = members_of(r);
     ftk_tmpl_list *l = ftk_tmpl_list_new(&r->job, TMPL_SEQ_LIST, in->n_messages);
     const ftk_tmpl_value role = ftk_tmpl_word(&r->job, "role");
     const ftk_tmpl_value content = ftk_tmpl_word(&r->job, "content");
@@ -360,6 +383,7 @@ static ftk_tmpl_value messages_of(ftk_tmpl_run *r)
                           is_usual_role(m->role) ? ftk_tmpl_word(&r->job, m->role)
                                                  : input_text(r, m->role));
         ftk_tmpl_dict_put(&r->job, d, content, input_text(r, m->content));
+        if (members) add_members(r, d, members->v[i]);
         l->v[l->n++] = ftk_tmpl_dict_of(d);
     }
     return ftk_tmpl_list_of(l);
@@ -401,7 +425,8 @@ static void run(ftk_tmpl_job *j, void *ctx)
 
 static size_t input_size(const ftk_template_input *in)
 {
-    size_t n = (in->tools ? strlen(in->tools) : 0) + (in->vars ? strlen(in->vars) : 0);
+    size_t n = (in->tools ? strlen(in->tools) : 0) + (in->vars ? strlen(in->vars) : 0) +
+               (in->members ? strlen(in->members) : 0);
     for (size_t i = 0; i < in->n_messages; i++) n += strlen(in->messages[i].content) + 64;
     return n;
 }

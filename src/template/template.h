@@ -32,9 +32,10 @@ typedef struct ftk_template_input {
     const ftk_message *messages;
     size_t n_messages;
     bool add_generation_prompt;
-    const char *tools; /* JSON, or NULL: none */
-    const char *vars;  /* a JSON object of further variables, which come last; or NULL */
-    int64_t now;       /* seconds since 1970 of the clock that strftime_now() shows */
+    const char *tools;   /* JSON, or NULL: none */
+    const char *members; /* JSON, or NULL: see ftk_chat_config */
+    const char *vars;    /* a JSON object of further variables, which come last; or NULL */
+    int64_t now;         /* seconds since 1970 of the clock that strftime_now() shows */
     /* Variables such as bos_token; the template's own words, as far as control tokens go. */
     const struct ftk_template_word {
         const char *name;

@@ -40,6 +40,10 @@ FIXED = {"norm_type": "ada_norm_zero", "activation_fn": "gelu-approximate", "att
          "norm_elementwise_affine": False}
 
 
+WHOLE = ("in_channels", "patch_size", "sample_size", "num_layers", "num_attention_heads",
+         "attention_head_dim", "num_embeds_ada_norm")   # numbers of its config.json
+
+
 class Source:
     """Tensors by name; each is taken once."""
 
@@ -136,9 +140,12 @@ def from_original(path, heads):
 
 def read_json(path):
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:
         die(f"cannot read {path}: {e}")
+    if not isinstance(value, dict):
+        die(f"{path}: no JSON object")
+    return value
 
 
 def safetensors_of(folder):
@@ -152,7 +159,10 @@ def safetensors_of(folder):
         die(f"{folder}: there is no .safetensors file")
     index = list(folder.glob("*.safetensors.index.json"))
     if index:
-        files = sorted({folder / f for f in read_json(index[0]).get("weight_map", {}).values()})
+        parts = read_json(index[0]).get("weight_map")
+        if not isinstance(parts, dict) or any(Path(str(f)).name != f for f in parts.values()):
+            die(f"{index[0]}: weight_map is no list of the files beside it")
+        files = sorted({folder / f for f in parts.values()})
     elif len(files) > 1:
         die(f"{folder}: which of {files[0].name} and {files[1].name}? Leave one there")
     tensors = {}
@@ -170,7 +180,8 @@ def folder_settings(folder):
     if (folder / "transformer" / "config.json").exists():
         index = folder / "model_index.json"
         ids = read_json(index).get("id2label") if index.exists() else None
-        names = ids and [str(ids.get(str(i), i)).split(",")[0] for i in range(len(ids))]
+        names = (isinstance(ids, dict) and
+                 [str(ids.get(str(i), i)).split(",")[0] for i in range(len(ids))])
         folder = folder / "transformer"
     if not (folder / "config.json").exists():
         die(f"{folder}: there is no config.json: this wants a folder that diffusers has written")
@@ -189,11 +200,11 @@ def from_folder(path, original):
     get = {"in_channels": 4, "patch_size": 2, "sample_size": 32, "num_layers": 28,
            "num_attention_heads": 16, "attention_head_dim": 72, "num_embeds_ada_norm": 1000,
            "norm_eps": 1e-5, "out_channels": None} | config
-    wrong = [k for k in get if k in config and not isinstance(config[k], (int, float))
-             and k in ("in_channels", "patch_size", "sample_size", "num_layers", "norm_eps",
-                       "num_attention_heads", "attention_head_dim", "num_embeds_ada_norm")]
-    if wrong:
-        die(f"{folder}/config.json: {wrong[0]} is {config[wrong[0]]}, a number is wanted")
+    for key in WHOLE:
+        if type(get[key]) is not int or get[key] < 1:
+            die(f"{folder}/config.json: {key} is {get[key]}, a whole number from 1 on is wanted")
+    if type(get["norm_eps"]) not in (int, float) or not 0 < get["norm_eps"] < 1:
+        die(f"{folder}/config.json: norm_eps is {get['norm_eps']}, a number between 0 and 1 is wanted")
     s = Source(folder, safetensors_of(folder))
     channels, out = get["in_channels"], get["out_channels"] or get["in_channels"]
     if out not in (channels, 2 * channels):
@@ -205,6 +216,9 @@ def from_folder(path, original):
                heads=get["num_attention_heads"], patch=get["patch_size"], size=get["sample_size"],
                ffn=len(s.peek("transformer_blocks.0.ff.net.0.proj.weight", 2)), channels=channels,
                classes=get["num_embeds_ada_norm"], learned_variance=out == 2 * channels)
+    table = f"transformer_blocks.0.norm1.emb.{EMBEDDED['class_embd.weight']}"
+    if (len(s.peek("pos_embed.proj.weight", 4)), len(s.peek(table, 2))) != (c.dim, c.classes + 1):
+        die(f"{folder}: the tensors are not of the heads and classes that config.json has")
     if not original:
         c.shift, c.ffn_eps = 1.0, get["norm_eps"]
     s.left.pop("pos_embed.pos_embed", None)     # the fixed positions, in old folders

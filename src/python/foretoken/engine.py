@@ -40,7 +40,6 @@ class Engine:
         measure: bool = True,
         device: str | None = None,
         wide_prefill: bool = False,
-        copy_bytes: int | None = None,
         drafter_files: Sequence[str | os.PathLike[str]] = (),
         find_drafters: bool = True,
     ) -> None:
@@ -61,7 +60,6 @@ class Engine:
                 max_rows=max_rows,
                 measure=measure,
                 wide_prefill=wide_prefill,
-                copy_bytes=copy_bytes,
             ),
             kv_type,
             device,

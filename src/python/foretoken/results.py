@@ -61,7 +61,6 @@ class SessionStats:
     drafted: int
     accepted: int
     prompt: int
-    layers_saved: int
     prefill_seconds: float
     decode_seconds: float
     draft_seconds: float

@@ -270,7 +270,7 @@ class Session:
         return filled(SessionStats, stats)
 
     def drafter_stats(self) -> list[DrafterStats]:
-        """One for each drafter at work; with "auto", several."""
+        """Of the drafter at work; with "auto", of the one that it took."""
         stats = ffi.new("ftk_drafter_stats[]", 16)
         with self._use() as s:
             n = lib.ftk_session_drafter_stats(s, stats, len(stats))

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * How drafts grow by a draft model. Those of sessions that share a pass grow together, so that
+ * its weights are read once for the rows of all. */
+#include <math.h>
+#include <string.h>
+
+#include "drafters/grown.h"
+#include "drafters/took.h"
+
+enum {
+    WIDTH = FTK_GROWN_WIDTH,
+    DEPTH = FTK_GROWN_DEPTH,
+    CHOICES = FTK_LIKELY,
+    ROWS = FTK_GROWN_TIMED, /* of a pass, of all sessions together */
+    FIXED = 4,              /* rows that take no time of their own, about */
+};
+
+static const float floor_worth = 0.02f; /* of a node that gets children */
+
+/* One of the sessions that are asked. */
+typedef struct asked {
+    ftk_grown *g;
+    const ftk_ask *ask;
+    int n, taken;      /* nodes; of which rows are worth running for */
+    int chosen[WIDTH]; /* the nodes' guesses, the best first */
+    int unread;
+    double saves; /* seconds that reading saves */
+} asked;
+
+int ftk_grown_class(int depth)
+{
+    return depth < FTK_GROWN_CLASSES ? depth : FTK_GROWN_CLASSES - 1;
+}
+
+/* ---- time */
+
+/* Of a pass over n rows. */
+static double seconds_of(const ftk_grown *g, int n, bool reads)
+{
+    return ftk_took_of(g->known->took[reads], n < ROWS ? n : ROWS, FIXED);
+}
+
+static void saw(ftk_grown *g, int n, bool reads, double seconds)
+{
+    if (n <= ROWS) ftk_took_see(g->known->took[reads], n, seconds);
+}
+
+static double now(const ftk_grown *g)
+{
+    return g->target->now(g->target->ctx);
+}
+
+/* At the pace of late. */
+static double token_seconds(const ftk_grown *g)
+{
+    return g->guesses.flags & FTK_ROWS_ALWAYS ? INFINITY : ftk_target_token(g->target);
+}
+
+bool ftk_grown_pays(const ftk_grown *g, double tokens, int n, bool reads)
+{
+    return tokens * token_seconds(g) > seconds_of(g, n, reads);
+}
+
+/* ---- the model */
+
+/* Reads the texts of n sessions, in one pass where the model can; said[i]: what follows. */
+static void read_texts(const asked *all, int n, ftk_draft_rows *said)
+{
+    ftk_grown *const any = all[0].g;
+    const double start = now(any);
+    int rows = 0, good = 0;
+    for (int i = 0; i < n; i++)
+        said[i] = (ftk_draft_rows){
+            .ctx = all[i].g->model->ctx, .history = all[i].ask->history, .n = all[i].ask->n};
+    if (any->model->read_all)
+        any->model->read_all(said, n);
+    else
+        for (int i = 0; i < n; i++)
+            said[i].logits = any->model->read(said[i].ctx, said[i].history, said[i].n);
+    for (int i = 0; i < n; i++) {
+        ftk_grown *const g = all[i].g;
+        g->n_rows = 0;
+        if (!said[i].logits) continue;
+        g->grew = said[i].n;
+        g->guesses.all[0].row = 0;
+        rows += all[i].unread;
+        good++;
+    }
+    if (good == n) saw(any, rows, true, now(any) - start);
+}
+
+const float *ftk_grown_read(ftk_grown *g, const int32_t *history, size_t n)
+{
+    const ftk_ask ask = {.history = history, .n = n};
+    const asked one = {.g = g, .ask = &ask, .unread = (int)g->model->unread(g->model->ctx, n)};
+    ftk_draft_rows said;
+    read_texts(&one, 1, &said);
+    return said.logits;
+}
+
+/* Runs rows for the nodes that were taken. A guess's row is one more than the model's number for
+ * it, and the root's 0. */
+static void run_taken(const asked *all, int n, ftk_draft_rows *said)
+{
+    ftk_grown *const any = all[0].g;
+    int32_t token[ROWS];
+    int16_t parent[ROWS];
+    int rows = 0;
+    bool good = true;
+    for (int i = 0; i < n; i++) {
+        const ftk_guess *const guess = all[i].g->guesses.all;
+        said[i] = (ftk_draft_rows){.ctx = all[i].g->model->ctx,
+                                   .n = (size_t)all[i].taken,
+                                   .token = token + rows,
+                                   .parent = parent + rows};
+        for (int k = 0; k < all[i].taken; k++, rows++) {
+            token[rows] = guess[all[i].chosen[k]].token;
+            parent[rows] = (int16_t)(guess[guess[all[i].chosen[k]].parent].row - 1);
+        }
+    }
+    const double start = now(any);
+    if (any->model->run_all)
+        any->model->run_all(said, n);
+    else
+        for (int i = 0; i < n; i++)
+            said[i].logits =
+                any->model->run(said[i].ctx, (int)said[i].n, said[i].token, said[i].parent);
+    for (int i = 0; i < n; i++) {
+        ftk_grown *const g = all[i].g;
+        good &= said[i].logits != NULL;
+        for (int k = 0; said[i].logits && k < all[i].taken; k++)
+            g->guesses.all[all[i].chosen[k]].row = (int16_t)(++g->n_rows);
+    }
+    if (good) saw(any, rows, false, now(any) - start);
+}
+
+const float *ftk_grown_run(ftk_grown *g, int guess)
+{
+    const asked one = {.g = g, .n = 1, .taken = 1, .chosen = {guess}};
+    ftk_draft_rows said;
+    run_taken(&one, 1, &said);
+    return said.logits;
+}
+
+/* The likeliest tokens behind a node, by its row of logits. */
+static void suggest_children(ftk_grown *g, int node, const float *logits)
+{
+    const ftk_draft_model *const m = g->model;
+    const ftk_guess *const above = &g->guesses.all[node];
+    const int from = ftk_grown_class(above->depth) * FTK_LIKELY_BINS,
+              most = g->guesses.chain ? 1 : CHOICES;
+    int32_t best[CHOICES];
+    int8_t bin[CHOICES];
+    const int n = ftk_likely(logits, m->n_out, most, best, bin);
+    g->best[above->row] = -1;
+    for (int i = 0; i < n; i++) {
+        const int32_t token = m->vocab ? m->vocab[best[i]] : best[i];
+        ftk_guesses_add(&g->guesses, node, token, FTK_GROWN_GUESS + from + bin[i]);
+        if (i == 0) g->best[above->row] = token;
+    }
+}
+
+/* ---- growing */
+
+/* Seconds that reading a text saves, which may say what follows at several depths. */
+static double saved_by_reading(const ftk_grown *g)
+{
+    double tokens = 0, reached = ftk_guesses_open(&g->guesses, 0);
+    for (int depth = 0; depth < g->model->block && depth < DEPTH; depth++)
+        tokens += reached *=
+            ftk_rate_get(&g->known->rates[FTK_GROWN_BEST + ftk_grown_class(depth)]);
+    return tokens > 0 ? tokens * token_seconds(g) : 0;
+}
+
+/* Those that save most come first. */
+static void sort_by_savings(asked *all, int n)
+{
+    for (int i = 1; i < n; i++) {
+        const asked one = all[i];
+        int at = i;
+        for (; at > 0 && all[at - 1].saves < one.saves; at--) all[at] = all[at - 1];
+        all[at] = one;
+    }
+}
+
+/* Reads the texts that are worth it, which go to the front; returns how many those are. */
+static int begin_with_texts(asked *all, int n)
+{
+    ftk_draft_rows said[FTK_ASKS];
+    double sum = 0, most = 0;
+    int rows = 0, best = 0, left = 0;
+    for (int i = 0; i < n; i++) all[i].saves = saved_by_reading(all[i].g);
+    sort_by_savings(all, n);
+    for (int i = 0; i < n && all[i].saves > 0; i++) {
+        sum += all[i].saves;
+        rows += all[i].unread;
+        const double gain = sum - seconds_of(all[0].g, rows, true);
+        if (gain <= most && gain != INFINITY) continue;
+        most = gain;
+        best = i + 1;
+    }
+    if (best == 0) {
+        ftk_took_doubt(all[0].g->known->took[true], all[0].g->target);
+        return 0;
+    }
+    read_texts(all, best, said);
+    for (int i = 0; i < best; i++) {
+        if (!said[i].logits) continue;
+        suggest_children(all[i].g, 0, said[i].logits);
+        all[left++] = all[i];
+    }
+    return left;
+}
+
+static void choose_nodes(asked *all, int n, int depth)
+{
+    for (int i = 0; i < n; i++) {
+        ftk_grown *const g = all[i].g;
+        const int room = FTK_MAX_NODES - g->n_rows;
+        all[i].n = ftk_guesses_best(&g->guesses, depth, floor_worth, true,
+                                    g->guesses.chain ? 1 : WIDTH, all[i].chosen);
+        if (all[i].n > room) all[i].n = room;
+    }
+}
+
+/* Whose next node saves most by a row, and how much. */
+static asked *next_to_take(asked *all, int n, int depth, double *saves)
+{
+    asked *best = NULL;
+    for (int i = 0; i < n; i++) {
+        const ftk_grown *const g = all[i].g;
+        if (all[i].taken == all[i].n) continue;
+        const double right =
+            ftk_rate_get(&g->known->rates[FTK_GROWN_BEST + ftk_grown_class(depth)]);
+        const double tokens = right * ftk_guesses_open(&g->guesses, all[i].chosen[all[i].taken]);
+        const double saved = tokens > 0 ? tokens * token_seconds(g) : 0;
+        if (best && saved <= *saves) continue;
+        best = &all[i];
+        *saves = saved;
+    }
+    return best;
+}
+
+/* Takes the nodes that rows are worth running for; returns how many there are. */
+static int worth_running(asked *all, int n, int depth)
+{
+    double sum = 0, most = 0, saves;
+    int rows = 0, best = 0;
+    for (int i = 0; i < n; i++) all[i].taken = 0;
+    for (asked *a; rows < ROWS && (a = next_to_take(all, n, depth, &saves)) && saves > 0;) {
+        sum += saves;
+        a->taken++;
+        const double gain = sum - seconds_of(a->g, ++rows, false);
+        if (gain <= most && gain != INFINITY) continue;
+        most = gain;
+        best = rows;
+    }
+    for (int i = 0; i < n; i++) all[i].taken = 0;
+    for (int k = 0; k < best; k++) next_to_take(all, n, depth, &saves)->taken++;
+    if (best == 0) ftk_took_doubt(all[0].g->known->took[false], all[0].g->target);
+    return best;
+}
+
+/* Children of the nodes of a depth, as far as that is worth it; returns how many sessions, at the
+ * front, go on. */
+static int grow(asked *all, int n, int depth)
+{
+    ftk_draft_rows said[FTK_ASKS];
+    int left = 0;
+    choose_nodes(all, n, depth);
+    if (worth_running(all, n, depth) == 0) return 0;
+    for (int i = 0; i < n; i++)
+        if (all[i].taken > 0) all[left++] = all[i];
+    n = left;
+    left = 0;
+    run_taken(all, n, said);
+    for (int i = 0; i < n; i++) {
+        if (!said[i].logits) continue;
+        for (int k = 0; k < all[i].taken; k++)
+            suggest_children(all[i].g, all[i].chosen[k],
+                             said[i].logits + (size_t)k * all[i].g->model->stride);
+        all[left++] = all[i];
+    }
+    return left;
+}
+
+/* Those whose texts one pass can read grow together. */
+static void grow_all(asked *all, int n)
+{
+    for (int from = 0, to = 0; from < n; from = to) {
+        int rows = 0;
+        while (to < n && (to == from || rows + all[to].unread <= ROWS)) rows += all[to++].unread;
+        int left = begin_with_texts(all + from, to - from);
+        for (int depth = 1; depth < DEPTH && left > 0; depth++)
+            left = grow(all + from, left, depth);
+    }
+}
+
+/* ---- the drafter */
+
+/* True: the draft may grow. */
+static bool begin(asked *a, const ftk_ask *ask)
+{
+    ftk_grown *const g = ask->state;
+    ftk_grown_keep(g, ask->history, ask->n);
+    ftk_guesses_begin(&g->guesses, ask->history[ask->n - 1]);
+    g->asked = 0;
+    if (ftk_drawn_due(&g->drawn, g->sampling)) {
+        ftk_drawn_propose(g, ask->history, ask->n, ask->budget, ask->tree);
+        return false;
+    }
+    ftk_guesses_ask(&g->guesses, ask->history[ask->n - 1]);
+    g->asked = ask->n;
+    const size_t unread = g->model->unread(g->model->ctx, ask->n);
+    g->late = unread > FTK_GROWN_LATE;
+    *a = (asked){.g = g, .ask = ask, .unread = (int)unread};
+    return !g->late;
+}
+
+void ftk_grown_propose_all(const ftk_ask *asks, int n)
+{
+    asked all[FTK_ASKS];
+    int n_all = 0;
+    for (int i = 0; i < n; i++) n_all += begin(&all[n_all], &asks[i]);
+    grow_all(all, n_all);
+    for (int i = 0; i < n; i++) {
+        ftk_grown *const g = asks[i].state;
+        if (g->asked == 0) continue; /* it was drawn */
+        ftk_guesses_plant(&g->guesses, asks[i].budget, asks[i].tree);
+    }
+}
+
+void ftk_grown_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
+{
+    const ftk_ask ask = {state, history, n, budget, tree};
+    ftk_grown_propose_all(&ask, 1);
+}

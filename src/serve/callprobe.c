@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * How the model's template would have a tool called: it is shown a conversation with a call. */
+#include <string.h>
+
+#include "serve/serve.h"
+
+/* A value that stands nowhere else. */
+#define SIGN "forty-two-9"
+
+static const char tools[] =
+    "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":\"d\","
+    "\"parameters\":{\"type\":\"object\",\"properties\":{\"x\":{\"type\":\"string\","
+    "\"description\":\"d\"}},\"required\":[\"x\"]}}}]";
+static const char members[] =
+    "[null,{\"tool_calls\":[{\"id\":\"abcdefgh9\",\"type\":\"function\",\"function\":{\"name\":"
+    "\"f\",\"arguments\":{\"x\":\"" SIGN "\"}}}]},{\"tool_call_id\":\"abcdefgh9\",\"name\":\"f\"}]";
+
+/* NULL where the template refuses it; to be freed. */
+static char *render(const serve_server *s, bool with_call)
+{
+    enum { MOST = 1 << 16 };
+    static const ftk_message talk[] = {{"user", "x"}, {"assistant", ""}, {"tool", "y"}};
+    ftk_chat_config chat = s->w.chat;
+    char why[8], *text = cli_array(NULL, MOST + 1, 1);
+    size_t n;
+    chat.tools = tools;
+    chat.members = with_call ? members : NULL;
+    cli_hush(why, sizeof why);
+    const bool shown =
+        ftk_chat_text(s->w.model, &chat, talk, with_call ? 3 : 1, text, MOST, &n) == FTK_OK;
+    cli_hush(NULL, 0);
+    if (shown) text[n] = 0;
+    if (!shown) free(text);
+    return shown ? text : NULL;
+}
+
+/* Those of the form's words that are tokens, and would be left out of a text. */
+static void find_words(serve_server *s)
+{
+    const ftk_model *const m = s->w.model;
+    for (size_t i = 0; i < SERVE_CALL_WORDS && s->call_form->words[i]; i++) {
+        const char *const word = s->call_form->words[i];
+        int32_t token;
+        size_t n = 0, shown = 0;
+        if (ftk_tokenize(m, word, strlen(word), FTK_TOK_SPECIAL, &token, 1, &n) != FTK_OK || n != 1)
+            continue;
+        ftk_detokenize(m, &token, 1, 0, NULL, 0, &shown);
+        if (shown == 0) s->call_words[s->n_call_words++] = (serve_call_word){token, word};
+    }
+}
+
+void serve_find_call_form(serve_server *s)
+{
+    char *text = render(s, true);
+    s->shows_calls = text && strstr(text, SIGN);
+    if (!s->shows_calls) {
+        free(text);
+        text = render(s, false);
+    }
+    s->call_form = serve_call_form_of(text);
+    free(text);
+    find_words(s);
+}
+
+const char *serve_call_word_of(const serve_server *s, int32_t token)
+{
+    for (size_t i = 0; i < s->n_call_words; i++)
+        if (s->call_words[i].token == token) return s->call_words[i].text;
+    return NULL;
+}
