@@ -627,7 +627,7 @@ static void test_dash_room(void **state)
     assert_int_equal(n_lines, 1);
     q->limit = 0;
     assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
-    assert_int_equal(n_lines, 2);
+    assert_int_equal(n_lines, 1);
     ftk_session_free(s);
     ftk_engine_free(e);
     ftk_model_free(m);
