@@ -76,21 +76,37 @@ static float sum_lanes(const float *s)
     return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 
-static float dot_f32(int n, const float *w, const float *a)
+/* Weights are read where they lie in their file, which may be anywhere: safetensors align
+ * nothing. */
+static inline float float_at(const void *w, int i)
+{
+    float x;
+    memcpy(&x, (const char *)w + (size_t)i * sizeof x, sizeof x);
+    return x;
+}
+
+static inline uint16_t half_at(const void *w, int i)
+{
+    uint16_t x;
+    memcpy(&x, (const char *)w + (size_t)i * sizeof x, sizeof x);
+    return x;
+}
+
+static float dot_f32(int n, const void *w, const float *a)
 {
     float s[LANES] = {0};
     int i = 0;
     for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) s[l] += w[i + l] * a[i + l];
-    for (int l = 0; i + l < n; l++) s[l] += w[i + l] * a[i + l];
+        for (int l = 0; l < LANES; l++) s[l] += float_at(w, i + l) * a[i + l];
+    for (int l = 0; i + l < n; l++) s[l] += float_at(w, i + l) * a[i + l];
     return sum_lanes(s);
 }
 
 /* 16-bit floats, by the function that widens one. */
-static inline float dot_half(int n, const uint16_t *w, const float *a, float (*widen)(uint16_t))
+static inline float dot_half(int n, const void *w, const float *a, float (*widen)(uint16_t))
 {
     float s[LANES] = {0};
-    for (int i = 0; i < n; i++) s[i % LANES] += widen(w[i]) * a[i];
+    for (int i = 0; i < n; i++) s[i % LANES] += widen(half_at(w, i)) * a[i];
     return sum_lanes(s);
 }
 
