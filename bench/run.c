@@ -87,12 +87,14 @@ enum { MAX_DRAFTERS = 8 };
 
 static const char *draft_model, *kernels, *drafters[MAX_DRAFTERS];
 static size_t n_drafters;
+static const char *layers_given;
 static int layers[16];
 static size_t n_layers;
 
 static void take_layers(const char *option, const char *list)
 {
     n_layers = 0;
+    layers_given = list;
     for (const char *at = list;; at++) {
         char *end;
         const long layer = strtol(at, &end, 10);
@@ -128,6 +130,13 @@ bool run_take_option(const char *option, const char *value)
     if (n_loras == MAX_LORAS) run_die("--lora %s: at most %d adapters", value, MAX_LORAS);
     loras[n_loras++] = (ftk_adapter){.path = value, .scale = 1};
     return true;
+}
+
+size_t run_drafter_files(const char *const **paths, const char **given)
+{
+    *paths = drafters;
+    *given = layers_given;
+    return n_drafters;
 }
 
 size_t run_loras(const ftk_adapter **list)

@@ -41,6 +41,9 @@ bool run_take_option(const char *option, const char *value);
 void run_add_drafters(ftk_engine *e, const char *beside);
 /* That of --draft-model, or NULL. */
 const char *run_draft_model(void);
+/* Those of --drafter-file, and the list of --drafter-layers as it was given, or NULL;
+ * returns the number of files. */
+size_t run_drafter_files(const char *const **paths, const char **given);
 /* Those that were kept; returns their number. */
 size_t run_loras(const ftk_adapter **list);
 /* Opens or exits, with those adapters. threads 0: all cores. */

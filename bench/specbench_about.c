@@ -138,6 +138,21 @@ static json_t *adapters_json(void)
     return json_string(n ? all : "none");
 }
 
+/* "head.gguf, other, layers 2,15,27", or "none"; names alone, as a folder has no tensors of its
+ * own to be hashed. */
+static json_t *drafter_files_json(void)
+{
+    const char *const *paths, *layers;
+    const size_t n = run_drafter_files(&paths, &layers);
+    char all[4096] = "";
+    for (size_t i = 0; i < n; i++)
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%.256s", i ? ", " : "",
+                 base_name(paths[i]));
+    if (n && layers)
+        snprintf(all + strlen(all), sizeof all - strlen(all), ", layers %.128s", layers);
+    return json_string(n ? all : "none");
+}
+
 json_t *spec_settings(const spec_options *o, const questions *q, const ftk_model *m, int threads,
                       size_t n_skipped)
 {
@@ -154,12 +169,12 @@ json_t *spec_settings(const spec_options *o, const questions *q, const ftk_model
     const time_t now = time(NULL);
     strftime(date, sizeof date, "%Y-%m-%d %H:%M", localtime(&now));
     json_t *settings = json_pack(
-        "{s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:i, s:i, s:i, s:f, s:I, s:i, s:i, s:i, s:s, s:s, "
-        "s:s, s:s, s:s}",
+        "{s:s, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:i, s:i, s:i, s:f, s:I, s:i, s:i, s:i, s:s, "
+        "s:s, s:s, s:s, s:s}",
         "model", base_name(o->model), "model contents", hex(contents), "adapters", adapters_json(),
-        "draft model", draft_model_json(), "questions", base_name(o->questions),
-        "questions contents", hex(hash_questions(q)), "methods", names_json(o), "max-new",
-        o->max_new, "repeat", o->repeat, "limit", o->limit, "temperature", o->temperature, "seed",
+        "draft model", draft_model_json(), "drafter files", drafter_files_json(), "questions",
+        base_name(o->questions), "questions contents", hex(hash_questions(q)), "methods",
+        names_json(o), "max-new", o->max_new, "repeat", o->repeat, "limit", o->limit, "temperature", o->temperature, "seed",
         (json_int_t)o->seed, "threads", threads, "context", o->ctx, "warm-up", o->warmup,
         "template", o->tmpl, "kernels", info.kernels, "CPU", cpu, "device", o->device, "commit",
         FTK_COMMIT);

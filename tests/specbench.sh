@@ -116,6 +116,9 @@ check "it says something else" eval '! cmp -s <(answers whole | grep "run_1/none
 run "${args[@]}" --limit 1 --repeat 1 --out adapted
 check "without it the run does not go on" grep -qE '^adapted was made with adapters style.gguf [0-9a-f]{16}, not none: give another --out' err
 
+run "${args[@]}" --limit 1 --repeat 1 --lora style.gguf --drafter-file "${demo%-q8_0.gguf}-s4c.drafter.gguf" --out adapted
+check "nor with a drafter's file" grep -qE '^adapted was made with drafter files none, not [^ ]*-s4c.drafter.gguf: give another --out' err
+
 # ---- again, and without a model
 
 answers whole > whole.txt
