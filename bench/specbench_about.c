@@ -174,10 +174,10 @@ json_t *spec_settings(const spec_options *o, const questions *q, const ftk_model
         "model", base_name(o->model), "model contents", hex(contents), "adapters", adapters_json(),
         "draft model", draft_model_json(), "drafter files", drafter_files_json(), "questions",
         base_name(o->questions), "questions contents", hex(hash_questions(q)), "methods",
-        names_json(o), "max-new", o->max_new, "repeat", o->repeat, "limit", o->limit, "temperature", o->temperature, "seed",
-        (json_int_t)o->seed, "threads", threads, "context", o->ctx, "warm-up", o->warmup,
-        "template", o->tmpl, "kernels", info.kernels, "CPU", cpu, "device", o->device, "commit",
-        FTK_COMMIT);
+        names_json(o), "max-new", o->max_new, "repeat", o->repeat, "limit", o->limit, "temperature",
+        o->temperature, "seed", (json_int_t)o->seed, "threads", threads, "context", o->ctx,
+        "warm-up", o->warmup, "template", o->tmpl, "kernels", info.kernels, "CPU", cpu,
+        "device", o->device, "commit", FTK_COMMIT);
     json_t *about =
         json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:I, s:I, s:I, s:o}", "name", info.name,
                   "architecture", info.architecture, "weights", types, "parameters",
