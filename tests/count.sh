@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 files=$(git ls-files 'src/*.c' 'src/*.h' 'kernels/*.[ch]' 'kernels/cuda/*' 'drafters/*.[ch]' 'verifiers/*.[ch]' |
-    grep -Ev '^(src/(cli|serve|grammar|template|diffusion|python|mpi)|drafters/train|kernels/cuda/emulator)/?' |
+    grep -Ev '^(src/(cli|serve|grammar|template|diffusion|python|mpi)|drafters/train)/?' |
     grep -E '\.(c|h|cc|cu|cuh)$')
 drafting=$(printf '%s\n' "$files" |
     grep -E '^(drafters/|kernels/cuda/draft\.cu|src/engine/(size|draft|ledger|finish|forecast|cost)\.)')

@@ -102,7 +102,7 @@ static __device__ __forceinline__ void mma_bf16(float c[4], const uint32_t a[4],
 }
 
 #else
-#include "kernels/cuda/emulator.h"
+#include "emulator.h"
 #endif
 
 /* All threads agree. */

@@ -6,8 +6,8 @@
  * is missing shows. Threads that do not meet where the others do end the program with a line
  * that says so. Shared memory is static: blocks run one at a time. Instructions over a warp, the
  * tensor cores' among them, are done for all lanes at once, in plain C++. */
-#ifndef FTK_CUDA_EMULATOR_H
-#define FTK_CUDA_EMULATOR_H
+#ifndef FTK_EMULATOR_H
+#define FTK_EMULATOR_H
 
 #include <cmath>
 #include <cstdint>

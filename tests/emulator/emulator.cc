@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * See emulator.h; and the runtime of cuda.h on the host's memory. For tests only: it prints and ends
  * the program where a kernel is wrong. */
-#include "kernels/cuda/emulator.h"
+#include "emulator.h"
 
 #include <algorithm>
 #include <chrono>
