@@ -11,7 +11,7 @@
 #include "engine/session.h"
 #include "prompts.h"
 #include "run.h"
-#include "tests/test_drafters_ops.h"
+#include "testkit/test_drafters_ops.h"
 
 typedef struct {
     const char

@@ -4,7 +4,7 @@
  *
  *     bench-gpu [--device N] [--shape NAME] [--type NAME] [--depth N] [--quick]
  *
- * Weights are random and lie in memory alone (tests/memorymodel.h): no file, no library is
+ * Weights are random and lie in memory alone (testkit/memorymodel.h): no file, no library is
  * needed. A time is the median of the wall times of whole passes as greedy steps make them, from
  * the host's tokens to the likeliest tokens of every row on the host; `logits` is a pass over 64
  * rows that gets all logits, as one does when tokens are drawn. GB/s counts the bytes of
@@ -18,8 +18,8 @@
 
 #include "base/clock.h"
 #include "kernels/cuda/cuda.h"
-#include "memorymodel.h"
 #include "model/device.h"
+#include "testkit/memorymodel.h"
 
 enum { POINTS = 8, MOST_REPEATS = 15, SPARE = 64 };
 

@@ -11,7 +11,7 @@
 #include "engine/session.h"
 #include "questions.h"
 #include "run.h"
-#include "tests/test_drafters_ops.h"
+#include "testkit/test_drafters_ops.h"
 
 enum { MAX_PROMPT = 512, TOKENS = 256, PROMPTS = 40 };
 

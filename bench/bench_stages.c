@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/stagelinks.h"
+#include "testkit/stagelinks.h"
 
 enum { N_STAGES = 2, SLOTS = 2048 };
 

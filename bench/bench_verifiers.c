@@ -10,7 +10,7 @@
 
 #include "questions.h"
 #include "run.h"
-#include "tests/statistics.h"
+#include "testkit/statistics.h"
 #include "verifiers/verifier.h"
 
 enum { VOCAB = 256, NODES = 32, VERIFIERS = 4 };

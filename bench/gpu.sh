@@ -124,7 +124,7 @@ for family in s4c firp; do
     small=models/foretoken-demo-$family.drafter.gguf
     [ ! -e "$small" ] || drafters+=("$small" "${large%.gguf}-$family.drafter.gguf")
 done
-if step requantize 20 "$build/tests/requantize" "$demo" "$out/demo-q4_0.gguf" Q4_0 &&
+if step requantize 20 "$build/requantize" "$demo" "$out/demo-q4_0.gguf" Q4_0 &&
     step inflate 60 "$build/inflate" "${shape[@]}" "$out/demo-q4_0.gguf" "$large" \
         "${drafters[@]}"; then
     step drafters-7b 120 "$build/bench-drafters" --device cuda --questions "$prompts" \

@@ -94,7 +94,7 @@ static void help(void)
         "  --dim N --layers N --heads N --kv-heads N --ffn N\n"
         "                  numbers of one's own; otherwise those of the small model. Heads keep\n"
         "                  the small model's size\n\n"
-        "Vocabulary and weight types stay those of the small files; tests/requantize changes\n"
+        "Vocabulary and weight types stay those of the small files; requantize changes\n"
         "types before. Where dim is a whole multiple of the small model's the results are the\n"
         "same to the bit, otherwise up to rounding. Drafts are the same up to rounding.\n\n");
     shape_print_names(stdout);

@@ -7,7 +7,7 @@
 #ifndef FTK_BENCH_MODELFILE_H
 #define FTK_BENCH_MODELFILE_H
 
-#include "tests/ggufwriter.h"
+#include "testkit/ggufwriter.h"
 
 typedef struct modelfile {
     gw head;          /* keys go in with gw_u32() and its kin; records with modelfile_plan() */

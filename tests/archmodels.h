@@ -11,7 +11,7 @@
 #ifndef FTK_TESTS_ARCHMODELS_H
 #define FTK_TESTS_ARCHMODELS_H
 
-#include "ggufwriter.h"
+#include "testkit/ggufwriter.h"
 
 enum {
     AM_CONTEXT = 4096,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Writes a tiny model with a byte-pair vocabulary, for the command-line tests: bpemodel FILE [TYPE]
  * TYPE: the number of the first layer's attn_q, of which there are zeros in that case. */
-#include "ggufwriter.h"
+#include "testkit/ggufwriter.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -19,8 +19,8 @@
 #include "base/sampler.h"
 #include "kernels/blocks.h"
 #include "kernels/cuda/cuda.h"
-#include "memorymodel.h"
-#include "quantise.h"
+#include "testkit/memorymodel.h"
+#include "testkit/quantise.h"
 
 enum { TEXT = 70, SAMPLE = 5 /* the one shape of a sample */ };
 

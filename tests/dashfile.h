@@ -6,8 +6,8 @@
 #include "support.h"
 
 #include "base/policy.h"
-#include "ggufwriter.h"
 #include "model/model.h"
+#include "testkit/ggufwriter.h"
 
 enum { DASH_UNITS = 5, DASH_ITEMS = 6, DASH_KEYS = 6 };
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "archmodels.h"
-#include "quantise.h"
+#include "testkit/quantise.h"
 
 enum { FREQ = 256 };
 

@@ -4,7 +4,7 @@
 #ifndef FTK_TESTS_DITMODEL_H
 #define FTK_TESTS_DITMODEL_H
 
-#include "ggufwriter.h"
+#include "testkit/ggufwriter.h"
 
 /* Zeros mean: the defaults in brackets. */
 typedef struct dm_model {

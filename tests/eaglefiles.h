@@ -5,7 +5,7 @@
 #ifndef FTK_TESTS_EAGLEFILES_H
 #define FTK_TESTS_EAGLEFILES_H
 
-#include "ggufwriter.h"
+#include "testkit/ggufwriter.h"
 
 enum {
     EF_VOCAB = 300,

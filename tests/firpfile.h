@@ -5,7 +5,7 @@
 
 #include "support.h"
 
-#include "ggufwriter.h"
+#include "testkit/ggufwriter.h"
 
 /* Pseudo states that are the state itself, and the root's embedding where `tokens`. */
 static inline void write_firp(const char *path, const ftk_model *m, bool tokens)

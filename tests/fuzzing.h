@@ -5,7 +5,7 @@
 #ifndef FTK_TESTS_FUZZING_H
 #define FTK_TESTS_FUZZING_H
 
-#include "ggufwriter.h"
+#include "testkit/ggufwriter.h"
 
 /* Returns 0; ends the program where something does not hold that has to. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

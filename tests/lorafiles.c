@@ -9,7 +9,7 @@
 
 #include "kernels/blocks.h"
 #include "kernels/codes.h"
-#include "quantise.h"
+#include "testkit/quantise.h"
 
 static void *take(size_t n)
 {

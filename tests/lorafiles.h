@@ -4,7 +4,7 @@
 #ifndef FTK_TESTS_LORAFILES_H
 #define FTK_TESTS_LORAFILES_H
 
-#include "ggufwriter.h"
+#include "testkit/ggufwriter.h"
 
 typedef struct lf_adapter {
     int rank;

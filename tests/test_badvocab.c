@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "ggufwriter.h"
+#include "testkit/ggufwriter.h"
 
 static char path[64];
 

@@ -26,7 +26,7 @@
 #include <math.h>
 
 #include "kernels/blocks.h"
-#include "quantise.h"
+#include "testkit/quantise.h"
 
 enum { N = 1024 };
 

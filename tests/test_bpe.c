@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "ggufwriter.h"
 #include "hf_to_gguf_vocab.h"
 #include "model/pretokenizer.h"
+#include "testkit/ggufwriter.h"
 #include "vocab.h"
 
 #include <time.h>

@@ -6,7 +6,7 @@
 #include <math.h>
 
 #include "engine/session.h"
-#include "test_drafters_ops.h"
+#include "testkit/test_drafters_ops.h"
 
 enum { TOKENS = 40, MOST = 512 };
 

@@ -7,10 +7,10 @@
 #include "dashfile.h"
 #include "firpfile.h"
 #include "lorafiles.h"
-#include "memorymodel.h"
 #include "sample.h"
 #include "drafters/dash.h"
-#include "test_drafters_ops.h"
+#include "testkit/memorymodel.h"
+#include "testkit/test_drafters_ops.h"
 
 static double score(ftk_engine *e, const ftk_model *m)
 {

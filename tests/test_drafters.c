@@ -9,9 +9,9 @@
 
 #include "base/sampler.h"
 #include "drafters/acceptance.h"
-#include "statistics.h"
 #include "engine/session.h"
-#include "test_drafters_ops.h"
+#include "testkit/statistics.h"
+#include "testkit/test_drafters_ops.h"
 #include "verifiers/verifier.h"
 
 enum { LONG = 3000, MOST_VOCAB = 4096 };

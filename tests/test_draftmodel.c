@@ -7,7 +7,7 @@
 #include "archmodels.h"
 #include "drafters/grown.h"
 #include "engine/session.h"
-#include "statistics.h"
+#include "testkit/statistics.h"
 
 enum { N = 48, SESSIONS = 16, CTX = 200 };
 

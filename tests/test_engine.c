@@ -5,7 +5,7 @@
 #include <limits.h>
 
 #include "engine/session.h"
-#include "test_drafters_ops.h"
+#include "testkit/test_drafters_ops.h"
 
 static ftk_model *model;
 

@@ -6,7 +6,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "ggufwriter.h"
+#include "testkit/ggufwriter.h"
 
 #define S4C  FTK_MODELS_DIR "/foretoken-demo-s4c.drafter.gguf"
 #define FIRP FTK_MODELS_DIR "/foretoken-demo-firp.drafter.gguf"

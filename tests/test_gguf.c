@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "ggufwriter.h"
 #include "kernels/kernels.h"
+#include "testkit/ggufwriter.h"
 
 #ifndef FTK_SHARED_DIR
 #define FTK_SHARED_DIR "."

@@ -10,8 +10,8 @@
 #include "drafters/dash.h"
 #include "drafters/drafter.h"
 #include "engine/session.h"
-#include "ggufwriter.h"
-#include "quantise.h"
+#include "testkit/ggufwriter.h"
+#include "testkit/quantise.h"
 
 enum { TOKENS = 100, BUDGET = 16, MAX_PROMPT = 128, LAYER = 6, OFFSETS = 3 };
 

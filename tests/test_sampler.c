@@ -3,7 +3,7 @@
 #include "support.h"
 
 #include "base/sampler.h"
-#include "statistics.h"
+#include "testkit/statistics.h"
 
 enum { VOCAB = 300 };
 

@@ -4,8 +4,8 @@
  * model's. */
 #include <pthread.h>
 
-#include "stagelinks.h"
 #include "support.h"
+#include "testkit/stagelinks.h"
 
 enum { SLOTS = 640, CUT = 20 };
 

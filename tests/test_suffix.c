@@ -5,7 +5,7 @@
 #include <time.h>
 
 #include "drafters/suffix.h"
-#include "statistics.h"
+#include "testkit/statistics.h"
 
 enum { LONG = 400 };
 

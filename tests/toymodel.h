@@ -6,7 +6,7 @@
 
 #include "base/sampler.h"
 #include "base/tree.h"
-#include "statistics.h"
+#include "testkit/statistics.h"
 #include "verifiers/verifier.h"
 
 enum { TOY_MOST = 8, TOY_LONG = 64 }; /* of the vocabulary, of a text */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * See emulator.h; and the runtime of cuda.h on the host's memory. For tests only: it prints and ends
- * the program where a kernel is wrong. */
+ * See emulator.h; and the runtime of cuda.h on the host's memory. For tests only: it prints and
+ * ends the program where a kernel is wrong. */
 #include "emulator.h"
 
 #include <algorithm>
@@ -101,8 +101,8 @@ fiber *enter(int t)
     return &fibers[t];
 }
 
-/* Lets the next lane of the warp go on, if that has not come as far yet. Stacks that change at one place
- * in the code are what processors predict well, so the scheduler is passed by. */
+/* Lets the next lane of the warp go on, if that has not come as far yet. Stacks that change at one
+ * place in the code are what processors predict well, so the scheduler is passed by. */
 void leave()
 {
     fiber *const f = &fibers[running];
@@ -301,8 +301,8 @@ void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
 
 /* ------------------------------------------------------------------ the runtime */
 
-/* Copies are under way until the queue is waited for: what they read of host memory that is pinned must stay
- * as it is, and what they write is there no sooner. */
+/* Copies are under way until the queue is waited for: what they read of host memory that is pinned
+ * must stay as it is, and what they write is there no sooner. */
 namespace
 {
 

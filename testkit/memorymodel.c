@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * See memorymodel.h. */
-#include "memorymodel.h"
+#include "testkit/memorymodel.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "quantise.h"
+#include "testkit/quantise.h"
 
 enum { DIFFERENT = 48 }; /* rows of a matrix whose rows are repeated */
 

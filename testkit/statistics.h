@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What the tests of random choices share. */
-#ifndef FTK_TESTS_STATISTICS_H
-#define FTK_TESTS_STATISTICS_H
+#ifndef FTK_TESTKIT_STATISTICS_H
+#define FTK_TESTKIT_STATISTICS_H
 
 #include <math.h>
 #include <stdbool.h>

@@ -2,8 +2,8 @@
  *
  * A small GGUF writer for tests: the file is built in memory, and can be made wrong on purpose.
  * It ends the program when memory runs out; nothing here belongs in the library. */
-#ifndef FTK_TESTS_GGUFWRITER_H
-#define FTK_TESTS_GGUFWRITER_H
+#ifndef FTK_TESTKIT_GGUFWRITER_H
+#define FTK_TESTKIT_GGUFWRITER_H
 
 #include "foretoken.h"
 

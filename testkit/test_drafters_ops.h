@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Drafters for tests: one that is always right, one that is always wrong, one that draws. */
-#ifndef FTK_TESTS_DRAFTERS_OPS_H
-#define FTK_TESTS_DRAFTERS_OPS_H
+#ifndef FTK_TESTKIT_DRAFTERS_OPS_H
+#define FTK_TESTKIT_DRAFTERS_OPS_H
 
 #include "drafters/drafter.h"
 

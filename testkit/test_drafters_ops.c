@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Drafters for tests. */
-#include "test_drafters_ops.h"
+#include "testkit/test_drafters_ops.h"
 
 #include "base/mem.h"
 #include "base/sampler.h"

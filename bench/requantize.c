@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ggufwriter.h"
-#include "quantise.h"
+#include "testkit/ggufwriter.h"
+#include "testkit/quantise.h"
 
 /* The numbers general.file_type has for them. The last two are mixtures. */
 static const struct {

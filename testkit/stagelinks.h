@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Stages of one model as threads of one process, with a link over sockets that may take its
  * time. */
-#ifndef FTK_TESTS_STAGELINKS_H
-#define FTK_TESTS_STAGELINKS_H
+#ifndef FTK_TESTKIT_STAGELINKS_H
+#define FTK_TESTKIT_STAGELINKS_H
 
 #include <pthread.h>
 #include <sys/socket.h>

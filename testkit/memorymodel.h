@@ -2,8 +2,8 @@
  * Models of random weights made in memory: no file, no vocabulary, nothing but what a pass
  * reads. For the checks and measurements of devices, which must run where no library is
  * installed. */
-#ifndef FTK_TESTS_MEMORYMODEL_H
-#define FTK_TESTS_MEMORYMODEL_H
+#ifndef FTK_TESTKIT_MEMORYMODEL_H
+#define FTK_TESTKIT_MEMORYMODEL_H
 
 #include "model/model.h"
 

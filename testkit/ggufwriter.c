@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A small GGUF writer for tests. */
-#include "ggufwriter.h"
+#include "testkit/ggufwriter.h"
 
 #include <stdio.h>
 #include <stdlib.h>

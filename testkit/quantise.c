@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * See quantise.h. The order of bits is written down a second time here, the other way round than in
  * kernels/codes.c; test_blocks holds that one to figures from elsewhere. */
-#include "quantise.h"
+#include "testkit/quantise.h"
 
 #include <math.h>
 
