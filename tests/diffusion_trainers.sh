@@ -5,41 +5,10 @@
 set -u
 source=$(readlink -f "${1:?give the repository}")
 train=$source/src/diffusion/train
-python=${FTK_PYTHON:-python3}
-if ! "$python" -c 'import torch, gguf, numpy, sklearn' 2> /dev/null; then
-    echo "SKIPPED: $python has no torch, gguf, numpy or scikit-learn: pip install -r src/diffusion/train/requirements.txt"
-    exit 77
-fi
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
-cd "$tmp" || exit 1
+# shellcheck source=tests/trainerchecks.sh
+. "$(dirname "$0")/trainerchecks.sh" src/diffusion/train/requirements.txt torch gguf numpy sklearn
 export PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1
 mkdir runs
-n_failed=0
-
-check() { # NAME PATTERN COMMAND...: succeeds, and says something that matches
-    local name=$1 pattern=$2
-    shift 2
-    if "$@" > out 2>&1 && grep -Eq -- "$pattern" out; then
-        echo "ok   $name"
-    else
-        n_failed=$((n_failed + 1))
-        echo "not ok   $name: wanted $pattern"
-        sed 's/^/    /' out
-    fi
-}
-
-refused() { # LINE COMMAND...: fails with this one line
-    local line=$1
-    shift
-    if ! "$@" > /dev/null 2> out && [ "$(wc -l < out)" = 1 ] && grep -Fq -- "$line" out; then
-        echo "ok   refused: $line"
-    else
-        n_failed=$((n_failed + 1))
-        echo "not ok   refused: $line"
-        sed 's/^/    /' out
-    fi
-}
 
 run() { # SCRIPT OPTIONS...
     local script=$1

@@ -1,32 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Tokens of many lines against those of the vocabularies' own tokenizers: reference_tokens.py. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "base/mem.h"
 #include "hf_to_gguf_vocab.h"
 #include "model/compose.h"
 #include "reference_lines.h"
-#include "vocab.h"
+#include "tokenchecks.h"
 
 #define VECTORS FTK_SHARED_DIR "/tok-llamacpp-vocabs/"
 
 static ref_lines lines;
 
-static void skip_without(const char *file)
-{
-    if (access(file, R_OK) == 0) return;
-    print_message("[  SKIPPED ] *** %s is not there: THIS WAS NOT TESTED ***\n", file);
-    skip();
-}
-
 /* ------------------------------------------------------------------ lines there and back */
 
-static int32_t *encode(const ftk_tokenizer *t, ftk_str line, size_t *n)
+static int32_t *encode_line(const ftk_tokenizer *t, ftk_str line, size_t *n)
 {
     const size_t cap = 2 * line.n + 8;
     int32_t *ids = malloc(cap * sizeof *ids);
@@ -103,7 +89,7 @@ static void check_vocabulary(const char *name, const char *vocab, unsigned does)
     for (size_t i = 0; i < lines.n_given + REF_MADE; i++) {
         const ftk_str line = lines.v[i];
         size_t n = 0;
-        int32_t *ids = encode(t, line, &n);
+        int32_t *ids = encode_line(t, line, &n);
         const size_t made = i - lines.n_given; /* wraps round before the first one */
         if (i < lines.n_given) {
             assert_non_null(fgets(want, sizeof want, f));

@@ -21,38 +21,8 @@ static void test_reference_cases(void **state)
     assert_int_equal(ftk_tokenizer_eos(t), 2);
     assert_int_equal(ftk_tokenizer_eot(t), -1);
     assert_true(ftk_tokenizer_add_bos(t));
-    static const char mark[] = "\n__ggml_vocab_test__\n";
-    size_t n_in, n_out;
-    char *in = read_all(LLAMA_SPM ".inp", &n_in), *out = read_all(LLAMA_SPM ".out", &n_out);
-    assert_non_null(in);
-    assert_non_null(out);
-    int n_cases = 0;
-    for (char *text = in, *line = out; text; n_cases++) {
-        char *end = strstr(text, mark);
-        const size_t n = end ? (size_t)(end - text) : strlen(text);
-        size_t n_ids;
-        int32_t *ids = encode(t, text, n, 0, &n_ids);
-        char *eol = strchr(line, '\n');
-        assert_true(eol || !end);
-        if (eol) *eol = '\0';
-        for (size_t i = 0; i < n_ids; i++) {
-            char *after;
-            const long want = strtol(line, &after, 10);
-            if (after == line || want != ids[i])
-                fail_msg("case %d, token %zu: %d, not %ld", n_cases, i, (int)ids[i], want);
-            line = after;
-        }
-        while (*line == ' ') line++;
-        if (*line) fail_msg("case %d: %zu tokens are too few", n_cases, n_ids);
-        assert_decodes(t, ids, n_ids, 0, text, n);
-        free(ids);
-        line = eol ? eol + 1 : NULL;
-        text = end ? end + strlen(mark) : NULL;
-    }
-    assert_int_equal(n_cases, 47);
-    free(in);
-    free(out);
     ftk_tokenizer_free(t);
+    check_cases(LLAMA_SPM, LLAMA_SPM ".inp", LLAMA_SPM ".out");
 }
 
 struct ids {
