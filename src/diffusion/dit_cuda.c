@@ -3,33 +3,10 @@
 #include "dit_cuda.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "base/mem.h"
 
-enum {
-    STAGE = 8 << 20,    /* bytes of weights that are rearranged at a time, at least a tile */
-    PARTIAL = 64 << 20, /* bytes for attention's chunks, unless one row needs more */
-};
-
 /* ---- memory */
-
-typedef struct piece {
-    void *at; /* a pointer to a pointer */
-    size_t bytes;
-} piece;
-
-/* Deals `from` out, or, where that is NULL, only counts. */
-static size_t deal(char *from, const piece *pieces, size_t n)
-{
-    size_t used = 0;
-    for (size_t i = 0; i < n; i++) {
-        char *const at = from ? from + used : NULL;
-        memcpy(pieces[i].at, &at, sizeof at);
-        used += ftk_gpu_up_to(pieces[i].bytes, FTK_GPU_ALIGN);
-    }
-    return used;
-}
 
 static int widest(const ftk_dit_shape *s)
 {
@@ -64,7 +41,7 @@ static size_t deal_work(ftk_dit_gpu *c)
     const size_t rows = (size_t)c->max_rows, n = (size_t)s->n_tokens, f = sizeof(float);
     const size_t line = (size_t)s->n_embd * f, seqs = rows / n, layers = (size_t)s->n_layer;
     const bool received = c->cfg.scores == FTK_SCORES_RECEIVED;
-    const piece pieces[] = {
+    const ftk_gpu_piece pieces[] = {
         {&c->x, rows * line},
         {&c->before, c->cfg.checks ? rows / 2 * line : 0},
         {&c->norm, rows * line},
@@ -87,7 +64,7 @@ static size_t deal_work(ftk_dit_gpu *c)
         {&c->seq, seqs * sizeof *c->seq},
         {&c->offby, seqs * FTK_CUDA_OFFBY_PARTS * sizeof *c->offby},
     };
-    return deal(c->work, pieces, sizeof pieces / sizeof *pieces);
+    return ftk_gpu_deal(c->work, pieces, sizeof pieces / sizeof *pieces);
 }
 
 static size_t deal_pinned(ftk_dit_gpu *c)
@@ -95,7 +72,7 @@ static size_t deal_pinned(ftk_dit_gpu *c)
     const ftk_dit_shape *s = &c->m->shape;
     const size_t rows = (size_t)c->max_rows, n = (size_t)s->n_tokens, layers = (size_t)s->n_layer;
     const size_t seqs = rows / n;
-    const piece pieces[] = {
+    const ftk_gpu_piece pieces[] = {
         {&c->at_host, layers * FTK_BRANCHES * rows * sizeof *c->at_host},
         {&c->patches_host, rows * n_cells(c) * sizeof *c->patches_host},
         {&c->output_host, rows * n_cells(c) * sizeof *c->output_host},
@@ -103,7 +80,7 @@ static size_t deal_pinned(ftk_dit_gpu *c)
         {&c->seq_host, seqs * sizeof *c->seq_host},
         {&c->offby_host, seqs * FTK_CUDA_OFFBY_PARTS * sizeof *c->offby_host},
     };
-    return deal(c->pinned, pieces, sizeof pieces / sizeof *pieces);
+    return ftk_gpu_deal(c->pinned, pieces, sizeof pieces / sizeof *pieces);
 }
 
 /* Sends the weights, or only counts their bytes. */
@@ -138,13 +115,6 @@ static size_t put_weights(ftk_dit_gpu *c)
     return l.bytes;
 }
 
-void ftk_dit_gpu_wait(ftk_dit_gpu *c)
-{
-    ftk_cuda_wait(&c->q);
-    if (c->q.error == 0 || c->trouble[0]) return;
-    snprintf(c->trouble, sizeof c->trouble, "%s failed: %s", c->name, ftk_cuda_error_text(&c->q));
-}
-
 /* What never changes: the pages of a sequence, masks in which nothing is hidden. */
 static void send_constants(ftk_dit_gpu *c)
 {
@@ -176,13 +146,13 @@ static void free_device(ftk_dit_device *d)
 
 static const char *name(const ftk_dit_device *d)
 {
-    return ((const ftk_dit_gpu *)(const void *)d)->name;
+    return ((const ftk_dit_gpu *)(const void *)d)->life.name;
 }
 
 static const char *trouble(const ftk_dit_device *d)
 {
     const ftk_dit_gpu *c = (const void *)d;
-    return c->trouble[0] ? c->trouble : NULL;
+    return c->life.trouble[0] ? c->life.trouble : NULL;
 }
 
 static void *mem_alloc(ftk_dit_device *d, size_t n)
@@ -208,13 +178,11 @@ static const ftk_dit_device_ops ops = {
 static ftk_err fill(ftk_dit_gpu *c, const ftk_cuda_info *info, char *why, size_t cap)
 {
     const ftk_dit_shape *s = &c->m->shape;
-    const size_t one = ftk_cuda_attn_partial(1, s->n_head, s->head_dim, s->n_tokens);
-    const size_t all = one * (size_t)s->n_tokens;
     c->max_rows = c->cfg.max_seqs * s->n_tokens * (c->cfg.checks ? 2 : 1);
-    c->partial_size = all < (size_t)PARTIAL ? all : ftk_gpu_most(one, (size_t)PARTIAL);
+    c->partial_size = ftk_gpu_attn_bytes(s->n_head, s->head_dim, s->n_tokens, s->n_tokens);
     c->act_size = act_bytes(c, ftk_gpu_most((size_t)c->max_rows, (size_t)c->cfg.steps));
-    c->stage_size = ftk_gpu_most((size_t)STAGE, FTK_TILE_OUT * (size_t)widest(s) *
-                                                    sizeof(float)); /* any type's tile */
+    c->stage_size = ftk_gpu_most((size_t)FTK_GPU_STAGE, FTK_TILE_OUT * (size_t)widest(s) *
+                                                            sizeof(float)); /* any type's tile */
     const size_t weights = put_weights(c), work = deal_work(c);
     if (weights + work + ftk_gpu_reserve <= info->free) {
         c->arena = ftk_cuda_alloc(&c->q, weights);
@@ -226,17 +194,14 @@ static ftk_err fill(ftk_dit_gpu *c, const ftk_cuda_info *info, char *why, size_t
         snprintf(why, cap,
                  "%s has %zu MiB free; weights of %zu MiB and passes of %zu MiB do not fit: use "
                  "fewer bits, a smaller batch or the CPU",
-                 c->name, info->free >> 20, weights >> 20, work >> 20);
+                 c->life.name, info->free >> 20, weights >> 20, work >> 20);
         return FTK_ERR_NOMEM;
     }
     deal_work(c);
     deal_pinned(c);
     put_weights(c);
     send_constants(c);
-    ftk_dit_gpu_wait(c);
-    if (!c->trouble[0]) return FTK_OK;
-    snprintf(why, cap, "%s", c->trouble);
-    return FTK_ERR_DEVICE;
+    return ftk_gpu_arrives(&c->life, why, cap);
 }
 
 ftk_err ftk_dit_device_open(ftk_dit_device **out, const ftk_dit *m,
@@ -246,14 +211,8 @@ ftk_err ftk_dit_device_open(ftk_dit_device **out, const ftk_dit *m,
     int ordinal;
     ftk_cuda_info info;
     *out = NULL;
-    if (!ftk_device_known(cfg->name, &ordinal)) {
-        snprintf(why, cap, FTK_DEVICE_UNKNOWN, cfg->name);
-        return FTK_ERR_INVALID;
-    }
-    if (!ftk_cuda_probe(ordinal, &info)) {
-        snprintf(why, cap, "device %s: %s", cfg->name, info.problem);
-        return FTK_ERR_DEVICE;
-    }
+    ftk_err err = ftk_gpu_find(cfg->name, &ordinal, &info, why, cap);
+    if (err != FTK_OK) return err;
     ftk_dit_gpu *const c = ftk_alloc(&m->host, 1, sizeof *c);
     ftk_dit_gpu_layer *const layers = ftk_alloc(&m->host, (size_t)m->shape.n_layer, sizeof *layers);
     if (!c || !layers) {
@@ -267,12 +226,7 @@ ftk_err ftk_dit_device_open(ftk_dit_device **out, const ftk_dit *m,
     c->host = m->host;
     c->cfg = *cfg;
     c->layers = layers;
-    snprintf(c->name, sizeof c->name, "cuda:%d %s", ordinal, info.name);
-    ftk_err err = FTK_OK;
-    if (!ftk_cuda_open(&c->q, ordinal)) {
-        snprintf(why, cap, "%s cannot be used: %s", c->name, ftk_cuda_error_text(&c->q));
-        err = FTK_ERR_DEVICE;
-    }
+    err = ftk_gpu_begin(&c->life, &c->q, ordinal, &info, why, cap);
     if (err == FTK_OK) err = fill(c, &info, why, cap);
     if (err != FTK_OK) {
         free_device(&c->base);

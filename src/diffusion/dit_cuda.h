@@ -19,8 +19,7 @@ typedef struct ftk_dit_gpu {
     ftk_host host;
     ftk_dit_device_config cfg;
     ftk_queue q;
-    char name[160];
-    char trouble[256]; /* empty: none yet */
+    ftk_gpu_life life;
     ftk_dit_gpu_layer *layers;
     ftk_cuda_mat patch_embd, output_ada, output;
     const float *patch_bias, *output_ada_bias, *output_bias, *positions;
@@ -50,8 +49,6 @@ static inline ftk_dit_gpu *ftk_dit_gpu_of(ftk_dit_device *d)
     return (ftk_dit_gpu *)(void *)d;
 }
 
-/* Until the queue's work is done; keeps the first error in words. */
-void ftk_dit_gpu_wait(ftk_dit_gpu *c);
 /* ftk_dit_device_ops of these names */
 void ftk_dit_gpu_modulate(ftk_dit_device *d, const float *x, float *vectors);
 void ftk_dit_gpu_run(ftk_dit_device *d, ftk_dit_pass *p, const ftk_dit_seq *seqs, int n);

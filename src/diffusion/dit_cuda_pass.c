@@ -25,14 +25,14 @@ void ftk_dit_gpu_modulate(ftk_dit_device *d, const float *x, float *vectors)
     const ftk_dit_shape *s = &c->m->shape;
     const size_t n = (size_t)s->n_embd, ada = FTK_ADA * n;
     const size_t row = (size_t)s->n_layer * ada + 2 * n;
-    if (c->trouble[0]) return;
+    if (c->life.trouble[0]) return;
     ftk_cuda_upload(&c->q, c->condition, x, (size_t)c->cfg.steps * n * sizeof *x);
     for (int i = 0; i < s->n_layer; i++)
         project(c, c->condition, &c->layers[i].ada, c->cfg.steps, c->layers[i].ada_bias, false,
                 vectors + (size_t)i * ada, row);
     project(c, c->condition, &c->output_ada, c->cfg.steps, c->output_ada_bias, false,
             vectors + (size_t)s->n_layer * ada, row);
-    ftk_dit_gpu_wait(c); /* x is written again */
+    ftk_gpu_sync(&c->life); /* x is written again */
 }
 
 /* ---- a pass */
@@ -407,7 +407,7 @@ void ftk_dit_gpu_run(ftk_dit_device *d, ftk_dit_pass *p, const ftk_dit_seq *seqs
     ftk_dit_gpu *const c = ftk_dit_gpu_of(d);
     const ftk_dit_shape *s = &c->m->shape;
     run r = {.c = c, .p = p, .seqs = seqs, .n_seqs = n};
-    if (c->trouble[0]) return;
+    if (c->life.trouble[0]) return;
     for (int i = 0; i < n; i++) r.checks |= seqs[i].plan->verify;
     describe(&r);
     send_lists(&r);
@@ -418,8 +418,8 @@ void ftk_dit_gpu_run(ftk_dit_device *d, ftk_dit_pass *p, const ftk_dit_seq *seqs
     if (c->cfg.scores)
         ftk_cuda_download(&c->q, c->scores_host, c->scores,
                           (size_t)(n * s->n_layer) * (size_t)s->n_tokens * sizeof *c->scores);
-    ftk_dit_gpu_wait(c);
-    if (c->trouble[0]) return;
+    ftk_gpu_sync(&c->life);
+    if (c->life.trouble[0]) return;
     if (r.checks) judge(&r);
     if (c->cfg.scores) take_scores(&r);
     take_output(&r);

@@ -7,11 +7,6 @@
 #include "base/mem.h"
 #include "device_cuda.h"
 
-enum {
-    STAGE = 8 << 20,    /* bytes of weights that are rearranged at a time, at least a tile */
-    PARTIAL = 64 << 20, /* bytes for attention's chunks, unless one row needs more */
-};
-
 /* ---- work space */
 
 /* Bytes of the widest activations in any form. */
@@ -48,10 +43,7 @@ static size_t deal_work(ftk_gpu *c)
     const size_t wide = c->wide ? FTK_WIDE_ROWS : 0;
     size_t most_weights, most_in, most_out;
     largest(hp, &most_weights, &most_in, &most_out);
-    struct {
-        void *at;
-        size_t bytes;
-    } parts[] = {
+    const ftk_gpu_piece pieces[] = {
         {&c->x, d},
         {&c->norm, d},
         {&c->heads, dq * f * rows},
@@ -87,13 +79,7 @@ static size_t deal_work(ftk_gpu *c)
         {&c->wide_room.scale, wide * f},
         {&c->wide_room.y, wide * most_out * f},
     };
-    size_t used = 0;
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        char *at = c->work ? c->work + used : NULL;
-        memcpy(parts[i].at, &at, sizeof at);
-        used += ftk_gpu_up_to(parts[i].bytes, FTK_GPU_ALIGN);
-    }
-    return used;
+    return ftk_gpu_deal(c->work, pieces, sizeof pieces / sizeof *pieces);
 }
 
 /* ---- the KV cache */
@@ -132,10 +118,8 @@ static void kv_move(ftk_device *d, const ftk_kv_seq *s, const int16_t *path, int
 
 void ftk_gpu_wait(ftk_gpu *c)
 {
-    ftk_cuda_wait(&c->q);
+    ftk_gpu_sync(&c->life);
     c->in_host_used = 0;
-    if (c->q.error == 0 || c->trouble[0]) return;
-    snprintf(c->trouble, sizeof c->trouble, "%s failed: %s", c->name, ftk_cuda_error_text(&c->q));
 }
 
 static void free_device(ftk_device *d)
@@ -160,13 +144,13 @@ static void free_device(ftk_device *d)
 
 static const char *name(const ftk_device *d)
 {
-    return ((const ftk_gpu *)(const void *)d)->name;
+    return ((const ftk_gpu *)(const void *)d)->life.name;
 }
 
 static const char *trouble(const ftk_device *d)
 {
     const ftk_gpu *c = (const void *)d;
-    return c->trouble[0] ? c->trouble : NULL;
+    return c->life.trouble[0] ? c->life.trouble : NULL;
 }
 
 static const ftk_device_ops ops = {
@@ -204,23 +188,21 @@ static ftk_err plan(ftk_gpu *c, const ftk_device_config *cfg, const ftk_cuda_inf
     c->max_rows = c->wide && cfg->max_rows < FTK_WIDE_ROWS ? FTK_WIDE_ROWS : cfg->max_rows;
     c->max_slots = cfg->max_slots;
     c->max_pages = (cfg->max_slots + FTK_PAGE - 1) / FTK_PAGE + 1;
-    const size_t one = ftk_cuda_attn_partial(1, hp->n_head, hp->head_dim, cfg->max_slots);
-    const size_t all = one * FTK_MAX_NODES;
-    c->partial_size = all < (size_t)PARTIAL ? all : ftk_gpu_most(one, (size_t)PARTIAL);
+    c->partial_size = ftk_gpu_attn_bytes(hp->n_head, hp->head_dim, cfg->max_slots, FTK_MAX_NODES);
     c->in_size = ftk_gpu_lay_out(NULL, c->max_rows, c->max_rows + 1, hp->n_layer,
                                  (size_t)c->max_rows * (size_t)c->max_pages, &in);
     c->in_mapped_size = ftk_gpu_lay_out(NULL, FTK_HEADS, 1, 0, (size_t)c->max_pages, &in);
     c->in_host_size = 2 * c->in_size + FTK_PASS_SEQS * c->in_mapped_size;
     c->act_size = act_bytes(hp, c->max_rows);
     c->arena_size = ftk_gpu_put_weights(c);
-    c->stage_size = ftk_gpu_most((size_t)STAGE, ftk_gpu_widest_tile(c->m));
+    c->stage_size = ftk_gpu_most((size_t)FTK_GPU_STAGE, ftk_gpu_widest_tile(c->m));
     const size_t need = c->arena_size + deal_work(c) + cfg->kv_bytes + ftk_gpu_reserve;
     if (need <= info->free) return FTK_OK;
     snprintf(
         why, cap,
         "%s has %zu MiB free of %zu; weights of %zu MiB, a KV cache of %zu and passes of %zu do "
         "not fit, %zu MiB are missing: use fewer bits, a smaller context or the CPU",
-        c->name, mib(info->free), mib(info->total), mib(c->arena_size), mib(cfg->kv_bytes),
+        c->life.name, mib(info->free), mib(info->total), mib(c->arena_size), mib(cfg->kv_bytes),
         mib(deal_work(c)), mib(need - info->free) + 1);
     return FTK_ERR_NOMEM;
 }
@@ -236,18 +218,15 @@ static ftk_err fill(ftk_gpu *c, char *why, size_t cap)
         ftk_cuda_alloc_host(&c->q, n_ranked * sizeof *c->ranked_host + (size_t)c->m->hp.n_layer);
     c->draft_host = ftk_cuda_alloc_host(&c->q, FTK_PASS_SEQS * sizeof *c->draft_host);
     if (!c->arena || !c->work || !c->stage || !c->in_host || !c->ranked_host || !c->draft_host) {
-        snprintf(why, cap, "%s: no memory for weights of %zu MiB and passes of %zu MiB", c->name,
-                 mib(c->arena_size), mib(deal_work(c)));
+        snprintf(why, cap, "%s: no memory for weights of %zu MiB and passes of %zu MiB",
+                 c->life.name, mib(c->arena_size), mib(deal_work(c)));
         return FTK_ERR_NOMEM;
     }
     c->actions_host = (uint8_t *)(c->ranked_host + n_ranked);
     deal_work(c);
     if (!c->m->rope.freq_window) c->turns[1] = c->turns[0];
     ftk_gpu_put_weights(c);
-    ftk_gpu_wait(c);
-    if (!c->trouble[0]) return FTK_OK;
-    snprintf(why, cap, "%s", c->trouble);
-    return FTK_ERR_DEVICE;
+    return ftk_gpu_arrives(&c->life, why, cap);
 }
 
 ftk_err ftk_device_open(ftk_device **out, const ftk_model *m, const ftk_device_config *cfg,
@@ -257,14 +236,8 @@ ftk_err ftk_device_open(ftk_device **out, const ftk_model *m, const ftk_device_c
     *out = NULL;
     int ordinal;
     ftk_cuda_info info;
-    if (!ftk_device_known(cfg->name, &ordinal)) {
-        snprintf(why, cap, FTK_DEVICE_UNKNOWN, cfg->name);
-        return FTK_ERR_INVALID;
-    }
-    if (!ftk_cuda_probe(ordinal, &info)) {
-        snprintf(why, cap, "device %s: %s", cfg->name, info.problem);
-        return FTK_ERR_DEVICE;
-    }
+    ftk_err err = ftk_gpu_find(cfg->name, &ordinal, &info, why, cap);
+    if (err != FTK_OK) return err;
     ftk_gpu *c = ftk_alloc(&m->host, 1, sizeof *c);
     ftk_gpu_layer *layers = ftk_alloc(&m->host, (size_t)m->hp.n_layer, sizeof *layers);
     if (!c || !layers) {
@@ -277,15 +250,10 @@ ftk_err ftk_device_open(ftk_device **out, const ftk_model *m, const ftk_device_c
     c->base.ops = &ops;
     c->m = m;
     c->host = m->host;
-    snprintf(c->name, sizeof c->name, "cuda:%d %s", ordinal, info.name);
-    ftk_err err = FTK_OK;
-    if (!ftk_cuda_open(&c->q, ordinal)) {
-        snprintf(why, cap, "%s cannot be used: %s", c->name, ftk_cuda_error_text(&c->q));
-        err = FTK_ERR_DEVICE;
-    }
+    err = ftk_gpu_begin(&c->life, &c->q, ordinal, &info, why, cap);
     if (err == FTK_OK && cfg->wide && !ftk_cuda_wide_open(&c->q)) {
         snprintf(why, cap, "%s: wide prefill needs cuBLAS, which is not installed or does not work",
-                 c->name);
+                 c->life.name);
         err = FTK_ERR_DEVICE;
     }
     if (err == FTK_OK) err = plan(c, cfg, &info, why, cap);

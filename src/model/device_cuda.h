@@ -2,7 +2,8 @@
  *
  * The parts of a CUDA device, as its own files see them:
  *
- *     device_cuda.c          life, work space, the KV cache's memory
+ *     device_cuda.c          what it holds, work space, the KV cache's memory
+ *     device_cuda_life.c     finding a GPU, its memory, its troubles: dit_cuda.h has these, too
  *     device_cuda_weights.c  matrices and vectors to the device
  *     device_cuda_pass.c     a pass
  *     device_cuda_route.c    policies, and the layers in few bits, for rows that have a route
@@ -16,7 +17,8 @@
 
 enum {
     FTK_GPU_ALIGN = 256,
-    FTK_GPU_KEPT_ROWS = 64, /* of a pass that may be kept */
+    FTK_GPU_STAGE = 8 << 20, /* bytes of weights that are rearranged at a time, at least a tile */
+    FTK_GPU_KEPT_ROWS = 64,  /* of a pass that may be kept */
     FTK_GPU_TREE_KINDS = 1 + FTK_GPU_KEPT_ROWS / FTK_TILE_ROWS,
     FTK_GPU_PIECE = FTK_GPU_TREE_KINDS, /* the kind of whole pieces of prompts */
     FTK_GPU_MAPPED,                     /* that of a draft by maps */
@@ -27,6 +29,19 @@ enum {
 };
 /* Device memory left to the driver: the kernels, stacks, kept passes. */
 static const size_t ftk_gpu_reserve = (size_t)256 << 20;
+
+/* A GPU as its owner speaks of it. */
+typedef struct ftk_gpu_life {
+    ftk_queue *q;
+    char name[160];    /* "cuda:0 NVIDIA H100" */
+    char trouble[256]; /* what went wrong first; empty: nothing yet */
+} ftk_gpu_life;
+
+/* A part of a piece of memory. */
+typedef struct ftk_gpu_piece {
+    void *at; /* a pointer to the pointer that gets its place */
+    size_t bytes;
+} ftk_gpu_piece;
 
 typedef struct {
     ftk_cuda_mat q, k, v, o, gate, up, down;
@@ -86,8 +101,7 @@ typedef struct ftk_gpu {
     const ftk_model *m;
     ftk_host host;
     ftk_queue q;
-    char name[160];
-    char trouble[256]; /* empty: none yet */
+    ftk_gpu_life life;
     int max_rows;
     int max_slots, max_pages; /* of a sequence */
     ftk_gpu_layer *layers;
@@ -181,9 +195,27 @@ static inline size_t ftk_gpu_most(size_t a, size_t b)
 
 /* ---- device_cuda.c */
 
-/* Until the queue's work is done; keeps the first error in words. */
+/* ftk_gpu_sync(), after which inputs may be written again. */
 void ftk_gpu_wait(ftk_gpu *c);
 size_t ftk_gpu_page_bytes(const ftk_kv_pool *p);
+
+/* ---- device_cuda_life.c: on an error why[cap] gets the line that explains it */
+
+/* A device by its name. Errors: INVALID (no such name), DEVICE (none, or not usable). */
+ftk_err ftk_gpu_find(const char *device, int *ordinal, ftk_cuda_info *info, char *why, size_t cap);
+/* Opens its queue. l is zeroed, and q's owner's. Errors: DEVICE. */
+ftk_err ftk_gpu_begin(ftk_gpu_life *l, ftk_queue *q, int ordinal, const ftk_cuda_info *info,
+                      char *why, size_t cap);
+/* Until the queue's work is done; keeps the first error in words. */
+void ftk_gpu_sync(ftk_gpu_life *l);
+/* The same for what was sent. Errors: DEVICE. */
+ftk_err ftk_gpu_arrives(ftk_gpu_life *l, char *why, size_t cap);
+/* Memory beside what is there already; NULL: there is not so much. what: it is for. */
+char *ftk_gpu_take(const ftk_gpu_life *l, size_t bytes, const char *what, char *why, size_t cap);
+/* Bytes for the chunks of attention over n_slots: those of all rows, unless that is much. */
+size_t ftk_gpu_attn_bytes(int n_head, int head_dim, int n_slots, int n_rows);
+/* Deals `from` out, or, where that is NULL, only counts. */
+size_t ftk_gpu_deal(char *from, const ftk_gpu_piece *pieces, size_t n);
 
 /* ---- device_cuda_weights.c */
 

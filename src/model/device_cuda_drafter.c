@@ -71,26 +71,17 @@ static bool put_drafter(ftk_gpu_loading *l, const ftk_gpu *c, const ftk_weights 
 static ftk_err send_drafter(ftk_gpu *c, const ftk_weights *w, ftk_gpu_drafter *to, char *why,
                             size_t cap)
 {
-    ftk_cuda_info info;
     ftk_gpu_loading l = ftk_gpu_load(c, NULL);
     if (!put_drafter(&l, c, w, to)) {
-        snprintf(why, cap, "a matrix of the drafter is too wide for %s", c->name);
+        snprintf(why, cap, "a matrix of the drafter is too wide for %s", c->life.name);
         return FTK_ERR_UNSUPPORTED;
     }
     if (l.bytes == 0) return FTK_OK;
-    const bool room = ftk_cuda_probe(c->q.device, &info) && l.bytes + ftk_gpu_reserve <= info.free;
-    to->arena = room ? ftk_cuda_alloc(&c->q, l.bytes) : NULL;
-    if (!to->arena) {
-        snprintf(why, cap, "%s has no %zu MiB left for a drafter: use a smaller context or the CPU",
-                 c->name, (l.bytes >> 20) + 1);
-        return FTK_ERR_NOMEM;
-    }
+    to->arena = ftk_gpu_take(&c->life, l.bytes, "a drafter", why, cap);
+    if (!to->arena) return FTK_ERR_NOMEM;
     l = ftk_gpu_load(c, to->arena);
     put_drafter(&l, c, w, to);
-    ftk_gpu_wait(c);
-    if (!c->trouble[0]) return FTK_OK;
-    snprintf(why, cap, "%s", c->trouble);
-    return FTK_ERR_DEVICE;
+    return ftk_gpu_arrives(&c->life, why, cap);
 }
 
 ftk_err ftk_gpu_add_weights(ftk_device *d, const ftk_weights *w, char *why, size_t cap)
@@ -158,8 +149,8 @@ void ftk_gpu_multiply(ftk_device *d, const ftk_mat *mat, int n, const float *x, 
     ftk_gpu *const c = ftk_gpu_of(d);
     const ftk_cuda_mat *const w = matrix_of(c, mat);
     const size_t in = (size_t)w->n_in, out = (size_t)w->n_out;
-    if (c->trouble[0]) memset(y, 0, (size_t)n * out * sizeof *y);
-    if (c->trouble[0]) return;
+    if (c->life.trouble[0]) memset(y, 0, (size_t)n * out * sizeof *y);
+    if (c->life.trouble[0]) return;
     for (int i = 0, most = rows_at_once(c, w, n); i < n; i += most) {
         const int rows = n - i < most ? n - i : most;
         const size_t bytes = (size_t)rows * out * sizeof *y;
@@ -274,12 +265,12 @@ const ftk_heads_said *ftk_gpu_run_heads(ftk_device *d, const ftk_heads *h, const
 {
     ftk_gpu *const c = ftk_gpu_of(d);
     ftk_heads_said *const said = &c->draft_host->said;
-    if (c->trouble[0]) return NULL;
+    if (c->life.trouble[0]) return NULL;
     send_ask(c, c->draft_host, ask, NULL);
     put_heads(c, h, feature);
     ftk_cuda_download(&c->q, said, &c->draft.chain->said, said_bytes(h->n));
     ftk_gpu_wait(c);
-    return c->trouble[0] ? NULL : said;
+    return c->life.trouble[0] ? NULL : said;
 }
 
 /* ---- a draft by maps */
@@ -422,7 +413,7 @@ void ftk_gpu_take_drafts(ftk_gpu *c, const ftk_gpu_pass *p)
     int n = 0;
     for (int s = 0; s < p->n_seqs; s++) {
         ftk_finishing *const d = p->seqs[s].left;
-        if (!d || c->trouble[0]) continue;
+        if (!d || c->life.trouble[0]) continue;
         const ftk_cuda_draft *const host = &c->draft_host[n];
         d->done = (ftk_finished){&host->tree, &host->said, ftk_cuda_elapsed(&c->q, n++)};
     }

@@ -395,7 +395,7 @@ static void fetch(ftk_gpu *c, const ftk_gpu_pass *p, int n_logits)
 
 int ftk_gpu_put_pass(ftk_gpu *c, ftk_gpu_pass *p)
 {
-    if (c->trouble[0]) return 0;
+    if (c->life.trouble[0]) return 0;
     if (!c->turned) send_turns(c, p->f);
     for (int s = 0; s < p->n_seqs; s++) {
         p->n_rows += p->seqs[s].n_rows;
@@ -413,7 +413,7 @@ int ftk_gpu_put_pass(ftk_gpu *c, ftk_gpu_pass *p)
 
 void ftk_gpu_run_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p)
 {
-    if (c->trouble[0]) return;
+    if (c->life.trouble[0]) return;
     fetch(c, p, ftk_gpu_put_pass(c, p));
     f->ranked = c->ranked_host;
     ftk_gpu_wait(c);

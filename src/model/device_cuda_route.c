@@ -13,30 +13,6 @@
 
 /* ---- memory */
 
-/* Memory of its own, beside what is there already; NULL: there is not so much. */
-static char *take(ftk_gpu *c, size_t bytes)
-{
-    ftk_cuda_info info;
-    const bool room = ftk_cuda_probe(c->q.device, &info) && bytes + ftk_gpu_reserve <= info.free;
-    return room ? ftk_cuda_alloc(&c->q, bytes) : NULL;
-}
-
-static ftk_err lacks(const ftk_gpu *c, size_t bytes, const char *what, char *why, size_t cap)
-{
-    snprintf(why, cap, "%s has no %zu MiB left for %s: use a smaller context or the CPU", c->name,
-             (bytes >> 20) + 1, what);
-    return FTK_ERR_NOMEM;
-}
-
-/* Until what was sent is there. */
-static ftk_err arrives(ftk_gpu *c, char *why, size_t cap)
-{
-    ftk_gpu_wait(c);
-    if (!c->trouble[0]) return FTK_OK;
-    snprintf(why, cap, "%s", c->trouble);
-    return FTK_ERR_DEVICE;
-}
-
 void ftk_gpu_free_routes(ftk_gpu *c)
 {
     for (ftk_gpu_policy *p = c->policies, *next; p; p = next) {
@@ -77,12 +53,12 @@ ftk_err ftk_gpu_add_policy(ftk_device *d, const ftk_policy *p, char *why, size_t
     *to = (ftk_gpu_policy){.next = c->policies, .key = p->in, .p = *p};
     ftk_gpu_loading l = ftk_gpu_load(c, NULL);
     put_policy(&l, p, &to->p);
-    to->arena = take(c, l.bytes);
-    ftk_err err = to->arena ? FTK_OK : lacks(c, l.bytes, "a policy", why, cap);
+    to->arena = ftk_gpu_take(&c->life, l.bytes, "a policy", why, cap);
+    ftk_err err = to->arena ? FTK_OK : FTK_ERR_NOMEM;
     if (err == FTK_OK) {
         l = ftk_gpu_load(c, to->arena);
         put_policy(&l, p, &to->p);
-        err = arrives(c, why, cap);
+        err = ftk_gpu_arrives(&c->life, why, cap);
     }
     if (err == FTK_OK) {
         c->policies = to;
@@ -139,12 +115,12 @@ static size_t put_low(ftk_gpu_loading *l, const ftk_model *m, char *room, ftk_gp
 static ftk_err make_low(ftk_gpu *c, size_t bytes, char *room, ftk_gpu_layer *to, char *why,
                         size_t cap)
 {
-    c->low_arena = take(c, bytes);
-    if (!c->low_arena) return lacks(c, bytes, "the layers in few bits", why, cap);
+    c->low_arena = ftk_gpu_take(&c->life, bytes, "the layers in few bits", why, cap);
+    if (!c->low_arena) return FTK_ERR_NOMEM;
     memcpy(to, c->layers, (size_t)c->m->hp.n_layer * sizeof *to);
     ftk_gpu_loading l = ftk_gpu_load(c, c->low_arena);
     put_low(&l, c->m, room, to);
-    return arrives(c, why, cap);
+    return ftk_gpu_arrives(&c->life, why, cap);
 }
 
 ftk_err ftk_gpu_add_low_bits(ftk_device *d, char *why, size_t cap)
