@@ -391,8 +391,8 @@ enum {
  * nothing written; tokens may then be NULL). Errors: SPACE, NOMEM, INVALID. */
 FTK_API ftk_err ftk_tokenize(const ftk_model *m, const char *text, size_t n, unsigned flags,
                              int32_t *tokens, size_t cap, size_t *n_out);
-/* Token ids to text, not terminated. Control tokens are left out unless FTK_TOK_SPECIAL. The
- * space that the tokenizer put before the first word is removed. Same conventions as above. */
+/* Token ids to text, the same way, not terminated: without control tokens, unless FTK_TOK_SPECIAL,
+ * and without the space put before the first word. Errors: SPACE, INVALID (an id out of range). */
 FTK_API ftk_err ftk_detokenize(const ftk_model *m, const int32_t *tokens, size_t n, unsigned flags,
                                char *text, size_t cap, size_t *n_out);
 

@@ -239,6 +239,35 @@ static void test_long_prompt_in_pieces(void **state)
     ftk_engine_free(e);
 }
 
+/* A step reads so much of a prompt and no more, of each session, whatever there is to read. */
+static void test_a_step_is_bounded(void **state)
+{
+    (void)state;
+    NEED(any_model());
+    enum { LONG = 300, PIECE = 128, N = 3 };
+    int32_t prompt[LONG];
+    for (int i = 0; i < LONG; i++) prompt[i] = 3 + i % 200;
+    ftk_engine *e = open_engine(model, 1, 1024, FTK_TYPE_F16);
+    ftk_session *s[N];
+    ftk_result r[N];
+    for (int i = 0; i < N; i++) {
+        s[i] = open_session(e, i ? "auto" : "none", -1, 0);
+        assert_int_equal(ftk_session_append(s[i], prompt, LONG), FTK_OK);
+    }
+    for (uint64_t read = 0; read < LONG - 1;) {
+        assert_int_equal(ftk_step(s, N, r), FTK_OK);
+        read += LONG - read < PIECE ? LONG - read : PIECE;
+        for (int i = 0; i < N; i++) {
+            ftk_stats stats;
+            ftk_session_get_stats(s[i], &stats);
+            assert_int_equal(stats.prompt, read);
+            assert_int_equal(r[i].n_tokens, read == LONG);
+        }
+    }
+    for (int i = 0; i < N; i++) ftk_session_free(s[i]);
+    ftk_engine_free(e);
+}
+
 static void test_fork_and_truncate(void **state)
 {
     (void)state;
@@ -623,6 +652,7 @@ int main(void)
         cmocka_unit_test(test_always_right_and_wrong),
         cmocka_unit_test(test_verifiers),
         cmocka_unit_test(test_long_prompt_in_pieces),
+        cmocka_unit_test(test_a_step_is_bounded),
         cmocka_unit_test(test_fork_and_truncate),
         cmocka_unit_test(test_context_end),
         cmocka_unit_test(test_cache_shared_by_too_many),

@@ -219,14 +219,18 @@ static void test_init_stays_inside(void **state)
         ftk_model_config model;
         ftk_engine_config engine;
         ftk_session_config session;
+        ftk_drafter_config drafter;
+        ftk_chat_config chat;
         unsigned char bytes[512];
     } u;
     for (size_t size = sizeof(size_t); size <= 256; size += 4)
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < 5; i++) {
             memset(&u, 0xA5, sizeof u);
             if (i == 0) ftk_model_config_fill(&u.model, size);
             if (i == 1) ftk_engine_config_fill(&u.engine, size);
             if (i == 2) ftk_session_config_fill(&u.session, size);
+            if (i == 3) ftk_drafter_config_fill(&u.drafter, size);
+            if (i == 4) ftk_chat_config_fill(&u.chat, size);
             size_t said;
             memcpy(&said, &u, sizeof said);
             assert_int_equal(said, size);
@@ -278,6 +282,20 @@ static void test_other_sizes(void **state)
     ftk_engine *engine;
     assert_int_equal(ftk_engine_open(&engine, model, &e.cfg), FTK_OK);
     assert_int_equal(ftk_engine_threads(engine), 2);
+    ftk_engine *none;
+    ftk_engine_config_fill(&e.cfg, sizeof e);
+    e.bytes[sizeof e - 1] = 1;
+    assert_int_equal(ftk_engine_open(&none, model, &e.cfg), FTK_ERR_UNSUPPORTED);
+    assert_null(none);
+    union {
+        ftk_drafter_config cfg;
+        unsigned char bytes[sizeof(ftk_drafter_config) + 8];
+    } d;
+    ftk_drafter_config_fill(&d.cfg, sizeof d);
+    d.bytes[sizeof d - 1] = 1;
+    assert_int_equal(ftk_engine_add_drafter_as(engine, DEMO, &d.cfg), FTK_ERR_UNSUPPORTED);
+    ftk_drafter_config_fill(&d.cfg, offsetof(ftk_drafter_config, layers)); /* the size alone */
+    assert_int_equal(ftk_engine_add_drafter_as(engine, DEMO, &d.cfg), FTK_ERR_INVALID);
     union {
         ftk_session_config cfg;
         unsigned char bytes[sizeof(ftk_session_config) + 8];
@@ -287,6 +305,19 @@ static void test_other_sizes(void **state)
     s.cfg.drafter = "lookup";
     ftk_session *session;
     assert_int_equal(ftk_session_open(&session, engine, &s.cfg), FTK_OK);
+    union { /* of figures that nobody knows here, a caller gets zeros, and no more than it has */
+        ftk_engine_stats engine;
+        ftk_stats session;
+        unsigned char bytes[sizeof(ftk_stats) + 16];
+    } more;
+    for (int i = 0; i < 2; i++) {
+        const size_t known = i ? sizeof(ftk_stats) : sizeof(ftk_engine_stats);
+        memset(&more, 0xA5, sizeof more);
+        if (i == 0) ftk_engine_report(engine, &more.engine, known + 8);
+        if (i == 1) ftk_session_report(session, &more.session, known + 8);
+        for (size_t b = known; b < known + 8; b++) assert_int_equal(more.bytes[b], 0);
+        assert_int_equal(more.bytes[known + 8], 0xA5);
+    }
     ftk_session_free(session);
     ftk_session_config_fill(&s.cfg, sizeof s);
     s.bytes[sizeof(ftk_session_config)] = 1;

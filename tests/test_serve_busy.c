@@ -108,11 +108,16 @@ static int64_t cached(const reply *r)
         json_object_get(json_object_get(usage, "prompt_tokens_details"), "cached_tokens"));
 }
 
-static reply complete(const server *s, const char *prompt)
+static reply complete_as(const server *s, const char *prompt, const char *fields)
 {
     char body[1024];
-    snprintf(body, sizeof body, "{\"prompt\":\"%s\",\"temperature\":0,\"max_tokens\":8}", prompt);
+    snprintf(body, sizeof body, "{\"prompt\":\"%s\",%s,\"max_tokens\":8}", prompt, fields);
     return post(s, "/v1/completions", body);
+}
+
+static reply complete(const server *s, const char *prompt)
+{
+    return complete_as(s, prompt, "\"temperature\":0");
 }
 
 static void assert_generated(const reply *r, const char *prompt)
@@ -146,6 +151,36 @@ static void test_prefix(void **state)
     r = complete(&s, "Nothing of that kind");
     assert_true(cached(&r) <= 1);
     reply_free(&r);
+    assert_int_equal(server_stop(&s), 0);
+}
+
+/* What was read for one is not read again for another who samples otherwise, and changes nothing of
+ * what either says; until so many came since that it was given up. */
+static void test_prefix_of_others(void **state)
+{
+    (void)state;
+    static const char hot[] =
+        "\"temperature\":0.9,\"seed\":5,\"presence_penalty\":1,\"logit_bias\":{\"300\":4}";
+    static const char *const others[] = {"Two dogs", "My house", "A bird"};
+    server s = server_start((const char *[]){"--parallel", "2", "--drafter", "lookup", NULL});
+    reply first = complete_as(&s, STORY, hot), r = complete(&s, STORY);
+    assert_int_equal(cached(&first), 0);
+    assert_true(cached(&r) > 10);
+    assert_generated(&r, STORY);
+    reply_free(&r);
+    r = complete_as(&s, STORY, hot);
+    assert_true(cached(&r) > 10);
+    assert_same_text(text_of(&r, 0), text_of(&first, 0));
+    reply_free(&r);
+    for (int i = 0; i < 3; i++) {
+        r = complete(&s, others[i]);
+        reply_free(&r);
+    }
+    r = complete_as(&s, STORY, hot);
+    assert_true(cached(&r) <= 1);
+    assert_same_text(text_of(&r, 0), text_of(&first, 0));
+    reply_free(&r);
+    reply_free(&first);
     assert_int_equal(server_stop(&s), 0);
 }
 
@@ -314,10 +349,15 @@ static void test_drain_late(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_together),   cmocka_unit_test(test_preemption),
-        cmocka_unit_test(test_context),    cmocka_unit_test(test_prefix),
-        cmocka_unit_test(test_gone),       cmocka_unit_test(test_slow),
-        cmocka_unit_test(test_full),       cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_together),
+        cmocka_unit_test(test_preemption),
+        cmocka_unit_test(test_context),
+        cmocka_unit_test(test_prefix),
+        cmocka_unit_test(test_prefix_of_others),
+        cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_slow),
+        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_drain),
         cmocka_unit_test(test_drain_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
