@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Every drafter that there is, at work: on the demo model those that need no file, those it has
- * files for, and itself as a draft model; on a small one the heads that others make. */
+ * files for, and itself as a draft model; on a small one the heads that others make. Both together
+ * have all of drafters/list.c: test_alloc holds that. */
 #ifndef FTK_TESTS_EVERYDRAFTER_H
 #define FTK_TESTS_EVERYDRAFTER_H
 

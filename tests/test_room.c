@@ -5,6 +5,7 @@
 
 #include "engine/session.h"
 #include "everydrafter.h"
+#include "testkit/test_drafters_ops.h"
 
 enum { MOST = 8, LONGEST = 2048, PATIENCE = 3000 /* steps */ };
 
@@ -129,6 +130,40 @@ static void test_drafts_in_a_full_cache(void **state)
     ftk_model_free(m);
 }
 
+/* A prompt that comes into the same pass needs the page that a draft would have: the draft is cut,
+ * and both go on. */
+static void test_a_newcomer_takes_the_page(void **state)
+{
+    (void)state;
+    NEED(ed_path(where));
+    enum { READ = FTK_PAGE - 4, NEW = 30 };
+    int32_t text[2 * FTK_PAGE];
+    for (int i = 0; i < 2 * FTK_PAGE; i++) text[i] = 3 + i % 200;
+    ftk_test_reference truth = {text, 2 * FTK_PAGE};
+    ftk_model *m = load_model(ed_path(where));
+    for (int first = 0; first < 2; first++) {
+        ftk_engine *e = open_engine(m, 1, 2 * FTK_PAGE, FTK_TYPE_F16);
+        ftk_session_config cfg;
+        ftk_session_config_init(&cfg);
+        cfg.budget = 20;
+        cfg.ignore_end = true;
+        ftk_session *s[2];
+        ftk_result r[2];
+        assert_int_equal(ftk_session_open_with(&s[first], e, &cfg, &ftk_drafter_wrong, &truth),
+                         FTK_OK);
+        assert_int_equal(ftk_session_append(s[first], text, READ), FTK_OK);
+        assert_int_equal(ftk_step(&s[first], 1, r), FTK_OK);
+        assert_int_equal(ftk_session_open(&s[!first], e, &cfg), FTK_OK);
+        assert_int_equal(ftk_session_append(s[!first], text, NEW), FTK_OK);
+        assert_int_equal(ftk_step(s, 2, r), FTK_OK);
+        assert_true(r[0].n_tokens >= 1 && r[1].n_tokens >= 1);
+        assert_true(r[first].drafted > 0 && r[first].drafted < FTK_PAGE - READ);
+        for (int i = 0; i < 2; i++) ftk_session_free(s[i]);
+        ftk_engine_free(e);
+    }
+    ftk_model_free(m);
+}
+
 static int write_files(void **state)
 {
     (void)state;
@@ -138,6 +173,7 @@ static int write_files(void **state)
 int main(int argc, char **argv)
 {
     where = argc > 1 && strcmp(argv[1], "demo") == 0 ? ED_DEMO : ED_SMALL;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_drafts_in_a_full_cache)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_a_newcomer_takes_the_page),
+                                       cmocka_unit_test(test_drafts_in_a_full_cache)};
     return cmocka_run_group_tests(tests, write_files, NULL);
 }
