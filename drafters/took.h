@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What a drafter's own work takes, as measured: heads for some rows, rows of a small model, layers
- * that a policy leaves. One rule for all: time by the number of rows, in passes of the model over one
- * row, so that it holds when other programs slow the machine down; smoothed, and believed a
+ * that a policy leaves. One rule for all: time by the number of rows, in passes of the model over
+ * one row, so that it holds when other programs slow the machine down; smoothed, and believed a
  * little less the longer it has kept a drafter from that work, until that is tried again. */
 #ifndef FTK_TOOK_H
 #define FTK_TOOK_H

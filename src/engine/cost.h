@@ -50,7 +50,8 @@ double ftk_cost_of(const ftk_cost *c, ftk_width w);
 /* Of rows of one sequence, behind `depth` tokens. */
 double ftk_cost_at(const ftk_cost *c, int rows, int depth);
 /* A pass took so long: moves the whole curve, as the machine's speed changes for all widths, and
- * the points around it some more, what depth adds as far as it is part of the time; then twice the rows take no less time, and at most 2.5 times as much. */
+ * the points around it some more, what depth adds as far as it is part of the time; then twice the
+ * rows take no less time, and at most 2.5 times as much. */
 void ftk_cost_update(ftk_cost *c, ftk_width w, double seconds);
 /* What a draft that took so long is taken to have cost, next to a plain step's seconds. Drafts
  * of one family may take a thousand times as long as others of it, as layers are run or not, and
