@@ -56,9 +56,10 @@ typedef struct {
     size_t wrong;
 } bench;
 
+/* By a table's clock, what was done counts, and not by how much other programs slowed it down. */
 static double now(const method *m)
 {
-    return ftk_engine_now(m->engine);
+    return m->clock.n > 0 ? m->clock.worked : ftk_engine_now(m->engine);
 }
 
 static void sit(bench *b, seat *at, int prompt)

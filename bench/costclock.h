@@ -12,9 +12,11 @@ enum { COSTCLOCK_POINTS = 16 };
 typedef struct costclock {
     ftk_clock clock; /* for the engine; the rest must stay where it is */
     double seconds;  /* that it shows */
+    double worked;   /* the same on a machine that nothing else slows down */
     int n;           /* points: so many rows take so long */
     double rows[COSTCLOCK_POINTS], takes[COSTCLOCK_POINTS];
     double deep;           /* seconds that a token before a row adds to it */
+    double slow;           /* 1, or by how much other programs slow all down for a while */
     double weights;        /* of the whole model */
     double output_weights; /* of its output matrix */
     int layers;

@@ -187,7 +187,7 @@ static bool pays(const dash *s, int node)
     const double more = t->seconds(t->ctx, 0, s->n_rows + 2) - t->seconds(t->ctx, 0, s->n_rows + 1);
     const float right = ftk_rate_get(best_rate(s, s->n_rows));
     return right * ftk_guesses_open(&s->guesses, node) * ftk_target_token(t) >
-           ftk_took_of(s->known->took, 1, 0) + more;
+           ftk_took_of(s->known->took, t, 1, 0) + more;
 }
 
 /* The row of a node at the end of the chain; false: there is no room. */
@@ -197,7 +197,7 @@ static bool run_node(dash *s, int node, const ftk_rows **said)
     const double start = t->now(t->ctx);
     *said = run_row(s, s->n_rows, s->guesses.all[node].token);
     if (!*said) return false;
-    ftk_took_see(s->known->took, 1, t->now(t->ctx) - start);
+    ftk_took_see(s->known->took, t, 1, t->now(t->ctx) - start);
     s->n_rows++;
     return true;
 }

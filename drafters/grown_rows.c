@@ -34,15 +34,17 @@ int ftk_grown_class(int depth)
 
 /* ---- time */
 
-/* Of a pass over n rows. */
+/* Of a pass over n rows. Before one was run, text was read, which takes about as long. */
 static double seconds_of(const ftk_grown *g, int n, bool reads)
 {
-    return ftk_took_of(g->known->took[reads], n < ROWS ? n : ROWS, FIXED);
+    const int rows = n < ROWS ? n : ROWS;
+    const double own = ftk_took_of(g->known->took[reads], g->target, rows, FIXED);
+    return own > 0 || reads ? own : ftk_took_of(g->known->took[true], g->target, rows, FIXED);
 }
 
 static void saw(ftk_grown *g, int n, bool reads, double seconds)
 {
-    if (n <= ROWS) ftk_took_see(g->known->took[reads], n, seconds);
+    if (n <= ROWS) ftk_took_see(g->known->took[reads], g->target, n, seconds);
 }
 
 static double now(const ftk_grown *g)

@@ -280,7 +280,7 @@ static int worth_running(asked *all, int n, int head)
         rows += a->taken == 0 || a->s->sees_token;
         a->taken++;
         nodes++;
-        const double gain = sum - ftk_took_of(a->s->known->took, rows, FIXED);
+        const double gain = sum - ftk_took_of(a->s->known->took, a->s->target, rows, FIXED);
         if (gain <= most) continue;
         most = gain;
         best = rows;
@@ -349,7 +349,7 @@ static void run_heads(asked *all, int n)
         put_rows(all, n, &w, head);
         run_head(all[0].s, &w, head, rows);
         hear(all, n, &w, head);
-        ftk_took_see(all[0].s->known->took, rows, now(all[0].s) - start);
+        ftk_took_see(all[0].s->known->took, all[0].s->target, rows, now(all[0].s) - start);
         float *const before = w.g[0];
         w.g[0] = w.g[1];
         w.g[1] = before;
@@ -357,6 +357,21 @@ static void run_heads(asked *all, int n)
         for (int i = 0; i < n; i++)
             if (all[i].taken > 0) all[left++] = all[i];
         n = left;
+    }
+}
+
+/* What a head takes, before the first draft: as long as that is not known all heads seem worth
+ * running for all nodes. The first run of all fetches its weights. */
+static void time_head(s4c *s)
+{
+    if (s->known->took[1] > 0 || s->target->run_heads) return;
+    const space w = space_of(s);
+    memset(w.z, 0, WIDTH * (size_t)inputs(s->sees_token, s->target->n_embd) * sizeof *w.z);
+    run_head(s, &w, 0, 1);
+    for (int rows = 1; rows <= WIDTH; rows += WIDTH - 1) {
+        const double start = now(s);
+        run_head(s, &w, 0, rows);
+        ftk_took_see(s->known->took, s->target, rows, now(s) - start);
     }
 }
 
@@ -383,7 +398,7 @@ static int heads_worth_running(s4c *s)
     for (int head = 0; head < s->n_heads; head++) {
         reached += open_at(s, head);
         tokens += ftk_rate_get(&s->known->rates[BEST_AT + head]) * reached;
-        const double gain = tokens * token - ftk_took_of(s->known->took, head + 1, 1);
+        const double gain = tokens * token - ftk_took_of(s->known->took, s->target, head + 1, 1);
         if (gain > most) {
             most = gain;
             best = head + 1;
@@ -430,12 +445,14 @@ static bool run_on_device(s4c *s, int budget)
     const double start = now(s);
     tell_device(s);
     const ftk_unfinished draft = {
-        .heads = &s->heads, .ask = &s->ask, .seconds = ftk_took_of(s->known->took, s->heads.n, 1)};
+        .heads = &s->heads,
+        .ask = &s->ask,
+        .seconds = ftk_took_of(s->known->took, s->target, s->heads.n, 1)};
     if (t->leave(t->ctx, &draft, budget)) return true;
     const ftk_heads_said *const said = t->run_heads(t->ctx, &s->heads, &s->ask);
     if (!said) return false;
     suggest_said(s, said);
-    ftk_took_see(s->known->took, s->heads.n, now(s) - start);
+    ftk_took_see(s->known->took, s->target, s->heads.n, now(s) - start);
     return false;
 }
 
@@ -443,7 +460,7 @@ static void s4c_finished(void *state, const ftk_finished *f)
 {
     s4c *const s = state;
     suggest_said(s, f->said);
-    ftk_took_see(s->known->took, s->heads.n, f->seconds);
+    ftk_took_see(s->known->took, s->target, s->heads.n, f->seconds);
 }
 
 /* ------------------------------------------------------------------ the drafter */
@@ -498,6 +515,7 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     if (!s->target->run_heads) s->feature = ftk_alloc(h, (size_t)n_embd, sizeof(float));
     if (!s->target->run_heads && !s->feature)
         return ftk_fail(h, FTK_ERR_NOMEM, "no memory for the candidates of a draft");
+    time_head(s);
     return FTK_OK;
 }
 

@@ -11,8 +11,8 @@ static ftk_cost rising(void)
 {
     ftk_cost c = {.slot = 0.001, .slot_row = 0.0005};
     for (int i = 0; i < FTK_COST_POINTS; i++) c.seconds[i] = 1 + 0.1 * ((1 << i) - 1);
-    for (int i = 0; i < FTK_COST_POINTS; i++) c.variance[i] = 0.01;
-    c.variance[FTK_COST_POINTS] = 0.25;
+    for (int i = 0; i < FTK_COST_POINTS; i++) c.variance[i][i] = 0.01;
+    c.variance[FTK_COST_POINTS][FTK_COST_POINTS] = 0.25;
     return c;
 }
 
@@ -161,13 +161,35 @@ static void test_steep_where_none_was_timed(void **state)
     ftk_cost truth = rising();
     for (int i = 5; i < FTK_COST_POINTS; i++) truth.seconds[i] = 2.4 * truth.seconds[i - 1];
     ftk_cost c = rising();
-    for (int i = 5; i < FTK_COST_POINTS; i++) c.variance[i] = 0.25;
+    for (int i = 5; i < FTK_COST_POINTS; i++) c.variance[i][i] = 0.25;
     for (int k = 0; k < 30; k++) {
         const int rows = k % 3 == 0 ? 18 : 16;
         ftk_cost_update(&c, ftk_width_of(rows, 0), ftk_cost_at(&truth, rows, 0));
     }
     const double steep = ftk_cost_at(&truth, 20, 0) - ftk_cost_at(&truth, 16, 0);
     assert_true(fabs((ftk_cost_at(&c, 20, 0) - ftk_cost_at(&c, 16, 0)) / steep - 1) < 0.15);
+}
+
+/* Other programs slow all passes down for a while. Only plain ones are run, and tell what wide ones
+ * take, too: drafts would else stay too dear, or too cheap, for as long as none is made. */
+static void test_speed_changes(void **state)
+{
+    (void)state;
+    const ftk_cost truth = rising();
+    const double wide = ftk_cost_at(&truth, 16, 0) / ftk_cost_at(&truth, 1, 0);
+    ftk_cost c = truth;
+    for (int k = 0; k < 600; k++) {
+        const double slow = k / 60 % 2 == 1 ? 3 : 1, torn = k % 17 == 5 ? 4 : 1;
+        const double noise = 1 + 0.05 * (k * 7 % 11 - 5) / 5;
+        const double seconds = slow * torn * noise * ftk_cost_at(&truth, 1, 0);
+        ftk_cost_update(&c, ftk_width_of(1, 0), seconds);
+        const double seen = ftk_cost_at(&c, 16, 0) / ftk_cost_at(&c, 1, 0);
+        assert_true(fabs(seen / wide - 1) < 0.2);
+        if (k % 60 == 59) {
+            assert_true(fabs(seen / wide - 1) < 0.1);
+            assert_true(fabs(ftk_cost_at(&c, 1, 0) / slow - 1) < 0.25);
+        }
+    }
 }
 
 /* Whoever shares a pass pays his part of it, and rows are worth having as the whole pass sees
@@ -202,6 +224,7 @@ int main(void)
         cmocka_unit_test(test_wrong_at_first),
         cmocka_unit_test(test_depth_wrong_at_first),
         cmocka_unit_test(test_steep_where_none_was_timed),
+        cmocka_unit_test(test_speed_changes),
         cmocka_unit_test(test_company),
         cmocka_unit_test(test_measure),
     };

@@ -6,10 +6,12 @@
 
 static const double budget = 0.06; /* seconds of measuring, about */
 static const double quick = 0.006; /* a pass that is timed as it is */
-/* Of relative errors, squared: of a point that was timed at the start, and of one that was drawn
- * through others; of a single pass; and what each pass adds, as machines change. The last two
- * make a point that is seen all the time take a tenth of what is new. */
-static const double when_timed = 0.01, when_drawn = 0.25, noise = 0.0025, drift = 0.0025 / 90;
+/* Variances of relative errors: of a point that was timed at the start, and of one that was drawn
+ * through others; of a single pass; and what each pass adds, to all points together, as other
+ * programs and the clock rate change the machine's speed, and to each point. With the last two a
+ * change of speed is followed within some passes, and a change of shape within some dozens. */
+static const double when_timed = 0.01, when_drawn = 0.25, noise = 0.0025;
+static const double drift_of_all = 0.001, drift_of_each = 3e-6;
 /* More than 2, as wider passes may be run another way: some machines take 2.3 times as long for
  * twice the rows. */
 static const double STEEPEST = 2.5;
@@ -142,10 +144,10 @@ static void draw(ftk_cost *c, const timing *t)
 {
     int last = 0; /* timed */
     c->seconds[0] = whole(t, 0);
-    c->variance[0] = when_timed;
+    c->variance[0][0] = when_timed;
     for (int i = 1; i < FTK_COST_POINTS; i++) {
         c->seconds[i] = whole(t, i);
-        c->variance[i] = c->seconds[i] > 0 ? when_timed : when_drawn;
+        c->variance[i][i] = c->seconds[i] > 0 ? when_timed : when_drawn;
         if (c->seconds[i] == 0) continue;
         for (int j = last; j >= 0 && c->seconds[j] > c->seconds[i]; j--)
             c->seconds[j] = c->seconds[i];
@@ -183,7 +185,8 @@ static void measure_depth(ftk_cost *c, timing *t, ftk_kv_seq *seq)
     const double one = slot_seconds(t, seq, 1), many = slot_seconds(t, seq, MANY);
     c->slot_row = many > one ? (many - one) / (MANY - 1) : 0;
     c->slot = one > c->slot_row ? one - c->slot_row : 0;
-    c->variance[FTK_COST_POINTS] = when_drawn; /* it is the small difference of two times */
+    /* the small difference of two times: */
+    c->variance[FTK_COST_POINTS][FTK_COST_POINTS] = when_drawn;
 }
 
 ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool)
@@ -238,21 +241,26 @@ double ftk_cost_at(const ftk_cost *c, int rows, int depth)
     return ftk_cost_of(c, ftk_width_of(rows, depth));
 }
 
-/* A Kalman filter's step, each point by itself: those that are little known take most of the
- * news. share[j]: the part of the pass's time that is point j's, then what depth adds. */
+/* A Kalman filter's step. Errors of points have much in common, the machine's speed: so passes of
+ * one width tell what others take, too. share[j]: the part of the pass's time that is point j's,
+ * then what depth adds. */
 static void correct(ftk_cost *c, const double *share, double news)
 {
-    const double all = 0.02; /* as the machine's speed changes for all widths */
-    double spread = noise;
-    for (int j = 0; j <= FTK_COST_POINTS; j++) {
-        c->variance[j] += drift;
-        spread += share[j] * share[j] * c->variance[j];
+    enum { ALL = FTK_COST_POINTS + 1 };
+    double with[ALL] = {0}, spread = noise; /* covariance with the pass; the pass's variance */
+    for (int i = 0; i < ALL; i++) {
+        c->variance[i][i] += drift_of_each;
+        for (int j = 0; j < ALL; j++) {
+            c->variance[i][j] += drift_of_all;
+            with[i] += c->variance[i][j] * share[j];
+        }
+        spread += with[i] * share[i];
     }
-    for (int j = 0; j <= FTK_COST_POINTS; j++) {
-        const double gain = c->variance[j] * share[j] / spread, by = 1 + (all + gain) * news;
-        c->variance[j] *= 1 - gain * share[j];
-        if (j < FTK_COST_POINTS) {
-            c->seconds[j] *= by;
+    for (int i = 0; i < ALL; i++) {
+        const double by = 1 + with[i] / spread * news;
+        for (int j = 0; j < ALL; j++) c->variance[i][j] -= with[i] * with[j] / spread;
+        if (i < FTK_COST_POINTS) {
+            c->seconds[i] *= by;
         } else {
             c->slot *= by;
             c->slot_row *= by;

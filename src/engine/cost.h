@@ -10,8 +10,8 @@ enum { FTK_COST_POINTS = 8 }; /* 1, 2, 4 ... 128 rows; further rows cost what th
 typedef struct ftk_cost {
     double seconds[FTK_COST_POINTS]; /* on an empty sequence */
     double slot, slot_row; /* what each token before the rows adds, by itself and for each row */
-    /* Of the relative error of each point, and of what depth adds, as far as is known. */
-    double variance[FTK_COST_POINTS + 1];
+    /* Of the relative errors of points, and of what depth adds, as far as is known: covariance. */
+    double variance[FTK_COST_POINTS + 1][FTK_COST_POINTS + 1];
 } ftk_cost;
 
 /* The rows of a pass, which may be of several sequences. */
@@ -49,9 +49,9 @@ ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool);
 double ftk_cost_of(const ftk_cost *c, ftk_width w);
 /* Of rows of one sequence, behind `depth` tokens. */
 double ftk_cost_at(const ftk_cost *c, int rows, int depth);
-/* A pass took so long: moves the whole curve a little, as the machine's speed changes for
- * all widths, and the points around it some more, what depth adds as far as it is
- * part of the time; then twice the rows take no less time, and at most 2.5 times as much. */
+/* A pass took so long: moves the whole curve, as the machine's speed changes for all widths, and
+ * the points around it some more, what depth adds as far as it is part of the time; then twice the
+ * rows take no less time, and at most 2.5 times as much. */
 void ftk_cost_update(ftk_cost *c, ftk_width w, double seconds);
 /* What a draft that took so long is taken to have cost, next to a plain step's seconds. Drafts
  * of one family may take a thousand times as long as others of it, as layers are run or not, and

@@ -101,7 +101,7 @@ static inline double ftk_engine_now(const ftk_engine *e)
 ftk_err ftk_engine_open_by(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg,
                            const ftk_clock *clock);
 
-#define FTK_CREDIT 0.5 /* plain steps that the first drafts of an engine may lose */
+#define FTK_CREDIT 1.0 /* plain steps that the first drafts of an engine may lose */
 enum {
     FTK_REACH = 16,       /* nodes asked of a drafter at least, when the cost model decides */
     FTK_FIRST_PLAIN = 16, /* steps without a plain one, at first */
