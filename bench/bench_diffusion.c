@@ -55,7 +55,7 @@ typedef struct job {
     const char *model, *out, *only, *device;
     const char *runs[MAX_RUNS];
     int n_runs;
-    int steps, samples, seeds, batch, threads;
+    int steps, samples, first_seed, seeds, batch, threads;
     double guidance;
     bool keep;   /* samples */
     bool resume; /* runs that are in runs.csv are not run again */
@@ -230,7 +230,7 @@ static void run_once(job *j, int nth, int seed)
         bool there = false;
         for (int i = 0; i < j->info.n_l2c; i++) there |= ftk_dit_l2c_steps(j->m, i) == cfg.steps;
         if (!there) {
-            if (seed == 0)
+            if (seed == j->first_seed)
                 run_say("l2c is left out: the model has no table for %d steps", cfg.steps);
             return;
         }
@@ -269,7 +269,8 @@ static void help(void)
         printf("                  %s\n", usual[i]);
     printf("  --only NAMES  of these, the methods named, with spaces between\n"
            "  --samples N   of each run (default 2000); sample i has class i mod the classes\n"
-           "  --seeds N     runs of each (default 1)\n"
+           "  --seeds N     runs of each (default 1), with the seeds 0, 1, ...\n"
+           "  --first-seed N  in place of 0\n"
            "  --steps N     default 50; \"fewer steps=25\" has its own\n"
            "  --cfg W       guidance (default 1.5)\n"
            "  --batch N     default 4\n"
@@ -296,6 +297,8 @@ static void take_option(job *j, const char *option, const char *value)
         j->samples = (int)run_number(option, value, 1, 1 << 20);
     } else if (strcmp(option, "--seeds") == 0) {
         j->seeds = (int)run_number(option, value, 1, 1000);
+    } else if (strcmp(option, "--first-seed") == 0) {
+        j->first_seed = (int)run_number(option, value, 0, 1 << 20);
     } else if (strcmp(option, "--steps") == 0) {
         j->steps = (int)run_number(option, value, 1, 1 << 14);
     } else if (strcmp(option, "--batch") == 0) {
@@ -386,7 +389,7 @@ int main(int argc, char **argv)
     j.x = malloc((size_t)j.samples * size * sizeof *j.x);
     if (!j.x) run_die("no memory for %d samples", j.samples);
     open_csv(&j);
-    for (int seed = 0; seed < j.seeds; seed++)
+    for (int seed = j.first_seed; seed < j.first_seed + j.seeds; seed++)
         for (int i = 0; i < j.n_runs; i++) run_once(&j, i, seed);
     const bool ok = fclose(j.csv) == 0;
     if (!ok) run_die("%s/runs.csv: cannot be written: %s", j.out, strerror(errno));

@@ -189,15 +189,21 @@ static bool check_writable(const char *path)
     return false;
 }
 
-/* Whether two paths name one file, there or not yet. */
+/* What a path leads to; "-" is standard output. */
+static bool look_at(const char *path, struct stat *st)
+{
+    return (strcmp(path, "-") == 0 ? fstat(STDOUT_FILENO, st) : stat(path, st)) == 0;
+}
+
+/* Whether two paths name one file, there or not yet; a device takes what all write. */
 static bool is_same_file(const char *a, const char *b)
 {
     struct stat at[2];
     const char *const path[2] = {a, b};
     if (strcmp(a, b) == 0) return true;
-    const bool there = stat(a, &at[0]) == 0, other = stat(b, &at[1]) == 0;
+    const bool there = look_at(a, &at[0]), other = look_at(b, &at[1]);
     if (there && other)
-        return S_ISREG(at[0].st_mode) && at[0].st_dev == at[1].st_dev &&
+        return !S_ISCHR(at[0].st_mode) && at[0].st_dev == at[1].st_dev &&
                at[0].st_ino == at[1].st_ino;
     if (there || other || strcmp(base_name(a), base_name(b)) != 0) return false;
     for (int i = 0; i < 2; i++) {
@@ -215,6 +221,13 @@ static int check_output(const studio *s, const cli_options *o)
     if (o->output && o->npy && is_same_file(o->npy, o->output))
         return cli_say_usage(o->command, "-o and --npy can't both go to %s",
                              strcmp(o->npy, "-") == 0 ? "standard output" : o->npy);
+    const struct {
+        const char *option, *path;
+    } to[] = {{"-o", o->output}, {"--npy", o->npy}};
+    for (size_t i = 0; i < sizeof to / sizeof *to; i++)
+        if (to[i].path && is_same_file(to[i].path, s->path))
+            return cli_say_usage(o->command, "%s: %s is the model; give another file to write",
+                                 to[i].option, to[i].path);
     if (o->output && (!s->info.pixel || (s->info.channels != 1 && s->info.channels != 3)))
         return cli_say_usage(o->command,
                              "-o: the model makes no pictures but latents of %d channels; write "
@@ -351,8 +364,7 @@ static int write_files(const studio *s, const cli_options *o)
                             .columns = s->each,
                             .scale = scale_of(s, o)};
     if (o->output && !cli_save_png(&p, o->output)) return CLI_FAILED;
-    if (o->npy && !cli_save_npy(&p, o->npy)) return CLI_FAILED;
-    return cli_out_status();
+    return o->npy && !cli_save_npy(&p, o->npy) ? CLI_FAILED : CLI_DONE;
 }
 
 static int draw(studio *s, const cli_options *o)
