@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cachekeys.h"
 #include "common.h"
 #include "foretoken_diffusion.h"
 #include "picture.h"
@@ -71,36 +72,36 @@ static int read_classes(studio *s, const cli_options *o)
     }
 }
 
-/* An option of caches, whether it was given, and the caches that read it. */
+/* Whether the cache reads the options of caches that were given. */
 static int check_cache_options(const cli_options *o)
 {
     const struct {
-        const char *option;
+        const char *key;
         bool given;
-        const char *read_by;
     } all[] = {
-        {"--cache-interval", !isnan(o->cache_interval), "fora toca duca"},
-        {"--cache-order", o->cache_order >= 0, "speca"},
-        {"--cache-threshold", !isnan(o->cache_threshold), "speca"},
-        {"--cache-decay", !isnan(o->cache_decay), "speca"},
-        {"--cache-floor", !isnan(o->cache_floor), "speca"},
-        {"--cache-min-run", o->cache_min_run >= 0, "speca"},
-        {"--cache-max-run", o->cache_max_run >= 0, "speca"},
-        {"--cache-metric", o->cache_metric != NULL, "speca"},
-        {"--cache-redo", o->cache_redo, "speca"},
-        {"--cache-fresh", !isnan(o->cache_fresh), "toca duca"},
-        {"--cache-step-weight", !isnan(o->cache_step_weight), "toca duca"},
-        {"--cache-layer-weight", !isnan(o->cache_layer_weight), "toca duca"},
-        {"--cache-stale", !isnan(o->cache_stale), "toca duca"},
-        {"--cache-bonus", !isnan(o->cache_bonus), "toca duca"},
-        {"--cache-tokens", o->cache_tokens != NULL, "toca duca"},
-        {"--cache-once", o->cache_once, "toca duca"},
-        {"--cache-l2c-threshold", !isnan(o->cache_l2c_threshold), "l2c"},
+        {"interval", !isnan(o->cache_interval)},
+        {"order", o->cache_order >= 0},
+        {"threshold", !isnan(o->cache_threshold)},
+        {"decay", !isnan(o->cache_decay)},
+        {"floor", !isnan(o->cache_floor)},
+        {"min-run", o->cache_min_run >= 0},
+        {"max-run", o->cache_max_run >= 0},
+        {"metric", o->cache_metric != NULL},
+        {"redo", o->cache_redo},
+        {"fresh", !isnan(o->cache_fresh)},
+        {"step-weight", !isnan(o->cache_step_weight)},
+        {"layer-weight", !isnan(o->cache_layer_weight)},
+        {"stale", !isnan(o->cache_stale)},
+        {"bonus", !isnan(o->cache_bonus)},
+        {"tokens", o->cache_tokens != NULL},
+        {"once", o->cache_once},
+        {"l2c-threshold", !isnan(o->cache_l2c_threshold)},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if (all[i].given && !strstr(all[i].read_by, o->image_cache))
-            return cli_say_usage(o->command, "%s is not an option of the cache %s, but of: %s",
-                                 all[i].option, o->image_cache, all[i].read_by);
+        if (all[i].given && !cli_cache_reads(o->image_cache, all[i].key))
+            return cli_say_usage(o->command,
+                                 "--cache-%s is not an option of the cache %s, but of: %s",
+                                 all[i].key, o->image_cache, cli_cache_readers(all[i].key));
     return CLI_DONE;
 }
 
