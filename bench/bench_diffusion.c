@@ -452,7 +452,8 @@ int main(int argc, char **argv)
     for (int seed = j.first_seed; seed < j.first_seed + j.seeds; seed++)
         for (int i = 0; i < j.n_runs; i++) run_once(&j, i, seed);
     const bool written = !ferror(j.csv);
-    if (fclose(j.csv) != 0 || !written) run_die("%s/runs.csv: cannot be written: %s", j.out, strerror(errno));
+    if (fclose(j.csv) != 0 || !written)
+        run_die("%s/runs.csv: cannot be written: %s", j.out, strerror(errno));
     free(j.x);
     free(j.done);
     ftk_dit_free(j.m);

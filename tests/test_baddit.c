@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a bad file of a diffusion transformer can hold, and the one line each gets; every key with
- * every type and odd values; then chance: files cut at each 64th of their length, and 2,000 corrupted
- * headers. Those must load and draw, or give exactly one line. */
+ * What a bad file of a diffusion transformer can hold, and the one line each gets. Then every key
+ * with every type and odd values, files cut at each 64th of their length, and 2,000 corrupted
+ * headers: those must load, and draw or say why not, or give exactly one line. */
 #include <math.h>
 
 #include "onebad.h"
@@ -240,8 +240,8 @@ static int try_odd(const char *key, int type, const void *value)
     }
     ftk_dit_free(m);
     if (good && c.live == 0) return 0;
-    print_error("%s of type %d: error %d, %d lines, %d blocks held\n", key, type, (int)err, c.errors,
-                c.live);
+    print_error("%s of type %d: error %d, %d lines, %d blocks held\n", key, type, (int)err,
+                c.errors, c.live);
     return 1;
 }
 
@@ -275,8 +275,9 @@ static void test_odd_keys(void **state)
         "dit.l2c.0.steps",
         "dit.l2c.0.threshold",
     };
-    static const int whole[] = {FTK_GGUF_U8,  FTK_GGUF_I8,  FTK_GGUF_U16, FTK_GGUF_I16, FTK_GGUF_U32,
-                                FTK_GGUF_I32, FTK_GGUF_U64, FTK_GGUF_I64, FTK_GGUF_BOOL};
+    static const int whole[] = {FTK_GGUF_U8,  FTK_GGUF_I8,  FTK_GGUF_U16,
+                                FTK_GGUF_I16, FTK_GGUF_U32, FTK_GGUF_I32,
+                                FTK_GGUF_U64, FTK_GGUF_I64, FTK_GGUF_BOOL};
     static const uint64_t numbers[] = {0, 1, 2, 3, 255, 0x7fffffff, 0x80000000, UINT64_MAX};
     static const double reals[] = {0, -0.5, 1e-300, 1e-30, 0.5, 1, 3e38, INFINITY, -INFINITY, NAN};
     int failed = 0;
