@@ -206,6 +206,10 @@ fi
 refused 'usage: makedit [options] OUT.gguf; makedit --help tells more' makedit
 refused '--shape xl is unknown: see makedit --help' makedit --shape xl x.gguf
 refused '--layers 0: give a whole number from 1 to 512' makedit --layers 0 x.gguf
+mkfifo pipe
+refused 'pipe cannot be written: it is no regular file' makedit --shape s8 --layers 1 pipe
+check "makedit: it is left as it is" test -p pipe
+refused '. cannot be written: it is no regular file' makedit --shape s8 --layers 1 .
 does "^makedit .*xl2 l2 b2 s2 s4 s8" makedit --help
 does "^d.gguf: 3.9 million weights in Q8_0, 3 MiB" makedit --shape s8 --layers 1 d.gguf
 refused 'usage: bench-diffusion -m MODEL --out DIR [options]' bench-diffusion
