@@ -298,7 +298,8 @@ static void run_once(job *j, int nth, int seed)
     fflush(j->csv);
     j->written++;
     printf("%-60s seed %d  %8.3f s  %5.2f times fewer multiplications%s\n", j->runs[nth], seed,
-           took.wall, t.plain / t.counted, ftk_cache_lossless(cache.name) ? "" : "  (lossy)");
+           took.wall, t.plain * j->steps / cfg.steps / t.counted,
+           ftk_cache_lossless(cache.name) ? "" : "  (lossy)");
     fflush(stdout);
 }
 

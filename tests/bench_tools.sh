@@ -253,7 +253,7 @@ check "bench-diffusion: samples" test "$(stat -c %s runs/003-fora-seed1.npy)" = 
 # Ended within the last line, it goes on there, and only there; and with runs that were not asked for before
 mv runs/003-fora-seed1.npy whole.npy
 head -c -9 runs/runs.csv > cut.csv && mv cut.csv runs/runs.csv
-does "^fewer steps=2 +seed 0 .*fora interval=2 +seed 1 .*fewer steps=2 +seed 1 " bench-diffusion "${diffusion[@]}" \
+does "^fewer steps=2 +seed 0 .* 2.00 times fewer .*fora interval=2 +seed 1 .*fewer steps=2 +seed 1 " bench-diffusion "${diffusion[@]}" \
     --seeds 2 --resume yes --run none --run "fora interval=2" --run "fewer steps=2"
 check "bench-diffusion: a line a run still" test "$(wc -l < runs/runs.csv)" = 7
 check "bench-diffusion: what was cut off is made again" cmp runs/004-fora-seed1.npy whole.npy
