@@ -5,6 +5,8 @@
  * makes quality and pictures of them. Runs take turns: all settings with one seed, then all with
  * the next. All caches but none are lossy. */
 #include <errno.h>
+#include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/cachekeys.h"
 #include "cli/npy.h"
 #include "foretoken_diffusion.h"
 #include "run.h"
@@ -55,7 +58,7 @@ typedef struct job {
     const char *model, *out, *only, *device;
     const char *runs[MAX_RUNS];
     int n_runs;
-    int steps, samples, seeds, batch, threads;
+    int steps, samples, first_seed, seeds, batch, threads;
     double guidance;
     bool keep;   /* samples */
     bool resume; /* runs that are in runs.csv are not run again */
@@ -84,8 +87,22 @@ static double real(const char *key, const char *value)
 {
     char *end;
     const double v = strtod(value, &end);
-    if (end == value || *end) run_die("%s=%s is not a number", key, value);
+    if (end == value || *end || isnan(v)) run_die("%s=%s is not a number", key, value);
     return v;
+}
+
+static int whole(const char *key, const char *value)
+{
+    const double v = real(key, value);
+    if (v != rint(v) || fabs(v) > INT_MAX) run_die("%s=%s is no whole number", key, value);
+    return (int)v;
+}
+
+static bool flag(const char *key, const char *value)
+{
+    if (strcmp(value, "0") != 0 && strcmp(value, "1") != 0)
+        run_die("%s=%s is neither 0 nor 1", key, value);
+    return *value == '1';
 }
 
 /* One key=value. */
@@ -125,10 +142,9 @@ static void take_setting(ftk_diffusion_config *cfg, ftk_cache_config *c, const c
     }
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         if (strcmp(keys[i].key, key) != 0) continue;
-        const double v = real(key, value);
-        if (keys[i].real) *keys[i].real = v;
-        if (keys[i].whole) *keys[i].whole = (int)v;
-        if (keys[i].flag) *keys[i].flag = v != 0;
+        if (keys[i].real) *keys[i].real = real(key, value);
+        if (keys[i].whole) *keys[i].whole = whole(key, value);
+        if (keys[i].flag) *keys[i].flag = flag(key, value);
         return;
     }
     run_die("%s is no setting: see bench-diffusion --help", key);
@@ -149,6 +165,8 @@ static void take_words(const char *words, char name[MAX_SETTING], ftk_diffusion_
         if (!equals) run_die("\"%s\" of the run \"%s\" is no key=value", word, words);
         *equals = 0;
         take_setting(cfg, c, word, equals + 1);
+        if (strcmp(word, "steps") != 0 && !cli_cache_reads(name, word))
+            run_die("%s is no setting of %s, but of: %s", word, name, cli_cache_readers(word));
     }
 }
 
@@ -206,35 +224,62 @@ static void save(const job *j, const char *file)
         run_die("%s: cannot be written: %s", path, strerror(errno));
 }
 
+/* What the words of a run ask for; cache goes into cfg. */
+static void take_run(const job *j, const char *words, char name[MAX_SETTING],
+                     ftk_diffusion_config *cfg, ftk_cache_config *cache)
+{
+    ftk_cache_config_init(cache);
+    ftk_diffusion_config_init(cfg);
+    cfg->steps = j->steps;
+    cfg->batch = j->batch;
+    cfg->threads = j->threads;
+    cfg->guidance = j->guidance;
+    cfg->cache = cache;
+    cfg->device = j->device;
+    take_words(words, name, cfg, cache);
+    cache->name = strcmp(name, "fewer") == 0 ? "none" : name;
+}
+
+static bool has_table(const job *j, int steps)
+{
+    for (int i = 0; i < j->info.n_l2c; i++)
+        if (ftk_dit_l2c_steps(j->m, i) == steps) return true;
+    return false;
+}
+
+/* Before the first run, which may take hours, whether the others can be run, on the CPU. */
+static void check_runs(const job *j)
+{
+    for (int i = 0; i < j->n_runs; i++) {
+        char name[MAX_SETTING];
+        ftk_cache_config cache;
+        ftk_diffusion_config cfg;
+        ftk_diffusion *d = NULL;
+        take_run(j, j->runs[i], name, &cfg, &cache);
+        cfg.batch = cfg.threads = 1;
+        cfg.device = NULL;
+        for (int k = 0; k < i; k++)
+            if (strcmp(j->runs[k], j->runs[i]) == 0) run_die("\"%s\" is given twice", j->runs[i]);
+        if (strcmp(name, "l2c") == 0 && !has_table(j, cfg.steps))
+            run_say("l2c is left out: the model has no table for %d steps", cfg.steps);
+        else if (ftk_diffusion_open(&d, j->m, &cfg) != FTK_OK)
+            run_die("\"%s\" cannot be run", j->runs[i]);
+        ftk_diffusion_free(d);
+    }
+}
+
 static void run_once(job *j, int nth, int seed)
 {
     char name[MAX_SETTING], file[MAX_SETTING + 32] = "";
     ftk_cache_config cache;
     ftk_diffusion_config cfg;
-    ftk_cache_config_init(&cache);
-    ftk_diffusion_config_init(&cfg);
-    cfg.steps = j->steps;
-    cfg.batch = j->batch;
-    cfg.threads = j->threads;
-    cfg.guidance = j->guidance;
-    cfg.cache = &cache;
-    cfg.device = j->device;
-    take_words(j->runs[nth], name, &cfg, &cache);
-    cache.name = strcmp(name, "fewer") == 0 ? "none" : name;
+    take_run(j, j->runs[nth], name, &cfg, &cache);
+    if (strcmp(name, "l2c") == 0 && !has_table(j, cfg.steps)) return;
     const char *setting = strchr(j->runs[nth], ' ');
     char key[2 * MAX_SETTING];
     snprintf(key, sizeof key, "\n%s,%s,%d,%d,%g,%d,", name, setting ? setting + 1 : "", seed,
              cfg.steps, cfg.guidance, j->samples);
     if (j->done && strstr(j->done, key)) return;
-    if (strcmp(name, "l2c") == 0) {
-        bool there = false;
-        for (int i = 0; i < j->info.n_l2c; i++) there |= ftk_dit_l2c_steps(j->m, i) == cfg.steps;
-        if (!there) {
-            if (seed == 0)
-                run_say("l2c is left out: the model has no table for %d steps", cfg.steps);
-            return;
-        }
-    }
     ftk_diffusion *d;
     if (ftk_diffusion_open(&d, j->m, &cfg) != FTK_OK) run_die("\"%s\" cannot be run", j->runs[nth]);
     const times took = draw(j, d, (uint64_t)seed);
@@ -253,7 +298,8 @@ static void run_once(job *j, int nth, int seed)
     fflush(j->csv);
     j->written++;
     printf("%-60s seed %d  %8.3f s  %5.2f times fewer multiplications%s\n", j->runs[nth], seed,
-           took.wall, t.plain / t.counted, ftk_cache_lossless(cache.name) ? "" : "  (lossy)");
+           took.wall, t.plain * j->steps / cfg.steps / t.counted,
+           ftk_cache_lossless(cache.name) ? "" : "  (lossy)");
     fflush(stdout);
 }
 
@@ -269,7 +315,8 @@ static void help(void)
         printf("                  %s\n", usual[i]);
     printf("  --only NAMES  of these, the methods named, with spaces between\n"
            "  --samples N   of each run (default 2000); sample i has class i mod the classes\n"
-           "  --seeds N     runs of each (default 1)\n"
+           "  --seeds N     runs of each (default 1), with the seeds 0, 1, ...\n"
+           "  --first-seed N  in place of 0\n"
            "  --steps N     default 50; \"fewer steps=25\" has its own\n"
            "  --cfg W       guidance (default 1.5)\n"
            "  --batch N     default 4\n"
@@ -277,6 +324,13 @@ static void help(void)
            "  --device NAME cpu (default), auto, cuda or cuda:N\n"
            "  --keep no     samples are not written\n"
            "  --resume yes  goes on where a run into DIR was ended: what runs.csv has is kept\n");
+}
+
+static bool yes_or_no(const char *option, const char *value)
+{
+    if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+        run_die("%s %s: give yes or no", option, value);
+    return *value == 'y';
 }
 
 static void take_option(job *j, const char *option, const char *value)
@@ -296,6 +350,8 @@ static void take_option(job *j, const char *option, const char *value)
         j->samples = (int)run_number(option, value, 1, 1 << 20);
     } else if (strcmp(option, "--seeds") == 0) {
         j->seeds = (int)run_number(option, value, 1, 1000);
+    } else if (strcmp(option, "--first-seed") == 0) {
+        j->first_seed = (int)run_number(option, value, 0, 1 << 20);
     } else if (strcmp(option, "--steps") == 0) {
         j->steps = (int)run_number(option, value, 1, 1 << 14);
     } else if (strcmp(option, "--batch") == 0) {
@@ -303,11 +359,11 @@ static void take_option(job *j, const char *option, const char *value)
     } else if (strcmp(option, "-t") == 0) {
         j->threads = (int)run_number(option, value, 1, 256);
     } else if (strcmp(option, "--cfg") == 0) {
-        j->guidance = run_positive(option, value);
+        j->guidance = run_real(option, value, 0, 1000);
     } else if (strcmp(option, "--keep") == 0) {
-        j->keep = strcmp(value, "no") != 0;
+        j->keep = yes_or_no(option, value);
     } else if (strcmp(option, "--resume") == 0) {
-        j->resume = strcmp(value, "no") != 0;
+        j->resume = yes_or_no(option, value);
     } else {
         run_die("%s is unknown: see bench-diffusion --help", option);
     }
@@ -316,12 +372,19 @@ static void take_option(job *j, const char *option, const char *value)
 /* The usual runs, of the methods that were named. */
 static void choose_runs(job *j)
 {
-    for (size_t i = 0; i < sizeof usual / sizeof usual[0] && j->n_runs < MAX_RUNS; i++) {
-        char name[MAX_SETTING];
-        snprintf(name, sizeof name, "%.*s", (int)strcspn(usual[i], " "), usual[i]);
-        if (!j->only || strstr(j->only, name)) j->runs[j->n_runs++] = usual[i];
+    char copy[MAX_SETTING], *rest = NULL;
+    const char *const names = j->only ? j->only : "none fewer fora speca toca duca l2c";
+    if (strlen(names) >= sizeof copy) run_die("--only %s is too long", names);
+    strcpy(copy, names);
+    for (char *name = strtok_r(copy, " ", &rest); name; name = strtok_r(NULL, " ", &rest)) {
+        const int before = j->n_runs;
+        for (size_t i = 0; i < sizeof usual / sizeof usual[0] && j->n_runs < MAX_RUNS; i++)
+            if (strcspn(usual[i], " ") == strlen(name) && !strncmp(usual[i], name, strlen(name)))
+                j->runs[j->n_runs++] = usual[i];
+        if (j->n_runs == before)
+            run_die("--only %s: give some of none, fewer, fora, speca, toca, duca and l2c", name);
     }
-    if (j->n_runs == 0) run_die("--only %s leaves nothing to run", j->only);
+    if (j->n_runs == 0) run_die("--only names no method");
 }
 
 static const char header[] =
@@ -385,11 +448,13 @@ int main(int argc, char **argv)
     const size_t size = (size_t)j.info.channels * (size_t)j.info.side * (size_t)j.info.side;
     j.x = malloc((size_t)j.samples * size * sizeof *j.x);
     if (!j.x) run_die("no memory for %d samples", j.samples);
+    check_runs(&j);
     open_csv(&j);
-    for (int seed = 0; seed < j.seeds; seed++)
+    for (int seed = j.first_seed; seed < j.first_seed + j.seeds; seed++)
         for (int i = 0; i < j.n_runs; i++) run_once(&j, i, seed);
-    const bool ok = fclose(j.csv) == 0;
-    if (!ok) run_die("%s/runs.csv: cannot be written: %s", j.out, strerror(errno));
+    const bool written = !ferror(j.csv);
+    if (fclose(j.csv) != 0 || !written)
+        run_die("%s/runs.csv: cannot be written: %s", j.out, strerror(errno));
     free(j.x);
     free(j.done);
     ftk_dit_free(j.m);

@@ -6,8 +6,8 @@
 DIR/runs.csv has a line for each method, setting and seed, with the time, the counted multiplications,
 what the steps were, and the .npy file of the pictures, whose classes go in turn.  In DIR it writes
 scores.csv (a line for each run), summary.csv and summary.md (a line for each setting, mean and
-standard deviation over the seeds), and, if gnuplot is installed, quality.svg (FID against speed) and
-recognised.svg.  It needs numpy alone.
+standard deviation over the seeds), and, if gnuplot is installed, quality.svg (FID and difference from
+plain against speed) and recognised.svg.  It needs numpy alone.
 
 The speed-up of a run is that over the plain sampler's run of the same seed, "over plain" by how much its
 FID is higher, which varies far less from seed to seed than FIDs do; "off plain" is the root mean square
@@ -214,22 +214,16 @@ def draw_all(folder, rows, cpu, counted):
     if len({r["method"] for r in rows}) < 2:
         print("no pictures: there is only one method")
         return
-    time = f"speed-up, {'processor time' if cpu else 'measured'} (all but plain are lossy)"
-    work = "speed-up, by counted multiplications"
+    lossy = "(all but plain are lossy)"
+    x, label = (("work", f"speed-up, by counted multiplications {lossy}") if counted else
+                ("speedup", f"speed-up, {'processor time' if cpu else 'measured'} {lossy}"))
     fid = "FID over that of plain (lower is better)"
-    if counted:
-        work += " (all but plain are lossy)"
-        draw(folder / "quality.svg", [("work", work, "fid_over", fid),
-                                      ("work", work, "off_plain", "difference from plain")], rows,
-             "quality against work")
-    else:
-        draw(folder / "quality.svg", [("speedup", time, "fid_over", fid),
-                                      ("work", work, "fid_over", fid)], rows,
-             "quality against speed")
-    x, label = ("work", work) if counted else ("speedup", time)
-    draw(folder / "recognised.svg", [(x, label, "recognised", "share recognised"),
-                                     (x, label, "off_plain", "difference from plain")], rows,
-         "what is recognised, and what changes")
+    draw(folder / "quality.svg", [(x, label, "fid_over", fid),
+                                  (x, label, "off_plain", "difference from plain")], rows,
+         f"quality against {'work' if counted else 'speed'}")
+    other = [] if counted else [("work", "multiplications, times fewer", "fid_over", fid)]
+    draw(folder / "recognised.svg", [(x, label, "recognised", "share recognised"), *other], rows,
+         "what is recognised")
     print(f"wrote {folder}/quality.svg and recognised.svg")
 
 

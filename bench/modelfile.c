@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kernels/kernels.h"
@@ -57,7 +58,10 @@ void modelfile_plan(modelfile *m, const char *name, int n_in, int n_out, ftk_typ
 
 void modelfile_begin(modelfile *m, const char *path)
 {
+    struct stat there;
     m->path = path;
+    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode)) /* a file would take its place */
+        run_die("%s cannot be written: it is no regular file", path);
     if (snprintf(part, sizeof part, "%s.part", path) >= (int)sizeof part) {
         part[0] = 0;
         run_die("%.40s...: the name is too long", path);

@@ -20,7 +20,8 @@ typedef struct modelfile {
 void modelfile_init(modelfile *m);
 /* The record of the next tensor: [n_out][n_in], or a vector where n_out is 0. */
 void modelfile_plan(modelfile *m, const char *name, int n_in, int n_out, ftk_type type);
-/* Opens PATH.part, claims its room on the disk and writes the head. */
+/* Opens PATH.part, claims its room on the disk and writes the head. What stands at PATH has to be a
+ * regular file, if anything. */
 void modelfile_begin(modelfile *m, const char *path);
 /* Some of the data of the tensors, in the order of their plan. */
 void modelfile_write(modelfile *m, const void *p, size_t n);

@@ -64,6 +64,15 @@ double run_positive(const char *option, const char *text)
     return x;
 }
 
+double run_real(const char *option, const char *text, double lowest, double highest)
+{
+    char *end;
+    const double x = strtod(text, &end);
+    if (end == text || *end || !(x >= lowest && x <= highest))
+        run_die("%s %s: give a number from %g to %g", option, text, lowest, highest);
+    return x;
+}
+
 void run_cpu_name(char *out, size_t n)
 {
     snprintf(out, n, "unknown");

@@ -30,6 +30,8 @@ const char *run_shown(char *buf, size_t cap, const char *text);
 _Noreturn void run_die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The whole number in text, lowest to highest, or exits with a line that names the option. */
 long long run_number(const char *option, const char *text, long long lowest, long long highest);
+/* The number in text, lowest to highest, or exits likewise. */
+double run_real(const char *option, const char *text, double lowest, double highest);
 /* The number in text, above 0, or exits likewise. */
 double run_positive(const char *option, const char *text);
 /* What /proc/cpuinfo calls the processor, or "unknown". */

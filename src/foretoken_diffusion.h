@@ -90,13 +90,13 @@ FTK_API int ftk_dit_l2c_steps(const ftk_dit *m, int i);
 /* ------------------------------------------------------------------ caches */
 
 /* The names, NULL-terminated:
- *  none  every branch of every layer is computed at every step fora  all branches are reused,
- *  but at every `interval`-th step (arXiv 2407.01425) speca branches are forecast by a Taylor
- *  series; the last layer is computed beside its forecast and
- *        says how good that was (arXiv 2509.11628)
- *  toca  attention is reused, and the feed-forward part computed for some tokens (arXiv 2410.05317)
- *  duca  those steps in turn with others that leave out all layers (arXiv 2412.18911)
- *  l2c   a table in the model's file says which branches are reused (arXiv 2406.01733) */
+ * - none: every branch of every layer is computed at every step
+ * - fora: all branches are reused, but at every `interval`-th step (arXiv 2407.01425)
+ * - speca: branches are forecast by a Taylor series; the last layer is computed beside its
+ *   forecast, and says how good that was (arXiv 2509.11628)
+ * - toca: attention is reused, the feed-forward part computed for some tokens (arXiv 2410.05317)
+ * - duca: those steps in turn with others that leave out all layers (arXiv 2412.18911)
+ * - l2c: a table in the model's file says which branches are reused (arXiv 2406.01733) */
 FTK_API const char *const *ftk_caches(void);
 /* False for every cache but none; also for names that are not known. */
 FTK_API bool ftk_cache_lossless(const char *name);

@@ -206,6 +206,10 @@ fi
 refused 'usage: makedit [options] OUT.gguf; makedit --help tells more' makedit
 refused '--shape xl is unknown: see makedit --help' makedit --shape xl x.gguf
 refused '--layers 0: give a whole number from 1 to 512' makedit --layers 0 x.gguf
+mkfifo pipe
+refused 'pipe cannot be written: it is no regular file' makedit --shape s8 --layers 1 pipe
+check "makedit: it is left as it is" test -p pipe
+refused '. cannot be written: it is no regular file' makedit --shape s8 --layers 1 .
 does "^makedit .*xl2 l2 b2 s2 s4 s8" makedit --help
 does "^d.gguf: 3.9 million weights in Q8_0, 3 MiB" makedit --shape s8 --layers 1 d.gguf
 refused 'usage: bench-diffusion -m MODEL --out DIR [options]' bench-diffusion
@@ -213,12 +217,34 @@ diffusion=(-m d.gguf --out runs -t 2 --samples 3 --batch 2 --steps 4)
 refused '"order" of the run "speca order" is no key=value' bench-diffusion "${diffusion[@]}" --run "speca order"
 refused 'depth is no setting: see bench-diffusion --help' bench-diffusion "${diffusion[@]}" --run "speca depth=2"
 refused 'order=x is not a number' bench-diffusion "${diffusion[@]}" --run "speca order=x"
+refused 'order=1.5 is no whole number' bench-diffusion "${diffusion[@]}" --run "speca order=1.5"
+refused 'max-run=1e99 is no whole number' bench-diffusion "${diffusion[@]}" --run "speca max-run=1e99"
+refused 'decay=nan is not a number' bench-diffusion "${diffusion[@]}" --run "speca decay=nan"
+refused 'redo=2 is neither 0 nor 1' bench-diffusion "${diffusion[@]}" --run "speca redo=2"
+refused 'order is no setting of fora, but of: speca' bench-diffusion "${diffusion[@]}" --run "fora order=2"
+refused 'interval is no setting of none, but of: fora toca duca' bench-diffusion "${diffusion[@]}" --run "none interval=2"
+refused '"fora" is given twice' bench-diffusion "${diffusion[@]}" --run fora --run none --run fora
+refused '--only spec: give some of none, fewer, fora, speca, toca, duca and l2c' \
+    bench-diffusion "${diffusion[@]}" --only "none spec"
+refused '--only names no method' bench-diffusion "${diffusion[@]}" --only ""
+refused '--keep maybe: give yes or no' bench-diffusion "${diffusion[@]}" --keep maybe
+refused '--resume 1: give yes or no' bench-diffusion "${diffusion[@]}" --resume 1
+refused '--cfg nan: give a number from 0 to 1000' bench-diffusion "${diffusion[@]}" --cfg nan
+refused '--first-seed -1: give a whole number from 0 to 1048576' bench-diffusion "${diffusion[@]}" --first-seed -1
+# All runs are looked at before the first one.
+refused $'there is no cache "tea": it is none, fora, speca, toca, duca or l2c\n"tea" cannot be run' \
+    bench-diffusion "${diffusion[@]}" --run none --run tea
+refused $'cache fora: interval is 0: it must be 1 to 16384\n"fora interval=0" cannot be run' \
+    bench-diffusion "${diffusion[@]}" --run none --run "fora interval=0"
+check "bench-diffusion: nothing was made of that" test ! -e runs
 does "^bench-diffusion " bench-diffusion --help
 does "fora interval=2 .* 1.33 times fewer multiplications  \(lossy\)" bench-diffusion "${diffusion[@]}" --seeds 2 \
     --run none --run "fora interval=2" --run l2c
 check "bench-diffusion: l2c is left out" grep -qx "l2c is left out: the model has no table for 4 steps" err
 check "bench-diffusion: a line a run" test "$(wc -l < runs/runs.csv)" = 5
 check "bench-diffusion: columns" test "$(awk -F, '{ print NF }' runs/runs.csv | sort -u)" = 19
+does "^none +seed 1 " bench-diffusion "${diffusion[@]}" --first-seed 1 --out second --run none
+check "bench-diffusion: another seed alone" cmp second/000-none-seed1.npy runs/002-none-seed1.npy
 # 4 steps, of which index 3, 2 and 0 are full; a sample has 2 halves of 16 tokens
 plain=$((4 * 2 * (12 * 16 * 384 * 384 + 2 * 16 * 16 * 384)))
 check "bench-diffusion: multiplications" awk -F, -v plain=$plain \
@@ -227,7 +253,7 @@ check "bench-diffusion: samples" test "$(stat -c %s runs/003-fora-seed1.npy)" = 
 # Ended within the last line, it goes on there, and only there; and with runs that were not asked for before
 mv runs/003-fora-seed1.npy whole.npy
 head -c -9 runs/runs.csv > cut.csv && mv cut.csv runs/runs.csv
-does "^fewer steps=2 +seed 0 .*fora interval=2 +seed 1 .*fewer steps=2 +seed 1 " bench-diffusion "${diffusion[@]}" \
+does "^fewer steps=2 +seed 0 .* 2.00 times fewer .*fora interval=2 +seed 1 .*fewer steps=2 +seed 1 " bench-diffusion "${diffusion[@]}" \
     --seeds 2 --resume yes --run none --run "fora interval=2" --run "fewer steps=2"
 check "bench-diffusion: a line a run still" test "$(wc -l < runs/runs.csv)" = 7
 check "bench-diffusion: what was cut off is made again" cmp runs/004-fora-seed1.npy whole.npy

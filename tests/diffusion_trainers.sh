@@ -22,7 +22,23 @@ small() {
 check "dit learns" "^3 steps in .* wrote small.gguf" small --steps 3 --show 1
 check "dit goes on" "going on at step 3" small --steps 4
 refused "of a model with other options" small --steps 5 --dim 64
-refused "--steps has to be at least 1" small --steps 0
+refused "--steps has to be from 1 to" small --steps 0
+refused "--heads has to be from 1 to" run train_dit x.gguf --heads 0
+refused "--muon-lr has to be from 0 to" run train_dit x.gguf --muon-lr nan
+refused "it is a folder" run train_dit runs --steps 1
+mkfifo pipe
+for script in "train_dit pipe" "train_classifier pipe" "train_l2c small.gguf pipe" "convert_dit small.gguf pipe"; do
+    # shellcheck disable=SC2086 # words
+    refused "cannot write pipe: it is no regular file" run $script
+done
+refused "small.gguf is what is read" run convert_dit small.gguf ./small.gguf
+refused "there is no such folder" run train_l2c small.gguf no/x.gguf
+refused "--cost has to be from 0 to" run train_l2c small.gguf x.gguf --cost nan
+refused "--steps has to be from 2 to 1000" run train_l2c small.gguf x.gguf --steps 1
+refused "--count has to be from 1 to" run sample_dit small.gguf --count 0
+refused "there is no such folder" run sample_dit small.gguf -o no/x.npy
+head -c 3000 small.gguf > cut.gguf
+refused "cannot read cut.gguf" run train_l2c cut.gguf x.gguf
 refused "there is no such folder" run train_dit no/x.gguf --steps 1
 refused "has to be a multiple of 4 x --heads" run train_dit x.gguf --dim 36 --heads 4
 cp small.gguf small.gguf.resume.pt

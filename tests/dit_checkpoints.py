@@ -83,7 +83,8 @@ def bad(folder):
                              ("layers", "num_layers", 5), ("text", "patch_size", "two"),
                              ("zero", "patch_size", 0), ("half", "sample_size", 7.5),
                              ("eps", "norm_eps", "1e-6"),
-                             ("huge", "num_attention_heads", 1 << 40)):
+                             ("odd", "norm_eps", float("nan")), ("wide", "sample_size", 1 << 20),
+                             ("large", "sample_size", 258), ("huge", "num_attention_heads", 1 << 40)):
         to = folder / name
         shutil.copytree(folder / "latent", to)
         config = json.loads((to / "config.json").read_text())
@@ -131,6 +132,10 @@ MISTAKES = [
     ("zero", "patch_size is 0, a whole number from 1 on is wanted"),
     ("half", "sample_size is 7.5, a whole number from 1 on is wanted"),
     ("eps", "norm_eps is 1e-6, a number between 0 and 1 is wanted"),
+    ("odd", "norm_eps is nan, a number between 0 and 1 is wanted"),
+    ("wide", "1048576 in a picture's are more than 1024, the most that is supported"),
+    ("large", "16641 tokens are more than 16384, the most that is supported"),
+    ("original.pt --heads 32", "heads of 1 numbers; an even number is wanted"),
     ("huge", "the tensors are not of the heads and classes that config.json has"),
     ("away", "weight_map is no list of the files beside it"),
     ("parts", "weight_map is no list of the files beside it"),

@@ -34,6 +34,11 @@ fails 2 'foretoken image: -o: the model makes no pictures but latents of 4 chann
 fails 2 "foretoken image: -o and --npy can't both go to standard output" -m pixel.gguf -o - --npy -
 fails 2 "foretoken image: -o and --npy can't both go to x.png" -m pixel.gguf -o x.png --npy x.png
 fails 2 "foretoken image: -o and --npy can't both go to ./x.png" -m pixel.gguf -o x.png --npy ./x.png
+fails 2 "foretoken image: -o and --npy can't both go to standard output" -m pixel.gguf -o /dev/stdout --npy -
+cp pixel.gguf own.gguf && ln own.gguf again.png
+fails 2 'foretoken image: --npy: again.png is the model; give another file to write' -m own.gguf --npy again.png
+fails 2 'foretoken image: -o: again.png is the model; give another file to write' -m own.gguf -o again.png
+fails 2 'foretoken image: -o: own.gguf is the model; give another file to write' -m own.gguf -o own.gguf
 fails 2 'foretoken: device "gpu" is not known: give cpu, auto, cuda or cuda:N' -m pixel.gguf -o x.png --device gpu
 fails 2 "foretoken image: -o: a grid of 1000 x 5 pictures is larger than 16384 pixels a side; write them with --npy, or \
 make fewer" -m pixel.gguf -o x.png -n 1000
@@ -72,6 +77,30 @@ fails 1 'foretoken: missing.gguf: cannot be opened: No such file or directory' -
 fails 1 'foretoken: cannot write nowhere/x.png: No such file or directory' -m pixel.gguf -o nowhere/x.png --steps 2
 [ ! -e x.png ] && [ ! -e x.npy ]
 check $? "nothing was written" "a file is there"
+
+# Where writing fails there is one line, and nothing half-written is left.
+quick=(-m pixel.gguf --class 1 --steps 2)
+if [ -w /dev/full ]; then
+    fails 1 'foretoken: cannot write /dev/full: No space left on device' "${quick[@]}" -o /dev/full
+    fails 1 'foretoken: cannot write /dev/full: No space left on device' "${quick[@]}" --npy /dev/full
+    for option in -o --npy; do
+        out=$("$program" image "${quick[@]}" "$option" - 2>&1 > /dev/full)
+        [ $? = 1 ] && [ "$out" = "foretoken: cannot write to standard output: No space left on device" ]
+        check $? "standard output is full: $option" "$out"
+    done
+fi
+for to in "-o x.png" "--npy x.npy"; do
+    # shellcheck disable=SC2086 # two words
+    out=$(ulimit -f 1 && "$program" image "${quick[@]}" -n 200 $to 2>&1)
+    [ $? = 1 ] && [ "$out" = "foretoken: cannot write ${to#* }: File too large" ] && [ ! -e "${to#* }" ]
+    check $? "a file that is too large: $to" "$out"
+done
+# A reader that leaves is no failure.
+for option in -o --npy; do
+    out=$({ "$program" image "${quick[@]}" -n 1600 --scale 1 "$option" - 2>&1 >&3; echo $?; } 3> >(exec true))
+    [ "$out" = 0 ]
+    check $? "a reader that leaves: $option" "$out"
+done
 
 # What comes out: a PNG of five rows of 2, 8 x 8 pixels by 4, 2 between them; and the numbers
 "$program" image -m pixel.gguf -n 2 --scale 4 --steps 4 -o a.png --npy a.npy 2> err

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a bad file of a diffusion transformer can hold, and the one line each gets; then chance:
- * files cut at each 64th of their length, and 2,000 corrupted headers, must load or give exactly
- * one line. */
+ * What a bad file of a diffusion transformer can hold, and the one line each gets. Then every key
+ * with every type and odd values, files cut at each 64th of their length, and 2,000 corrupted
+ * headers: those must load, and draw or say why not, or give exactly one line. */
 #include <math.h>
 
 #include "onebad.h"
@@ -182,6 +182,117 @@ static void test_keys(void **state)
         w.skip = NULL;
         put_key(&w, &keys[i]);
         failed += save_and_check(&w, keys[i].what, keys[i].err, keys[i].line);
+    }
+    assert_int_equal(failed, 0);
+}
+
+/* ---- every key, with every type and odd values: it loads, and draws or says why not, or gives one
+ * line */
+
+/* Two steps of a sample, with the cache that tells most of a model. */
+static ftk_err draw(const ftk_dit *m, const char *cache)
+{
+    ftk_cache_config cc;
+    ftk_diffusion_config cfg;
+    ftk_cache_config_init(&cc);
+    ftk_diffusion_config_init(&cfg);
+    cc.name = cache;
+    cfg.cache = &cc;
+    cfg.threads = 1;
+    cfg.steps = 2;
+    ftk_diffusion *d;
+    ftk_err err = ftk_diffusion_open(&d, m, &cfg);
+    const int32_t label = 0;
+    const uint64_t seed = 1;
+    if (err == FTK_OK) err = ftk_diffusion_begin(d, &label, &seed, NULL, 1);
+    while (err == FTK_OK && ftk_diffusion_left(d) > 0) err = ftk_diffusion_step(d);
+    ftk_diffusion_free(d);
+    return err;
+}
+
+/* 1, and says so, where it is neither. */
+static int try_odd(const char *key, int type, const void *value)
+{
+    const dm_model model = base();
+    counting c = {0};
+    gw w;
+    gw_init(&w);
+    w.skip = key;
+    dm_write(&w, &model);
+    w.skip = NULL;
+    if (type == FTK_GGUF_STRING)
+        gw_str(&w, key, value);
+    else if (type == FTK_GGUF_ARRAY)
+        gw_array(&w, key, FTK_GGUF_U32, 2, value);
+    else
+        gw_scalar(&w, key, (ftk_gguf_type)type, value);
+    assert_true(gw_end(&w, path));
+    ftk_dit_config cfg;
+    ftk_dit_config_init(&cfg);
+    cfg.host = (ftk_host){&c, count_alloc, count_free, count_log};
+    ftk_dit *m;
+    ftk_err err = ftk_dit_load(&m, path, &cfg);
+    bool good = c.errors == (err != FTK_OK) && (m != NULL) == (err == FTK_OK);
+    for (const char *const *name = ftk_caches(); m && *name; name++) {
+        c.errors = 0;
+        err = draw(m, *name);
+        good &= c.errors == (err != FTK_OK);
+    }
+    ftk_dit_free(m);
+    if (good && c.live == 0) return 0;
+    print_error("%s of type %d: error %d, %d lines, %d blocks held\n", key, type, (int)err,
+                c.errors, c.live);
+    return 1;
+}
+
+static void test_odd_keys(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        "general.architecture",
+        "general.alignment",
+        "general.name",
+        "dit.block_count",
+        "dit.embedding_length",
+        "dit.attention.head_count",
+        "dit.feed_forward_length",
+        "dit.attention.layer_norm_epsilon",
+        "dit.feed_forward.layer_norm_epsilon",
+        "dit.patch_size",
+        "dit.input_size",
+        "dit.in_channels",
+        "dit.learned_variance",
+        "dit.class_count",
+        "dit.class_names",
+        "dit.timestep_frequency_length",
+        "dit.timestep_frequency_shift",
+        "dit.diffusion.steps",
+        "dit.diffusion.beta_start",
+        "dit.diffusion.beta_end",
+        "dit.guidance_channels",
+        "dit.pixel",
+        "dit.l2c.count",
+        "dit.l2c.0.steps",
+        "dit.l2c.0.threshold",
+    };
+    static const int whole[] = {FTK_GGUF_U8,  FTK_GGUF_I8,  FTK_GGUF_U16,
+                                FTK_GGUF_I16, FTK_GGUF_U32, FTK_GGUF_I32,
+                                FTK_GGUF_U64, FTK_GGUF_I64, FTK_GGUF_BOOL};
+    static const uint64_t numbers[] = {0, 1, 2, 3, 255, 0x7fffffff, 0x80000000, UINT64_MAX};
+    static const double reals[] = {0, -0.5, 1e-300, 1e-30, 0.5, 1, 3e38, INFINITY, -INFINITY, NAN};
+    int failed = 0;
+    for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
+        for (size_t t = 0; t < sizeof whole / sizeof whole[0]; t++)
+            for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+                failed += try_odd(names[k], whole[t], &numbers[i]);
+        for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++) {
+            const float narrow = (float)reals[i];
+            failed += try_odd(names[k], FTK_GGUF_F32, &narrow);
+            failed += try_odd(names[k], FTK_GGUF_F64, &reals[i]);
+        }
+        failed += try_odd(names[k], FTK_GGUF_STRING, "");
+        failed += try_odd(names[k], FTK_GGUF_STRING, "dit");
+        failed += try_odd(names[k], FTK_GGUF_ARRAY, numbers);
     }
     assert_int_equal(failed, 0);
 }
@@ -394,9 +505,9 @@ int main(void)
 {
     snprintf(path, sizeof path, "/tmp/foretoken-baddit-%d.gguf", (int)getpid());
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keys),   cmocka_unit_test(test_tensors),
-        cmocka_unit_test(test_names),  cmocka_unit_test(test_outside),
-        cmocka_unit_test(test_chance),
+        cmocka_unit_test(test_keys),    cmocka_unit_test(test_odd_keys),
+        cmocka_unit_test(test_tensors), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_outside), cmocka_unit_test(test_chance),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(path);

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cachekeys.h"
 #include "common.h"
 #include "foretoken_diffusion.h"
 #include "picture.h"
@@ -71,36 +72,36 @@ static int read_classes(studio *s, const cli_options *o)
     }
 }
 
-/* An option of caches, whether it was given, and the caches that read it. */
+/* Whether the cache reads the options of caches that were given. */
 static int check_cache_options(const cli_options *o)
 {
     const struct {
-        const char *option;
+        const char *key;
         bool given;
-        const char *read_by;
     } all[] = {
-        {"--cache-interval", !isnan(o->cache_interval), "fora toca duca"},
-        {"--cache-order", o->cache_order >= 0, "speca"},
-        {"--cache-threshold", !isnan(o->cache_threshold), "speca"},
-        {"--cache-decay", !isnan(o->cache_decay), "speca"},
-        {"--cache-floor", !isnan(o->cache_floor), "speca"},
-        {"--cache-min-run", o->cache_min_run >= 0, "speca"},
-        {"--cache-max-run", o->cache_max_run >= 0, "speca"},
-        {"--cache-metric", o->cache_metric != NULL, "speca"},
-        {"--cache-redo", o->cache_redo, "speca"},
-        {"--cache-fresh", !isnan(o->cache_fresh), "toca duca"},
-        {"--cache-step-weight", !isnan(o->cache_step_weight), "toca duca"},
-        {"--cache-layer-weight", !isnan(o->cache_layer_weight), "toca duca"},
-        {"--cache-stale", !isnan(o->cache_stale), "toca duca"},
-        {"--cache-bonus", !isnan(o->cache_bonus), "toca duca"},
-        {"--cache-tokens", o->cache_tokens != NULL, "toca duca"},
-        {"--cache-once", o->cache_once, "toca duca"},
-        {"--cache-l2c-threshold", !isnan(o->cache_l2c_threshold), "l2c"},
+        {"interval", !isnan(o->cache_interval)},
+        {"order", o->cache_order >= 0},
+        {"threshold", !isnan(o->cache_threshold)},
+        {"decay", !isnan(o->cache_decay)},
+        {"floor", !isnan(o->cache_floor)},
+        {"min-run", o->cache_min_run >= 0},
+        {"max-run", o->cache_max_run >= 0},
+        {"metric", o->cache_metric != NULL},
+        {"redo", o->cache_redo},
+        {"fresh", !isnan(o->cache_fresh)},
+        {"step-weight", !isnan(o->cache_step_weight)},
+        {"layer-weight", !isnan(o->cache_layer_weight)},
+        {"stale", !isnan(o->cache_stale)},
+        {"bonus", !isnan(o->cache_bonus)},
+        {"tokens", o->cache_tokens != NULL},
+        {"once", o->cache_once},
+        {"l2c-threshold", !isnan(o->cache_l2c_threshold)},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if (all[i].given && !strstr(all[i].read_by, o->image_cache))
-            return cli_say_usage(o->command, "%s is not an option of the cache %s, but of: %s",
-                                 all[i].option, o->image_cache, all[i].read_by);
+        if (all[i].given && !cli_cache_reads(o->image_cache, all[i].key))
+            return cli_say_usage(o->command,
+                                 "--cache-%s is not an option of the cache %s, but of: %s",
+                                 all[i].key, o->image_cache, cli_cache_readers(all[i].key));
     return CLI_DONE;
 }
 
@@ -189,15 +190,21 @@ static bool check_writable(const char *path)
     return false;
 }
 
-/* Whether two paths name one file, there or not yet. */
+/* What a path leads to; "-" is standard output. */
+static bool look_at(const char *path, struct stat *st)
+{
+    return (strcmp(path, "-") == 0 ? fstat(STDOUT_FILENO, st) : stat(path, st)) == 0;
+}
+
+/* Whether two paths name one file, there or not yet; a device takes what all write. */
 static bool is_same_file(const char *a, const char *b)
 {
     struct stat at[2];
     const char *const path[2] = {a, b};
     if (strcmp(a, b) == 0) return true;
-    const bool there = stat(a, &at[0]) == 0, other = stat(b, &at[1]) == 0;
+    const bool there = look_at(a, &at[0]), other = look_at(b, &at[1]);
     if (there && other)
-        return S_ISREG(at[0].st_mode) && at[0].st_dev == at[1].st_dev &&
+        return !S_ISCHR(at[0].st_mode) && at[0].st_dev == at[1].st_dev &&
                at[0].st_ino == at[1].st_ino;
     if (there || other || strcmp(base_name(a), base_name(b)) != 0) return false;
     for (int i = 0; i < 2; i++) {
@@ -215,6 +222,13 @@ static int check_output(const studio *s, const cli_options *o)
     if (o->output && o->npy && is_same_file(o->npy, o->output))
         return cli_say_usage(o->command, "-o and --npy can't both go to %s",
                              strcmp(o->npy, "-") == 0 ? "standard output" : o->npy);
+    const struct {
+        const char *option, *path;
+    } to[] = {{"-o", o->output}, {"--npy", o->npy}};
+    for (size_t i = 0; i < sizeof to / sizeof *to; i++)
+        if (to[i].path && is_same_file(to[i].path, s->path))
+            return cli_say_usage(o->command, "%s: %s is the model; give another file to write",
+                                 to[i].option, to[i].path);
     if (o->output && (!s->info.pixel || (s->info.channels != 1 && s->info.channels != 3)))
         return cli_say_usage(o->command,
                              "-o: the model makes no pictures but latents of %d channels; write "
@@ -351,8 +365,7 @@ static int write_files(const studio *s, const cli_options *o)
                             .columns = s->each,
                             .scale = scale_of(s, o)};
     if (o->output && !cli_save_png(&p, o->output)) return CLI_FAILED;
-    if (o->npy && !cli_save_npy(&p, o->npy)) return CLI_FAILED;
-    return cli_out_status();
+    return o->npy && !cli_save_npy(&p, o->npy) ? CLI_FAILED : CLI_DONE;
 }
 
 static int draw(studio *s, const cli_options *o)

@@ -56,6 +56,7 @@ int main(int argc, char **argv)
 {
     hold_standard_streams();
     signal(SIGPIPE, SIG_IGN); /* a reader that left is seen as EPIPE */
+    signal(SIGXFSZ, SIG_IGN); /* a file past the limit as EFBIG */
     setlocale(LC_CTYPE, "");
     if (argc < 2) {
         cli_help(stderr);

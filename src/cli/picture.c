@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #ifdef FTK_HAVE_PNG
 #include <png.h>
@@ -16,17 +17,26 @@
 #include "common.h"
 #include "npy.h"
 
-#ifdef FTK_HAVE_PNG
-static bool save(const void *data, size_t n, const char *path)
+static FILE *begin(const char *path)
 {
-    if (strcmp(path, "-") == 0) return cli_out(data, n);
-    FILE *f = fopen(path, "wb");
-    const bool written = f && fwrite(data, 1, n, f) == n;
-    const bool closed = f && fclose(f) == 0;
-    if (!written || !closed) cli_say("cannot write %s: %s", path, strerror(errno));
-    return written && closed;
+    return strcmp(path, "-") == 0 ? stdout : fopen(path, "wb");
 }
 
+/* Closes f, which is NULL where it could not be opened; false, after a line, where not all could be
+ * written: of a file nothing is left then. A reader of standard output may leave. */
+static bool finish(FILE *f, const char *path, bool written)
+{
+    const bool out = f == stdout;
+    int trouble = written ? 0 : errno ? errno : EIO;
+    if (f && (out ? fflush(f) : fclose(f)) != 0 && !trouble) trouble = errno;
+    if (!trouble || (out && trouble == EPIPE)) return true;
+    struct stat st;
+    if (f && !out && lstat(path, &st) == 0 && S_ISREG(st.st_mode)) remove(path);
+    cli_say("cannot write %s: %s", out ? "to standard output" : path, strerror(trouble));
+    return false;
+}
+
+#ifdef FTK_HAVE_PNG
 /* -1..1 to 0..255. */
 static unsigned char shade(float v)
 {
@@ -68,7 +78,10 @@ bool cli_save_png(const cli_pictures *p, const char *path)
     if (ok) file = cli_array(NULL, n, 1);
     ok = ok && png_image_write_to_memory(&image, file, &n, 0, pixels, 0, NULL);
     if (!ok) cli_say("cannot make a PNG of %zu x %zu pixels: %s", width, height, image.message);
-    ok = ok && save(file, n, path);
+    if (ok) {
+        FILE *f = begin(path);
+        ok = finish(f, path, f && fwrite(file, 1, n, f) == n);
+    }
     free(file);
     free(pixels);
     return ok;
@@ -86,12 +99,7 @@ bool cli_save_png(const cli_pictures *p, const char *path)
 
 bool cli_save_npy(const cli_pictures *p, const char *path)
 {
-    const bool out = strcmp(path, "-") == 0;
-    FILE *f = out ? stdout : fopen(path, "wb");
     const int dims[4] = {p->n, p->channels, p->side, p->side};
-    const bool written = f && cli_npy_write(f, p->x, dims);
-    const bool closed = f && (out ? fflush(f) : fclose(f)) == 0;
-    if (!written || !closed)
-        cli_say("cannot write %s: %s", out ? "to standard output" : path, strerror(errno));
-    return written && closed;
+    FILE *f = begin(path);
+    return finish(f, path, f && cli_npy_write(f, p->x, dims));
 }

@@ -11,7 +11,7 @@ import math
 import pickle
 from pathlib import Path
 
-from pictures import die
+from pictures import check_output, die
 
 from dit import Config, DiT, positions
 from ditfile import TYPES, write_dit
@@ -90,6 +90,15 @@ def fitted(path, c, state):
     if c.classes < 1 or c.size < 1 or c.size % c.patch:
         die(f"{path}: {c.classes} classes, pictures of {c.size} and patches of {c.patch}: a whole "
             "number of patches is wanted, and a class besides the null label")
+    for value, most, what in ((c.layers, 512, "blocks"), (c.dim, 1 << 14, "channels of a token"),
+                              (c.dim // c.heads, 256, "numbers in a head"), (c.ffn, 1 << 17, "hidden ones"),
+                              (c.patch, 64, "pixels in a patch's side"), (c.size, 1024, "in a picture's"),
+                              ((c.size // c.patch) ** 2, 1 << 14, "tokens"), (c.channels, 64, "channels"),
+                              (c.classes, 1 << 20, "classes")):
+        if value > most:
+            die(f"{path}: {value} {what} are more than {most}, the most that is supported")
+    if c.dim // c.heads % 2:
+        die(f"{path}: heads of {c.dim // c.heads} numbers; an even number is wanted")
     model = DiT(c)
     for key, value in model.state_dict().items():
         if state[key].shape != value.shape:
@@ -264,6 +273,9 @@ def options():
     args = a.parse_args()
     if args.heads is not None and args.heads < 1:
         die("--heads has to be at least 1")
+    check_output(args.output)
+    if Path(args.output).resolve() == Path(args.input).resolve():
+        die(f"{args.output} is what is read: give another file to write")
     return args
 
 

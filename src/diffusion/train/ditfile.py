@@ -82,10 +82,10 @@ def read_dit(path):
                    for t in r.tensors}
         model = DiT(c)
         model.load_state_dict({k: torch.from_numpy(tensors[k]) for k in model.state_dict()})
-    except (OSError, ValueError, KeyError, RuntimeError) as e:
-        die(f"cannot read {path}: {e}")
-    routers = [(value[f"dit.l2c.{i}.steps"], value[f"dit.l2c.{i}.threshold"],
-                tensors[f"l2c.{i}.router"]) for i in range(value.get("dit.l2c.count", 0))]
+        routers = [(value[f"dit.l2c.{i}.steps"], value[f"dit.l2c.{i}.threshold"],
+                    tensors[f"l2c.{i}.router"]) for i in range(value.get("dit.l2c.count", 0))]
+    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, RuntimeError) as e:
+        die(f"cannot read {path}: {(str(e).splitlines() or ['it is cut off or damaged'])[0]}")
     return model, {"name": value.get("general.name", ""), "classes": value.get("dit.class_names"),
                    "licence": value.get("general.license"), "pixel": value.get("dit.pixel", False),
                    "routers": routers}

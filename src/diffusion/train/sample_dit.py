@@ -7,7 +7,7 @@ import argparse
 import sys
 import time
 
-from pictures import ROOT, die
+from pictures import ROOT, check_numbers, check_output, die
 
 from dit import sample
 from ditfile import read_dit
@@ -64,7 +64,7 @@ def noise_of(args, model, seed):
             x = np.load(args.noise)
         except (OSError, ValueError, EOFError) as e:
             die(f"cannot read {args.noise}: {e}")
-        if x.shape[1:] != (c.channels, c.size, c.size):
+        if x.shape[1:] != (c.channels, c.size, c.size) or len(x) == 0:
             die(f"{args.noise}: pictures of the shape {list(x.shape[1:])}, "
                 f"{[c.channels, c.size, c.size]} is wanted")
         return torch.from_numpy(np.array(x, np.float32))
@@ -100,8 +100,13 @@ def options():
     a.add_argument("-o", "--output", metavar="FILE", help="keep the last pictures as .npy")
     a.add_argument("--threads", type=int, default=2, help="(2)")
     args = a.parse_args()
+    check_numbers(args, cfg=(0, 1000), count=(1, 1 << 20), threads=(1, 256))
     if not all(2 <= n <= 1000 for n in [args.steps, *args.fewer]) or min(args.fora, default=1) < 1:
         die("steps have to be from 2 to 1000, intervals of --fora at least 1")
+    if not args.seeds or not all(0 <= s <= 1 << 62 for s in args.seeds):
+        die(f"--seeds have to be from 0 to {1 << 62}")
+    if args.output:
+        check_output(args.output)
     return args
 
 
@@ -117,8 +122,11 @@ def main():
             fid, recognised = judge.judge(x, y)
             print(f"{name:8} {n:4} steps  seed {seed}  FID {fid:.3f}  recognised {recognised:.4f}  "
                   f"{time.time() - began:.1f} s", flush=True)
-    if args.output:
-        np.save(args.output, x)
+    try:
+        if args.output:
+            np.save(args.output, x)
+    except OSError as e:
+        die(f"cannot write {args.output}: {e}")
 
 
 if __name__ == "__main__":

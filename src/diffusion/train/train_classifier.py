@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pictures import ROOT, die, digits, split
+from pictures import ROOT, check_numbers, check_output, die, digits, split
 
 import numpy as np
 import torch
@@ -84,10 +84,8 @@ def main():
     a.add_argument("--epochs", type=int, default=60, help="(60)")
     a.add_argument("--seed", type=int, default=1, help="(1)")
     args = a.parse_args()
-    if args.epochs < 1:
-        die("--epochs has to be at least 1")
-    if not Path(args.output).resolve().parent.is_dir():
-        die(f"cannot write {args.output}: there is no such folder")
+    check_numbers(args, epochs=(1, 10 ** 6), seed=(0, 1 << 62))
+    check_output(args.output)
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     model = Classifier()

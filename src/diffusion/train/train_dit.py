@@ -11,7 +11,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from pictures import LEVELS, die, split
+from pictures import LEVELS, check_numbers, check_output, die, split
 
 from common import Optimizer
 from dit import Config, DiT, Steps
@@ -115,10 +115,13 @@ class Run:
 
     def save(self):
         part = Path(f"{self.path}.part")
-        torch.save({"config": asdict(self.c), "model": self.model.state_dict(),
-                    "average": self.average.state_dict(), "step": self.step, "spent": self.spent,
-                    "optimizer": self.optimizer.state_dict()}, part)
-        part.rename(self.path)
+        try:
+            torch.save({"config": asdict(self.c), "model": self.model.state_dict(),
+                        "average": self.average.state_dict(), "step": self.step,
+                        "spent": self.spent, "optimizer": self.optimizer.state_dict()}, part)
+            part.rename(self.path)
+        except (OSError, RuntimeError) as e:
+            die(f"cannot write {self.path}: {str(e).splitlines()[0]}")
 
     def batch(self):
         """Pictures, classes, steps and noise, which depend on nothing but the step."""
@@ -194,13 +197,12 @@ def options():
     a.add_argument("--save-every", type=float, default=120, help="seconds (120)")
     a.add_argument("--eager", action="store_true", help="do not compile the model")
     args = a.parse_args()
-    if args.dim % (4 * args.heads) or args.dim % 4:
+    check_numbers(args, steps=(1, 10 ** 9), batch=(1, 1 << 20), layers=(1, 512), dim=(4, 1 << 14),
+                  heads=(1, 1 << 12), muon_lr=(0, 1e3), adam_lr=(0, 1e3), threads=(1, 256),
+                  show=(1, 10 ** 9), save_every=(0, 1e9))
+    if args.dim % (4 * args.heads):
         die(f"--dim {args.dim}: it has to be a multiple of 4 x --heads")
-    for name in ("steps", "batch", "layers", "threads", "show"):
-        if getattr(args, name) < 1:
-            die(f"--{name} has to be at least 1")
-    if not Path(args.output).resolve().parent.is_dir():
-        die(f"cannot write {args.output}: there is no such folder")
+    check_output(args.output)
     return args
 
 

@@ -9,7 +9,7 @@ import argparse
 import time
 from pathlib import Path
 
-from pictures import die, split
+from pictures import check_numbers, check_output, die, split
 
 from dit import Steps
 from ditfile import TYPES, read_dit, write_dit
@@ -103,14 +103,12 @@ def options():
     a.add_argument("--type", choices=TYPES, default="f16", help="of the file's matrices (f16)")
     a.add_argument("--threads", type=int, default=2, help="(2)")
     args = a.parse_args()
-    if not 2 <= args.steps <= 1000:
-        die("--steps has to be from 2 to 1000")
-    if not 0 <= args.threshold < 1 or args.cost < 0 or args.lr <= 0:
-        die("--threshold has to be from 0 to below 1, --cost and --lr at least 0")
-    if min(args.updates, args.batch, args.threads) < 1:
-        die("--updates, --batch and --threads have to be at least 1")
+    check_numbers(args, steps=(2, 1000), cost=(0, 1e9), threshold=(0, 1), updates=(1, 10 ** 9),
+                  batch=(1, 1 << 20), lr=(0, 1e3), seed=(0, 1 << 40), threads=(1, 256))
     if not args.list and not args.output:
         die("which file is to be written? Give its name behind the model's, or --list")
+    if args.output:
+        check_output(args.output)
     return args
 
 
@@ -124,6 +122,8 @@ def main():
         for _, threshold, table in about["routers"]:
             show(table, threshold)
         return
+    if args.steps > model.c.steps:
+        die(f"--steps {args.steps}: {args.model} takes {model.c.steps} at most")
     if (model.c.size, model.c.channels, model.c.classes) != (8, 1, 10):
         die(f"{args.model}: not a model of these digits, so it cannot learn from them")
     table = Router(model, args).learn()
