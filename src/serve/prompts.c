@@ -52,7 +52,7 @@ static void read_members(const serve_server *s, const json_t *o, talk *t)
     if (!s->shows_calls) return;
     json_t *const own = json_object();
     if (json_array_size(calls) > 0)
-        json_object_set_new(own, "tool_calls", serve_template_calls(calls));
+        json_object_set_new(own, "tool_calls", serve_template_calls(calls, s->calls_as_text));
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         json_t *const v = json_object_get(o, texts[i]);
         if (json_is_string(v)) json_object_set(own, texts[i], v);
