@@ -4,12 +4,14 @@
 
 Answers at temperature 0 have to be what `foretoken generate --chat` prints, with every drafter, while others
 break off, read slowly, send nonsense or too much, close half of their connection, and fill the cache. With
---minutes that goes on, and the server's memory must not grow after the first minute. Time in which the whole of
-it is stopped, by SIGSTOP, does not count.
+--minutes that goes on, and the server's memory must not grow after the first minute. With --rounds it goes on
+so often, and what is held between two of them must not grow in the second half. Time in which the whole of it
+is stopped, by SIGSTOP, does not count.
 
     --prompts N     200                 --at-once N    16
-    --drafters A,B  all that there are  --minutes M    0: each drafter once
-    --tokens N      24                  -- OPTIONS     of serve and generate: --demo, or -m MODEL
+    --drafters A,B  all that there are  --minutes M    0
+    --tokens N      24                  --rounds N     1
+    -- OPTIONS      of serve and generate: --demo, or -m MODEL
     --without A,B   bad clients to leave out. What a format allows is kept, up to 16 MiB: without wants_json
                     the server's memory has to be flat"""
 import argparse
@@ -127,6 +129,12 @@ def sends_too_much(server, r, prompt):
     return None if status == 413 else f"a body too large got {status}"
 
 
+def sends_much(server, r, prompt):
+    body = chat(prompt, 2, extra=[str(i) * r.randrange(1, 30) for i in range(r.randrange(100, 12000))])
+    status, _ = server.ask("/v1/chat/completions", body)
+    return None if status in (200, 413, 429) else f"a large body got {status}"
+
+
 def fills_cache(server, r, prompt):
     words = " ".join(str(r.randrange(10**6)) for _ in range(r.randrange(20, 90)))
     status, _ = server.ask("/v1/chat/completions", chat(words, 200, ignore_eos=True))
@@ -155,7 +163,8 @@ def wants_json(server, r, prompt):
     return None if ok else f"no such object: {v}"
 
 
-BAD = [breaks_off, reads_slowly, closes_half, stops_within, sends_nonsense, sends_too_much, fills_cache, cannot_wait, wants_json]
+BAD = [breaks_off, reads_slowly, closes_half, stops_within, sends_nonsense, sends_much, sends_too_much, fills_cache, cannot_wait,
+       wants_json]
 
 
 class Watch(threading.Thread):
@@ -180,6 +189,12 @@ class Watch(threading.Thread):
         first = [m for t, m in self.samples if 60 < t <= 120]
         later = [m for t, m in self.samples if t > 120]
         return (max(first), max(later)) if first and later else None
+
+
+def grown_by_halves(held):
+    """The most at the ends of rounds in the second quarter, and in the second half."""
+    n = len(held)
+    return (max(held[n // 4:n // 2]), max(held[n // 2:])) if n >= 8 else None
 
 
 class Run:
@@ -262,6 +277,7 @@ def main():
     p.add_argument("--at-once", type=int, default=16)
     p.add_argument("--drafters", default="")
     p.add_argument("--minutes", type=float, default=0)
+    p.add_argument("--rounds", type=int, default=1)
     p.add_argument("--tokens", type=int, default=24)
     p.add_argument("--without", default="")
     at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
@@ -283,19 +299,20 @@ def main():
             print(f"skipped  {name}: {str(e).strip().splitlines()[-1]}")
             continue
         run = Run(server, expected, a.tokens, a.at_once)
-        watch, seed = Watch(server), 0
-        while seed == 0 or watch.seconds < 60 * a.minutes:
-            seed += 1
-            run.once(seed)
+        watch, held = Watch(server), []
+        while len(held) < a.rounds or watch.seconds < 60 * a.minutes:
+            run.once(len(held) + 1)
+            held.append(server.memory())
             if a.minutes:
-                print(f"{watch.seconds / 60:.1f} minutes: {run.n_done} answers, {server.memory():.1f} MiB", flush=True)
-        watch.over, grown, last = True, watch.grown(), server.memory()
+                print(f"{watch.seconds / 60:.1f} minutes: {run.n_done} answers, {held[-1]:.1f} MiB", flush=True)
+        watch.over, grown, last = True, watch.grown() if a.minutes else grown_by_halves(held), held[-1]
         if grown and grown[1] > 1.02 * grown[0] + (4 if "wants_json" in a.without else 16):
             run.fail(f"memory grew from {grown[0]:.1f} to {grown[1]:.1f} MiB")
         status = server.stop()
         if status != 0 or any("Sanitizer" in line for line in server.said):
             run.fail(f"exit status {status}: {''.join(server.said)}")
-        most = f"at most {grown[0]:.1f} MiB in the second minute, {grown[1]:.1f} later" if grown else f"{last:.1f} MiB"
+        when = "in the second minute" if a.minutes else "in the second quarter"
+        most = f"at most {grown[0]:.1f} MiB {when}, {grown[1]:.1f} later" if grown else f"{last:.1f} MiB"
         print(f"{'not ok' if run.wrong else 'ok'}   {name}: {run.n_done} answers, {most}; bad clients: {run.n_bad}", flush=True)
         wrong += len(run.wrong)
     return wrong > 0

@@ -104,6 +104,8 @@ static const struct {
     {"/v1/completions", "{\"prompt\":[4096]}", 400, "prompt"},
     {"/v1/completions", "{\"prompt\":[\"a\",2]}", 400, "prompt"},
     {"/v1/completions", "{\"prompt\":\"a\",\"logprobs\":21}", 400, "logprobs"},
+    {"/v1/completions", "{\"prompt\":\"a\",\"suffix\":\"b\"}", 400, "suffix"},
+    {"/v1/completions", "{\"prompt\":\"a\",\"n\":2,\"best_of\":3}", 400, "best_of"},
     {"/tokenize", "{}", 400, "prompt"},
     {"/detokenize", "{\"tokens\":[-1]}", 400, "tokens"},
     {"/v1/nothing", "{}", 404, NULL},
@@ -134,7 +136,7 @@ static void test_wrong(void **state)
     reply_free(&r);
 }
 
-/* What of a body is no JSON. */
+/* What is wrong about a body, in words. */
 static void test_unreadable(void **state)
 {
     (void)state;
@@ -145,6 +147,9 @@ static void test_unreadable(void **state)
         {"{\"seed\":18446744073709551616}", "too large"},
         {"{\"prompt\":", "too early"},
         {"{\"prompt\":x}", "from here on"},
+        {"null", "must be a JSON object"},
+        {"{\"prompt\":\"a\",\"temperature\":1e300}", "0 to 3.4"},
+        {"{\"prompt\":[[5],[]]}", "no tokens to go on from"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         reply r = post(&shared, "/v1/completions", cases[i][0]);
@@ -162,8 +167,9 @@ static void test_odd(void **state)
     static const char *const bodies[] = {
         "{\"prompt\":\"a\",\"max_tokens\":2.0,\"seed\":3.0,\"logprobs\":false,\"min_p\":1}",
         "{\"prompt\":\"a\",\"max_tokens\":-1,\"stop\":[\"e\",\" \"]}",
-        "{\"prompt\":\"a\\ud83d\\ude00\",\"max_tokens\":1,\"logit_bias\":{\"0\":-100},\"best_of\":"
-        "3}",
+        "{\"prompt\":\"a\\ud83d\\ude00\",\"max_tokens\":1,\"logit_bias\":{\"0\":-100},\"user\":3,"
+        "\"best_of\":1,\"suffix\":null}",
+        "{\"prompt\":\"a\",\"max_tokens\":1,\"n\":2,\"best_of\":2,\"suffix\":\"\"}",
     };
     for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
         reply r = post(&shared, "/v1/completions", bodies[i]);

@@ -205,11 +205,7 @@ static bool check_prompt(const serve_server *s, const serve_request *r, const se
                          serve_error *e)
 {
     const char *const name = r->chat ? "messages" : "prompt";
-    if (p->n == 0)
-        return serve_refuse(e, name,
-                            "%s: there are no tokens, and this model has no BOS token to "
-                            "start from",
-                            name);
+    if (p->n == 0) return serve_refuse(e, name, "%s: there are no tokens to go on from", name);
     if (p->n < s->ctx || (p->n == s->ctx && r->max_tokens == 0)) return true;
     serve_refuse(e, name,
                  "%s: %zu tokens, and the context holds %zu with the answer; shorten it, or "

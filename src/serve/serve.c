@@ -2,7 +2,7 @@
  * foretoken serve: from the command line to a server that runs, and to its end. */
 #include "serve/serve.h"
 
-#include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -157,9 +157,23 @@ static int run(serve_server *s)
     return open && !s->broken ? CLI_DONE : CLI_FAILED;
 }
 
+/* Sessions, bodies and answers come and go, what is small among them stays. So that memory does not
+ * grow by the gaps between, what is large has pages of its own, which go back when it is freed; by
+ * itself glibc raises that size each time it frees such a piece. And threads share one heap. */
+static void keep_memory_flat(void)
+{
+#ifdef __GLIBC__
+    enum { LARGE = 64 << 10, SPARE = 128 << 10 };
+    mallopt(M_MMAP_THRESHOLD, LARGE);
+    mallopt(M_TRIM_THRESHOLD, SPARE);
+    mallopt(M_ARENA_MAX, 1);
+#endif
+}
+
 int cmd_serve(const cli_options *o)
 {
     serve_server s = {.o = o};
+    keep_memory_flat();
     int status = open_world(&s);
     open_lock(&s);
     if (status == CLI_DONE) status = run(&s);
