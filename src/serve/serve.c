@@ -64,6 +64,21 @@ static int cache_slots(serve_server *s)
     return (int)cache;
 }
 
+/* A template that fails for the plainest of conversations may for all: that is said here, too, not
+ * to clients alone. */
+static void try_chat(const serve_server *s)
+{
+    static const ftk_message plain = {"user", "Hello"};
+    char why[400];
+    size_t n;
+    cli_hush(why, sizeof why);
+    const ftk_err err = ftk_chat_text(s->w.model, &s->w.chat, &plain, 1, NULL, 0, &n);
+    cli_hush(NULL, 0);
+    if (err != FTK_OK && err != FTK_ERR_SPACE)
+        cli_say("%s; so a plain question is refused, completions are not",
+                why[0] ? why : ftk_strerror(err));
+}
+
 static int open_world(serve_server *s)
 {
     const cli_options *const o = s->o;
@@ -81,6 +96,7 @@ static int open_world(serve_server *s)
         return CLI_FAILED;
     }
     cli_warn_of_drafter(o->drafter);
+    try_chat(s);
     serve_find_call_form(s);
     set_name(s);
     s->begun = (int64_t)time(NULL);
