@@ -260,8 +260,8 @@ class Run:
 
 def generated(program, options, prompt, tokens):
     said = subprocess.run([program, "generate", *options, "--chat", "-p", prompt, "-n", str(tokens), "--drafter", "none"],
-                          capture_output=True, text=True, check=True)
-    return said.stdout[:-1]
+                          capture_output=True, check=True)
+    return said.stdout[:-1].decode()
 
 
 def drafters(program):
