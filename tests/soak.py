@@ -43,8 +43,9 @@ class Server:
         threading.Thread(target=lambda: self.said.extend(self.process.stderr), daemon=True).start()
 
     def memory(self):
+        """MiB of its own: pages of the model's file come as they are read."""
         with open(f"/proc/{self.process.pid}/status") as f:
-            return next(int(line.split()[1]) for line in f if line.startswith("VmRSS")) / 1024
+            return next(int(line.split()[1]) for line in f if line.startswith("RssAnon")) / 1024
 
     def stop(self):
         self.process.terminate()
@@ -258,6 +259,20 @@ class Run:
             self.fail("something runs that nobody waits for")
 
 
+def touch_all(server):
+    """What the engine has set aside for the widest pass and a full cache counts from when it is first used: at
+    once, by eight long prompts of which each row has its logits."""
+    def one(i):
+        r = random.Random(i)
+        server.ask("/v1/completions", json.dumps({"prompt": [r.randrange(5, 200) for _ in range(960)], "echo": True, "logprobs": 1,
+                                                  "temperature": 0, "max_tokens": 30, "ignore_eos": True}))
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+
+
 def generated(program, options, prompt, tokens):
     said = subprocess.run([program, "generate", *options, "--chat", "-p", prompt, "-n", str(tokens), "--drafter", "none"],
                           capture_output=True, check=True)
@@ -299,6 +314,8 @@ def main():
             print(f"skipped  {name}: {str(e).strip().splitlines()[-1]}")
             continue
         run = Run(server, expected, a.tokens, a.at_once)
+        if a.minutes or a.rounds > 1:
+            touch_all(server)
         watch, held = Watch(server), []
         while len(held) < a.rounds or watch.seconds < 60 * a.minutes:
             run.once(len(held) + 1)
