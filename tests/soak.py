@@ -5,8 +5,8 @@
 Answers at temperature 0 have to be what `foretoken generate --chat` prints, with every drafter, while others
 break off, read slowly, send nonsense or too much, close half of their connection, and fill the cache. With
 --minutes that goes on, and the server's memory must not grow after the first minute. With --rounds it goes on
-so often, and what is held between two of them must not grow in the second half. Time in which the whole of it
-is stopped, by SIGSTOP, does not count.
+so often, and what is held while nothing runs must not grow in the second half. Time in which the whole of it is
+stopped, by SIGSTOP, does not count.
 
     --prompts N     200                 --at-once N    16
     --drafters A,B  all that there are  --minutes M    0
@@ -27,6 +27,10 @@ import time
 
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "n": {"type": "integer", "minimum": 1, "maximum": 99}},
           "required": ["name", "n"], "additionalProperties": False}
+
+
+PARTS = 8  # of --rounds: after each the server's memory is looked at
+TRIM = 6   # seconds in which the server gives back what it does not use
 
 
 class Server:
@@ -124,14 +128,14 @@ def sends_nonsense(server, r, prompt):
 
 def sends_too_much(server, r, prompt):
     try:
-        status, _ = server.ask("/v1/chat/completions", b"{" + b" " * r.choice([3 << 20, 20 << 20]))
+        status, _ = server.ask("/v1/chat/completions", b"{" + b" " * r.choice([5 << 20, 20 << 20]))
     except (ConnectionError, http.client.HTTPException):
         return None  # closed before it was all sent
     return None if status == 413 else f"a body too large got {status}"
 
 
 def sends_much(server, r, prompt):
-    body = chat(prompt, 2, extra=[str(i) * r.randrange(1, 30) for i in range(r.randrange(100, 12000))])
+    body = chat(prompt, 2, extra=[str(i) * r.randrange(1, 30) for i in range(r.randrange(100, 40000))])
     status, _ = server.ask("/v1/chat/completions", body)
     return None if status in (200, 413, 429) else f"a large body got {status}"
 
@@ -186,16 +190,17 @@ class Watch(threading.Thread):
                 return  # it has ended
 
     def grown(self):
-        """The most within the second minute, and the most later."""
-        first = [m for t, m in self.samples if 60 < t <= 120]
-        later = [m for t, m in self.samples if t > 120]
-        return (max(first), max(later)) if first and later else None
+        """The mean of the second minute, and that of the later minute in which it was largest."""
+        minutes = {}
+        for t, m in self.samples:
+            minutes.setdefault(int(t // 60), []).append(m)
+        means = [sum(m) / len(m) for _, m in sorted(minutes.items()) if len(m) > 20]
+        return (means[1], max(means[2:])) if len(means) > 2 else None
 
 
 def grown_by_halves(held):
-    """The most at the ends of rounds in the second quarter, and in the second half."""
-    n = len(held)
-    return (max(held[n // 4:n // 2]), max(held[n // 2:])) if n >= 8 else None
+    """The most that was held in the second to fourth part, and later."""
+    return (max(held[1:4]), max(held[4:])) if len(held) == PARTS else None
 
 
 class Run:
@@ -306,7 +311,7 @@ def main():
     wrong = 0
     for name in a.drafters.split(",") if a.drafters else drafters(a.program):
         try:
-            server = Server(a.program, options, ["--drafter", name, "--parallel", "8", "--max-body", "1000000",
+            server = Server(a.program, options, ["--drafter", name, "--parallel", "8", "--max-body", "4000000",
                                                  "--ctx", "1000", "--cache", "3000", "--timeout", "600"])
         except SystemExit as e:
             if "needs a file" not in str(e):
@@ -316,20 +321,23 @@ def main():
         run = Run(server, expected, a.tokens, a.at_once)
         if a.minutes or a.rounds > 1:
             touch_all(server)
-        watch, held = Watch(server), []
-        while len(held) < a.rounds or watch.seconds < 60 * a.minutes:
-            run.once(len(held) + 1)
-            held.append(server.memory())
+        watch, held, n_rounds = Watch(server), [], 0
+        while n_rounds < a.rounds or watch.seconds < 60 * a.minutes:
+            n_rounds += 1
+            run.once(n_rounds)
             if a.minutes:
-                print(f"{watch.seconds / 60:.1f} minutes: {run.n_done} answers, {held[-1]:.1f} MiB", flush=True)
-        watch.over, grown, last = True, watch.grown() if a.minutes else grown_by_halves(held), held[-1]
-        if grown and grown[1] > 1.02 * grown[0] + (4 if "wants_json" in a.without else 16):
+                print(f"{watch.seconds / 60:.1f} minutes: {run.n_done} answers, {server.memory():.1f} MiB", flush=True)
+            elif a.rounds >= PARTS and n_rounds * PARTS % a.rounds < PARTS:
+                time.sleep(TRIM)
+                held.append(server.memory())
+        watch.over, grown, last = True, watch.grown() if a.minutes else grown_by_halves(held), server.memory()
+        if grown and grown[1] > 1.02 * grown[0] + (0 if "wants_json" in a.without else 16):
             run.fail(f"memory grew from {grown[0]:.1f} to {grown[1]:.1f} MiB")
         status = server.stop()
         if status != 0 or any("Sanitizer" in line for line in server.said):
             run.fail(f"exit status {status}: {''.join(server.said)}")
-        when = "in the second minute" if a.minutes else "in the second quarter"
-        most = f"at most {grown[0]:.1f} MiB {when}, {grown[1]:.1f} later" if grown else f"{last:.1f} MiB"
+        when = "in the second minute" if a.minutes else "at first"
+        most = f"{grown[0]:.1f} MiB {when}, at most {grown[1]:.1f} later" if grown else f"{last:.1f} MiB"
         print(f"{'not ok' if run.wrong else 'ok'}   {name}: {run.n_done} answers, {most}; bad clients: {run.n_bad}", flush=True)
         wrong += len(run.wrong)
     return wrong > 0

@@ -103,6 +103,31 @@ static int open_world(serve_server *s)
     return CLI_DONE;
 }
 
+/* ---- memory: sessions, bodies and answers come and go, and what is small among them stays */
+
+/* What is large has pages of its own, which go back when it is freed; by itself glibc raises that
+ * size each time it frees such a piece. And threads share one heap. */
+static void keep_memory_flat(void)
+{
+#ifdef __GLIBC__
+    enum { LARGE = 64 << 10, SPARE = 128 << 10 };
+    mallopt(M_MMAP_THRESHOLD, LARGE);
+    mallopt(M_TRIM_THRESHOLD, SPARE);
+    mallopt(M_ARENA_MAX, 1);
+#endif
+}
+
+/* Until a signal ends the server. Pages of the heap that are free go back meanwhile. */
+static void wait_for_end(const sigset_t *signals)
+{
+    const struct timespec nap = {.tv_sec = 5};
+    while (sigtimedwait(signals, NULL, &nap) < 0) {
+#ifdef __GLIBC__
+        malloc_trim(0);
+#endif
+    }
+}
+
 /* ---- running */
 
 static void open_lock(serve_server *s)
@@ -162,8 +187,7 @@ static int run(serve_server *s)
     }
     const bool open = serve_http_open(s);
     if (open) {
-        int which;
-        sigwait(&signals, &which);
+        wait_for_end(&signals);
         drain(s, &signals);
     }
     tell(s, &s->stop);
@@ -171,19 +195,6 @@ static int run(serve_server *s)
     if (open) wait_for_clients(s, &signals, 1); /* they are told that it ends */
     serve_http_close(s);
     return open && !s->broken ? CLI_DONE : CLI_FAILED;
-}
-
-/* Sessions, bodies and answers come and go, what is small among them stays. So that memory does not
- * grow by the gaps between, what is large has pages of its own, which go back when it is freed; by
- * itself glibc raises that size each time it frees such a piece. And threads share one heap. */
-static void keep_memory_flat(void)
-{
-#ifdef __GLIBC__
-    enum { LARGE = 64 << 10, SPARE = 128 << 10 };
-    mallopt(M_MMAP_THRESHOLD, LARGE);
-    mallopt(M_TRIM_THRESHOLD, SPARE);
-    mallopt(M_ARENA_MAX, 1);
-#endif
 }
 
 int cmd_serve(const cli_options *o)
