@@ -5,8 +5,8 @@
 Answers at temperature 0 have to be what `foretoken generate --chat` prints, with every drafter, while others
 break off, read slowly, send nonsense or too much, close half of their connection, and fill the cache. With
 --minutes that goes on, and the server's memory must not grow after the first minute. With --rounds it goes on
-so often, and what is held while nothing runs must not grow in the second half. Time in which the whole of it is
-stopped, by SIGSTOP, does not count.
+so often, and what is held while nothing runs must not grow in the second half, nor be much more than at the
+start. Time in which the whole of it is stopped, by SIGSTOP, does not count.
 
     --prompts N     200                 --at-once N    16
     --drafters A,B  all that there are  --minutes M    0
@@ -199,8 +199,8 @@ class Watch(threading.Thread):
 
 
 def grown_by_halves(held):
-    """The most that was held in the second to fourth part, and later."""
-    return (max(held[1:4]), max(held[4:])) if len(held) == PARTS else None
+    """The most that was held in the first half, and in the second."""
+    return (max(held[1:PARTS // 2]), max(held[PARTS // 2:])) if len(held) == PARTS else None
 
 
 class Run:
@@ -321,6 +321,8 @@ def main():
         run = Run(server, expected, a.tokens, a.at_once)
         if a.minutes or a.rounds > 1:
             touch_all(server)
+            time.sleep(TRIM)
+        start = server.memory()
         watch, held, n_rounds = Watch(server), [], 0
         while n_rounds < a.rounds or watch.seconds < 60 * a.minutes:
             n_rounds += 1
@@ -333,11 +335,13 @@ def main():
         watch.over, grown, last = True, watch.grown() if a.minutes else grown_by_halves(held), server.memory()
         if grown and grown[1] > 1.02 * grown[0] + (0 if "wants_json" in a.without else 16):
             run.fail(f"memory grew from {grown[0]:.1f} to {grown[1]:.1f} MiB")
+        if grown and held and grown[1] > 1.15 * start:
+            run.fail(f"{grown[1]:.1f} MiB are held, and {start:.1f} were at the start")
         status = server.stop()
         if status != 0 or any("Sanitizer" in line for line in server.said):
             run.fail(f"exit status {status}: {''.join(server.said)}")
         when = "in the second minute" if a.minutes else "at first"
-        most = f"{grown[0]:.1f} MiB {when}, at most {grown[1]:.1f} later" if grown else f"{last:.1f} MiB"
+        most = f"{start:.1f} MiB, {grown[0]:.1f} {when}, at most {grown[1]:.1f} later" if grown else f"{last:.1f} MiB"
         print(f"{'not ok' if run.wrong else 'ok'}   {name}: {run.n_done} answers, {most}; bad clients: {run.n_bad}", flush=True)
         wrong += len(run.wrong)
     return wrong > 0
