@@ -29,6 +29,7 @@ SCHEMA = {"type": "object", "properties": {"name": {"type": "string", "maxLength
           "required": ["name", "n"], "additionalProperties": False}
 
 
+N_BAD = 4  # of them at once
 PARTS = 8  # of --rounds: after each the server's memory is looked at
 TRIM = 6   # seconds in which the server gives back what it does not use
 
@@ -230,11 +231,13 @@ class Run:
             with self.lock:
                 self.n_done += 1
 
-    def bad(self, seed):
+    def bad(self, seed, which):
+        """One kind after the other, until it is over; the N_BAD of them together do each at least once."""
         r = random.Random(seed)
-        prompts = list(self.expected)
-        while not self.over:
-            kind = r.choice(BAD)
+        prompts, n = list(self.expected), 0
+        while not self.over or n < len(BAD) / N_BAD:
+            kind = BAD[(which + N_BAD * n) % len(BAD)]
+            n += 1
             try:
                 wrong = kind(self.server, r, r.choice(prompts))
             except Exception as e:
@@ -248,7 +251,7 @@ class Run:
         prompts = list(self.expected)
         random.Random(seed).shuffle(prompts)
         self.over = False
-        bad = [threading.Thread(target=self.bad, args=(seed * 100 + i,)) for i in range(4)]
+        bad = [threading.Thread(target=self.bad, args=(seed * 100 + i, seed + i)) for i in range(N_BAD)]
         good = [threading.Thread(target=self.good, args=(prompts,)) for _ in range(self.at_once)]
         for t in bad + good:
             t.start()
