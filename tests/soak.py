@@ -160,6 +160,13 @@ def cannot_wait(server, r, prompt):
     s.close()
 
 
+def asks_around(server, r, prompt):
+    if server.running() < 0:
+        return "fewer than no answers run"
+    status, answer = server.ask("/tokenize", json.dumps({"prompt": prompt}))
+    return None if status == 200 and answer["count"] == len(answer["tokens"]) else f"/tokenize: {status} {answer}"
+
+
 def wants_json(server, r, prompt):
     status, answer = server.ask("/v1/chat/completions", chat(prompt, 300, temperature=1, response_format={
         "type": "json_schema", "json_schema": {"schema": SCHEMA}}))
@@ -171,7 +178,7 @@ def wants_json(server, r, prompt):
 
 
 BAD = [breaks_off, reads_slowly, closes_half, stops_within, sends_nonsense, sends_much, sends_too_much, fills_cache, cannot_wait,
-       wants_json]
+       asks_around, wants_json]
 
 
 class Watch(threading.Thread):
