@@ -239,11 +239,11 @@ class Run:
             with self.lock:
                 self.n_done += 1
 
-    def bad(self, seed, which):
-        """One kind after the other, until it is over; the N_BAD of them together do each at least once."""
+    def bad(self, seed, which, least):
+        """One kind after the other, at least so many, until it is over."""
         r = random.Random(seed)
         prompts, n = list(self.expected), 0
-        while not self.over or n < len(BAD) / N_BAD:
+        while not self.over or n < least:
             kind = BAD[(which + N_BAD * n) % len(BAD)]
             n += 1
             try:
@@ -259,7 +259,8 @@ class Run:
         prompts = list(self.expected)
         random.Random(seed).shuffle(prompts)
         self.over = False
-        bad = [threading.Thread(target=self.bad, args=(seed * 100 + i, seed + i)) for i in range(N_BAD)]
+        least = len(BAD) / N_BAD if seed == 1 else 0  # each kind comes once
+        bad = [threading.Thread(target=self.bad, args=(seed * 100 + i, seed + i, least)) for i in range(N_BAD)]
         good = [threading.Thread(target=self.good, args=(prompts,)) for _ in range(self.at_once)]
         for t in bad + good:
             t.start()
@@ -344,11 +345,11 @@ def main():
         while n_rounds < a.rounds or watch.seconds < 60 * a.minutes:
             n_rounds += 1
             run.once(n_rounds)
-            if a.minutes:
-                print(f"{watch.seconds / 60:.1f} minutes: {run.n_done} answers, {server.memory():.1f} MiB", flush=True)
-            elif a.rounds >= PARTS and n_rounds * PARTS % a.rounds < PARTS:
+            if not a.minutes and a.rounds >= PARTS and n_rounds * PARTS % a.rounds < PARTS:
                 time.sleep(TRIM)
                 held.append(server.memory())
+            if a.minutes or len(held) > 0 and n_rounds * PARTS % a.rounds < PARTS:
+                print(f"{watch.seconds / 60:.1f} minutes: {run.n_done} answers, {server.memory():.1f} MiB", flush=True)
         watch.over, grown, last = True, watch.grown() if a.minutes else grown_by_halves(held), server.memory()
         if is_sanitized(a.program):
             grown = None
