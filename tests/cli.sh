@@ -404,9 +404,10 @@ fails "a template that is none" \
     generate "${m[@]}" -p Hello -n 3 --chat --template-file "$tmp/broken.jinja"
 fails "no template file" "foretoken: cannot open $tmp/none.jinja: No such file or directory" \
     generate "${m[@]}" -p Hello -n 3 --chat --template-file "$tmp/none.jinja"
-fails "variables that are no JSON" \
-    "foretoken: the chat template: the template's variables are no JSON: something unknown at byte 0" \
-    generate "${m[@]}" -p Hello -n 3 --chat --template plain --template-vars x
+for vars in x '{' '[]' ''; do
+    refused "foretoken generate: --template-vars: \"$vars\" is no JSON object; give a JSON object, as in --template-vars '{\"enable_thinking\": false}'" \
+        generate "${m[@]}" -p Hello -n 3 --chat --template plain --template-vars "$vars"
+done
 refused "foretoken generate: --template-file needs --chat; add it" generate -p a --template-file x
 refused "foretoken generate: --template and --template-file exclude each other; give one of them" \
     generate "${m[@]}" -p a --chat --template plain --template-file x

@@ -322,6 +322,9 @@ model is used" --stats
 pip_is good
 chats "the first time it is fetched" "chat --stats" "$first"$'\n'"$start"$'\n'"$here" --stats
 chats "then it is there" "chat" ""
+run serve --port 0
+[ "$status" = 0 ] && [ "$out" = "serve --port 0" ] && [ "$err" = "" ] && ok "serve: the same" ||
+    not_ok "serve: the same" "status $status" "out \"$out\"" "err \"$err\""
 
 # ---- the table
 

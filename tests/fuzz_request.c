@@ -67,9 +67,11 @@ static const char *const vocabulary[] = {"messages",
 enum { CHAT, COMPLETION, TOKENIZE, DETOKENIZE, CALLS, N_KINDS, MADE = 128 };
 
 /* Of each form of calls. */
-static const char *const signs[] = {"<tool_call>",  "{\"name\": function name, \"parameters\":",
-                                    "[TOOL_CALLS]", "[ARGS]",
-                                    "<function=",   "<|tool_call|>"};
+static const char *const signs[] = {"<tool_call>",      "{\"name\": function name, \"parameters\":",
+                                    "[TOOL_CALLS]",     "[ARGS]",
+                                    "<function=",       "<|tool_call|>",
+                                    SERVE_DEEPSEEK_SEP, "function" SERVE_DEEPSEEK_SEP,
+                                    "<TOOLCALL>"};
 
 enum { N_SIGNS = sizeof signs / sizeof *signs };
 
@@ -249,6 +251,10 @@ bool fuzz_seed(size_t i, gw_bytes *out)
          "So "
          "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\nx</parameter>"
          "\n</function>\n</tool_call> <function=f></function>"},
+        {CALLS,
+         "So" SERVE_DEEPSEEK_CALLS SERVE_DEEPSEEK_CALL "f" SERVE_DEEPSEEK_SEP
+         "{}" SERVE_DEEPSEEK_CALL_END SERVE_DEEPSEEK_CALLS_END SERVE_DEEPSEEK_CALL
+         "function" SERVE_DEEPSEEK_SEP "f\n```json\n{\"a\": 1}\n```" SERVE_DEEPSEEK_CALL_END},
         {CALLS, "<|tool_call|>[{\"name\": \"f\", \"arguments\": {}}]<|/tool_call|>"},
     };
     enum { N = sizeof seeds / sizeof *seeds, N_MADE = 40 };

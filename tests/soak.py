@@ -4,12 +4,15 @@
 
 Answers at temperature 0 have to be what `foretoken generate --chat` prints, with every drafter, while others
 break off, read slowly, send nonsense or too much, close half of their connection, and fill the cache. With
---minutes that goes on, and the server's memory must not grow after the first minute. Time in which the whole of
-it is stopped, by SIGSTOP, does not count.
+--minutes that goes on, and the server's memory must not grow after the first minute. With --rounds it goes on
+so often, and what is held while nothing runs must not grow in the second half, nor be much more than at the
+start; under a sanitizer, which keeps what is freed, that is not looked at. Time in which the whole of it is
+stopped, by SIGSTOP, does not count.
 
     --prompts N     200                 --at-once N    16
-    --drafters A,B  all that there are  --minutes M    0: each drafter once
-    --tokens N      24                  -- OPTIONS     of serve and generate: --demo, or -m MODEL
+    --drafters A,B  all that there are  --minutes M    0
+    --tokens N      24                  --rounds N     1
+    -- OPTIONS      of serve and generate: --demo, or -m MODEL
     --without A,B   bad clients to leave out. What a format allows is kept, up to 16 MiB: without wants_json
                     the server's memory has to be flat"""
 import argparse
@@ -27,6 +30,11 @@ SCHEMA = {"type": "object", "properties": {"name": {"type": "string", "maxLength
           "required": ["name", "n"], "additionalProperties": False}
 
 
+N_BAD = 4  # of them at once
+PARTS = 8  # of --rounds: after each the server's memory is looked at
+TRIM = 6   # seconds in which the server gives back what it does not use
+
+
 class Server:
     def __init__(self, program, options, more):
         self.process = subprocess.Popen([program, "serve", "--port", "0", *options, *more], stderr=subprocess.PIPE, text=True)
@@ -41,8 +49,9 @@ class Server:
         threading.Thread(target=lambda: self.said.extend(self.process.stderr), daemon=True).start()
 
     def memory(self):
+        """MiB of its own: pages of the model's file come as they are read."""
         with open(f"/proc/{self.process.pid}/status") as f:
-            return next(int(line.split()[1]) for line in f if line.startswith("VmRSS")) / 1024
+            return next(int(line.split()[1]) for line in f if line.startswith("RssAnon")) / 1024
 
     def stop(self):
         self.process.terminate()
@@ -121,10 +130,16 @@ def sends_nonsense(server, r, prompt):
 
 def sends_too_much(server, r, prompt):
     try:
-        status, _ = server.ask("/v1/chat/completions", b"{" + b" " * r.choice([3 << 20, 20 << 20]))
+        status, _ = server.ask("/v1/chat/completions", b"{" + b" " * r.choice([5 << 20, 20 << 20]))
     except (ConnectionError, http.client.HTTPException):
         return None  # closed before it was all sent
     return None if status == 413 else f"a body too large got {status}"
+
+
+def sends_much(server, r, prompt):
+    body = chat(prompt, 2, extra=[str(i) * r.randrange(1, 30) for i in range(r.randrange(100, 40000))])
+    status, _ = server.ask("/v1/chat/completions", body)
+    return None if status in (200, 413, 429) else f"a large body got {status}"
 
 
 def fills_cache(server, r, prompt):
@@ -145,6 +160,13 @@ def cannot_wait(server, r, prompt):
     s.close()
 
 
+def asks_around(server, r, prompt):
+    if server.running() < 0:
+        return "fewer than no answers run"
+    status, answer = server.ask("/tokenize", json.dumps({"prompt": prompt}))
+    return None if status == 200 and answer["count"] == len(answer["tokens"]) else f"/tokenize: {status} {answer}"
+
+
 def wants_json(server, r, prompt):
     status, answer = server.ask("/v1/chat/completions", chat(prompt, 300, temperature=1, response_format={
         "type": "json_schema", "json_schema": {"schema": SCHEMA}}))
@@ -155,7 +177,8 @@ def wants_json(server, r, prompt):
     return None if ok else f"no such object: {v}"
 
 
-BAD = [breaks_off, reads_slowly, closes_half, stops_within, sends_nonsense, sends_too_much, fills_cache, cannot_wait, wants_json]
+BAD = [breaks_off, reads_slowly, closes_half, stops_within, sends_nonsense, sends_much, sends_too_much, fills_cache, cannot_wait,
+       asks_around, wants_json]
 
 
 class Watch(threading.Thread):
@@ -176,10 +199,17 @@ class Watch(threading.Thread):
                 return  # it has ended
 
     def grown(self):
-        """The most within the second minute, and the most later."""
-        first = [m for t, m in self.samples if 60 < t <= 120]
-        later = [m for t, m in self.samples if t > 120]
-        return (max(first), max(later)) if first and later else None
+        """The mean of the second minute, and that of the later minute in which it was largest."""
+        minutes = {}
+        for t, m in self.samples:
+            minutes.setdefault(int(t // 60), []).append(m)
+        means = [sum(m) / len(m) for _, m in sorted(minutes.items()) if len(m) > 20]
+        return (means[1], max(means[2:])) if len(means) > 2 else None
+
+
+def grown_by_halves(held):
+    """The most that was held in the first half, and in the second."""
+    return (max(held[1:PARTS // 2]), max(held[PARTS // 2:])) if len(held) == PARTS else None
 
 
 class Run:
@@ -209,11 +239,13 @@ class Run:
             with self.lock:
                 self.n_done += 1
 
-    def bad(self, seed):
+    def bad(self, seed, which, least):
+        """One kind after the other, at least so many, until it is over."""
         r = random.Random(seed)
-        prompts = list(self.expected)
-        while not self.over:
-            kind = r.choice(BAD)
+        prompts, n = list(self.expected), 0
+        while not self.over or n < least:
+            kind = BAD[(which + N_BAD * n) % len(BAD)]
+            n += 1
             try:
                 wrong = kind(self.server, r, r.choice(prompts))
             except Exception as e:
@@ -227,7 +259,8 @@ class Run:
         prompts = list(self.expected)
         random.Random(seed).shuffle(prompts)
         self.over = False
-        bad = [threading.Thread(target=self.bad, args=(seed * 100 + i,)) for i in range(4)]
+        least = len(BAD) / N_BAD if seed == 1 else 0  # each kind comes once
+        bad = [threading.Thread(target=self.bad, args=(seed * 100 + i, seed + i, least)) for i in range(N_BAD)]
         good = [threading.Thread(target=self.good, args=(prompts,)) for _ in range(self.at_once)]
         for t in bad + good:
             t.start()
@@ -243,10 +276,30 @@ class Run:
             self.fail("something runs that nobody waits for")
 
 
+def touch_all(server):
+    """What the engine has set aside for the widest pass and a full cache counts from when it is first used: at
+    once, by eight long prompts of which each row has its logits."""
+    def one(i):
+        r = random.Random(i)
+        server.ask("/v1/completions", json.dumps({"prompt": [r.randrange(5, 200) for _ in range(960)], "echo": True, "logprobs": 1,
+                                                  "temperature": 0, "max_tokens": 30, "ignore_eos": True}))
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+
+
+def is_sanitized(program):
+    with open(program, "rb") as f:
+        code = f.read()
+    return b"__asan_init" in code or b"__tsan_init" in code
+
+
 def generated(program, options, prompt, tokens):
     said = subprocess.run([program, "generate", *options, "--chat", "-p", prompt, "-n", str(tokens), "--drafter", "none"],
-                          capture_output=True, text=True, check=True)
-    return said.stdout[:-1]
+                          capture_output=True, check=True)
+    return said.stdout[:-1].decode()
 
 
 def drafters(program):
@@ -262,6 +315,7 @@ def main():
     p.add_argument("--at-once", type=int, default=16)
     p.add_argument("--drafters", default="")
     p.add_argument("--minutes", type=float, default=0)
+    p.add_argument("--rounds", type=int, default=1)
     p.add_argument("--tokens", type=int, default=24)
     p.add_argument("--without", default="")
     at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
@@ -275,7 +329,7 @@ def main():
     wrong = 0
     for name in a.drafters.split(",") if a.drafters else drafters(a.program):
         try:
-            server = Server(a.program, options, ["--drafter", name, "--parallel", "8", "--max-body", "1000000",
+            server = Server(a.program, options, ["--drafter", name, "--parallel", "8", "--max-body", "4000000",
                                                  "--ctx", "1000", "--cache", "3000", "--timeout", "600"])
         except SystemExit as e:
             if "needs a file" not in str(e):
@@ -283,19 +337,31 @@ def main():
             print(f"skipped  {name}: {str(e).strip().splitlines()[-1]}")
             continue
         run = Run(server, expected, a.tokens, a.at_once)
-        watch, seed = Watch(server), 0
-        while seed == 0 or watch.seconds < 60 * a.minutes:
-            seed += 1
-            run.once(seed)
-            if a.minutes:
+        if a.minutes or a.rounds > 1:
+            touch_all(server)
+            time.sleep(TRIM)
+        start = server.memory()
+        watch, held, n_rounds = Watch(server), [], 0
+        while n_rounds < a.rounds or watch.seconds < 60 * a.minutes:
+            n_rounds += 1
+            run.once(n_rounds)
+            if not a.minutes and a.rounds >= PARTS and n_rounds * PARTS % a.rounds < PARTS:
+                time.sleep(TRIM)
+                held.append(server.memory())
+            if a.minutes or len(held) > 0 and n_rounds * PARTS % a.rounds < PARTS:
                 print(f"{watch.seconds / 60:.1f} minutes: {run.n_done} answers, {server.memory():.1f} MiB", flush=True)
-        watch.over, grown, last = True, watch.grown(), server.memory()
-        if grown and grown[1] > 1.02 * grown[0] + (4 if "wants_json" in a.without else 16):
+        watch.over, grown, last = True, watch.grown() if a.minutes else grown_by_halves(held), server.memory()
+        if is_sanitized(a.program):
+            grown = None
+        if grown and grown[1] > 1.02 * grown[0] + (0 if "wants_json" in a.without else 16):
             run.fail(f"memory grew from {grown[0]:.1f} to {grown[1]:.1f} MiB")
+        if grown and held and grown[1] > 1.15 * start:
+            run.fail(f"{grown[1]:.1f} MiB are held, and {start:.1f} were at the start")
         status = server.stop()
         if status != 0 or any("Sanitizer" in line for line in server.said):
             run.fail(f"exit status {status}: {''.join(server.said)}")
-        most = f"at most {grown[0]:.1f} MiB in the second minute, {grown[1]:.1f} later" if grown else f"{last:.1f} MiB"
+        when = "in the second minute" if a.minutes else "at first"
+        most = f"{start:.1f} MiB, {grown[0]:.1f} {when}, at most {grown[1]:.1f} later" if grown else f"{last:.1f} MiB"
         print(f"{'not ok' if run.wrong else 'ok'}   {name}: {run.n_done} answers, {most}; bad clients: {run.n_bad}", flush=True)
         wrong += len(run.wrong)
     return wrong > 0

@@ -11,6 +11,12 @@ static const char tools_text[] =
     "\"integer\"},\"maybe\":{\"type\":[\"string\",\"null\"]},\"all\":{\"type\":\"array\"}}}}}]";
 static const char llama_sign[] = "{\"name\": function name, \"parameters\":";
 
+#define CALLS   SERVE_DEEPSEEK_CALLS
+#define CALL    SERVE_DEEPSEEK_CALL
+#define SEP     SERVE_DEEPSEEK_SEP
+#define END     SERVE_DEEPSEEK_CALL_END
+#define ALL_END SERVE_DEEPSEEK_CALLS_END
+
 /* calls: names and arguments one behind the other */
 static const struct {
     const char *sign, *said, *text, *calls;
@@ -98,6 +104,27 @@ static const struct {
     {"<|tool_call|>", "<|tool_call|>[{\"name\": \"f\", \"arguments\": {}}]", "", "f{}"},
     {"<|tool_call|>", "<|tool_call|>[{\"name\":\"get\",\"arguments\":{}}]<|/tool_call|>", "",
      "get{}"},
+    /* Nemotron */
+    {"<TOOLCALL>",
+     "So <TOOLCALL>[{\"name\": \"f\", \"arguments\": {}}, {\"name\": \"get\", \"arguments\": {}}]"
+     "</TOOLCALL>",
+     "So", "f{}get{}"},
+    /* DeepSeek */
+    {SEP, "Yes." CALLS CALL "f" SEP "{\"a\": \"```\"}" END CALL "get" SEP "{}" END ALL_END " then",
+     "Yes. then", "f{\"a\":\"```\"}get{}"},
+    {SEP, CALLS CALL "function" SEP "{}" END ALL_END, CALLS CALL "function" SEP "{}" END ALL_END,
+     ""},
+    {SEP, CALLS CALL "f" SEP "{\"a\": ", CALLS CALL "f" SEP "{\"a\": ", ""},
+    {SEP, CALLS CALL "f" SEP "[1]" END, CALLS CALL "f" SEP "[1]" END, ""},
+    {SEP, "a <\uFF5Ctool", "a <\uFF5Ctool", ""},
+    {"function" SEP,
+     CALLS CALL "function" SEP "f\n```json\n{\"a\": 1}\n```" END "\n" CALL "function" SEP
+                "get\n```json\n{}\n```" END ALL_END "\n",
+     "", "f{\"a\":1}get{}"},
+    {"function" SEP, CALLS "\n" CALL "function" SEP "get\n{}\n" END, "", "get{}"},
+    {"function" SEP, CALL "get" SEP "{}", "", "get{}"},
+    {"function" SEP, CALLS CALL "function" SEP "other\n{}" END,
+     CALLS CALL "function" SEP "other\n{}" END, ""},
 };
 
 static void check(size_t i, size_t piece, const json_t *tools)
@@ -200,6 +227,8 @@ static void test_writing(void **state)
          "Yes.\n<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=b>"
          "\nx\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=get>\n"
          "</function>\n</tool_call>"},
+        {SEP, "Yes.\n" CALLS CALL "f" SEP "{\"a\": 1, \"b\": \"x\"}" END ALL_END CALLS CALL
+              "get" SEP "{}" END ALL_END},
     };
     json_t *j = json_loads(calls, 0, NULL);
     cli_bytes out = {0};
@@ -215,7 +244,7 @@ static void test_writing(void **state)
     serve_write_calls(serve_call_form_of(llama_sign), j, &out);
     assert_string_equal(out.p, "{\"name\": \"f\", \"parameters\": {\"a\": 1, \"b\": \"x\"}}");
     cli_bytes_free(&out);
-    json_t *const shown = serve_template_calls(j);
+    json_t *const shown = serve_template_calls(j, false);
     const json_t *const f = json_object_get(json_array_get(shown, 0), "function");
     assert_true(json_is_object(json_object_get(f, "arguments")));
     json_decref(shown);

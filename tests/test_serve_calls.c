@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * foretoken serve: calls of tools in the forms of Mistral and Qwen3-Coder. The model is the demo
- * model with one of its control tokens renamed. */
+ * foretoken serve: calls of tools in the forms of Mistral, Qwen3-Coder and DeepSeek. The model is
+ * the demo model with one of its control tokens renamed. */
 #include "support.h"
 
 #include "serveclient.h"
 
-static const char word[] = "[TOOL_CALLS]", *const forms[] = {"list", "named", "tags"};
+static const char word[] = "[TOOL_CALLS]", *const forms[] = {"list", "named", "tags", "fenced",
+                                                             "plain"};
 
-enum { N = 3, WORD = 3 /* its token */ };
+enum { N = 5, WORD = 3 /* its token */ };
 
 static server servers[N];
 static char path[] = "/tmp/foretoken-calls-XXXXXX";
@@ -40,8 +41,9 @@ static int start(void **state)
     for (size_t i = 0; i < N; i++) {
         char vars[64];
         snprintf(vars, sizeof vars, "{\"form\":\"%s\"}", forms[i]);
-        const char *const file =
-            i < 2 ? FTK_CASES_DIR "/tools_mistral.jinja" : FTK_CASES_DIR "/tools_tags.jinja";
+        const char *const file = i < 2    ? FTK_CASES_DIR "/tools_mistral.jinja"
+                                 : i == 2 ? FTK_CASES_DIR "/tools_tags.jinja"
+                                          : FTK_CASES_DIR "/tools_deepseek.jinja";
         servers[i] = server_start((const char *[]){"-m", path, "--template-file", file,
                                                    "--template-vars", vars, "--budget", "4", NULL});
     }
@@ -147,11 +149,18 @@ static void test_told(void **state)
         "{\"name\":\"look\",\"arguments\":\"{\\\"where\\\":\\\"here\\\"}\"}}]},{\"role\":\"tool\","
         "\"tool_call_id\":\"abcdefgh1\",\"content\":\"nothing\"}]}";
     static const char *const shown[] = {
+        /* a low block is a space to the demo model */
         "[TOOL_CALLS] [{\"name\": \"look\", \"arguments\": {\"where\": \"here\"}, \"id\": "
         "\"abcdefgh1\"}]",
         "[TOOL_CALLS]look[ARGS]{\"where\": \"here\"}",
         "<tool_call>\n<function=look>\n<parameter=where>\nhere\n</parameter>\n</function>\n"
-        "</tool_call>"};
+        "</tool_call>",
+        "<\uFF5Ctool calls begin\uFF5C><\uFF5Ctool call begin\uFF5C>function"
+        "<\uFF5Ctool sep\uFF5C>look\n```json\n{\"where\":\"here\"}\n```"
+        "<\uFF5Ctool call end\uFF5C><\uFF5Ctool calls end\uFF5C>",
+        "<\uFF5Ctool calls begin\uFF5C><\uFF5Ctool call begin\uFF5C>look"
+        "<\uFF5Ctool sep\uFF5C>{\"where\":\"here\"}<\uFF5Ctool call end\uFF5C>"
+        "<\uFF5Ctool calls end\uFF5C>"};
     for (size_t i = 0; i < N; i++) {
         reply r = post(&servers[i], "/tokenize", body);
         if (r.status != 200) fail_msg("%s: %s", forms[i], r.body);

@@ -2,6 +2,8 @@
  * foretoken serve: requests that are wrong, and how the client is told. */
 #include "support.h"
 
+#include <unistd.h>
+
 #include "serveclient.h"
 
 static server shared;
@@ -104,6 +106,8 @@ static const struct {
     {"/v1/completions", "{\"prompt\":[4096]}", 400, "prompt"},
     {"/v1/completions", "{\"prompt\":[\"a\",2]}", 400, "prompt"},
     {"/v1/completions", "{\"prompt\":\"a\",\"logprobs\":21}", 400, "logprobs"},
+    {"/v1/completions", "{\"prompt\":\"a\",\"suffix\":\"b\"}", 400, "suffix"},
+    {"/v1/completions", "{\"prompt\":\"a\",\"n\":2,\"best_of\":3}", 400, "best_of"},
     {"/tokenize", "{}", 400, "prompt"},
     {"/detokenize", "{\"tokens\":[-1]}", 400, "tokens"},
     {"/v1/nothing", "{}", 404, NULL},
@@ -134,7 +138,7 @@ static void test_wrong(void **state)
     reply_free(&r);
 }
 
-/* What of a body is no JSON. */
+/* What is wrong about a body, in words. */
 static void test_unreadable(void **state)
 {
     (void)state;
@@ -145,6 +149,9 @@ static void test_unreadable(void **state)
         {"{\"seed\":18446744073709551616}", "too large"},
         {"{\"prompt\":", "too early"},
         {"{\"prompt\":x}", "from here on"},
+        {"null", "must be a JSON object"},
+        {"{\"prompt\":\"a\",\"temperature\":1e300}", "0 to 3.4"},
+        {"{\"prompt\":[[5],[]]}", "no tokens to go on from"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         reply r = post(&shared, "/v1/completions", cases[i][0]);
@@ -162,8 +169,9 @@ static void test_odd(void **state)
     static const char *const bodies[] = {
         "{\"prompt\":\"a\",\"max_tokens\":2.0,\"seed\":3.0,\"logprobs\":false,\"min_p\":1}",
         "{\"prompt\":\"a\",\"max_tokens\":-1,\"stop\":[\"e\",\" \"]}",
-        "{\"prompt\":\"a\\ud83d\\ude00\",\"max_tokens\":1,\"logit_bias\":{\"0\":-100},\"best_of\":"
-        "3}",
+        "{\"prompt\":\"a\\ud83d\\ude00\",\"max_tokens\":1,\"logit_bias\":{\"0\":-100},\"user\":3,"
+        "\"best_of\":1,\"suffix\":null}",
+        "{\"prompt\":\"a\",\"max_tokens\":1,\"n\":2,\"best_of\":2,\"suffix\":\"\"}",
     };
     for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
         reply r = post(&shared, "/v1/completions", bodies[i]);
@@ -277,13 +285,50 @@ static void test_key_and_body(void **state)
     assert_int_equal(server_stop(&s), 0);
 }
 
+static void test_port_taken(void **state)
+{
+    (void)state;
+    char command[1024], said[1024] = "";
+    snprintf(command, sizeof command, "%s serve --demo -t 1 --port %d 2>&1", FTK_PROGRAM,
+             shared.port);
+    FILE *const f = popen(command, "r");
+    assert_non_null(f);
+    assert_non_null(fgets(said, sizeof said, f));
+    assert_int_equal(pclose(f), 1 << 8);
+    if (!strstr(said, "Address already in use; try another --port")) fail_msg("%s", said);
+}
+
+/* A template that fails is known at the start; what needs none is answered. */
+static void test_template(void **state)
+{
+    (void)state;
+    static const char broken[] = "a\n{% if %}";
+    char path[] = "/tmp/foretoken-template-XXXXXX";
+    const int fd = mkstemp(path);
+    assert_int_equal(write(fd, broken, sizeof broken - 1), sizeof broken - 1);
+    close(fd);
+    server s = server_start((const char *[]){"--template-file", path, "--drafter", "none", NULL});
+    char *const said = server_said(&s);
+    assert_non_null(strstr(said, "the chat template, line 2: "));
+    free(said);
+    reply r = post(&s, "/v1/chat/completions", "{" HELLO "}");
+    assert_int_equal(r.status, 400);
+    reply_free(&r);
+    r = post(&s, "/v1/completions", "{\"prompt\":\"a\",\"max_tokens\":1}");
+    assert_int_equal(r.status, 200);
+    reply_free(&r);
+    assert_int_equal(server_stop(&s), 0);
+    remove(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong),        cmocka_unit_test(test_unreadable),
         cmocka_unit_test(test_odd),          cmocka_unit_test(test_long_prompt),
         cmocka_unit_test(test_origin),       cmocka_unit_test(test_request_id),
-        cmocka_unit_test(test_key_and_body),
+        cmocka_unit_test(test_key_and_body), cmocka_unit_test(test_port_taken),
+        cmocka_unit_test(test_template),
     };
     return cmocka_run_group_tests(tests, start_shared, stop_shared);
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <float.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 typedef enum kind {
     FLAG,
     TEXT,
+    OBJECT,
     PATH,
     WHOLE,
     SEED,
@@ -124,7 +126,7 @@ static const spec specs[] = {
      "a built-in chat template (default: the model's own)", ftk_chat_templates},
     {"--template-file", NULL, PATH, C | G | S, AT(template_file), 0, 0, "FILE",
      "a file with a Jinja template", "chat.jinja", "chat template from a file", NULL},
-    {"--template-vars", NULL, TEXT, C | G | S, AT(template_vars), 0, 0, "JSON", "a JSON object",
+    {"--template-vars", NULL, OBJECT, C | G | S, AT(template_vars), 0, 0, "JSON", "a JSON object",
      "'{\"enable_thinking\": false}'", "variables for the chat template", NULL},
     {"--drafter", NULL, NAME, C | G | S, AT(drafter), 0, 0, "NAME", NULL, NULL,
      "who guesses the next tokens; dash-direct is lossy (default auto)", ftk_drafters},
@@ -260,7 +262,7 @@ static const spec specs[] = {
      NULL},
     {"--chunks", NULL, FLAG, P, AT(chunks), 0, 0, NULL, NULL, NULL,
      "count as llama.cpp does: the second half of each -c tokens (default 512)", NULL},
-    {"--host", NULL, TEXT, S, AT(host), 0, 0, "HOST", "an address or a name of this machine",
+    {"--host", NULL, PATH, S, AT(host), 0, 0, "HOST", "an address or a name of this machine",
      "0.0.0.0", "where to listen (default 127.0.0.1: this machine alone)", NULL},
     {"--port", NULL, WHOLE, S, AT(port), 0, 65535, "PORT", "0 to 65535", "8080",
      "port to listen on; 0: any that is free (default 8080)", NULL},
@@ -268,7 +270,7 @@ static const spec specs[] = {
      "key that clients must send; others on this machine may see it here", NULL},
     {"--api-key-file", NULL, PATH, S, AT(api_key_file), 0, 0, "FILE", "a file with a key",
      "key.txt", "the same, from the first line of a file", NULL},
-    {"--allow-origin", NULL, TEXT, S, AT(allow_origin), 0, 0, "ORIGIN", "an origin, or *",
+    {"--allow-origin", NULL, PATH, S, AT(allow_origin), 0, 0, "ORIGIN", "an origin, or *",
      "https://chat.example", "let pages from there ask in a browser; *: from anywhere", NULL},
     {"--parallel", NULL, WHOLE, S, AT(parallel), 1, 256, "N", "1 to 256", "8",
      "answers that are made at once (default 4)", NULL},
@@ -376,6 +378,15 @@ static bool set_path(cli_options *o, const spec *s, const char *text, const char
 {
     *field = text;
     return text[0] || refuse(o, s, text, "is empty");
+}
+
+static bool set_object(cli_options *o, const spec *s, const char *text, const char **field)
+{
+    json_t *const v = json_loads(text, 0, NULL);
+    const bool is_object = json_is_object(v);
+    json_decref(v);
+    *field = text;
+    return is_object || refuse(o, s, text, "is no JSON object");
 }
 
 static bool set_whole(cli_options *o, const spec *s, const char *text, int64_t *field)
@@ -492,6 +503,7 @@ static bool set(cli_options *o, const spec *s, const char *text)
     switch (s->kind) {
     case FLAG: *(bool *)field = true; return true;
     case TEXT: *(const char **)field = text; return true;
+    case OBJECT: return set_object(o, s, text, field);
     case PATH: return set_path(o, s, text, field);
     case WHOLE: return set_whole(o, s, text, field);
     case SEED: return set_seed(o, s, text, field);

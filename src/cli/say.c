@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool library_spoke; /* an ERROR line was shown since the last cli_fail() */
+/* An ERROR line was shown since this thread's last cli_fail(): what was called says it on the
+ * thread that called. */
+static _Thread_local bool library_spoke;
 
 void cli_say_as(const char *command, const char *fmt, va_list args)
 {

@@ -4,9 +4,16 @@
 
 #include "serve/tools.h"
 
+#define DEEPSEEK_WORDS                                                                             \
+    {                                                                                              \
+        SERVE_DEEPSEEK_CALLS, SERVE_DEEPSEEK_CALL, SERVE_DEEPSEEK_SEP, SERVE_DEEPSEEK_CALL_END,    \
+            SERVE_DEEPSEEK_CALLS_END                                                               \
+    }
+
 /* The first one whose sign is there. Sources: the chat templates of Qwen3-Coder; of Mistral Small
  * 3.2 and later; of Mistral 7B v0.3, Nemo and Small 3.1; of Hermes, Qwen 2.5, Qwen 3 and many
- * others; of Granite 3 and Phi-4-mini; of Llama 3.1 to 3.3. */
+ * others; of Granite 3 and Phi-4-mini; of DeepSeek R1 and its distillations, and V3.1; of Llama
+ * Nemotron; of Llama 3.1 to 3.3. */
 static const serve_call_form forms[] = {
     {.sign = "<function=",
      .kind = SERVE_CALL_TAGS,
@@ -26,6 +33,7 @@ static const serve_call_form forms[] = {
      .after = "",
      .between = "",
      .arguments = "arguments",
+     .parting = "[ARGS]",
      .mistral = true,
      .words = {"[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"}},
     {.sign = "[TOOL_CALLS]",
@@ -56,6 +64,37 @@ static const serve_call_form forms[] = {
      .between = "",
      .arguments = "arguments",
      .words = {"<|tool_call|>", "<|/tool_call|>"}},
+    {.sign = "function" SERVE_DEEPSEEK_SEP,
+     .kind = SERVE_CALL_NAMED,
+     .opening = SERVE_DEEPSEEK_CALLS,
+     .without = SERVE_DEEPSEEK_CALL,
+     .closing = SERVE_DEEPSEEK_CALLS_END,
+     .before = SERVE_DEEPSEEK_CALLS SERVE_DEEPSEEK_CALL "function" SERVE_DEEPSEEK_SEP,
+     .after = "\n```" SERVE_DEEPSEEK_CALL_END SERVE_DEEPSEEK_CALLS_END,
+     .between = "\n",
+     .arguments = "arguments",
+     .parting = "\n```json\n",
+     .words = DEEPSEEK_WORDS},
+    {.sign = SERVE_DEEPSEEK_SEP,
+     .kind = SERVE_CALL_NAMED,
+     .opening = SERVE_DEEPSEEK_CALLS,
+     .without = SERVE_DEEPSEEK_CALL,
+     .closing = SERVE_DEEPSEEK_CALLS_END,
+     .before = SERVE_DEEPSEEK_CALLS SERVE_DEEPSEEK_CALL,
+     .after = SERVE_DEEPSEEK_CALL_END SERVE_DEEPSEEK_CALLS_END,
+     .between = "",
+     .arguments = "arguments",
+     .parting = SERVE_DEEPSEEK_SEP,
+     .words = DEEPSEEK_WORDS},
+    {.sign = "<TOOLCALL>",
+     .kind = SERVE_CALL_JSON,
+     .opening = "<TOOLCALL>",
+     .closing = "</TOOLCALL>",
+     .before = "<TOOLCALL>[",
+     .after = "]</TOOLCALL>",
+     .between = "",
+     .arguments = "arguments",
+     .words = {"<TOOLCALL>", "</TOOLCALL>"}},
     {.sign = "{\"name\": function name, \"parameters\":",
      .kind = SERVE_CALL_BARE,
      .opening = "",
@@ -102,13 +141,13 @@ static json_t *arguments_of(const json_t *f)
     return json_string_length(text) > 0 ? json_incref((json_t *)(uintptr_t)text) : json_object();
 }
 
-json_t *serve_template_calls(const json_t *calls)
+json_t *serve_template_calls(const json_t *calls, bool as_text)
 {
     json_t *const list = json_array();
     for (size_t i = 0; i < json_array_size(calls); i++) {
         json_t *const call = json_copy(json_array_get(calls, i));
         json_t *const f = json_copy((json_t *)(uintptr_t)function_of(call));
-        json_object_set_new(f, "arguments", arguments_of(f));
+        if (!as_text) json_object_set_new(f, "arguments", arguments_of(f));
         json_object_set_new(call, "function", f);
         json_array_append_new(list, call);
     }
@@ -170,7 +209,7 @@ void serve_write_calls(const serve_call_form *form, const json_t *calls, cli_byt
         add(out, form->before);
         if (form->kind == SERVE_CALL_NAMED) {
             add(out, json_string_value(name));
-            add(out, "[ARGS]");
+            add(out, form->parting);
             add_json(out, arguments);
         } else if (form->kind == SERVE_CALL_TAGS) {
             write_tags(json_string_value(name), arguments, out);

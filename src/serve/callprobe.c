@@ -11,12 +11,14 @@ static const char tools[] =
     "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":\"d\","
     "\"parameters\":{\"type\":\"object\",\"properties\":{\"x\":{\"type\":\"string\","
     "\"description\":\"d\"}},\"required\":[\"x\"]}}}]";
-static const char members[] =
-    "[null,{\"tool_calls\":[{\"id\":\"abcdefgh9\",\"type\":\"function\",\"function\":{\"name\":"
-    "\"f\",\"arguments\":{\"x\":\"" SIGN "\"}}}]},{\"tool_call_id\":\"abcdefgh9\",\"name\":\"f\"}]";
+#define MEMBERS(arguments)                                                                         \
+    "[null,{\"tool_calls\":[{\"id\":\"abcdefgh9\",\"type\":\"function\",\"function\":{\"name\":"   \
+    "\"f\",\"arguments\":" arguments "}}]},{\"tool_call_id\":\"abcdefgh9\",\"name\":\"f\"}]"
+static const char members[] = MEMBERS("{\"x\":\"" SIGN "\"}"),
+                  members_text[] = MEMBERS("\"{\\\"x\\\":\\\"" SIGN "\\\"}\"");
 
-/* NULL where the template refuses it; to be freed. */
-static char *render(const serve_server *s, bool with_call)
+/* With calls, or without where they are NULL. NULL where the template refuses it; to be freed. */
+static char *render(const serve_server *s, const char *calls)
 {
     enum { MOST = 1 << 16 };
     static const ftk_message talk[] = {{"user", "x"}, {"assistant", ""}, {"tool", "y"}};
@@ -24,10 +26,10 @@ static char *render(const serve_server *s, bool with_call)
     char why[8], *text = cli_array(NULL, MOST + 1, 1);
     size_t n;
     chat.tools = tools;
-    chat.members = with_call ? members : NULL;
+    chat.members = calls;
     cli_hush(why, sizeof why);
     const bool shown =
-        ftk_chat_text(s->w.model, &chat, talk, with_call ? 3 : 1, text, MOST, &n) == FTK_OK;
+        ftk_chat_text(s->w.model, &chat, talk, calls ? 3 : 1, text, MOST, &n) == FTK_OK;
     cli_hush(NULL, 0);
     if (shown) text[n] = 0;
     if (!shown) free(text);
@@ -49,14 +51,23 @@ static void find_words(serve_server *s)
     }
 }
 
+/* What the template makes of a call, or else of tools alone; to be freed. */
+static char *show(serve_server *s)
+{
+    const char *const calls[] = {members, members_text, NULL};
+    for (size_t i = 0; i < 3; i++) {
+        char *const text = render(s, calls[i]);
+        s->shows_calls = calls[i] && text && strstr(text, SIGN);
+        s->calls_as_text = s->shows_calls && i == 1;
+        if (s->shows_calls || !calls[i]) return text;
+        free(text);
+    }
+    return NULL;
+}
+
 void serve_find_call_form(serve_server *s)
 {
-    char *text = render(s, true);
-    s->shows_calls = text && strstr(text, SIGN);
-    if (!s->shows_calls) {
-        free(text);
-        text = render(s, false);
-    }
+    char *const text = show(s);
     s->call_form = serve_call_form_of(text);
     free(text);
     find_words(s);

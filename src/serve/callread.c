@@ -204,6 +204,43 @@ static serve_found read_named(const serve_calls *c, scan *s, json_t *calls)
     return arguments ? SERVE_FOUND : SERVE_NONE;
 }
 
+/* ---- DeepSeek: a word, name, a word, {...}; or a word, "function", a word, name, fenced {...} */
+
+static serve_found read_arguments(const serve_calls *c, scan *s, const char *name, json_t *calls)
+{
+    const char *p;
+    size_t n;
+    skip_blanks(s);
+    if (s->at == s->n) return missing(s);
+    serve_found found = s->p[s->at] == '{' ? next_json(s, &p, &n) : SERVE_NONE;
+    if (found == SERVE_FOUND) found = skip_closing(s, "```");
+    if (found == SERVE_FOUND) found = skip_closing(s, SERVE_DEEPSEEK_CALL_END);
+    if (found == SERVE_FOUND) found = skip_closing(s, c->form->closing);
+    if (found != SERVE_FOUND) return found;
+    json_t *const arguments = json_loadb(p, n, JSON_ALLOW_NUL, NULL);
+    if (arguments) add_call(c, name, NULL, arguments, calls);
+    json_decref(arguments);
+    return arguments ? SERVE_FOUND : SERVE_NONE;
+}
+
+static serve_found read_fenced(const serve_calls *c, scan *s, json_t *calls)
+{
+    static const char kind[] = "function", fence[] = "```json";
+    char name[MOST_NAME + 1];
+    const char *p;
+    size_t n;
+    serve_found found = skip_closing(s, SERVE_DEEPSEEK_CALL);
+    if (found == SERVE_FOUND) found = next_up_to(s, SERVE_DEEPSEEK_SEP, &p, &n);
+    if (found == SERVE_FOUND && s->at == s->n) return missing(s);
+    if (found == SERVE_FOUND && n == sizeof kind - 1 && memcmp(p, kind, n) == 0 &&
+        s->p[s->at] != '{') {
+        found = next_up_to(s, "\n", &p, &n);
+        if (found == SERVE_FOUND) found = skip_closing(s, fence);
+    }
+    if (found != SERVE_FOUND) return found;
+    return is_tool(c, p, n, name) ? read_arguments(c, s, name, calls) : SERVE_NONE;
+}
+
 /* ---- Qwen3-Coder: <function=name> <parameter=key> text </parameter> </function> */
 
 static bool allows(const json_t *type, const char *word)
@@ -288,6 +325,8 @@ serve_found serve_read_calls(const serve_calls *c, const char *p, size_t n, bool
         found = read_json(c, &s, calls);
     else if (c->form->mistral)
         found = read_named(c, &s, calls);
+    else if (c->form->kind == SERVE_CALL_NAMED)
+        found = read_fenced(c, &s, calls);
     else if (c->form->kind == SERVE_CALL_TAGS)
         found = read_tags(c, &s, calls);
     *used = s.at;

@@ -76,7 +76,7 @@ bool serve_field_real(const json_t *o, const char *name, double min, double max,
     const double x = json_number_value(field);
     *v = (float)x;
     if (x >= min && x <= max) return true;
-    if (max < FLT_MAX)
+    if (max < FLT_MAX || x > max)
         return serve_refuse(e, name, "%s is %g; it must be %g to %g", name, x, min, max);
     return serve_refuse(e, name, "%s is %g; it must be %s", name, x,
                         min > 0 ? "more than 0" : "0 or more");
@@ -114,7 +114,7 @@ static const char *why_unread(const json_error_t *why)
 json_t *serve_body(const char *body, size_t n, serve_error *e)
 {
     json_error_t why;
-    json_t *root = json_loadb(body ? body : "", n, 0, &why);
+    json_t *root = json_loadb(body ? body : "", n, JSON_DECODE_ANY, &why);
     if (!root)
         serve_refuse(e, "", "the body is no JSON: line %d, column %d: %s", why.line, why.column,
                      why_unread(&why));

@@ -3,6 +3,7 @@
 #include "serve/http.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netdb.h>
 #include <string.h>
 #include <unistd.h>
@@ -170,13 +171,14 @@ bool serve_http_open(serve_server *s)
                 gai_strerror(why));
         return false;
     }
+    errno = 0;
     s->daemon = start(s, at);
     const bool brackets = at->ai_family == AF_INET6;
     freeaddrinfo(at);
     if (!s->daemon) {
-        cli_say(
-            "cannot listen on port %s of %s: it may be taken, or not be yours; try another --port",
-            port, s->o->host);
+        cli_say("cannot listen on port %s of %s: %s; try another %s", port, s->o->host,
+                errno ? strerror(errno) : "it may be taken, or not be yours",
+                errno == EADDRNOTAVAIL ? "--host" : "--port");
         return false;
     }
     const union MHD_DaemonInfo *const info =

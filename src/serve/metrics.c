@@ -82,11 +82,20 @@ static void drafts(const page *p, const serve_figures *f)
             (unsigned long long)f->accepted_at[i]);
 }
 
-/* What both names have. */
-static void common(const page *p, const serve_figures *f)
+/* In line, and those that the scheduler has not seen yet. */
+static size_t waiting(const serve_server *s)
 {
+    size_t n = s->figures.waiting;
+    for (const serve_request *r = s->incoming; r; r = r->next) n += r->n_choices;
+    return n;
+}
+
+/* What both names have. */
+static void common(const page *p, const serve_server *s)
+{
+    const serve_figures *const f = &s->figures;
     figure(p, "gauge", "num_requests_running", (double)f->running);
-    figure(p, "gauge", "num_requests_waiting", (double)f->waiting);
+    figure(p, "gauge", "num_requests_waiting", (double)waiting(s));
     figure(p, "gauge", "kv_cache_usage_perc", f->kv_usage);
     figure(p, "counter", "prompt_tokens_total", (double)f->prompt_tokens);
     figure(p, "counter", "generation_tokens_total", (double)f->generated);
@@ -114,7 +123,7 @@ void serve_metrics(const serve_server *s, cli_bytes *out)
     const serve_figures *const f = &s->figures;
     page p = {.out = out, .prefix = "foretoken"};
     label(p.labels, sizeof p.labels, s->name);
-    common(&p, f);
+    common(&p, s);
     figure(&p, "gauge", "sessions_open", (double)f->sessions);
     figure(&p, "counter", "prompt_tokens_cached_total", (double)f->cached);
     figure(&p, "counter", "requests_refused_total", (double)f->refused);
@@ -122,5 +131,5 @@ void serve_metrics(const serve_server *s, cli_bytes *out)
     p.prefix = "vllm";
     const size_t n = strlen(p.labels);
     snprintf(p.labels + n, sizeof p.labels - n, ",engine=\"0\"");
-    common(&p, f);
+    common(&p, s);
 }

@@ -52,7 +52,7 @@ static void read_members(const serve_server *s, const json_t *o, talk *t)
     if (!s->shows_calls) return;
     json_t *const own = json_object();
     if (json_array_size(calls) > 0)
-        json_object_set_new(own, "tool_calls", serve_template_calls(calls));
+        json_object_set_new(own, "tool_calls", serve_template_calls(calls, s->calls_as_text));
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         json_t *const v = json_object_get(o, texts[i]);
         if (json_is_string(v)) json_object_set(own, texts[i], v);
@@ -205,11 +205,7 @@ static bool check_prompt(const serve_server *s, const serve_request *r, const se
                          serve_error *e)
 {
     const char *const name = r->chat ? "messages" : "prompt";
-    if (p->n == 0)
-        return serve_refuse(e, name,
-                            "%s: there are no tokens, and this model has no BOS token to "
-                            "start from",
-                            name);
+    if (p->n == 0) return serve_refuse(e, name, "%s: there are no tokens to go on from", name);
     if (p->n < s->ctx || (p->n == s->ctx && r->max_tokens == 0)) return true;
     serve_refuse(e, name,
                  "%s: %zu tokens, and the context holds %zu with the answer; shorten it, or "

@@ -86,6 +86,20 @@ static bool read_stops(const json_t *o, serve_request *r, serve_error *e)
     return true;
 }
 
+/* What OpenAI's completions have and this server has not: passed over, they would make another
+ * answer than the one that was asked for. */
+static bool refuse_unknown(const json_t *o, const serve_request *r, serve_error *e)
+{
+    int64_t best = 1;
+    if (r->chat) return true;
+    if (!serve_field_whole(o, "best_of", 0, INT32_MAX, &best, e)) return false;
+    if (best > (int64_t)r->n)
+        return serve_refuse(e, "best_of", "best_of: all that are made are sent; ask for n");
+    if (json_string_length(serve_field(o, "suffix")) > 0)
+        return serve_refuse(e, "suffix", "suffix: nothing can be put between two texts here");
+    return true;
+}
+
 static bool read_limits(const json_t *o, serve_request *r, serve_error *e)
 {
     int64_t most = r->chat ? -1 : 16, n = 1;                            /* OpenAI's defaults */
@@ -98,7 +112,7 @@ static bool read_limits(const json_t *o, serve_request *r, serve_error *e)
     r->max_tokens = most < 0 ? SIZE_MAX : (size_t)most;
     r->n = (size_t)n;
     r->echo = r->echo && !r->chat;
-    return true;
+    return refuse_unknown(o, r, e);
 }
 
 /* Chats: whether, and how many beside; completions: how many. */

@@ -189,10 +189,12 @@ static void show_figures(serve_scheduler *d)
     ftk_engine_stats e;
     ftk_engine_get_stats(d->s->w.engine, &e);
     serve_figures *const f = &d->s->figures;
+    pthread_mutex_lock(&d->s->lock);
     f->running = d->pool.n_running;
     f->waiting = d->n_waiting;
     f->sessions = e.sessions;
     f->kv_usage = 1 - (double)e.kv_pages_free / (double)e.kv_pages;
+    pthread_mutex_unlock(&d->s->lock);
 }
 
 static void rest(serve_scheduler *d)
@@ -229,10 +231,9 @@ void *serve_schedule(void *server)
         serve_drop_gone(&d);
         admit(&d);
         n = pick(&d);
+        show_figures(&d); /* a step may take long, and its tokens are sent before it is over */
         if (n > 0) step(&d, n);
-        pthread_mutex_lock(&s->lock);
         show_figures(&d);
-        pthread_mutex_unlock(&s->lock);
     }
     while (d.n_requests > 0) serve_turn_away(&d, d.requests[0]);
     serve_pool_close(&d.pool);

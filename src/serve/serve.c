@@ -2,7 +2,7 @@
  * foretoken serve: from the command line to a server that runs, and to its end. */
 #include "serve/serve.h"
 
-#include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -64,6 +64,21 @@ static int cache_slots(serve_server *s)
     return (int)cache;
 }
 
+/* A template that fails for the plainest of conversations may for all: that is said here, too, not
+ * to clients alone. */
+static void try_chat(const serve_server *s)
+{
+    static const ftk_message plain = {"user", "Hello"};
+    char why[400];
+    size_t n;
+    cli_hush(why, sizeof why);
+    const ftk_err err = ftk_chat_text(s->w.model, &s->w.chat, &plain, 1, NULL, 0, &n);
+    cli_hush(NULL, 0);
+    if (err != FTK_OK && err != FTK_ERR_SPACE)
+        cli_say("%s; so a plain question is refused, completions are not",
+                why[0] ? why : ftk_strerror(err));
+}
+
 static int open_world(serve_server *s)
 {
     const cli_options *const o = s->o;
@@ -81,10 +96,36 @@ static int open_world(serve_server *s)
         return CLI_FAILED;
     }
     cli_warn_of_drafter(o->drafter);
+    try_chat(s);
     serve_find_call_form(s);
     set_name(s);
     s->begun = (int64_t)time(NULL);
     return CLI_DONE;
+}
+
+/* ---- memory: sessions, bodies and answers come and go, and what is small among them stays */
+
+/* What is large has pages of its own, which go back when it is freed; by itself glibc raises that
+ * size each time it frees such a piece. And threads share one heap. */
+static void keep_memory_flat(void)
+{
+#ifdef __GLIBC__
+    enum { LARGE = 64 << 10, SPARE = 128 << 10 };
+    mallopt(M_MMAP_THRESHOLD, LARGE);
+    mallopt(M_TRIM_THRESHOLD, SPARE);
+    mallopt(M_ARENA_MAX, 1);
+#endif
+}
+
+/* Until a signal ends the server. Pages of the heap that are free go back meanwhile. */
+static void wait_for_end(const sigset_t *signals)
+{
+    const struct timespec nap = {.tv_sec = 5};
+    while (sigtimedwait(signals, NULL, &nap) < 0) {
+#ifdef __GLIBC__
+        malloc_trim(0);
+#endif
+    }
 }
 
 /* ---- running */
@@ -146,8 +187,7 @@ static int run(serve_server *s)
     }
     const bool open = serve_http_open(s);
     if (open) {
-        int which;
-        sigwait(&signals, &which);
+        wait_for_end(&signals);
         drain(s, &signals);
     }
     tell(s, &s->stop);
@@ -160,6 +200,7 @@ static int run(serve_server *s)
 int cmd_serve(const cli_options *o)
 {
     serve_server s = {.o = o};
+    keep_memory_flat();
     int status = open_world(&s);
     open_lock(&s);
     if (status == CLI_DONE) status = run(&s);

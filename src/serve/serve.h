@@ -168,6 +168,7 @@ typedef struct serve_server {
     size_t ctx;                       /* most tokens of a request */
     const serve_call_form *call_form; /* of the model's template */
     bool shows_calls;                 /* the template writes tool_calls of messages itself */
+    bool calls_as_text;               /* and wants their arguments as text */
     serve_call_word call_words[SERVE_CALL_WORDS];
     size_t n_call_words;
     struct MHD_Daemon *daemon;

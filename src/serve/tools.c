@@ -76,7 +76,7 @@ static grammar_piece piece_of(const serve_call_form *form, const json_t *f, cons
     add(&after, "");
     if (form->kind == SERVE_CALL_NAMED) {
         add(&before, json_string_value(name));
-        add(&before, "[ARGS]");
+        add(&before, form->parting);
     } else {
         add(&before, "{\"name\": ");
         if (quoted) add(&before, quoted);

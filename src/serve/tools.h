@@ -13,11 +13,18 @@
 typedef enum serve_call_kind {
     SERVE_CALL_JSON,  /* an object with name and arguments, or a list of such, between words */
     SERVE_CALL_BARE,  /* the same as the whole answer */
-    SERVE_CALL_NAMED, /* a word, the name, a word, the arguments as an object */
+    SERVE_CALL_NAMED, /* a word, the name, what parts them, the arguments as an object */
     SERVE_CALL_TAGS,  /* a tag for the function, and in it one for each argument */
 } serve_call_kind;
 
-enum { SERVE_CALL_WORDS = 4 };
+enum { SERVE_CALL_WORDS = 5 };
+
+/* DeepSeek's words, with a wide bar and a low block in them. */
+#define SERVE_DEEPSEEK_CALLS     "<\uFF5Ctool\u2581calls\u2581begin\uFF5C>"
+#define SERVE_DEEPSEEK_CALL      "<\uFF5Ctool\u2581call\u2581begin\uFF5C>"
+#define SERVE_DEEPSEEK_SEP       "<\uFF5Ctool\u2581sep\uFF5C>"
+#define SERVE_DEEPSEEK_CALL_END  "<\uFF5Ctool\u2581call\u2581end\uFF5C>"
+#define SERVE_DEEPSEEK_CALLS_END "<\uFF5Ctool\u2581calls\u2581end\uFF5C>"
 
 typedef struct serve_call_form {
     const char *sign; /* in what a template makes of tools or calls: it wants this form */
@@ -26,6 +33,7 @@ typedef struct serve_call_form {
     const char *without;                  /* how a call begins that lacks its opening, or NULL */
     const char *before, *after, *between; /* how an object with a call is written, and several */
     const char *arguments;                /* their key; the other one is read, too */
+    const char *parting;                  /* SERVE_CALL_NAMED: between name and arguments */
     bool mistral; /* ids are nine letters and digits; both of its forms are read */
     const char *words[SERVE_CALL_WORDS]; /* what may be control tokens */
 } serve_call_form;
@@ -36,8 +44,8 @@ const serve_call_form *serve_call_form_of(const char *text);
 bool serve_are_calls(const json_t *calls);
 /* Calls of an assistant's message as its model writes them, added to out. */
 void serve_write_calls(const serve_call_form *form, const json_t *calls, cli_bytes *out);
-/* The same as templates want them: arguments as values. */
-json_t *serve_template_calls(const json_t *calls);
+/* The same as templates want them: arguments as values, or as text. */
+json_t *serve_template_calls(const json_t *calls, bool as_text);
 
 /* ---- calls.c: an answer from which calls are read. All-zero: they are not looked for. */
 
