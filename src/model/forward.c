@@ -581,9 +581,9 @@ void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
         run_rows(f, seqs, n_seqs, first, false);
 }
 
-void ftk_forward_store(ftk_forward *f, const ftk_pass_seq *seq)
+void ftk_forward_store(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs)
 {
-    run_rows(f, seq, 1, 0, true);
+    run_rows(f, seqs, n_seqs, 0, true);
 }
 
 /* Masks, depths of all rows: the sequence's, then those that join. */
