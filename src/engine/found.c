@@ -143,6 +143,8 @@ static bool try_file(ftk_engine *e, const char *path, const char *name)
     if (err != FTK_OK)
         leave_out(e, stated, family,
                   of_another || is_useless(e, family) ? FTK_LOG_INFO : FTK_LOG_WARN);
+    else
+        e->was_found[family] = true;
     return err == FTK_OK;
 }
 
