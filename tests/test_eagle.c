@@ -690,6 +690,8 @@ static void test_refused(void **state)
                    "was trained for another model");
     cfg.layers = (int[]){3, 1, 2};
     cfg.n_layers = 3;
+    expect_refused(e, folder_of("medusa", &good), &cfg, FTK_ERR_INVALID,
+                   "heads of Medusa read the last layer's state alone: leave --drafter-layers out");
     said[0] = 0;
     assert_int_equal(ftk_engine_add_drafter_as(e, written("plain", &good), &cfg), FTK_OK);
     assert_non_null(strstr(said, "states entering layers 3, 1, 2 of 3; 120 of 300 tokens"));
