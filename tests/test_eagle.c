@@ -4,6 +4,7 @@
 #include "support.h"
 
 #include <math.h>
+#include <unistd.h>
 
 #include "archmodels.h"
 #include "drafters/grown.h"
@@ -719,6 +720,30 @@ static void test_names(void **state)
     ftk_model_free(m);
 }
 
+/* Files of which some are missing, and tensors that are in two of them. */
+static void test_parts(void **state)
+{
+    (void)state;
+    ftk_model *m = load_quietly();
+    ftk_engine *e = open_engine(m, 1, 256, FTK_TYPE_F16);
+    const ef_how layout = {.layout = EF_EAGLE};
+    char file[600], part[600], other[600];
+    const char *const folder = written("plain", &layout);
+    snprintf(file, sizeof file, "%s/model.safetensors", folder);
+    snprintf(part, sizeof part, "%s/model-00001-of-00003.safetensors", folder);
+    snprintf(other, sizeof other, "%s/other.safetensors", folder);
+    assert_int_equal(rename(file, part), 0);
+    expect_refused(e, folder, NULL, FTK_ERR_INVALID,
+                   "holds 1 safetensors files of 3: get the others");
+    assert_int_equal(rename(part, file), 0);
+    assert_int_equal(link(file, other), 0);
+    expect_refused(e, folder, NULL, FTK_ERR_FORMAT, "is in two of its files");
+    assert_int_equal(unlink(other), 0);
+    assert_int_equal(ftk_engine_add_drafter(e, folder), FTK_OK);
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
 /* Without auxiliary states rows begin with the model's feature, and there is no fc. */
 static void test_no_states(void **state)
 {
@@ -901,7 +926,7 @@ int main(void)
         cmocka_unit_test(test_follows),      cmocka_unit_test(test_begins_late),
         cmocka_unit_test(test_refused),      cmocka_unit_test(test_names),
         cmocka_unit_test(test_damaged),      cmocka_unit_test(test_every_allocation),
-        cmocka_unit_test(test_looked_into),
+        cmocka_unit_test(test_looked_into),  cmocka_unit_test(test_parts),
     };
     return cmocka_run_group_tests(tests, write_target, NULL);
 }
