@@ -117,11 +117,10 @@ static const char *file_of(const ftk_engine *e, int family)
     return ftk_drafter_reads_files(family) && e->files[family] ? e->files[family]->path : NULL;
 }
 
-/* What a model in stages, or on a device, has no use for. */
+/* What a model in stages has no use for. */
 static bool is_useless(const ftk_engine *e, int family)
 {
-    return (e->forward.below && family >= 0 && ftk_drafter_list[family]->policy) ||
-           (e->device && is_head(family));
+    return e->forward.below && family >= 0 && ftk_drafter_list[family]->policy;
 }
 
 /* One for another model is nothing to warn of: one folder may hold several models. */

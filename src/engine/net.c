@@ -329,7 +329,7 @@ void ftk_net_gather(ftk_net_seq *s, int n, int at)
 const float *ftk_net_fuse(const ftk_net *net, const ftk_target *t, int n)
 {
     if (net->head->fc.n_out == 0) return net->normed;
-    t->multiply(t->ctx, &net->head->fc, n, net->normed, net->first);
+    t->multiply_here(t->ctx, &net->head->fc, n, net->normed, net->first);
     return net->first;
 }
 

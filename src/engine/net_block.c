@@ -56,12 +56,12 @@ static void medusa_depth(ftk_net_seq *const *s, int n, int head)
     for (int k = 0; k < n; k++)
         memcpy(x + (size_t)k * (size_t)d, s[k]->left, (size_t)d * sizeof *x);
     for (int i = 0; i < h->n_layers; i++) {
-        t->multiply(t->ctx, &h->residual[head][i], n, x, y);
+        t->multiply_here(t->ctx, &h->residual[head][i], n, x, y);
         for (int k = 0; k < n; k++)
             add_residual(d, y + (size_t)k * (size_t)d, h->bias[head][i],
                          x + (size_t)k * (size_t)d);
     }
-    t->multiply(t->ctx, &h->says[head], n, x, net->said);
+    t->multiply_here(t->ctx, &h->says[head], n, x, net->said);
     for (int k = 0; k < n; k++) {
         const size_t stride = s[k]->as_seen.stride;
         memcpy(of_depth(s[k], head), net->said + (size_t)k * stride, stride * sizeof *net->said);
@@ -235,7 +235,7 @@ static void say(ftk_net_seq *const *s, const int *depth, const int32_t *token, i
             h->model.kernels.dequant_row(h->markov1.type, (int)rank,
                                          (const char *)h->markov1.data + (size_t)token[i] * row,
                                          net->markov + (size_t)i * rank);
-        s[0]->target->multiply(s[0]->target->ctx, &h->markov2, n, net->markov, net->said);
+        s[0]->target->multiply_here(s[0]->target->ctx, &h->markov2, n, net->markov, net->said);
     }
     for (int i = 0; i < n; i++) {
         float *const y = net->said + (size_t)i * stride;
