@@ -144,24 +144,29 @@ static const method s4c_parts[] = {
     {.label = "lookup", .drafter = "lookup", .budget = -1},
 };
 
-#define EAGLE3(text, what, nodes, form)                                                            \
-    {                                                                                              \
-        .label = text, .drafter = "eagle3", .budget = nodes, .shape = form,                        \
-        .ops = &ftk_drafter_eagle3, .how = what                                                    \
-    }
 #define ALONE (FTK_ROWS_ALWAYS | FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS)
+#define GROWN(name, family, text, what, nodes, form)                                               \
+    {                                                                                              \
+        .label = name text, .drafter = (name), .budget = (nodes), .shape = (form),                 \
+        .ops = &(family), .how = (what)                                                            \
+    }
+#define GROWN_PARTS(name, family)                                                                  \
+    {                                                                                              \
+        {.label = "none", .drafter = "none", .budget = -1},                                        \
+            {.label = "none, again", .drafter = "none", .budget = -1},                             \
+            GROWN(name, family, "", 0, -1, FTK_TREE_FITTED),                                       \
+            GROWN(name, family, ", no retrieval", FTK_WITHOUT_RETRIEVAL, -1, FTK_TREE_FITTED),     \
+            GROWN(name, family, ", no successors", FTK_WITHOUT_SUCCESSORS, -1, FTK_TREE_FITTED),   \
+            GROWN(name, family, " alone", FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS, -1,      \
+                  FTK_TREE_FITTED),                                                                \
+            GROWN(name, family, " alone, chains of 4", ALONE, 4, FTK_TREE_CHAIN),                  \
+            GROWN(name, family, " alone, trees of 16", ALONE, 16, FTK_TREE_FITTED),                \
+            {.label = "lookup", .drafter = "lookup", .budget = -1},                                \
+    }
 
-static const method eagle3_parts[] = {
-    {.label = "none", .drafter = "none", .budget = -1},
-    {.label = "none, again", .drafter = "none", .budget = -1},
-    EAGLE3("eagle3", 0, -1, FTK_TREE_FITTED),
-    EAGLE3("eagle3, no retrieval", FTK_WITHOUT_RETRIEVAL, -1, FTK_TREE_FITTED),
-    EAGLE3("eagle3, no successors", FTK_WITHOUT_SUCCESSORS, -1, FTK_TREE_FITTED),
-    EAGLE3("the head alone", FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS, -1, FTK_TREE_FITTED),
-    EAGLE3("the head alone, chains of 4", ALONE, 4, FTK_TREE_CHAIN),
-    EAGLE3("the head alone, trees of 16", ALONE, 16, FTK_TREE_FITTED),
-    {.label = "lookup", .drafter = "lookup", .budget = -1},
-};
+static const method eagle3_parts[] = GROWN_PARTS("eagle3", ftk_drafter_eagle3);
+static const method dspark_parts[] = GROWN_PARTS("dspark", ftk_drafter_dspark);
+static const method draft_model_parts[] = GROWN_PARTS("draft-model", ftk_drafter_draft_model);
 
 static const method firp_parts[] = {
     {.label = "none", .drafter = "none", .budget = -1},
@@ -293,6 +298,8 @@ static const table tables[] = {
     {"none", drafters, sizeof drafters / sizeof *drafters},
     {"s4c", s4c_parts, sizeof s4c_parts / sizeof *s4c_parts},
     {"eagle3", eagle3_parts, sizeof eagle3_parts / sizeof *eagle3_parts},
+    {"dspark", dspark_parts, sizeof dspark_parts / sizeof *dspark_parts},
+    {"draft-model", draft_model_parts, sizeof draft_model_parts / sizeof *draft_model_parts},
     {"firp", firp_parts, sizeof firp_parts / sizeof *firp_parts},
     {"dash", dash_parts, sizeof dash_parts / sizeof *dash_parts},
     {"shape", shapes, sizeof shapes / sizeof *shapes},
@@ -420,7 +427,9 @@ static const table *find_table(const char *parts)
 {
     for (int i = 1; i < TABLES; i++)
         if (strcmp(tables[i].parts, parts) == 0) return &tables[i];
-    run_die("--parts %s is unknown: there are s4c, eagle3, firp, dash, shape and sources", parts);
+    run_die("--parts %s is unknown: there are s4c, eagle3, dspark, draft-model, firp, dash, shape "
+            "and sources",
+            parts);
     return NULL;
 }
 
@@ -455,7 +464,8 @@ int main(int argc, char **argv)
     }
     if (i >= argc || !o.file || o.n < 1 || o.n > RUN_MAX)
         run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
-                "[--ends keep|ignore] [--device NAME] [--parts s4c|eagle3|firp|dash|shape|sources] "
+                "[--ends keep|ignore] [--device NAME] "
+                "[--parts s4c|eagle3|dspark|draft-model|firp|dash|shape|sources] "
                 "[--drafters NAME,...] [--heads NAME=FILE]... [--lora FILE]... "
                 "[--draft-model FILE] [--drafter-file FILE]... [--drafter-layers L,L,L] MODEL...");
     for (; i < argc; i++) bench_model(argv[i], &o);

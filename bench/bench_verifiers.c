@@ -2,7 +2,9 @@
  *
  * bench-verifiers: how much each verifier accepts, and what judging costs. First on made-up
  * distributions, where drafts are drawn from a drafter's own; every verifier judges the same
- * drafts. Then, for every model file given, with the built-in drafters on a file of questions. */
+ * drafts. Then, for every model file given, on a file of questions: with drafters whose tokens are
+ * chosen, or, with --draft-model, with that model, whose tokens `reject` and `traversal` have
+ * drawn. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,8 +188,8 @@ static void bench_synthetic(void)
 /* ------------------------------------------------------------------ models */
 
 typedef struct tally {
-    double sum, squares, judge, forward;
-    uint64_t steps, drafted;
+    double sum, squares, judge, forward, seconds;
+    uint64_t steps, drafted, emitted;
 } tally;
 
 static void answer(ftk_engine *e, const char *drafter, const char *verifier, int budget,
@@ -209,6 +211,8 @@ static void answer(ftk_engine *e, const char *drafter, const char *verifier, int
     const double rate = (double)r.stats.emitted / (double)r.stats.steps;
     t->sum += rate;
     t->squares += rate * rate;
+    t->seconds += r.seconds;
+    t->emitted += r.stats.emitted;
     t->judge += r.stats.judge_seconds;
     t->forward += r.stats.forward_seconds;
     t->steps += r.stats.steps;
@@ -218,7 +222,9 @@ static void answer(ftk_engine *e, const char *drafter, const char *verifier, int
 static void bench_model(const char *path, const questions *q, size_t n, int threads, int budget,
                         size_t seeds)
 {
-    static const char *const drafters[] = {"jacobi", "lookup"};
+    static const char *const chosen[] = {"jacobi", "lookup"}, *const drawn[] = {"draft-model"};
+    const char *const *const drafters = run_draft_model() ? drawn : chosen;
+    const int methods = VERIFIERS * (run_draft_model() ? 1 : 2);
     ftk_model *m = run_model(path);
     ftk_model_info info;
     ftk_model_get_info(m, &info);
@@ -227,11 +233,12 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
     ftk_engine *engines[2 * VERIFIERS];
     tally t[2 * VERIFIERS];
     memset(t, 0, sizeof t);
-    for (int i = 0; i < 2 * VERIFIERS; i++) engines[i] = run_engine(m, threads, NULL, NULL);
+    for (int i = 0; i < methods; i++)
+        engines[i] = run_engine(m, threads, NULL, run_draft_model() ? path : NULL);
     for (size_t k = 0; k < q->n * seeds; k++) {
         static int32_t prompt[1536];
         const size_t n_prompt = run_prompt(m, q->at[k % q->n].turns[0], prompt, 1536);
-        for (int i = 0; i < 2 * VERIFIERS; i++)
+        for (int i = 0; i < methods; i++)
             answer(engines[i], drafters[i / VERIFIERS], ftk_verifiers()[i % VERIFIERS], budget,
                    prompt, n_prompt, n, k, &t[i]);
     }
@@ -240,15 +247,17 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
         "\n%s, vocabulary %d, kernels %s, %d threads, temperature %.1f, %zu questions, %zu seeds, "
         "%zu tokens each, end tokens ignored, at most %d drafted a step\n\n"
         "| drafter | verifier | lossless | tokens a step, mean and standard error | drafted a step "
-        "| judging, us a step | judging, of the pass |\n|---|---|---|---|---|---|---|\n",
+        "| tokens/s | judging, us a step | judging, of the pass |\n"
+        "|---|---|---|---|---|---|---|---|\n",
         run_shown(name, sizeof name, info.name), info.n_vocab, info.kernels,
         ftk_engine_threads(engines[0]), temperature, q->n, seeds, n, budget);
-    for (int i = 0; i < 2 * VERIFIERS; i++) {
+    for (int i = 0; i < methods; i++) {
         const ftk_verifier_ops *const v = ftk_verifier_list[i % VERIFIERS];
         printf("| %s | %s | %s |", drafters[i / VERIFIERS], v->name, v->lossless ? "yes" : "LOSSY");
         print_mean(t[i].sum, t[i].squares, q->n * seeds);
-        printf(" %.1f | %.1f | %.1f %% |\n", (double)t[i].drafted / (double)t[i].steps,
-               1e6 * t[i].judge / (double)t[i].steps, 100 * t[i].judge / t[i].forward);
+        printf(" %.1f | %.0f | %.1f | %.1f %% |\n", (double)t[i].drafted / (double)t[i].steps,
+               (double)t[i].emitted / t[i].seconds, 1e6 * t[i].judge / (double)t[i].steps,
+               100 * t[i].judge / t[i].forward);
         ftk_engine_free(engines[i]);
     }
     fflush(stdout);
@@ -287,14 +296,15 @@ int main(int argc, char **argv)
             n_samples = (size_t)run_number(o, value, 0, 10000000);
         else if (strcmp(o, "--temp") == 0)
             temperature = number(o, value);
-        else
+        else if (!run_take_option(o, value))
             run_die("%s is unknown: there are --questions, --limit, --tokens, --seeds, --threads, "
-                    "--budget, --samples and --temp",
+                    "--budget, --samples, --temp and --draft-model",
                     o);
     }
     if (i < argc && (argv[i][0] == '-' || !file))
         run_die("usage: bench-verifiers [--samples N] [--temp T] [--questions FILE [--limit N] "
-                "[--tokens N] [--seeds N] [--threads N] [--budget N] MODEL...]");
+                "[--tokens N] [--seeds N] [--threads N] [--budget N] [--draft-model FILE] "
+                "MODEL...]");
     if (n_samples > 0) bench_synthetic();
     if (i == argc) return 0;
     questions q;

@@ -7,21 +7,12 @@
 #include "base/mem.h"
 #include "drafters/grown.h"
 
+typedef ftk_drawn_node node;
+
 enum { DEPTH = FTK_DRAWN_DEPTH, SIBLINGS = FTK_DRAWN_SIBLINGS };
 
 static const float least_retrieved =
     0.15f; /* a first retrieved token that comes less often is left out */
-
-typedef struct node {
-    int32_t token;
-    float prob;
-} node;
-
-/* What the tree is made of: retrieval's chain, the drawn one, the siblings of its first token. */
-typedef struct parts {
-    int n_retrieved, n_chain, n_beside;
-    node retrieved[FTK_CHAIN], chain[DEPTH], beside[SIBLINGS - 1];
-} parts;
 
 /* ---- drawing */
 
@@ -79,54 +70,72 @@ static double uniform(const ftk_grown *g, size_t n, int i)
 
 /* ---- parts */
 
-static void retrieve(const ftk_grown *g, parts *p)
+void ftk_drawn_begin(ftk_grown *g)
 {
     const ftk_retrieval *const r = g->guesses.retrieval;
+    ftk_drawn *const d = &g->drawn;
     float prob = 1;
+    d->n_retrieved = d->n_chain = d->n_beside = d->last = 0;
     if (!r || r->n == 0 || ftk_retrieval_goes_on(r, 0) < least_retrieved) return;
-    for (; p->n_retrieved < r->n && p->n_retrieved < FTK_CHAIN; p->n_retrieved++) {
-        prob *= ftk_retrieval_goes_on(r, p->n_retrieved);
-        p->retrieved[p->n_retrieved] = (node){r->recent[p->n_retrieved], prob};
+    for (; d->n_retrieved < r->n && d->n_retrieved < FTK_CHAIN; d->n_retrieved++) {
+        prob *= ftk_retrieval_goes_on(r, d->n_retrieved);
+        d->retrieved[d->n_retrieved] = (node){r->recent[d->n_retrieved], prob};
     }
 }
 
-/* The first place: the chain's first token and its siblings, behind what was chosen there. */
-static void draw_first(const ftk_grown *g, size_t n, double total, parts *p)
+double ftk_drawn_expected(const ftk_grown *g)
 {
+    const ftk_drawn *const d = &g->drawn;
+    const int n = d->n_chain, more = n == 0 ? g->model->block : 1; /* depths that it may say */
+    double tokens = 0, reached = n > 0 ? d->first[n - 1].prob : 1;
+    if (d->chain && d->n_retrieved > 0) return 0; /* there is one node a depth */
+    for (int depth = n; depth < n + more && depth < DEPTH; depth++)
+        tokens += reached *= ftk_rate_get(&g->known->drawn.first[depth]);
+    return tokens;
+}
+
+static void add_to_chain(ftk_grown *g, int32_t token, float prob)
+{
+    ftk_drawn *const d = &g->drawn;
+    d->first[d->n_chain++] = (node){token, prob};
+    d->last = ftk_guesses_add(&g->guesses, d->last, token, 0);
+}
+
+/* The first place: the chain's first token and its siblings, behind what was chosen there. */
+static void draw_first(ftk_grown *g, size_t n, double total)
+{
+    ftk_drawn *const d = &g->drawn;
     int32_t out[1 + SIBLINGS];
     int n_out = 0;
-    if (p->n_retrieved > 0) out[n_out++] = p->retrieved[0].token;
+    if (d->n_retrieved > 0) out[n_out++] = d->retrieved[0].token;
     float before = ftk_rate_get(&g->known->drawn.first[0]), missed = 1 - before;
-    for (int k = 0; k < (g->drawn.chain ? 1 : SIBLINGS); k++) {
-        const int32_t token = draw(&g->drawn, 0, total, out, n_out, uniform(g, n, k));
+    for (int k = 0; k < (d->chain ? 1 : SIBLINGS); k++) {
+        const int32_t token = draw(d, 0, total, out, n_out, uniform(g, n, k));
         if (token < 0) return;
         out[n_out++] = token;
         if (k == 0) {
-            p->chain[p->n_chain++] = (node){token, before};
+            add_to_chain(g, token, before);
             continue;
         }
         const float right = ftk_rate_get(&g->known->drawn.beside[k - 1]);
         const float prob = missed * right < before ? missed * right : before;
-        p->beside[p->n_beside++] = (node){token, prob};
+        d->beside[d->n_beside++] = (node){token, prob};
         before = prob;
         missed *= 1 - right;
     }
 }
 
-/* The chain goes on as long as a row is expected to bring more than it takes. */
-static void draw_on(ftk_grown *g, size_t n, parts *p)
+void ftk_drawn_grow(ftk_grown *g, size_t n, const float *logits)
 {
-    int at = 0;
-    for (int depth = 1; depth < DEPTH; depth++) {
-        const float prob = p->chain[depth - 1].prob * ftk_rate_get(&g->known->drawn.first[depth]);
-        at = ftk_guesses_add(&g->guesses, at, p->chain[depth - 1].token, 0);
-        if (!ftk_grown_pays(g, prob, 1, false)) return;
-        const float *const logits = ftk_grown_run(g, at);
-        if (!logits) return;
-        const double total = weigh(g, logits, depth);
-        const double u = uniform(g, n, SIBLINGS + depth);
-        p->chain[p->n_chain++] = (node){draw(&g->drawn, depth, total, NULL, 0, u), prob};
+    ftk_drawn *const d = &g->drawn;
+    const int depth = d->n_chain;
+    const double total = weigh(g, logits, depth);
+    if (depth == 0) {
+        draw_first(g, n, total);
+        return;
     }
+    const float prob = d->first[depth - 1].prob * ftk_rate_get(&g->known->drawn.first[depth]);
+    add_to_chain(g, draw(d, depth, total, NULL, 0, uniform(g, n, SIBLINGS + depth)), prob);
 }
 
 /* ---- the tree */
@@ -138,41 +147,25 @@ static bool has_room(const ftk_tree *t, int budget)
 
 /* The best of all first, siblings in the order in which they were drawn, and what was chosen at
  * the first place in front of them. */
-static void plant(const ftk_grown *g, const parts *p, int budget, ftk_tree *tree)
+void ftk_drawn_plant(ftk_grown *g, size_t n, int budget, ftk_tree *tree)
 {
+    ftk_drawn *const d = &g->drawn;
     int r = 0, c = 0, b = 0, at_r = 0, at_c = 0;
+    d->asked = n;
     while (has_room(tree, budget)) {
-        const float of_r = r < p->n_retrieved ? p->retrieved[r].prob : -1;
-        const float of_c = c < p->n_chain ? p->chain[c].prob : -1;
-        const float of_b = c > 0 && b < p->n_beside ? p->beside[b].prob : -1;
+        const float of_r = r < d->n_retrieved ? d->retrieved[r].prob : -1;
+        const float of_c = c < d->n_chain ? d->first[c].prob : -1;
+        const float of_b = c > 0 && b < d->n_beside ? d->beside[b].prob : -1;
         if (of_r < 0 && of_c < 0 && of_b < 0) return;
         if (of_r >= 0 && (r == 0 || (of_r >= of_c && of_r >= of_b))) {
-            at_r = ftk_tree_add(tree, at_r, p->retrieved[r++].token, of_r);
+            at_r = ftk_tree_add(tree, at_r, d->retrieved[r++].token, of_r);
         } else if (of_c >= of_b) {
-            at_c = ftk_tree_add_drawn(tree, at_c, p->chain[c].token, of_c, q_at(&g->drawn, c));
+            at_c = ftk_tree_add_drawn(tree, at_c, d->first[c].token, of_c, q_at(d, c));
             c++;
         } else {
-            ftk_tree_add_drawn(tree, 0, p->beside[b++].token, of_b, q_at(&g->drawn, 0));
+            ftk_tree_add_drawn(tree, 0, d->beside[b++].token, of_b, q_at(d, 0));
         }
     }
-}
-
-void ftk_drawn_propose(ftk_grown *g, const int32_t *history, size_t n, int budget, ftk_tree *tree)
-{
-    const ftk_draft_model *const m = g->model;
-    parts p = {0};
-    retrieve(g, &p);
-    const size_t unread = m->unread(m->ctx, n);
-    g->late = unread > FTK_GROWN_LATE;
-    const bool alone = g->drawn.chain && p.n_retrieved > 0; /* where there is one node a depth */
-    const float *logits = NULL;
-    if (!g->late && !alone &&
-        ftk_grown_pays(g, ftk_rate_get(&g->known->drawn.first[0]), (int)unread, true))
-        logits = ftk_grown_read(g, history, n);
-    if (logits) draw_first(g, n, weigh(g, logits, 0), &p);
-    if (p.n_chain > 0) draw_on(g, n, &p);
-    plant(g, &p, budget, tree);
-    g->drawn.asked = n;
 }
 
 /* ---- what came of it */

@@ -10,6 +10,7 @@
 #define FTK_DRAWN_H
 
 #include "drafters/drafter.h"
+#include "drafters/guesses.h"
 
 enum {
     FTK_DRAWN_DEPTH = 12,
@@ -21,12 +22,22 @@ typedef struct ftk_drawn_rates {
     ftk_rate beside[FTK_DRAWN_SIBLINGS - 1]; /* and its siblings, where those before were not */
 } ftk_drawn_rates;
 
+typedef struct ftk_drawn_node {
+    int32_t token;
+    float prob;
+} ftk_drawn_node;
+
 typedef struct ftk_drawn {
     ftk_sampler sampler;
     float *q;     /* [FTK_DRAWN_DEPTH][n_vocab]; NULL: nothing is ever drawn */
     size_t asked; /* the tree that was proposed last is of text[0..asked); 0: none */
     bool chain;   /* one node a depth */
     int n_vocab;
+    /* What the tree is made of: retrieval's chain, the drawn one, the siblings of its first
+     * token. */
+    int n_retrieved, n_chain, n_beside;
+    ftk_drawn_node retrieved[FTK_CHAIN], first[FTK_DRAWN_DEPTH], beside[FTK_DRAWN_SIBLINGS - 1];
+    int last; /* the guess that is the chain's last token */
 } ftk_drawn;
 
 struct ftk_grown;
@@ -37,9 +48,15 @@ ftk_err ftk_drawn_init(ftk_drawn *d, const ftk_drafter_env *env);
 void ftk_drawn_free(ftk_drawn *d, const ftk_host *host);
 /* Whether tokens are drawn now. */
 bool ftk_drawn_due(const ftk_drawn *d, const ftk_sampling *sampling);
-/* The guesses hold the root alone; they get the chain that is drawn. */
-void ftk_drawn_propose(struct ftk_grown *g, const int32_t *history, size_t n, int budget,
-                       ftk_tree *tree);
+/* The guesses hold the root alone; a draft begins, of what is retrieved. */
+void ftk_drawn_begin(struct ftk_grown *g);
+/* Tokens that drawing from the next row is expected to bring, that behind the text if the chain
+ * is empty; 0: it does not go on. */
+double ftk_drawn_expected(const struct ftk_grown *g);
+/* That row's logits, of a text of n tokens: the chain grows by a token. */
+void ftk_drawn_grow(struct ftk_grown *g, size_t n, const float *logits);
+/* The tree, of a text of n tokens. */
+void ftk_drawn_plant(struct ftk_grown *g, size_t n, int budget, ftk_tree *tree);
 void ftk_drawn_settle(struct ftk_grown *g, size_t n, const ftk_tree *tree,
                       const ftk_verdict *verdict);
 

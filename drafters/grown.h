@@ -67,16 +67,9 @@ void ftk_grown_propose_all(const ftk_ask *asks, int n);
 void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
                      const ftk_verdict *verdict, const ftk_rows *rows);
 
-/* Runs the model's row for a guess, and times that. */
-const float *ftk_grown_run(ftk_grown *g, int guess);
-/* Reads the text; NULL: there is nothing to go on from. */
-const float *ftk_grown_read(ftk_grown *g, const int32_t *history, size_t n);
 /* Of the rows that the last draft has run those stay that lead to what has come since. */
 void ftk_grown_keep(ftk_grown *g, const int32_t *history, size_t n);
 /* Which rates those of a depth are. */
 int ftk_grown_class(int depth);
-/* Whether so many tokens more, expected of a pass over n rows or of reading them, take longer
- * without it, at the pace of late. */
-bool ftk_grown_pays(const ftk_grown *g, double tokens, int n, bool reads);
 
 #endif

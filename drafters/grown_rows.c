@@ -21,6 +21,7 @@ static const float floor_worth = 0.02f; /* of a node that gets children */
 typedef struct asked {
     ftk_grown *g;
     const ftk_ask *ask;
+    bool drawn;        /* its nodes are a chain that is drawn */
     int n, taken;      /* nodes; of which rows are worth running for */
     int chosen[WIDTH]; /* the nodes' guesses, the best first */
     int unread;
@@ -58,11 +59,6 @@ static double token_seconds(const ftk_grown *g)
     return g->guesses.flags & FTK_ROWS_ALWAYS ? INFINITY : ftk_target_token(g->target);
 }
 
-bool ftk_grown_pays(const ftk_grown *g, double tokens, int n, bool reads)
-{
-    return tokens * token_seconds(g) > seconds_of(g, n, reads);
-}
-
 /* ---- the model */
 
 /* Reads the texts of n sessions, in one pass where the model can; said[i]: what follows. */
@@ -89,15 +85,6 @@ static void read_texts(const asked *all, int n, ftk_draft_rows *said)
         good++;
     }
     if (good == n) saw(any, rows, true, now(any) - start);
-}
-
-const float *ftk_grown_read(ftk_grown *g, const int32_t *history, size_t n)
-{
-    const ftk_ask ask = {.history = history, .n = n};
-    const asked one = {.g = g, .ask = &ask, .unread = (int)g->model->unread(g->model->ctx, n)};
-    ftk_draft_rows said;
-    read_texts(&one, 1, &said);
-    return said.logits;
 }
 
 /* Runs rows for the nodes that were taken. A guess's row is one more than the model's number for
@@ -136,14 +123,6 @@ static void run_taken(const asked *all, int n, ftk_draft_rows *said)
     if (good) saw(any, rows, false, now(any) - start);
 }
 
-const float *ftk_grown_run(ftk_grown *g, int guess)
-{
-    const asked one = {.g = g, .n = 1, .taken = 1, .chosen = {guess}};
-    ftk_draft_rows said;
-    run_taken(&one, 1, &said);
-    return said.logits;
-}
-
 /* The likeliest tokens behind a node, by its row of logits. */
 static void suggest_children(ftk_grown *g, int node, const float *logits)
 {
@@ -164,14 +143,31 @@ static void suggest_children(ftk_grown *g, int node, const float *logits)
 
 /* ---- growing */
 
-/* Seconds that reading a text saves, which may say what follows at several depths. */
-static double saved_by_reading(const ftk_grown *g)
+/* What a row's logits say of a node's children. */
+static void follow(const asked *a, int node, const float *logits)
 {
-    double tokens = 0, reached = ftk_guesses_open(&g->guesses, 0);
-    for (int depth = 0; depth < g->model->block && depth < DEPTH; depth++)
-        tokens += reached *=
-            ftk_rate_get(&g->known->rates[FTK_GROWN_BEST + ftk_grown_class(depth)]);
-    return tokens > 0 ? tokens * token_seconds(g) : 0;
+    if (a->drawn)
+        ftk_drawn_grow(a->g, a->ask->n, logits);
+    else
+        suggest_children(a->g, node, logits);
+}
+
+/* Tokens that a row for a node is expected to bring, or reading the text, node 0, which may say
+ * what follows at several depths. */
+static double expected(const ftk_grown *g, int node, int depth)
+{
+    const int end = depth + (node == 0 ? g->model->block : 1);
+    double tokens = 0, reached = ftk_guesses_open(&g->guesses, node);
+    for (int i = depth; i < end && i < DEPTH; i++)
+        tokens += reached *= ftk_rate_get(&g->known->rates[FTK_GROWN_BEST + ftk_grown_class(i)]);
+    return tokens;
+}
+
+/* Seconds that it saves. */
+static double saved_by(const asked *a, int node, int depth)
+{
+    const double tokens = a->drawn ? ftk_drawn_expected(a->g) : expected(a->g, node, depth);
+    return tokens > 0 ? tokens * token_seconds(a->g) : 0;
 }
 
 /* Those that save most come first. */
@@ -191,7 +187,7 @@ static int begin_with_texts(asked *all, int n)
     ftk_draft_rows said[FTK_ASKS];
     double sum = 0, most = 0;
     int rows = 0, best = 0, left = 0;
-    for (int i = 0; i < n; i++) all[i].saves = saved_by_reading(all[i].g);
+    for (int i = 0; i < n; i++) all[i].saves = saved_by(&all[i], 0, 0);
     sort_by_savings(all, n);
     for (int i = 0; i < n && all[i].saves > 0; i++) {
         sum += all[i].saves;
@@ -208,7 +204,7 @@ static int begin_with_texts(asked *all, int n)
     read_texts(all, best, said);
     for (int i = 0; i < best; i++) {
         if (!said[i].logits) continue;
-        suggest_children(all[i].g, 0, said[i].logits);
+        follow(&all[i], 0, said[i].logits);
         all[left++] = all[i];
     }
     return left;
@@ -219,8 +215,13 @@ static void choose_nodes(asked *all, int n, int depth)
     for (int i = 0; i < n; i++) {
         ftk_grown *const g = all[i].g;
         const int room = FTK_MAX_NODES - g->n_rows;
-        all[i].n = ftk_guesses_best(&g->guesses, depth, floor_worth, true,
-                                    g->guesses.chain ? 1 : WIDTH, all[i].chosen);
+        if (all[i].drawn) {
+            all[i].chosen[0] = g->drawn.last;
+            all[i].n = g->drawn.n_chain == depth && depth < FTK_DRAWN_DEPTH;
+        } else {
+            all[i].n = ftk_guesses_best(&g->guesses, depth, floor_worth, true,
+                                        g->guesses.chain ? 1 : WIDTH, all[i].chosen);
+        }
         if (all[i].n > room) all[i].n = room;
     }
 }
@@ -230,12 +231,8 @@ static asked *next_to_take(asked *all, int n, int depth, double *saves)
 {
     asked *best = NULL;
     for (int i = 0; i < n; i++) {
-        const ftk_grown *const g = all[i].g;
         if (all[i].taken == all[i].n) continue;
-        const double right =
-            ftk_rate_get(&g->known->rates[FTK_GROWN_BEST + ftk_grown_class(depth)]);
-        const double tokens = right * ftk_guesses_open(&g->guesses, all[i].chosen[all[i].taken]);
-        const double saved = tokens > 0 ? tokens * token_seconds(g) : 0;
+        const double saved = saved_by(&all[i], all[i].chosen[all[i].taken], depth);
         if (best && saved <= *saves) continue;
         best = &all[i];
         *saves = saved;
@@ -279,8 +276,8 @@ static int grow(asked *all, int n, int depth)
     for (int i = 0; i < n; i++) {
         if (!said[i].logits) continue;
         for (int k = 0; k < all[i].taken; k++)
-            suggest_children(all[i].g, all[i].chosen[k],
-                             said[i].logits + (size_t)k * all[i].g->model->stride);
+            follow(&all[i], all[i].chosen[k],
+                   said[i].logits + (size_t)k * all[i].g->model->stride);
         all[left++] = all[i];
     }
     return left;
@@ -306,16 +303,15 @@ static bool begin(asked *a, const ftk_ask *ask)
     ftk_grown *const g = ask->state;
     ftk_grown_keep(g, ask->history, ask->n);
     ftk_guesses_begin(&g->guesses, ask->history[ask->n - 1]);
-    g->asked = 0;
-    if (ftk_drawn_due(&g->drawn, g->sampling)) {
-        ftk_drawn_propose(g, ask->history, ask->n, ask->budget, ask->tree);
-        return false;
-    }
-    ftk_guesses_ask(&g->guesses, ask->history[ask->n - 1]);
-    g->asked = ask->n;
+    const bool drawn = ftk_drawn_due(&g->drawn, g->sampling);
+    g->asked = drawn ? 0 : ask->n;
+    if (drawn)
+        ftk_drawn_begin(g);
+    else
+        ftk_guesses_ask(&g->guesses, ask->history[ask->n - 1]);
     const size_t unread = g->model->unread(g->model->ctx, ask->n);
     g->late = unread > FTK_GROWN_LATE;
-    *a = (asked){.g = g, .ask = ask, .unread = (int)unread};
+    *a = (asked){.g = g, .ask = ask, .drawn = drawn, .unread = (int)unread};
     return !g->late;
 }
 
@@ -327,8 +323,10 @@ void ftk_grown_propose_all(const ftk_ask *asks, int n)
     grow_all(all, n_all);
     for (int i = 0; i < n; i++) {
         ftk_grown *const g = asks[i].state;
-        if (g->asked == 0) continue; /* it was drawn */
-        ftk_guesses_plant(&g->guesses, asks[i].budget, asks[i].tree);
+        if (g->asked > 0)
+            ftk_guesses_plant(&g->guesses, asks[i].budget, asks[i].tree);
+        else
+            ftk_drawn_plant(g, asks[i].n, asks[i].budget, asks[i].tree);
     }
 }
 

@@ -876,8 +876,9 @@ typedef struct ftk_drafter_stats {
     double speed; /* of late, tokens for the estimated cost of a plain step; 0: unknown */
 } ftk_drafter_stats;
 
-/* Of the drafter at work, which with "auto" is the first of those that were added, or found, for
- * the model, else "recycle". Returns how many were written, at most `most`: 1, or 0 with "none". */
+/* Of the drafter at work, which with "auto" is one that was added, else one that was found for the
+ * model, the first by ftk_drafters(), else "recycle". Returns how many were written, at most
+ * `most`: 1, or 0 with "none". */
 FTK_API size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, size_t most);
 
 #ifdef __cplusplus

@@ -4,6 +4,8 @@
 #define EAGLE_TEST "badeagle"
 #include "eagleheads.h"
 
+#include <unistd.h>
+
 static void expect_refused(ftk_engine *e, const char *path, const ftk_drafter_config *cfg,
                            ftk_err err, const char *says)
 {
@@ -102,6 +104,8 @@ static void test_refused(void **state)
                    "was trained for another model");
     cfg.layers = (int[]){3, 1, 2};
     cfg.n_layers = 3;
+    expect_refused(e, folder_of("medusa", &good), &cfg, FTK_ERR_INVALID,
+                   "heads of Medusa read the last layer's state alone: leave --drafter-layers out");
     said[0] = 0;
     assert_int_equal(ftk_engine_add_drafter_as(e, written("plain", &good), &cfg), FTK_OK);
     assert_non_null(strstr(said, "states entering layers 3, 1, 2 of 3; 120 of 300 tokens"));
@@ -125,6 +129,30 @@ static void test_names(void **state)
     assert_int_equal(ftk_engine_add_drafter(e, file), FTK_OK);
     assert_non_null(
         strstr(said, "states entering layers 2, 1, 3 of 3")); /* one more than is written */
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
+/* Files of which some are missing, and tensors that are in two of them. */
+static void test_parts(void **state)
+{
+    (void)state;
+    ftk_model *m = load_quietly();
+    ftk_engine *e = open_engine(m, 1, 256, FTK_TYPE_F16);
+    const ef_how layout = {.layout = EF_EAGLE};
+    char file[600], part[600], other[600];
+    const char *const folder = written("plain", &layout);
+    snprintf(file, sizeof file, "%s/model.safetensors", folder);
+    snprintf(part, sizeof part, "%s/model-00001-of-00003.safetensors", folder);
+    snprintf(other, sizeof other, "%s/other.safetensors", folder);
+    assert_int_equal(rename(file, part), 0);
+    expect_refused(e, folder, NULL, FTK_ERR_INVALID,
+                   "holds 1 safetensors files of 3: get the others");
+    assert_int_equal(rename(part, file), 0);
+    assert_int_equal(link(file, other), 0);
+    expect_refused(e, folder, NULL, FTK_ERR_FORMAT, "is in two of its files");
+    assert_int_equal(unlink(other), 0);
+    assert_int_equal(ftk_engine_add_drafter(e, folder), FTK_OK);
     ftk_engine_free(e);
     ftk_model_free(m);
 }
@@ -277,9 +305,9 @@ static void test_every_allocation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_names),
-        cmocka_unit_test(test_looked_into), cmocka_unit_test(test_damaged),
-        cmocka_unit_test(test_every_allocation),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_parts),   cmocka_unit_test(test_looked_into),
+        cmocka_unit_test(test_damaged), cmocka_unit_test(test_every_allocation),
     };
     return cmocka_run_group_tests(tests, write_target, NULL);
 }

@@ -275,7 +275,7 @@ static void test_no_room(void **state)
 
 /* ---- drawn drafts */
 
-enum { K = 4, SEEDS = 2000 };
+enum { K = 4, SEEDS = 2000, TOGETHER = 5 };
 
 /* What a mask allows, if there is one. */
 static bool is_allowed(bool masked, int32_t token)
@@ -322,7 +322,8 @@ static int find(const int32_t *list, int32_t token)
     return -1;
 }
 
-static void check_law(ftk_engine *e, const char *verifier, ftk_tree_shape shape, bool masked)
+/* n sessions that share their passes draw, and one beside them whose drafts are chosen. */
+static void check_law(ftk_engine *e, const char *verifier, ftk_tree_shape shape, bool masked, int n)
 {
     static const int32_t text[] = {9, 40, 77, 40};
     int32_t first[K], second[K][K], behind[5] = {9, 40, 77, 40};
@@ -334,34 +335,41 @@ static void check_law(ftk_engine *e, const char *verifier, ftk_tree_shape shape,
         likeliest(e, behind, 5, masked, second[i], q[i]);
         for (int j = 0; j < K; j++) all[i * K + j] = p[i] * q[i][j];
     }
-    ftk_session *s = open_how(e,
-                              &(how){.drafter = "draft-model",
-                                     .verifier = verifier,
-                                     .budget = 6,
-                                     .shape = shape,
-                                     .flags = FTK_ROWS_ALWAYS},
-                              0);
+    how h = {.drafter = "draft-model", .budget = 6, .shape = shape, .flags = FTK_ROWS_ALWAYS};
+    ftk_session *s[TOGETHER + 1];
+    for (int k = 0; k < n + 1; k++) {
+        h.verifier = k < n ? verifier : "exact";
+        s[k] = open_how(e, &h, 0);
+        if (masked) assert_int_equal(ftk_session_set_mask(s[k], allow_some, NULL), FTK_OK);
+    }
+    const size_t n_step = n > 1 ? (size_t)n + 1 : 1;
     ftk_sampling to = {.temperature = 0.8f, .top_k = K, .top_p = 1, .repeat_penalty = 1};
-    if (masked) assert_int_equal(ftk_session_set_mask(s, allow_some, NULL), FTK_OK);
-    for (uint64_t seed = 0; seed < SEEDS; seed++) {
-        int32_t got[2];
-        to.seed = seed;
-        assert_int_equal(ftk_session_set_sampling(s, &to), FTK_OK);
-        assert_int_equal(ftk_session_truncate(s, 0), FTK_OK);
-        assert_int_equal(ftk_session_append(s, text, 4), FTK_OK);
-        ftk_result r;
-        assert_int_equal(ftk_step(&s, 1, &r), FTK_OK); /* reads, so that the next step drafts */
-        assert_int_equal(ftk_session_truncate(s, 4), FTK_OK);
-        assert_int_equal(take(s, 2, got), 2);
-        const int i = find(first, got[0]), j = i < 0 ? -1 : find(second[i], got[1]);
-        assert_true(i >= 0 && j >= 0);
-        counts[i * K + j]++;
+    for (uint64_t seed = 0; seed < SEEDS; seed += (uint64_t)n) {
+        ftk_result r[TOGETHER + 1];
+        for (int k = 0; k < n + 1; k++) {
+            to.seed = seed + (uint64_t)k;
+            assert_int_equal(ftk_session_set_sampling(s[k], &to), FTK_OK);
+            assert_int_equal(ftk_session_truncate(s[k], 0), FTK_OK);
+            assert_int_equal(ftk_session_append(s[k], text, 4), FTK_OK);
+        }
+        assert_int_equal(ftk_step(s, n_step, r), FTK_OK); /* reads: the next step drafts */
+        for (int k = 0; k < n + 1; k++) assert_int_equal(ftk_session_truncate(s[k], 4), FTK_OK);
+        for (int step = 0; step < 2; step++) assert_int_equal(ftk_step(s, n_step, r), FTK_OK);
+        for (int k = 0; k < n; k++) {
+            size_t len;
+            const int32_t *const got = ftk_session_tokens(s[k], &len) + 4;
+            assert_true(len >= 6);
+            const int i = find(first, got[0]), j = i < 0 ? -1 : find(second[i], got[1]);
+            assert_true(i >= 0 && j >= 0);
+            counts[i * K + j]++;
+        }
     }
     ftk_stats stats;
-    ftk_session_get_stats(s, &stats);
-    assert_true(stats.accepted > SEEDS / 8); /* else this would say nothing */
-    if (!chi_square_fits(counts, all, K * K)) fail_msg("%s draws from another law", verifier);
-    ftk_session_free(s);
+    ftk_session_get_stats(s[0], &stats);
+    assert_true(stats.accepted > SEEDS / 8 / (uint64_t)n); /* else this would say nothing */
+    if (!chi_square_fits(counts, all, K * K))
+        fail_msg("%s draws from another law, of %d", verifier, n);
+    for (int k = 0; k < n + 1; k++) ftk_session_free(s[k]);
 }
 
 static void test_law(void **state)
@@ -371,10 +379,12 @@ static void test_law(void **state)
     static const char *const small[] = {"llama", "noisy"};
     for (int i = 0; i < 2; i++) {
         ftk_engine *e = open_with(m, small[i], 512, 1);
-        check_law(e, "reject", FTK_TREE_FITTED, false);
-        check_law(e, "traversal", FTK_TREE_FITTED, false);
-        check_law(e, "reject", FTK_TREE_CHAIN, true);
-        check_law(e, "traversal", FTK_TREE_FITTED, true);
+        check_law(e, "reject", FTK_TREE_FITTED, false, 1);
+        check_law(e, "traversal", FTK_TREE_FITTED, false, 1);
+        check_law(e, "reject", FTK_TREE_CHAIN, true, 1);
+        check_law(e, "traversal", FTK_TREE_FITTED, true, 1);
+        check_law(e, "reject", FTK_TREE_FITTED, false, TOGETHER);
+        check_law(e, "traversal", FTK_TREE_FITTED, false, TOGETHER);
         ftk_engine_free(e);
     }
     ftk_model_free(m);

@@ -437,6 +437,14 @@ static void test_shared(void **state)
         check_shared(e, "draft-model");
         ftk_engine_free(e);
     }
+    static const char *const blocks[] = {"dflash", "dspark", "medusa"};
+    for (int i = 0; i < 3; i++) {
+        const ef_how file = {.layout = EF_SPECULATORS, .borrows = i == 0};
+        ftk_engine *e = open_engine(m, 1 + i % 2, 4096, FTK_TYPE_F16);
+        assert_int_equal(ftk_engine_add_drafter(e, folder_of(blocks[i], &file)), FTK_OK);
+        check_shared(e, blocks[i]);
+        ftk_engine_free(e);
+    }
     ftk_model_free(m);
 }
 

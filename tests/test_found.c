@@ -300,13 +300,45 @@ static void test_among_good_ones(void **state)
     for (int i = 0; i < 5; i++) unlink(files[i]);
 }
 
+/* The drafter of `auto` where FIRP's file is named, or not, and S4C's lies beside the model. */
+static void expect_auto(bool named, const char *drafter)
+{
+    ftk_engine *e = open_engine(model, 1, 256, FTK_TYPE_F16);
+    int found;
+    ftk_session_config cfg;
+    ftk_session_config_init(&cfg);
+    ftk_session *s;
+    ftk_drafter_stats stats;
+    if (named) assert_int_equal(ftk_engine_add_drafter(e, FIRP), FTK_OK);
+    assert_int_equal(ftk_engine_find_drafters(e, beside, &found), FTK_OK);
+    assert_int_equal(found, 1);
+    assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
+    assert_int_equal(ftk_session_drafter_stats(s, &stats, 1), 1);
+    assert_string_equal(stats.name, drafter);
+    ftk_session_free(s);
+    ftk_engine_free(e);
+}
+
+static void test_named_first(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    NEED(FIRP);
+    char real[4096], file[96];
+    assert_non_null(realpath(S4C, real));
+    link_as(real, "b.drafter.gguf", file, sizeof file);
+    expect_auto(true, "firp");
+    expect_auto(false, "s4c");
+    unlink(file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_odd_files),
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_no_files),
-        cmocka_unit_test(test_among_good_ones),
+        cmocka_unit_test(test_among_good_ones), cmocka_unit_test(test_named_first),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

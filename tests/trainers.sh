@@ -68,7 +68,7 @@ check "eagle3 is exact" same eval "cmp none.text eagle3.text && echo same"
     -p "Once upon a time" > dspark.text 2> found
 check "dspark says what was found" "dspark: states entering layers 2, 6, 9 of 12; 512 of 4096 tokens.*a Markov head" cat found
 check "dspark is exact" same eval "cmp none.text dspark.text && echo same"
-check "eagle3 as llama.cpp's GGUF" "wrote demo-eagle3.gguf" "$python" "$train/eagle_gguf.py" demo-eagle3 "$demo" \
+check "eagle3 as llama.cpp's GGUF" "wrote demo-eagle3.gguf" "$python" "$train/head_gguf.py" demo-eagle3 "$demo" \
     demo-eagle3.gguf
 check "with rows of the output matrix" "output.weight +Q8_0" "$bin/foretoken" inspect demo-eagle3.gguf
 "$bin/foretoken" generate -m "$demo" --drafter eagle3 --drafter-file demo-eagle3.gguf --budget 6 -n 48 --temp 0 \
@@ -81,7 +81,18 @@ cp demo-eagle3.gguf beside/demo-eagle3.drafter.gguf
 "$bin/foretoken" generate -m beside/demo.gguf --drafter eagle3 --budget 6 -n 48 --temp 0 -p "Once upon a time" \
     > eagle3.text 2> found
 check "and is found beside the model" same eval "cmp none.text eagle3.text && echo same"
-refused "holds no head" "$python" "$train/eagle_gguf.py" . "$demo" x.gguf
+check "dspark as llama.cpp's GGUF" "wrote demo-dspark.gguf" "$python" "$train/head_gguf.py" demo-dspark "$demo" \
+    demo-dspark.gguf
+check "with what it needs alone" "wrote demo-dspark-lean.gguf" "$python" "$train/head_gguf.py" demo-dspark "$demo" \
+    demo-dspark-lean.gguf --lean
+for kind in dspark dspark-lean; do
+    "$bin/foretoken" generate -m "$demo" --drafter dspark --drafter-file demo-$kind.gguf --budget 6 -n 48 --temp 0 \
+        -p "Once upon a time" > dspark.text 2> found
+    check "$kind says what was found" "dspark: states entering layers 2, 6, 9 of 12; 512 of 4096 tokens.*as llama.cpp" \
+        cat found
+    check "$kind is exact" same eval "cmp none.text dspark.text && echo same"
+done
+refused "holds no head" "$python" "$train/head_gguf.py" . "$demo" x.gguf
 
 refused "of another model or other options" trainer s4c --steps 5 --heads 3
 refused "holds no lessons" "$python" "$train/train_s4c.py" "$demo" . x.gguf --steps 1

@@ -231,26 +231,28 @@ def main():
     if not states or 0 in states:
         die(f"{args.lessons} holds no states of several layers above the embeddings: run teach with "
             f"--states, say --states 2,{run.layers // 2},{run.layers - 3}")
-    vocab = None if args.draft_vocab is None else frequent(run.lessons, args.draft_vocab)
-    base = Base(run.lessons, args.model, args.device, vocab)
     args.ff = args.ff or -(-8 * run.dim // 3 // 64) * 64
-    mask = int(np.argmin(run.lessons.counts()))     # one that no answer needs
+    size = run.lessons.about["n_vocab"]
     head = Head(run.dim, len(states), args.layers, args.ff, args.rank,
-                (len(base.table), len(base.output)), norms_of(args.model)[1][-1].float())
+                (size, args.draft_vocab or size), norms_of(args.model)[1][-1].float())
     run.begin(head, {"ff": args.ff, "block": args.block, "layers": args.layers, "rank": args.rank,
                      "draft_vocab": args.draft_vocab})
-    mask = run.kept.setdefault("mask", mask)
+    # With more lessons these would be others. The mask is a token that no answer needs.
+    mask = run.kept.setdefault("mask", int(np.argmin(run.lessons.counts())))
+    vocab = None if args.draft_vocab is None else np.array(run.kept.setdefault(
+        "vocab", [int(token) for token in frequent(run.lessons, args.draft_vocab)]))
+    base = Base(run.lessons, args.model, args.device, vocab)
     pool = Blocks(run, base, head, mask)
     run.learn(pool)
     tensors = head.tensors()
     if vocab is not None:
         kept = torch.as_tensor(np.asarray(vocab, np.int64))
         tensors["d2t"] = kept - torch.arange(len(kept))
-        tensors["t2d"] = torch.zeros(run.lessons.about["n_vocab"], dtype=torch.bool)
+        tensors["t2d"] = torch.zeros(size, dtype=torch.bool)
         tensors["t2d"][kept] = True
     write_folder(args.output, config_of(run, head, args, vocab, mask), tensors)
-    size = (Path(args.output) / "model.safetensors").stat().st_size
-    print(f"{run.step} steps in {run.seconds() / 60:.1f} minutes; wrote {args.output}, {size} bytes",
+    written = (Path(args.output) / "model.safetensors").stat().st_size
+    print(f"{run.step} steps in {run.seconds() / 60:.1f} minutes; wrote {args.output}, {written} bytes",
           flush=True)
     report(run.lessons, args.block, "place", lambda text: ranks(pool, text))
 

@@ -162,6 +162,8 @@ typedef struct ftk_target {
     void (*embed)(void *ctx, int n, const int32_t *tokens, float *x);
     /* y[n][n_out] = W x[n][n_in], with W one of the drafter's matrices or its head. */
     void (*multiply)(void *ctx, const struct ftk_mat *w, int n, const float *x, float *y);
+    /* The same on the CPU, of any matrix. */
+    void (*multiply_here)(void *ctx, const struct ftk_mat *w, int n, const float *x, float *y);
     /* y[n][n_embd]: the target's last norm, which makes features of states. */
     void (*last_norm)(void *ctx, int n, const float *x, float *y);
     /* Runs the layers from `layer` on over states x[n][n_embd], taken for those behind layer -

@@ -6,10 +6,12 @@
 #include "session.h"
 
 /* More of a prompt is unread than the device takes at once in its wide way: such a piece has a
- * pass of its own. The last piece, which gets logits, is never one. */
+ * pass of its own. The last piece, which gets logits, is never one. Wide pieces leave no states
+ * for heads. */
 static bool reading_wide(const ftk_session *s)
 {
-    const int wide = s->logprobs.prompt ? 0 : s->engine->wide;
+    const ftk_engine *const e = s->engine;
+    const int wide = s->logprobs.prompt || e->forward.n_taps > 0 ? 0 : e->wide;
     return wide > 0 && s->n_tokens - (size_t)s->kv.len > (size_t)wide;
 }
 

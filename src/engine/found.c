@@ -117,11 +117,10 @@ static const char *file_of(const ftk_engine *e, int family)
     return ftk_drafter_reads_files(family) && e->files[family] ? e->files[family]->path : NULL;
 }
 
-/* What a model in stages, or on a device, has no use for. */
+/* What a model in stages has no use for. */
 static bool is_useless(const ftk_engine *e, int family)
 {
-    return (e->forward.below && family >= 0 && ftk_drafter_list[family]->policy) ||
-           (e->device && is_head(family));
+    return e->forward.below && family >= 0 && ftk_drafter_list[family]->policy;
 }
 
 /* One for another model is nothing to warn of: one folder may hold several models. */
@@ -143,6 +142,8 @@ static bool try_file(ftk_engine *e, const char *path, const char *name)
     if (err != FTK_OK)
         leave_out(e, stated, family,
                   of_another || is_useless(e, family) ? FTK_LOG_INFO : FTK_LOG_WARN);
+    else
+        e->was_found[family] = true;
     return err == FTK_OK;
 }
 

@@ -76,6 +76,7 @@ static ftk_err open_head(ftk_net *net, ftk_forward *f, int slots, ftk_type kv_ty
         return ftk_fail(&net->host, FTK_ERR_NOMEM, "no memory for a head's states");
     for (int i = 0; i < head->n_taps && err == FTK_OK; i++)
         err = ftk_forward_tap(f, head->tap[i], &net->tap[i]);
+    if (err == FTK_OK && head->kind != FTK_HEAD_EAGLE3) err = ftk_net_open_blocks(net);
     if (err != FTK_OK || head->kind == FTK_HEAD_MEDUSA) return err;
     err = open_pass(net, &f->team, slots, kv_type);
     if (err == FTK_OK && !head->feeds_normed)
@@ -100,6 +101,8 @@ void ftk_net_free(ftk_net *net)
     if (net->pool.host) ftk_kv_pool_close(&net->pool);
     ftk_model_free(net->small);
     ftk_headfile_close(net->head);
+    ftk_release(&net->host, net->markov);
+    ftk_release(&net->host, net->said);
     ftk_release(&net->host, net->begin);
     ftk_release(&net->host, net->first);
     ftk_release(&net->host, net->normed);
@@ -305,8 +308,7 @@ static size_t next_place(const ftk_net_seq *s)
     return s->base + (size_t)(s->kv.len + s->read);
 }
 
-/* The first n states that wait, normed, from row `at` of the pass on. */
-static void gather(ftk_net_seq *s, int n, int at)
+void ftk_net_gather(ftk_net_seq *s, int n, int at)
 {
     const ftk_headfile *const h = s->net->head;
     const size_t dt = (size_t)h->target_width, all = state_size(s);
@@ -324,18 +326,11 @@ static void gather(ftk_net_seq *s, int n, int at)
     }
 }
 
-/* What n rows that were gathered begin with. */
-static const float *fuse(const ftk_net *net, const ftk_target *t, int n)
+const float *ftk_net_fuse(const ftk_net *net, const ftk_target *t, int n)
 {
     if (net->head->fc.n_out == 0) return net->normed;
-    t->multiply(t->ctx, &net->head->fc, n, net->normed, net->first);
+    t->multiply_here(t->ctx, &net->head->fc, n, net->normed, net->first);
     return net->first;
-}
-
-const float *ftk_net_states(ftk_net_seq *s, int n)
-{
-    gather(s, n, 0);
-    return fuse(s->net, s->target, n);
 }
 
 void ftk_net_forget(ftk_net_seq *s, int n)
@@ -365,7 +360,7 @@ static bool join_states(joint *j, ftk_draft_rows *ask, int n)
 {
     ftk_net_seq *const s = ask->ctx;
     if (j->rows + n > ROWS || !ftk_net_reserve(s, n)) return false;
-    gather(s, n, j->rows);
+    ftk_net_gather(s, n, j->rows);
     join(j, ask,
          (ftk_pass_seq){.kv = &s->kv,
                         .n_rows = n,
@@ -378,7 +373,7 @@ static void read_joined(joint *j)
 {
     const ftk_net_seq *const any = j->of[0]->ctx;
     const ftk_forward *const f = &any->net->forward;
-    const float *states = fuse(any->net, any->target, j->rows);
+    const float *states = ftk_net_fuse(any->net, any->target, j->rows);
     for (int i = 0; i < j->n; states += (size_t)j->seq[i++].n_rows * width(any))
         j->seq[i].states = states;
     ftk_net_pass(any->net, j->seq, j->n);
@@ -530,7 +525,7 @@ ftk_err ftk_net_seq_open(ftk_net_seq **out, ftk_net *net, int n_ctx, const ftk_t
     if (net->pool.host) err = ftk_kv_seq_open(&s->kv, &net->pool, n_ctx + FTK_MAX_NODES);
     if (err == FTK_OK && net->head) err = open_states(s, host);
     if (err == FTK_OK && net->head && net->head->kind != FTK_HEAD_EAGLE3)
-        err = ftk_net_open_block(s, host);
+        err = ftk_net_seq_open_blocks(s, host);
     if (err == FTK_OK)
         *out = s;
     else
@@ -541,7 +536,7 @@ ftk_err ftk_net_seq_open(ftk_net_seq **out, ftk_net *net, int n_ctx, const ftk_t
 void ftk_net_seq_free(ftk_net_seq *s, const ftk_host *host)
 {
     if (!s) return;
-    float *const all[] = {s->waiting, s->states, s->left, s->places, s->said, s->more, s->markov};
+    float *const all[] = {s->waiting, s->states, s->left, s->places};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) ftk_release(host, all[i]);
     ftk_kv_seq_close(&s->kv);
     ftk_release(host, s);

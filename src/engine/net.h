@@ -11,7 +11,7 @@
 #include "model/forward.h"
 #include "model/headfile.h"
 
-enum { FTK_NET_WAITING = 64, FTK_NET_SAID = 16 };
+enum { FTK_NET_WAITING = 64 };
 
 /* Of an engine. */
 typedef struct ftk_net {
@@ -28,6 +28,11 @@ typedef struct ftk_net {
     float *normed; /* [FTK_NET_WAITING][taps * n_embd] states of the target */
     float *first;  /* [FTK_NET_WAITING][width] what fc makes of them */
     float *begin;  /* [FTK_NET_WAITING][width] what drafted rows begin with */
+    /* Of one that says all places at once: net_block.c. */
+    float *said;   /* [FTK_NET_WAITING][stride] of rows */
+    float *markov; /* [FTK_NET_WAITING][rank] */
+    int16_t block_depth[FTK_CONFIG_BLOCK];
+    uint64_t block_mask[FTK_CONFIG_BLOCK][2];
 } ftk_net;
 
 /* Of a session. */
@@ -49,9 +54,7 @@ typedef struct ftk_net_seq {
     int read;       /* Medusa: states that were looked at, in place of kv.len */
     size_t left_of; /* Medusa: the token behind the one whose feature `left` is */
     int n_places;
-    float *places;        /* [depths][stride] what it says of each, without a Markov head */
-    float *said;          /* [FTK_NET_SAID][stride] of rows */
-    float *more, *markov; /* [stride], [rank] */
+    float *places; /* [depths][stride] what it says of each, without a Markov head */
 } ftk_net_seq;
 
 /* A small model of the target's vocabulary; slots: of its cache. team and target outlive it.
@@ -72,16 +75,19 @@ ftk_err ftk_net_seq_open(ftk_net_seq **out, ftk_net *net, int n_ctx, const ftk_t
 void ftk_net_seq_free(ftk_net_seq *seq, const ftk_host *host);
 /* ---- for net_block.c */
 
-/* Its own functions, and memory. Errors: NOMEM. */
-ftk_err ftk_net_open_block(ftk_net_seq *s, const ftk_host *host);
+/* Memory of a head that says all places at once, and of a session. Errors: NOMEM. */
+ftk_err ftk_net_open_blocks(ftk_net *net);
+ftk_err ftk_net_seq_open_blocks(ftk_net_seq *s, const ftk_host *host);
 /* Runs its layers. */
 void ftk_net_pass(ftk_net *net, const ftk_pass_seq *seqs, int n);
 /* Room for n rows behind the text; false: there is none. */
 bool ftk_net_reserve(ftk_net_seq *s, int n);
 /* States that can be read of a text of n tokens. */
 int ftk_net_readable(const ftk_net_seq *s, size_t n);
-/* What the first n states that wait become: fc of them, or they themselves where there is none. */
-const float *ftk_net_states(ftk_net_seq *s, int n);
+/* The first n states that wait, normed, from row `at` of net->normed on. */
+void ftk_net_gather(ftk_net_seq *s, int n, int at);
+/* What n rows that were gathered become: fc of them, or they themselves where there is none. */
+const float *ftk_net_fuse(const ftk_net *net, const ftk_target *t, int n);
 /* DFlash: keys and values of the first n states that wait; false: there is no room. */
 bool ftk_net_store(ftk_net_seq *s, int n);
 /* The first n are read. */

@@ -58,8 +58,20 @@ bool ftk_drafter_lossless(const char *drafter)
     return other || (i >= 0 && !ftk_drafter_list[i]->decode);
 }
 
-/* The family of a name, of `auto` the first of the list that needs nothing which is not there, and
- * no copy of the layers; NULL: none. False: the name is unknown. */
+/* The first of the list that needs nothing which is not there, and no copy of the layers; `named`:
+ * of those whose files the host has named. NULL: none. */
+static const ftk_drafter_ops *first_drafter(const ftk_engine *e, bool named)
+{
+    for (int i = 0; ftk_drafter_list[i]; i++) {
+        const ftk_drafter_ops *const ops = ftk_drafter_list[i];
+        const bool has_file = e->files[i] || e->nets[i];
+        if (named && (!has_file || e->was_found[i])) continue;
+        if (!ops->policy && ftk_target_has(e, ops)) return ops;
+    }
+    return NULL;
+}
+
+/* The family of a name, of `auto` the first one; NULL: none. False: the name is unknown. */
 static bool find_drafter(const ftk_engine *e, const char *name, const ftk_drafter_ops **ops)
 {
     *ops = NULL;
@@ -68,9 +80,8 @@ static bool find_drafter(const ftk_engine *e, const char *name, const ftk_drafte
     const int named = ftk_drafter_index(name, strlen(name));
     if (named >= 0) *ops = ftk_drafter_list[named];
     if (named >= 0 || strcmp(name, "auto") != 0) return named >= 0;
-    for (int i = 0; ftk_drafter_list[i] && !*ops; i++)
-        if (!ftk_drafter_list[i]->policy && ftk_target_has(e, ftk_drafter_list[i]))
-            *ops = ftk_drafter_list[i];
+    *ops = first_drafter(e, true);
+    if (!*ops) *ops = first_drafter(e, false);
     return true;
 }
 

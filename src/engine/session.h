@@ -68,6 +68,7 @@ struct ftk_engine {
     ftk_successor_rates successors;
     ftk_pace pace;
     ftk_drafterfile *files[FTK_MAX_DRAFTERS]; /* NULL: none, or not a trained family */
+    bool was_found[FTK_MAX_DRAFTERS];         /* its file, which nobody has named */
     ftk_net *nets[FTK_MAX_DRAFTERS]; /* draft models; NULL: none was added for that drafter */
     ftk_left_out left_out[FTK_MAX_LEFT_OUT];
     int n_left_out;

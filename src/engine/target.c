@@ -52,13 +52,9 @@ static void multiply_share(void *ctx, int ith, int nth)
                   (size_t)w->n_out);
 }
 
-static void multiply(void *ctx, const ftk_mat *w, int n, const float *x, float *y)
+static void multiply_here(void *ctx, const ftk_mat *w, int n, const float *x, float *y)
 {
-    ftk_engine *e = ((const ftk_session *)ctx)->engine;
-    if (e->device) {
-        e->device->ops->multiply(e->device, w, n, x, y);
-        return;
-    }
+    ftk_engine *const e = ((const ftk_session *)ctx)->engine;
     for (int i = 0; i < n; i++)
         e->model->kernels.act_pack(w->type, w->n_in, x + (size_t)i * (size_t)w->n_in,
                                    e->target_act + (size_t)i * e->target_stride);
@@ -69,6 +65,15 @@ static void multiply(void *ctx, const ftk_mat *w, int n, const float *x, float *
         multiply_share(&p, 0, 1);
     const ftk_clock *const clock = e->clock;
     if (clock) clock->product(clock->ctx, w->n_out, w->n_in, n);
+}
+
+static void multiply(void *ctx, const ftk_mat *w, int n, const float *x, float *y)
+{
+    ftk_device *const d = ((const ftk_session *)ctx)->engine->device;
+    if (d)
+        d->ops->multiply(d, w, n, x, y);
+    else
+        multiply_here(ctx, w, n, x, y);
 }
 
 static double now(void *ctx)
@@ -223,6 +228,7 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .space = &s->engine->target_space,
         .embed = embed,
         .multiply = multiply,
+        .multiply_here = multiply_here,
         .last_norm = last_norm,
         .run_above = run_above,
         .seconds = seconds,
@@ -374,13 +380,10 @@ static int widest_of(const ftk_headfile *head)
     return head->fc.n_in > d ? head->fc.n_in : d;
 }
 
-/* A head's states come from the CPU's passes. */
+/* It runs on the CPU, whatever runs the passes that leave its states. */
 static ftk_err add_head(ftk_engine *e, const char *path, const ftk_drafter_config *cfg,
                         const ftk_host *host)
 {
-    if (e->device)
-        return ftk_fail(host, FTK_ERR_UNSUPPORTED,
-                        "%s: such heads draft on the CPU alone: leave --device out", path);
     ftk_net *net;
     ftk_err err = ftk_net_open_head(&net, path, &e->forward, cfg ? cfg->layers : NULL,
                                     cfg ? (int)cfg->n_layers : 0, e->kv_slots, e->forward.kv_type,

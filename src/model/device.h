@@ -23,6 +23,9 @@ typedef struct ftk_device_ops {
     void (*kv_copy)(ftk_device *d, void *dst, const void *src, size_t n);
     /* What ftk_kv_commit() does to the slots. */
     void (*kv_move)(ftk_device *d, const ftk_kv_seq *s, const int16_t *path, int n);
+    /* Room for the states of n layers (ftk_forward.tap), which passes of up to max_rows rows leave
+     * in ftk_forward.tapped. Errors: NOMEM. */
+    ftk_err (*tap)(ftk_device *d, int n);
     /* ftk_forward_run_above(); one wait, whatever drafts are finished in front of it */
     void (*run)(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
     /* Copies the matrices of a drafter's file, which the functions below then know. On an error,

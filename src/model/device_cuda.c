@@ -129,6 +129,7 @@ static void free_device(ftk_device *d)
         ftk_gpu_drop_kept(c);
         ftk_cuda_free(&c->q, c->arena);
         ftk_cuda_free(&c->q, c->work);
+        ftk_cuda_free(&c->q, c->tapped);
         ftk_cuda_free_host(&c->q, c->in_host);
         ftk_cuda_free_host(&c->q, c->ranked_host);
         ftk_cuda_free_host(&c->q, c->draft_host);
@@ -161,6 +162,7 @@ static const ftk_device_ops ops = {
     .mem_free = mem_free,
     .kv_copy = kv_copy,
     .kv_move = kv_move,
+    .tap = ftk_gpu_tap,
     .run = ftk_gpu_run,
     .add_weights = ftk_gpu_add_weights,
     .add_policy = ftk_gpu_add_policy,

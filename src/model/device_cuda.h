@@ -113,6 +113,7 @@ typedef struct ftk_gpu {
     size_t stage_size;
     char *work; /* all of these: */
     float *x, *norm, *heads, *kv, *attn, *gate, *up, *out, *logits, *features, *states, *partial;
+    float *tapped; /* [taps of the passes][max_rows][n_embd], an allocation of its own; or NULL */
     float *turns[2];    /* [max_slots][n_rot] ftk_turn() of every position, for ftk_forward.freq */
     int32_t *best;      /* [max_rows][FTK_BEST] */
     ftk_ranked *ranked; /* [max_rows] */
@@ -247,6 +248,8 @@ int ftk_gpu_parts(const ftk_pass_seq *seq);
 int ftk_gpu_put_pass(ftk_gpu *c, ftk_gpu_pass *p);
 /* The same, and waits for it: what the caller reads of its rows is there. */
 void ftk_gpu_run_pass(ftk_gpu *c, ftk_forward *f, ftk_gpu_pass *p);
+/* ftk_device_ops.tap */
+ftk_err ftk_gpu_tap(ftk_device *d, int n);
 /* ftk_device_ops.run */
 void ftk_gpu_run(ftk_device *d, ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
 

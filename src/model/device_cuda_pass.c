@@ -332,6 +332,29 @@ static void ffn_block(ftk_gpu *c, const ftk_gpu_pass *p, int i)
     add_block(c, p, i, c->gate, offsetof(ftk_gpu_layer, down), NULL, l->ffn_post_norm);
 }
 
+/* The states that enter a layer, where heads want them. */
+static void tap_states(ftk_gpu *c, const ftk_gpu_pass *p, int layer)
+{
+    const size_t d = (size_t)c->m->hp.n_embd;
+    if (p->n_rows > c->max_rows) return; /* a wide piece leaves none */
+    for (size_t t = 0; t < (size_t)p->f->n_taps; t++)
+        if (p->f->tap[t] == layer)
+            ftk_cuda_copy(&c->q, c->tapped + t * (size_t)c->max_rows * d, c->x,
+                          (size_t)p->n_rows * d * sizeof *c->x);
+}
+
+ftk_err ftk_gpu_tap(ftk_device *d, int n)
+{
+    ftk_gpu *const c = ftk_gpu_of(d);
+    const size_t one = (size_t)c->max_rows * (size_t)c->m->hp.n_embd * sizeof(float);
+    float *const more = ftk_cuda_alloc(&c->q, (size_t)n * one);
+    if (!more) return FTK_ERR_NOMEM;
+    ftk_gpu_drop_kept(c); /* passes that leave states elsewhere */
+    ftk_cuda_free(&c->q, c->tapped);
+    c->tapped = more;
+    return FTK_OK;
+}
+
 void ftk_gpu_compute(ftk_gpu *c, const void *pass)
 {
     const ftk_gpu_pass *const p = pass;
@@ -340,6 +363,7 @@ void ftk_gpu_compute(ftk_gpu *c, const void *pass)
     c->runs_wide = p->n_seqs == 1 && p->n_rows > FTK_MAX_NODES;
     embed_rows(c, p);
     for (int i = p->first; i < p->f->layers; i++) {
+        tap_states(c, p, i);
         ftk_gpu_choose(c, p, i);
         attention_block(c, p, i);
         ffn_block(c, p, i);
@@ -347,6 +371,7 @@ void ftk_gpu_compute(ftk_gpu *c, const void *pass)
         if (i == p->f->keep)
             ftk_cuda_copy(&c->q, c->states, c->x, (size_t)p->n_rows * d * sizeof *c->x);
     }
+    tap_states(c, p, p->f->layers);
     if (p->n_logits == 0) return;
     norm(c, p->n_logits, c->x, p->in.logit_row, c->output_norm, c->features);
     project(c, c->features, &c->output, p->n_logits, NULL, false, c->logits,
@@ -385,6 +410,11 @@ static void fetch(ftk_gpu *c, const ftk_gpu_pass *p, int n_logits)
                               all * d * sizeof(float));
         row += n;
         state += all;
+    }
+    for (size_t t = 0; t < (size_t)f->n_taps && state <= (size_t)c->max_rows; t++) {
+        const size_t at = t * (size_t)c->max_rows * d;
+        ftk_cuda_download(&c->q, f->tapped + t * (size_t)f->max_rows * d, c->tapped + at,
+                          state * d * sizeof(float));
     }
     if (ranked) {
         ftk_gpu_rank(c, n_logits, (int)n_vocab, c->logits, p->in.draw, c->ranked);

@@ -581,9 +581,9 @@ void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs,
         run_rows(f, seqs, n_seqs, first, false);
 }
 
-void ftk_forward_store(ftk_forward *f, const ftk_pass_seq *seq)
+void ftk_forward_store(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs)
 {
-    run_rows(f, seq, 1, 0, true);
+    run_rows(f, seqs, n_seqs, 0, true);
 }
 
 /* Masks, depths of all rows: the sequence's, then those that join. */
@@ -732,6 +732,8 @@ ftk_err ftk_forward_tap(ftk_forward *f, int layer, int *index)
     if (f->n_taps == FTK_TAPS)
         return ftk_fail(h, FTK_ERR_UNSUPPORTED, "states of more than %d layers are asked for",
                         FTK_TAPS);
+    if (f->device && f->device->ops->tap(f->device, f->n_taps + 1) != FTK_OK)
+        return ftk_fail(h, FTK_ERR_NOMEM, "no memory for states of a layer on the device");
     float *const more = ftk_alloc_raw(h, (size_t)f->n_taps + 1, one);
     if (!more) return ftk_fail(h, FTK_ERR_NOMEM, "no memory for states of a layer");
     ftk_release(h, f->tapped);

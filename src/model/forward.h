@@ -132,7 +132,7 @@ void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs);
 void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first);
 /* Keys and values alone, in every layer of these very states, which no norm and no layer changes
  * before: what a DFlash head sees of the text. */
-void ftk_forward_store(ftk_forward *f, const ftk_pass_seq *seq);
+void ftk_forward_store(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs);
 /* The pass of one sequence, with rows that join it: n_rows + a->n is at most FTK_MAX_NODES and
  * max_rows, and kv is reserved for them. All rows get logits, the joining ones last. The logits
  * of the sequence's rows have the bits that they have without. Behind layer - 1,

@@ -254,6 +254,11 @@ static ftk_err load(loader *l, const int *layers, int n_layers)
     ftk_headfile *const f = l->f;
     ftk_err err = ftk_head_config_read(&l->c, &f->source);
     if (err != FTK_OK) return err;
+    if (l->c.kind == FTK_HEAD_MEDUSA && n_layers > 0)
+        return ftk_fail(&f->host, FTK_ERR_INVALID,
+                        "%s: heads of Medusa read the last layer's state alone: leave "
+                        "--drafter-layers out",
+                        f->source.path);
     if (l->c.kind == FTK_HEAD_MEDUSA) return ftk_medusa_load(l);
     take_sizes(l);
     if (l->c.target_width && l->c.target_width != f->target_width)

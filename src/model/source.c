@@ -79,9 +79,26 @@ static bool next_part(const char *folder, const char *after, char *name, size_t 
     return found;
 }
 
+/* Of how many files one is, by its name: model-00001-of-00002.safetensors; 0: it does not say. */
+static int n_parts_by_name(const char *name)
+{
+    static const char of[] = "-of-";
+    const size_t n_of = sizeof of - 1, n_digits = 5, n = strlen(name);
+    const size_t tail = n_of + n_digits + sizeof suffix - 1;
+    int parts = 0;
+    if (n < tail || memcmp(name + n - tail, of, n_of) != 0) return 0;
+    const char *const digits = name + n - tail + n_of;
+    for (const char *c = digits; c < digits + n_digits; c++) {
+        if (*c < '0' || *c > '9') return 0;
+        parts = parts * 10 + *c - '0';
+    }
+    return parts;
+}
+
 static ftk_err open_folder(ftk_source *s, const char *path)
 {
     char name[256] = "", after[256] = "", file[4096 + 256];
+    int n_named = 0;
     snprintf(file, sizeof file, "%.4000s/config.json", path);
     ftk_err err = open_config(s, file);
     while (err == FTK_OK && next_part(path, after, name, sizeof name)) {
@@ -92,7 +109,12 @@ static ftk_err open_folder(ftk_source *s, const char *path)
         snprintf(file, sizeof file, "%.4000s/%s", path, name);
         err = ftk_safetensors_open(&s->parts[s->n_parts], file, s->host);
         s->n_parts += err == FTK_OK;
+        if (n_parts_by_name(name) > n_named) n_named = n_parts_by_name(name);
     }
+    if (err == FTK_OK && s->n_parts > 0 && s->n_parts < n_named)
+        err = ftk_fail(s->host, FTK_ERR_INVALID,
+                       "%s: holds %d safetensors files of %d: get the others", s->path, s->n_parts,
+                       n_named);
     if (err == FTK_OK && s->n_parts == 0)
         err =
             ftk_fail(s->host, FTK_ERR_INVALID,
@@ -179,14 +201,20 @@ static bool take(const ftk_source *s, ftk_str name, ftk_str type, const ftk_safe
 
 static bool find_in_parts(ftk_source *s, const char *name, ftk_source_tensor *t, ftk_err *err)
 {
+    const ftk_safetensor *found = NULL;
     size_t before = 0;
     for (int i = 0; i < s->n_parts; before += s->parts[i++].n) {
         const ftk_safetensor *const from = ftk_safetensors_find(&s->parts[i], name);
         if (!from) continue;
+        if (found) {
+            *err = ftk_fail(s->host, FTK_ERR_FORMAT, "%s: tensor %s is in two of its files",
+                            s->path, name);
+            return false;
+        }
         s->used[before + (size_t)(from - s->parts[i].items)] = true;
-        return take(s, from->name, from->type, from, t, err);
+        found = from;
     }
-    return false;
+    return found && take(s, found->name, found->type, found, t, err);
 }
 
 static bool find_in_gguf(ftk_source *s, const char *name, ftk_source_tensor *t, ftk_err *err)
