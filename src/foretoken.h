@@ -574,8 +574,8 @@ FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
  * SpecForge, speculators), one safetensors file with config.json beside it, or llama.cpp's GGUF;
  * what was found in it is said (INFO). Nothing in such files says for which model they were
  * trained but sizes. One of each family. Errors: those of ftk_gguf_open(); INVALID (no drafter's
- * file, trained for another model, a second one of its family), FORMAT, UNSUPPORTED (also: a
- * head where a device runs the passes), NOMEM, DEVICE. */
+ * file, trained for another model, a second one of its family), FORMAT, UNSUPPORTED, NOMEM, DEVICE.
+ * Heads draft on the CPU also where a device runs the model. */
 FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
 typedef struct ftk_drafter_config {
     size_t size;
