@@ -256,12 +256,13 @@ static void test_families_share(void **state)
         const ftk_successor_rates learned = e->successors;
         s->successors.of[7] = (ftk_successor_set){{8}, {1}};
         float before[N];
+        for (int i = 0; i < 100; i++) ftk_rate_see(&e->successors.right[0][0], true);
         for (int i = 0; i < N; i++) {
             const ftk_tree t = draft(s, names[i]);
             assert_true(t.n == 2 && t.token[1] == 8);
             before[i] = t.prob[1];
         }
-        for (int i = 0; i < 100; i++) ftk_rate_see(&e->successors.right[0][0], false);
+        for (int i = 0; i < 300; i++) ftk_rate_see(&e->successors.right[0][0], false);
         for (int i = 0; i < N; i++) {
             const ftk_tree t = draft(s, names[i]);
             assert_true(t.n == 1 || t.token[1] != 8 || t.prob[1] < before[i] / 2);
@@ -293,6 +294,11 @@ static void test_reads_on_credit(void **state)
     ftk_model *m;
     ftk_engine *e = open_watched(&m);
     ftk_session *s = open_dear(e, 0.4); /* the credit is for drafts */
+    answer(s, 1);
+    assert_int_equal(known(s), 0);
+    ftk_session_free(s);
+    s = open_dear(e, 4);
+    s->family.saving = 100; /* or a draft needs more than that */
     answer(s, 1);
     assert_int_equal(known(s), 0);
     ftk_session_free(s);

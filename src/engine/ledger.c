@@ -19,7 +19,7 @@ static const double MOST_CREDIT = 4; /* plain steps */
 static const double MOST_DEBT =
     2; /* plain steps: a program that takes the core away is no draft's fault */
 static const double NEXT_TO_NOTHING = 0.005; /* of a token, to read one row */
-static const double COMFORT = 0.5;  /* plain steps of credit below which it is kept for drafts */
+static const double COMFORT = 0.5;  /* plain steps of credit that are kept for drafts */
 static const double MEMORY = 0.985; /* of what steps gave and cost, a step later */
 
 static double between(double least, double x, double most)
@@ -50,8 +50,15 @@ void ftk_ledger_settle(ftk_session *s, int nodes, int emitted)
     f->emitted += (uint64_t)emitted;
 }
 
+/* Credit that is kept for drafts: what the next one needs, if that is known. */
+static double kept_for_drafts(const ftk_session *s)
+{
+    return s->family.saving > COMFORT ? s->family.saving : COMFORT;
+}
+
 /* The table learns from every step, whoever drafted, and for drafts' account. Where reading a row
- * costs something, only rows behind which it was wrong are read, as far as there is credit. */
+ * costs something, only rows behind which it was wrong are read, as far as there is credit that is
+ * not kept. */
 void ftk_ledger_read_table(ftk_session *s, const ftk_rows *rows, bool prompt)
 {
     ftk_successors *const table = &s->successors;
@@ -59,7 +66,7 @@ void ftk_ledger_read_table(ftk_session *s, const ftk_rows *rows, bool prompt)
     const double start = ftk_engine_now(s->engine), token = ftk_size_token(s);
     const bool cheap = table->rates->took <= NEXT_TO_NOTHING * token;
     if (!prompt) ftk_successors_settle(table, s->tree.token[0], v->token, (size_t)v->n_path + 1);
-    if (!cheap && s->engine->credit <= COMFORT) return;
+    if (!cheap && s->engine->credit <= kept_for_drafts(s)) return;
     const int n_read = ftk_successors_read(table, &s->tree, v, rows, cheap);
     if (prompt) return;
     s->stats.draft_seconds += ftk_engine_now(s->engine) - start;
