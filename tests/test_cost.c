@@ -173,8 +173,9 @@ static void test_steep_where_none_was_timed(void **state)
     assert_true(fabs((ftk_cost_at(&c, 20, 0) - ftk_cost_at(&c, 16, 0)) / steep - 1) < 0.15);
 }
 
-/* Other programs slow all passes down for a while, from the first one on. Only plain ones are run, and tell what wide ones
- * take, too: drafts would else stay too dear, or too cheap, for as long as none is made. */
+/* Other programs slow all passes down for a while, from the first one on. Only plain ones are run,
+ * and tell what wide ones take, too: drafts would else stay too dear, or too cheap, for as long as
+ * none is made. */
 static void test_speed_changes(void **state)
 {
     (void)state;
