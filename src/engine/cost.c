@@ -9,8 +9,8 @@ static const double quick = 0.006; /* a pass that is timed as it is */
 /* Variances of relative errors: of the machine's speed, which was that of the moment when points
  * were timed; of a point that was timed, and of one that was drawn through others; of a single
  * pass; and what each pass adds, to all points together, as other programs and the clock rate
- * change the machine's speed, and to each point. With the last two a change of speed is followed within
- * some passes, and a change of shape within some dozens. */
+ * change the machine's speed, and to each point. With the last two a change of speed is followed
+ * within some passes, and a change of shape within some dozens. */
 static const double of_moment = 0.25, when_timed = 0.01, when_drawn = 0.25, noise = 0.0025;
 static const double drift_of_all = 0.001, drift_of_each = 3e-6;
 /* More than 2, as wider passes may be run another way: some machines take 2.3 times as long for
