@@ -69,6 +69,9 @@ fails 2 'foretoken image: unknown option "--temp"; see foretoken help image' -m 
 fails 2 'foretoken image: unexpected argument "x.png"; see foretoken help image' -m pixel.gguf x.png
 fails 2 'foretoken: the model has no Learning-to-Cache table for 50 steps: it has one for 10' \
     -m pixel.gguf -o x.png --cache l2c
+fails 2 'foretoken: the model has no Learning-to-Cache table for 40 steps: it has one for 50, 20' \
+    -m "$demo" -o x.png --cache l2c --steps 40
+fails 2 'foretoken image: --cfg: "inf" is out of range; give 0 to 1000, as in --cfg 4' -m pixel.gguf -o x.png --cfg inf
 fails 2 'foretoken: the model has no Learning-to-Cache table: train one, or take another cache' \
     -m latent.gguf --npy x.npy --cache l2c
 fails 2 'foretoken: cache toca: interval is 2000: it must be 1 to 1000' -m pixel.gguf -o x.png --cache toca \
@@ -77,6 +80,9 @@ fails 1 'foretoken: missing.gguf: cannot be opened: No such file or directory' -
 fails 1 'foretoken: cannot write nowhere/x.png: No such file or directory' -m pixel.gguf -o nowhere/x.png --steps 2
 [ ! -e x.png ] && [ ! -e x.npy ]
 check $? "nothing was written" "a file is there"
+
+out=$("$program" image -m pixel.gguf --class 1 --steps 4 --cache speca --cache-threshold inf --npy - 2>&1 > any.npy)
+check $? "a forecast may be wrong by anything" "$out"
 
 # Where writing fails there is one line, and nothing half-written is left.
 quick=(-m pixel.gguf --class 1 --steps 2)

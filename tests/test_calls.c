@@ -64,6 +64,13 @@ static const struct {
      "<tool_call>[{\"name\":\"f\",\"arguments\":{}},{\"name\":\"get\",\"arguments\":{}}]"
      "</tool_call>",
      "", "f{}get{}"},
+    /* an answer that was cut within the closing word */
+    {"<tool_call>", "<tool_call>{\"name\":\"f\",\"arguments\":{}}\n</", "", "f{}"},
+    {"<tool_call>", "So <tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call", "So", "f{}"},
+    {"<tool_call>", "<tool_call>{\"name\":\"f\",\"arguments\":{}}\n</b", "\n</b", "f{}"},
+    {"<function=", "<tool_call>\n<function=f>\n</function>\n</tool", "", "f{}"},
+    {"<TOOLCALL>", "<TOOLCALL>[{\"name\": \"f\", \"arguments\": {}}]</TOO", "", "f{}"},
+    {"function" SEP, CALLS CALL "function" SEP "f\n```json\n{}\n``", "", "f{}"},
     /* Mistral */
     {"[TOOL_CALLS]",
      "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"a\": \"[x]\"}, \"id\": \"abcdefgh1\"}, {"

@@ -195,8 +195,8 @@ static const spec specs[] = {
      "fora, toca, duca: about every N-th step is computed in full (3)", NULL},
     {"--cache-order", NULL, WHOLE, D, AT(cache_order), 0, 6, "M", "0 to 6", "2",
      "speca: order of the forecast (2)", NULL},
-    {"--cache-threshold", NULL, REAL, D, AT(cache_threshold), 0, FLT_MAX, "E", "0 or more", "0.02",
-     "speca: error of a forecast that is allowed at first (0.02)", NULL},
+    {"--cache-threshold", NULL, REAL, D, AT(cache_threshold), 0, INFINITY, "E", "0 or more, or inf",
+     "0.02", "speca: error of a forecast that is allowed at first (0.02)", NULL},
     {"--cache-decay", NULL, REAL, D, AT(cache_decay), 0, 1, "B", "0 to 1", "0.1",
      "speca: what it is multiplied by until the end (0.1)", NULL},
     {"--cache-floor", NULL, REAL, D, AT(cache_floor), 0, FLT_MAX, "E", "0 or more", "0.01",
@@ -423,8 +423,9 @@ static bool read_real(const char *text, double *v)
 
 static bool set_real(cli_options *o, const spec *s, const char *text, double *field)
 {
-    double v;
-    if (!read_real(text, &v)) return refuse(o, s, text, "is not a number");
+    double v = INFINITY; /* which a limit may be */
+    if (strcmp(text, "inf") != 0 && !read_real(text, &v))
+        return refuse(o, s, text, "is not a number");
     if (!(v >= s->min && v <= s->max)) return refuse(o, s, text, "is out of range");
     *field = v;
     return true;

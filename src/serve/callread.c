@@ -78,15 +78,18 @@ static serve_found next_json(scan *s, const char **p, size_t *n)
     return missing(s);
 }
 
-/* A word that may be left out, and space in front of it. */
+/* A word that may be left out, and space in front of it. Of an answer that ends within the word
+ * nothing is left. */
 static serve_found skip_closing(scan *s, const char *word)
 {
-    scan ahead = *s;
+    scan ahead = {s->p, s->n, s->at, false};
     if (!word[0]) return SERVE_FOUND;
     skip_blanks(&ahead);
     const serve_found found = next_word(&ahead, word);
-    if (found == SERVE_FOUND) *s = ahead;
-    return found == SERVE_UNDECIDED ? SERVE_UNDECIDED : SERVE_FOUND;
+    if (found == SERVE_FOUND) s->at = ahead.at;
+    if (found != SERVE_UNDECIDED) return SERVE_FOUND;
+    if (s->ends) s->at = s->n;
+    return s->ends ? SERVE_FOUND : SERVE_UNDECIDED;
 }
 
 /* ---- calls */

@@ -116,8 +116,8 @@ json_t *serve_body(const char *body, size_t n, serve_error *e)
     json_error_t why;
     json_t *root = json_loadb(body ? body : "", n, JSON_DECODE_ANY, &why);
     if (!root)
-        serve_refuse(e, "", "the body is no JSON: line %d, column %d: %s", why.line, why.column,
-                     why_unread(&why));
+        serve_refuse(e, "", "the body cannot be read as JSON: line %d, column %d: %s", why.line,
+                     why.column, why_unread(&why));
     else if (!json_is_object(root))
         serve_refuse(e, "", "the body must be a JSON object");
     if (json_is_object(root)) return root;

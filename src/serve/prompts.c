@@ -76,6 +76,11 @@ static bool read_message(const serve_server *s, const json_t *o, ftk_message *m,
     else if (content && !json_is_array(content))
         return serve_refuse(e, "messages",
                             "messages: content must be a text or a list of text parts");
+    if (!content && strcmp(m->role, "assistant") != 0)
+        return serve_refuse(e, "messages",
+                            "messages: one of the role %.40s has no content: give a text or a list "
+                            "of text parts",
+                            m->role);
     const json_t *const calls = serve_field(o, "tool_calls");
     if (calls && !serve_are_calls(calls))
         return serve_refuse(e, "messages",

@@ -2,6 +2,8 @@
  * Learning-to-Cache (arXiv 2406.01733): steps of odd index are full; at the others a table that was
  * trained with the model says which branches reuse what the step before made. */
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "diffusion/cachepolicy.h"
@@ -14,11 +16,16 @@ static ftk_err check(ftk_cache_env *e, const ftk_dit *m)
         return ftk_fail(
             e->host, FTK_ERR_INVALID,
             "the model has no Learning-to-Cache table: train one, or take another cache");
-    if (!e->table)
-        return ftk_fail(
-            e->host, FTK_ERR_INVALID,
-            "the model has no Learning-to-Cache table for %d steps: it has one for %d%s", e->steps,
-            m->l2c[0].steps, m->n_l2c > 1 ? ", and others" : "");
+    if (!e->table) {
+        char have[128] = "";
+        for (int i = 0; i < m->n_l2c; i++) {
+            const size_t n = strlen(have);
+            snprintf(have + n, sizeof have - n, "%s%d", i > 0 ? ", " : "", m->l2c[i].steps);
+        }
+        return ftk_fail(e->host, FTK_ERR_INVALID,
+                        "the model has no Learning-to-Cache table for %d steps: it has one for %s",
+                        e->steps, have);
+    }
     return ftk_cache_real(e, "l2c-threshold", e->table->threshold, -1, 1, &e->cfg.l2c_threshold);
 }
 
