@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The cost model: interpolation, what depth adds, what pays, and what a measured pass changes. */
+ * The cost model: interpolation, what depth adds, what pays, and what a measured pass changes; what
+ * a drafter's own work takes beside it. */
 #include "support.h"
 
 #include <math.h>
 
+#include "drafters/took.h"
 #include "engine/session.h"
 
 /* 1 second, and a tenth for each row more; errors as they are when it was measured. */
@@ -196,6 +198,29 @@ static void test_speed_changes(void **state)
     }
 }
 
+static double believed(void *ctx, int layer, int rows)
+{
+    (void)layer;
+    return rows * *(const double *)ctx;
+}
+
+/* What a drafter's work takes was seen while the machine was three times as slow: it takes a third
+ * as long when passes do. */
+static void test_took_follows_speed(void **state)
+{
+    (void)state;
+    double pass = 3, took[5] = {0};
+    const ftk_target t = {.ctx = &pass, .seconds = believed};
+    assert_true(ftk_took_of(took, &t, 2, 0) == 0);
+    for (int i = 0; i < 3; i++) ftk_took_see(took, &t, 2, 0.6);
+    assert_true(about(ftk_took_of(took, &t, 2, 0), 0.6));
+    pass = 1;
+    assert_true(about(ftk_took_of(took, &t, 2, 0), 0.2));
+    assert_true(about(ftk_took_of(took, &t, 4, 0), 0.4));
+    ftk_took_doubt(took, &t);
+    assert_true(ftk_took_of(took, &t, 2, 0) < 0.2);
+}
+
 /* Whoever shares a pass pays his part of it, and rows are worth having as the whole pass sees
  * them. */
 static void test_company(void **state)
@@ -229,6 +254,7 @@ int main(void)
         cmocka_unit_test(test_depth_wrong_at_first),
         cmocka_unit_test(test_steep_where_none_was_timed),
         cmocka_unit_test(test_speed_changes),
+        cmocka_unit_test(test_took_follows_speed),
         cmocka_unit_test(test_company),
         cmocka_unit_test(test_measure),
     };
