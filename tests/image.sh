@@ -71,6 +71,8 @@ fails 2 'foretoken: the model has no Learning-to-Cache table for 50 steps: it ha
     -m pixel.gguf -o x.png --cache l2c
 fails 2 'foretoken: the model has no Learning-to-Cache table for 40 steps: it has one for 50, 20' \
     -m "$demo" -o x.png --cache l2c --steps 40
+fails 2 'foretoken image: --cache-threshold: "1e999" is out of range; give 0 or more, or inf, as in --cache-threshold 0.02' \
+    -m pixel.gguf -o x.png --cache speca --cache-threshold 1e999
 fails 2 'foretoken image: --cfg: "inf" is out of range; give 0 to 1000, as in --cfg 4' -m pixel.gguf -o x.png --cfg inf
 fails 2 'foretoken: the model has no Learning-to-Cache table: train one, or take another cache' \
     -m latent.gguf --npy x.npy --cache l2c

@@ -426,7 +426,8 @@ static bool set_real(cli_options *o, const spec *s, const char *text, double *fi
     double v = INFINITY; /* which a limit may be */
     if (strcmp(text, "inf") != 0 && !read_real(text, &v))
         return refuse(o, s, text, "is not a number");
-    if (!(v >= s->min && v <= s->max)) return refuse(o, s, text, "is out of range");
+    const bool too_large = isinf(v) && strcmp(text, "inf") != 0;
+    if (too_large || !(v >= s->min && v <= s->max)) return refuse(o, s, text, "is out of range");
     *field = v;
     return true;
 }

@@ -80,7 +80,7 @@ static bool read_message(const serve_server *s, const json_t *o, ftk_message *m,
         return serve_refuse(e, "messages",
                             "messages: one of the role %.40s has no content: give a text or a list "
                             "of text parts",
-                            m->role);
+                            json_string_value(json_object_get(o, "role")));
     const json_t *const calls = serve_field(o, "tool_calls");
     if (calls && !serve_are_calls(calls))
         return serve_refuse(e, "messages",
