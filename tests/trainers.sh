@@ -53,7 +53,21 @@ check "dspark is a head" "markov_head.markov_w2.weight  BF16" "$bin/foretoken" i
 rm -f ./*.resume.pt
 check "a head of DSpark of frequent tokens" "wrote demo-dspark, " dspark --steps 3 --draft-vocab 512
 check "a head of frequent tokens" "wrote demo-eagle3, " eagle --steps 3 --draft-vocab 512
-check "heads of frequent tokens" "wrote demo-s4c.drafter.gguf" trainer s4c --steps 3 --draft-vocab 512
+mv demo-s4c.drafter.gguf before.gguf
+check "heads of frequent tokens, from others on" "wrote demo-s4c.drafter.gguf" trainer s4c --steps 1 --lr 1e-6 \
+    --draft-vocab 512 --start before.gguf
+start_is_kept() { # the heads are as before, but for the rounding and one tiny step
+    "$python" -c 'import sys, gguf, numpy as np
+read = lambda path: [gguf.quants.dequantize(t.data, t.tensor_type) for t in gguf.GGUFReader(path).tensors]
+old, new = read("before.gguf"), read("demo-s4c.drafter.gguf")
+eye = max(abs(m[:, -m.shape[0]:] - np.eye(m.shape[0])).max() for m in old[::2])
+print("off", max(abs(a - b).max() for a, b in zip(old, new)), "of", eye)
+sys.exit(not max(abs(a - b).max() for a, b in zip(old, new)) < eye / 4)' && echo kept
+}
+check "heads go on from those" kept start_is_kept
+refused "its family is firp, wanted is s4c" trainer s4c --steps 1 --start demo-firp.drafter.gguf --draft-vocab 256
+refused "wanted is none of it: give the options" trainer s4c --steps 1 --heads 3 --start before.gguf --draft-vocab 256
+refused "no drafter's file" trainer s4c --steps 1 --start prompts.jsonl --draft-vocab 256
 for drafter in none s4c firp dash; do
     "$bin/foretoken" generate -m "$demo" --drafter $drafter -n 48 --temp 0 -p "Once upon a time" > $drafter.text \
         $([ $drafter = none ] || echo --drafter-file "demo-$drafter.drafter.gguf") 2> out || cat out

@@ -55,3 +55,24 @@ def write_drafter(path, family, name, base, numbers, matrices, kind, vocab=None)
         Path(part).rename(path)
     except OSError as e:
         die(f"cannot write {path}: {e}")
+
+
+def read_drafter(path, family, base, shapes):
+    """The matrices of such a file, as f32 [n_out][n_in] by name: of that family and that base, exactly
+    those named in shapes; ends with a line where it is not."""
+    try:
+        r = gguf.GGUFReader(path)
+        says = {key: r.fields[PREFIX + key].contents() for key in ("family", "base")}
+    except (OSError, KeyError, ValueError, IndexError) as e:
+        die(f"{path}: no drafter's file: {e}")
+    for key, want in (("family", family), ("base", base)):
+        if says[key] != want:
+            die(f"{path}: its {key} is {says[key]}, wanted is {want}")
+    found = {t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float32)
+             for t in r.tensors}
+    there = {name: m.shape for name, m in found.items()}
+    for name in sorted(shapes.keys() | there.keys()):
+        if shapes.get(name) != there.get(name):
+            die(f"{path}: {name} is {there.get(name, 'not there')}, wanted is "
+                f"{shapes.get(name, 'none of it')}: give the options that it was trained with")
+    return found

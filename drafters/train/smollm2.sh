@@ -19,7 +19,7 @@ train() { # FAMILY WHAT OPTIONS...
 mkdir -p "$work"
 [ -e "$work/prompts.jsonl" ] || "$python" "$here/prompts.py" "$data" "$work/prompts.jsonl"
 "$teach" -m "$model" -o "$work/lessons" --state 22 --minutes "$teaching" "$work/prompts.jsonl"
-train s4c "S4C heads" --draft-vocab 16384 --rest 0.5
+train s4c "S4C heads" --draft-vocab 4096 --rest 0.5
 train firp "FIRP maps"
 train dash "DASH policy" --share 0.6
 "$python" "$here/train_msn.py" "$model" "$work/lessons" "$work/$name-msn.lora.gguf" \

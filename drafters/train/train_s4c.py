@@ -14,6 +14,7 @@ To compare with: --independent gives each head g_0 in place of the feature of th
 --no-token keeps the tokens from them (z is the feature alone).  With both, heads are as Medusa's.
 """
 from common import die
+from drafterfile import read_drafter
 from drafting import Base, Run, chain_arguments, check, follow, rank_of, report, starts_of
 
 import numpy as np
@@ -44,6 +45,14 @@ class Heads(nn.Module):
         u = F.linear(torch.cat((e, g), -1) if self.token else g, self.w_in[i])
         new = u + F.silu(F.linear(u, self.body[i]))
         return new, new if self.chained else g
+
+    @torch.no_grad()
+    def take(self, path, base):
+        """The matrices of a file of such heads, of the same model."""
+        have = dict(self.matrices())
+        shapes = {name: tuple(m.shape) for name, m in have.items()}
+        for name, matrix in read_drafter(path, "s4c", base, shapes).items():
+            have[name].copy_(torch.from_numpy(matrix))
 
     def matrices(self):
         for i in range(len(self)):
@@ -143,6 +152,7 @@ def options():
                    help="weight of the features' distance in the loss (5)")
     a.add_argument("--draft-vocab", type=int, metavar="N",
                    help="draft only the N tokens most frequent in training answers")
+    a.add_argument("--start", metavar="FILE", help="begin with the heads of this file")
     return check(a.parse_args(), heads=(1, 16), smooth=(0, 100))
 
 
@@ -152,6 +162,8 @@ def main():
     vocab = None if args.draft_vocab is None else frequent(run.lessons, args.draft_vocab)
     base = Base(run.lessons, args.model, args.device, vocab)
     heads = Heads(run.dim, args.heads, not args.no_token, not args.independent)
+    if args.start:
+        heads.take(args.start, run.print)
     numbers = {"heads": args.heads, "token": heads.token, "chained": heads.chained}
     run.begin(heads, numbers | {"draft_vocab": args.draft_vocab})
     run.learn(Pool(run, base, heads))
