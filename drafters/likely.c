@@ -2,11 +2,9 @@
  * The likeliest tokens of a row of logits. */
 #include "drafters/likely.h"
 
+#include "base/row.h"
 #include "base/sampler.h"
 #include "drafters/drafter.h"
-
-/* Numbers side by side in steps of their own, which compilers then turn into vector code. */
-enum { LANES = 16, BLOCK = 128 };
 
 const float ftk_likely_bounds[] = {0.9f, 0.7f, 0.5f, 0.3f, 0.15f, 0.07f, 0.03f};
 
@@ -17,35 +15,14 @@ int8_t ftk_likely_bin(float p)
     return bin;
 }
 
-/* Of n logits, at most BLOCK, none of which should be above `top`: adds e^(x - top) to the sums;
- * whether one is above, or no number. */
-static int add_block(const float *logits, int n, float top, float *sum)
-{
-    float below[BLOCK];
-    int bad = 0, at = 0;
-    for (int i = 0; i < n; i++) {
-        const float x = logits[i] - top;
-        bad |= !(x <= 0);
-        below[i] = x > -80 ? x : -80;
-    }
-    for (; at + LANES <= n; at += LANES)
-        for (int j = 0; j < LANES; j++) sum[j] += ftk_exp_small(below[at + j]);
-    for (; at < n; at++) sum[0] += ftk_exp_small(below[at]);
-    return bad;
-}
-
 int ftk_likely(const float *logits, int n, int most, int32_t *best, int8_t *bin)
 {
+    float top;
+    if (!ftk_row_max(logits, n, &top)) return 0;
     const int n_best = ftk_top_k(logits, n, most, best);
-    const float top = logits[best[0]];
-    float part[LANES] = {0}, sum = 0;
-    int bad = 0;
-    for (int at = 0; at < n; at += BLOCK)
-        bad |= add_block(logits + at, n - at < BLOCK ? n - at : BLOCK, top, part);
-    if (bad) return 0;
-    for (int j = 0; j < LANES; j++) sum += part[j];
+    const double sum = ftk_row_weigh(logits, n, top, 1, NULL);
     for (int i = 0; i < n_best; i++)
-        bin[i] = ftk_likely_bin(ftk_exp_below(logits[best[i]] - top) / sum);
+        bin[i] = ftk_likely_bin((float)(ftk_row_weight(logits[best[i]], top, 1) / sum));
     return n_best;
 }
 

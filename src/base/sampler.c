@@ -9,6 +9,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/row.h"
+
 double ftk_uniform_sub(uint64_t seed, uint64_t counter, uint32_t sub)
 {
     uint32_t c[4] = {(uint32_t)counter, (uint32_t)(counter >> 32), sub, 0};
@@ -51,33 +53,16 @@ static void sift(const float *x, int32_t *heap, int n, int i)
     heap[i] = id;
 }
 
-enum { LANES = 32 };
-
-static int any_above(const float *x, float limit)
-{
-    int any = 0;
-    for (int j = 0; j < LANES; j++) any |= x[j] > limit;
-    return any;
-}
-
 int ftk_top_k(const float *x, int n, int k, int32_t *ids)
 {
     if (k > n) k = n;
     if (k <= 0) return 0;
     for (int i = 0; i < k; i++) ids[i] = i;
     for (int i = k / 2 - 1; i >= 0; i--) sift(x, ids, k, i);
-    /* Later ids lose ties, so only a larger value gets in: most blocks hold none. */
-    for (int i = k; i < n;) {
-        if (i + LANES <= n && !any_above(x + i, x[ids[0]])) {
-            i += LANES;
-            continue;
-        }
-        const int end = i + LANES < n ? i + LANES : n;
-        for (; i < end; i++)
-            if (x[i] > x[ids[0]]) {
-                ids[0] = i;
-                sift(x, ids, k, 0);
-            }
+    /* Later ids lose ties, so only a larger value gets in, and few do. */
+    for (int i = k; (i = ftk_row_above(x, n, i, x[ids[0]])) < n; i++) {
+        ids[0] = i;
+        sift(x, ids, k, 0);
     }
     for (int left = k - 1; left > 0; left--) { /* the lowest goes last */
         const int32_t lowest = ids[0];
@@ -88,32 +73,9 @@ int ftk_top_k(const float *x, int n, int k, int32_t *ids)
     return k;
 }
 
-/* The largest value; false when a logit is NaN or +Inf, or all are -Inf. */
-static bool find_max(const float *x, int n, float *max)
-{
-    float m[LANES];
-    int bad = 0;
-    for (int j = 0; j < LANES; j++) m[j] = -INFINITY;
-    int i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++) {
-            bad |= !(x[i + j] <= FLT_MAX);
-            m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
-        }
-    for (; i < n; i++) {
-        bad |= !(x[i] <= FLT_MAX);
-        m[0] = x[i] > m[0] ? x[i] : m[0];
-    }
-    *max = m[0];
-    for (int j = 1; j < LANES; j++) *max = m[j] > *max ? m[j] : *max;
-    return !bad && *max >= -FLT_MAX;
-}
-
 static int32_t first_equal(const float *x, int n, float value)
 {
-    int32_t i = 0;
-    while (i < n - 1 && x[i] != value) i++;
-    return i;
+    return ftk_row_above(x, n, 0, nextafterf(value, -INFINITY));
 }
 
 /* ------------------------------------------------------------------ the chain */
@@ -239,21 +201,16 @@ static int32_t id_of(const candidates *c, int i)
     return c->order ? c->order[i] : i;
 }
 
-/* exp() of what lies 80 below the largest is lost in the sum; T may be tiny, so d may be -Inf. */
-static float weight_of(const ftk_sampler *s, float logit, float max)
+/* Of logits x, which may be the work copy. */
+static double weigh(ftk_sampler *s, const candidates *c, const float *x, float max)
 {
-    const float d = (logit - max) / s->cfg.temperature;
-    if (!(d > -80)) return 0;
-    return expf(d);
-}
-
-static double weigh(ftk_sampler *s, const candidates *c, float max)
-{
+    const float temperature = s->cfg.temperature;
+    if (!c->order) return ftk_row_weigh(x, c->n, max, temperature, s->logits);
     double total = 0;
     for (int i = 0; i < c->n; i++) {
-        float *const x = &s->logits[id_of(c, i)];
-        *x = weight_of(s, *x, max);
-        total += *x;
+        const int32_t id = c->order[i];
+        s->logits[id] = ftk_row_weight(x[id], max, temperature);
+        total += s->logits[id];
     }
     return total;
 }
@@ -282,22 +239,22 @@ static double cut_min_p(ftk_sampler *s, const candidates *c)
     double sum = 0;
     for (int i = 0; i < c->n; i++) {
         float *const w = &s->logits[id_of(c, i)];
-        if (*w < s->cfg.min_p) *w = 0;
-        sum += *w;
+        *w = *w < s->cfg.min_p ? 0 : *w;
+        if (c->order) sum += *w;
     }
-    return sum;
+    return c->order ? sum : ftk_row_sum(s->logits, c->n);
 }
 
 static int32_t draw(const ftk_sampler *s, const candidates *c, double total, double u)
 {
+    if (!c->order) return ftk_row_find(s->logits, c->n, u * total);
     double sum = 0;
-    int32_t last = id_of(c, 0);
-    for (int i = 0; i < c->n; i++) {
-        const int32_t id = id_of(c, i);
-        if (s->logits[id] == 0) continue;
-        last = id;
-        sum += s->logits[id];
-        if (sum > u * total) break;
+    int32_t last = c->order[0];
+    for (int i = 0; i < c->n && sum <= u * total; i++) {
+        const float w = s->logits[c->order[i]];
+        if (w == 0) continue;
+        last = c->order[i];
+        sum += w;
     }
     return last;
 }
@@ -310,38 +267,37 @@ static ftk_err prepare(ftk_sampler *s, const float *logits, const int32_t *histo
 {
     const bool plain = ftk_sampler_plain(s);
     *x = logits;
-    if (!find_max(logits, s->n_vocab, max)) return FTK_ERR_NUMERIC;
+    if (!ftk_row_max(logits, s->n_vocab, max)) return FTK_ERR_NUMERIC;
     if (plain && !copy) return FTK_OK;
     memcpy(s->logits, logits, (size_t)s->n_vocab * sizeof *logits);
     *x = s->logits;
     if (plain) return FTK_OK;
     change(s, logits, history, n_history, path, n_path);
-    if (!find_max(s->logits, s->n_vocab, max)) *max = leave_one(s);
+    if (!ftk_row_max(s->logits, s->n_vocab, max)) *max = leave_one(s);
     return FTK_OK;
 }
 
-static candidates cut_top_k(ftk_sampler *s)
+static candidates cut_top_k(ftk_sampler *s, const float *x)
 {
     const int k = s->cfg.top_k, n = s->n_vocab;
     if (k <= 0 || k >= n) return (candidates){.n = n};
-    return (candidates){.order = s->order, .n = ftk_top_k(s->logits, n, k, s->order)};
+    return (candidates){.order = s->order, .n = ftk_top_k(x, n, k, s->order)};
 }
 
 ftk_err ftk_sampler_pick(ftk_sampler *s, const float *logits, const int32_t *history,
                          size_t n_history, const int32_t *path, int n_path, uint64_t pos,
                          int32_t *token)
 {
-    const bool greedy = s->cfg.temperature <= 0;
     const float *x;
     float max;
-    const ftk_err err = prepare(s, logits, history, n_history, path, n_path, !greedy, &x, &max);
+    const ftk_err err = prepare(s, logits, history, n_history, path, n_path, false, &x, &max);
     if (err != FTK_OK) return err;
-    if (greedy) {
+    if (s->cfg.temperature <= 0) {
         *token = first_equal(x, s->n_vocab, max);
         return FTK_OK;
     }
-    candidates c = cut_top_k(s);
-    double total = weigh(s, &c, max);
+    candidates c = cut_top_k(s, x);
+    double total = weigh(s, &c, x, max);
     if (s->cfg.top_p < 1) total = cut_top_p(s, &c, total);
     if (s->cfg.min_p > 0) total = cut_min_p(s, &c);
     *token = draw(s, &c, total, ftk_uniform(s->cfg.seed, pos));
@@ -360,11 +316,11 @@ static void set_below(ftk_sampler *s, const candidates *c, float value)
 /* As pick() does it, with 0 for all that are no candidates. */
 static double spread(ftk_sampler *s, float max)
 {
-    candidates c = cut_top_k(s);
+    candidates c = cut_top_k(s, s->logits);
     const int n = c.n;
     const bool ordered = c.order != NULL;
     if (ordered) set_below(s, &c, -INFINITY);
-    double total = weigh(s, &c, max);
+    double total = weigh(s, &c, s->logits, max);
     if (ordered)
         for (int i = 0; i < s->n_vocab; i++)
             if (s->logits[i] < 0) s->logits[i] = 0;

@@ -5,15 +5,14 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/row.h"
 #include "session.h"
 
 ftk_softmax ftk_softmax_of(const float *x, int n)
 {
-    float max = x[0];
-    for (int i = 1; i < n; i++) max = x[i] > max ? x[i] : max;
-    double sum = 0;
-    for (int i = 0; i < n; i++) sum += exp((double)x[i] - max);
-    return (ftk_softmax){max, log(sum)};
+    float max;
+    if (!ftk_row_max(x, n, &max)) return (ftk_softmax){NAN, NAN};
+    return (ftk_softmax){max, log(ftk_row_weigh(x, n, max, 1, NULL))};
 }
 
 void ftk_logprobs_keep(ftk_session *s, size_t place, const float *row)
