@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include <limits.h>
+#include <math.h>
 
 #include "engine/session.h"
 #include "testkit/test_drafters_ops.h"
@@ -644,9 +645,91 @@ static void test_losses_are_bounded(void **state)
     ftk_engine_free(e);
 }
 
+/* Seconds of so many rows, where those beyond 8 are dear, so that 8 give the most tokens a second, or
+ * cost what those below do. */
+static double row_seconds(int rows, bool dear)
+{
+    return dear && rows > 8 ? 1.7e-3 * pow(rows / 8.0, 1.2) : 1e-3 * (0.9 + 0.1 * rows);
+}
+
+typedef struct row_clock {
+    double now;
+    bool dear;
+} row_clock;
+
+static double row_clock_now(void *ctx)
+{
+    return ((row_clock *)ctx)->now;
+}
+
+static void row_clock_pass(void *ctx, int layers, int rows, double slot_rows, int n_logits)
+{
+    (void)layers, (void)slot_rows, (void)n_logits;
+    row_clock *const c = ctx;
+    c->now += row_seconds(rows, c->dear);
+}
+
+static void row_clock_product(void *ctx, int n_out, int n_in, int rows)
+{
+    (void)ctx, (void)n_out, (void)n_in, (void)rows;
+}
+
+/* The most nodes that are drafted where rows beyond 8 are thought to be dear; *next: passes from one
+ * try at 16 to the next, at last. */
+static int widest_draft(const ftk_test_reference *truth, size_t n_prompt, bool dear, int *next)
+{
+    enum { SOON = 4 };
+    row_clock ticks = {0, dear};
+    const ftk_clock clock = {row_clock_now, row_clock_pass, row_clock_product, &ticks};
+    ftk_engine_config ec;
+    ftk_engine_config_init(&ec);
+    ec.threads = 1;
+    ec.kv_slots = 512;
+    ftk_engine *e;
+    assert_int_equal(ftk_engine_open_by(&e, model, &ec, &clock), FTK_OK);
+    for (int i = 0; i < FTK_COST_POINTS; i++) {
+        e->cost.seconds[i] = row_seconds(1 << i, true);
+        e->next_width[i] = SOON;
+    }
+    ftk_session_config cfg;
+    ftk_session_config_init(&cfg);
+    cfg.ignore_end = true;
+    ftk_session *s;
+    assert_int_equal(ftk_session_open_with(&s, e, &cfg, &ftk_drafter_right, (void *)truth), FTK_OK);
+    assert_int_equal(ftk_session_append(s, truth->tokens, n_prompt), FTK_OK);
+    int most = 0;
+    for (size_t got = 0; got < BOUNDED;) {
+        ftk_result r;
+        ftk_session_limit(s, BOUNDED - got);
+        assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
+        got += r.n_tokens;
+        most = r.drafted > most ? r.drafted : most;
+    }
+    *next = e->next_width[4];
+    ftk_session_free(s);
+    ftk_engine_free(e);
+    return most;
+}
+
+/* A width that was measured too dear, so that none is drafted, is tried all the same; where it is
+ * that dear, less and less often. */
+static void test_wider_is_tried(void **state)
+{
+    (void)state;
+    NEED(any_model());
+    int32_t whole[512];
+    int next;
+    const size_t n = prompt_of("Once upon a time", whole);
+    plain("Once upon a time", 0, BOUNDED, whole + n);
+    const ftk_test_reference truth = {whole, n + BOUNDED};
+    assert_true(widest_draft(&truth, n, false, &next) > 16);
+    assert_true(widest_draft(&truth, n, true, &next) == 15 && next > 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_wider_is_tried),
         cmocka_unit_test(test_batch_equals_alone),
         cmocka_unit_test(test_kv_types),
         cmocka_unit_test(test_always_right_and_wrong),

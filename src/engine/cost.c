@@ -224,6 +224,13 @@ static int locate(int rows, double *part)
     return i;
 }
 
+int ftk_cost_point(int rows)
+{
+    int i = 0;
+    while (i + 1 < FTK_COST_POINTS && 2 * rows >= 3 << i) i++;
+    return i;
+}
+
 static double deep_seconds(const ftk_cost *c, ftk_width w)
 {
     return w.slots * c->slot + w.slot_rows * c->slot_row;

@@ -47,6 +47,8 @@ void ftk_cost_flat(ftk_cost *c);
 ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool);
 /* Seconds of a pass, interpolated. */
 double ftk_cost_of(const ftk_cost *c, ftk_width w);
+/* The point that so many rows are nearest to. */
+int ftk_cost_point(int rows);
 /* Of rows of one sequence, behind `depth` tokens. */
 double ftk_cost_at(const ftk_cost *c, int rows, int depth);
 /* A pass took so long: moves the whole curve, as the machine's speed changes for all widths, and

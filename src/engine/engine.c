@@ -141,6 +141,7 @@ static ftk_err open_engine(ftk_engine **out, const ftk_model *m, const ftk_engin
     e->clock = clock;
     e->credit = FTK_CREDIT;
     e->next_plain = FTK_FIRST_PLAIN;
+    for (int i = 0; i < FTK_COST_POINTS; i++) e->next_width[i] = FTK_FIRST_WIDER;
     e->pace = (ftk_pace){FTK_PLAIN, FTK_PLAIN};
     ftk_retrieval_rates_init(&e->retrieval);
     ftk_successor_rates_init(&e->successors);

@@ -83,6 +83,10 @@ struct ftk_engine {
     /* Passes since one without drafts was timed, and after how many one is again. */
     int since_plain, next_plain;
     int timed_again; /* such passes in a row that took less than was believed */
+    /* Of each point of the cost model: passes since one of about its width, and after how many a
+     * draft is made as wide. */
+    int since_width[FTK_COST_POINTS], next_width[FTK_COST_POINTS];
+    int widened; /* the point for which the pass that is being planned was; 0: it was not */
     /* Of the pass that is being planned: */
     ftk_company company;
     bool timing_plain;        /* nobody drafts in it */
@@ -106,6 +110,7 @@ ftk_err ftk_engine_open_by(ftk_engine **out, const ftk_model *m, const ftk_engin
 enum {
     FTK_REACH = 16,       /* nodes asked of a drafter at least, when the cost model decides */
     FTK_FIRST_PLAIN = 16, /* steps without a plain one, at first */
+    FTK_FIRST_WIDER = 64, /* and without one of the width above those that pay */
     FTK_PLAIN = 8,        /* plain steps that stand for those which none has seen yet */
 };
 

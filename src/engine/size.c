@@ -9,6 +9,7 @@ enum {
     PROBE_NODES = 4,
     LONGEST_WITHOUT = 256, /* passes without a plain one */
     MOST_AT_ONCE = 16,     /* plain ones in a row, to see what they take */
+    LONGEST_NARROW = 1024, /* passes without a wider one that drafts could fill */
 };
 
 static const double cheaper = 0.8; /* than believed: a plain pass is timed again at once */
@@ -178,6 +179,40 @@ static void settle_part(part *p, int covered_nodes, double drafting)
     ftk_tree_cut(&s->tree, n + 1);
 }
 
+/* Tokens that the pass is expected to give with so many nodes. */
+static double expected(const ftk_engine *e, part *all, int n, int nodes)
+{
+    double tokens = e->company.n;
+    take(all, n, nodes);
+    for (int i = 0; i < n; i++)
+        for (int k = 1; k <= all[i].taken; k++) tokens += all[i].s->tree.prob[k];
+    return tokens;
+}
+
+/* How many nodes to verify where `best` pay. A width that was measured too dear, as other programs
+ * had the cores, would never be run, and so be taken to be that dear for good: now and then a pass
+ * is made as wide as the next point of the cost model, where that would pay, and be covered by the
+ * account of drafts, if further rows cost what those below do. */
+static int widened(ftk_engine *e, part *all, int n, int best, int most, double drafting)
+{
+    const ftk_company *const with = &e->company;
+    const int rows = with->rows.rows, point = ftk_cost_point(rows + best) + 1;
+    int there = 0;
+    for (int i = 0; i < n; i++) there += all[i].there;
+    const int nodes = (1 << point) - rows;
+    if (best == 0 || point == FTK_COST_POINTS || nodes > there || nodes > most) return best;
+    if (e->since_width[point] < e->next_width[point]) return best;
+    const double *const s = e->cost.seconds + point;
+    const ftk_width now = ftk_width_with(with->rows, best, all[0].s->kv.len);
+    const double more = ftk_cost_of(&e->cost, now) - with->seconds;
+    const double hoped = more + (nodes - best) * (s[-1] - s[-2]) / (1 << (point - 2));
+    const double gain = expected(e, all, n, nodes) / expected(e, all, n, best);
+    if (gain * (with->plain + more) <= with->plain + hoped) return best;
+    if (!covered(e, hoped + drafting)) return best;
+    e->widened = point;
+    return nodes;
+}
+
 /* Drafts whose size is given belong to the pass as it is. */
 static void take_as_given(ftk_engine *e, const ftk_session *s)
 {
@@ -215,7 +250,9 @@ void ftk_size_drafts(ftk_session *const *sessions, int n)
             take_as_given(e, s);
     }
     const int room = e->forward.max_rows - e->company.rows.rows;
-    const int best = best_of(e, all, n_parts, room, drafting, &n_covered);
+    int best = best_of(e, all, n_parts, room, drafting, &n_covered);
+    const int wider = widened(e, all, n_parts, best, room, drafting);
+    if (wider > best) best = n_covered = wider;
     take(all, n_parts, n_covered);
     for (int i = 0; i < n_parts; i++) nodes[i] = all[i].taken;
     take(all, n_parts, best);
@@ -234,11 +271,22 @@ bool ftk_size_plain_due(const ftk_engine *e)
     return e->since_plain >= e->next_plain;
 }
 
+static void saw_width(ftk_engine *e, int point, bool is_cheaper)
+{
+    for (int i = 0; i < FTK_COST_POINTS; i++) e->since_width[i]++;
+    e->since_width[point] = 0;
+    int *const next = &e->next_width[point];
+    if (e->widened == point && !is_cheaper && *next < LONGEST_NARROW) *next *= 2;
+    if (is_cheaper) *next = FTK_FIRST_WIDER;
+    e->widened = 0;
+}
+
 void ftk_size_saw_pass(ftk_engine *e, ftk_width w, bool plain, double seconds)
 {
     const double believed = ftk_cost_of(&e->cost, w);
     ftk_team_review(&e->forward.team, seconds, believed);
     ftk_cost_update(&e->cost, w, seconds);
+    saw_width(e, ftk_cost_point(w.rows), seconds < cheaper * believed);
     if (!plain) return;
     int *const next = &e->next_plain;
     e->since_plain = 0;
