@@ -121,12 +121,11 @@ static void tell_clock(const ftk_net *net, const ftk_pass_seq *seqs, int n)
         rows += seqs[i].n_rows;
         n_logits += seqs[i].n_rows - seqs[i].first_logits;
     }
-    for (int i = 0; i < m->hp.n_layer; i++) {
-        const ftk_layer *const l = &m->layers[i];
-        const ftk_mat *const all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
-        for (size_t k = 0; k < sizeof all / sizeof *all; k++)
-            weights += (size_t)all[k]->n_out * (size_t)all[k]->n_in;
-    }
+    for (int i = 0; i < m->hp.n_layer; i++)
+        for (int k = 0; k < FTK_LAYER_MATS; k++) {
+            const ftk_mat *const w = ftk_layer_mat(&m->layers[i], k);
+            weights += (size_t)w->n_out * (size_t)w->n_in;
+        }
     const int n_in = m->hp.n_embd;
     net->clock->product(net->clock->ctx, (int)(weights / (size_t)n_in), n_in, rows);
     if (n_logits > 0) net->clock->product(net->clock->ctx, m->hp.n_vocab, n_in, n_logits);

@@ -120,9 +120,9 @@ static const ftk_rows *run_above(void *ctx, int layer, int n, const float *x)
 double ftk_target_share(const ftk_model *m, int layer)
 {
     const ftk_layer *l = &m->layers[0]; /* all are of one shape */
-    const ftk_mat *const of_layer[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
     double each = 0;
-    for (int i = 0; i < 7; i++) each += (double)of_layer[i]->n_out * of_layer[i]->n_in;
+    for (int i = 0; i < FTK_LAYER_MATS; i++)
+        each += (double)ftk_layer_mat(l, i)->n_out * ftk_layer_mat(l, i)->n_in;
     const double output = (double)m->output.n_out * m->output.n_in;
     return (each * (m->hp.n_layer - layer) + output) / (each * m->hp.n_layer + output);
 }
