@@ -37,18 +37,14 @@ typedef struct product {
     float *y;
 } product;
 
-/* Thread ith of nth: its share of the outputs, cut at the kernels' grain. */
 static void multiply_share(void *ctx, int ith, int nth)
 {
     const product *const p = ctx;
     const ftk_mat *const w = p->w;
     const ftk_kernels *k = &p->e->model->kernels;
-    const int64_t units = ((int64_t)w->n_out + k->matmul_grain - 1) / k->matmul_grain;
-    const int64_t begin = units * ith / nth * k->matmul_grain;
-    int64_t end = units * (ith + 1) / nth * k->matmul_grain;
-    if (end > w->n_out) end = w->n_out;
-    if (begin < end)
-        k->matmul(w, p->e->target_act, p->e->target_stride, p->n, (int)begin, (int)end, p->y,
+    const ftk_range o = ftk_team_share(ith, nth, w->n_out, k->matmul_grain);
+    if (o.begin < o.end)
+        k->matmul(w, p->e->target_act, p->e->target_stride, p->n, o.begin, o.end, p->y,
                   (size_t)w->n_out);
 }
 

@@ -65,8 +65,8 @@ static void quantise_share(void *ctx, int ith, int nth)
 {
     const quantising *const q = ctx;
     const ftk_mat *const w = q->w;
-    const int end = (int)((int64_t)w->n_out * (ith + 1) / nth);
-    for (int r = (int)((int64_t)w->n_out * ith / nth); r < end; r++)
+    const ftk_range own = ftk_team_share(ith, nth, w->n_out, 1);
+    for (int r = own.begin; r < own.end; r++)
         quantise_row(q->m, w, (const char *)w->file + (size_t)r * row_bytes(w->type, w),
                      q->out + (size_t)r * (size_t)(w->n_in / FTK_QBLOCK));
 }
