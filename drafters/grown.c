@@ -57,7 +57,7 @@ void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tr
     g->asked = 0;
     if (g->late || n > g->told) {
         ftk_grown_keep(g, history, n);
-        g->model->read(g->model->ctx, history, n);
+        ftk_draft_read(g->model, history, n);
         g->late = false;
     }
     g->told = n + (size_t)emitted;

@@ -61,7 +61,7 @@ static double token_seconds(const ftk_grown *g)
 
 /* ---- the model */
 
-/* Reads the texts of n sessions, in one pass where the model can; said[i]: what follows. */
+/* Reads the texts of n sessions, in one pass; said[i]: what follows. */
 static void read_texts(const asked *all, int n, ftk_draft_rows *said)
 {
     ftk_grown *const any = all[0].g;
@@ -70,11 +70,7 @@ static void read_texts(const asked *all, int n, ftk_draft_rows *said)
     for (int i = 0; i < n; i++)
         said[i] = (ftk_draft_rows){
             .ctx = all[i].g->model->ctx, .history = all[i].ask->history, .n = all[i].ask->n};
-    if (any->model->read_all)
-        any->model->read_all(said, n);
-    else
-        for (int i = 0; i < n; i++)
-            said[i].logits = any->model->read(said[i].ctx, said[i].history, said[i].n);
+    any->model->read(said, n);
     for (int i = 0; i < n; i++) {
         ftk_grown *const g = all[i].g;
         g->n_rows = 0;
@@ -108,12 +104,7 @@ static void run_taken(const asked *all, int n, ftk_draft_rows *said)
         }
     }
     const double start = now(any);
-    if (any->model->run_all)
-        any->model->run_all(said, n);
-    else
-        for (int i = 0; i < n; i++)
-            said[i].logits =
-                any->model->run(said[i].ctx, (int)said[i].n, said[i].token, said[i].parent);
+    any->model->run(said, n);
     for (int i = 0; i < n; i++) {
         ftk_grown *const g = all[i].g;
         good &= said[i].logits != NULL;

@@ -128,30 +128,35 @@ static inline void close_small(const ftk_drafter_ops *ops, void *s)
     ftk_release(&none, s);
 }
 
-/* init() with each allocation failing once. */
-static inline int fail_each_allocation(const ftk_drafter_ops *ops, const ftk_target *target,
-                                       const ftk_weights *w)
+typedef struct small_life {
+    const ftk_drafter_ops *ops;
+    const ftk_target *target;
+    const ftk_weights *w;
+} small_life;
+
+static inline ftk_err init_and_free(counting *c, void *with)
 {
-    counting count = {.failing = true};
-    const ftk_host host = {&count, count_alloc, count_free, count_log};
-    void *s = calloc(1, ops->state_size);
-    ftk_err err = FTK_ERR_NOMEM;
-    int failed = 0;
-    for (; err == FTK_ERR_NOMEM; failed++) {
-        count.left = failed;
-        const ftk_drafter_env env = {.host = &host,
-                                     .n_vocab = V,
-                                     .n_ctx = N_CTX,
-                                     .target = target,
-                                     .weights = w,
-                                     .rates = fresh_rates(ops)};
-        err = ops->init(s, &env);
-        ops->free(s, &host);
-        assert_int_equal(count.live, 0);
-    }
-    assert_int_equal(err, FTK_OK);
+    const small_life *const l = with;
+    const ftk_host host = counting_host(c);
+    const ftk_drafter_env env = {.host = &host,
+                                 .n_vocab = V,
+                                 .n_ctx = N_CTX,
+                                 .target = l->target,
+                                 .weights = l->w,
+                                 .rates = fresh_rates(l->ops)};
+    void *const s = calloc(1, l->ops->state_size);
+    const ftk_err err = l->ops->init(s, &env);
+    l->ops->free(s, &host);
     free(s);
-    return failed;
+    return err;
+}
+
+/* init() with each allocation failing once; returns how many there are. */
+static inline long fail_each_of_init(const ftk_drafter_ops *ops, const ftk_target *target,
+                                     const ftk_weights *w)
+{
+    counting c = {0};
+    return fail_each(&c, ops->name, init_and_free, &(small_life){ops, target, w});
 }
 
 /* A family's files: check() is asked of keys and tensors one of which is wrong. */
@@ -173,7 +178,7 @@ typedef struct bad_file {
 static inline void refused(const small_file *f, const ftk_weights *w, const char *line)
 {
     counting count = {0};
-    const ftk_host host = {&count, count_alloc, count_free, count_log};
+    const ftk_host host = counting_host(&count);
     assert_int_equal(f->ops->check(w, f->target, &host), FTK_ERR_FORMAT);
     assert_int_equal(count.errors, 1);
     assert_string_equal(count.line, line);

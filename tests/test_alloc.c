@@ -4,33 +4,9 @@
  * every object still free-able, and no memory left behind. And no step allocates. */
 #include "support.h"
 
+#include "counting.h"
 #include "engine/session.h"
 #include "everydrafter.h"
-
-typedef struct {
-    long left; /* allocations until one fails; negative: none does */
-    long live;
-    long total;
-    long in_step;
-    bool stepping;
-} counter;
-
-static void *counted_alloc(void *ctx, size_t size, size_t align)
-{
-    counter *c = ctx;
-    c->total++;
-    c->in_step += c->stepping;
-    if (c->left >= 0 && c->left-- == 0) return NULL;
-    void *p = aligned_alloc(align, (size + align - 1) / align * align);
-    if (p) c->live++;
-    return p;
-}
-
-static void counted_free(void *ctx, void *p)
-{
-    ((counter *)ctx)->live--;
-    free(p);
-}
 
 static void allow_all(void *ctx, const int32_t *tokens, size_t n, uint32_t *allowed)
 {
@@ -60,13 +36,11 @@ static int vocabulary_of(const ftk_model *m)
     return info.n_vocab;
 }
 
-static ftk_err whole_life(const char *path, counter *c)
+static ftk_err whole_life(counting *c, void *path)
 {
     ftk_model_config mc;
     ftk_model_config_init(&mc);
-    mc.host.ctx = c;
-    mc.host.alloc = counted_alloc;
-    mc.host.free = counted_free;
+    mc.host = counting_host(c);
     ftk_model *m;
     ftk_engine *e = NULL;
     ftk_session *s = NULL, *f = NULL;
@@ -120,32 +94,20 @@ static ftk_err whole_life(const char *path, counter *c)
 static void test_every_allocation(void **state)
 {
     (void)state;
-    const char *path = STORIES "stories260K-f32.gguf";
+    char *path = STORIES "stories260K-f32.gguf";
     if (access(path, R_OK) != 0) path = DEMO;
     NEED(path);
-    counter c = {.left = -1};
-    assert_int_equal(whole_life(path, &c), FTK_OK);
-    assert_int_equal(c.live, 0);
-    assert_int_equal(c.in_step, 0); /* a step allocates nothing */
-    const long total = c.total;
-    assert_true(total > 20);
-    for (long i = 0; i < total; i++) {
-        c = (counter){.left = i};
-        const ftk_err err = whole_life(path, &c);
-        if (err != FTK_ERR_NOMEM)
-            fail_msg("allocation %ld of %ld failed, and the answer was: %s", i, total,
-                     ftk_strerror(err));
-        if (c.live != 0)
-            fail_msg("allocation %ld of %ld failed: %ld blocks leaked", i, total, c.live);
-    }
-    printf("%ld allocations, each failed once\n", total);
+    counting c = {0};
+    const long n = fail_each(&c, path, whole_life, path);
+    assert_true(n > 20);
+    printf("%ld allocations, each failed once\n", n);
 }
 
 /* ---- every drafter, two sessions in one step */
 
 enum { TOGETHER = 2, STEPS = 10 };
 
-static ftk_err steps(ftk_session *const *s, int n_steps, counter *c)
+static ftk_err steps(ftk_session *const *s, int n_steps, counting *c)
 {
     ftk_result r[TOGETHER];
     ftk_err err = FTK_OK;
@@ -157,55 +119,47 @@ static ftk_err steps(ftk_session *const *s, int n_steps, counter *c)
     return err;
 }
 
-/* Adds to *drafted what was drafted. */
-static ftk_err two_lives(ftk_engine *e, ed_place where, const char *drafter, counter *c,
-                         uint64_t *drafted)
+typedef struct two {
+    ftk_engine *engine;
+    ed_place where;
+    const char *drafter;
+    uint64_t drafted;
+} two;
+
+static ftk_err two_lives(counting *c, void *with)
 {
+    two *const t = with;
+    ftk_engine *const e = t->engine;
     int n_vocab = vocabulary_of(e->model);
     ftk_session *s[TOGETHER] = {NULL}, *f = NULL;
     ftk_err err = FTK_OK;
     for (int i = 0; i < TOGETHER && err == FTK_OK; i++)
-        err = ed_open(&s[i], e, where, drafter, 8, i);
+        err = ed_open(&s[i], e, t->where, t->drafter, 8, i);
     if (err == FTK_OK) err = steps(s, STEPS, c);
     if (err == FTK_OK) err = ask_all(s[1], &n_vocab);
     if (err == FTK_OK) err = ftk_session_fork(&f, s[0], NULL);
     if (err == FTK_OK) err = steps((ftk_session *[]){f, s[1]}, STEPS, c);
     if (err == FTK_OK) err = ftk_session_set_drafter(f, "lookup");
-    if (err == FTK_OK) err = ftk_session_set_drafter(f, drafter);
+    if (err == FTK_OK) err = ftk_session_set_drafter(f, t->drafter);
     if (err == FTK_OK) err = steps((ftk_session *[]){f, s[1]}, STEPS, c);
     for (int i = 0; i < TOGETHER && err == FTK_OK; i++) {
         ftk_stats stats;
         ftk_session_get_stats(s[i], &stats);
-        *drafted += stats.drafted;
+        t->drafted += stats.drafted;
     }
     ftk_session_free(f);
     for (int i = 0; i < TOGETHER; i++) ftk_session_free(s[i]);
     return err;
 }
 
-/* The first lives are whole ones, and take what an engine takes with the first session of a
+/* The first life is a whole one, and takes what an engine takes with the first session of a
  * family. */
-static long fail_each(ftk_engine *e, ed_place where, const char *drafter, counter *c)
+static long fail_each_of_two(ftk_engine *e, ed_place where, const char *drafter, counting *c)
 {
-    uint64_t drafted = 0;
-    c->in_step = 0;
-    c->left = -1;
-    assert_int_equal(two_lives(e, where, drafter, c, &drafted), FTK_OK);
-    assert_true(drafted > 0 || !ftk_drafter_lossless(drafter));
-    const long live = c->live, before = c->total;
-    assert_int_equal(two_lives(e, where, drafter, c, &drafted), FTK_OK);
-    assert_int_equal(c->live, live);
-    if (c->in_step != 0) fail_msg("%s: steps allocate %ld times", drafter, c->in_step);
-    const long total = c->total - before;
-    for (long i = 0; i < total; i++) {
-        c->left = i;
-        const ftk_err err = two_lives(e, where, drafter, c, &drafted);
-        if (err != FTK_ERR_NOMEM || c->live != live)
-            fail_msg("%s: allocation %ld of %ld failed; the answer was: %s; %ld blocks leaked",
-                     drafter, i, total, ftk_strerror(err), c->live - live);
-    }
-    c->left = -1;
-    return total;
+    two t = {e, where, drafter, 0};
+    assert_int_equal(two_lives(c, &t), FTK_OK);
+    assert_true(t.drafted > 0 || !ftk_drafter_lossless(drafter));
+    return fail_each(c, drafter, two_lives, &t);
 }
 
 static void test_every_drafter(void **state)
@@ -214,17 +168,17 @@ static void test_every_drafter(void **state)
     NEED(DEMO);
     bool seen[FTK_MAX_DRAFTERS] = {false};
     for (ed_place where = 0; where < ED_PLACES; where++) {
-        counter c = {.left = -1};
+        counting c = {0};
         ftk_model_config cfg;
         ftk_model_config_init(&cfg);
-        cfg.host = (ftk_host){&c, counted_alloc, counted_free, NULL};
+        cfg.host = counting_host(&c);
         ftk_model *m;
         assert_int_equal(ftk_model_load(&m, ed_path(where), &cfg), FTK_OK);
         ftk_engine *e = open_engine(m, 1, 1024, FTK_TYPE_F16);
         assert_int_equal(ed_add(e, where), FTK_OK);
         const char *name[ED_MAX_DRAFTERS];
         for (int k = ed_drafters(e, name) - 1; k >= 0; k--) {
-            const long n = fail_each(e, where, name[k], &c);
+            const long n = fail_each_of_two(e, where, name[k], &c);
             printf("%s: %ld allocations, each failed once\n", name[k], n);
             for (int i = 0; ftk_drafter_list[i]; i++)
                 seen[i] |= strcmp(ftk_drafter_list[i]->name, name[k]) == 0;

@@ -15,7 +15,7 @@ static ftk_err try_dit(const char *p, counting *c)
 {
     ftk_dit_config cfg;
     ftk_dit_config_init(&cfg);
-    cfg.host = (ftk_host){c, count_alloc, count_free, count_log};
+    cfg.host = counting_host(c);
     ftk_dit *m = (ftk_dit *)c;
     const ftk_err err = ftk_dit_load(&m, p, &cfg);
     assert_true((m != NULL) == (err == FTK_OK));
@@ -229,7 +229,7 @@ static int try_odd(const char *key, int type, const void *value)
     assert_true(gw_end(&w, path));
     ftk_dit_config cfg;
     ftk_dit_config_init(&cfg);
-    cfg.host = (ftk_host){&c, count_alloc, count_free, count_log};
+    cfg.host = counting_host(&c);
     ftk_dit *m;
     ftk_err err = ftk_dit_load(&m, path, &cfg);
     bool good = c.errors == (err != FTK_OK) && (m != NULL) == (err == FTK_OK);
@@ -447,7 +447,7 @@ static void test_outside(void **state)
     counting c = {0};
     ftk_dit_config cfg;
     ftk_dit_config_init(&cfg);
-    cfg.host = (ftk_host){&c, count_alloc, count_free, count_log};
+    cfg.host = counting_host(&c);
     ftk_dit *m;
     assert_int_equal(ftk_dit_load(&m, NULL, &cfg), FTK_ERR_INVALID);
     assert_string_equal(c.line, "no path of a model was given");

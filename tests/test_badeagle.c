@@ -4,6 +4,8 @@
 #define EAGLE_TEST "badeagle"
 #include "eagleheads.h"
 
+#include "drafterlife.h"
+
 #include <unistd.h>
 
 static void expect_refused(ftk_engine *e, const char *path, const ftk_drafter_config *cfg,
@@ -220,61 +222,6 @@ static void test_damaged(void **state)
 
 /* ---- memory */
 
-typedef struct counter {
-    long left, live, total, in_step;
-    bool stepping;
-} counter;
-
-static void *counted_alloc(void *ctx, size_t size, size_t align)
-{
-    counter *c = ctx;
-    c->total++;
-    c->in_step += c->stepping;
-    if (c->left >= 0 && c->left-- == 0) return NULL;
-    void *p = aligned_alloc(align, (size + align - 1) / align * align);
-    if (p) c->live++;
-    return p;
-}
-
-static void counted_free(void *ctx, void *p)
-{
-    ((counter *)ctx)->live--;
-    free(p);
-}
-
-static ftk_err whole_life(counter *c, const char *drafter, const char *path)
-{
-    ftk_model_config mc;
-    ftk_model_config_init(&mc);
-    mc.host = (ftk_host){c, counted_alloc, counted_free, NULL};
-    ftk_engine_config ec;
-    ftk_engine_config_init(&ec);
-    ec.threads = 1;
-    ec.kv_slots = 128;
-    ec.measure = false;
-    ftk_session_config sc;
-    ftk_session_config_init(&sc);
-    sc.drafter = drafter;
-    sc.budget = 8;
-    ftk_model *m;
-    ftk_engine *e = NULL;
-    ftk_session *s = NULL, *f = NULL;
-    ftk_err err = ftk_model_load(&m, TARGET, &mc);
-    if (err == FTK_OK) err = ftk_engine_open(&e, m, &ec);
-    if (err == FTK_OK) err = ftk_engine_add_drafter(e, path);
-    if (err == FTK_OK) err = ftk_session_open(&s, e, &sc);
-    if (err == FTK_OK) err = ftk_session_append(s, (int32_t[]){5, 6, 7}, 3);
-    c->stepping = true;
-    for (int i = 0; i < 8 && err == FTK_OK; i++) err = ftk_step(&s, 1, &(ftk_result){0});
-    c->stepping = false;
-    if (err == FTK_OK) err = ftk_session_fork(&f, s, NULL);
-    ftk_session_free(f);
-    ftk_session_free(s);
-    ftk_engine_free(e);
-    ftk_model_free(m);
-    return err;
-}
-
 static void test_every_allocation(void **state)
 {
     (void)state;
@@ -285,20 +232,14 @@ static void test_every_allocation(void **state)
                            {.layout = EF_EAGLE}};
     static const char *const drafters[] = {"eagle3", "eagle3", "dflash", "dspark", "medusa"};
     for (int k = 0; k < 5; k++) {
-        const char *const path =
-            k < 2 ? written("plain", &hows[k]) : folder_of(drafters[k], &hows[k]);
-        counter c = {.left = -1};
-        assert_int_equal(whole_life(&c, drafters[k], path), FTK_OK);
-        assert_int_equal(c.live, 0);
-        assert_int_equal(c.in_step, 0);
-        const long total = c.total;
-        for (long i = 0; i < total; i++) {
-            c = (counter){.left = i};
-            const ftk_err err = whole_life(&c, drafters[k], path);
-            if (err != FTK_ERR_NOMEM || c.live != 0)
-                fail_msg("allocation %ld of %ld failed: %s, %ld blocks leaked", i, total,
-                         ftk_strerror(err), c.live);
-        }
+        drafter_life l = {.model = TARGET,
+                          .path = k < 2 ? written("plain", &hows[k])
+                                        : folder_of(drafters[k], &hows[k]),
+                          .drafter = drafters[k],
+                          .verifier = "exact",
+                          .add = ftk_engine_add_drafter};
+        counting c = {0};
+        fail_each(&c, drafters[k], live_with_drafter, &l);
     }
 }
 

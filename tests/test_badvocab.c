@@ -3,56 +3,20 @@
  * What a bad byte-pair vocabulary can hold, and the one line each gets; what is odd but harmless.
  * test_badkeys.c has what all vocabularies share. Then chance: bytes of the vocabulary's keys
  * changed at random must load or give exactly one line. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "counting.h"
 #include "testkit/ggufwriter.h"
 
 static char path[64];
-
-/* ------------------------------------------------------------------ host that counts */
-
-typedef struct counting {
-    int live, errors, warnings;
-    char line[512]; /* the last one */
-} counting;
-
-static void *count_alloc(void *ctx, size_t size, size_t align)
-{
-    /* No file of these tests justifies more. */
-    if (size > (size_t)64 << 20) return NULL;
-    ((counting *)ctx)->live++;
-    return aligned_alloc(align, (size + align - 1) / align * align);
-}
-
-static void count_free(void *ctx, void *p)
-{
-    ((counting *)ctx)->live--;
-    free(p);
-}
-
-static void count_log(void *ctx, ftk_log_level level, const char *line)
-{
-    counting *c = ctx;
-    c->errors += level == FTK_LOG_ERROR;
-    c->warnings += level == FTK_LOG_WARN;
-    snprintf(c->line, sizeof c->line, "%s", line);
-}
 
 static ftk_err load(counting *c)
 {
     *c = (counting){0};
     ftk_model_config cfg;
     ftk_model_config_init(&cfg);
-    cfg.host = (ftk_host){c, count_alloc, count_free, count_log};
+    cfg.host = counting_host(c);
     ftk_model *m = NULL;
     const ftk_err err = ftk_model_load(&m, path, &cfg);
     assert_true((m != NULL) == (err == FTK_OK));

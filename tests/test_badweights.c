@@ -268,7 +268,7 @@ static void expect_numeric(const char *what)
     counting c = {0};
     ftk_model_config mc;
     ftk_model_config_init(&mc);
-    mc.host = (ftk_host){&c, count_alloc, count_free, count_log};
+    mc.host = counting_host(&c);
     ftk_model *model;
     assert_int_equal(ftk_model_load(&model, path, &mc), FTK_OK);
     ftk_engine_config ec;

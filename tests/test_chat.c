@@ -381,7 +381,7 @@ static void test_failures(void **state)
          FTK_ERR_INVALID, "more steps"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct counting c = {0};
+        counting c = {0};
         const ftk_host host = counting_host(&c);
         vocab_init(&file, none);
         file.chat_template = cases[i].source;
@@ -421,7 +421,7 @@ static void test_public(void **state)
 static void test_refusals(void **state)
 {
     (void)state;
-    struct counting c = {0};
+    counting c = {0};
     const ftk_host host = counting_host(&c);
     vocab_init(&file, chatml);
     ftk_tokenizer *t = NULL;

@@ -236,7 +236,7 @@ static ftk_dit *load_counting(const dm_model *model, counting *host)
     assert_true(dm_save(model, path));
     ftk_dit_config mc;
     ftk_dit_config_init(&mc);
-    mc.host = (ftk_host){host, count_alloc, count_free, count_log};
+    mc.host = counting_host(host);
     ftk_dit *m;
     assert_int_equal(ftk_dit_load(&m, path, &mc), FTK_OK);
     unlink(path);
@@ -272,25 +272,20 @@ static void test_wrong_devices(void **state)
     assert_int_equal(host.live, 0);
 }
 
+static ftk_err open_on_device(counting *c, void *m)
+{
+    const ftk_err err = try_open(m, "cuda", 2);
+    assert_int_equal(c->errors, err != FTK_OK);
+    return err;
+}
+
 static void test_memory(void **state)
 {
     (void)state;
     dm_model model = small(FTK_TYPE_F16);
     counting host = {0};
     ftk_dit *m = load_counting(&model, &host);
-    ftk_err err = FTK_ERR_NOMEM;
-    const int before = host.live;
-    for (long n = 0; err != FTK_OK; n++) {
-        host.left = n;
-        host.failing = true;
-        host.errors = 0;
-        err = try_open(m, "cuda", 2);
-        assert_int_equal(host.live, before);
-        if (err == FTK_OK) break;
-        assert_int_equal(err, FTK_ERR_NOMEM);
-        assert_int_equal(host.errors, 1);
-    }
-    host.failing = false;
+    fail_each(&host, "on a device", open_on_device, m);
     ftk_dit_free(m);
     model.size = 128; /* 4,096 tokens, of 1,024 samples */
     m = load_counting(&model, &host);

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/sampler.h"
+#include "counting.h"
 #include "drafters/acceptance.h"
 #include "engine/session.h"
 #include "testkit/statistics.h"
@@ -21,24 +22,8 @@ static int32_t truth[LONG + FTK_MAX_NODES];
 
 /* ------------------------------------------------------------------ a loop without a model */
 
-static int allocations, live;
-
-static void *counted_alloc(void *ctx, size_t size, size_t align)
-{
-    (void)ctx;
-    allocations++;
-    live++;
-    return aligned_alloc(align, (size + align - 1) / align * align);
-}
-
-static void counted_free(void *ctx, void *p)
-{
-    (void)ctx;
-    live--;
-    free(p);
-}
-
-static const ftk_host host = {.alloc = counted_alloc, .free = counted_free};
+static counting blocks;
+static const ftk_host host = {&blocks, count_alloc, count_free, count_log};
 
 /* How a made-up model answers behind a wrong token: with the rank of the right answer. */
 typedef enum denoiser {
@@ -153,7 +138,7 @@ static void *open_drafter(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shap
         .successors = &successors,
         .rates = fresh_rates(ops)};
     void *const s = calloc(1, ops->state_size);
-    live = 0; /* a test that failed before left some */
+    blocks.live = 0; /* a test that failed before left some */
     static ftk_retrieval_rates of_retrieval;
     static ftk_successor_rates of_successors;
     ftk_retrieval_rates_init(&of_retrieval);
@@ -171,16 +156,16 @@ static void close_drafter(const ftk_drafter_ops *ops, void *s)
     ftk_retrieval_free(&retrieval, &host);
     ftk_successors_free(&successors, &host);
     free(s);
-    assert_int_equal(live, 0);
+    assert_int_equal(blocks.live, 0);
 }
 
 static tally run(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shape shape, size_t n,
                  int budget, float floor, denoiser d)
 {
     void *const s = open_drafter(ops, n_vocab, shape);
-    const int before = allocations;
+    const long before = blocks.calls;
     const tally sum = decode(ops, s, n_vocab, 1, n, budget, floor, d);
-    assert_int_equal(allocations, before);
+    assert_int_equal(blocks.calls, before);
     close_drafter(ops, s);
     printf("%s, %s, denoiser %d: %.2f tokens a step, %.1f drafted, promised %.2f accepted %.2f\n",
            ops->name, (const char *const[]){"fitted", "paper", "chain"}[shape], d,
@@ -440,12 +425,12 @@ static void test_reset(void **state)
     for (int k = 0; k < 2; k++) {
         void *const s = open_drafter(both[k], 300, FTK_TREE_FITTED);
         const tally a = decode(both[k], s, 300, 1, 1000, 127, 0, BLIND);
-        const int before = allocations;
+        const long before = blocks.calls;
         reset(both[k], s, 400);
         decode(both[k], s, 300, 400, 1000, 127, 0, BLIND);
         reset(both[k], s, 0);
         const tally b = decode(both[k], s, 300, 1, 1000, 127, 0, BLIND);
-        assert_int_equal(allocations, before);
+        assert_int_equal(blocks.calls, before);
         assert_true(b.steps <= a.steps + a.steps / 20);
         close_drafter(both[k], s);
     }
@@ -467,37 +452,31 @@ static void test_appended(void **state)
     close_drafter(&ftk_drafter_jacobi, s);
 }
 
-static int allowed;
-
-static void *failing_alloc(void *ctx, size_t size, size_t align)
+static ftk_err init_and_free(counting *c, void *with)
 {
-    return allowed-- > 0 ? counted_alloc(ctx, size, align) : NULL;
+    const ftk_drafter_ops *const ops = with;
+    const ftk_host h = counting_host(c);
+    const ftk_drafter_env env = {.host = &h,
+                                 .n_vocab = 100,
+                                 .n_ctx = 64,
+                                 .shape = FTK_TREE_FITTED,
+                                 .rates = fresh_rates(ops)};
+    void *const s = calloc(1, ops->state_size);
+    const ftk_err err = ops->init(s, &env);
+    ops->free(s, &h);
+    free(s);
+    return err;
 }
 
 static void test_no_memory(void **state)
 {
     (void)state;
-    const ftk_host h = {.alloc = failing_alloc, .free = counted_free};
-    live = 0;
     for (int k = 0; ftk_drafter_list[k]; k++) {
         const ftk_drafter_ops *const ops = ftk_drafter_list[k];
         if (ops->check)
             continue; /* trained: needs a target and weights, as in test_s4c and test_dash */
-        ftk_err err = FTK_ERR_NOMEM;
-        for (int n = 0; err != FTK_OK; n++) {
-            const ftk_drafter_env env = {.host = &h,
-                                         .n_vocab = 100,
-                                         .n_ctx = 64,
-                                         .shape = FTK_TREE_FITTED,
-                                         .rates = fresh_rates(ops)};
-            void *const s = calloc(1, ops->state_size);
-            allowed = n;
-            err = ops->init(s, &env);
-            assert_true(err == FTK_OK || err == FTK_ERR_NOMEM);
-            ops->free(s, &h);
-            free(s);
-            assert_int_equal(live, 0);
-        }
+        counting c = {0};
+        fail_each(&c, ops->name, init_and_free, (void *)ops);
     }
 }
 

@@ -5,6 +5,7 @@
 #include "support.h"
 
 #include "archmodels.h"
+#include "drafterlife.h"
 #include "drafters/grown.h"
 #include "engine/session.h"
 #include "testkit/statistics.h"
@@ -540,78 +541,19 @@ static void test_refused(void **state)
 
 /* ---- memory */
 
-typedef struct counter {
-    long left, live, total, in_step;
-    bool stepping;
-} counter;
-
-static void *counted_alloc(void *ctx, size_t size, size_t align)
-{
-    counter *c = ctx;
-    c->total++;
-    c->in_step += c->stepping;
-    if (c->left >= 0 && c->left-- == 0) return NULL;
-    void *p = aligned_alloc(align, (size + align - 1) / align * align);
-    if (p) c->live++;
-    return p;
-}
-
-static void counted_free(void *ctx, void *p)
-{
-    ((counter *)ctx)->live--;
-    free(p);
-}
-
-static ftk_err whole_life(counter *c)
-{
-    ftk_model_config mc;
-    ftk_model_config_init(&mc);
-    mc.host = (ftk_host){c, counted_alloc, counted_free, NULL};
-    ftk_engine_config ec;
-    ftk_engine_config_init(&ec);
-    ec.threads = 1;
-    ec.kv_slots = 128;
-    ec.measure = false;
-    ftk_session_config sc;
-    ftk_session_config_init(&sc);
-    sc.drafter = "draft-model";
-    sc.verifier = "reject";
-    sc.budget = 8;
-    sc.sampling.temperature = 0.8f;
-    ftk_model *m;
-    ftk_engine *e = NULL;
-    ftk_session *s = NULL, *f = NULL;
-    ftk_err err = ftk_model_load(&m, path_of("llama"), &mc);
-    if (err == FTK_OK) err = ftk_engine_open(&e, m, &ec);
-    if (err == FTK_OK) err = ftk_engine_add_draft_model(e, path_of("qwen3"));
-    if (err == FTK_OK) err = ftk_session_open(&s, e, &sc);
-    if (err == FTK_OK) err = ftk_session_append(s, (int32_t[]){5, 6, 7}, 3);
-    c->stepping = true;
-    for (int i = 0; i < 8 && err == FTK_OK; i++) err = ftk_step(&s, 1, &(ftk_result){0});
-    c->stepping = false;
-    if (err == FTK_OK) err = ftk_session_fork(&f, s, NULL);
-    ftk_session_free(f);
-    ftk_session_free(s);
-    ftk_engine_free(e);
-    ftk_model_free(m);
-    return err;
-}
-
 static void test_every_allocation(void **state)
 {
     (void)state;
-    counter c = {.left = -1};
-    assert_int_equal(whole_life(&c), FTK_OK);
-    assert_int_equal(c.live, 0);
-    assert_int_equal(c.in_step, 0);
-    const long total = c.total;
-    for (long i = 0; i < total; i++) {
-        c = (counter){.left = i};
-        const ftk_err err = whole_life(&c);
-        if (err != FTK_ERR_NOMEM || c.live != 0)
-            fail_msg("allocation %ld of %ld failed: %s, %ld blocks leaked", i, total,
-                     ftk_strerror(err), c.live);
-    }
+    char small[512];
+    snprintf(small, sizeof small, "%s", path_of("qwen3"));
+    drafter_life l = {.model = path_of("llama"),
+                      .path = small,
+                      .drafter = "draft-model",
+                      .verifier = "reject",
+                      .add = ftk_engine_add_draft_model,
+                      .temperature = 0.8f};
+    counting c = {0};
+    fail_each(&c, l.drafter, live_with_drafter, &l);
 }
 
 int main(void)

@@ -60,6 +60,14 @@ static void show_states(ftk_net_seq *s, const int32_t *text, size_t from, size_t
     free(states);
 }
 
+static const float *run_one(const ftk_draft_model *m, int n, const int32_t *token,
+                            const int16_t *parent)
+{
+    ftk_draft_rows ask = {.ctx = m->ctx, .n = (size_t)n, .token = token, .parent = parent};
+    m->run(&ask, 1);
+    return ask.logits;
+}
+
 static void check_figures(ftk_engine *e, const char *head)
 {
     int32_t text[EAGLE_TEXT], token[2];
@@ -69,7 +77,7 @@ static void check_figures(ftk_engine *e, const char *head)
     const ftk_draft_model *const m = &seq->as_seen;
     show_states(seq, text, 0, EAGLE_TEXT - 1);
     for (int again = 0; again < 3; again++) {
-        const float *logits = m->read(m->ctx, text, EAGLE_TEXT);
+        const float *logits = ftk_draft_read(m, text, EAGLE_TEXT);
         assert_non_null(logits);
         compare(head, 0, logits);
         int16_t parent[2] = {-1};
@@ -79,14 +87,14 @@ static void check_figures(ftk_engine *e, const char *head)
             token[0] = drafted(depth, 0);
             token[1] = drafted(1, 1);
             parent[0] = parent[1] = (int16_t)(depth < 2 ? depth - 1 : depth == 2 ? 1 : depth);
-            logits = m->run(m->ctx, 1 + two, token, parent);
+            logits = run_one(m, 1 + two, token, parent);
             assert_non_null(logits);
             compare(head, 1 + depth, logits);
             if (two) compare(head, 1 + EAGLE_STEPS, logits + m->stride);
         }
         parent[0] = 2; /* the branch's row */
         token[0] = drafted(2, 1);
-        logits = m->run(m->ctx, 1, token, parent);
+        logits = run_one(m, 1, token, parent);
         compare(head, 2 + EAGLE_STEPS, logits);
         /* Cut and read again; the true states take the place of those that were drafted. */
         ftk_net_seq_truncate(seq, EAGLE_TEXT - 2 - (size_t)again);
@@ -128,12 +136,12 @@ static void check_block(ftk_engine *e, const char *drafter, int depths)
     assert_int_equal(m->block, depths);
     show_states(seq, text, 0, EAGLE_TEXT - 1);
     for (int again = 0; again < 3; again++) {
-        const float *logits = m->read(m->ctx, text, EAGLE_TEXT);
+        const float *logits = ftk_draft_read(m, text, EAGLE_TEXT);
         assert_non_null(logits);
         compare(drafter, 0, logits);
         for (int depth = 0; depth < depths; depth++) {
-            logits = m->run(m->ctx, 1, (int32_t[]){drafted(depth, 0)},
-                            (int16_t[]){(int16_t)(depth - 1)});
+            logits = run_one(m, 1, (int32_t[]){drafted(depth, 0)},
+                             (int16_t[]){(int16_t)(depth - 1)});
             if (depth + 1 < depths) compare(drafter, depth + 1, logits);
         }
         assert_null(logits);      /* it says nothing of what lies behind */
@@ -175,11 +183,11 @@ static void test_medusa(void **state)
         memcpy(seq->left, feature, EF_WIDTH * sizeof *feature);
         seq->left_of = 1;
         const ftk_draft_model *const d = &seq->as_seen;
-        const float *logits = d->read(d->ctx, (int32_t[]){4, 5}, 2);
+        const float *logits = ftk_draft_read(d, (int32_t[]){4, 5}, 2);
         for (int depth = 0; depth < EF_MEDUSA; depth++) {
             assert_non_null(logits);
             compare("medusa", depth, logits);
-            logits = d->run(d->ctx, 1, (int32_t[]){7}, (int16_t[]){(int16_t)(depth - 1)});
+            logits = run_one(d, 1, (int32_t[]){7}, (int16_t[]){(int16_t)(depth - 1)});
         }
         assert_null(logits);
         free(feature);
@@ -376,8 +384,8 @@ static void compare_shared(ftk_session *const *twin, const char *drafter,
     for (int i = 0; i < SHARE; i++) {
         const ftk_draft_model *const m = model_of(twin[i], drafter);
         const float *const logits =
-            reads ? m->read(m->ctx, asks[i].history, asks[i].n)
-                  : m->run(m->ctx, (int)asks[i].n, asks[i].token, asks[i].parent);
+            reads ? ftk_draft_read(m, asks[i].history, asks[i].n)
+                  : run_one(m, (int)asks[i].n, asks[i].token, asks[i].parent);
         assert_non_null(logits);
         assert_memory_equal(together[i], logits,
                             (reads ? 1 : asks[i].n) * m->stride * sizeof(float));
@@ -403,14 +411,14 @@ static void check_shared(ftk_engine *e, const char *drafter)
         for (int i = 0; step == 4 && i < 2 * SHARE; i++) { /* little is left for one pass */
             size_t n;
             const int32_t *const text = ftk_session_tokens(s[i], &n);
-            assert_non_null(m->read(model_of(s[i], drafter)->ctx, text, n));
+            assert_non_null(ftk_draft_read(model_of(s[i], drafter), text, n));
         }
     }
     for (int i = 0; i < SHARE; i++) {
         asks[i] = (ftk_draft_rows){.ctx = model_of(s[i], drafter)->ctx};
         asks[i].history = ftk_session_tokens(s[i], &asks[i].n);
     }
-    m->read_all(asks, SHARE);
+    m->read(asks, SHARE);
     compare_shared(s + SHARE, drafter, asks, true);
     for (int depth = 0; depth < 2; depth++) {
         for (int i = 0; i < SHARE; i++) {
@@ -418,7 +426,7 @@ static void check_shared(ftk_engine *e, const char *drafter)
             asks[i].token = token;
             asks[i].parent = parents[depth];
         }
-        m->run_all(asks, SHARE);
+        m->run(asks, SHARE);
         compare_shared(s + SHARE, drafter, asks, false);
     }
     for (int i = 0; i < 2 * SHARE; i++) ftk_session_free(s[i]);
@@ -454,8 +462,7 @@ static void test_shared(void **state)
 static const float *said_behind(ftk_session *s, size_t *n)
 {
     const int32_t *text = ftk_session_tokens(s, n);
-    const ftk_draft_model *const m = &net_of(s, "eagle3")->as_seen;
-    return m->read(m->ctx, text, *n);
+    return ftk_draft_read(&net_of(s, "eagle3")->as_seen, text, *n);
 }
 
 /* The same as in a session that was never cut or forked, and read all at once; bit for bit. */

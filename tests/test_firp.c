@@ -393,7 +393,7 @@ static void test_no_memory(void **state)
     (void)state;
     ftk_gguf *file = keys();
     const ftk_weights w = small_weights(file, true);
-    assert_true(fail_each_allocation(&ftk_drafter_firp, &target, &w) > 4);
+    assert_true(fail_each_of_init(&ftk_drafter_firp, &target, &w) > 3);
     ftk_gguf_free(file);
 }
 
@@ -445,7 +445,7 @@ static void test_room(void **state)
         assert_int_equal(ftk_session_append(s[i], prompt, 4), FTK_OK);
     }
     counting count = {0};
-    e->host = (ftk_host){&count, count_alloc, count_free, count_log};
+    e->host = counting_host(&count);
     ftk_result r[2] = {{0}};
     for (int i = 0; i < 4; i++) {
         assert_int_equal(ftk_step(s, 2, r), FTK_OK);

@@ -6,31 +6,21 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "counting.h"
 #include "testkit/ggufwriter.h"
 
 #define S4C  FTK_MODELS_DIR "/foretoken-demo-s4c.drafter.gguf"
 #define FIRP FTK_MODELS_DIR "/foretoken-demo-firp.drafter.gguf"
 
 typedef struct heard {
-    int errors, warnings, live;
+    counting blocks; /* first: the host's context is both */
+    int errors, warnings;
     char error[512], warning[512], info[512];
 } heard;
 
 static heard said;
 static ftk_model *model;
 static char folder[64], beside[96], name[] = "x.drafter.gguf", path[96];
-
-static void *host_alloc(void *ctx, size_t size, size_t align)
-{
-    ((heard *)ctx)->live++;
-    return aligned_alloc(align, (size + align - 1) / align * align);
-}
-
-static void host_free(void *ctx, void *p)
-{
-    ((heard *)ctx)->live--;
-    free(p);
-}
 
 static void host_log(void *ctx, ftk_log_level level, const char *line)
 {
@@ -51,7 +41,7 @@ static int open_all(void **state)
     if (access(DEMO, R_OK) != 0 || access(S4C, R_OK) != 0) return 0;
     ftk_model_config cfg;
     ftk_model_config_init(&cfg);
-    cfg.host = (ftk_host){&said, host_alloc, host_free, host_log};
+    cfg.host = (ftk_host){&said, count_alloc, count_free, host_log};
     return ftk_model_load(&model, DEMO, &cfg) == FTK_OK ? 0 : -1;
 }
 
@@ -60,7 +50,7 @@ static int close_all(void **state)
     (void)state;
     ftk_model_free(model);
     rmdir(folder);
-    return said.live == 0 ? 0 : -1;
+    return said.blocks.live == 0 ? 0 : -1;
 }
 
 static gw_bytes contents(const char *file)

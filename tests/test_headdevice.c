@@ -99,7 +99,7 @@ static int said(ftk_engine *e, const char *drafter, float *to, int most)
     }
     assert_int_equal(ftk_session_append(s, text + LENGTH, 1), FTK_OK);
     const ftk_draft_model *const d = &s->nets[ftk_drafter_index(drafter, strlen(drafter))]->as_seen;
-    const float *const logits = d->read(d->ctx, text, LENGTH + 1);
+    const float *const logits = ftk_draft_read(d, text, LENGTH + 1);
     assert_non_null(logits);
     assert_true(d->n_out <= most);
     memcpy(to, logits, (size_t)d->n_out * sizeof *to);

@@ -124,7 +124,7 @@ static void test_refusals(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         vocab_init(&file, words);
         cases[i].spoil(&file);
-        struct counting c = {0};
+        counting c = {0};
         const ftk_host host = counting_host(&c);
         ftk_tokenizer *t = NULL;
         const ftk_err err = vocab_open(&t, &file, &host);
@@ -159,12 +159,12 @@ static void test_nesting(void **state)
 /* Opens the vocabulary, which must give one warning with those words in it; "": none. */
 static ftk_tokenizer *open_odd(const char *warning)
 {
-    struct counting c = {0};
+    counting c = {0};
     const ftk_host host = counting_host(&c);
     ftk_tokenizer *t = NULL;
     const ftk_err err = vocab_open(&t, &file, &host);
-    if (err != FTK_OK || !strstr(c.line, warning) || c.lines != (warning[0] != 0))
-        fail_msg("error %d, %ld lines, \"%s\"; expected \"%s\"", err, c.lines, c.line, warning);
+    if (err != FTK_OK || !strstr(c.line, warning) || c.warnings != (warning[0] != 0))
+        fail_msg("error %d, %d lines, \"%s\"; expected \"%s\"", err, c.warnings, c.line, warning);
     ftk_tokenizer_free(t);
     assert_int_equal(vocab_open(&t, &file, NULL), FTK_OK);
     return t;

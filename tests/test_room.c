@@ -164,6 +164,46 @@ static void test_a_newcomer_takes_the_page(void **state)
     ftk_model_free(m);
 }
 
+/* Two drafts reach for the one page that is free, as either would leave the other's plain decoding
+ * what it needs: one is to end before that page, and the other comes to it later. The first one
+ * takes it, and the other is cut where its own page ends. */
+static void test_two_drafts_for_one_page(void **state)
+{
+    (void)state;
+    NEED(ed_path(where));
+    enum { ENDS = 60, GOES_ON = 50, BUDGET = 20 };
+    int32_t text[2 * FTK_PAGE];
+    for (int i = 0; i < 2 * FTK_PAGE; i++) text[i] = 3 + i % 200;
+    ftk_test_reference truth = {text, 2 * FTK_PAGE};
+    ftk_model *m = load_model(ed_path(where));
+    for (int first = 0; first < 2; first++) {
+        ftk_engine *e = open_engine(m, 1, 3 * FTK_PAGE, FTK_TYPE_F16);
+        ftk_session_config cfg;
+        ftk_session_config_init(&cfg);
+        cfg.budget = BUDGET;
+        cfg.ignore_end = true;
+        ftk_session *s[2];
+        ftk_result r[2];
+        const int read[2] = {first ? GOES_ON : ENDS, first ? ENDS : GOES_ON};
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(ftk_session_open_with(&s[i], e, &cfg, &ftk_drafter_wrong, &truth),
+                             FTK_OK);
+            assert_int_equal(ftk_session_append(s[i], text, (size_t)read[i]), FTK_OK);
+        }
+        assert_int_equal(ftk_step(s, 2, r), FTK_OK);
+        ftk_session_limit(s[first], 2);
+        assert_int_equal(ftk_step(s, 2, r), FTK_OK);
+        assert_int_equal(r[0].drafted, BUDGET);
+        assert_int_equal(r[1].drafted, FTK_PAGE - read[1] - 1);
+        for (int i = 0; i < 2; i++) {
+            assert_true(r[i].n_tokens >= 1);
+            ftk_session_free(s[i]);
+        }
+        ftk_engine_free(e);
+    }
+    ftk_model_free(m);
+}
+
 static int write_files(void **state)
 {
     (void)state;
@@ -174,6 +214,7 @@ int main(int argc, char **argv)
 {
     where = argc > 1 && strcmp(argv[1], "demo") == 0 ? ED_DEMO : ED_SMALL;
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_a_newcomer_takes_the_page),
+                                       cmocka_unit_test(test_two_drafts_for_one_page),
                                        cmocka_unit_test(test_drafts_in_a_full_cache)};
     return cmocka_run_group_tests(tests, write_files, NULL);
 }

@@ -19,7 +19,7 @@ static const char *const words[] = {"!<|im_end|>", MARK "hello", "hello", MARK "
                                     EMOJI,         MARK MARK,    NULL};
 
 static struct vocab_file file;
-static struct counting counts;
+static counting counts;
 static ftk_model model;
 
 static int open_model(void **state)

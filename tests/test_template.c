@@ -121,7 +121,7 @@ static void test_bounds(void **state)
         "{{ ['a'] | map('map', 'map') | list }}{{ 2 ** 9 ** 9 ** 9 }}{{ 10 ** 30 }}",
     };
     for (size_t i = 0; i < sizeof endless / sizeof *endless; i++) {
-        struct counting c = {0};
+        counting c = {0};
         const ftk_host host = counting_host(&c);
         ftk_rendered out;
         ftk_template_error error;
@@ -182,7 +182,7 @@ static void test_memory(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof template_cases / sizeof *template_cases; i += 3) {
         for (long at = 1;; at++) {
-            struct counting c = {.fail_at = at};
+            counting c = {.fail_at = at};
             const ftk_host host = counting_host(&c);
             ftk_rendered out;
             ftk_template_error error;

@@ -1,53 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * For tests: small vocabularies written as GGUF files, a host that counts, a model that is nothing
- * but its tokenizer. */
+ * For tests: small vocabularies written as GGUF files, a model that is nothing but its
+ * tokenizer. */
 #ifndef FTK_TESTS_VOCAB_H
 #define FTK_TESTS_VOCAB_H
 
-#include "foretoken.h"
+#include "counting.h"
 #include "model/tokenizer.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* ------------------------------------------------------------------ a host that counts */
-
-struct counting {
-    long live, calls, fail_at; /* fail_at 0: never */
-    long lines;
-    char line[512]; /* the last one logged */
-};
-
-static void *counting_alloc(void *ctx, size_t size, size_t align)
-{
-    struct counting *c = ctx;
-    if (++c->calls == c->fail_at) return NULL;
-    void *p = aligned_alloc(align, size);
-    c->live += p != NULL;
-    return p;
-}
-
-static void counting_free(void *ctx, void *p)
-{
-    struct counting *c = ctx;
-    c->live--;
-    free(p);
-}
-
-static void counting_log(void *ctx, ftk_log_level level, const char *line)
-{
-    struct counting *c = ctx;
-    (void)level;
-    c->lines++;
-    snprintf(c->line, sizeof c->line, "%s", line);
-}
-
-static inline ftk_host counting_host(struct counting *c)
-{
-    return (ftk_host){c, counting_alloc, counting_free, counting_log};
-}
 
 /* ------------------------------------------------------------------ chats */
 

@@ -8,14 +8,14 @@
 
 #include "foretoken.h"
 
-/* What one of several sessions asks of a draft model. */
+/* What a session asks of its draft model. */
 typedef struct ftk_draft_rows {
     void *ctx;              /* of its ftk_draft_model */
-    const int32_t *history; /* read_all(): [n] its text; run_all(): not looked at */
-    size_t n;               /* run_all(): rows */
+    const int32_t *history; /* read(): [n] its text; run(): not looked at */
+    size_t n;               /* run(): rows */
     const int32_t *token;   /* [n] */
     const int16_t *parent;  /* [n] */
-    const float *logits;    /* gets what read() or run() returns */
+    const float *logits;    /* what is said, valid until the next call for any of the sessions */
 } ftk_draft_rows;
 
 /* Functions fail never: what they need was taken before, and where the cache is short they say
@@ -30,22 +30,25 @@ typedef struct ftk_draft_model {
                   none but its own */
     /* Tokens of the text that read() would have to run. */
     size_t (*unread)(void *ctx, size_t n);
+    /* What sessions of one engine ask is run in one pass, so that weights are read once. */
     /* Reads what is unread of history[0..n), of which all that was read before is still the
-     * start. The logits behind it, valid until the next call; NULL: there are none now. */
-    const float *(*read)(void *ctx, const int32_t *history, size_t n);
+     * start. logits: those behind it; NULL: there are none now. */
+    void (*read)(ftk_draft_rows *asks, int n);
     /* Runs n more rows: token[i] behind row parent[i], which is one that was run before this
-     * call, or -1, the text. Their logits [n][stride], valid until the next call; NULL: there is
-     * no room. */
-    const float *(*run)(void *ctx, int n, const int32_t *token, const int16_t *parent);
-    /* The same of several sessions of an engine in one pass, so that weights are read once for
-     * all; `most` rows (unread ones, for read_all()) together at most. All logits are valid until
-     * the next call for any of them. NULL: one is asked after the other. */
-    int most;
-    void (*read_all)(ftk_draft_rows *asks, int n);
-    void (*run_all)(ftk_draft_rows *asks, int n);
+     * call, or -1, the text. logits: [n][stride]; NULL: there is no room. */
+    void (*run)(ftk_draft_rows *asks, int n);
     /* row[0..n), each behind the one before, became the text's next tokens: they are read, where
      * the model can use what they left. Other rows are forgotten. */
     void (*keep)(void *ctx, int n, const int16_t *row);
 } ftk_draft_model;
+
+/* Of one session; returns the logits. */
+static inline const float *ftk_draft_read(const ftk_draft_model *m, const int32_t *history,
+                                          size_t n)
+{
+    ftk_draft_rows ask = {.ctx = m->ctx, .history = history, .n = n};
+    m->read(&ask, 1);
+    return ask.logits;
+}
 
 #endif

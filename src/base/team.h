@@ -62,6 +62,18 @@ void ftk_team_run_once(ftk_team_work *work, void *ctx, const ftk_host *host);
 /* In a run: returns once n threads (the same n for everybody) have called it. */
 void ftk_team_wait(ftk_team *t, int n);
 
+typedef struct ftk_range {
+    int begin, end;
+} ftk_range;
+
+/* The share of [0, n) of thread ith of nth, cut at multiples of grain; it may be empty. */
+static inline ftk_range ftk_team_share(int ith, int nth, int n, int grain)
+{
+    const int64_t units = ((int64_t)n + grain - 1) / grain;
+    const int64_t begin = units * ith / nth * grain, end = units * (ith + 1) / nth * grain;
+    return (ftk_range){(int)(begin < n ? begin : n), (int)(end < n ? end : n)};
+}
+
 /* Fewer threads run for a while, or, once they have, all again. */
 void ftk_team_give_way(ftk_team *t, bool fewer);
 /* After a pass by `active` threads that took so long: sets `active` for the next one. expected:

@@ -21,22 +21,14 @@ typedef struct worker {
     int ith, nth;
 } worker;
 
-typedef struct range {
-    int begin, end;
-} range;
-
 static void barrier(const worker *w)
 {
     if (w->nth > 1) ftk_team_wait(&w->p->team, w->nth);
 }
 
-/* This thread's share of [0, n), cut at multiples of grain. */
-static range share(const worker *w, int n, int grain)
+static ftk_range share(const worker *w, int n, int grain)
 {
-    const int64_t units = ((int64_t)n + grain - 1) / grain;
-    const int64_t begin = units * w->ith / w->nth * grain;
-    const int64_t end = units * (w->ith + 1) / w->nth * grain;
-    return (range){(int)(begin < n ? begin : n), (int)(end < n ? end : n)};
+    return ftk_team_share(w->ith, w->nth, n, grain);
 }
 
 static const ftk_dit_shape *shape_of(const worker *w)
@@ -107,7 +99,7 @@ typedef struct walk {
     int at, token;
 } walk;
 
-static walk walk_rows(int branch, range r)
+static walk walk_rows(int branch, ftk_range r)
 {
     return (walk){.branch = branch, .end = r.end, .at = r.begin - 1};
 }
@@ -156,10 +148,11 @@ static void pack_row(const worker *w, const ftk_mat *mat, const float *x, int at
 }
 
 /* This thread's outputs of y = W act + bias. */
-static range multiply(const worker *w, const ftk_mat *mat, const float *bias, int n_rows, float *y)
+static ftk_range multiply(const worker *w, const ftk_mat *mat, const float *bias, int n_rows,
+                          float *y)
 {
     const ftk_kernels *k = &w->p->m->kernels;
-    const range o = share(w, mat->n_out, k->matmul_grain);
+    const ftk_range o = share(w, mat->n_out, k->matmul_grain);
     const size_t ldy = (size_t)mat->n_out;
     if (o.begin < o.end)
         k->matmul(mat, w->p->act, w->p->act_stride, n_rows, o.begin, o.end, y, ldy);
@@ -315,7 +308,7 @@ static void compute_attention(const worker *w, int n_rows)
     attend(w, n_rows);
     barrier(w);
     if (p->columns) keep_received(w, n_rows);
-    const range r = share(w, n_rows, 1);
+    const ftk_range r = share(w, n_rows, 1);
     for (int i = r.begin; i < r.end; i++) pack_row(w, &l->o, p->attn + (size_t)i * (size_t)c, i);
     barrier(w);
     multiply(w, &l->o, l->o_bias, n_rows, p->out);
@@ -335,11 +328,11 @@ static void compute_mlp(const worker *w, int n_rows)
     barrier(w);
     norm_rows(w, FTK_MLP, &l->up, n_rows);
     barrier(w);
-    const range o = multiply(w, &l->up, l->up_bias, n_rows, p->hidden);
+    const ftk_range o = multiply(w, &l->up, l->up_bias, n_rows, p->hidden);
     for (int r = 0; r < n_rows; r++)
         p->m->kernels.gelu_mul(o.end - o.begin, p->hidden + (size_t)r * ff + o.begin, p->ones);
     barrier(w);
-    const range r = share(w, n_rows, 1);
+    const ftk_range r = share(w, n_rows, 1);
     for (int i = r.begin; i < r.end; i++) pack_row(w, &l->down, p->hidden + (size_t)i * ff, i);
     barrier(w);
     multiply(w, &l->down, l->down_bias, n_rows, p->out);
@@ -361,7 +354,7 @@ static void keep_row(const worker *w, int seq, int branch, int token, const floa
 
 /* x += gate * output, for this thread's rows of states. first: number of the sequence's first
  * row among those that were computed. */
-static void add_branch(const worker *w, int branch, int seq, int first, range r)
+static void add_branch(const worker *w, int branch, int seq, int first, ftk_range r)
 {
     static const float one = 1;
     const ftk_dit_seq *s = seq_of(w, seq);
@@ -393,12 +386,12 @@ static void add_branch(const worker *w, int branch, int seq, int first, range r)
 
 /* A thread's rows of one sequence: its share is of all rows there can be, the same in all
  * layers. */
-static range own_rows(const worker *w, int seq)
+static ftk_range own_rows(const worker *w, int seq)
 {
     const int n = shape_of(w)->n_tokens;
-    const range all = share(w, n * w->n_seqs * (w->checks ? 2 : 1), 1);
+    const ftk_range all = share(w, n * w->n_seqs * (w->checks ? 2 : 1), 1);
     const int begin = all.begin - seq * n, end = all.end - seq * n;
-    return (range){begin < 0 ? 0 : begin > n ? n : begin, end < 0 ? 0 : end > n ? n : end};
+    return (ftk_range){begin < 0 ? 0 : begin > n ? n : begin, end < 0 ? 0 : end > n ? n : end};
 }
 
 static void finish_branch(const worker *w, int branch)
@@ -426,7 +419,7 @@ static void begin_checks(const worker *w)
     barrier(w);
     for (int i = 0; i < w->n_seqs; i++) {
         if (!w->seqs[i].plan->verify) continue;
-        const range r = own_rows(w, w->n_seqs + i);
+        const ftk_range r = own_rows(w, w->n_seqs + i);
         const size_t n = (size_t)(r.end - r.begin) * c;
         const float *const from = state_of(w, i, r.begin);
         memcpy(state_of(w, w->n_seqs + i, r.begin), from, n * sizeof *from);
@@ -489,7 +482,7 @@ static void embed(const worker *w)
     const ftk_dit_shape *s = shape_of(w);
     const ftk_mat *mat = &p->m->patch_embd;
     const int n_rows = w->n_seqs * s->n_tokens;
-    const range r = share(w, n_rows, 1);
+    const ftk_range r = share(w, n_rows, 1);
     for (int i = r.begin; i < r.end; i++) {
         float *const patch = p->patches + (size_t)i * (size_t)mat->n_in;
         ftk_dit_patch(s, w->seqs[i / s->n_tokens].input, i % s->n_tokens, patch);
@@ -506,7 +499,7 @@ static void begin_states(const worker *w)
 {
     const ftk_dit_shape *s = shape_of(w);
     for (int i = 0; i < w->n_seqs; i++) {
-        const range r = own_rows(w, i);
+        const ftk_range r = own_rows(w, i);
         const size_t n = (size_t)(r.end - r.begin) * (size_t)s->n_embd;
         const size_t at = (size_t)r.begin * (size_t)s->n_embd;
         if (n > 0) w->p->m->kernels.add((int)n, w->p->m->positions + at, state_of(w, i, r.begin));
@@ -519,7 +512,7 @@ static void end_states(const worker *w)
     for (int i = 0; i < w->n_seqs; i++) {
         const ftk_dit_seq *seq = &w->seqs[i];
         if (!seq->kept->end) continue;
-        const range r = own_rows(w, i);
+        const ftk_range r = own_rows(w, i);
         const size_t c = (size_t)s->n_embd, n = (size_t)(r.end - r.begin) * c;
         const size_t row = (size_t)seq->half * (size_t)s->n_tokens + (size_t)r.begin;
         float *const end = seq->kept->end + row * c, *const x = state_of(w, i, r.begin);
@@ -538,7 +531,7 @@ static void output(const worker *w)
     const ftk_mat *mat = &p->m->output;
     const int n_rows = w->n_seqs * s->n_tokens;
     float *const norm = p->norm + (size_t)w->ith * (size_t)s->n_embd;
-    const range r = share(w, n_rows, 1);
+    const ftk_range r = share(w, n_rows, 1);
     barrier(w);
     for (int i = r.begin; i < r.end; i++) {
         const int seq = i / s->n_tokens;

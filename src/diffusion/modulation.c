@@ -24,19 +24,16 @@ static void multiply(void *ctx, int ith, int nth)
 {
     const product *const p = ctx;
     const ftk_kernels *const k = &p->t->m->kernels;
-    const int rows = p->t->n_steps, grain = k->matmul_grain, n_out = p->w->n_out;
+    const int rows = p->t->n_steps;
     for (int r = ith; r < rows; r += nth)
         k->act_pack(p->w->type, p->w->n_in, p->x + (size_t)r * p->ldx,
                     p->t->act + (size_t)r * p->t->act_stride);
     if (nth > 1) ftk_team_wait(p->team, nth);
-    const int64_t units = ((int64_t)n_out + grain - 1) / grain;
-    const int begin = (int)(units * ith / nth) * grain;
-    const int64_t upto = units * (ith + 1) / nth * grain;
-    const int end = upto < n_out ? (int)upto : n_out;
-    if (begin >= end) return;
-    k->matmul(p->w, p->t->act, p->t->act_stride, rows, begin, end, p->y, p->ldy);
+    const ftk_range o = ftk_team_share(ith, nth, p->w->n_out, k->matmul_grain);
+    if (o.begin >= o.end) return;
+    k->matmul(p->w, p->t->act, p->t->act_stride, rows, o.begin, o.end, p->y, p->ldy);
     for (int r = 0; r < rows; r++)
-        k->add(end - begin, p->bias + begin, p->y + (size_t)r * p->ldy + begin);
+        k->add(o.end - o.begin, p->bias + o.begin, p->y + (size_t)r * p->ldy + o.begin);
 }
 
 static void project(ftk_modulation *t, ftk_team *team, const ftk_mat *w, const float *bias,

@@ -119,8 +119,8 @@ static ftk_err lay_out(ftk_batch *b, int i)
         seq->left = &s->left.finishing;
         return FTK_OK;
     }
-    s->room = ftk_session_room(s); /* others have taken pages since */
-    if (s->tree.n > s->room) ftk_tree_cut(&s->tree, s->room > 1 ? s->room : 1);
+    s->room = ftk_session_room(s); /* others have taken pages since, not its root's */
+    ftk_tree_cut(&s->tree, s->room);
     seq->n_rows = s->tree.n;
     seq->token = s->tree.token;
     seq->depth = s->tree.depth;

@@ -121,12 +121,11 @@ static void tell_clock(const ftk_net *net, const ftk_pass_seq *seqs, int n)
         rows += seqs[i].n_rows;
         n_logits += seqs[i].n_rows - seqs[i].first_logits;
     }
-    for (int i = 0; i < m->hp.n_layer; i++) {
-        const ftk_layer *const l = &m->layers[i];
-        const ftk_mat *const all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
-        for (size_t k = 0; k < sizeof all / sizeof *all; k++)
-            weights += (size_t)all[k]->n_out * (size_t)all[k]->n_in;
-    }
+    for (int i = 0; i < m->hp.n_layer; i++)
+        for (int k = 0; k < FTK_LAYER_MATS; k++) {
+            const ftk_mat *const w = ftk_layer_mat(&m->layers[i], k);
+            weights += (size_t)w->n_out * (size_t)w->n_in;
+        }
     const int n_in = m->hp.n_embd;
     net->clock->product(net->clock->ctx, (int)(weights / (size_t)n_in), n_in, rows);
     if (n_logits > 0) net->clock->product(net->clock->ctx, m->hp.n_vocab, n_in, n_logits);
@@ -211,7 +210,7 @@ static void join_rows(joint *j, ftk_draft_rows *ask)
                         .states = d > 0 ? begin : NULL});
 }
 
-static void net_run_all(ftk_draft_rows *asks, int n)
+static void net_run(ftk_draft_rows *asks, int n)
 {
     joint j = {0};
     ftk_net *const net = ((ftk_net_seq *)asks[0].ctx)->net;
@@ -230,13 +229,6 @@ static void net_run_all(ftk_draft_rows *asks, int n)
     }
 }
 
-static const float *net_run(void *ctx, int n, const int32_t *token, const int16_t *parent)
-{
-    ftk_draft_rows ask = {.ctx = ctx, .n = (size_t)n, .token = token, .parent = parent};
-    net_run_all(&ask, 1);
-    return ask.logits;
-}
-
 /* ---- a small model */
 
 static size_t small_unread(void *ctx, size_t n)
@@ -246,15 +238,29 @@ static size_t small_unread(void *ctx, size_t n)
     return len < n ? n - len : 1; /* for its logits the last one is run again */
 }
 
-static void small_read_all(ftk_draft_rows *asks, int n)
+/* A prompt may be longer than what a pass of drafts reads. False: there is no room. */
+static bool read_most(ftk_net_seq *s, const int32_t *history, size_t n)
+{
+    while (small_unread(s, n) > ROWS) {
+        if (!ftk_net_reserve(s, ROWS)) return false;
+        const ftk_pass_seq seq = {
+            .kv = &s->kv, .n_rows = ROWS, .token = history + s->kv.len, .first_logits = ROWS};
+        ftk_net_pass(s->net, &seq, 1);
+        ftk_kv_truncate(&s->kv, s->kv.len + ROWS);
+    }
+    return true;
+}
+
+static void small_read(ftk_draft_rows *asks, int n)
 {
     joint j = {0};
     ftk_net *const net = ((ftk_net_seq *)asks[0].ctx)->net;
     for (int i = 0; i < n; i++) {
         ftk_net_seq *const s = asks[i].ctx;
-        const int rows = (int)small_unread(s, asks[i].n);
         s->n_rows = 0;
         asks[i].logits = NULL;
+        if (!read_most(s, asks[i].history, asks[i].n)) continue;
+        const int rows = (int)small_unread(s, asks[i].n);
         ftk_kv_truncate(&s->kv, (int)asks[i].n - rows);
         if (j.rows + rows > ROWS || !ftk_net_reserve(s, rows)) continue;
         join(&j, &asks[i],
@@ -269,22 +275,6 @@ static void small_read_all(ftk_draft_rows *asks, int n)
         ftk_kv_truncate(&s->kv, s->kv.len + j.seq[i].n_rows);
         j.of[i]->logits = net->forward.logits + (size_t)i * s->as_seen.stride;
     }
-}
-
-static const float *small_read(void *ctx, const int32_t *history, size_t n)
-{
-    ftk_net_seq *const s = ctx;
-    s->n_rows = 0;
-    while (small_unread(s, n) > ROWS) {
-        if (!ftk_net_reserve(s, ROWS)) return NULL;
-        const ftk_pass_seq seq = {
-            .kv = &s->kv, .n_rows = ROWS, .token = history + s->kv.len, .first_logits = ROWS};
-        ftk_net_pass(s->net, &seq, 1);
-        ftk_kv_truncate(&s->kv, s->kv.len + ROWS);
-    }
-    ftk_draft_rows ask = {.ctx = ctx, .history = history, .n = n};
-    small_read_all(&ask, 1);
-    return ask.logits;
 }
 
 static void small_keep(void *ctx, int n, const int16_t *row)
@@ -390,7 +380,7 @@ static void read_joined(joint *j)
 }
 
 /* The last row is that of the last token but one: its state and the last token say what follows. */
-static void head_read_all(ftk_draft_rows *asks, int n)
+static void head_read(ftk_draft_rows *asks, int n)
 {
     joint j = {0};
     for (int i = 0; i < n; i++) {
@@ -402,13 +392,6 @@ static void head_read_all(ftk_draft_rows *asks, int n)
             join_states(&j, &asks[i], rows);
     }
     if (j.n > 0) read_joined(&j);
-}
-
-static const float *head_read(void *ctx, const int32_t *history, size_t n)
-{
-    ftk_draft_rows ask = {.ctx = ctx, .history = history, .n = n};
-    head_read_all(&ask, 1);
-    return ask.logits;
 }
 
 /* Reads n states that wait, whose next tokens are known. False: there is no room. */
@@ -506,9 +489,6 @@ static ftk_draft_model seen_by_drafters(ftk_net_seq *s, int n_vocab)
                              .unread = h ? head_unread : small_unread,
                              .read = h ? head_read : small_read,
                              .run = net_run,
-                             .most = ROWS,
-                             .read_all = h ? head_read_all : small_read_all,
-                             .run_all = net_run_all,
                              .keep = h ? head_keep : small_keep};
 }
 

@@ -253,7 +253,7 @@ static size_t block_unread(void *ctx, size_t n)
     return rows > 0 ? (size_t)rows : 1;
 }
 
-static void block_read_all(ftk_draft_rows *asks, int n)
+static void block_read(ftk_draft_rows *asks, int n)
 {
     ftk_draft_rows *of[FTK_PASS_SEQS];
     ftk_net_seq *s[FTK_PASS_SEQS];
@@ -277,13 +277,6 @@ static void block_read_all(ftk_draft_rows *asks, int n)
     say(s, first, last, left);
 }
 
-static const float *block_read(void *ctx, const int32_t *history, size_t n)
-{
-    ftk_draft_rows ask = {.ctx = ctx, .history = history, .n = n};
-    block_read_all(&ask, 1);
-    return ask.logits;
-}
-
 /* The depths of a session's next rows; false: there is no room, or nothing is said of one. */
 static bool find_depths(const ftk_draft_rows *ask, int *depth)
 {
@@ -299,7 +292,7 @@ static bool find_depths(const ftk_draft_rows *ask, int *depth)
     return true;
 }
 
-static void block_run_all(ftk_draft_rows *asks, int n)
+static void block_run(ftk_draft_rows *asks, int n)
 {
     ftk_net *const net = ((ftk_net_seq *)asks[0].ctx)->net;
     ftk_net_seq *s[ROWS];
@@ -317,13 +310,6 @@ static void block_run_all(ftk_draft_rows *asks, int n)
     if (rows == 0) return;
     if (net->head->kind == FTK_HEAD_MEDUSA) medusa_places(s, depth, rows);
     say(s, depth, token, rows);
-}
-
-static const float *block_run(void *ctx, int n, const int32_t *token, const int16_t *parent)
-{
-    ftk_draft_rows ask = {.ctx = ctx, .n = (size_t)n, .token = token, .parent = parent};
-    block_run_all(&ask, 1);
-    return ask.logits;
 }
 
 static void block_keep(void *ctx, int n, const int16_t *row)
@@ -353,8 +339,6 @@ ftk_err ftk_net_seq_open_blocks(ftk_net_seq *s, const ftk_host *host)
     m->unread = block_unread;
     m->read = block_read;
     m->run = block_run;
-    m->read_all = block_read_all;
-    m->run_all = block_run_all;
     m->keep = block_keep;
     s->places = ftk_alloc_raw(host, (size_t)m->block, m->stride * sizeof *s->places);
     return s->places ? FTK_OK

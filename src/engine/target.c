@@ -37,18 +37,14 @@ typedef struct product {
     float *y;
 } product;
 
-/* Thread ith of nth: its share of the outputs, cut at the kernels' grain. */
 static void multiply_share(void *ctx, int ith, int nth)
 {
     const product *const p = ctx;
     const ftk_mat *const w = p->w;
     const ftk_kernels *k = &p->e->model->kernels;
-    const int64_t units = ((int64_t)w->n_out + k->matmul_grain - 1) / k->matmul_grain;
-    const int64_t begin = units * ith / nth * k->matmul_grain;
-    int64_t end = units * (ith + 1) / nth * k->matmul_grain;
-    if (end > w->n_out) end = w->n_out;
-    if (begin < end)
-        k->matmul(w, p->e->target_act, p->e->target_stride, p->n, (int)begin, (int)end, p->y,
+    const ftk_range o = ftk_team_share(ith, nth, w->n_out, k->matmul_grain);
+    if (o.begin < o.end)
+        k->matmul(w, p->e->target_act, p->e->target_stride, p->n, o.begin, o.end, p->y,
                   (size_t)w->n_out);
 }
 
@@ -120,9 +116,9 @@ static const ftk_rows *run_above(void *ctx, int layer, int n, const float *x)
 double ftk_target_share(const ftk_model *m, int layer)
 {
     const ftk_layer *l = &m->layers[0]; /* all are of one shape */
-    const ftk_mat *const of_layer[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
     double each = 0;
-    for (int i = 0; i < 7; i++) each += (double)of_layer[i]->n_out * of_layer[i]->n_in;
+    for (int i = 0; i < FTK_LAYER_MATS; i++)
+        each += (double)ftk_layer_mat(l, i)->n_out * ftk_layer_mat(l, i)->n_in;
     const double output = (double)m->output.n_out * m->output.n_in;
     return (each * (m->hp.n_layer - layer) + output) / (each * m->hp.n_layer + output);
 }

@@ -79,18 +79,11 @@ const ftk_gpu_policy *ftk_gpu_policy_of(const ftk_gpu *c, const ftk_policy *p)
 
 /* ---- layers in few bits */
 
-enum { MATS = 7 };
-
-/* The j-th matrix of a layer, on the host and on the device. */
-static const ftk_mat *host_mat(const ftk_layer *l, int j)
-{
-    const ftk_mat *const all[MATS] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
-    return all[j];
-}
-
+/* ftk_layer_mat() on the device. */
 static ftk_cuda_mat *device_mat(ftk_gpu_layer *l, int j)
 {
-    ftk_cuda_mat *const all[MATS] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+    ftk_cuda_mat *const all[FTK_LAYER_MATS] = {&l->q,    &l->k,  &l->v,   &l->o,
+                                               &l->gate, &l->up, &l->down};
     return all[j];
 }
 
@@ -100,8 +93,8 @@ static size_t put_low(ftk_gpu_loading *l, const ftk_model *m, char *room, ftk_gp
 {
     size_t most = 0;
     for (int i = 0; i < m->hp.n_layer; i++)
-        for (int j = 0; j < MATS; j++) {
-            const ftk_mat *from = host_mat(&m->layers[i], j);
+        for (int j = 0; j < FTK_LAYER_MATS; j++) {
+            const ftk_mat *from = ftk_layer_mat(&m->layers[i], j);
             if (!ftk_lowbit_gains(from)) continue;
             const ftk_mat copy = {
                 .type = FTK_TYPE_Q4_0, .n_out = from->n_out, .n_in = from->n_in, .file = room};

@@ -3,8 +3,6 @@
 #include "base/team.h"
 #include "device_cuda.h"
 
-enum { N_MATS = 7 }; /* of a layer */
-
 static void *reserve(ftk_gpu_loading *l, size_t bytes)
 {
     char *at = l->arena ? l->arena + l->bytes : NULL;
@@ -98,22 +96,16 @@ size_t ftk_gpu_put_weights(ftk_gpu *c)
     return l.bytes;
 }
 
+static size_t tile_of(const ftk_mat *w)
+{
+    return ftk_tiles_bytes(w->type, FTK_TILE_OUT, w->n_in);
+}
+
 size_t ftk_gpu_widest_tile(const ftk_model *m)
 {
-    const ftk_mat *const ends[2] = {&m->embd, &m->output};
-    size_t most = 0;
-    for (int i = 0; i < 2; i++) {
-        const size_t n = ftk_tiles_bytes(ends[i]->type, FTK_TILE_OUT, ends[i]->n_in);
-        most = n > most ? n : most;
-    }
-    for (int i = 0; i < m->hp.n_layer; i++) {
-        const ftk_layer *l = &m->layers[i];
-        const ftk_mat *const mats[N_MATS] = {&l->q,    &l->k,  &l->v,   &l->o,
-                                             &l->gate, &l->up, &l->down};
-        for (int j = 0; j < N_MATS; j++) {
-            const size_t n = ftk_tiles_bytes(mats[j]->type, FTK_TILE_OUT, mats[j]->n_in);
-            most = n > most ? n : most;
-        }
-    }
+    size_t most = ftk_gpu_most(tile_of(&m->embd), tile_of(&m->output));
+    for (int i = 0; i < m->hp.n_layer; i++)
+        for (int j = 0; j < FTK_LAYER_MATS; j++)
+            most = ftk_gpu_most(most, tile_of(ftk_layer_mat(&m->layers[i], j)));
     return most;
 }

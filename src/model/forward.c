@@ -30,10 +30,6 @@ typedef struct {
 /* Elements of an activation that each thread rather converts for itself than waits for others. */
 enum { OWN = 2048 };
 
-typedef struct {
-    int begin, end;
-} range;
-
 static ftk_team *team_of(ftk_forward *f)
 {
     return f->lent ? f->lent : &f->team;
@@ -44,13 +40,9 @@ static void barrier(const worker *w)
     if (w->nth > 1) ftk_team_wait(team_of(w->f), w->nth);
 }
 
-/* This thread's share of [0, n), cut at multiples of grain. */
-static range share(const worker *w, int n, int grain)
+static ftk_range share(const worker *w, int n, int grain)
 {
-    const int64_t units = ((int64_t)n + grain - 1) / grain;
-    const int64_t begin = units * w->ith / w->nth * grain;
-    const int64_t end = units * (w->ith + 1) / w->nth * grain;
-    return (range){(int)(begin < n ? begin : n), (int)(end < n ? end : n)};
+    return ftk_team_share(w->ith, w->nth, n, grain);
 }
 
 /* A row is prepared by one thread for all, or, where rows are few and short, by every thread for
@@ -60,9 +52,9 @@ static bool alone(const worker *w, int n)
     return w->nth > 1 && w->n_rows <= FTK_OWN_ROWS && w->n_rows * n <= OWN;
 }
 
-static range rows_to_prepare(const worker *w, int n_rows, int n)
+static ftk_range rows_to_prepare(const worker *w, int n_rows, int n)
 {
-    return alone(w, n) ? (range){0, n_rows} : share(w, n_rows, 1);
+    return alone(w, n) ? (ftk_range){0, n_rows} : share(w, n_rows, 1);
 }
 
 static char *act_of(const worker *w, int n)
@@ -81,11 +73,11 @@ static bool arch_has(const worker *w, unsigned flag)
 }
 
 /* This thread's outputs of y = W act, for all rows. */
-static range multiply(const worker *w, const ftk_mat *mat, int n_rows, float *y, size_t ldy)
+static ftk_range multiply(const worker *w, const ftk_mat *mat, int n_rows, float *y, size_t ldy)
 {
     const ftk_forward *f = w->f;
     const ftk_kernels *k = &f->m->kernels;
-    const range o = share(w, mat->n_out, k->matmul_grain);
+    const ftk_range o = share(w, mat->n_out, k->matmul_grain);
     if (o.begin < o.end)
         k->matmul(mat, act_of(w, mat->n_in), f->act_stride, n_rows, o.begin, o.end, y, ldy);
     return o;
@@ -95,7 +87,7 @@ static range multiply(const worker *w, const ftk_mat *mat, int n_rows, float *y,
 static void pack_rows(const worker *w, ftk_type t, int n, const float *x)
 {
     char *act = act_of(w, n);
-    const range r = rows_to_prepare(w, w->n_rows, n);
+    const ftk_range r = rows_to_prepare(w, w->n_rows, n);
     for (int i = r.begin; i < r.end; i++)
         w->f->m->kernels.act_pack(t, n, x + (size_t)i * (size_t)n,
                                   act + (size_t)i * w->f->act_stride);
@@ -107,7 +99,7 @@ static void norm_rows(const worker *w, const float *weight)
     const ftk_forward *f = w->f;
     const int d = f->m->hp.n_embd;
     float *norm = norm_of(w);
-    const range r = rows_to_prepare(w, w->n_rows, d);
+    const ftk_range r = rows_to_prepare(w, w->n_rows, d);
     for (int i = r.begin; i < r.end; i++)
         f->m->kernels.rms_norm(d, f->x + (size_t)i * (size_t)d, weight, f->m->hp.norm_eps,
                                norm + (size_t)i * (size_t)d);
@@ -132,7 +124,7 @@ static void project(const worker *w, const float *x, const ftk_mat *mat, const f
         pack_rows(w, mat->type, n, x);
         if (!alone(w, n)) barrier(w);
     }
-    const range o = multiply(w, mat, w->n_rows, y, ldy);
+    const ftk_range o = multiply(w, mat, w->n_rows, y, ldy);
     for (int r = 0; bias && r < w->n_rows; r++)
         w->f->m->kernels.add(o.end - o.begin, bias + o.begin, y + (size_t)r * ldy + o.begin);
 }
@@ -149,7 +141,7 @@ static void add_columns(const worker *w)
 {
     const ftk_forward *f = w->f;
     const int d = f->m->hp.n_embd;
-    const range o = share(w, d, f->m->kernels.matmul_grain);
+    const ftk_range o = share(w, d, f->m->kernels.matmul_grain);
     for (int r = 0; r < w->n_rows; r++) {
         const size_t at = (size_t)r * (size_t)d + (size_t)o.begin;
         f->m->kernels.add(o.end - o.begin, f->out + at, f->x + at);
@@ -167,7 +159,7 @@ static void add_rows(const worker *w, const float *post_norm)
     }
     barrier(w);
     const int d = f->m->hp.n_embd;
-    const range r = share(w, w->n_rows, 1);
+    const ftk_range r = share(w, w->n_rows, 1);
     for (int i = r.begin; i < r.end; i++) {
         float *out = f->out + (size_t)i * (size_t)d;
         f->m->kernels.rms_norm(d, out, post_norm, f->m->hp.norm_eps, out);
@@ -234,8 +226,8 @@ static void store(const worker *w, int layer, bool queries)
 {
     const int n_head_kv = w->f->m->hp.n_head_kv;
     const bool heads = by_heads(w);
-    const range h = heads ? share(w, n_head_kv, 1) : (range){0, n_head_kv};
-    const range r = heads ? (range){0, w->n_rows} : share(w, w->n_rows, 1);
+    const ftk_range h = heads ? share(w, n_head_kv, 1) : (ftk_range){0, n_head_kv};
+    const ftk_range r = heads ? (ftk_range){0, w->n_rows} : share(w, w->n_rows, 1);
     for (int i = r.begin; i < r.end; i++) {
         if (queries) turn_heads(w, layer, i, h.begin, h.end);
         store_heads(w, layer, i, h.begin, h.end);
@@ -269,7 +261,7 @@ static void attend(const worker *w, int layer)
     const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
     float *scratch = f->scratch + (size_t)w->ith * f->scratch_stride;
     const bool heads = by_heads(w);
-    const range own = heads ? share(w, hp->n_head_kv, 1) : (range){0, hp->n_head_kv};
+    const ftk_range own = heads ? share(w, hp->n_head_kv, 1) : (ftk_range){0, hp->n_head_kv};
     int row = 0, item = 0;
     for (int s = 0; s < w->n_seqs; s++) {
         const ftk_pass_seq *seq = &w->seqs[s];
@@ -305,7 +297,7 @@ static void pair_rows(const worker *w, const ftk_layer *l)
     const ftk_forward *f = w->f;
     const ftk_hparams *hp = &f->m->hp;
     const size_t d = (size_t)hp->n_embd;
-    const range r = share(w, w->n_rows, 1);
+    const ftk_range r = share(w, w->n_rows, 1);
     for (size_t i = (size_t)r.begin; i < (size_t)r.end; i++) {
         float *const x = f->x + i * d, *const pair = f->pair + i * 2 * d;
         ftk_embed(f->m, f->rows[i].token, pair);
@@ -345,7 +337,7 @@ static void ffn_block(const worker *w, const ftk_layer *l)
     project(w, norm, &l->gate, NULL, f->gate, (size_t)hp->n_ff, NORMED);
     project(w, norm, &l->up, NULL, f->up, (size_t)hp->n_ff, after(&l->gate, &l->up));
     const ftk_kernels *k = &f->m->kernels;
-    const range o = share(w, hp->n_ff, k->matmul_grain);
+    const ftk_range o = share(w, hp->n_ff, k->matmul_grain);
     for (int r = 0; r < w->n_rows; r++) {
         const size_t at = (size_t)r * (size_t)hp->n_ff + (size_t)o.begin;
         (arch_has(w, FTK_ARCH_GELU) ? k->gelu_mul : k->silu_mul)(o.end - o.begin, f->gate + at,
@@ -368,7 +360,7 @@ static void skip_block(const worker *w, int i)
     project(w, norm, &l->v, l->v_bias, f->kv + dkv, 2 * dkv, after(&l->k, &l->v));
     barrier(w);
     store(w, i, false);
-    const range o = share(w, hp->n_embd, 1);
+    const ftk_range o = share(w, hp->n_embd, 1);
     const float *all = w->route->policy->scale;
     const float *scale = all ? all + (size_t)i * (size_t)hp->n_embd : NULL;
     for (int j = o.begin; scale && j < o.end; j++) f->x[j] *= scale[j];
@@ -451,7 +443,7 @@ static void embed_rows(const worker *w)
 {
     const ftk_forward *f = w->f;
     const ftk_hparams *hp = &f->m->hp;
-    const range r = share(w, w->n_rows, 1);
+    const ftk_range r = share(w, w->n_rows, 1);
     for (int i = r.begin; i < r.end; i++) {
         float *x = f->x + (size_t)i * (size_t)hp->n_embd;
         if (f->rows[i].state)
@@ -470,7 +462,7 @@ static void output_rows(const worker *w)
     const ftk_forward *f = w->f;
     const ftk_kernels *k = &f->m->kernels;
     const ftk_hparams *hp = &f->m->hp;
-    const range mine = rows_to_prepare(w, w->n_logits, hp->n_embd);
+    const ftk_range mine = rows_to_prepare(w, w->n_logits, hp->n_embd);
     char *act = act_of(w, hp->n_embd);
     int row = 0, nth_logits = 0;
     for (int s = 0; s < w->n_seqs; row += w->seqs[s++].n_rows)
@@ -493,7 +485,7 @@ static void tap_states(const worker *w, int layer)
 {
     const ftk_forward *f = w->f;
     const size_t d = (size_t)f->m->hp.n_embd;
-    const range r = share(w, w->n_rows, 1);
+    const ftk_range r = share(w, w->n_rows, 1);
     for (size_t t = 0; t < (size_t)f->n_taps; t++)
         if (f->tap[t] == layer)
             memcpy(f->tapped + (t * (size_t)f->max_rows + (size_t)r.begin) * d,
@@ -504,7 +496,7 @@ static void keep_states(const worker *w)
 {
     const ftk_forward *f = w->f;
     const size_t d = (size_t)f->m->hp.n_embd;
-    const range r = share(w, w->n_rows, 1);
+    const ftk_range r = share(w, w->n_rows, 1);
     memcpy(f->states + (size_t)r.begin * d, f->x + (size_t)r.begin * d,
            (size_t)(r.end - r.begin) * d * sizeof *f->x);
 }

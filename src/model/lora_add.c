@@ -124,10 +124,10 @@ static void add_rows(void *ctx, int ith, int nth)
 {
     enum { SOME = 32 };
     adding *const j = ctx;
-    const int end = (int)((int64_t)j->n_out * (ith + 1) / nth);
-    for (int first = (int)((int64_t)j->n_out * ith / nth); first < end; first += SOME)
+    const ftk_range own = ftk_team_share(ith, nth, j->n_out, 1);
+    for (int first = own.begin; first < own.end; first += SOME)
         for (int at = 0; at < j->n_in; at += FTK_QUNIT)
-            for (int o = first; o < end && o < first + SOME; o++)
+            for (int o = first; o < own.end && o < first + SOME; o++)
                 if (!add_unit(j, o, at)) atomic_store(&j->bad, true);
 }
 

@@ -3,19 +3,10 @@
 #include "lowbit.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "base/mem.h"
 #include "base/team.h"
 #include "kernels/blocks.h"
-
-enum { MATS = 7 };
-
-static void mats_of(ftk_layer *l, ftk_mat *mats[MATS])
-{
-    ftk_mat *const all[MATS] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
-    memcpy(mats, all, sizeof all);
-}
 
 static size_t row_bytes(ftk_type type, const ftk_mat *w)
 {
@@ -74,8 +65,8 @@ static void quantise_share(void *ctx, int ith, int nth)
 {
     const quantising *const q = ctx;
     const ftk_mat *const w = q->w;
-    const int end = (int)((int64_t)w->n_out * (ith + 1) / nth);
-    for (int r = (int)((int64_t)w->n_out * ith / nth); r < end; r++)
+    const ftk_range own = ftk_team_share(ith, nth, w->n_out, 1);
+    for (int r = own.begin; r < own.end; r++)
         quantise_row(q->m, w, (const char *)w->file + (size_t)r * row_bytes(w->type, w),
                      q->out + (size_t)r * (size_t)(w->n_in / FTK_QBLOCK));
 }
@@ -101,17 +92,15 @@ static char *copy(const ftk_model *m, ftk_mat *w, char *work, char *at)
 /* largest: bytes of the largest matrix, as it is made. */
 static size_t measure(const ftk_model *m, size_t *largest)
 {
-    ftk_mat *mats[MATS];
     size_t bytes = 0;
     *largest = 0;
-    for (int i = 0; i < m->hp.n_layer; i++) {
-        mats_of(&m->layers[i], mats);
-        for (int j = 0; j < MATS; j++) {
-            if (!ftk_lowbit_gains(mats[j])) continue;
-            bytes += copy_bytes(m, mats[j]);
-            if (ftk_lowbit_bytes(mats[j]) > *largest) *largest = ftk_lowbit_bytes(mats[j]);
+    for (int i = 0; i < m->hp.n_layer; i++)
+        for (int j = 0; j < FTK_LAYER_MATS; j++) {
+            const ftk_mat *const w = ftk_layer_mat(&m->layers[i], j);
+            if (!ftk_lowbit_gains(w)) continue;
+            bytes += copy_bytes(m, w);
+            if (ftk_lowbit_bytes(w) > *largest) *largest = ftk_lowbit_bytes(w);
         }
-    }
     return bytes;
 }
 
@@ -132,11 +121,11 @@ ftk_err ftk_lowbit_open(ftk_lowbit *low, const ftk_model *m)
     char *work = ftk_alloc_raw(h, largest, 1), *at = low->data;
     const bool fits = low->layers && low->data && work;
     for (size_t i = 0; fits && i < n_layer; i++) {
-        ftk_mat *mats[MATS];
         low->layers[i] = m->layers[i];
-        mats_of(&low->layers[i], mats);
-        for (int j = 0; j < MATS; j++)
-            if (ftk_lowbit_gains(mats[j])) at = copy(m, mats[j], work, at);
+        for (int j = 0; j < FTK_LAYER_MATS; j++) {
+            ftk_mat *const w = ftk_layer_mat(&low->layers[i], j);
+            if (ftk_lowbit_gains(w)) at = copy(m, w, work, at);
+        }
     }
     ftk_release(h, work);
     if (fits) return FTK_OK;

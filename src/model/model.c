@@ -305,9 +305,7 @@ static ftk_err check_unused(const loader *l)
 static ftk_mat *matrix_at(ftk_model *m, int i)
 {
     if (i == 0) return &m->output;
-    ftk_layer *l = &m->layers[(i - 1) / 7];
-    ftk_mat *const mats[7] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
-    return mats[(i - 1) % 7];
+    return ftk_layer_mat(&m->layers[(i - 1) / FTK_LAYER_MATS], (i - 1) % FTK_LAYER_MATS);
 }
 
 /* Another stage has the others. */
@@ -315,7 +313,7 @@ static bool is_own(const ftk_model *m, int i)
 {
     const ftk_stage_range own = ftk_stage_layers(m->hp.n_layer, m->stage, m->n_stages);
     if (i == 0) return own.end == m->hp.n_layer;
-    return (i - 1) / 7 >= own.begin && (i - 1) / 7 < own.end;
+    return (i - 1) / FTK_LAYER_MATS >= own.begin && (i - 1) / FTK_LAYER_MATS < own.end;
 }
 
 static uint64_t mat_bytes(const ftk_mat *w)
@@ -423,7 +421,7 @@ static ftk_err apply_adapters(loader *l)
 static ftk_err make_weights(loader *l)
 {
     ftk_model *m = l->m;
-    const int n = 1 + 7 * m->hp.n_layer;
+    const int n = 1 + FTK_LAYER_MATS * m->hp.n_layer;
     l->total = m->adapted_bytes;
     ftk_err err = take_packed(l, n);
     if (err == FTK_OK) err = apply_adapters(l);

@@ -20,6 +20,16 @@ typedef struct ftk_layer {
     ftk_mat gate, up, down; /* gate, up [n_ff][n_embd]; down [n_embd][n_ff] */
 } ftk_layer;
 
+enum { FTK_LAYER_MATS = 7 };
+
+/* The i-th matrix of a layer; as writable as the layer. */
+static inline ftk_mat *ftk_layer_mat(const ftk_layer *l, int i)
+{
+    const ftk_mat *const all[FTK_LAYER_MATS] = {&l->q,    &l->k,  &l->v,   &l->o,
+                                                &l->gate, &l->up, &l->down};
+    return (ftk_mat *)all[i];
+}
+
 enum { FTK_MAX_LAYERS = 512 };
 
 typedef struct ftk_hparams {
