@@ -645,8 +645,8 @@ static void test_losses_are_bounded(void **state)
     ftk_engine_free(e);
 }
 
-/* Seconds of so many rows, where those beyond 8 are dear, so that 8 give the most tokens a second, or
- * cost what those below do. */
+/* Seconds of so many rows, where those beyond 8 are dear, so that 8 give the most tokens a second,
+ * or cost what those below do. */
 static double row_seconds(int rows, bool dear)
 {
     return dear && rows > 8 ? 1.7e-3 * pow(rows / 8.0, 1.2) : 1e-3 * (0.9 + 0.1 * rows);
@@ -674,8 +674,8 @@ static void row_clock_product(void *ctx, int n_out, int n_in, int rows)
     (void)ctx, (void)n_out, (void)n_in, (void)rows;
 }
 
-/* The most nodes that are drafted where rows beyond 8 are thought to be dear; *next: passes from one
- * try at 16 to the next, at last. */
+/* The most nodes that are drafted where rows beyond 8 are thought to be dear; *next: passes from
+ * one try at 16 to the next, at last. */
 static int widest_draft(const ftk_test_reference *truth, size_t n_prompt, bool dear, int *next)
 {
     enum { SOON = 4 };
