@@ -81,24 +81,13 @@ static double read_window(ftk_engine *e, const dash_variant *v, const int32_t *t
     return seconds;
 }
 
-static void shuffle(int *order)
-{
-    static uint32_t seed = 1;
-    for (int i = 0; i < N; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        const int j = (int)((seed >> 8) % (uint32_t)(i + 1));
-        order[i] = order[j];
-        order[j] = i;
-    }
-}
-
 static void measure(ftk_engine *e, const int32_t *text, int windows, tally *t)
 {
     static int32_t best[N][WINDOW];
     for (int w = 0; w < windows; w++) {
         double seconds[N];
         int order[N];
-        shuffle(order);
+        run_shuffle(order, N);
         for (int i = 0; i < N; i++) {
             const int v = order[i];
             seconds[v] = read_window(e, &variants[v], text + w * WINDOW, WINDOW, &t[v], best[v]);

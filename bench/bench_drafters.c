@@ -90,19 +90,6 @@ static void print_so_far(const method *m, int n, size_t done, size_t all)
     fputc('\n', stderr);
 }
 
-/* Another order for each question: what ran before leaves its traces in the caches, for a fifth of
- * the time of a short answer. */
-static void shuffle(int *order, int n)
-{
-    static uint32_t seed = 1;
-    for (int i = 0; i < n; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        const int j = (int)((seed >> 8) % (uint32_t)(i + 1));
-        order[i] = order[j];
-        order[j] = i;
-    }
-}
-
 /* Methods of which all but the first are compared with it. */
 static const method drafters[] = {
     {.label = "none", .drafter = "none", .budget = -1},
@@ -392,7 +379,8 @@ static void bench_model(const char *path, const options *o)
     for (size_t i = 0; i < p.n; i++) {
         static run r[MOST];
         int order[MOST];
-        shuffle(order, n_methods);
+        /* what ran before leaves traces in the caches, for a fifth of a short answer's time */
+        run_shuffle(order, n_methods);
         for (int j = 0; j < n_methods; j++) {
             const int k = order[j];
             answer(&methods[k], p.at[i].tokens, p.at[i].n, o->n, &r[k]);

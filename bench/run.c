@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 void run_log(void *ctx, ftk_log_level level, const char *line)
 {
     (void)ctx;
@@ -226,6 +228,22 @@ ftk_err run_answer(ftk_session *s, const int32_t *prompt, size_t n_prompt, size_
     ftk_session_get_stats(s, &r->stats);
     r->seconds = r->stats.decode_seconds - before.decode_seconds;
     return err;
+}
+
+double run_now(void)
+{
+    return ftk_now();
+}
+
+void run_shuffle(int *order, int n)
+{
+    static uint32_t seed = 1;
+    for (int i = 0; i < n; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        const int j = (int)((seed >> 8) % (uint32_t)(i + 1));
+        order[i] = order[j];
+        order[j] = i;
+    }
 }
 
 static int ascending(const void *a, const void *b)

@@ -20,6 +20,10 @@ void run_log(void *ctx, ftk_log_level level, const char *line);
 size_t run_prompt(const ftk_model *m, const char *text, int32_t *tokens, size_t cap);
 /* Feeds a prompt to a fresh session and takes up to n tokens. Returns the first error. */
 ftk_err run_answer(ftk_session *s, const int32_t *prompt, size_t n_prompt, size_t n, run *r);
+/* Seconds; never runs backwards. */
+double run_now(void);
+/* The numbers 0..n-1 in another order each time; the orders of a program's runs are the same. */
+void run_shuffle(int *order, int n);
 /* The q-quantile (0..1) of n values; sorts them. */
 double run_quantile(double *x, size_t n, double q);
 /* A line on stderr, harmless for a terminal whatever it quotes. */

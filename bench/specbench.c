@@ -40,15 +40,6 @@ static void help(void)
            "A run that was interrupted goes on when it is started again with the same options.\n");
 }
 
-static double real(const char *option, const char *text, double lowest, double highest)
-{
-    char *end;
-    const double x = strtod(text, &end);
-    if (end == text || *end || !(x >= lowest && x <= highest))
-        run_die("%s %s: give a number from %g to %g", option, text, lowest, highest);
-    return x;
-}
-
 static void take_option(spec_options *o, const char *option, const char *value)
 {
     const struct {
@@ -83,7 +74,7 @@ static void take_option(spec_options *o, const char *option, const char *value)
     }
     if (run_take_option(option, value)) return;
     if (strcmp(option, "--temp") == 0)
-        o->temperature = real(option, value, 0, 100);
+        o->temperature = run_real(option, value, 0, 100);
     else if (strcmp(option, "--seed") == 0)
         o->seed = run_number(option, value, 0, INT64_MAX);
     else

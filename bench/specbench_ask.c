@@ -35,13 +35,6 @@ typedef struct record {
     unsigned rows[FTK_MAX_NODES + 2]; /* [rows] passes of so many rows, prompts not counted */
 } record;
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void *grown(void *p, size_t n, size_t size)
 {
     void *more = realloc(p, n * size);
@@ -138,14 +131,14 @@ static void answer(const spec_world *w, ftk_engine *e, const spec_method *m, siz
         run_die("no memory for an answer");
     t->ids = SPEC_HASH;
     add_text(t, "", 0);
-    double start = now();
+    double start = run_now();
     ftk_session *s = open_session(w, e, m, n_prompt, max_new);
-    t->seconds = now() - start;
+    t->seconds = run_now() - start;
     for (bool stopped = false; !t->finish;) {
         ftk_result step;
-        start = now();
+        start = run_now();
         if (ftk_step(&s, 1, &step) != FTK_OK) exit(1);
-        t->seconds += now() - start;
+        t->seconds += run_now() - start;
         const int n = take(t, text, &step, &stopped);
         if (n > 0) add_step(r, &step, n, t->tokens == 0);
         t->tokens += (size_t)n;

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "run.h"
@@ -32,13 +31,6 @@ typedef struct bench {
 
 /* ---- progress */
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* By the mean of each method, and of all where one has none yet. */
 static double seconds_left(const bench *b)
 {
@@ -58,7 +50,7 @@ static double seconds_left(const bench *b)
 static void say(bench *b, int lap, const question *q, const spec_method *m, double seconds)
 {
     const bool screen = isatty(STDERR_FILENO), last = b->done == b->all;
-    const double t = now();
+    const double t = run_now();
     if (!screen && !last && t - b->said < SAY_EVERY) return;
     b->said = t;
     const double left = seconds_left(b);
@@ -210,7 +202,7 @@ static void ask_all(bench *b)
 {
     for (int m = 1; m < b->o.n_methods; m++) b->engine[m] = open_engine(b);
     warm_up(b);
-    b->said = now();
+    b->said = run_now();
     for (int lap = 0; lap < b->o.repeat; lap++)
         for (size_t i = 0; i < b->q->n; i++)
             for (int k = 0; k < b->o.n_methods; k++)

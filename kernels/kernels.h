@@ -114,6 +114,12 @@ typedef struct ftk_kernels {
     void (*attention)(const ftk_attn *a, int head_kv, int row0, int row1, float *scratch);
 } ftk_kernels;
 
+/* Bytes that a packed matrix takes where others follow it; 0: its layout in the file is read. */
+static inline size_t ftk_packed_bytes(const ftk_kernels *k, const ftk_mat *w)
+{
+    return (k->pack_bytes(w->type, w->n_out, w->n_in) + 63) / 64 * 64;
+}
+
 /* Fills the table for this machine, no higher than `level` (NULL: the best). False when the level
  * is unknown to this build or the machine lacks it. */
 bool ftk_kernels_fill(ftk_kernels *k, const char *level);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/folder.h"
+
 /* clang-format off */
 const am_model am_models[] = {
     {.name = "llama", .arch = "llama", .layers = 3, .embd = 64, .heads = 4, .heads_kv = 2,
@@ -90,15 +92,9 @@ static void put_keys(gw *w, const am_model *m)
 
 typedef void put(void *ctx, const char *name, int n_in, int n_out);
 
-static bool ends_in(const char *s, const char *end)
-{
-    const size_t n = strlen(s), k = strlen(end);
-    return n >= k && strcmp(s + n - k, end) == 0;
-}
-
 void am_fill(const char *name, int n_in, size_t n, float *x)
 {
-    const bool norm = ends_in(name, "norm.weight"), bias = ends_in(name, ".bias");
+    const bool norm = ftk_ends_with(name, "norm.weight"), bias = ftk_ends_with(name, ".bias");
     const bool embd =
         strcmp(name, "token_embd.weight") == 0 || strcmp(name, "class_embd.weight") == 0;
     uint32_t s = 1;

@@ -7,19 +7,12 @@
  * All levels the machine has, all types and a few shapes by default. A product is shown with its
  * share of what one thread can do: the level's multiplications a second, and the weights' bytes
  * of reading memory, which those in a cache exceed. */
-#include <time.h>
 
+#include "base/clock.h"
 #include "kernelcases.h"
 #include "peaks.h"
 
 enum { MAX_SIZE = 768 };
-
-static double now(void)
-{
-    struct timespec t;
-    timespec_get(&t, TIME_UTC);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int by_value(const void *a, const void *b)
 {
@@ -37,14 +30,14 @@ static seconds time_call(void (*call)(void *), void *ctx)
     enum { REPEATS = 15 };
     double t[REPEATS];
     call(ctx);
-    double start = now();
+    double start = ftk_now();
     call(ctx);
-    const double once = now() - start;
+    const double once = ftk_now() - start;
     const int loops = once > 1e-3 ? 1 : (int)(1e-3 / (once + 1e-8)) + 1;
     for (int r = 0; r < REPEATS; r++) {
-        start = now();
+        start = ftk_now();
         for (int i = 0; i < loops; i++) call(ctx);
-        t[r] = (now() - start) / loops;
+        t[r] = (ftk_now() - start) / loops;
     }
     qsort(t, REPEATS, sizeof *t, by_value);
     return (seconds){.median = t[REPEATS / 2], .best = t[0]};

@@ -26,6 +26,22 @@ static inline ftk_dit *load_dit(const dm_model *m, const char *level)
     return dit;
 }
 
+/* Floats of a sample. */
+static inline size_t sample_size(const ftk_dit *m)
+{
+    ftk_dit_info info;
+    ftk_dit_get_info(m, &info);
+    return (size_t)info.channels * (size_t)info.side * (size_t)info.side;
+}
+
+static inline ftk_cache_config cache_named(const char *name)
+{
+    ftk_cache_config c;
+    ftk_cache_config_init(&c);
+    c.name = name;
+    return c;
+}
+
 static inline ftk_diffusion *open_diffusion(const ftk_dit *m, const ftk_diffusion_config *cfg)
 {
     ftk_diffusion *d;

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/folder.h"
+
 const ef_head ef_heads[] = {
     {.name = "plain"},
     {.name = "whole",
@@ -70,15 +72,9 @@ gw_bytes st_finish(st *s)
 
 /* ---- the recipe of archmodels.h, by names in safetensors */
 
-static bool ends_in(const char *s, const char *end)
-{
-    const size_t n = strlen(s), k = strlen(end);
-    return n >= k && strcmp(s + n - k, end) == 0;
-}
-
 float *ef_weights(const char *name, size_t n, int row)
 {
-    const bool norm = strstr(name, "norm.") && ends_in(name, "weight");
+    const bool norm = strstr(name, "norm.") && ftk_ends_with(name, "weight");
     const bool wide = strcmp(name, "embed_tokens.weight") == 0 || strcmp(name, "states") == 0 ||
                       strcmp(name, "feature") == 0;
     float *x = malloc(n * sizeof *x);
@@ -89,7 +85,7 @@ float *ef_weights(const char *name, size_t n, int row)
         s = s * 1664525u + 1013904223u;
         const double u = (double)(s >> 8) / (1 << 24) - 0.5;
         x[i] = (float)(norm                     ? 1 + u / 2
-                       : ends_in(name, ".bias") ? u / 2
+                       : ftk_ends_with(name, ".bias") ? u / 2
                        : wide                   ? 2 * u
                                                 : 4 * u / sqrt(row));
     }

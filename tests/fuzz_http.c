@@ -101,7 +101,7 @@ static void step(fixture *f, serve_choice *c)
                           .drafted = 3,
                           .accepted = n > 1 ? (int)n - 1 : 0};
     need(serve_choice_take(&f->s, c, &r) == FTK_OK);
-    c->last = serve_now();
+    c->last = cli_now();
     if (c->request->stream) {
         if (c->index == 0) cli_bytes_add(&f->said, c->text.p ? c->text.p : "", c->text.n);
         serve_reply_piece(&f->s, c, &c->request->out);

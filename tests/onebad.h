@@ -50,4 +50,24 @@ static inline int check(const char *what, const char *p, attempt *try, ftk_err e
     return 1;
 }
 
+/* What is put in place of a key; MISSING: nothing is. */
+enum { MISSING = -1 };
+
+static inline void put_key(gw *w, const char *key, int type, uint64_t u, double f, const char *s)
+{
+    switch (type) {
+    case FTK_GGUF_U32: gw_u32(w, key, (uint32_t)u); break;
+    case FTK_GGUF_F32: gw_f32(w, key, (float)f); break;
+    case FTK_GGUF_STRING: gw_str(w, key, s); break;
+    case MISSING: break;
+    default: gw_scalar(w, key, (ftk_gguf_type)type, &u);
+    }
+}
+
+static inline uint32_t random_below(uint64_t *seed, size_t n)
+{
+    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)((*seed >> 33) % n);
+}
+
 #endif

@@ -7,23 +7,17 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-static double now(void)
-{
-    struct timespec t;
-    timespec_get(&t, TIME_UTC);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#include "base/clock.h"
 
 /* The best of some calls, each of `operations`. */
 static double rate(void (*call)(void), double operations)
 {
     double best = INFINITY;
     for (int i = 0; i < 7; i++) {
-        const double start = now();
+        const double start = ftk_now();
         call();
-        const double seconds = now() - start;
+        const double seconds = ftk_now() - start;
         best = seconds < best ? seconds : best;
     }
     return operations / best;

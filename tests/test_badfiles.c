@@ -93,12 +93,6 @@ static void test_cuts_shared(void **state)
     if (!any) skip();
 }
 
-static uint32_t random_below(uint64_t *seed, size_t n)
-{
-    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)((*seed >> 33) % n);
-}
-
 /* Up to four bytes of everything before the weights, changed in the ways that hurt most. */
 static void test_corruption(void **state)
 {

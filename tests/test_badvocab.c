@@ -6,8 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "counting.h"
-#include "testkit/ggufwriter.h"
+#include "onebad.h"
 
 static char path[64];
 
@@ -309,12 +308,6 @@ static void test_cases(void **state)
 }
 
 /* ------------------------------------------------------------------ chance */
-
-static uint32_t random_below(uint64_t *seed, size_t n)
-{
-    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)((*seed >> 33) % n);
-}
 
 static void test_corruption(void **state)
 {

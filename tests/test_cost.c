@@ -35,9 +35,15 @@ static void test_at(void **state)
                               1 + 0.1 * (rows - 1) + depth * (0.001 + rows * 0.0005)));
 }
 
+static ftk_company company_of_one(const ftk_cost *c, int depth)
+{
+    const ftk_width one = ftk_width_of(1, depth);
+    return ftk_company_of(c, 1, one, one);
+}
+
 static int best_alone(const ftk_cost *c, const ftk_tree *t, int depth)
 {
-    const ftk_company alone = ftk_company_alone(c, depth);
+    const ftk_company alone = company_of_one(c, depth);
     return ftk_cost_best(c, &alone, t->prob + 1, t->n - 1, depth);
 }
 
@@ -235,7 +241,7 @@ static void test_company(void **state)
     /* Alone a node pays that is right in one case of ten; of four that decode it must be in
      * three of ten. */
     const float third[] = {0.35f};
-    const ftk_company alone = ftk_company_alone(&c, 0);
+    const ftk_company alone = company_of_one(&c, 0);
     const ftk_width rows = ftk_width_of(4, 0);
     const ftk_company busy = ftk_company_of(&c, 4, rows, rows);
     assert_int_equal(ftk_cost_best(&c, &alone, third, 1, 0), 1);

@@ -22,14 +22,6 @@ static dm_model smooth(void)
     return m;
 }
 
-static ftk_cache_config cache_named(const char *name)
-{
-    ftk_cache_config c;
-    ftk_cache_config_init(&c);
-    c.name = name;
-    return c;
-}
-
 static ftk_diffusion_config run_config(const ftk_cache_config *cache, int threads, int batch)
 {
     ftk_diffusion_config c;
@@ -39,13 +31,6 @@ static ftk_diffusion_config run_config(const ftk_cache_config *cache, int thread
     c.steps = STEPS;
     c.cache = cache;
     return c;
-}
-
-static size_t sample_size(const ftk_dit *m)
-{
-    ftk_dit_info info;
-    ftk_dit_get_info(m, &info);
-    return (size_t)info.channels * (size_t)info.side * (size_t)info.side;
 }
 
 static const int32_t labels[MOST] = {2, 0, 5 /* none */, 2};

@@ -46,13 +46,6 @@ typedef struct drawn {
     ftk_diffusion_stats stats;
 } drawn;
 
-static size_t sample_size(const ftk_dit *m)
-{
-    ftk_dit_info info;
-    ftk_dit_get_info(m, &info);
-    return (size_t)info.channels * (size_t)info.side * (size_t)info.side;
-}
-
 static ftk_diffusion_config config(const ftk_cache_config *cache, const char *device, int batch)
 {
     ftk_diffusion_config c;
@@ -114,14 +107,6 @@ static void compare(const ftk_dit *m, ftk_cache_config *cache, double guidance, 
     assert_true(fabs(together.stats.counted - together.stats.measured) <
                 1e-9 * together.stats.plain);
     assert_true(fabs(together.stats.other - cpu.stats.other) < 1e-9 * cpu.stats.other);
-}
-
-static ftk_cache_config cache_named(const char *name)
-{
-    ftk_cache_config c;
-    ftk_cache_config_init(&c);
-    c.name = name;
-    return c;
 }
 
 static void test_types(void **state)

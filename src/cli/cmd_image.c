@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cachekeys.h"
@@ -25,13 +24,6 @@ typedef struct studio {
     float *x;
     double start, shown;
 } studio;
-
-static double now(void)
-{
-    struct timespec t;
-    timespec_get(&t, TIME_UTC);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- what is asked for */
 
@@ -286,7 +278,7 @@ static int open_diffusion(studio *s, const cli_options *o)
 static void show_progress(studio *s, double share)
 {
     enum { WIDTH = 30 };
-    const double t = now(), spent = t - s->start;
+    const double t = cli_now(), spent = t - s->start;
     if (!isatty(STDERR_FILENO) || (share < 1 && t - s->shown < 0.1)) return;
     s->shown = t;
     if (share >= 1) {
@@ -372,13 +364,13 @@ static int draw(studio *s, const cli_options *o)
 {
     const size_t size = (size_t)s->info.channels * (size_t)s->info.side * (size_t)s->info.side;
     s->x = cli_array(NULL, (size_t)s->n, size * sizeof *s->x);
-    s->start = now();
+    s->start = cli_now();
     ftk_err err = FTK_OK;
     for (int i = 0; i < s->n && err == FTK_OK; i += (int)o->batch)
         err = draw_batch(s, o, i, s->n - i < o->batch ? s->n - i : (int)o->batch);
     show_progress(s, 1);
     if (err != FTK_OK) return cli_fail(err, "the pictures could not be made");
-    if (o->stats) print_stats(s, o, now() - s->start);
+    if (o->stats) print_stats(s, o, cli_now() - s->start);
     return write_files(s, o);
 }
 

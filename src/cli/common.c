@@ -86,10 +86,10 @@ int cli_out_status(void)
 
 /* ---- the library's objects */
 
-static double now(void)
+double cli_now(void)
 {
     struct timespec t;
-    timespec_get(&t, TIME_UTC);
+    clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -100,7 +100,7 @@ static double load_start, load_shown;
 static void show_progress(void *ctx, uint64_t done, uint64_t total)
 {
     (void)ctx;
-    const double t = now();
+    const double t = cli_now();
     const bool live = isatty(STDERR_FILENO), end = done == total;
     if (load_shown == 0 ? end || t - load_start < 1 : !live || (!end && t - load_shown < 0.2))
         return;
@@ -153,7 +153,7 @@ int cli_world_open_model(cli_world *w, const cli_options *o)
         cfg.stage = o->link->rank;
         cfg.n_stages = o->link->size;
     }
-    load_start = now();
+    load_start = cli_now();
     const ftk_err err = ftk_model_load(&w->model, path, &cfg);
     for (size_t i = 0; i < o->n_loras; i++) free((char *)(uintptr_t)adapters[i].path);
     if (err != FTK_OK) {

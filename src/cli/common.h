@@ -66,6 +66,8 @@ ftk_err cli_chat_tokenize(const cli_world *w, const ftk_message *msgs, size_t n_
 /* How conversations become text: --template, --template-file, --template-vars, or the model's own
  * way. Says so where the model has no template. Returns an exit status. */
 int cli_world_open_chat(cli_world *w, const cli_options *o);
+/* Seconds; never runs backwards. */
+double cli_now(void);
 /* Seconds since 1970 as the local clock shows them: the date in a conversation. */
 int64_t cli_local_now(void);
 /* A text that ends an answer then, or NULL. */

@@ -314,11 +314,6 @@ static ftk_mat *matrix_at(ftk_dit *m, int i)
     return of[i % LAYER_MATS];
 }
 
-static size_t packed_bytes(const ftk_dit *m, const ftk_mat *w)
-{
-    return (m->kernels.pack_bytes(w->type, w->n_out, w->n_in) + 63) / 64 * 64;
-}
-
 /* Matrices are dealt out one by one, as they differ in size. */
 typedef struct packing {
     ftk_dit *m;
@@ -334,7 +329,7 @@ static void pack_some(void *ctx, int ith, int nth)
     (void)nth;
     for (int i; (i = atomic_fetch_add(&p->next, 1)) < p->n;) {
         ftk_mat *const w = matrix_at(p->m, i);
-        if (packed_bytes(p->m, w) == 0) continue;
+        if (ftk_packed_bytes(&p->m->kernels, w) == 0) continue;
         void *const dst = (char *)p->m->packed + p->at[i];
         p->m->kernels.pack(w->type, w->n_out, w->n_in, w->data, dst);
         ftk_gguf_forget(w->data, ftk_type_bytes(w->type, (size_t)w->n_in) * (size_t)w->n_out);
@@ -351,7 +346,7 @@ static ftk_err pack(loader *l)
     if (!at) return ftk_fail(&m->host, FTK_ERR_NOMEM, "%s: no memory", l->path);
     for (int i = 0; i < n; i++) {
         at[i] = total;
-        total += packed_bytes(m, matrix_at(m, i));
+        total += ftk_packed_bytes(&m->kernels, matrix_at(m, i));
     }
     const bool cached = total <= ftk_cache_bytes() / 2;
     for (int i = 0; i < n; i++) matrix_at(m, i)->cached = cached;

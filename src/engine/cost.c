@@ -310,12 +310,6 @@ ftk_company ftk_company_of(const ftk_cost *c, int n, ftk_width decoding, ftk_wid
                          .alone = ftk_cost_at(c, 1, (int)(decoding.slots / n))};
 }
 
-ftk_company ftk_company_alone(const ftk_cost *c, int depth)
-{
-    const ftk_width one = ftk_width_of(1, depth);
-    return ftk_company_of(c, 1, one, one);
-}
-
 double ftk_cost_more(const ftk_cost *c, const ftk_company *with, int rows, int depth)
 {
     return ftk_cost_of(c, ftk_width_with(with->rows, rows, depth)) - with->seconds;

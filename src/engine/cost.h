@@ -73,8 +73,6 @@ typedef struct ftk_company {
 
 /* decoding: one row for each of the n sessions that decode; rows: those, and what prompts add. */
 ftk_company ftk_company_of(const ftk_cost *c, int n, ftk_width decoding, ftk_width rows);
-/* One session alone, behind `depth` tokens. */
-ftk_company ftk_company_alone(const ftk_cost *c, int depth);
 /* Seconds in which plain decoding gives one of them a token. */
 static inline double ftk_company_token(const ftk_company *with)
 {

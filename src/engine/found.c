@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Drafters' files that lie beside the model. Nobody named them, so that nothing that is odd
  * about one ends anything: it is left out, and why is kept for whoever asks for its family. */
-#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/floats.h"
+#include "base/folder.h"
 #include "base/mem.h"
 #include "model/gguf.h"
 #include "session.h"
@@ -78,29 +78,6 @@ const char *ftk_target_left_out(const ftk_engine *e, const ftk_drafter_ops *ops)
 
 /* ---- looking for them */
 
-static bool ends_with(const char *s, const char *end)
-{
-    const size_t n = strlen(s), m = strlen(end);
-    return n > m && strcmp(s + n - m, end) == 0;
-}
-
-/* Of two files of one family the first by name, not by the folder's order. */
-static bool next_name(const char *folder, const char *after, char *name, size_t cap)
-{
-    DIR *dir = opendir(folder);
-    if (!dir) return false;
-    bool found = false;
-    for (const struct dirent *f; (f = readdir(dir));) {
-        if (!ends_with(f->d_name, suffix) || strlen(f->d_name) >= cap) continue;
-        if (strcmp(f->d_name, after) > 0 && (!found || strcmp(f->d_name, name) < 0)) {
-            strcpy(name, f->d_name);
-            found = true;
-        }
-    }
-    closedir(dir);
-    return found;
-}
-
 /* The family that the file's name speaks of, where the file itself does not:
  * "model-s4c.drafter.gguf". */
 static int family_by_name(const char *name)
@@ -158,7 +135,7 @@ static ftk_err find(ftk_engine *e, const char *beside, int *n_found)
     if (n_folder > 0) memcpy(folder, beside, n_folder);
     folder[n_folder] = 0;
     if (n_folder == 0) strcpy(folder, slash ? "/" : ".");
-    while (next_name(folder, after, name, sizeof name)) {
+    while (ftk_folder_next(folder, after, suffix, name, sizeof name)) {
         strcpy(after, name);
         snprintf(path, sizeof path, "%s/%s", folder, name);
         if (try_file(e, path, name)) ++*n_found;

@@ -44,6 +44,15 @@ automaton automaton_text(const char *text, size_t n);
 automaton automaton_any(void);
 automaton automaton_texts(const char *const *texts, const size_t *sizes, size_t n, bool within);
 
+/* The value of a hexadecimal digit; -1: it is none. */
+static inline int grammar_hex(unsigned char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
 /* ---- regexp.c */
 
 enum { PATTERN_WORK = 60000000 }; /* of which all patterns of a schema may take so much together */

@@ -168,17 +168,9 @@ static quoted_end after_backslash(const grammar *g, const rule *r, quoted *q, un
     return QUOTED_ON;
 }
 
-static int digit_of(unsigned char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 static quoted_end hex_digit(const grammar *g, const rule *r, quoted *q, unsigned char c)
 {
-    const int digit = digit_of(c);
+    const int digit = grammar_hex(c);
     const uint32_t n = (q->part >> 25 & 7) + 1, value = (q->part & 0xFFFF) << 4 | (uint32_t)digit;
     if (digit < 0) return QUOTED_WRONG;
     const uint32_t rest = 4 * (4 - n), lo = value << rest, hi = lo + (1u << rest) - 1;
@@ -195,7 +187,7 @@ static quoted_end hex_digit(const grammar *g, const rule *r, quoted *q, unsigned
 /* The second half of a pair: its first digit is D. */
 static quoted_end low_digit(const grammar *g, const rule *r, quoted *q, unsigned char c)
 {
-    const int digit = digit_of(c);
+    const int digit = grammar_hex(c);
     const uint32_t n = (q->part >> 25 & 7) + 1, high = q->part >> 12 & 0x3FF;
     if (digit < 0 || (n == 1 && digit != 0xD)) return QUOTED_WRONG;
     const uint32_t value = n == 1 ? 0 : (q->part & 0xFFF) << 4 | (uint32_t)digit;

@@ -167,19 +167,11 @@ static uint32_t next_character(parser *s)
     return c;
 }
 
-static int hex_digit(unsigned char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 static uint32_t hex_number(parser *s, int n)
 {
     uint32_t c = 0;
     for (int i = 0; i < n; i++) {
-        const int digit = s->p < s->end ? hex_digit(*s->p) : -1;
+        const int digit = s->p < s->end ? grammar_hex(*s->p) : -1;
         if (digit < 0) {
             fail(s, "has a \\x or \\u without its digits");
             return 0;

@@ -99,18 +99,13 @@ static void kv_copy(ftk_device *d, void *dst, const void *src, size_t n)
     ftk_cuda_copy(&ftk_gpu_of(d)->q, dst, src, n);
 }
 
-size_t ftk_gpu_page_bytes(const ftk_kv_pool *p)
-{
-    return p->plane * 2 * (size_t)p->n_layer;
-}
-
 static void kv_move(ftk_device *d, const ftk_kv_seq *s, const int16_t *path, int n)
 {
     const ftk_kv_pool *p = s->pool;
     int32_t pages[FTK_CUDA_MOVE_PAGES] = {0};
     for (int i = 0; i < FTK_CUDA_MOVE_PAGES && s->len / FTK_PAGE + i < s->n_pages; i++)
         pages[i] = s->page[s->len / FTK_PAGE + i];
-    ftk_cuda_kv_move(&ftk_gpu_of(d)->q, p->data, ftk_gpu_page_bytes(p),
+    ftk_cuda_kv_move(&ftk_gpu_of(d)->q, p->data, ftk_kv_page_bytes(p),
                      (size_t)p->n_layer * 2 * (size_t)p->n_head_kv, p->row, pages, s->len, path, n);
 }
 

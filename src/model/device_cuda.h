@@ -198,7 +198,6 @@ static inline size_t ftk_gpu_most(size_t a, size_t b)
 
 /* ftk_gpu_sync(), after which inputs may be written again. */
 void ftk_gpu_wait(ftk_gpu *c);
-size_t ftk_gpu_page_bytes(const ftk_kv_pool *p);
 
 /* ---- device_cuda_life.c: on an error why[cap] gets the line that explains it */
 

@@ -91,7 +91,7 @@ static ftk_cuda_kv kv_of(const ftk_kv_pool *p, int layer_index, ftk_type type, c
 {
     const size_t i = (size_t)layer_index;
     return (ftk_cuda_kv){.pool = p->data,
-                         .page_bytes = ftk_gpu_page_bytes(p),
+                         .page_bytes = ftk_kv_page_bytes(p),
                          .keys = 2 * i * p->plane,
                          .values = (2 * i + 1) * p->plane,
                          .n_head_kv = p->n_head_kv,

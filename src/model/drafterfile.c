@@ -192,14 +192,9 @@ static ftk_err make_head(ftk_drafterfile *d, const ftk_model *m, bool some, cons
 
 /* ---- packing */
 
-static size_t packed_bytes(const ftk_model *m, const ftk_mat *w)
-{
-    return (m->kernels.pack_bytes(w->type, w->n_out, w->n_in) + 63) / 64 * 64;
-}
-
 static void *pack(const ftk_model *m, ftk_mat *w, void *at)
 {
-    const size_t n = packed_bytes(m, w);
+    const size_t n = ftk_packed_bytes(&m->kernels, w);
     w->cached = m->output.cached; /* read with every draft, as its model is with every pass */
     if (n == 0) return at;
     m->kernels.pack(w->type, w->n_out, w->n_in, w->data, at);
@@ -212,10 +207,10 @@ static void *pack(const ftk_model *m, ftk_mat *w, void *at)
 static ftk_err pack_all(ftk_drafterfile *d, const ftk_model *m, const ftk_host *h)
 {
     ftk_mat *const head = &d->mats[d->weights.n];
-    const size_t head_bytes = d->rows ? packed_bytes(m, head) : 0;
+    const size_t head_bytes = d->rows ? ftk_packed_bytes(&m->kernels, head) : 0;
     size_t bytes = head_bytes;
     for (int i = 0; i < d->weights.n; i++)
-        if (d->items[i].matrix) bytes += packed_bytes(m, &d->mats[i]);
+        if (d->items[i].matrix) bytes += ftk_packed_bytes(&m->kernels, &d->mats[i]);
     d->packed = ftk_alloc_raw(h, bytes, 1);
     if (!d->packed)
         return ftk_fail(h, FTK_ERR_NOMEM, "%s: needs %zu MiB for a drafter", d->path, bytes >> 20);

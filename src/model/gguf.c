@@ -8,6 +8,7 @@
  * Format: github.com/ggml-org/ggml, docs/gguf.md. */
 #include "model/gguf.h"
 
+#include "base/folder.h"
 #include "base/mem.h"
 #include "base/sort.h"
 #include "base/utf8.h"
@@ -611,12 +612,6 @@ static ftk_err read_all(reader *r)
 
 /* ------------------------------------------------------------------ open, close */
 
-static bool ends_with(const char *s, const char *end)
-{
-    const size_t n = strlen(s), m = strlen(end);
-    return n > m && strcmp(s + n - m, end) == 0;
-}
-
 /* A folder: is there something in it that may have been meant? */
 static ftk_err is_folder(reader *r, int fd)
 {
@@ -625,8 +620,8 @@ static ftk_err is_folder(reader *r, int fd)
     DIR *dir = copy < 0 ? NULL : fdopendir(copy);
     if (!dir && copy >= 0) close(copy);
     for (const struct dirent *f; dir && (f = readdir(dir));) {
-        gguf = gguf || ends_with(f->d_name, ".gguf");
-        safetensors = safetensors || ends_with(f->d_name, ".safetensors");
+        gguf = gguf || ftk_ends_with(f->d_name, ".gguf");
+        safetensors = safetensors || ftk_ends_with(f->d_name, ".safetensors");
     }
     if (dir) closedir(dir);
     if (gguf)

@@ -205,23 +205,18 @@ ftk_err ftk_head_output(loader *l)
     return err;
 }
 
-static size_t packed_bytes(const ftk_headfile *f, const ftk_mat *w)
-{
-    return (f->model.kernels.pack_bytes(w->type, w->n_out, w->n_in) + 63) / 64 * 64;
-}
-
 ftk_err ftk_head_pack(loader *l)
 {
     ftk_headfile *const f = l->f;
     size_t bytes = 0;
-    for (int i = 0; i < l->n_mats; i++) bytes += packed_bytes(f, l->mats[i]);
+    for (int i = 0; i < l->n_mats; i++) bytes += ftk_packed_bytes(&f->model.kernels, l->mats[i]);
     char *at = f->packed = ftk_alloc_raw(&f->host, bytes, 1);
     if (!at)
         return ftk_fail(&f->host, FTK_ERR_NOMEM, "%s: needs %zu MiB for a drafter", f->source.path,
                         bytes >> 20);
     for (int i = 0; i < l->n_mats; i++) {
         ftk_mat *const w = l->mats[i];
-        const size_t n = packed_bytes(f, w);
+        const size_t n = ftk_packed_bytes(&f->model.kernels, w);
         w->cached = l->target->output.cached;
         if (n == 0) continue;
         f->model.kernels.pack(w->type, w->n_out, w->n_in, w->data, at);

@@ -8,11 +8,6 @@
 #include "device.h"
 #include "stages.h"
 
-static size_t page_bytes(const ftk_kv_pool *p)
-{
-    return p->plane * 2 * (size_t)p->n_layer;
-}
-
 static int pages_for(int slots)
 {
     return (slots + FTK_PAGE - 1) / FTK_PAGE;
@@ -44,12 +39,12 @@ ftk_err ftk_kv_pool_open_on(ftk_kv_pool *p, const ftk_model *m, int slots, ftk_t
     p->plane = p->head_bytes * (size_t)p->n_head_kv;
     p->free_list = ftk_alloc(p->host, (size_t)p->n_pages, sizeof *p->free_list);
     p->refs = ftk_alloc(p->host, (size_t)p->n_pages, sizeof *p->refs);
-    p->data = device ? device->ops->mem_alloc(device, (size_t)p->n_pages * page_bytes(p))
-                     : ftk_alloc_raw(p->host, (size_t)p->n_pages, page_bytes(p));
+    p->data = device ? device->ops->mem_alloc(device, (size_t)p->n_pages * ftk_kv_page_bytes(p))
+                     : ftk_alloc_raw(p->host, (size_t)p->n_pages, ftk_kv_page_bytes(p));
     if (!p->free_list || !p->refs || !p->data)
         return ftk_fail(p->host, FTK_ERR_NOMEM,
                         "the KV cache of %d tokens needs %zu MiB: use a smaller context", slots,
-                        (size_t)p->n_pages * page_bytes(p) >> 20);
+                        (size_t)p->n_pages * ftk_kv_page_bytes(p) >> 20);
     for (int i = 0; i < p->n_pages; i++) p->free_list[p->n_free++] = p->n_pages - 1 - i;
     return FTK_OK;
 }
@@ -89,7 +84,7 @@ void ftk_kv_see(ftk_kv_seq *s, int i, int32_t page)
 {
     const ftk_kv_pool *p = s->pool;
     s->page[i] = page;
-    const char *at = p->data + (size_t)page * page_bytes(p);
+    const char *at = p->data + (size_t)page * ftk_kv_page_bytes(p);
     for (int j = 0; j < 2 * p->n_layer; j++)
         s->plane[(size_t)j * (size_t)s->max_pages + (size_t)i] = at + (size_t)j * p->plane;
 }
@@ -97,8 +92,8 @@ void ftk_kv_see(ftk_kv_seq *s, int i, int32_t page)
 void ftk_kv_copy_page(const ftk_kv_pool *p, int32_t to, int32_t from)
 {
     const size_t at = 2 * p->plane * (size_t)p->begin;
-    char *dst = p->data + (size_t)to * page_bytes(p) + at;
-    const char *src = p->data + (size_t)from * page_bytes(p) + at;
+    char *dst = p->data + (size_t)to * ftk_kv_page_bytes(p) + at;
+    const char *src = p->data + (size_t)from * ftk_kv_page_bytes(p) + at;
     const size_t n = 2 * p->plane * (size_t)(p->end - p->begin);
     if (p->device)
         p->device->ops->kv_copy(p->device, dst, src, n);
@@ -164,7 +159,7 @@ void *ftk_kv_at(const ftk_kv_seq *s, int layer, int value, int head, int slot)
     const ftk_kv_pool *p = s->pool;
     const size_t in_page = ((size_t)layer * 2 + (size_t)value) * p->plane +
                            (size_t)head * p->head_bytes + (size_t)(slot % FTK_PAGE) * p->row;
-    return p->data + (size_t)s->page[slot / FTK_PAGE] * page_bytes(p) + in_page;
+    return p->data + (size_t)s->page[slot / FTK_PAGE] * ftk_kv_page_bytes(p) + in_page;
 }
 
 static void move_slot(const ftk_kv_seq *s, int from, int to)

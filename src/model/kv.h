@@ -30,6 +30,11 @@ typedef struct ftk_kv_pool {
     char *data;         /* [n_pages][n_layer][2][n_head_kv][FTK_PAGE][head_dim] */
 } ftk_kv_pool;
 
+static inline size_t ftk_kv_page_bytes(const ftk_kv_pool *p)
+{
+    return p->plane * 2 * (size_t)p->n_layer;
+}
+
 typedef struct ftk_kv_seq {
     ftk_kv_pool *pool;
     int len;     /* committed slots */

@@ -28,13 +28,6 @@ typedef struct {
     uint64_t done, total; /* bytes of weights that adapters change, and of those that are packed */
 } loader;
 
-static const size_t pack_align = 64;
-
-static size_t align_up(size_t n)
-{
-    return (n + pack_align - 1) / pack_align * pack_align;
-}
-
 /* ---- tensors */
 
 static ftk_err find_tensor(const loader *l, const char *name, uint64_t n_in, uint64_t n_out,
@@ -323,8 +316,7 @@ static uint64_t mat_bytes(const ftk_mat *w)
 
 static size_t packed_bytes(ftk_model *m, int i)
 {
-    const ftk_mat *w = matrix_at(m, i);
-    return is_own(m, i) ? align_up(m->kernels.pack_bytes(w->type, w->n_out, w->n_in)) : 0;
+    return is_own(m, i) ? ftk_packed_bytes(&m->kernels, matrix_at(m, i)) : 0;
 }
 
 /* Whether src lies in the file, not in memory. */

@@ -2,13 +2,13 @@
  * Heads that others have made, as they are found. */
 #include "model/source.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/folder.h"
 #include "base/mem.h"
 #include "model/gguf.h"
 
@@ -18,12 +18,6 @@ static bool is_folder(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-static bool ends_in(const char *s, const char *end)
-{
-    const size_t n = strlen(s), m = strlen(end);
-    return n >= m && strcmp(s + n - m, end) == 0;
 }
 
 /* Whether a GGUF file is of one of the architectures that llama.cpp's converter gives heads. */
@@ -36,7 +30,7 @@ static bool is_head(const ftk_gguf *g)
 
 bool ftk_source_is_checkpoint(const char *path)
 {
-    return is_folder(path) || ends_in(path, suffix);
+    return is_folder(path) || ftk_ends_with(path, suffix);
 }
 
 bool ftk_source_is(const char *path)
@@ -62,23 +56,6 @@ static ftk_err open_config(ftk_source *s, const char *path)
     return err;
 }
 
-/* The name in the folder that comes next behind `after`. */
-static bool next_part(const char *folder, const char *after, char *name, size_t cap)
-{
-    DIR *dir = opendir(folder);
-    if (!dir) return false;
-    bool found = false;
-    for (const struct dirent *f; (f = readdir(dir));) {
-        if (!ends_in(f->d_name, suffix) || strlen(f->d_name) >= cap) continue;
-        if (strcmp(f->d_name, after) > 0 && (!found || strcmp(f->d_name, name) < 0)) {
-            strcpy(name, f->d_name);
-            found = true;
-        }
-    }
-    closedir(dir);
-    return found;
-}
-
 /* Of how many files one is, by its name: model-00001-of-00002.safetensors; 0: it does not say. */
 static int n_parts_by_name(const char *name)
 {
@@ -101,7 +78,7 @@ static ftk_err open_folder(ftk_source *s, const char *path)
     int n_named = 0;
     snprintf(file, sizeof file, "%.4000s/config.json", path);
     ftk_err err = open_config(s, file);
-    while (err == FTK_OK && next_part(path, after, name, sizeof name)) {
+    while (err == FTK_OK && ftk_folder_next(path, after, suffix, name, sizeof name)) {
         strcpy(after, name);
         if (s->n_parts == FTK_SOURCE_PARTS)
             return ftk_fail(s->host, FTK_ERR_UNSUPPORTED, "%s: holds more than %d files", s->path,
@@ -148,7 +125,7 @@ ftk_err ftk_source_open(ftk_source *s, const char *path, const ftk_host *host)
     s->host = host;
     ftk_gguf_show_path(s->path, sizeof s->path, path);
     ftk_err err = is_folder(path)         ? open_folder(s, path)
-                  : ends_in(path, suffix) ? open_single(s, path, true)
+                  : ftk_ends_with(path, suffix) ? open_single(s, path, true)
                                           : ftk_gguf_open(&s->gguf, path, host);
     if (err == FTK_OK && !(s->used = ftk_alloc(host, n_tensors(s), sizeof *s->used)))
         err = ftk_fail(host, FTK_ERR_NOMEM, "%s: no memory for a drafter", s->path);

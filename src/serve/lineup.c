@@ -103,7 +103,7 @@ void serve_end_request(serve_scheduler *d, serve_request *r)
         s->figures.failed++;
     else if (r->n_done < r->n_choices)
         s->figures.cancelled++;
-    serve_histogram_add(&s->figures.whole, serve_now() - r->start);
+    serve_histogram_add(&s->figures.whole, cli_now() - r->start);
     r->ready = r->done = true;
     serve_http_resume(r);
     pthread_mutex_unlock(&s->lock);

@@ -194,7 +194,7 @@ serve_request *serve_request_read(serve_server *s, bool chat, const char *body, 
     serve_request *r = cli_array(NULL, 1, sizeof *r);
     *r = (serve_request){.root = root, .chat = chat, .fd = -1, .created = (int64_t)time(NULL)};
     atomic_init(&r->refs, 1);
-    r->start = serve_now();
+    r->start = cli_now();
     if (!read_all(s, root, r, e)) {
         serve_request_unref(r);
         return NULL;

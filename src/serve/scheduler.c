@@ -129,7 +129,7 @@ static void deliver(serve_scheduler *d, serve_choice *c, const ftk_result *resul
     }
     if (c->n_tokens == before && !c->finish) return;
     const bool first = c->first == 0;
-    c->last = serve_now();
+    c->last = cli_now();
     pthread_mutex_lock(&d->s->lock);
     send_piece(d, c, first);
     if (first) c->first = c->last;

@@ -7,13 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-double serve_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* ---- opening */
 
 /* The model's file without folder and ending. */
@@ -160,8 +153,8 @@ static bool is_busy(serve_server *s)
 static void wait_for_clients(serve_server *s, const sigset_t *signals, double seconds)
 {
     const struct timespec nap = {.tv_nsec = 20000000};
-    const double end = serve_now() + seconds;
-    while (is_busy(s) && serve_now() < end)
+    const double end = cli_now() + seconds;
+    while (is_busy(s) && cli_now() < end)
         if (sigtimedwait(signals, NULL, &nap) > 0) break;
 }
 

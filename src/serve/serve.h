@@ -185,8 +185,6 @@ typedef struct serve_server {
     pthread_t main_thread;
 } serve_server;
 
-double serve_now(void);
-
 /* ---- request.c: reading */
 
 /* The body of a chat's or completion's request. NULL: *e says why not. */
