@@ -114,6 +114,7 @@ static void test_weights(void **state)
     assert_true(worst < 2e-7);
     assert_true(ftk_row_weight(3, 3, 1e-30f) == 1); /* the largest, at any temperature */
     assert_true(ftk_row_weight(2, 3, 1e-30f) == 0);
+    assert_true(ftk_row_weight(3, 3, 1e-45f) == 1 && ftk_row_weight(2, 3, 1e-45f) == 0);
     assert_true(ftk_row_weight(-80, 0, 1) == 0 && ftk_row_weight(-79.9f, 0, 1) > 0);
     assert_true(ftk_row_weight(-INFINITY, 0, 1) == 0);
     static float x[LONGEST], w[LONGEST];

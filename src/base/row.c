@@ -84,8 +84,15 @@ INLINE double block_sum(const float *w, int n)
     return sum[0];
 }
 
+/* What differences are multiplied by; never infinite, as the largest value's is 0. */
+INLINE float coldness(float t)
+{
+    return 1 / t < FLT_MAX ? 1 / t : FLT_MAX;
+}
+
 INLINE double weigh(const float *x, int n, float max, float t, float *w)
 {
+    const float cold = coldness(t);
     double total = 0;
     for (int at = 0; at < n; at += BLOCK) {
         float own[BLOCK];
@@ -94,10 +101,10 @@ INLINE double weigh(const float *x, int n, float max, float t, float *w)
         int i = 0;
         for (; i + LANES <= m; i += LANES) {
             float d[LANES];
-            for (int j = 0; j < LANES; j++) d[j] = (x[at + i + j] - max) / t;
+            for (int j = 0; j < LANES; j++) d[j] = (x[at + i + j] - max) * cold;
             for (int j = 0; j < LANES; j++) y[i + j] = weight(d[j]);
         }
-        for (; i < m; i++) y[i] = weight((x[at + i] - max) / t);
+        for (; i < m; i++) y[i] = weight((x[at + i] - max) * cold);
         total += block_sum(y, m);
     }
     return total;
@@ -167,5 +174,5 @@ WIDE(int, ftk_row_find, find, (const float *w, int n, double at), (w, n, at))
 
 float ftk_row_weight(float x, float max, float t)
 {
-    return weight((x - max) / t);
+    return weight((x - max) * coldness(t));
 }
