@@ -35,39 +35,59 @@ def ask(url, question, max_new):
     said = answer.read().decode(errors="replace")
     connection.close()
     if answer.status != 200:
-        raise RuntimeError(f"status {answer.status}: {said[:300]}")
-    return json.loads(said)["choices"][0]["message"]["content"] or ""
+        raise RuntimeError(f"status {answer.status}: {said[:300]!r}")
+    try:
+        return str(json.loads(said)["choices"][0]["message"]["content"] or "")
+    except (ValueError, LookupError, TypeError):
+        raise RuntimeError(f"no answer of a chat: {said[:300]!r}") from None
+
+
+def read_questions(path, limit):
+    """[(question, right number)]"""
+    with (lzma.open if path.endswith(".xz") else open)(path, "rt", encoding="utf-8") as lines:
+        asked = [json.loads(line) for line in lines][:limit]
+    return [(q["question"], float(q["answer"].rpartition("####")[2].replace(",", ""))) for q in asked]
+
+
+def positive(text):
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
+    return int(text)
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("url")
     p.add_argument("questions")
-    p.add_argument("--limit", type=int)
-    p.add_argument("--clients", type=int, default=16)
-    p.add_argument("--max-new", type=int, default=256)
+    p.add_argument("--limit", type=positive)
+    p.add_argument("--clients", type=positive, default=16)
+    p.add_argument("--max-new", type=positive, default=256)
     p.add_argument("--json")
     o = p.parse_args()
-    if not o.url.startswith("http://"):
-        p.error("the server is given as http://HOST:PORT")
     try:
-        with (lzma.open if o.questions.endswith(".xz") else open)(o.questions, "rt", encoding="utf-8") as lines:
-            asked = [json.loads(line) for line in lines][:o.limit]
-        gold = [float(q["answer"].rpartition("####")[2].replace(",", "")) for q in asked]
-        with ThreadPoolExecutor(o.clients) as pool:
-            texts = list(pool.map(lambda q: ask(o.url, q["question"], o.max_new), asked))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, lzma.LZMAError, http.client.HTTPException) as e:
-        sys.exit(f"gsm8k.py: {o.url}, {o.questions}: {e or type(e).__name__}")
+        asked = read_questions(o.questions, o.limit)
+        report = open(o.json, "w", encoding="utf-8") if o.json else None  # not after an hour
+    except OSError as e:
+        sys.exit(f"gsm8k.py: {e.filename}: {e.strerror}")
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, lzma.LZMAError) as e:
+        sys.exit(f"gsm8k.py: {o.questions} does not hold questions of GSM8K: {type(e).__name__}: {e}")
     if not asked:
         sys.exit(f"gsm8k.py: {o.questions} holds no question")
-    said = [last_number(t) for t in texts]
+    try:
+        if not o.url.startswith("http://") or not urlsplit(o.url).hostname:
+            p.error("the server is given as http://HOST:PORT")
+        with ThreadPoolExecutor(o.clients) as pool:
+            texts = list(pool.map(lambda q: ask(o.url, q[0], o.max_new), asked))
+    except (OSError, ValueError, RuntimeError, http.client.HTTPException) as e:
+        sys.exit(f"gsm8k.py: {o.url}: {e}")
+    gold, said = [right for _, right in asked], [last_number(t) for t in texts]
     right = sum(s is not None and abs(s - g) < 1e-6 for s, g in zip(said, gold))
     share = right / len(asked)
     error = math.sqrt(share * (1 - share) / len(asked))
     print(f"{right} of {len(asked)} right: {100 * share:.1f} +- {100 * error:.1f} %; "
           f"{sum(s is None for s in said)} without a number")
-    if o.json:
-        with open(o.json, "w", encoding="utf-8") as f:
+    if report:
+        with report as f:
             json.dump([{"said": s, "right": g, "text": t} for s, g, t in zip(said, gold, texts)], f, indent=1)
 
 

@@ -33,7 +33,7 @@ def fail(text):
 
 def read_questions(path, limit):
     """(family, id, turns), the first `limit` of each family in turn."""
-    families = {}
+    families, number = {}, 0
     try:
         with open(path, encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -43,7 +43,7 @@ def read_questions(path, limit):
     except OSError as e:
         fail(f"{path}: {e.strerror}")
     except (ValueError, KeyError, TypeError) as e:
-        fail(f"{path}: line {number} is no question of Spec-Bench: {e!r}")
+        fail(f"{path}: line {number} is no question of Spec-Bench: {type(e).__name__}: {e}")
     if not families:
         fail(f"{path}: holds no questions")
     turns = max(map(len, families.values()))

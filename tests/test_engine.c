@@ -726,10 +726,30 @@ static void test_wider_is_tried(void **state)
     assert_true(widest_draft(&truth, n, true, &next) == 15 && next > 4);
 }
 
+/* A try that a mask cut narrower is followed by as long a wait as any other, and tells nothing of
+ * the width; a width that is never run is counted no further than is asked. */
+static void test_cut_tries_wait(void **state)
+{
+    (void)state;
+    NEED(any_model());
+    ftk_engine *e = open_engine(model, 1, 64, FTK_TYPE_F16);
+    e->widened = 4;
+    e->since_width[4] = FTK_FIRST_WIDER;
+    e->since_width[7] = INT_MAX;
+    ftk_size_saw_pass(e, ftk_width_of(9, 0), false, 1e-3);
+    assert_int_equal(e->since_width[4], 0);
+    assert_int_equal(e->next_width[4], FTK_FIRST_WIDER);
+    assert_int_equal(e->widened, 0);
+    assert_int_equal(e->since_width[3], 0);
+    assert_true(e->since_width[7] == INT_MAX);
+    ftk_engine_free(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wider_is_tried),
+        cmocka_unit_test(test_cut_tries_wait),
         cmocka_unit_test(test_batch_equals_alone),
         cmocka_unit_test(test_kv_types),
         cmocka_unit_test(test_always_right_and_wrong),

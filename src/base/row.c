@@ -18,7 +18,9 @@ INLINE float weight(float d)
 {
     static const float to_whole = 12582912.0f; /* 1.5 * 2^23: sums with it are whole numbers */
     const float x = d > -80 ? d : -80;
-    const float n = (x * 1.44269504f + to_whole) - to_whole;
+    /* A statement of its own: so it is rounded to a float by any processor. */
+    const float shifted = x * 1.44269504f + to_whole;
+    const float n = shifted - to_whole;
     const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
     const float p =
         1 + r * (1 + r * (0.5f + r * (0.166666667f +

@@ -273,8 +273,10 @@ bool ftk_size_plain_due(const ftk_engine *e)
 
 static void saw_width(ftk_engine *e, int point, bool is_cheaper)
 {
-    for (int i = 0; i < FTK_COST_POINTS; i++) e->since_width[i]++;
+    for (int i = 0; i < FTK_COST_POINTS; i++)
+        if (e->since_width[i] < LONGEST_NARROW) e->since_width[i]++;
     e->since_width[point] = 0;
+    if (e->widened > 0) e->since_width[e->widened] = 0; /* a mask may have cut it narrower */
     int *const next = &e->next_width[point];
     if (e->widened == point && !is_cheaper && *next < LONGEST_NARROW) *next *= 2;
     if (is_cheaper) *next = FTK_FIRST_WIDER;
