@@ -39,8 +39,7 @@ static inline float ftk_exp_small(float x)
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
 }
-/* For all x <= 0, and what is no number. In a loop the limit is better applied in one of its
- * own: together they become a branch. */
+/* For all x <= 0, and what is no number. */
 static inline float ftk_exp_below(float x)
 {
     return ftk_exp_small(x > -80 ? x : -80);

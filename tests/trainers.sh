@@ -66,7 +66,8 @@ sys.exit(not max(abs(a - b).max() for a, b in zip(old, new)) < eye / 4)' && echo
 }
 check "heads go on from those" kept start_is_kept
 refused "its family is firp, wanted is s4c" trainer s4c --steps 1 --start demo-firp.drafter.gguf --draft-vocab 256
-refused "wanted is none of it: give the options" trainer s4c --steps 1 --heads 3 --start before.gguf --draft-vocab 256
+refused "its heads is 5, wanted is 3" trainer s4c --steps 1 --heads 3 --start before.gguf --draft-vocab 256
+refused "its chained is 1, wanted is 0" trainer s4c --steps 1 --independent --start before.gguf --draft-vocab 256
 refused "no drafter's file" trainer s4c --steps 1 --start prompts.jsonl --draft-vocab 256
 for drafter in none s4c firp dash; do
     "$bin/foretoken" generate -m "$demo" --drafter $drafter -n 48 --temp 0 -p "Once upon a time" > $drafter.text \

@@ -57,17 +57,19 @@ def write_drafter(path, family, name, base, numbers, matrices, kind, vocab=None)
         die(f"cannot write {path}: {e}")
 
 
-def read_drafter(path, family, base, shapes):
-    """The matrices of such a file, as f32 [n_out][n_in] by name: of that family and that base, exactly
-    those named in shapes; ends with a line where it is not."""
+def read_drafter(path, family, base, numbers, shapes):
+    """The matrices of such a file, as f32 [n_out][n_in] by name: of that family, that base and those
+    numbers, exactly those named in shapes; ends with a line where it is not."""
+    want = {"family": family, "base": base} | {key: int(n) for key, n in numbers.items()}
+    hint = {key: ": give the options that it was trained with" for key in numbers}
     try:
         r = gguf.GGUFReader(path)
-        says = {key: r.fields[PREFIX + key].contents() for key in ("family", "base")}
+        says = {key: r.fields[PREFIX + key].contents() for key in want if PREFIX + key in r.fields}
     except (OSError, KeyError, ValueError, IndexError) as e:
         die(f"{path}: no drafter's file: {e}")
-    for key, want in (("family", family), ("base", base)):
-        if says[key] != want:
-            die(f"{path}: its {key} is {says[key]}, wanted is {want}")
+    for key, value in want.items():
+        if says.get(key, value if key in numbers else "not there") != value:
+            die(f"{path}: its {key} is {says.get(key, 'not there')}, wanted is {value}{hint.get(key, '')}")
     found = {t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float32)
              for t in r.tensors}
     there = {name: m.shape for name, m in found.items()}

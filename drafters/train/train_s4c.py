@@ -47,11 +47,11 @@ class Heads(nn.Module):
         return new, new if self.chained else g
 
     @torch.no_grad()
-    def take(self, path, base):
+    def take(self, path, base, numbers):
         """The matrices of a file of such heads, of the same model."""
         have = dict(self.matrices())
         shapes = {name: tuple(m.shape) for name, m in have.items()}
-        for name, matrix in read_drafter(path, "s4c", base, shapes).items():
+        for name, matrix in read_drafter(path, "s4c", base, numbers, shapes).items():
             have[name].copy_(torch.from_numpy(matrix))
 
     def matrices(self):
@@ -162,9 +162,9 @@ def main():
     vocab = None if args.draft_vocab is None else frequent(run.lessons, args.draft_vocab)
     base = Base(run.lessons, args.model, args.device, vocab)
     heads = Heads(run.dim, args.heads, not args.no_token, not args.independent)
-    if args.start:
-        heads.take(args.start, run.print)
     numbers = {"heads": args.heads, "token": heads.token, "chained": heads.chained}
+    if args.start:
+        heads.take(args.start, run.print, numbers)
     run.begin(heads, numbers | {"draft_vocab": args.draft_vocab})
     run.learn(Pool(run, base, heads))
     run.write("s4c", numbers, dict(heads.matrices()), args.type, vocab)
