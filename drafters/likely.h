@@ -28,21 +28,18 @@ int8_t ftk_likely_bin(float p);
 extern const float ftk_likely_bounds[FTK_LIKELY_BINS - 1];
 /* What a probability of that bin means as long as nothing was measured. */
 float ftk_likely_prior(int bin);
-/* e^x for x in [-80, 0] to 1e-5 of it, in a form that compilers turn into vector code. */
-static inline float ftk_exp_small(float x)
+/* e^x to 1e-5 of it for x <= 0, below -80 as there, in a form that compilers turn into vector code;
+ * what is no number counts as -80. */
+static inline float ftk_exp_below(float x)
 {
-    const float n = (float)(int)(x * 1.44269504f - 0.5f);
-    const float r = x - n * 0.693147181f;
+    const float limited = x > -80 ? x : -80;
+    const float n = (float)(int)(limited * 1.44269504f - 0.5f);
+    const float r = limited - n * 0.693147181f;
     const float p = 1 + r * (1 + r * (0.5f + r * (0.1666667f + r * (0.0416667f + r * 0.0083333f))));
     const uint32_t bits = (uint32_t)((int)n + 127) << 23;
     float scale;
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
-}
-/* For all x <= 0, and what is no number. */
-static inline float ftk_exp_below(float x)
-{
-    return ftk_exp_small(x > -80 ? x : -80);
 }
 
 #endif
