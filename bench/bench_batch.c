@@ -295,9 +295,7 @@ static void take_option(options *o, const char *name, char *value)
         for (int i = 0; i < n; i++)
             if (strcmp(words[i], "none") != 0) o->names[o->n_names++] = words[i];
     } else if (strcmp(name, "--sessions") == 0) {
-        o->n_sessions = split(value, words);
-        for (int i = 0; i < o->n_sessions; i++)
-            o->sessions[i] = (int)run_number(name, words[i], 1, MOST_SESSIONS);
+        o->n_sessions = run_numbers(name, value, 1, MOST_SESSIONS, o->sessions, MOST_METHODS);
     } else if (!run_take_option(name, value))
         run_die("%s is unknown; %s", name, usage);
 }

@@ -143,7 +143,7 @@ int main(int argc, char **argv)
     if (at + 1 != argc || !file)
         run_die("usage: bench-dash --text FILE [--windows N] [--threads N] MODEL");
     ftk_model *m = run_model(argv[at]);
-    ftk_engine *e = run_engine(m, threads, NULL, argv[at]);
+    ftk_engine *e = run_engine(m, threads, 0, NULL, argv[at]);
     if (!ftk_engine_has_drafter(e, "dash")) run_die("there is no DASH file beside %s", argv[at]);
     size_t n;
     int32_t *text = read_text(m, file, &n);

@@ -321,7 +321,7 @@ static bool open_method(method *m, const ftk_model *model, const options *o, con
 {
     if (o->drafters && strcmp(m->drafter, "none") != 0 && !listed(o->drafters, m->drafter))
         return false;
-    m->engine = run_engine(model, o->threads, device, m->file ? NULL : path);
+    m->engine = run_engine(model, o->threads, 0, device, m->file ? NULL : path);
     if (m->file && ftk_engine_add_drafter(m->engine, m->file) != FTK_OK) exit(1);
     if (!ftk_engine_has_drafter(m->engine, m->drafter)) {
         ftk_engine_free(m->engine);

@@ -2,7 +2,9 @@
  *
  * bench-exact: for every model file given, every drafter (always-right and always-wrong among
  * them), 1 and 2 threads (or once, on a device), greedy and seeded sampling: are the tokens
- * those of plain decoding? The other lossless verifiers promise that for greedy decoding alone. */
+ * those of plain decoding of that prompt alone? With --sessions 1,2,7 the first prompt is answered
+ * alone, the next two share passes, then seven, then one again. The other lossless verifiers
+ * promise that for greedy decoding alone. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,31 +95,60 @@ typedef struct {
     uint64_t emitted, steps;
 } tally;
 
-/* One prompt, one setting: plain decoding on the first engine is the reference for all. */
-static void compare(ftk_engine *const engines[2], float temperature, uint64_t seed,
-                    const int32_t *prompt, size_t n_prompt, size_t n, tally t[2][N_METHODS])
+enum { MOST_SIZES = 16 };
+
+static int sizes[MOST_SIZES] = {1}, n_sizes = 1; /* of the groups of sessions, by turns */
+
+/* Answers of a group of prompts. */
+typedef struct {
+    run r[RUN_TOGETHER];
+    int32_t whole[RUN_TOGETHER][MAX_PROMPT + RUN_MAX]; /* with the prompts before them */
+    ftk_test_reference truth[RUN_TOGETHER];            /* what is in whole */
+} answers;
+
+/* Plain decoding of each alone. */
+static void say_plainly(ftk_engine *e, float temperature, uint64_t seed, const struct prompt *p,
+                        size_t n_prompts, size_t n, answers *a)
 {
-    static run reference, r;
-    static int32_t whole[MAX_PROMPT + RUN_MAX];
-    ftk_session *s = open_session(engines[0], &methods[0], temperature, seed, NULL);
-    if (run_answer(s, prompt, n_prompt, n, &reference) != FTK_OK) exit(1);
-    ftk_session_free(s);
-    memcpy(whole, prompt, n_prompt * sizeof *whole);
-    memcpy(whole + n_prompt, reference.tokens, reference.n * sizeof *whole);
-    ftk_test_reference truth = {whole, n_prompt + reference.n};
+    for (size_t i = 0; i < n_prompts; i++) {
+        ftk_session *s = open_session(e, &methods[0], temperature, seed + i, NULL);
+        run *const r = &a->r[i];
+        if (run_answer(s, p[i].tokens, p[i].n, n, r) != FTK_OK) exit(1);
+        ftk_session_free(s);
+        memcpy(a->whole[i], p[i].tokens, p[i].n * sizeof *a->whole[i]);
+        memcpy(a->whole[i] + p[i].n, r->tokens, r->n * sizeof *r->tokens);
+        a->truth[i] = (ftk_test_reference){a->whole[i], p[i].n + r->n};
+    }
+}
+
+/* A group of prompts, one setting: plain decoding on the first engine is the reference for all. */
+static void compare(ftk_engine *const engines[2], float temperature, uint64_t seed,
+                    const struct prompt *p, size_t n_prompts, size_t n, tally t[2][N_METHODS])
+{
+    static answers plain;
+    static run r[RUN_TOGETHER];
+    say_plainly(engines[0], temperature, seed, p, n_prompts, n, &plain);
     for (int e = 0; e < 2 && engines[e]; e++)
         for (int i = 0; i < N_METHODS; i++) {
+            ftk_session *s[RUN_TOGETHER];
             if (methods[i].verifier && temperature > 0) continue;
             if (methods[i].name && !ftk_engine_has_drafter(engines[e], methods[i].name)) continue;
-            s = open_session(engines[e], &methods[i], temperature, seed, &truth);
-            if (run_answer(s, prompt, n_prompt, n, &r) != FTK_OK) exit(1);
-            ftk_session_free(s);
-            const bool same = r.n == reference.n &&
-                              memcmp(r.tokens, reference.tokens, r.n * sizeof *r.tokens) == 0;
-            t[e][i].same += same;
-            t[e][i].differ += !same;
-            t[e][i].emitted += r.stats.emitted;
-            t[e][i].steps += r.stats.steps;
+            for (size_t j = 0; j < n_prompts; j++) {
+                s[j] =
+                    open_session(engines[e], &methods[i], temperature, seed + j, &plain.truth[j]);
+                if (ftk_session_append(s[j], p[j].tokens, p[j].n) != FTK_OK) exit(1);
+            }
+            if (run_together(s, n_prompts, n, r) != FTK_OK) exit(1);
+            for (size_t j = 0; j < n_prompts; j++) {
+                const run *const want = &plain.r[j];
+                const bool same = r[j].n == want->n && memcmp(r[j].tokens, want->tokens,
+                                                              want->n * sizeof *want->tokens) == 0;
+                ftk_session_free(s[j]);
+                t[e][i].same += same;
+                t[e][i].differ += !same;
+                t[e][i].emitted += r[j].stats.emitted;
+                t[e][i].steps += r[j].stats.steps;
+            }
         }
 }
 
@@ -144,13 +175,30 @@ static void print(const char *path, float temperature, int threads, const char *
            t->same, n, (double)t->emitted / (double)t->steps);
 }
 
+/* Where that is long ago, a line on how far it is. */
+static void tell(const char *path, float temperature, size_t done, size_t of,
+                 const tally t[2][N_METHODS])
+{
+    static double told;
+    size_t differ = 0;
+    if (told > 0 && run_now() - told < 20) return;
+    told = run_now();
+    for (int e = 0; e < 2; e++)
+        for (int i = 0; i < N_METHODS; i++) differ += t[e][i].differ;
+    run_say("%s, temperature %.1f: %zu of %zu prompts; %zu answers differ", path, temperature, done,
+            of, differ);
+}
+
 static size_t check_model(const char *path, const char *file, size_t limit, size_t n,
                           size_t *passed)
 {
+    int most = 1;
+    for (int i = 0; i < n_sizes; i++) most = sizes[i] > most ? sizes[i] : most;
     ftk_model *m = run_model(path);
+    const int slots = most > 1 ? most * MAX_PROMPT : 0;
     const char *from = beside ? beside : path;
-    ftk_engine *const engines[2] = {run_engine(m, 1, device, from),
-                                    device ? NULL : run_engine(m, 2, NULL, from)};
+    ftk_engine *const engines[2] = {run_engine(m, 1, slots, device, from),
+                                    device ? NULL : run_engine(m, 2, slots, NULL, from)};
     size_t failed = 0;
     prompts p;
     prompts_read(&p, file, limit, MAX_PROMPT - n, m);
@@ -158,8 +206,13 @@ static size_t check_model(const char *path, const char *file, size_t limit, size
         const float temperature = setting ? 0.8f : 0;
         static tally t[2][N_METHODS];
         memset(t, 0, sizeof t);
-        for (size_t i = 0; i < p.n; i++)
-            compare(engines, temperature, 1000 + i, p.at[i].tokens, p.at[i].n, n, t);
+        size_t done = 0;
+        for (int turn = 0; done < p.n; turn++) {
+            const size_t size = (size_t)sizes[turn % n_sizes], left = p.n - done;
+            const size_t n_prompts = size < left ? size : left;
+            compare(engines, temperature, 1000 + done, p.at + done, n_prompts, n, t);
+            tell(path, temperature, done += n_prompts, p.n, t);
+        }
         for (int e = 0; e < 2; e++)
             for (int i = 0; i < N_METHODS; i++) {
                 char name[64];
@@ -190,18 +243,21 @@ int main(int argc, char **argv)
             limit = strtoul(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--tokens") == 0)
             n = strtoul(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--sessions") == 0)
+            n_sizes = run_numbers(argv[i], argv[i + 1], 1, RUN_TOGETHER, sizes, MOST_SIZES);
         else if (strcmp(argv[i], "--beside") == 0)
             beside = argv[i + 1];
         else if (strcmp(argv[i], "--device") == 0)
             device = argv[i + 1];
         else if (!run_take_option(argv[i], argv[i + 1]))
-            run_die("%s is unknown: there are --prompts, --limit, --tokens, --beside, --device, "
-                    "--lora, --draft-model, --drafter-file and --drafter-layers",
+            run_die("%s is unknown: there are --prompts, --limit, --tokens, --sessions, --beside, "
+                    "--device, --lora, --draft-model, --drafter-file and --drafter-layers",
                     argv[i]);
     }
     if (i >= argc || !file || n < 1 || n >= MAX_PROMPT)
-        run_die("usage: bench-exact --prompts FILE [--limit N] [--tokens N] [--beside MODEL] "
-                "[--device NAME] [--lora FILE]... [--draft-model FILE] [--drafter-file FILE]... "
+        run_die("usage: bench-exact --prompts FILE [--limit N] [--tokens N] [--sessions N,N,N] "
+                "[--beside MODEL] [--device NAME] [--lora FILE]... [--draft-model FILE] "
+                "[--drafter-file FILE]... "
                 "[--drafter-layers L,L,L] MODEL...");
     for (; i < argc; i++) failed += check_model(argv[i], file, limit, n, &passed);
     printf("%zu passed, %zu failed\n", passed, failed);

@@ -52,7 +52,7 @@ int main(int argc, char **argv)
     questions q;
     if (questions_read(&q, file, PROMPTS) != 0) return 1;
     ftk_model *m = run_model(argv[at]);
-    ftk_engine *e = run_engine(m, threads, NULL, NULL);
+    ftk_engine *e = run_engine(m, threads, 0, NULL, NULL);
     double right[PROMPTS], wrong[PROMPTS], plain[PROMPTS];
     for (size_t i = 0; i < q.n; i++) {
         static run none, r;

@@ -254,19 +254,10 @@ static void help(void)
 /* "1,2,4": rising numbers. */
 static list read_list(const char *option, const char *text, int least, int most)
 {
-    list l = {0};
-    for (const char *p = text; *p;) {
-        char word[16];
-        const size_t n = strcspn(p, ",");
-        snprintf(word, sizeof word, "%.*s", (int)n, p);
-        const int x = n < sizeof word ? (int)run_number(option, word, least, most) : -1;
-        if (l.n == MAX_LIST || x < 0 || (l.n > 0 && x <= l.at[l.n - 1]))
-            run_die("%s %s: give up to %d rising numbers with commas between them", option, text,
-                    MAX_LIST);
-        l.at[l.n++] = x;
-        p += n + (p[n] == ',');
-    }
-    if (l.n == 0) run_die("%s needs a list of numbers", option);
+    list l = {.n = run_numbers(option, text, least, most, l.at, MAX_LIST)};
+    for (int i = 1; i < l.n; i++)
+        if (l.at[i] <= l.at[i - 1])
+            run_die("%s %s: give rising numbers with commas between them", option, text);
     return l;
 }
 

@@ -234,7 +234,7 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
     tally t[2 * VERIFIERS];
     memset(t, 0, sizeof t);
     for (int i = 0; i < methods; i++)
-        engines[i] = run_engine(m, threads, NULL, run_draft_model() ? path : NULL);
+        engines[i] = run_engine(m, threads, 0, NULL, run_draft_model() ? path : NULL);
     for (size_t k = 0; k < q->n * seeds; k++) {
         static int32_t prompt[1536];
         const size_t n_prompt = run_prompt(m, q->at[k % q->n].turns[0], prompt, 1536);

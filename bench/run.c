@@ -57,6 +57,21 @@ long long run_number(const char *option, const char *text, long long lowest, lon
     return n;
 }
 
+int run_numbers(const char *option, const char *list, int lowest, int highest, int *out, int cap)
+{
+    int n = 0;
+    for (const char *at = list;; at++) {
+        char word[16];
+        const size_t length = strcspn(at, ",");
+        if (n == cap || length >= sizeof word)
+            run_die("%s %s: give at most %d whole numbers with commas between them", option, list,
+                    cap);
+        snprintf(word, sizeof word, "%.*s", (int)length, at);
+        out[n++] = (int)run_number(option, word, lowest, highest);
+        if (!*(at += length)) return n;
+    }
+}
+
 double run_positive(const char *option, const char *text)
 {
     char *end;
@@ -189,11 +204,13 @@ void run_add_drafters(ftk_engine *e, const char *beside)
     if (ftk_engine_find_drafters(e, beside, &found) != FTK_OK) exit(1);
 }
 
-ftk_engine *run_engine(const ftk_model *m, int threads, const char *device, const char *path)
+ftk_engine *run_engine(const ftk_model *m, int threads, int kv_slots, const char *device,
+                       const char *path)
 {
     ftk_engine_config cfg;
     ftk_engine_config_init(&cfg);
     cfg.threads = threads;
+    cfg.kv_slots = kv_slots;
     cfg.device = device;
     ftk_engine *e;
     if (ftk_engine_open(&e, m, &cfg) != FTK_OK) exit(1);
@@ -210,24 +227,43 @@ size_t run_prompt(const ftk_model *m, const char *text, int32_t *tokens, size_t 
     return n;
 }
 
+ftk_err run_together(ftk_session *const *sessions, size_t n_sessions, size_t n, run *r)
+{
+    ftk_session *going[RUN_TOGETHER];
+    size_t whose[RUN_TOGETHER], n_going = n_sessions;
+    for (size_t i = 0; i < n_sessions; i++) {
+        going[i] = sessions[whose[i] = i];
+        r[i].n = 0;
+        ftk_session_get_stats(going[i], &r[i].stats);
+        r[i].seconds = -r[i].stats.decode_seconds;
+        ftk_session_limit(going[i], n < RUN_MAX ? n : RUN_MAX);
+    }
+    while (n_going > 0) {
+        ftk_result step[RUN_TOGETHER];
+        const ftk_err err = ftk_step(going, n_going, step);
+        if (err != FTK_OK) return err;
+        size_t left = 0;
+        for (size_t i = 0; i < n_going; i++) {
+            run *const to = &r[whose[i]];
+            memcpy(to->tokens + to->n, step[i].tokens, step[i].n_tokens * sizeof *to->tokens);
+            to->n += step[i].n_tokens;
+            if (step[i].finish != FTK_FINISH_NONE) continue;
+            whose[left] = whose[i];
+            going[left++] = going[i];
+        }
+        n_going = left;
+    }
+    for (size_t i = 0; i < n_sessions; i++) {
+        ftk_session_get_stats(sessions[i], &r[i].stats);
+        r[i].seconds += r[i].stats.decode_seconds;
+    }
+    return FTK_OK;
+}
+
 ftk_err run_answer(ftk_session *s, const int32_t *prompt, size_t n_prompt, size_t n, run *r)
 {
-    ftk_stats before;
-    ftk_session_get_stats(s, &before);
-    *r = (run){0};
-    ftk_session_limit(s, n < RUN_MAX ? n : RUN_MAX);
-    ftk_err err = ftk_session_append(s, prompt, n_prompt);
-    while (err == FTK_OK) {
-        ftk_result step;
-        err = ftk_step(&s, 1, &step);
-        if (err != FTK_OK) break;
-        memcpy(r->tokens + r->n, step.tokens, step.n_tokens * sizeof *step.tokens);
-        r->n += step.n_tokens;
-        if (step.finish != FTK_FINISH_NONE) break;
-    }
-    ftk_session_get_stats(s, &r->stats);
-    r->seconds = r->stats.decode_seconds - before.decode_seconds;
-    return err;
+    const ftk_err err = ftk_session_append(s, prompt, n_prompt);
+    return err == FTK_OK ? run_together(&s, 1, n, r) : err;
 }
 
 double run_now(void)

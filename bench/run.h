@@ -5,7 +5,7 @@
 
 #include "foretoken.h"
 
-enum { RUN_MAX = 4096 };
+enum { RUN_MAX = 4096, RUN_TOGETHER = 64 };
 
 typedef struct run {
     int32_t tokens[RUN_MAX]; /* emitted */
@@ -20,6 +20,9 @@ void run_log(void *ctx, ftk_log_level level, const char *line);
 size_t run_prompt(const ftk_model *m, const char *text, int32_t *tokens, size_t cap);
 /* Feeds a prompt to a fresh session and takes up to n tokens. Returns the first error. */
 ftk_err run_answer(ftk_session *s, const int32_t *prompt, size_t n_prompt, size_t n, run *r);
+/* Takes up to n tokens of each of 1 to RUN_TOGETHER sessions that hold their prompts and share
+ * passes. Returns the first error. */
+ftk_err run_together(ftk_session *const *sessions, size_t n_sessions, size_t n, run *r);
 /* Seconds; never runs backwards. */
 double run_now(void);
 /* The numbers 0..n-1 in another order each time; the orders of a program's runs are the same. */
@@ -34,6 +37,9 @@ const char *run_shown(char *buf, size_t cap, const char *text);
 _Noreturn void run_die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The whole number in text, lowest to highest, or exits with a line that names the option. */
 long long run_number(const char *option, const char *text, long long lowest, long long highest);
+/* The whole numbers of a list with commas, each lowest to highest, at most cap; returns how many,
+ * at least 1, or exits likewise. */
+int run_numbers(const char *option, const char *list, int lowest, int highest, int *out, int cap);
 /* The number in text, lowest to highest, or exits likewise. */
 double run_real(const char *option, const char *text, double lowest, double highest);
 /* The number in text, above 0, or exits likewise. */
@@ -54,7 +60,9 @@ size_t run_drafter_files(const char *const **paths, const char **given);
 size_t run_loras(const ftk_adapter **list);
 /* Opens or exits, with those adapters. threads 0: all cores. */
 ftk_model *run_model(const char *path);
-/* With the trained drafters beside the model's file, if a path is given. device NULL: the CPU. */
-ftk_engine *run_engine(const ftk_model *m, int threads, const char *device, const char *path);
+/* With the trained drafters beside the model's file, if a path is given. kv_slots 0: the model's
+ * context; device NULL: the CPU. */
+ftk_engine *run_engine(const ftk_model *m, int threads, int kv_slots, const char *device,
+                       const char *path);
 
 #endif

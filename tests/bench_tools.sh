@@ -178,9 +178,9 @@ refused "--width is unknown: see bench-rows --help" bench-rows --width 3
 refused "-m needs a value, or is unknown: see bench-rows --help" bench-rows -m
 refused "-t 0: give a whole number from 1 to 256" bench-rows -m t.gguf -t 0
 refused "--rows 129: give a whole number from 1 to 128" bench-rows -m t.gguf --rows 1,129
-refused "--rows 4,2: give up to 32 rising numbers with commas between them" \
+refused "--rows 4,2: give rising numbers with commas between them" \
     bench-rows -m t.gguf --rows 4,2
-refused "--depths needs a list of numbers" bench-rows -m t.gguf --depths ""
+refused "--depths : give a whole number from 0 to 1048576" bench-rows -m t.gguf --depths ""
 refused "--plot p.gif: give a name that ends in .png or .svg, without quotes" \
     bench-rows -m t.gguf --plot p.gif
 refused "none.gguf: cannot be opened: No such file or directory" bench-rows -m none.gguf

@@ -24,11 +24,6 @@ void ftk_cost_flat(ftk_cost *c)
     for (int i = 0; i < FTK_COST_POINTS; i++) c->seconds[i] = 1.0;
 }
 
-static double between(double least, double x, double most)
-{
-    return x < least ? least : x > most ? most : x;
-}
-
 /* Twice the rows take no less time, and no more than STEEPEST times as much. Point i is
  * believed, then its neighbours: widths that are never run would else stay as wrong as they were
  * measured, and so never be run. */
@@ -36,8 +31,8 @@ static void keep_shape(ftk_cost *c, int i)
 {
     double *const s = c->seconds;
     for (int j = i + 1; j < FTK_COST_POINTS; j++)
-        s[j] = between(s[j - 1], s[j], STEEPEST * s[j - 1]);
-    for (int j = i - 1; j >= 0; j--) s[j] = between(s[j + 1] / STEEPEST, s[j], s[j + 1]);
+        s[j] = ftk_between(s[j - 1], s[j], STEEPEST * s[j - 1]);
+    for (int j = i - 1; j >= 0; j--) s[j] = ftk_between(s[j + 1] / STEEPEST, s[j], s[j + 1]);
 }
 
 /* The fastest pass so far of each width: what disturbs a pass only ever adds to it. A large model's
@@ -282,7 +277,7 @@ void ftk_cost_update(ftk_cost *c, ftk_width w, double seconds)
 {
     const double expected = ftk_cost_of(c, w);
     /* Twice as long: a core was taken away for a moment, which is not the machine's cost. */
-    const double news = between(0.25, seconds / expected, 2) - 1;
+    const double news = ftk_between(0.25, seconds / expected, 2) - 1;
     double part, share[FTK_COST_POINTS + 1] = {0};
     const int i = locate(w.rows, &part);
     const bool last = i == FTK_COST_POINTS - 1;

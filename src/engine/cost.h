@@ -14,6 +14,12 @@ typedef struct ftk_cost {
     double variance[FTK_COST_POINTS + 1][FTK_COST_POINTS + 1];
 } ftk_cost;
 
+/* x, or the nearest bound. */
+static inline double ftk_between(double least, double x, double most)
+{
+    return x < least ? least : x > most ? most : x;
+}
+
 /* The rows of a pass, which may be of several sequences. */
 typedef struct ftk_width {
     int rows;

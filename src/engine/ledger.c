@@ -22,16 +22,11 @@ static const double NEXT_TO_NOTHING = 0.005; /* of a token, to read one row */
 static const double COMFORT = 0.5;  /* plain steps of credit that are kept for drafts */
 static const double MEMORY = 0.985; /* of what steps gave and cost, a step later */
 
-static double between(double least, double x, double most)
-{
-    return x < least ? least : x > most ? most : x;
-}
-
 void ftk_ledger_book(ftk_session *s, double tokens)
 {
     ftk_engine *const e = s->engine;
     const double credit = e->credit + tokens * ftk_size_token(s) / e->company.alone;
-    e->credit = between(-MOST_DEBT, credit, MOST_CREDIT);
+    e->credit = ftk_between(-MOST_DEBT, credit, MOST_CREDIT);
 }
 
 void ftk_ledger_settle(ftk_session *s, int nodes, int emitted)
