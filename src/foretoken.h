@@ -569,17 +569,17 @@ FTK_API const char *ftk_engine_device(const ftk_engine *e);
 FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
 
 /* Adds the trained weights of a drafter, a GGUF file of the architecture foretoken-drafter:
- * sessions opened from now on may draft with its family (s4c, firp, dash). Or a head of EAGLE-3
- * (eagle3), as its makers publish it: a folder with config.json and safetensors (of EAGLE,
- * SpecForge, speculators), one safetensors file with config.json beside it, or llama.cpp's GGUF;
- * what was found in it is said (INFO). Nothing in such files says for which model they were
+ * sessions opened from now on may draft with its family (s4c, firp, dash). Or a head of EAGLE-3,
+ * DFlash, DSpark or Medusa (eagle3, dflash, dspark, medusa), as its makers publish it: a folder with
+ * config.json and safetensors (of EAGLE, SpecForge, speculators and others), one safetensors file
+ * with config.json beside it, or llama.cpp's GGUF; what was found in it is said (INFO). Nothing in such files says for which model they were
  * trained but sizes. One of each family. Errors: those of ftk_gguf_open(); INVALID (no drafter's
  * file, trained for another model, a second one of its family), FORMAT, UNSUPPORTED, NOMEM, DEVICE.
  * Heads draft on the CPU also where a device runs the model. */
 FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
 typedef struct ftk_drafter_config {
     size_t size;
-    /* Of a head of EAGLE-3: the layers whose entering states it reads, 0 to the number of
+    /* Of a head that reads states: the layers whose entering states those are, 0 to the number of
      * layers, which is what the last one leaves, in the order of its fc; instead of what its
      * file says or, where it does not, of 2, half of them and all but 3. Files disagree on what
      * their numbers mean; wrong ones lower acceptance, and nothing else. 0: the file's. Read by
@@ -609,7 +609,7 @@ FTK_API ftk_err ftk_engine_add_drafter_as(ftk_engine *e, const char *path,
  * top_k, top_p and min_p. One for an engine. Errors: those of ftk_model_load(); INVALID (another
  * vocabulary: the log names the first token that differs; a second one), NOMEM. */
 FTK_API ftk_err ftk_engine_add_draft_model(ftk_engine *e, const char *path);
-/* What was found in the file of a drafter that others have made (eagle3): which states it reads,
+/* What was found in the file of a drafter that others have made (eagle3, dflash, dspark, medusa): which states it reads,
  * how many tokens it knows, its norms; one line, for people. NULL: it says nothing, or there is
  * none. Lives as long as the engine. */
 FTK_API const char *ftk_engine_drafter_about(const ftk_engine *e, const char *drafter);
@@ -733,6 +733,8 @@ FTK_API void ftk_session_free(ftk_session *s);
 FTK_API ftk_err ftk_session_append(ftk_session *s, const int32_t *tokens, size_t n);
 /* Keeps the first n tokens. Errors: INVALID when n is above the length. */
 FTK_API ftk_err ftk_session_truncate(ftk_session *s, size_t n);
+/* Prompt and answer so far, as cached or still to read; *n gets their number. Valid until the
+ * session is appended to, stepped, truncated or freed. */
 FTK_API const int32_t *ftk_session_tokens(const ftk_session *s, size_t *n);
 FTK_API size_t ftk_session_context(const ftk_session *s); /* the n_ctx in force */
 /* At most n more tokens are emitted, then finish is LIMIT. The default is no limit. */
@@ -828,8 +830,8 @@ typedef struct ftk_result {
 
 /* One turn of the loop for n sessions of one engine, in as few passes as fit max_rows: a pass
  * takes sessions in the order given, 64 at most, as long as there are rows for the next one. A
- * session with unread prompt tokens wants up to 128 (512 with wide_prefill), one that has read
- * them all wants one, and as many more as it is told to draft; with budget -1 drafts share what
+ * session with unread prompt tokens takes up to 128 (512 with wide_prefill) of the rows and free
+ * pages that are left, one that has read them all wants one, and as many more as it is told to draft; with budget -1 drafts share what
  * rows are left, as many as make the whole pass give more tokens a second. Such a session emits
  * at least one token, unless finish says why not, or it waits, see below. A call is bounded by
  * that. It cannot be stopped halfway; an answer that is no longer wanted is not stepped again,
@@ -863,6 +865,7 @@ typedef struct ftk_stats {
     uint64_t bytes, kv_pages, tokens, room;
 } ftk_stats;
 
+/* Fills the first `size` bytes, which a caller built with an older header has fewer of. */
 FTK_API void ftk_session_report(const ftk_session *s, ftk_stats *stats, size_t size);
 static inline void ftk_session_get_stats(const ftk_session *s, ftk_stats *stats)
 {
@@ -876,8 +879,8 @@ typedef struct ftk_drafter_stats {
     double speed; /* of late, tokens for the estimated cost of a plain step; 0: unknown */
 } ftk_drafter_stats;
 
-/* Of the drafter at work, which with "auto" is one that was added, else one that was found for the
- * model, the first by ftk_drafters(), else "recycle". Returns how many were written, at most
+/* Of the drafter at work: with "auto" the first of s4c, eagle3, dspark, dflash, medusa, draft-model,
+ * firp whose file was added; else of those that were found for the model; else "recycle". Returns how many were written, at most
  * `most`: 1, or 0 with "none". */
 FTK_API size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, size_t most);
 

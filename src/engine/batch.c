@@ -43,19 +43,33 @@ static bool waits(ftk_session *s)
     return false;
 }
 
-/* Rows before drafts are sized: the next piece of the prompt, or one. */
-static int rows_of(const ftk_session *s)
+/* Rows before drafts are sized: one, or the next piece of the prompt, cut to what `room` rows and
+ * the free pages take, though not below one. A wide piece stays whole: it has other bits than
+ * narrow ones. */
+static int rows_of(const ftk_session *s, int room)
 {
     const size_t left = s->n_tokens - (size_t)s->kv.len;
-    const size_t most = reading_wide(s) ? (size_t)s->engine->wide : FTK_MAX_NODES;
-    return ftk_session_reads(s) ? (int)(left < most ? left : most) : 1;
+    if (!ftk_session_reads(s)) return 1;
+    if (reading_wide(s)) return s->engine->wide;
+    int rows = room < FTK_MAX_NODES ? room : FTK_MAX_NODES;
+    if (left < (size_t)rows) rows = (int)left;
+    while (rows > 1 && ftk_kv_lacks(&s->kv, s->kv.len + rows) > s->engine->pool.n_free)
+        rows = rows > FTK_PAGE ? rows - FTK_PAGE : 1;
+    return rows < 1 ? 1 : rows;
 }
 
-/* Rows that it must find in a pass: those, and a draft of a given size. */
-static int rows_wanted(const ftk_session *s)
+/* Rows of a draft of a given size, which it must find in a pass, too. */
+static int rows_given(const ftk_session *s)
 {
     const bool given = s->family.ops && !ftk_session_reads(s) && !ftk_session_sizes_itself(s);
-    return rows_of(s) + (given ? ftk_size_most(s) : 0);
+    return given ? ftk_size_most(s) : 0;
+}
+
+/* Of rows of its prompt, those without logits. */
+static int mute_rows(const ftk_session *s, int rows)
+{
+    if (s->logprobs.prompt) return 0;
+    return (size_t)rows == s->n_tokens - (size_t)s->kv.len ? rows - 1 : rows;
 }
 
 size_t ftk_batch_admit(ftk_batch *b, ftk_session *const *s, size_t n, ftk_result *results)
@@ -65,17 +79,17 @@ size_t ftk_batch_admit(ftk_batch *b, ftk_session *const *s, size_t n, ftk_result
     *b = (ftk_batch){.engine = e, .err = FTK_OK, .room = e->forward.max_rows};
     for (; i < n && b->n < FTK_PASS_SEQS; i++) {
         const bool wide = reading_wide(s[i]), direct = ftk_session_decodes_directly(s[i]);
-        const int wanted = rows_wanted(s[i]);
+        const int rows = rows_of(s[i], b->room), wanted = rows + rows_given(s[i]);
         if (b->n > 0 && (wide || direct || b->is_full || wanted > b->room)) break;
         if (!has_room(s[i], &results[i]) || waits(s[i])) continue;
-        results[i].err = ftk_kv_reserve(&s[i]->kv, rows_of(s[i]));
+        results[i].err = ftk_kv_reserve(&s[i]->kv, rows);
         if (results[i].err != FTK_OK) {
             if (b->err == FTK_OK) b->err = results[i].err;
             continue;
         }
         b->room -= wanted;
         b->is_full = wide || direct;
-        b->rows[b->n] = rows_of(s[i]);
+        b->rows[b->n] = rows;
         b->at[b->n] = i;
         b->session[b->n++] = s[i];
     }
@@ -91,7 +105,10 @@ static void find_company(const ftk_batch *b)
     for (int i = 0; i < b->n; i++) {
         const int depth = b->session[i]->kv.len;
         all = ftk_width_and(all, b->rows[i], depth);
-        if (ftk_session_reads(b->session[i])) continue;
+        if (ftk_session_reads(b->session[i])) {
+            all.mute += mute_rows(b->session[i], b->rows[i]);
+            continue;
+        }
         decoding = ftk_width_and(decoding, 1, depth);
         n++;
     }
@@ -108,10 +125,9 @@ static ftk_err lay_out(ftk_batch *b, int i)
     *seq =
         (ftk_pass_seq){.kv = &s->kv, .spare = ftk_session_spare(s), .sampling = &s->cfg.sampling};
     if (ftk_session_reads(s)) {
-        const bool last = (size_t)b->rows[i] == s->n_tokens - (size_t)s->kv.len;
         seq->n_rows = b->rows[i];
         seq->token = s->tokens + s->kv.len;
-        seq->first_logits = s->logprobs.prompt ? 0 : last ? b->rows[i] - 1 : b->rows[i];
+        seq->first_logits = mute_rows(s, b->rows[i]);
         return FTK_OK;
     }
     if (s->left.room > 0) {

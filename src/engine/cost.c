@@ -17,7 +17,12 @@ static const double drift_of_all = 0.001, drift_of_each = 3e-6;
  * twice the rows. */
 static const double STEEPEST = 2.5;
 
-enum { DEEP = 512, MANY = 16 }; /* tokens before the rows, rows: to see what depth costs */
+enum {
+    DEEP = 512, /* tokens before the rows, to see what depth costs */
+    MANY_POINT = 4,
+    MANY = 1 << MANY_POINT, /* rows, for that and for what logits cost */
+};
+static const double MOST_LOGITS = 0.9; /* of a pass's time */
 
 void ftk_cost_flat(ftk_cost *c)
 {
@@ -176,6 +181,17 @@ static double slot_seconds(timing *t, ftk_kv_seq *seq, int rows)
     return seconds > 0 ? seconds : 0;
 }
 
+/* What is left of a pass without them. */
+static void measure_logits(ftk_cost *c, timing *t)
+{
+    const double with = t->some_layers[MANY_POINT];
+    double without = 0;
+    t->pass.n_rows = t->pass.first_logits = MANY;
+    for (int i = 0; i < 3; i++) keep_least(&without, time_pass(t, t->some));
+    t->pass.first_logits = 0;
+    c->logits = ftk_between(0, (with - without) / c->seconds[MANY_POINT], MOST_LOGITS);
+}
+
 static void measure_depth(ftk_cost *c, timing *t, ftk_kv_seq *seq)
 {
     const double one = slot_seconds(t, seq, 1), many = slot_seconds(t, seq, MANY);
@@ -203,6 +219,7 @@ ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool)
     warm_up(&t);
     time_widths(&t, most);
     draw(c, &t);
+    if (t.some_layers[MANY_POINT] > 0) measure_logits(c, &t);
     if (deep) measure_depth(c, &t, &seq);
     for (int i = 0; i <= FTK_COST_POINTS; i++)
         for (int j = 0; j <= FTK_COST_POINTS; j++) c->variance[i][j] += of_moment;
@@ -231,14 +248,31 @@ static double deep_seconds(const ftk_cost *c, ftk_width w)
     return w.slots * c->slot + w.slot_rows * c->slot_row;
 }
 
-double ftk_cost_of(const ftk_cost *c, ftk_width w)
+/* Of rows on empty sequences, all with logits. */
+static double curve(const ftk_cost *c, int rows)
 {
     double part;
-    const int i = locate(w.rows < 1 ? 1 : w.rows, &part);
+    const int i = locate(rows, &part);
     const double *const s = c->seconds + i;
     const bool last = i == FTK_COST_POINTS - 1;
-    const double step = last ? 2 * (s[0] - s[-1]) : s[1] - s[0];
-    return s[0] + part * step + deep_seconds(c, w);
+    return s[0] + part * (last ? 2 * (s[0] - s[-1]) : s[1] - s[0]);
+}
+
+/* Of the curve at `rows`, the seconds that are spent with that many: the others have logits. */
+static double layers_of(const ftk_cost *c, ftk_width w)
+{
+    return curve(c, w.rows) * (w.mute > 0 ? 1 - c->logits : 1);
+}
+
+static double logits_of(const ftk_cost *c, ftk_width w)
+{
+    return w.mute > 0 && w.mute < w.rows ? curve(c, w.rows - w.mute) * c->logits : 0;
+}
+
+double ftk_cost_of(const ftk_cost *c, ftk_width w)
+{
+    if (w.rows < 1) w.rows = 1;
+    return layers_of(c, w) + logits_of(c, w) + deep_seconds(c, w);
 }
 
 double ftk_cost_at(const ftk_cost *c, int rows, int depth)
@@ -273,19 +307,33 @@ static void correct(ftk_cost *c, const double *share, double news)
     }
 }
 
+/* Which points the curve at `rows` goes by, where it makes up `whole` of a pass's time. Returns the
+ * nearest one. */
+static int share_out(const ftk_cost *c, int rows, double whole, double *share)
+{
+    double part;
+    const int i = locate(rows, &part);
+    if (i == FTK_COST_POINTS - 1) {
+        share[i] += whole;
+        return i;
+    }
+    const double first = (1 - part) * c->seconds[i], second = part * c->seconds[i + 1];
+    share[i] += whole * first / (first + second);
+    share[i + 1] += whole * second / (first + second);
+    return part < 0.5 ? i : i + 1;
+}
+
 void ftk_cost_update(ftk_cost *c, ftk_width w, double seconds)
 {
     const double expected = ftk_cost_of(c, w);
     /* Twice as long: a core was taken away for a moment, which is not the machine's cost. */
     const double news = ftk_between(0.25, seconds / expected, 2) - 1;
-    double part, share[FTK_COST_POINTS + 1] = {0};
-    const int i = locate(w.rows, &part);
-    const bool last = i == FTK_COST_POINTS - 1;
+    double share[FTK_COST_POINTS + 1] = {0};
     share[FTK_COST_POINTS] = deep_seconds(c, w) / expected;
-    share[i] = last ? 1 - share[FTK_COST_POINTS] : (1 - part) * c->seconds[i] / expected;
-    if (!last) share[i + 1] = part * c->seconds[i + 1] / expected;
+    if (w.mute < w.rows) share_out(c, w.rows - w.mute, logits_of(c, w) / expected, share);
+    const int point = share_out(c, w.rows, layers_of(c, w) / expected, share);
     correct(c, share, news);
-    keep_shape(c, part < 0.5 || last ? i : i + 1);
+    keep_shape(c, point);
 }
 
 double ftk_cost_of_draft(double *usually, double seconds, double plain)

@@ -10,6 +10,7 @@ enum { FTK_COST_POINTS = 8 }; /* 1, 2, 4 ... 128 rows; further rows cost what th
 typedef struct ftk_cost {
     double seconds[FTK_COST_POINTS]; /* on an empty sequence */
     double slot, slot_row; /* what each token before the rows adds, by itself and for each row */
+    double logits;         /* of a row's time, the part that its logits take */
     /* Of the relative errors of points, and of what depth adds, as far as is known: covariance. */
     double variance[FTK_COST_POINTS + 1][FTK_COST_POINTS + 1];
 } ftk_cost;
@@ -23,32 +24,33 @@ static inline double ftk_between(double least, double x, double most)
 /* The rows of a pass, which may be of several sequences. */
 typedef struct ftk_width {
     int rows;
+    int mute;         /* of these: without logits, as most of a prompt are */
     double slots;     /* tokens before the sequences, of all together */
     double slot_rows; /* the same, each counted once for every row of its sequence */
 } ftk_width;
 
 static inline ftk_width ftk_width_of(int rows, int depth)
 {
-    return (ftk_width){rows, depth, (double)depth * rows};
+    return (ftk_width){rows, 0, depth, (double)depth * rows};
 }
 
 /* With more rows of a sequence that is there, behind `depth` tokens. */
 static inline ftk_width ftk_width_with(ftk_width w, int rows, int depth)
 {
-    return (ftk_width){w.rows + rows, w.slots, w.slot_rows + (double)depth * rows};
+    return (ftk_width){w.rows + rows, w.mute, w.slots, w.slot_rows + (double)depth * rows};
 }
 
-/* With another sequence. */
+/* With another sequence, all of whose rows have logits. */
 static inline ftk_width ftk_width_and(ftk_width w, int rows, int depth)
 {
-    return (ftk_width){w.rows + rows, w.slots + depth, w.slot_rows + (double)depth * rows};
+    return (ftk_width){w.rows + rows, w.mute, w.slots + depth, w.slot_rows + (double)depth * rows};
 }
 
 /* A flat curve: all widths cost the same. */
 void ftk_cost_flat(ftk_cost *c);
 /* Times passes of 1, 2, 4 ... rows on an empty sequence, the fastest of several each, for ~120
  * ms; wider ones than fit are extrapolated, and of a large model only some layers are run. Then
- * what a long text before the rows adds, where the cache has room for one. Errors: those of
+ * what logits take, and what a long text before the rows adds, where the cache has room. Errors: those of
  * ftk_kv_reserve(). */
 ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool);
 /* Seconds of a pass, interpolated. */

@@ -19,8 +19,8 @@ static const double MOST_CREDIT = 4; /* plain steps */
 static const double MOST_DEBT =
     2; /* plain steps: a program that takes the core away is no draft's fault */
 static const double NEXT_TO_NOTHING = 0.005; /* of a token, to read one row */
-static const double COMFORT = 0.5;  /* plain steps of credit that are kept for drafts */
-static const double MEMORY = 0.985; /* of what steps gave and cost, a step later */
+static const double COMFORT = 0.5;           /* plain steps of credit that are kept for drafts */
+static const double MEMORY = 0.985;          /* of what steps gave and cost, a step later */
 
 void ftk_ledger_book(ftk_session *s, double tokens)
 {

@@ -189,17 +189,21 @@ static void run_joined(ftk_session *s, const ftk_pass_seq *seq)
                            .maps = maps ? family->ops->append_maps(family->state) : NULL});
 }
 
-/* What the pass took, unless it read prompts, of whose rows most have no logits, or rows joined it
- * halfway. */
+/* What the pass took, unless rows joined it halfway, or it read a prompt in the device's wide way,
+ * which has costs of its own. */
 static void see_cost(const ftk_batch *b, double seconds)
 {
     ftk_width w = {0};
+    bool reads = false;
     for (int i = 0; i < b->n; i++) {
-        if (ftk_session_reads(b->session[i])) return;
+        if (b->seq[i].n_rows > FTK_MAX_NODES) return;
         w = ftk_width_and(w, b->seq[i].n_rows, b->session[i]->kv.len);
+        w.mute += b->seq[i].first_logits;
+        reads = reads || ftk_session_reads(b->session[i]);
     }
     b->engine->since_plain++;
-    if (b->session[0]->n_joined == 0) ftk_size_saw_pass(b->engine, w, w.rows == b->n, seconds);
+    if (b->session[0]->n_joined > 0) return;
+    ftk_size_saw_pass(b->engine, w, !reads && w.rows == b->n, seconds);
 }
 
 /* What the pass has left of a session's rows, which begin at `row` of all rows and at `with_logits`
