@@ -570,12 +570,13 @@ FTK_API double ftk_engine_cost(const ftk_engine *e, int rows);
 
 /* Adds the trained weights of a drafter, a GGUF file of the architecture foretoken-drafter:
  * sessions opened from now on may draft with its family (s4c, firp, dash). Or a head of EAGLE-3,
- * DFlash, DSpark or Medusa (eagle3, dflash, dspark, medusa), as its makers publish it: a folder with
- * config.json and safetensors (of EAGLE, SpecForge, speculators and others), one safetensors file
- * with config.json beside it, or llama.cpp's GGUF; what was found in it is said (INFO). Nothing in such files says for which model they were
- * trained but sizes. One of each family. Errors: those of ftk_gguf_open(); INVALID (no drafter's
- * file, trained for another model, a second one of its family), FORMAT, UNSUPPORTED, NOMEM, DEVICE.
- * Heads draft on the CPU also where a device runs the model. */
+ * DFlash, DSpark or Medusa (eagle3, dflash, dspark, medusa), as its makers publish it: a folder
+ * with config.json and safetensors (of EAGLE, SpecForge, speculators and others), one safetensors
+ * file with config.json beside it, or llama.cpp's GGUF; what was found in it is said (INFO).
+ * Nothing in such files says for which model they were trained but sizes. One of each family.
+ * Errors: those of ftk_gguf_open(); INVALID (no drafter's file, trained for another model, a second
+ * one of its family), FORMAT, UNSUPPORTED, NOMEM, DEVICE. Heads draft on the CPU also where a
+ * device runs the model. */
 FTK_API ftk_err ftk_engine_add_drafter(ftk_engine *e, const char *path);
 typedef struct ftk_drafter_config {
     size_t size;
@@ -609,9 +610,9 @@ FTK_API ftk_err ftk_engine_add_drafter_as(ftk_engine *e, const char *path,
  * top_k, top_p and min_p. One for an engine. Errors: those of ftk_model_load(); INVALID (another
  * vocabulary: the log names the first token that differs; a second one), NOMEM. */
 FTK_API ftk_err ftk_engine_add_draft_model(ftk_engine *e, const char *path);
-/* What was found in the file of a drafter that others have made (eagle3, dflash, dspark, medusa): which states it reads,
- * how many tokens it knows, its norms; one line, for people. NULL: it says nothing, or there is
- * none. Lives as long as the engine. */
+/* What was found in the file of a drafter that others have made (eagle3, dflash, dspark, medusa):
+ * which states it reads, how many tokens it knows, its norms; one line, for people. NULL: it says
+ * nothing, or there is none. Lives as long as the engine. */
 FTK_API const char *ftk_engine_drafter_about(const ftk_engine *e, const char *drafter);
 /* Whether sessions of this engine may draft with it: true for none and what needs no file, for a
  * family whose file was added, and for "draft-model" once there is one. */
@@ -828,25 +829,25 @@ typedef struct ftk_result {
     int accepted;          /* of them, accepted; the first `accepted` tokens were drafted */
 } ftk_result;
 
-/* One turn of the loop for n sessions of one engine, in as few passes as fit max_rows: a pass
- * takes sessions in the order given, 64 at most, as long as there are rows for the next one. A
- * session with unread prompt tokens takes up to 128 (512 with wide_prefill) of the rows and free
- * pages that are left, one that has read them all wants one, and as many more as it is told to draft; with budget -1 drafts share what
- * rows are left, as many as make the whole pass give more tokens a second. Such a session emits
- * at least one token, unless finish says why not, or it waits, see below. A call is bounded by
- * that. It cannot be stopped halfway; an answer that is no longer wanted is not stepped again,
- * and freed or truncated between calls. results[i] belongs to sessions[i]. A session that has
- * finished may be stepped again: that goes on behind its last token. Returns the first error of
- * any session: INVALID (an empty session, sessions of two engines, one given twice), NO_ROOM
- * (other sessions hold the KV cache: step again once some are freed or truncated), CONTEXT (it
- * is too small for this session alone), NUMERIC, DEVICE (the GPU has failed: the engine is of no
- * more use). After an error a session keeps its committed tokens and can be stepped again,
- * truncated or freed. Drafts take only what is left of the KV cache. Where that runs short, a
- * session that drafts have brought ahead of the others may wait for them: it emits nothing and
- * finish is NONE, for at most as many steps as it is tokens ahead. So of sessions that are
- * stepped together or in turn each gets NO_ROOM where it would with "none", as far as they are
- * there from the start: one that comes later finds what those before it have filled by then,
- * which with drafts is more. */
+/* One turn of the loop for n sessions of one engine, in as few passes as fit max_rows: a pass takes
+ * sessions in the order given, 64 at most, as long as there are rows for the next one. A session
+ * with unread prompt tokens takes up to 128 (512 with wide_prefill) of the rows and free pages that
+ * are left, one that has read them all wants one, and as many more as it is told to draft; with
+ * budget -1 drafts share what rows are left, as many as make the whole pass give more tokens a
+ * second. Such a session emits at least one token, unless finish says why not, or it waits, see
+ * below. A call is bounded by that. It cannot be stopped halfway; an answer that is no longer
+ * wanted is not stepped again, and freed or truncated between calls. results[i] belongs to
+ * sessions[i]. A session that has finished may be stepped again: that goes on behind its last
+ * token. Returns the first error of any session: INVALID (an empty session, sessions of two
+ * engines, one given twice), NO_ROOM (other sessions hold the KV cache: step again once some are
+ * freed or truncated), CONTEXT (it is too small for this session alone), NUMERIC, DEVICE (the GPU
+ * has failed: the engine is of no more use). After an error a session keeps its committed tokens
+ * and can be stepped again, truncated or freed. Drafts take only what is left of the KV cache.
+ * Where that runs short, a session that drafts have brought ahead of the others may wait for them:
+ * it emits nothing and finish is NONE, for at most as many steps as it is tokens ahead. So of
+ * sessions that are stepped together or in turn each gets NO_ROOM where it would with "none", as
+ * far as they are there from the start: one that comes later finds what those before it have filled
+ * by then, which with drafts is more. */
 FTK_API ftk_err ftk_step(ftk_session *const *sessions, size_t n, ftk_result *results);
 
 enum { FTK_MAX_NODES = 128 };
@@ -879,9 +880,9 @@ typedef struct ftk_drafter_stats {
     double speed; /* of late, tokens for the estimated cost of a plain step; 0: unknown */
 } ftk_drafter_stats;
 
-/* Of the drafter at work: with "auto" the first of s4c, eagle3, dspark, dflash, medusa, draft-model,
- * firp whose file was added; else of those that were found for the model; else "recycle". Returns how many were written, at most
- * `most`: 1, or 0 with "none". */
+/* Of the drafter at work: with "auto" the first of s4c, eagle3, dspark, dflash, medusa,
+ * draft-model, firp whose file was added; else of those that were found for the model; else
+ * "recycle". Returns how many were written, at most `most`: 1, or 0 with "none". */
 FTK_API size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, size_t most);
 
 #ifdef __cplusplus

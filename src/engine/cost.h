@@ -48,10 +48,10 @@ static inline ftk_width ftk_width_and(ftk_width w, int rows, int depth)
 
 /* A flat curve: all widths cost the same. */
 void ftk_cost_flat(ftk_cost *c);
-/* Times passes of 1, 2, 4 ... rows on an empty sequence, the fastest of several each, for ~120
- * ms; wider ones than fit are extrapolated, and of a large model only some layers are run. Then
- * what logits take, and what a long text before the rows adds, where the cache has room. Errors: those of
- * ftk_kv_reserve(). */
+/* Times passes of 1, 2, 4 ... rows on an empty sequence, the fastest of several each, for ~120 ms;
+ * wider ones than fit are extrapolated, and of a large model only some layers are run. Then what
+ * logits take, and what a long text before the rows adds, where the cache has room. Errors: those
+ * of ftk_kv_reserve(). */
 ftk_err ftk_cost_measure(ftk_cost *c, ftk_forward *f, ftk_kv_pool *pool);
 /* Seconds of a pass, interpolated. */
 double ftk_cost_of(const ftk_cost *c, ftk_width w);
