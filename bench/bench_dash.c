@@ -14,7 +14,13 @@
 #include "engine/session.h"
 #include "run.h"
 
-static const dash_variant variants[] = {
+typedef struct {
+    const char *label;
+    dash_pattern pattern;
+    unsigned without; /* FTK_DASH_ */
+} variant;
+
+static const variant variants[] = {
     {"the whole model", DASH_ALL_FULL, 0},
     {"policy", DASH_POLICY, 0},
     {"policy, asked in time", DASH_POLICY, FTK_DASH_IN_TIME},
@@ -54,11 +60,11 @@ static int likeliest(const float *logits, int n_vocab)
 }
 
 /* Reads a window; best[i] is the likeliest token behind text[i]. Returns seconds. */
-static double read_window(ftk_engine *e, const dash_variant *v, const int32_t *text, int n,
-                          tally *t, int32_t *best)
+static double read_window(ftk_engine *e, const variant *v, const int32_t *text, int n, tally *t,
+                          int32_t *best)
 {
     static uint8_t actions[FTK_MAX_LAYERS];
-    ftk_dash_parts parts = dash_parts_make(v, e->model->hp.n_layer, actions);
+    ftk_dash_parts parts = dash_parts_make(v->pattern, v->without, e->model->hp.n_layer, actions);
     parts.taken = t->taken;
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
@@ -100,7 +106,7 @@ static void measure(ftk_engine *e, const int32_t *text, int windows, tally *t)
     }
 }
 
-static void print(const dash_variant *v, tally *t, int windows)
+static void print(const variant *v, tally *t, int windows)
 {
     const double layers = (double)(t->taken[0] + t->taken[1] + t->taken[2]) / 100;
     printf("| %s | %.1f %% | %.1f %% | %.1f %% | %.3f | %.1f %% | %.0f | %.2f (%.2f-%.2f) |\n",

@@ -16,17 +16,23 @@
 #include "prompts.h"
 #include "run.h"
 
+/* A line of a table. Its label: the drafter and the text. */
 typedef struct {
-    const char *label, *drafter;
-    char named[96];     /* of a label that is made here */
+    const char *drafter; /* NULL: each of the table's families */
+    const char *text;
+    int budget; /* -1: the cost model decides */
+    ftk_tree_shape shape;
+    unsigned how;         /* FTK_WITHOUT_, FTK_ROWS_, FTK_DASH_; 0: as others open it */
+    dash_pattern pattern; /* of DASH */
+} row;
+
+typedef struct {
+    const row *row;
+    const char *drafter;
+    char label[96];
     const char *file;   /* of the drafter; NULL: the one beside the model */
     ftk_engine *engine; /* its own: what a drafter learns stays with the engine */
-    ftk_tree_shape shape;
-    int budget;
-    const ftk_drafter_ops *ops; /* with `how`: FTK_S4C_, FTK_FIRP_, FTK_GROWN_ */
-    unsigned how;
-    dash_variant dash; /* of DASH; its label NULL: whole */
-    double *ratio;     /* [n questions] plain seconds / its seconds */
+    double *ratio;      /* [n questions] plain seconds / its seconds */
     double seconds, draft, forward, judge;
     uint64_t emitted, steps, drafted, accepted_at[8];
     size_t same;
@@ -40,16 +46,18 @@ static void answer(method *m, const int32_t *prompt, size_t n_prompt, size_t n, 
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
     cfg.drafter = m->drafter;
-    cfg.shape = m->shape;
-    cfg.budget = m->budget;
+    cfg.shape = m->row->shape;
+    cfg.budget = m->row->budget;
     cfg.ignore_end = ignore_end;
     static uint8_t actions[FTK_MAX_LAYERS];
-    ftk_dash_parts dash = dash_parts_make(&m->dash, m->engine->model->hp.n_layer, actions);
+    const int n_layer = m->engine->model->hp.n_layer;
+    /* other families look at the first of it, which is `how` */
+    ftk_dash_parts parts = dash_parts_make(m->row->pattern, m->row->how, n_layer, actions);
+    const int family = ftk_drafter_index(m->drafter, strlen(m->drafter));
     ftk_session *s;
-    const ftk_err err = m->ops ? ftk_session_open_with(&s, m->engine, &cfg, m->ops, &m->how)
-                        : m->dash.label
-                            ? ftk_session_open_with(&s, m->engine, &cfg, &ftk_drafter_dash, &dash)
-                            : ftk_session_open(&s, m->engine, &cfg);
+    const ftk_err err =
+        m->row->how ? ftk_session_open_with(&s, m->engine, &cfg, ftk_drafter_list[family], &parts)
+                    : ftk_session_open(&s, m->engine, &cfg);
     if (err != FTK_OK || run_answer(s, prompt, n_prompt, n, r) != FTK_OK) exit(1);
     ftk_session_free(s);
 }
@@ -90,207 +98,114 @@ static void print_so_far(const method *m, int n, size_t done, size_t all)
     fputc('\n', stderr);
 }
 
-/* Methods of which all but the first are compared with it. */
-static const method drafters[] = {
-    {.label = "none", .drafter = "none", .budget = -1},
-    {.label = "none, again", .drafter = "none", .budget = -1},
-    {.label = "jacobi, fitted tree", .drafter = "jacobi", .budget = -1},
-    {.label = "jacobi, 7 nodes", .drafter = "jacobi", .budget = 7},
-    {.label = "lookup", .drafter = "lookup", .budget = -1},
-    {.label = "recycle", .drafter = "recycle", .budget = -1},
-    {.label = "s4c", .drafter = "s4c", .budget = -1},
-    {.label = "firp", .drafter = "firp", .budget = -1},
-    {.label = "dash", .drafter = "dash", .budget = -1},
-    {.label = "draft-model", .drafter = "draft-model", .budget = -1},
-    {.label = "eagle3", .drafter = "eagle3", .budget = -1},
-    {.label = "medusa", .drafter = "medusa", .budget = -1},
-    {.label = "dflash", .drafter = "dflash", .budget = -1},
-    {.label = "dspark", .drafter = "dspark", .budget = -1},
-    {.label = "auto", .drafter = "auto", .budget = -1},
-    {.label = "jacobi, paper's 69 rows",
-     .drafter = "jacobi",
-     .shape = FTK_TREE_PAPER,
-     .budget = -1},
+/* Those that all tables begin with: the others are compared with the first. */
+enum { N_PLAIN = 2 };
+static const row plain[N_PLAIN] = {
+    {"none", "", -1, 0, 0, 0},
+    {"none", ", again", -1, 0, 0, 0},
 };
 
-#define S4C(text, what)                                                                            \
-    {                                                                                              \
-        .label = text, .drafter = "s4c", .budget = -1, .ops = &ftk_drafter_s4c, .how = what        \
-    }
-#define FIRP_OF(text, what, nodes)                                                                 \
-    {                                                                                              \
-        .label = text, .drafter = "firp", .budget = nodes, .ops = &ftk_drafter_firp, .how = what   \
-    }
-#define FIRP(text, what) FIRP_OF(text, what, -1)
-
-static const method s4c_parts[] = {
-    {.label = "none", .drafter = "none", .budget = -1},
-    {.label = "none, again", .drafter = "none", .budget = -1},
-    S4C("s4c", 0),
-    S4C("s4c, no retrieval", FTK_WITHOUT_RETRIEVAL),
-    {.label = "lookup", .drafter = "lookup", .budget = -1},
+static const row drafters[] = {
+    {"jacobi", ", fitted tree", -1, 0, 0, 0},
+    {"jacobi", ", 7 nodes", 7, 0, 0, 0},
+    {"lookup", "", -1, 0, 0, 0},
+    {"recycle", "", -1, 0, 0, 0},
+    {"s4c", "", -1, 0, 0, 0},
+    {"firp", "", -1, 0, 0, 0},
+    {"dash", "", -1, 0, 0, 0},
+    {"draft-model", "", -1, 0, 0, 0},
+    {"eagle3", "", -1, 0, 0, 0},
+    {"medusa", "", -1, 0, 0, 0},
+    {"dflash", "", -1, 0, 0, 0},
+    {"dspark", "", -1, 0, 0, 0},
+    {"auto", "", -1, 0, 0, 0},
+    {"jacobi", ", paper's 69 rows", -1, FTK_TREE_PAPER, 0, 0},
 };
 
-#define ALONE (FTK_ROWS_ALWAYS | FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS)
-#define GROWN(name, family, text, what, nodes, form)                                               \
-    {                                                                                              \
-        .label = name text, .drafter = (name), .budget = (nodes), .shape = (form),                 \
-        .ops = &(family), .how = (what)                                                            \
-    }
-#define GROWN_PARTS(name, family)                                                                  \
-    {                                                                                              \
-        {.label = "none", .drafter = "none", .budget = -1},                                        \
-            {.label = "none, again", .drafter = "none", .budget = -1},                             \
-            GROWN(name, family, "", 0, -1, FTK_TREE_FITTED),                                       \
-            GROWN(name, family, ", no retrieval", FTK_WITHOUT_RETRIEVAL, -1, FTK_TREE_FITTED),     \
-            GROWN(name, family, ", no successors", FTK_WITHOUT_SUCCESSORS, -1, FTK_TREE_FITTED),   \
-            GROWN(name, family, " alone", FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS, -1,      \
-                  FTK_TREE_FITTED),                                                                \
-            GROWN(name, family, " alone, chains of 4", ALONE, 4, FTK_TREE_CHAIN),                  \
-            GROWN(name, family, " alone, trees of 16", ALONE, 16, FTK_TREE_FITTED),                \
-            {.label = "lookup", .drafter = "lookup", .budget = -1},                                \
-    }
-
-static const method eagle3_parts[] = GROWN_PARTS("eagle3", ftk_drafter_eagle3);
-static const method dspark_parts[] = GROWN_PARTS("dspark", ftk_drafter_dspark);
-static const method draft_model_parts[] = GROWN_PARTS("draft-model", ftk_drafter_draft_model);
-
-static const method firp_parts[] = {
-    {.label = "none", .drafter = "none", .budget = -1},
-    {.label = "none, again", .drafter = "none", .budget = -1},
-    FIRP("firp", 0),
-    FIRP("firp, no retrieval", FTK_WITHOUT_RETRIEVAL),
-    FIRP_OF("firp, split, no retrieval, 8 nodes", FTK_WITHOUT_RETRIEVAL, 8),
-    FIRP_OF("firp, fused, no retrieval, 8 nodes", FTK_ROWS_JOIN | FTK_WITHOUT_RETRIEVAL, 8),
-    {.label = "lookup", .drafter = "lookup", .budget = -1},
+enum {
+    NO_RETRIEVAL = FTK_WITHOUT_RETRIEVAL,
+    NO_SUCCESSORS = FTK_WITHOUT_SUCCESSORS,
+    NEITHER = NO_RETRIEVAL | NO_SUCCESSORS,
+    ALWAYS = FTK_ROWS_ALWAYS | NO_RETRIEVAL,
 };
 
-#define DASH_SHAPED(what, how, less, form)                                                         \
-    {                                                                                              \
-        .label = what, .drafter = "dash", .budget = 6, .shape = form, .dash = {                    \
-            what,                                                                                  \
-            how,                                                                                   \
-            FTK_ROWS_ALWAYS | FTK_WITHOUT_RETRIEVAL | (less)                                       \
-        }                                                                                          \
-    }
+static const row s4c_parts[] = {
+    {NULL, "", -1, 0, 0, 0},
+    {NULL, ", no retrieval", -1, 0, NO_RETRIEVAL, 0},
+    {"lookup", "", -1, 0, 0, 0},
+};
 
-#define DASH(what, how, less) DASH_SHAPED(what, how, less, FTK_TREE_FITTED)
+static const row firp_parts[] = {
+    {NULL, "", -1, 0, 0, 0},
+    {NULL, ", no retrieval", -1, 0, NO_RETRIEVAL, 0},
+    {NULL, ", split, no retrieval, 8 nodes", 8, 0, NO_RETRIEVAL, 0},
+    {NULL, ", fused, no retrieval, 8 nodes", 8, 0, NO_RETRIEVAL | FTK_ROWS_JOIN, 0},
+    {"lookup", "", -1, 0, 0, 0},
+};
+
+static const row grown_parts[] = {
+    {NULL, "", -1, 0, 0, 0},
+    {NULL, ", no retrieval", -1, 0, NO_RETRIEVAL, 0},
+    {NULL, ", no successors", -1, 0, NO_SUCCESSORS, 0},
+    {NULL, " alone", -1, 0, NEITHER, 0},
+    {NULL, " alone, chains of 4", 4, FTK_TREE_CHAIN, ALWAYS | NO_SUCCESSORS, 0},
+    {NULL, " alone, trees of 16", 16, 0, ALWAYS | NO_SUCCESSORS, 0},
+    {"lookup", "", -1, 0, 0, 0},
+};
 
 /* Those that are called alone have 6 nodes drafted at every step, whether that pays or not. */
-static const method dash_parts[] = {
-    {.label = "none", .drafter = "none", .budget = -1},
-    {.label = "none, again", .drafter = "none", .budget = -1},
-    {.label = "lookup", .drafter = "lookup", .budget = -1},
-    {.label = "dash", .drafter = "dash", .budget = -1},
-    {.label = "dash, no retrieval",
-     .drafter = "dash",
-     .budget = -1,
-     .dash = {"", DASH_POLICY, FTK_WITHOUT_RETRIEVAL}},
-    DASH("policy alone", DASH_POLICY, 0),
-    DASH("policy alone, asked in time", DASH_POLICY, FTK_DASH_IN_TIME),
-    DASH("policy alone, no compensation", DASH_POLICY, FTK_DASH_NO_SCALE),
-    DASH_SHAPED("policy alone, a chain", DASH_POLICY, 0, FTK_TREE_CHAIN),
-    DASH("every 4th layer skipped, alone", DASH_EVERY_4TH, 0),
-    DASH("every 3rd layer skipped, alone", DASH_EVERY_3RD, 0),
-    DASH("every 3rd, no compensation, alone", DASH_EVERY_3RD, FTK_DASH_NO_SCALE),
-    DASH("every 2nd layer skipped, alone", DASH_EVERY_2ND, 0),
-    DASH("all layers in few bits, alone", DASH_ALL_PARTIAL, 0),
-    DASH("the whole model, alone", DASH_ALL_FULL, 0),
+static const row dash_parts[] = {
+    {"lookup", "", -1, 0, 0, 0},
+    {NULL, "", -1, 0, 0, 0},
+    {NULL, ", no retrieval", -1, 0, NO_RETRIEVAL, 0},
+    {NULL, ", policy alone", 6, 0, ALWAYS, 0},
+    {NULL, ", policy alone, asked in time", 6, 0, ALWAYS | FTK_DASH_IN_TIME, 0},
+    {NULL, ", policy alone, no compensation", 6, 0, ALWAYS | FTK_DASH_NO_SCALE, 0},
+    {NULL, ", policy alone, a chain", 6, FTK_TREE_CHAIN, ALWAYS, 0},
+    {NULL, ", every 4th layer skipped, alone", 6, 0, ALWAYS, DASH_EVERY_4TH},
+    {NULL, ", every 3rd layer skipped, alone", 6, 0, ALWAYS, DASH_EVERY_3RD},
+    {NULL, ", every 3rd, no compensation", 6, 0, ALWAYS | FTK_DASH_NO_SCALE, DASH_EVERY_3RD},
+    {NULL, ", every 2nd layer skipped, alone", 6, 0, ALWAYS, DASH_EVERY_2ND},
+    {NULL, ", all layers in few bits, alone", 6, 0, ALWAYS, DASH_ALL_PARTIAL},
+    {NULL, ", the whole model, alone", 6, 0, ALWAYS, DASH_ALL_FULL},
 };
 
 /* Each family without what the session knows, with one source of that, and with both. */
-#define WITH(family, of, neither_retrieval, no_successors)                                         \
-    {.label = family " alone",                                                                     \
-     .drafter = family,                                                                            \
-     .budget = -1,                                                                                 \
-     .ops = of,                                                                                    \
-     .how = (neither_retrieval) | (no_successors)},                                                \
-        {.label = family ", retrieval",                                                            \
-         .drafter = family,                                                                        \
-         .budget = -1,                                                                             \
-         .ops = of,                                                                                \
-         .how = no_successors},                                                                    \
-        {.label = family ", successors",                                                           \
-         .drafter = family,                                                                        \
-         .budget = -1,                                                                             \
-         .ops = of,                                                                                \
-         .how = neither_retrieval},                                                                \
-    {                                                                                              \
-        .label = family ", both", .drafter = family, .budget = -1, .ops = of                       \
-    }
-
-static const method sources[] = {
-    {.label = "none", .drafter = "none", .budget = -1},
-    {.label = "none, again", .drafter = "none", .budget = -1},
-    {.label = "lookup", .drafter = "lookup", .budget = -1},
-    {.label = "recycle, successors",
-     .drafter = "recycle",
-     .budget = -1,
-     .ops = &ftk_drafter_recycle,
-     .how = FTK_WITHOUT_RETRIEVAL},
-    {.label = "recycle, both", .drafter = "recycle", .budget = -1},
-    WITH("s4c", &ftk_drafter_s4c, FTK_WITHOUT_RETRIEVAL, FTK_WITHOUT_SUCCESSORS),
-    WITH("firp", &ftk_drafter_firp, FTK_WITHOUT_RETRIEVAL, FTK_WITHOUT_SUCCESSORS),
-    WITH("jacobi", &ftk_drafter_jacobi, FTK_WITHOUT_RETRIEVAL, FTK_WITHOUT_SUCCESSORS),
-    {.label = "dash alone",
-     .drafter = "dash",
-     .budget = -1,
-     .dash = {"", DASH_POLICY, FTK_WITHOUT_RETRIEVAL | FTK_WITHOUT_SUCCESSORS}},
-    {.label = "dash, retrieval",
-     .drafter = "dash",
-     .budget = -1,
-     .dash = {"", DASH_POLICY, FTK_WITHOUT_SUCCESSORS}},
-    {.label = "dash, successors",
-     .drafter = "dash",
-     .budget = -1,
-     .dash = {"", DASH_POLICY, FTK_WITHOUT_RETRIEVAL}},
-    {.label = "dash, both", .drafter = "dash", .budget = -1},
+static const row sources[] = {
+    {"lookup", "", -1, 0, 0, 0},
+    {"recycle", ", successors", -1, 0, NO_RETRIEVAL, 0},
+    {"recycle", ", both", -1, 0, 0, 0},
+    {NULL, " alone", -1, 0, NEITHER, 0},
+    {NULL, ", retrieval", -1, 0, NO_SUCCESSORS, 0},
+    {NULL, ", successors", -1, 0, NO_RETRIEVAL, 0},
+    {NULL, ", both", -1, 0, 0, 0},
 };
 
-#define TREE(name)                                                                                 \
-    {                                                                                              \
-        .label = name ", a tree", .drafter = name, .budget = -1                                    \
-    }
-#define CHAIN(name)                                                                                \
-    {                                                                                              \
-        .label = name ", a chain", .drafter = name, .budget = -1, .shape = FTK_TREE_CHAIN          \
-    }
-
-static const method shapes[] = {
-    {.label = "none", .drafter = "none", .budget = -1},
-    {.label = "none, again", .drafter = "none", .budget = -1},
-    TREE("lookup"),
-    CHAIN("lookup"),
-    TREE("jacobi"),
-    CHAIN("jacobi"),
-    TREE("recycle"),
-    CHAIN("recycle"),
-    TREE("s4c"),
-    CHAIN("s4c"),
-    TREE("firp"),
-    CHAIN("firp"),
-    TREE("dash"),
-    CHAIN("dash"),
-    TREE("eagle3"),
-    CHAIN("eagle3"),
+static const row shapes[] = {
+    {NULL, ", a tree", -1, 0, 0, 0},
+    {NULL, ", a chain", -1, FTK_TREE_CHAIN, 0, 0},
 };
+
+enum { MOST_FAMILIES = 8 };
 
 typedef struct {
     const char *parts; /* as given on the command line */
-    const method *methods;
+    const row *rows;   /* with a name: once; without: for each family */
     int n;
+    const char *families[MOST_FAMILIES];
 } table;
 
+#define ROWS(name) name, sizeof(name) / sizeof *(name)
 static const table tables[] = {
-    {"none", drafters, sizeof drafters / sizeof *drafters},
-    {"s4c", s4c_parts, sizeof s4c_parts / sizeof *s4c_parts},
-    {"eagle3", eagle3_parts, sizeof eagle3_parts / sizeof *eagle3_parts},
-    {"dspark", dspark_parts, sizeof dspark_parts / sizeof *dspark_parts},
-    {"draft-model", draft_model_parts, sizeof draft_model_parts / sizeof *draft_model_parts},
-    {"firp", firp_parts, sizeof firp_parts / sizeof *firp_parts},
-    {"dash", dash_parts, sizeof dash_parts / sizeof *dash_parts},
-    {"shape", shapes, sizeof shapes / sizeof *shapes},
-    {"sources", sources, sizeof sources / sizeof *sources},
+    {"none", ROWS(drafters), {""}},
+    {"s4c", ROWS(s4c_parts), {"s4c"}},
+    {"eagle3", ROWS(grown_parts), {"eagle3"}},
+    {"dspark", ROWS(grown_parts), {"dspark"}},
+    {"draft-model", ROWS(grown_parts), {"draft-model"}},
+    {"firp", ROWS(firp_parts), {"firp"}},
+    {"dash", ROWS(dash_parts), {"dash"}},
+    {"shape", ROWS(shapes), {"lookup", "jacobi", "recycle", "s4c", "firp", "dash", "eagle3"}},
+    {"sources", ROWS(sources), {"s4c", "firp", "jacobi", "dash"}},
 };
 
 enum { MOST = 24, MOST_HEADS = 4, TABLES = sizeof tables / sizeof *tables };
@@ -331,21 +246,37 @@ static bool open_method(method *m, const ftk_model *model, const options *o, con
     return true;
 }
 
+/* The methods of a table; returns how many. */
+static int list_methods(const table *t, method *out)
+{
+    int n = 0;
+    for (int i = 0; i < N_PLAIN; i++) out[n++] = (method){.row = &plain[i]};
+    for (int f = 0; f < MOST_FAMILIES && (f == 0 || t->families[f]); f++)
+        for (int i = 0; i < t->n; i++)
+            if (f == 0 || !t->rows[i].drafter)
+                out[n++] = (method){.row = &t->rows[i], .drafter = t->families[f]};
+    for (int i = 0; i < n; i++) {
+        if (out[i].row->drafter) out[i].drafter = out[i].row->drafter;
+        snprintf(out[i].label, sizeof out[i].label, "%s%s", out[i].drafter, out[i].row->text);
+    }
+    return n;
+}
+
 /* All that is shown of s4c, of other heads: NAME stands where the label says s4c. */
 static int open_heads(method *out, int room, const char *named, const ftk_model *m,
                       const options *o, size_t n_prompts)
 {
     const char *const file = strchr(named, '=');
     if (!file) run_die("--heads %s: give NAME=FILE", named);
+    method all[MOST];
     int kept = 0;
-    for (int i = 0; i < o->what->n; i++) {
-        if (strcmp(o->what->methods[i].drafter, "s4c") != 0) continue;
+    for (int i = 0, n = list_methods(o->what, all); i < n; i++) {
+        if (strcmp(all[i].drafter, "s4c") != 0) continue;
         if (kept == room) run_die("--heads: these are more than %d methods", MOST);
-        const char *const rest = o->what->methods[i].label + strlen("s4c");
         method *const one = &out[kept];
-        *one = o->what->methods[i];
-        snprintf(one->named, sizeof one->named, "%.*s%s", (int)(file - named), named, rest);
-        one->label = one->named;
+        *one = all[i];
+        snprintf(one->label, sizeof one->label, "%.*s%s", (int)(file - named), named,
+                 one->row->text);
         one->file = file + 1;
         kept += open_method(one, m, o, NULL, n_prompts);
     }
@@ -355,9 +286,10 @@ static int open_heads(method *out, int room, const char *named, const ftk_model 
 static int open_methods(method *out, const ftk_model *m, const options *o, const char *path,
                         size_t n_prompts)
 {
+    method all[MOST];
     int kept = 0;
-    for (int i = 0; i < o->what->n; i++) {
-        out[kept] = o->what->methods[i];
+    for (int i = 0, n = list_methods(o->what, all); i < n; i++) {
+        out[kept] = all[i];
         kept += open_method(&out[kept], m, o, path, n_prompts);
     }
     for (int i = 0; i < o->n_heads; i++)

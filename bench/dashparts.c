@@ -8,15 +8,15 @@
 
 enum { FIRST = 2, LAST = 1 };
 
-ftk_dash_parts dash_parts_make(const dash_variant *v, int n_layer, uint8_t *actions)
+ftk_dash_parts dash_parts_make(dash_pattern pattern, unsigned without, int n_layer,
+                               uint8_t *actions)
 {
     static const int every[] = {[DASH_EVERY_4TH] = 4, [DASH_EVERY_3RD] = 3, [DASH_EVERY_2ND] = 2};
     memset(actions, FTK_FULL, (size_t)n_layer);
     for (int l = FIRST; l < n_layer - LAST; l++) {
-        if (v->pattern == DASH_ALL_PARTIAL) actions[l] = FTK_PARTIAL;
-        if (v->pattern >= DASH_EVERY_4TH && (l - FIRST + 1) % every[v->pattern] == 0)
+        if (pattern == DASH_ALL_PARTIAL) actions[l] = FTK_PARTIAL;
+        if (pattern >= DASH_EVERY_4TH && (l - FIRST + 1) % every[pattern] == 0)
             actions[l] = FTK_SKIP;
     }
-    return (ftk_dash_parts){.without = v->without,
-                            .fixed = v->pattern == DASH_POLICY ? NULL : actions};
+    return (ftk_dash_parts){.without = without, .fixed = pattern == DASH_POLICY ? NULL : actions};
 }

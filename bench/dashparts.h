@@ -17,14 +17,9 @@ typedef enum dash_pattern {
     DASH_EVERY_2ND,
 } dash_pattern;
 
-typedef struct dash_variant {
-    const char *label;
-    dash_pattern pattern;
-    unsigned without; /* FTK_DASH_ */
-} dash_variant;
-
-/* parts, with actions[n_layer] as room for what is fixed. The first two layers and the last stay
- * full. */
-ftk_dash_parts dash_parts_make(const dash_variant *v, int n_layer, uint8_t *actions);
+/* Without what FTK_WITHOUT_, FTK_ROWS_ and FTK_DASH_ say, with actions[n_layer] as room for what is
+ * fixed. The first two layers and the last stay full. */
+ftk_dash_parts dash_parts_make(dash_pattern pattern, unsigned without, int n_layer,
+                               uint8_t *actions);
 
 #endif
