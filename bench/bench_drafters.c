@@ -361,13 +361,13 @@ int main(int argc, char **argv)
         if (strcmp(argv[i], "--questions") == 0)
             o.file = argv[i + 1];
         else if (strcmp(argv[i], "--limit") == 0)
-            o.limit = strtoul(argv[i + 1], NULL, 10);
+            o.limit = (size_t)run_number(argv[i], argv[i + 1], 0, 100000);
         else if (strcmp(argv[i], "--tokens") == 0)
-            o.n = strtoul(argv[i + 1], NULL, 10);
+            o.n = (size_t)run_number(argv[i], argv[i + 1], 1, RUN_MAX);
         else if (strcmp(argv[i], "--ends") == 0)
             ignore_end = strcmp(argv[i + 1], "ignore") == 0;
         else if (strcmp(argv[i], "--threads") == 0)
-            o.threads = atoi(argv[i + 1]);
+            o.threads = (int)run_number(argv[i], argv[i + 1], 0, 256);
         else if (strcmp(argv[i], "--device") == 0)
             device = argv[i + 1];
         else if (strcmp(argv[i], "--parts") == 0)
@@ -382,7 +382,7 @@ int main(int argc, char **argv)
                     "--draft-model, --drafter-file and --drafter-layers",
                     argv[i]);
     }
-    if (i >= argc || !o.file || o.n < 1 || o.n > RUN_MAX)
+    if (i >= argc || !o.file)
         run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
                 "[--ends keep|ignore] [--device NAME] "
                 "[--parts s4c|eagle3|dspark|draft-model|firp|dash|shape|sources] "

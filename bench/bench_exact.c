@@ -240,9 +240,9 @@ int main(int argc, char **argv)
         if (strcmp(argv[i], "--prompts") == 0)
             file = argv[i + 1];
         else if (strcmp(argv[i], "--limit") == 0)
-            limit = strtoul(argv[i + 1], NULL, 10);
+            limit = (size_t)run_number(argv[i], argv[i + 1], 0, 100000);
         else if (strcmp(argv[i], "--tokens") == 0)
-            n = strtoul(argv[i + 1], NULL, 10);
+            n = (size_t)run_number(argv[i], argv[i + 1], 1, MAX_PROMPT - 1);
         else if (strcmp(argv[i], "--sessions") == 0)
             n_sizes = run_numbers(argv[i], argv[i + 1], 1, RUN_TOGETHER, sizes, MOST_SIZES);
         else if (strcmp(argv[i], "--beside") == 0)
@@ -254,7 +254,7 @@ int main(int argc, char **argv)
                     "--device, --lora, --draft-model, --drafter-file and --drafter-layers",
                     argv[i]);
     }
-    if (i >= argc || !file || n < 1 || n >= MAX_PROMPT)
+    if (i >= argc || !file)
         run_die("usage: bench-exact --prompts FILE [--limit N] [--tokens N] [--sessions N,N,N] "
                 "[--beside MODEL] [--device NAME] [--lora FILE]... [--draft-model FILE] "
                 "[--drafter-file FILE]... "

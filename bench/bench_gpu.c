@@ -31,8 +31,21 @@ typedef struct {
 
 static void die(const char *what)
 {
-    fprintf(stderr, "bench-gpu: %s\n", what);
+    char shown[512];
+    ftk_show(what, strlen(what), 0, shown, sizeof shown);
+    fprintf(stderr, "bench-gpu: %s\n", shown);
     exit(2);
+}
+
+/* As run_number() of run.h, which needs the whole library. */
+static int number(const char *option, const char *text, int lowest, int highest)
+{
+    char line[256], *end;
+    const long n = strtol(text, &end, 10);
+    snprintf(line, sizeof line, "%s %s: give a whole number from %d to %d", option, text, lowest,
+             highest);
+    if (end == text || *end || n < lowest || n > highest) die(line);
+    return (int)n;
 }
 
 static int by_size(const void *a, const void *b)
@@ -494,15 +507,15 @@ static options parse(int argc, char **argv)
                 "[--quick]");
         i++;
         if (strcmp(arg, "--device") == 0)
-            o.device = atoi(value);
+            o.device = number(arg, value, 0, 63);
         else if (strcmp(arg, "--shape") == 0)
             o.shape = value;
         else if (strcmp(arg, "--type") == 0)
             o.type = value;
-        else if (strcmp(arg, "--depth") == 0 && atoi(value) > 0)
-            o.depth = atoi(value);
+        else if (strcmp(arg, "--depth") == 0)
+            o.depth = number(arg, value, 1, 1 << 20);
         else
-            die("unknown option, or a depth that is not above 0");
+            die("unknown option");
     }
     return o;
 }

@@ -44,7 +44,7 @@ int main(int argc, char **argv)
         if (strcmp(argv[at], "--questions") == 0)
             file = argv[at + 1];
         else if (strcmp(argv[at], "--threads") == 0)
-            threads = atoi(argv[at + 1]);
+            threads = (int)run_number(argv[at], argv[at + 1], 0, 256);
         else
             run_die("%s is unknown: there are --questions and --threads", argv[at]);
     }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run.h"
 #include "testkit/stagelinks.h"
 
 enum { N_STAGES = 2, SLOTS = 2048 };
@@ -81,15 +82,11 @@ static bool row(const char *path, double delay, size_t n)
 
 int main(int argc, char **argv)
 {
-    const long n = argc > 2 ? strtol(argv[2], NULL, 10) : 256;
-    if (argc < 2 || argc > 3 || n < 1 || n > 1024) {
-        fprintf(stderr, "bench-stages: give a GGUF file and, perhaps, how many tokens (1 to 1024): "
-                        "bench-stages model.gguf 256\n");
-        return 2;
-    }
+    if (argc < 2 || argc > 3) run_die("usage: bench-stages MODEL [TOKENS]");
+    const size_t n = argc > 2 ? (size_t)run_number("TOKENS", argv[2], 1, 1024) : 256;
     static const double delays[] = {0, 1e-3, 5e-3};
     printf("delay, ms, one way\n");
     for (size_t i = 0; i < sizeof delays / sizeof delays[0]; i++)
-        if (!row(argv[1], delays[i], (size_t)n)) return 1;
+        if (!row(argv[1], delays[i], n)) return 1;
     return 0;
 }

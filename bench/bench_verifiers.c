@@ -264,15 +264,6 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
     ftk_model_free(m);
 }
 
-static double number(const char *option, const char *text)
-{
-    char *end;
-    const double x = strtod(text, &end);
-    if (end == text || *end || !(x >= 0.01 && x <= 100))
-        run_die("%s %s: give a number from 0.01 to 100", option, text);
-    return x;
-}
-
 int main(int argc, char **argv)
 {
     const char *file = NULL;
@@ -295,7 +286,7 @@ int main(int argc, char **argv)
         else if (strcmp(o, "--samples") == 0)
             n_samples = (size_t)run_number(o, value, 0, 10000000);
         else if (strcmp(o, "--temp") == 0)
-            temperature = number(o, value);
+            temperature = run_real(o, value, 0.01, 100);
         else if (!run_take_option(o, value))
             run_die("%s is unknown: there are --questions, --limit, --tokens, --seeds, --threads, "
                     "--budget, --samples, --temp and --draft-model",

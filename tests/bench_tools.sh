@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# makemodel, inflate, bench-rows, makedit and bench-diffusion from outside: bench_tools.sh FOLDER-OF-PROGRAMS DEMO-MODEL
+# makemodel, inflate, bench-rows, makedit and bench-diffusion from outside, and numbers given to the others:
+# bench_tools.sh FOLDER-OF-PROGRAMS DEMO-MODEL
 set -u
 bin=$(readlink -f "${1:?give the folder of the programs}")
 demo=$(readlink -f "${2:?give the demo model}")
@@ -262,6 +263,24 @@ refused 'runs/runs.csv is of another version of this program: give another --out
     bench-diffusion "${diffusion[@]}" --resume yes --run none
 refused $'device "gpu" is not known: give cpu, auto, cuda or cuda:N\n"none" cannot be run' \
     bench-diffusion "${diffusion[@]}" --device gpu --run none
+
+# ---- numbers that are none, or too large or small, of the programs that are not tried above
+
+refused "--threads x: give a whole number from 0 to 256" bench-loop --threads x t.gguf
+refused "--limit -1: give a whole number from 0 to 100000" bench-drafters --limit -1 t.gguf
+refused "--tokens 9z: give a whole number from 1 to 4096" bench-drafters --tokens 9z t.gguf
+refused "--tokens 0: give a whole number from 1 to 1023" bench-exact --tokens 0 t.gguf
+refused "--limit x: give a whole number from 0 to 100000" bench-exact --limit x t.gguf
+refused "--temp nan: give a number from 0.01 to 100" bench-verifiers --temp nan
+refused "--runs 1.5: give a whole number from 1 to 64" bench-batch -m t.gguf --runs 1.5
+refused "--least 0: give a number above 0" bench-batch -m t.gguf --least 0
+refused "--windows 0: give a whole number from 1 to 256" bench-dash --windows 0 t.gguf
+refused "TOKENS x: give a whole number from 1 to 1024" bench-stages t.gguf x
+refused "N 0: give a whole number from 1 to 1048576" promptids t.gguf text 0
+refused "--dim x: give a whole number from 32 to 65536" inflate --dim x t.gguf x.gguf
+run tests/bench-gpu-emulated --depth 1e3
+check "bench-gpu: a depth that is no number" [ $status = 2 -a "$(cat err)" = \
+    "bench-gpu: --depth 1e3: give a whole number from 1 to 1048576" ]
 
 # Nothing in it but text, newlines and tabs.
 harmless() { # FILES
