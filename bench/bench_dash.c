@@ -43,22 +43,6 @@ typedef struct tally {
     double ratio[MOST_WINDOWS]; /* the whole model's seconds / its own */
 } tally;
 
-static double nats_of(const float *logits, int n_vocab, int32_t token)
-{
-    double max = logits[0], sum = 0;
-    for (int i = 1; i < n_vocab; i++) max = logits[i] > max ? logits[i] : max;
-    for (int i = 0; i < n_vocab; i++) sum += exp((double)logits[i] - max);
-    return log(sum) + max - (double)logits[token];
-}
-
-static int likeliest(const float *logits, int n_vocab)
-{
-    int best = 0;
-    for (int i = 1; i < n_vocab; i++)
-        if (logits[i] > logits[best]) best = i;
-    return best;
-}
-
 /* Reads a window; best[i] is the likeliest token behind text[i]. Returns seconds. */
 static double read_window(ftk_engine *e, const variant *v, const int32_t *text, int n, tally *t,
                           int32_t *best)
@@ -79,8 +63,9 @@ static double read_window(ftk_engine *e, const variant *v, const int32_t *text, 
         s->family.ops->decode(s->family.state, s->tokens, (size_t)i + 1);
         ftk_kv_commit(&s->kv, &(int16_t){0}, 1);
         seconds += ftk_now() - start;
-        t->nats += nats_of(e->forward.logits, e->model->hp.n_vocab, text[i + 1]);
-        best[i] = likeliest(e->forward.logits, e->model->hp.n_vocab);
+        const ftk_softmax of = ftk_softmax_of(e->forward.logits, e->model->hp.n_vocab);
+        t->nats -= ftk_softmax_log(&of, e->forward.logits[text[i + 1]]);
+        ftk_top_k(e->forward.logits, e->model->hp.n_vocab, 1, &best[i]);
     }
     t->n += (size_t)n - 1;
     ftk_session_free(s);
