@@ -332,8 +332,10 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < p.n; i++) b.reference[i] = calloc(SLOTS, sizeof(int32_t));
     static method methods[MOST_METHODS];
     for (int i = 0; i < o.n_names; i++) open_method(&methods[i], &o, model, o.names[i]);
-    printf("%s, %d threads, %s, %d tokens a session, %d runs\n\n", o.model,
-           ftk_engine_threads(methods[0].engine), o.costs ? o.costs : "measured", o.tokens, o.runs);
+    char shown[256];
+    printf("%s, %d threads, %s, %d tokens a session, %d runs\n\n",
+           run_shown(shown, sizeof shown, o.model), ftk_engine_threads(methods[0].engine),
+           o.costs ? o.costs : "measured", o.tokens, o.runs);
     printf("| sessions | drafter | tokens/s | over none | tokens/step |%s ms between tokens, 50 / "
            "95 %% | equal |\n",
            o.arrive ? " ms to the first, 50 / 95 % |" : "");

@@ -142,10 +142,11 @@ int main(int argc, char **argv)
     if (windows < 1) run_die("%s is too short: %d tokens are needed", file, WINDOW);
     static tally t[N];
     measure(e, text, windows, t);
+    char shown[256];
     printf("\n%s, %d windows of %d tokens, %d threads; agrees: the likeliest token is the whole "
            "model's\n\n| | full | few bits | skipped | perplexity | agrees | tokens/s | speed-up a "
            "window, median (quartiles) |\n|---|---|---|---|---|---|---|---|\n",
-           argv[at], windows, WINDOW, ftk_engine_threads(e));
+           run_shown(shown, sizeof shown, argv[at]), windows, WINDOW, ftk_engine_threads(e));
     for (int v = 0; v < N; v++) /* without a copy in few bits, layers were run in full */
         if (e->low.layers || variants[v].pattern != DASH_ALL_PARTIAL)
             print(&variants[v], &t[v], windows);

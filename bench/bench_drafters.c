@@ -275,8 +275,9 @@ static int open_heads(method *out, int room, const char *named, const ftk_model 
         if (kept == room) run_die("--heads: these are more than %d methods", MOST);
         method *const one = &out[kept];
         *one = all[i];
-        snprintf(one->label, sizeof one->label, "%.*s%s", (int)(file - named), named,
-                 one->row->text);
+        char label[sizeof one->label];
+        snprintf(label, sizeof label, "%.*s%s", (int)(file - named), named, one->row->text);
+        run_shown(one->label, sizeof one->label, label);
         one->file = file + 1;
         kept += open_method(one, m, o, NULL, n_prompts);
     }
@@ -320,12 +321,12 @@ static void bench_model(const char *path, const options *o)
         for (int k = 0; k < n_methods; k++) count(&methods[k], &r[k], &r[0], i);
         print_so_far(methods, n_methods, i + 1, p.n);
     }
-    char name[128], file[128];
+    char name[128], file[128], on[128];
     printf("\n%s (%s), on %s, kernels %s, %d threads, %zu questions, at most %zu tokens%s, "
            "temperature 0; %.0f tokens an answer\n\n",
            run_shown(name, sizeof name, info.name),
            run_shown(file, sizeof file, strrchr(path, '/') ? strrchr(path, '/') + 1 : path),
-           ftk_engine_device(methods[0].engine), info.kernels,
+           run_shown(on, sizeof on, ftk_engine_device(methods[0].engine)), info.kernels,
            ftk_engine_threads(methods[0].engine), p.n, o->n,
            ignore_end ? ", end tokens ignored" : "", (double)methods[0].emitted / (double)p.n);
     printf(

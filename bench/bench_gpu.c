@@ -529,8 +529,10 @@ int main(int argc, char **argv)
         return 77;
     }
     const double copy = copy_speed(&o);
+    char name[256];
+    ftk_show(info.name, strlen(info.name), 0, name, sizeof name);
     printf("%s, %d multiprocessors, compute capability %d.%d, %zu MiB; a copy moves %.0f GB/s\n",
-           info.name, info.n_sm, info.major, info.minor, info.total >> 20, copy * 1e-9);
+           name, info.n_sm, info.major, info.minor, info.total >> 20, copy * 1e-9);
     fflush(stdout);
     bench_attention(&o, copy);
     bench_passes(&o, copy);

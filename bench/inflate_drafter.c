@@ -294,8 +294,9 @@ static void write_drafter(job *j, const char *base, const char *from, const char
     modelfile_begin(&j->m, to);
     put_tensors(j, &d, false);
     const uint64_t bytes = modelfile_end(&j->m);
-    printf("%s: %s, %d tensors; %llu KiB\n", to, d.family->name, d.file.weights.n,
-           (unsigned long long)(bytes >> 10));
+    char shown[256];
+    printf("%s: %s, %d tensors; %llu KiB\n", run_shown(shown, sizeof shown, to), d.family->name,
+           d.file.weights.n, (unsigned long long)(bytes >> 10));
     ftk_drafterfile_close(&d.file, &j->small->host);
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run.h"
 #include "testkit/ggufwriter.h"
 #include "testkit/quantise.h"
 
@@ -25,13 +26,6 @@ static const struct {
     {"MIXED", FTK_TYPE_Q8_0, 7}, {"Q4_K_M", FTK_TYPE_Q4_K, 15},
 };
 enum { N_TARGETS = sizeof targets / sizeof targets[0], Q4_K_M = N_TARGETS - 1, MIXED = Q4_K_M - 1 };
-
-static void print_line(void *ctx, ftk_log_level level, const char *line)
-{
-    (void)ctx;
-    (void)level;
-    fprintf(stderr, "requantize: %s\n", line);
-}
 
 static void put_row(const float *x, uint64_t n, ftk_type type, gw_bytes *out)
 {
@@ -58,8 +52,7 @@ static bool convert(gw *w, const ftk_kernels *k, const ftk_tensor_info *t, int t
     char name[80];
     snprintf(name, sizeof name, "%.*s", (int)t->name.n, t->name.p);
     if (!ftk_type_supported(t->type) || t->dims[0] > INT32_MAX) {
-        fprintf(stderr, "requantize: tensor %s has type %u, which is not supported\n", name,
-                (unsigned)t->type);
+        run_say("tensor %s has type %u, which is not supported", name, (unsigned)t->type);
         return false;
     }
     ftk_type type = choose(target, i, name);
@@ -125,7 +118,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "\n");
         return 2;
     }
-    const ftk_host host = {.log = print_line};
+    const ftk_host host = {.log = run_log};
     ftk_gguf *g = NULL;
     if (ftk_gguf_open(&g, argv[1], &host) != FTK_OK) return 1;
     gw w;
@@ -133,7 +126,7 @@ int main(int argc, char **argv)
     bool good = copy(g, &w, target);
     gw_bytes file = gw_finish(&w);
     if (good && !gw_save(argv[2], file.p, file.n)) {
-        fprintf(stderr, "requantize: %s cannot be written\n", argv[2]);
+        run_say("%s cannot be written", argv[2]);
         good = false;
     }
     free(file.p);

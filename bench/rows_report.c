@@ -27,7 +27,7 @@ static spread gigabytes(double bytes, const spread *seconds)
 
 void rows_report_print(const rows_report *r)
 {
-    char cpu[128], path[256], name[128];
+    char cpu[128], path[256], name[128], note[512];
     run_cpu_name(cpu, sizeof cpu);
     const ftk_model_info *m = &r->model;
     printf("%s (%s)\n", run_shown(path, sizeof path, r->path),
@@ -37,7 +37,7 @@ void rows_report_print(const rows_report *r)
            m->n_embd, m->n_layer, m->n_head, m->n_head_kv, m->n_ff, m->n_vocab,
            (double)m->weight_bytes / 1e6);
     printf("%s; %d threads, kernels %s, %d rounds%s%s\n\n", cpu, r->threads, m->kernels, r->rounds,
-           r->note ? "; " : "", r->note ? r->note : "");
+           r->note ? "; " : "", run_shown(note, sizeof note, r->note ? r->note : ""));
     printf("| depth | rows | ms, median (quartiles) | / 1 row | tokens/s |\n"
            "|---|---|---|---|---|\n");
     for (int i = 0; i < r->n_points; i++) {

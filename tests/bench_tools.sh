@@ -289,6 +289,9 @@ harmless() { # FILES
 LC_ALL=C sed 's/Foretoken demo/F\x1b[2J\xc2\x9ben demo/' "$demo" > hostile.gguf
 does 'F\\x1b\[2J\\xc2\\x9ben demo' bench-rows -m hostile.gguf -t 1 --rounds 1 --rows 1 --depths 0
 check "a model's name is no command to the terminal" harmless out err
+does . bench-rows -m t.gguf -t 1 --rounds 1 --rows 1 --depths 0 --note $'\e[2J'
+check "neither is a note" harmless out err
+refused 'no\x1b[2J/y.gguf cannot be written' requantize t.gguf $'no\e[2J/y.gguf' F32
 refused '\x1b[2J\xc2\x9b.gguf: cannot be opened: No such file or directory' \
     bench-rows -m $'\e[2J\xc2\x9b.gguf'
 refused '--rows \x1b[2J: give a whole number from 1 to 128' \
