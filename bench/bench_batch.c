@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "costclock.h"
 #include "engine/session.h"
 #include "prompts.h"
 #include "run.h"
+#include "testkit/costclock.h"
 
 enum { MOST_SESSIONS = 64, MOST_METHODS = 16, MOST_RUNS = 64, MAX_PROMPT = 1024, SLOTS = 1536 };
 

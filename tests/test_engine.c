@@ -3,9 +3,9 @@
 #include "support.h"
 
 #include <limits.h>
-#include <math.h>
 
 #include "engine/session.h"
+#include "testkit/costclock.h"
 #include "testkit/test_drafters_ops.h"
 
 static ftk_model *model;
@@ -645,50 +645,25 @@ static void test_losses_are_bounded(void **state)
     ftk_engine_free(e);
 }
 
-/* Seconds of so many rows, where those beyond 8 are dear, so that 8 give the most tokens a second,
- * or cost what those below do. */
-static double row_seconds(int rows, bool dear)
-{
-    return dear && rows > 8 ? 1.7e-3 * pow(rows / 8.0, 1.2) : 1e-3 * (0.9 + 0.1 * rows);
-}
-
-typedef struct row_clock {
-    double now;
-    bool dear;
-} row_clock;
-
-static double row_clock_now(void *ctx)
-{
-    return ((row_clock *)ctx)->now;
-}
-
-static void row_clock_pass(void *ctx, int layers, int rows, double slot_rows, int n_logits)
-{
-    (void)layers, (void)slot_rows, (void)n_logits;
-    row_clock *const c = ctx;
-    c->now += row_seconds(rows, c->dear);
-}
-
-static void row_clock_product(void *ctx, int n_out, int n_in, int rows)
-{
-    (void)ctx, (void)n_out, (void)n_in, (void)rows;
-}
+/* Rows beyond 8 are dear, so that 8 give the most tokens a second, or cost what those below do. */
+static const char dear[] = "1:1 8:1.7 16:3.9 32:9 64:20.6 128:47.4", even[] = "1:1 128:13.7";
 
 /* The most nodes that are drafted where rows beyond 8 are thought to be dear; *next: passes from
  * one try at 16 to the next, at last. */
-static int widest_draft(const ftk_test_reference *truth, size_t n_prompt, bool dear, int *next)
+static int widest_draft(const ftk_test_reference *truth, size_t n_prompt, const char *costs,
+                        int *next)
 {
     enum { SOON = 4 };
-    row_clock ticks = {0, dear};
-    const ftk_clock clock = {row_clock_now, row_clock_pass, row_clock_product, &ticks};
+    costclock clock, thought;
+    assert_true(costclock_make(&clock, model, costs) && costclock_make(&thought, model, dear));
     ftk_engine_config ec;
     ftk_engine_config_init(&ec);
     ec.threads = 1;
     ec.kv_slots = 512;
     ftk_engine *e;
-    assert_int_equal(ftk_engine_open_by(&e, model, &ec, &clock), FTK_OK);
+    assert_int_equal(ftk_engine_open_by(&e, model, &ec, &clock.clock), FTK_OK);
     for (int i = 0; i < FTK_COST_POINTS; i++) {
-        e->cost.seconds[i] = row_seconds(1 << i, true);
+        e->cost.seconds[i] = costclock_takes(&thought, 1 << i);
         e->next_width[i] = SOON;
     }
     ftk_session_config cfg;
@@ -722,8 +697,8 @@ static void test_wider_is_tried(void **state)
     const size_t n = prompt_of("Once upon a time", whole);
     plain("Once upon a time", 0, BOUNDED, whole + n);
     const ftk_test_reference truth = {whole, n + BOUNDED};
-    assert_true(widest_draft(&truth, n, false, &next) > 16);
-    assert_true(widest_draft(&truth, n, true, &next) == 15 && next > 4);
+    assert_true(widest_draft(&truth, n, even, &next) > 16);
+    assert_true(widest_draft(&truth, n, dear, &next) == 15 && next > 4);
 }
 
 /* A try that a mask cut narrower is followed by as long a wait as any other, and tells nothing of

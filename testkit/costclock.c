@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A clock that goes on by what work is said to take. */
-#include "costclock.h"
+#include "testkit/costclock.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "engine/session.h"
@@ -31,8 +30,7 @@ static double now(void *ctx)
     return c->seconds;
 }
 
-/* Of a whole pass, or of as much work. */
-static double takes(const costclock *c, double rows)
+double costclock_takes(const costclock *c, double rows)
 {
     int i = 0;
     while (i + 2 < c->n && rows > c->rows[i + 1]) i++;
@@ -44,28 +42,27 @@ static void pass(void *ctx, int layers, int rows, double slot_rows, int n_logits
 {
     costclock *const c = ctx;
     const double run = (double)layers / c->layers, output = c->output_weights / c->weights;
-    work(c, run * ((1 - output) * takes(c, rows) + slot_rows * c->deep));
-    if (n_logits > 0) work(c, output * takes(c, n_logits));
+    work(c, run * ((1 - output) * costclock_takes(c, rows) + slot_rows * c->deep));
+    if (n_logits > 0) work(c, output * costclock_takes(c, n_logits));
 }
 
 static void product(void *ctx, int n_out, int n_in, int rows)
 {
     costclock *const c = ctx;
-    work(c, takes(c, rows) * n_out * n_in / c->weights);
+    work(c, costclock_takes(c, rows) * n_out * n_in / c->weights);
 }
 
-/* The costs of a line; false: it is another's. */
-static bool read_line(costclock *c, char *line, const char *name)
+/* The costs that the words say; false: they are not understood. */
+static bool read_table(costclock *c, char *words)
 {
-    char *at, *word = strtok_r(line, " \t\n", &at);
-    if (!word || strcmp(word, name) != 0) return false;
-    while ((word = strtok_r(NULL, " \t\n", &at)) && c->n < COSTCLOCK_POINTS) {
+    char *at;
+    for (char *word = strtok_r(words, " \t\n", &at); word; word = strtok_r(NULL, " \t\n", &at)) {
         double rows, value;
         if (sscanf(word, "deep:%lf", &value) == 1) {
             c->deep = value * 1e-6;
         } else if (sscanf(word, "slow:%lf", &value) == 1 && value >= 1) {
             c->slow = value;
-        } else if (sscanf(word, "%lf:%lf", &rows, &value) == 2) {
+        } else if (sscanf(word, "%lf:%lf", &rows, &value) == 2 && c->n < COSTCLOCK_POINTS) {
             c->rows[c->n] = rows;
             c->takes[c->n++] = value * 1e-3;
         } else {
@@ -75,17 +72,26 @@ static bool read_line(costclock *c, char *line, const char *name)
     return c->n >= 2;
 }
 
-bool costclock_open(costclock *c, const ftk_model *m, const char *path, const char *name)
+bool costclock_make(costclock *c, const ftk_model *m, const char *table)
 {
-    char line[512];
-    bool found = false;
-    FILE *const f = fopen(path, "r");
-    if (!f) return false;
+    char words[512];
     *c = (costclock){.clock = {now, pass, product, c}, .slow = 1, .layers = m->hp.n_layer};
-    while (!found && fgets(line, sizeof line, f)) found = read_line(c, line, name);
-    fclose(f);
     c->output_weights = (double)m->output.n_out * m->output.n_in;
     const double upper = ftk_target_share(m, m->hp.n_layer); /* the output's share */
     c->weights = c->output_weights / upper;
-    return found;
+    const int n = snprintf(words, sizeof words, "%s", table);
+    return n < (int)sizeof words && read_table(c, words);
+}
+
+bool costclock_open(costclock *c, const ftk_model *m, const char *path, const char *name)
+{
+    char line[512];
+    const size_t n = strlen(name);
+    FILE *const f = fopen(path, "r");
+    if (!f) return false;
+    bool found = false;
+    while (!found && fgets(line, sizeof line, f))
+        found = strncmp(line, name, n) == 0 && (line[n] == ' ' || line[n] == '\t');
+    fclose(f);
+    return found && costclock_make(c, m, line + n);
 }

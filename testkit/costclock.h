@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A clock that goes on by what work is said to take, so that the loop decides the same on every
  * run. */
-#ifndef FTK_BENCH_COSTCLOCK_H
-#define FTK_BENCH_COSTCLOCK_H
+#ifndef FTK_TESTKIT_COSTCLOCK_H
+#define FTK_TESTKIT_COSTCLOCK_H
 
 #include "base/clock.h"
 #include "foretoken.h"
@@ -22,8 +22,12 @@ typedef struct costclock {
     int layers;
 } costclock;
 
-/* One for passes of m, with the costs that a line of the file (bench/costs.txt) gives under a
- * name; false: there are none, or they are not understood. */
+/* One for passes of m, with costs such as "1:4.5 4:5.3 64:40 deep:0.5 slow:3", as bench/costs.txt
+ * has them behind a name; false: they are not understood. */
+bool costclock_make(costclock *c, const ftk_model *m, const char *table);
+/* With those that a line of a file gives under a name; false also: there are none. */
 bool costclock_open(costclock *c, const ftk_model *m, const char *path, const char *name);
+/* Seconds of a whole pass over so many rows, or of as much work, on an empty sequence. */
+double costclock_takes(const costclock *c, double rows);
 
 #endif
