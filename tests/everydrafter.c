@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "archmodels.h"
+#include "drafters/dash.h"
 #include "eaglefiles.h"
 #include "engine/session.h"
 
@@ -88,9 +89,10 @@ ftk_err ed_prompt(const ftk_model *m, ed_place where, int which, int32_t *tokens
     return FTK_OK;
 }
 
-ftk_err ed_open(ftk_session **out, ftk_engine *e, ed_place where, const char *drafter, int budget,
-                int which)
+static ftk_err open_at(ftk_session **out, ftk_engine *e, ed_place where, const char *drafter,
+                       int budget, int which, bool always)
 {
+    static ftk_dash_parts parts = {.without = FTK_ROWS_ALWAYS}; /* others look at the first of it */
     static const char *const greedy[] = {"exact", "reject", "traversal"};
     ftk_session_config cfg;
     ftk_session_config_init(&cfg);
@@ -105,7 +107,9 @@ ftk_err ed_open(ftk_session **out, ftk_engine *e, ed_place where, const char *dr
     cfg.sampling.seed = (uint64_t)which;
     int32_t tokens[ED_MAX_PROMPT];
     size_t n;
-    ftk_err err = ftk_session_open(out, e, &cfg);
+    const int family = ftk_drafter_index(drafter, strlen(drafter));
+    ftk_err err = always ? ftk_session_open_with(out, e, &cfg, ftk_drafter_list[family], &parts)
+                         : ftk_session_open(out, e, &cfg);
     if (err != FTK_OK) return err;
     err = ed_prompt(e->model, where, which, tokens, &n);
     if (err == FTK_OK) err = ftk_session_append(*out, tokens, n);
@@ -113,4 +117,22 @@ ftk_err ed_open(ftk_session **out, ftk_engine *e, ed_place where, const char *dr
     ftk_session_free(*out);
     *out = NULL;
     return err;
+}
+
+ftk_err ed_open(ftk_session **out, ftk_engine *e, ed_place where, const char *drafter, int budget,
+                int which)
+{
+    return open_at(out, e, where, drafter, budget, which, false);
+}
+
+bool ed_has_rows(const char *drafter)
+{
+    const int i = ftk_drafter_index(drafter, strlen(drafter)); /* auto: -1 */
+    return i >= 0 && (ftk_drafter_list[i]->check || ftk_drafter_list[i]->wants & FTK_WANT_MODEL);
+}
+
+ftk_err ed_open_always(ftk_session **out, ftk_engine *e, ed_place where, const char *drafter,
+                       int budget, int which)
+{
+    return open_at(out, e, where, drafter, budget, which, true);
 }

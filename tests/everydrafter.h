@@ -27,4 +27,9 @@ ftk_err ed_prompt(const ftk_model *m, ed_place where, int which, int32_t *tokens
  * its tokens are plain decoding's. */
 ftk_err ed_open(ftk_session **out, ftk_engine *e, ed_place where, const char *drafter, int budget,
                 int which);
+/* Whether a drafter has rows of its own, of heads, a model or a policy. */
+bool ed_has_rows(const char *drafter);
+/* A session of one that has, which runs them as far as it may, paid or not: FTK_ROWS_ALWAYS. */
+ftk_err ed_open_always(ftk_session **out, ftk_engine *e, ed_place where, const char *drafter,
+                       int budget, int which);
 #endif

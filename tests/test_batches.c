@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Sessions that share their passes say what they say alone without drafts: all drafters, 1 to 16
- * sessions with prompts, temperatures and verifiers of their own, every level of kernels.
+ * Sessions that share their passes say what they say alone without drafts: all drafters, those with
+ * rows of their own also where these always run, 1 to 16 sessions with prompts, temperatures and
+ * verifiers of their own, every level of kernels.
  * test_batches demo|small */
 #include "support.h"
 
@@ -14,13 +15,16 @@ static ed_place where;
 
 typedef int32_t answer[TOKENS + FTK_MAX_NODES];
 
-static void run(ftk_engine *e, const char *const *drafters, int n_drafters, int budget, int first,
-                int n, answer *out)
+typedef ftk_err opener(ftk_session **out, ftk_engine *e, ed_place at, const char *drafter,
+                       int budget, int which);
+
+static void run(ftk_engine *e, const char *const *drafters, int n_drafters, opener *open,
+                int budget, int first, int n, answer *out)
 {
     ftk_session *s[MOST];
     size_t got[MOST] = {0};
     for (int i = 0; i < n; i++) {
-        assert_int_equal(ed_open(&s[i], e, where, drafters[i % n_drafters], budget, first + i),
+        assert_int_equal(open(&s[i], e, where, drafters[i % n_drafters], budget, first + i),
                          FTK_OK);
         ftk_session_limit(s[i], TOKENS);
     }
@@ -40,11 +44,13 @@ static void run(ftk_engine *e, const char *const *drafters, int n_drafters, int 
     }
 }
 
-static void compare(ftk_engine *e, const char *const *drafters, int n_drafters, int n, answer *want)
+static void compare(ftk_engine *e, const char *const *drafters, int n_drafters, opener *open, int n,
+                    answer *want)
 {
-    const int budget = n % 2 ? 6 : -1; /* given, or the cost model's to decide */
+    /* given, or the cost model's to decide */
+    const int budget = n % 2 || open == ed_open_always ? 6 : -1;
     answer got[MOST];
-    run(e, drafters, n_drafters, budget, 0, n, got);
+    run(e, drafters, n_drafters, open, budget, 0, n, got);
     for (int i = 0; i < n; i++)
         if (memcmp(got[i], want[i], TOKENS * sizeof(int32_t)) != 0)
             fail_msg("%s, %s%s, session %d of %d: not what it says alone", e->model->kernels.name,
@@ -64,16 +70,22 @@ static void check_level(const char *level)
     ftk_engine *e = open_engine(m, 2, MOST * ED_CONTEXT, FTK_TYPE_F16);
     assert_int_equal(ed_add(e, where), FTK_OK);
     static answer want[MOST];
-    for (int i = 0; i < MOST; i++) run(e, &none, 1, -1, i, 1, want + i);
+    for (int i = 0; i < MOST; i++) run(e, &none, 1, ed_open, -1, i, 1, want + i);
     const char *lossless[1 + ED_MAX_DRAFTERS];
-    int n = 0;
+    int n = 0, with_rows = 0;
     for (int i = ed_drafters(e, lossless), k = 0; k < i; k++)
         if (ftk_drafter_lossless(lossless[k])) lossless[n++] = lossless[k];
+    for (int i = 0; i < n; i++) with_rows += ed_has_rows(lossless[i]);
+    assert_int_equal(with_rows, where == ED_SMALL ? 5 : 4);
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
-        for (int i = 0; i < n; i++) compare(e, &lossless[i], 1, sizes[k], want);
+        for (int i = 0; i < n; i++) {
+            compare(e, &lossless[i], 1, ed_open, sizes[k], want);
+            if (ed_has_rows(lossless[i]))
+                compare(e, &lossless[i], 1, ed_open_always, sizes[k], want);
+        }
     lossless[n++] = none;
     for (size_t k = 2; k < sizeof sizes / sizeof *sizes; k++)
-        compare(e, lossless, n, sizes[k], want);
+        compare(e, lossless, n, ed_open, sizes[k], want);
     printf("%s: %d drafters\n", level, n - 1);
     ftk_engine_free(e);
     ftk_model_free(m);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A small model drafts: what comes is plain decoding's, whoever drafts beside it, in batches,
- * after cuts and forks; drawn drafts have the model's distribution; vocabularies that are not
- * the same are refused. */
+ * A small model drafts: what comes is plain decoding's, whoever drafts beside it, after cuts and
+ * forks; drawn drafts have the model's distribution; vocabularies that are not the same are
+ * refused. */
 #include "support.h"
 
 #include "archmodels.h"
@@ -10,7 +10,7 @@
 #include "engine/session.h"
 #include "testkit/statistics.h"
 
-enum { N = 48, SESSIONS = 16, CTX = 200 };
+enum { N = 48, CTX = 200 };
 
 #define FOLDER FTK_BUILT_DIR "/"
 
@@ -163,39 +163,6 @@ static void test_itself(void **state)
             k != 3; /* what is likeliest need not come, but what was drawn is accepted */
         if (sure) assert_true(stats.accepted + 4 >= stats.drafted && stats.steps < N / 3);
         ftk_session_free(s);
-    }
-    ftk_engine_free(e);
-    ftk_model_free(m);
-}
-
-static void test_batches(void **state)
-{
-    (void)state;
-    ftk_model *m = load_model(path_of("llama"));
-    static const int sizes[] = {1, 2, 7, 16};
-    ftk_engine *e = open_with(m, "qwen3", 3072, 2);
-    for (int k = 0; k < 4 * 4; k++) {
-        const int n = sizes[k / 4];
-        const how h = {.drafter = k & 1 ? "draft-model" : "auto",
-                       .budget = 5,
-                       .temperature = k & 2 ? 0.8f : 0,
-                       .flags = k & 1 ? FTK_ROWS_ALWAYS : 0};
-        ftk_session *s[SESSIONS];
-        ftk_result r[SESSIONS];
-        int32_t want[N];
-        for (int i = 0; i < n; i++) {
-            s[i] = open_how(e, &h, 5);
-            start(s[i], i % 4);
-        }
-        for (int step = 0; step < N; step++) assert_int_equal(ftk_step(s, (size_t)n, r), FTK_OK);
-        for (int i = 0; i < n; i++) {
-            size_t len;
-            const int32_t *text = ftk_session_tokens(s[i], &len);
-            plain(e, h.temperature, i % 4, want);
-            assert_true(len >= (size_t)(3 + 12 * (i % 4) + N));
-            assert_memory_equal(text + 3 + 12 * (i % 4), want, sizeof want);
-            ftk_session_free(s[i]);
-        }
     }
     ftk_engine_free(e);
     ftk_model_free(m);
@@ -559,11 +526,15 @@ static void test_every_allocation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact),   cmocka_unit_test(test_itself),
-        cmocka_unit_test(test_batches), cmocka_unit_test(test_follows),
-        cmocka_unit_test(test_no_room), cmocka_unit_test(test_law),
-        cmocka_unit_test(test_padding), cmocka_unit_test(test_greedy_verifiers),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_every_allocation),
+        cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_itself),
+        cmocka_unit_test(test_follows),
+        cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_law),
+        cmocka_unit_test(test_padding),
+        cmocka_unit_test(test_greedy_verifiers),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_every_allocation),
     };
     return cmocka_run_group_tests(tests, write_models, NULL);
 }

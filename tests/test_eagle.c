@@ -10,7 +10,7 @@
 #include "eaglefigures.h"
 #include "engine/session.h"
 
-enum { N = 48, SESSIONS = 16, CTX = 220 };
+enum { N = 48, CTX = 220 };
 
 /* ---- figures */
 
@@ -140,8 +140,8 @@ static void check_block(ftk_engine *e, const char *drafter, int depths)
         assert_non_null(logits);
         compare(drafter, 0, logits);
         for (int depth = 0; depth < depths; depth++) {
-            logits = run_one(m, 1, (int32_t[]){drafted(depth, 0)},
-                             (int16_t[]){(int16_t)(depth - 1)});
+            logits =
+                run_one(m, 1, (int32_t[]){drafted(depth, 0)}, (int16_t[]){(int16_t)(depth - 1)});
             if (depth + 1 < depths) compare(drafter, depth + 1, logits);
         }
         assert_null(logits);      /* it says nothing of what lies behind */
@@ -323,43 +323,6 @@ static void test_exact_blocks(void **state)
     ftk_model_free(m);
 }
 
-static void test_batches(void **state)
-{
-    (void)state;
-    ftk_model *m = load_model(TARGET);
-    ftk_engine *e = open_engine(m, 2, 4096, FTK_TYPE_F16);
-    const ef_how file = {.layout = EF_EAGLE};
-    assert_int_equal(ftk_engine_add_drafter(e, written("plain", &file)), FTK_OK);
-    static const int sizes[] = {1, 2, 7, 16};
-    for (int k = 0; k < 4 * 2; k++) {
-        const int n = sizes[k / 2];
-        const how h = {.drafter = "eagle3",
-                       .budget = 5,
-                       .temperature = k & 1 ? 0.8f : 0,
-                       .flags = FTK_ROWS_ALWAYS};
-        ftk_session *s[SESSIONS];
-        ftk_result r[SESSIONS];
-        int32_t want[N];
-        size_t from[SESSIONS];
-        for (int i = 0; i < n; i++) {
-            s[i] = open_how(e, &h);
-            from[i] = start(s[i], i % 4);
-        }
-        for (int step = 0; step < N + 2 * n; step++)
-            assert_int_equal(ftk_step(s, (size_t)n, r), FTK_OK);
-        for (int i = 0; i < n; i++) {
-            size_t len;
-            const int32_t *text = ftk_session_tokens(s[i], &len);
-            plain(e, h.temperature, i % 4, want);
-            assert_true(len >= from[i] + N);
-            assert_memory_equal(text + from[i], want, sizeof want);
-            ftk_session_free(s[i]);
-        }
-    }
-    ftk_engine_free(e);
-    ftk_model_free(m);
-}
-
 /* ---- sessions that share a pass of the head */
 
 enum { SHARE = 5 };
@@ -383,9 +346,9 @@ static void compare_shared(ftk_session *const *twin, const char *drafter,
     }
     for (int i = 0; i < SHARE; i++) {
         const ftk_draft_model *const m = model_of(twin[i], drafter);
-        const float *const logits =
-            reads ? ftk_draft_read(m, asks[i].history, asks[i].n)
-                  : run_one(m, (int)asks[i].n, asks[i].token, asks[i].parent);
+        const float *const logits = reads
+                                        ? ftk_draft_read(m, asks[i].history, asks[i].n)
+                                        : run_one(m, (int)asks[i].n, asks[i].token, asks[i].parent);
         assert_non_null(logits);
         assert_memory_equal(together[i], logits,
                             (reads ? 1 : asks[i].n) * m->stride * sizeof(float));
@@ -581,8 +544,8 @@ int main(void)
         cmocka_unit_test(test_figures),      cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_medusa),       cmocka_unit_test(test_no_states),
         cmocka_unit_test(test_exact_blocks), cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_batches),      cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_follows),      cmocka_unit_test(test_begins_late),
+        cmocka_unit_test(test_shared),       cmocka_unit_test(test_follows),
+        cmocka_unit_test(test_begins_late),
     };
     return cmocka_run_group_tests(tests, write_target, NULL);
 }

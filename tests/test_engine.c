@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Sessions and the loop: forks, truncation, batches, limits, the context's end, never slower. */
+ * Sessions and the loop: forks, truncation, limits, the context's end, never slower. */
 #include "support.h"
 
 #include <limits.h>
@@ -70,42 +70,6 @@ static void plain(const char *text, float temperature, size_t n, int32_t *out)
 }
 
 /* ---- exactness */
-
-static void test_batch_equals_alone(void **state)
-{
-    (void)state;
-    NEED(any_model());
-    enum { N = 5, TOKENS = 40 };
-    static const char *const text[N] = {"Once upon a time", "The king", "A dog and a cat went",
-                                        "Tell me", "There was a little girl who"};
-    static const char *const drafter[N] = {"none", "jacobi", "lookup", "auto", "jacobi"};
-    ftk_engine *e = open_engine(model, 2, 1024, FTK_TYPE_F16);
-    ftk_session *s[N];
-    int32_t out[N][TOKENS + FTK_MAX_NODES], want[TOKENS];
-    size_t got[N] = {0};
-    for (int i = 0; i < N; i++) {
-        s[i] = open_session(e, drafter[i], i == 0 ? -1 : 20, i % 2 ? 0.8f : 0);
-        start(s[i], text[i]);
-        ftk_session_limit(s[i], TOKENS);
-    }
-    for (bool running = true; running;) {
-        ftk_result r[N];
-        assert_int_equal(ftk_step(s, N, r), FTK_OK);
-        running = false;
-        for (int i = 0; i < N; i++) {
-            memcpy(out[i] + got[i], r[i].tokens, r[i].n_tokens * sizeof(int32_t));
-            got[i] += r[i].n_tokens;
-            running |= r[i].finish == FTK_FINISH_NONE;
-        }
-    }
-    for (int i = 0; i < N; i++) {
-        plain(text[i], i % 2 ? 0.8f : 0, TOKENS, want);
-        assert_int_equal(got[i], TOKENS);
-        assert_memory_equal(out[i], want, sizeof want);
-        ftk_session_free(s[i]);
-    }
-    ftk_engine_free(e);
-}
 
 static void test_kv_types(void **state)
 {
@@ -725,7 +689,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wider_is_tried),
         cmocka_unit_test(test_cut_tries_wait),
-        cmocka_unit_test(test_batch_equals_alone),
         cmocka_unit_test(test_kv_types),
         cmocka_unit_test(test_always_right_and_wrong),
         cmocka_unit_test(test_verifiers),
