@@ -227,6 +227,19 @@ static void test_took_follows_speed(void **state)
     assert_true(ftk_took_of(took, &t, 2, 0) < 0.2);
 }
 
+/* A time that is many times the usual one counts as four times that: another program had the core. */
+static void test_took_forgives(void **state)
+{
+    (void)state;
+    double pass = 1, took[5] = {0};
+    const ftk_target t = {.ctx = &pass, .seconds = believed};
+    ftk_took_see(took, &t, 2, 0.1);
+    ftk_took_see(took, &t, 2, 100);
+    assert_true(about(ftk_took_of(took, &t, 2, 0), 0.1 + 0.2 * 3 * 0.1));
+    ftk_took_see(took, &t, 2, 0.16 * 3.5); /* as it is: slower may be the machine */
+    assert_true(about(ftk_took_of(took, &t, 2, 0), 0.16 + 0.2 * 2.5 * 0.16));
+}
+
 /* Whoever shares a pass pays his part of it, and rows are worth having as the whole pass sees
  * them. */
 static void test_company(void **state)
@@ -261,6 +274,7 @@ int main(void)
         cmocka_unit_test(test_steep_where_none_was_timed),
         cmocka_unit_test(test_speed_changes),
         cmocka_unit_test(test_took_follows_speed),
+        cmocka_unit_test(test_took_forgives),
         cmocka_unit_test(test_company),
         cmocka_unit_test(test_measure),
     };
