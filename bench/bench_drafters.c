@@ -187,7 +187,6 @@ static const method dash_parts[] = {
      .budget = -1,
      .dash = {"", DASH_POLICY, FTK_WITHOUT_RETRIEVAL}},
     DASH("policy alone", DASH_POLICY, 0),
-    DASH("policy alone, asked in time", DASH_POLICY, FTK_DASH_IN_TIME),
     DASH("policy alone, no compensation", DASH_POLICY, FTK_DASH_NO_SCALE),
     DASH_SHAPED("policy alone, a chain", DASH_POLICY, 0, FTK_TREE_CHAIN),
     DASH("every 4th layer skipped, alone", DASH_EVERY_4TH, 0),

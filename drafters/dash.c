@@ -8,8 +8,8 @@
  * its copy in few bits, or none of it; then the state is multiplied by a factor per channel, fitted
  * to what the layer makes of states on average (compensation). How it chooses is in base/policy.h.
  *
- * Asynchronous: the action at a layer is asked for while the layer before runs, of the state before
- * that one times its factor.
+ * The paper asks for an action while the layer before runs. Here it is asked for when the layer's
+ * state is there: there is nothing to hide (docs/drafters.md).
  *
  * As a drafter the model's own reduced stack says a chain, token by token. What followed the
  * same words earlier (retrieval.h) and successors (successors.h) join, which cost nothing. So a
@@ -225,11 +225,7 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
         return FTK_ERR_NOMEM;
     s->actions = ftk_alloc(env->host, (size_t)s->policy.n_layer, sizeof *s->actions);
     if (!s->actions) return ftk_fail(env->host, FTK_ERR_NOMEM, "no memory for a row's actions");
-    s->route = (ftk_route){
-        .policy = &s->policy,
-        .ahead = !(s->parts.without & FTK_DASH_IN_TIME),
-        .actions = s->actions,
-    };
+    s->route = (ftk_route){.policy = &s->policy, .actions = s->actions};
     return FTK_OK;
 }
 

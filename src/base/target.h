@@ -14,9 +14,6 @@ struct ftk_rows;
 /* How a row gets through the layers. */
 typedef struct ftk_route {
     const ftk_policy *policy;
-    /* It is asked for a layer before the one below has run, of the state before that one, scaled
-     * as if that were left out. */
-    bool ahead;
     uint8_t *actions; /* [n_layer] gets what was chosen */
 } ftk_route;
 

@@ -382,30 +382,14 @@ static void store_block(const worker *w, int i)
     barrier(w);
 }
 
-/* The action at a layer. Asked ahead, one thread has answered while the layer before ran; else
- * every thread asks for itself, which saves a barrier. */
+/* The action at a layer. Every thread asks for itself, which saves a barrier. */
 static uint8_t action_at(const worker *w, int layer)
 {
     const ftk_route *r = w->route;
     if (!r) return FTK_FULL;
-    if (r->ahead && layer > 0) return r->actions[layer];
     const uint8_t action = ftk_policy_choose(r->policy, layer, w->f->x, r->actions);
     if (w->ith == 0) r->actions[layer] = action;
     return action;
-}
-
-static void look_ahead(const worker *w, int layer)
-{
-    const ftk_route *r = w->route;
-    if (!r || !r->ahead || w->ith > 0 || layer + 1 == w->f->layers) return;
-    const int d = w->f->m->hp.n_embd;
-    const float *x = w->f->x, *all = r->policy->scale;
-    if (all) {
-        const float *scale = all + (size_t)layer * (size_t)d;
-        for (int j = 0; j < d; j++) w->norm[j] = x[j] * scale[j];
-        x = w->norm;
-    }
-    r->actions[layer + 1] = ftk_policy_choose(r->policy, layer + 1, x, r->actions);
 }
 
 static void run_layer(const worker *w, int i, uint8_t action)
@@ -519,7 +503,6 @@ static void run(void *ctx, int ith, int nth)
     for (int i = w->first; i < w->f->layers; i++) {
         const uint8_t action = action_at(w, i);
         tap_states(w, i);
-        look_ahead(w, i);
         run_layer(w, i, action);
         if (i == w->f->keep) keep_states(w);
     }
