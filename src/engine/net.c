@@ -404,7 +404,7 @@ static bool read_states(ftk_net_seq *s, const int32_t *text, int n)
     return true;
 }
 
-/* Rows of drafts began with states that were guessed: the true ones are read. */
+/* Rows of drafts began with states that were guessed, or with none: the true ones are read. */
 static void head_keep(void *ctx, int n, const int16_t *row)
 {
     (void)n, (void)row;
