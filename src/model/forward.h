@@ -125,6 +125,8 @@ ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int ma
 ftk_err ftk_forward_open_on(ftk_forward *f, const ftk_model *m, ftk_team *lent, int max_rows,
                             int context, int max_slots, ftk_type kv_type);
 void ftk_forward_close(ftk_forward *f);
+/* What ftk_forward_open() takes, but for its threads. */
+uint64_t ftk_forward_bytes(const ftk_model *m, int threads, int max_rows, int max_slots);
 /* Runs the pass; the sum of n_rows is at most max_rows. Logits are left in f->logits, sequence by
  * sequence. Nothing can fail: values that are not finite show in the logits. */
 void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs);
