@@ -521,9 +521,7 @@ ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config
     if (err != FTK_OK) return err;
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    err = load_model(out, path, &own);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(&floats, load_model(out, path, &own));
 }
 
 void ftk_model_free(ftk_model *m)

@@ -13,10 +13,8 @@ ftk_err ftk_tokenize(const ftk_model *m, const char *text, size_t n, unsigned fl
 {
     ftk_floats floats;
     ftk_floats_enter(&floats); /* pieces have scores */
-    const ftk_err err =
-        ftk_tokenizer_encode(ftk_model_tokenizer(m), text, n, flags, tokens, cap, n_out);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(
+        &floats, ftk_tokenizer_encode(ftk_model_tokenizer(m), text, n, flags, tokens, cap, n_out));
 }
 
 ftk_err ftk_detokenize(const ftk_model *m, const int32_t *tokens, size_t n, unsigned flags,
@@ -31,10 +29,8 @@ ftk_err ftk_chat_tokenize_as(const ftk_model *m, const ftk_chat_config *cfg,
 {
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    const ftk_err err =
-        ftk_tokenizer_chat(ftk_model_tokenizer(m), cfg, msgs, n_msgs, tokens, cap, n_out);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(
+        &floats, ftk_tokenizer_chat(ftk_model_tokenizer(m), cfg, msgs, n_msgs, tokens, cap, n_out));
 }
 
 ftk_err ftk_chat_tokenize(const ftk_model *m, const char *tmpl, const ftk_message *msgs,
@@ -51,10 +47,8 @@ ftk_err ftk_chat_text(const ftk_model *m, const ftk_chat_config *cfg, const ftk_
 {
     ftk_floats floats;
     ftk_floats_enter(&floats); /* a template may reckon */
-    const ftk_err err =
-        ftk_tokenizer_chat_text(ftk_model_tokenizer(m), cfg, msgs, n_msgs, text, cap, n_out);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(&floats, ftk_tokenizer_chat_text(ftk_model_tokenizer(m), cfg, msgs,
+                                                             n_msgs, text, cap, n_out));
 }
 
 /* ------------------------------------------------------------------ streams */
