@@ -662,7 +662,7 @@ static double row_clock_now(void *ctx)
     return ((row_clock *)ctx)->now;
 }
 
-static void row_clock_pass(void *ctx, int layers, int rows, double slot_rows, int n_logits)
+static void row_clock_pass(void *ctx, double layers, int rows, double slot_rows, int n_logits)
 {
     (void)layers, (void)slot_rows, (void)n_logits;
     row_clock *const c = ctx;

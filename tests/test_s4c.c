@@ -392,7 +392,7 @@ static double clock_now(void *ctx)
     return *(int *)ctx * 1e-3;
 }
 
-static void clock_pass(void *ctx, int layers, int rows, double slot_rows, int n_logits)
+static void clock_pass(void *ctx, double layers, int rows, double slot_rows, int n_logits)
 {
     (void)layers, (void)rows, (void)slot_rows, (void)n_logits;
     ++*(int *)ctx;

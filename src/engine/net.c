@@ -111,8 +111,8 @@ void ftk_net_free(ftk_net *net)
 
 /* ---- rows */
 
-/* A clock of costs hears of the products of all layers as of one. */
-static void tell_clock(const ftk_net *net, const ftk_pass_seq *seqs, int n)
+/* A clock of costs hears of the products of all layers as of one; stores: of keys and values. */
+static void tell_clock(const ftk_net *net, const ftk_pass_seq *seqs, int n, bool stores)
 {
     const ftk_model *const m = net->model;
     int rows = 0, n_logits = 0;
@@ -123,18 +123,26 @@ static void tell_clock(const ftk_net *net, const ftk_pass_seq *seqs, int n)
     }
     for (int i = 0; i < m->hp.n_layer; i++)
         for (int k = 0; k < FTK_LAYER_MATS; k++) {
-            const ftk_mat *const w = ftk_layer_mat(&m->layers[i], k);
-            weights += (size_t)w->n_out * (size_t)w->n_in;
+            const ftk_layer *const l = &m->layers[i];
+            const ftk_mat *const w = ftk_layer_mat(l, k);
+            if (!stores || w == &l->k || w == &l->v) weights += (size_t)w->n_out * (size_t)w->n_in;
         }
     const int n_in = m->hp.n_embd;
     net->clock->product(net->clock->ctx, (int)(weights / (size_t)n_in), n_in, rows);
-    if (n_logits > 0) net->clock->product(net->clock->ctx, m->hp.n_vocab, n_in, n_logits);
+    if (n_logits > 0 && !stores)
+        net->clock->product(net->clock->ctx, m->hp.n_vocab, n_in, n_logits);
 }
 
 void ftk_net_pass(ftk_net *net, const ftk_pass_seq *seqs, int n)
 {
     ftk_forward_run(&net->forward, seqs, n);
-    if (net->clock) tell_clock(net, seqs, n);
+    if (net->clock) tell_clock(net, seqs, n, false);
+}
+
+void ftk_net_store_states(ftk_net *net, const ftk_pass_seq *seqs, int n)
+{
+    ftk_forward_store(&net->forward, seqs, n);
+    if (net->clock) tell_clock(net, seqs, n, true);
 }
 
 bool ftk_net_reserve(ftk_net_seq *s, int n)

@@ -78,8 +78,9 @@ void ftk_net_seq_free(ftk_net_seq *seq, const ftk_host *host);
 /* Memory of a head that says all places at once, and of a session. Errors: NOMEM. */
 ftk_err ftk_net_open_blocks(ftk_net *net);
 ftk_err ftk_net_seq_open_blocks(ftk_net_seq *s, const ftk_host *host);
-/* Runs its layers. */
+/* Runs its layers; makes keys and values of states alone. */
 void ftk_net_pass(ftk_net *net, const ftk_pass_seq *seqs, int n);
+void ftk_net_store_states(ftk_net *net, const ftk_pass_seq *seqs, int n);
 /* Room for n rows behind the text; false: there is none. */
 bool ftk_net_reserve(ftk_net_seq *s, int n);
 /* States that can be read of a text of n tokens. */

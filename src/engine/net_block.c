@@ -131,7 +131,7 @@ static void store_texts(texts *t)
     for (size_t i = 0; i < (size_t)t->rows; i++)
         h->model.kernels.rms_norm(hp->n_embd, x + i * d, h->context_norm, hp->norm_eps, c + i * d);
     for (int i = 0; i < t->n; c += (size_t)t->seq[i++].n_rows * d) t->seq[i].states = c;
-    ftk_forward_store(&net->forward, t->seq, t->n);
+    ftk_net_store_states(net, t->seq, t->n);
     for (int i = 0; i < t->n; i++) {
         ftk_kv_truncate(&t->of[i]->kv, t->of[i]->kv.len + t->seq[i].n_rows);
         ftk_net_forget(t->of[i], t->seq[i].n_rows);

@@ -510,6 +510,19 @@ static void run(void *ctx, int ith, int nth)
     output_rows(w);
 }
 
+/* Layers that were run, in whole ones. */
+static double layers_run(const worker *w)
+{
+    const ftk_route *const r = w->route;
+    double layers = 0;
+    for (int i = w->first; i < w->f->layers; i++) {
+        const uint8_t action = r ? r->actions[i] : FTK_FULL;
+        const bool whole = action == FTK_FULL || (action == FTK_PARTIAL && !w->f->low);
+        layers += whole ? 1 : r->policy->cost[action];
+    }
+    return layers;
+}
+
 void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs)
 {
     ftk_forward_run_above(f, seqs, n_seqs, 0);
@@ -545,7 +558,7 @@ static void run_rows(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int f
     }
     ftk_team_run(team_of(f), run, &all);
     const ftk_clock *const clock = f->clock;
-    if (clock) clock->pass(clock->ctx, f->layers - first, all.n_rows, slot_rows, all.n_logits);
+    if (clock) clock->pass(clock->ctx, layers_run(&all), all.n_rows, slot_rows, all.n_logits);
 }
 
 void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first)
