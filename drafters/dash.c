@@ -184,10 +184,9 @@ static bool pays(const dash *s, int node)
 {
     if (s->parts.without & FTK_ROWS_ALWAYS) return s->guesses.all[node].worth > always_worth;
     const ftk_target *const t = s->target;
-    const double more = t->seconds(t->ctx, 0, s->n_rows + 2) - t->seconds(t->ctx, 0, s->n_rows + 1);
     const float right = ftk_rate_get(best_rate(s, s->n_rows));
     return right * ftk_guesses_open(&s->guesses, node) * ftk_target_token(t) >
-           ftk_took_of(s->known->took, t, 1, 0) + more;
+           ftk_took_of(s->known->took, t, 1, 0) + ftk_target_verify(t, s->n_rows + 1, 1);
 }
 
 /* The row of a node at the end of the chain; false: there is no room. */
