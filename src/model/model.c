@@ -570,13 +570,3 @@ bool ftk_model_is_end(const ftk_model *m, int32_t token)
 {
     return ftk_tokenizer_is_end(m->tokenizer, token);
 }
-
-const ftk_tokenizer *ftk_model_tokenizer(const ftk_model *m)
-{
-    return m->tokenizer;
-}
-
-const ftk_host *ftk_model_host(const ftk_model *m)
-{
-    return &m->host;
-}
