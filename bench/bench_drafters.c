@@ -23,7 +23,7 @@ typedef struct {
     ftk_engine *engine; /* its own: what a drafter learns stays with the engine */
     ftk_tree_shape shape;
     int budget;
-    const ftk_drafter_ops *ops; /* with `how`: FTK_S4C_, FTK_FIRP_, FTK_GROWN_ */
+    const ftk_drafter_ops *ops; /* with `how`, flags of drafters/drafter.h */
     unsigned how;
     dash_variant dash; /* of DASH; its label NULL: whole */
     double *ratio;     /* [n questions] plain seconds / its seconds */
