@@ -21,11 +21,20 @@ static ftk_err open_pass(ftk_net *net, ftk_team *team, int slots, ftk_type kv_ty
                                net->pool.n_pages * FTK_PAGE + FTK_MAX_NODES, kv_type);
 }
 
-static ftk_err load_small(ftk_net *net, const char *path, const ftk_model *target)
+/* ctx: the net's meter, which is its first member. */
+static bool is_wanted(void *ctx)
 {
+    const ftk_model *const target = ((const ftk_net *)ctx)->target;
+    return !target->wanted || target->wanted(target->host.ctx);
+}
+
+static ftk_err load_small(ftk_net *net, const char *path)
+{
+    const ftk_model *const target = net->target;
     ftk_model_config cfg;
     ftk_model_config_init(&cfg);
     cfg.host = net->host;
+    cfg.wanted = is_wanted;
     cfg.kernels = target->kernels.name;
     const ftk_err err = ftk_model_load(&net->small, path, &cfg);
     net->model = net->small;
@@ -57,7 +66,8 @@ ftk_err ftk_net_open_small(ftk_net **out, const char *path, const ftk_model *tar
 {
     ftk_net *const net = *out = take_net(&target->host);
     if (!net) return FTK_ERR_NOMEM;
-    ftk_err err = load_small(net, path, target);
+    net->target = target;
+    ftk_err err = load_small(net, path);
     if (err == FTK_OK) err = open_pass(net, team, slots, kv_type);
     return settled(out, err);
 }

@@ -17,6 +17,7 @@ enum { FTK_NET_WAITING = 64 };
 typedef struct ftk_net {
     ftk_meter meter;
     ftk_host host;          /* the engine's, metered: all that it takes comes from it */
+    const ftk_model *target;
     const ftk_model *model; /* what runs: of the one below that it has */
     ftk_model *small;
     ftk_headfile *head;
@@ -57,8 +58,9 @@ typedef struct ftk_net_seq {
     float *places; /* [depths][stride] what it says of each, without a Markov head */
 } ftk_net_seq;
 
-/* A small model of the target's vocabulary; slots: of its cache. team and target outlive it.
- * Errors: those of ftk_model_load(), INVALID (another vocabulary), NOMEM. */
+/* A small model of the target's vocabulary; slots: of its cache. team and target outlive it. Who
+ * could stop the target's load can stop this one. Errors: those of ftk_model_load(), INVALID
+ * (another vocabulary), NOMEM. */
 ftk_err ftk_net_open_small(ftk_net **out, const char *path, const ftk_model *target, ftk_team *team,
                            int slots, ftk_type kv_type);
 /* A head; layers [n_layers]: see ftk_headfile_open(). host outlives it, as does f: the target's

@@ -354,7 +354,7 @@ typedef struct packing {
 
 static bool is_wanted(const loader *l)
 {
-    return !l->cfg->wanted || l->cfg->wanted(l->m->host.ctx);
+    return !l->m->wanted || l->m->wanted(l->m->host.ctx);
 }
 
 static ftk_err cancelled(const loader *l)
@@ -493,6 +493,7 @@ static ftk_err load_model(ftk_model **out, const char *path, const ftk_model_con
     ftk_model *m = ftk_alloc(h, 1, sizeof *m);
     if (!m) return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory", path);
     m->host = *h;
+    m->wanted = cfg->wanted;
     m->stage = cfg->stage;
     m->n_stages = cfg->n_stages;
     loader l = {.m = m, .path = path, .cfg = cfg};
