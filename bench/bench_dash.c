@@ -2,8 +2,8 @@
  *
  * bench-dash: what dash-direct costs and gives. Windows of a text are read token by token by the
  * whole model, by the policy, and with layers skipped or in few bits that are the same for every
- * token, with and without compensation, asked ahead and in time. All see the same tokens; per
- * window they take turns, in another order each. Prints a Markdown table. */
+ * token, with and without compensation. All see the same tokens; per window they take turns, in
+ * another order each. Prints a Markdown table. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +23,6 @@ typedef struct {
 static const variant variants[] = {
     {"the whole model", DASH_ALL_FULL, 0},
     {"policy", DASH_POLICY, 0},
-    {"policy, asked in time", DASH_POLICY, FTK_DASH_IN_TIME},
     {"policy, no compensation", DASH_POLICY, FTK_DASH_NO_SCALE},
     {"every 4th layer skipped", DASH_EVERY_4TH, 0},
     {"every 4th, no compensation", DASH_EVERY_4TH, FTK_DASH_NO_SCALE},

@@ -159,7 +159,6 @@ static const row dash_parts[] = {
     {NULL, "", -1, 0, 0, 0},
     {NULL, ", no retrieval", -1, 0, NO_RETRIEVAL, 0},
     {NULL, ", policy alone", 6, 0, ALWAYS, 0},
-    {NULL, ", policy alone, asked in time", 6, 0, ALWAYS | FTK_DASH_IN_TIME, 0},
     {NULL, ", policy alone, no compensation", 6, 0, ALWAYS | FTK_DASH_NO_SCALE, 0},
     {NULL, ", policy alone, a chain", 6, FTK_TREE_CHAIN, ALWAYS, 0},
     {NULL, ", every 4th layer skipped, alone", 6, 0, ALWAYS, DASH_EVERY_4TH},

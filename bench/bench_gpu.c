@@ -355,7 +355,7 @@ static void free_policy(const ftk_policy *p)
 static double route_time(const options *o, bench *b, const ftk_policy *p)
 {
     uint8_t actions[FTK_MAX_LAYERS];
-    const ftk_route route = {.policy = p, .ahead = true, .actions = actions};
+    const ftk_route route = {.policy = p, .actions = actions};
     const ftk_pass_seq seq = {.kv = &b->seq,
                               .n_rows = 1,
                               .token = b->token,

@@ -14,8 +14,7 @@
  * DASH's policy chooses at a layer of the small model what it chose there, and at a new one as
  * at the last old one before it, so that about the same share of the layers is run, in full or
  * in few bits. What a new layer adds to the text is nothing either way; but it is one of the two
- * last actions that the policy sees, and asked ahead it sees a newer state behind a new layer
- * than behind an old one. */
+ * last actions that the policy sees. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

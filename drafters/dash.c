@@ -8,8 +8,8 @@
  * its copy in few bits, or none of it; then the state is multiplied by a factor per channel, fitted
  * to what the layer makes of states on average (compensation). How it chooses is in base/policy.h.
  *
- * Asynchronous: the action at a layer is asked for while the layer before runs, of the state before
- * that one times its factor.
+ * The paper asks for an action while the layer before runs. Here it is asked for when the layer's
+ * state is there: there is nothing to hide (docs/drafters.md).
  *
  * As a drafter the model's own reduced stack says a chain, token by token. What followed the
  * same words earlier (retrieval.h) and successors (successors.h) join, which cost nothing. So a
@@ -184,10 +184,9 @@ static bool pays(const dash *s, int node)
 {
     if (s->parts.without & FTK_ROWS_ALWAYS) return s->guesses.all[node].worth > always_worth;
     const ftk_target *const t = s->target;
-    const double more = t->seconds(t->ctx, 0, s->n_rows + 2) - t->seconds(t->ctx, 0, s->n_rows + 1);
     const float right = ftk_rate_get(best_rate(s, s->n_rows));
     return right * ftk_guesses_open(&s->guesses, node) * ftk_target_token(t) >
-           ftk_took_of(s->known->took, t, 1, 0) + more;
+           ftk_took_of(s->known->took, t, 1, 0) + ftk_target_verify(t, s->n_rows + 1, 1);
 }
 
 /* The row of a node at the end of the chain; false: there is no room. */
@@ -225,11 +224,7 @@ static ftk_err dash_init(void *state, const ftk_drafter_env *env)
         return FTK_ERR_NOMEM;
     s->actions = ftk_alloc(env->host, (size_t)s->policy.n_layer, sizeof *s->actions);
     if (!s->actions) return ftk_fail(env->host, FTK_ERR_NOMEM, "no memory for a row's actions");
-    s->route = (ftk_route){
-        .policy = &s->policy,
-        .ahead = !(s->parts.without & FTK_DASH_IN_TIME),
-        .actions = s->actions,
-    };
+    s->route = (ftk_route){.policy = &s->policy, .actions = s->actions};
     return FTK_OK;
 }
 

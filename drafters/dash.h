@@ -8,8 +8,6 @@
 /* Beside those of drafter.h: */
 enum {
     FTK_DASH_NO_SCALE = 16, /* skipped layers leave the state as it is */
-    FTK_DASH_IN_TIME =
-        32, /* the policy is asked when the layer's state is there, not one layer ahead */
 };
 
 typedef struct ftk_dash_parts {

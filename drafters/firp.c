@@ -184,9 +184,8 @@ static bool split_pays(const firp *s)
     double tokens = 0, reached = ftk_guesses_open(&s->guesses, 0);
     for (int i = 0; i < s->n_offsets; i++)
         tokens += reached *= ftk_rate_get(&s->rates[BEST_AT + i]);
-    return tokens * ftk_target_token(t) > t->seconds(t->ctx, s->layer, s->n_offsets) +
-                                              t->seconds(t->ctx, 0, 1 + s->n_offsets) -
-                                              t->seconds(t->ctx, 0, 1);
+    return tokens * ftk_target_token(t) >
+           t->seconds(t->ctx, s->layer, s->n_offsets) + ftk_target_verify(t, 1, s->n_offsets);
 }
 
 /* The split schedule: the pseudo states of `state` and the root, through the upper layers. */

@@ -22,8 +22,8 @@ typedef struct asked {
     ftk_grown *g;
     const ftk_ask *ask;
     bool drawn;        /* its nodes are a chain that is drawn */
-    int n, taken;      /* nodes; of which rows are worth running for */
-    int chosen[WIDTH]; /* the nodes' guesses, the best first */
+    int taken;         /* nodes that rows are worth running for */
+    int chosen[WIDTH]; /* their guesses, the best first */
     int unread;
     double saves; /* seconds that reading saves */
 } asked;
@@ -34,14 +34,6 @@ int ftk_grown_class(int depth)
 }
 
 /* ---- time */
-
-/* Of a pass over n rows. Before one was run, text was read, which takes about as long. */
-static double seconds_of(const ftk_grown *g, int n, bool reads)
-{
-    const int rows = n < ROWS ? n : ROWS;
-    const double own = ftk_took_of(g->known->took[reads], g->target, rows, FIXED);
-    return own > 0 || reads ? own : ftk_took_of(g->known->took[true], g->target, rows, FIXED);
-}
 
 static void saw(ftk_grown *g, int n, bool reads, double seconds)
 {
@@ -154,7 +146,8 @@ static double expected(const ftk_grown *g, int node, int depth)
     return tokens;
 }
 
-/* Seconds that it saves. */
+/* Seconds that it saves. What verifying them takes is not charged, as it is where heads, maps and
+ * layers are (took.h): the tree is cut by it. */
 static double saved_by(const asked *a, int node, int depth)
 {
     const double tokens = a->drawn ? ftk_drawn_expected(a->g) : expected(a->g, node, depth);
@@ -176,24 +169,17 @@ static void sort_by_savings(asked *all, int n)
 static int begin_with_texts(asked *all, int n)
 {
     ftk_draft_rows said[FTK_ASKS];
-    double sum = 0, most = 0;
-    int rows = 0, best = 0, left = 0;
+    ftk_wish wish[FTK_ASKS];
+    const ftk_work work = {all[0].g->known->took[true], NULL, FIXED, ROWS};
+    int read = 0, left = 0;
     for (int i = 0; i < n; i++) all[i].saves = saved_by(&all[i], 0, 0);
     sort_by_savings(all, n);
-    for (int i = 0; i < n && all[i].saves > 0; i++) {
-        sum += all[i].saves;
-        rows += all[i].unread;
-        const double gain = sum - seconds_of(all[0].g, rows, true);
-        if (gain <= most && gain != INFINITY) continue;
-        most = gain;
-        best = i + 1;
-    }
-    if (best == 0) {
-        ftk_took_doubt(all[0].g->known->took[true], all[0].g->target);
-        return 0;
-    }
-    read_texts(all, best, said);
-    for (int i = 0; i < best; i++) {
+    for (int i = 0; i < n; i++)
+        wish[i] = (ftk_wish){all[0].g->target, 1, .first = all[i].unread, .saves = {all[i].saves}};
+    if (ftk_took_choose(&work, wish, n) == 0) return 0;
+    while (read < n && wish[read].taken) read++;
+    read_texts(all, read, said);
+    for (int i = 0; i < read; i++) {
         if (!said[i].logits) continue;
         follow(&all[i], 0, said[i].logits);
         all[left++] = all[i];
@@ -201,54 +187,31 @@ static int begin_with_texts(asked *all, int n)
     return left;
 }
 
-static void choose_nodes(asked *all, int n, int depth)
+/* Takes of each session the nodes, the best first, that rows are worth running for; returns how
+ * many there are. Before a row was run, text was read, which takes about as long. */
+static int take_nodes(asked *all, int n, int depth)
 {
+    ftk_grown_known *const known = all[0].g->known;
+    const ftk_work work = {known->took[false], known->took[true], FIXED, ROWS};
+    ftk_wish wish[FTK_ASKS];
     for (int i = 0; i < n; i++) {
         ftk_grown *const g = all[i].g;
+        ftk_wish *const w = &wish[i];
         const int room = FTK_MAX_NODES - g->n_rows;
+        *w = (ftk_wish){.target = g->target, .first = 1, .more = 1};
         if (all[i].drawn) {
             all[i].chosen[0] = g->drawn.last;
-            all[i].n = g->drawn.n_chain == depth && depth < FTK_DRAWN_DEPTH;
+            w->n = g->drawn.n_chain == depth && depth < FTK_DRAWN_DEPTH;
         } else {
-            all[i].n = ftk_guesses_best(&g->guesses, depth, floor_worth, true,
-                                        g->guesses.chain ? 1 : WIDTH, all[i].chosen);
+            w->n = ftk_guesses_best(&g->guesses, depth, floor_worth, true,
+                                    g->guesses.chain ? 1 : WIDTH, all[i].chosen);
         }
-        if (all[i].n > room) all[i].n = room;
+        if (w->n > room) w->n = room;
+        for (int k = 0; k < w->n; k++) w->saves[k] = saved_by(&all[i], all[i].chosen[k], depth);
     }
-}
-
-/* Whose next node saves most by a row, and how much. */
-static asked *next_to_take(asked *all, int n, int depth, double *saves)
-{
-    asked *best = NULL;
-    for (int i = 0; i < n; i++) {
-        if (all[i].taken == all[i].n) continue;
-        const double saved = saved_by(&all[i], all[i].chosen[all[i].taken], depth);
-        if (best && saved <= *saves) continue;
-        best = &all[i];
-        *saves = saved;
-    }
-    return best;
-}
-
-/* Takes the nodes that rows are worth running for; returns how many there are. */
-static int worth_running(asked *all, int n, int depth)
-{
-    double sum = 0, most = 0, saves;
-    int rows = 0, best = 0;
-    for (int i = 0; i < n; i++) all[i].taken = 0;
-    for (asked *a; rows < ROWS && (a = next_to_take(all, n, depth, &saves)) && saves > 0;) {
-        sum += saves;
-        a->taken++;
-        const double gain = sum - seconds_of(a->g, ++rows, false);
-        if (gain <= most && gain != INFINITY) continue;
-        most = gain;
-        best = rows;
-    }
-    for (int i = 0; i < n; i++) all[i].taken = 0;
-    for (int k = 0; k < best; k++) next_to_take(all, n, depth, &saves)->taken++;
-    if (best == 0) ftk_took_doubt(all[0].g->known->took[false], all[0].g->target);
-    return best;
+    const int rows = ftk_took_choose(&work, wish, n);
+    for (int i = 0; i < n; i++) all[i].taken = wish[i].taken;
+    return rows;
 }
 
 /* Children of the nodes of a depth, as far as that is worth it; returns how many sessions, at the
@@ -257,8 +220,7 @@ static int grow(asked *all, int n, int depth)
 {
     ftk_draft_rows said[FTK_ASKS];
     int left = 0;
-    choose_nodes(all, n, depth);
-    if (worth_running(all, n, depth) == 0) return 0;
+    if (take_nodes(all, n, depth) == 0) return 0;
     for (int i = 0; i < n; i++)
         if (all[i].taken > 0) all[left++] = all[i];
     n = left;

@@ -167,8 +167,8 @@ static space space_of(const s4c *s)
 /* Rows that heads run for a session: its nodes, the best first. */
 typedef struct asked {
     s4c *s;
-    int n, taken;      /* nodes; of which a head is worth running for */
-    int chosen[WIDTH]; /* the nodes' guesses */
+    int taken;         /* nodes that a head is worth running for */
+    int chosen[WIDTH]; /* their guesses */
 } asked;
 
 /* z = [token, scaled to rms 1 ; feature] */
@@ -238,59 +238,32 @@ static double now(const s4c *s)
     return s->target->now(s->target->ctx);
 }
 
-/* To verify a node more. */
-static double row_seconds(const s4c *s)
+/* Seconds that a head saves by naming the children of a session's node, less those to verify one
+ * more. */
+static double saved_by(const s4c *s, int node, int head)
 {
-    enum { FEW = 4 };
-    const ftk_target *const t = s->target;
-    return (t->seconds(t->ctx, 0, FEW) - t->seconds(t->ctx, 0, 1)) / (FEW - 1);
-}
-
-/* Seconds that a head saves by naming the children of a session's next node. */
-static double saved_by(const asked *a, int head)
-{
-    const s4c *const s = a->s;
+    enum { FEW = 3 };
     const double right = ftk_rate_get(&s->known->rates[BEST_AT + head]);
-    const double named = right * ftk_guesses_open(&s->guesses, a->chosen[a->taken]);
-    return named * ftk_target_token(s->target) - row_seconds(s);
+    const double named = right * ftk_guesses_open(&s->guesses, node);
+    return named * ftk_target_token(s->target) - ftk_target_verify(s->target, 1, FEW) / FEW;
 }
 
-static asked *next_to_ask(asked *all, int n, int head, double *saves)
+/* Takes of each session the nodes, the best first, that a head is worth running for; returns how
+ * many rows that are. */
+static int take_nodes(asked *all, int n, int head)
 {
-    asked *best = NULL;
+    const ftk_work work = {all[0].s->known->took, NULL, FIXED, ROWS};
+    ftk_wish wish[FTK_ASKS];
     for (int i = 0; i < n; i++) {
-        if (all[i].taken == all[i].n) continue;
-        const double saved = saved_by(&all[i], head);
-        if (best && saved <= *saves) continue;
-        best = &all[i];
-        *saves = saved;
+        s4c *const s = all[i].s;
+        wish[i] = (ftk_wish){.target = s->target, .first = 1, .more = s->sees_token};
+        wish[i].n = ftk_guesses_best(&s->guesses, head, floor_worth, s->chained && s->sees_token,
+                                     s->guesses.chain ? 1 : WIDTH, all[i].chosen);
+        for (int k = 0; k < wish[i].n; k++) wish[i].saves[k] = saved_by(s, all[i].chosen[k], head);
     }
-    return best;
-}
-
-/* Takes the first nodes of each session that the head is worth running for; returns how many
- * rows that are. */
-static int worth_running(asked *all, int n, int head)
-{
-    double sum = 0, most = 0, saves;
-    int rows = 0, best = 0, nodes = 0, best_nodes = 0;
-    for (int i = 0; i < n; i++) all[i].taken = 0;
-    for (asked *a; rows < ROWS && (a = next_to_ask(all, n, head, &saves)) && saves > 0;) {
-        sum += saves;
-        rows += a->taken == 0 || a->s->sees_token;
-        a->taken++;
-        nodes++;
-        const double gain = sum - ftk_took_of(a->s->known->took, a->s->target, rows, FIXED);
-        if (gain <= most) continue;
-        most = gain;
-        best = rows;
-        best_nodes = nodes;
-    }
-    for (int i = 0; i < n; i++) all[i].taken = 0;
-    for (asked *a; best_nodes > 0 && (a = next_to_ask(all, n, head, &saves)); best_nodes--)
-        a->taken++;
-    if (best == 0 && n > 0) ftk_took_doubt(all[0].s->known->took, all[0].s->target);
-    return best;
+    const int rows = ftk_took_choose(&work, wish, n);
+    for (int i = 0; i < n; i++) all[i].taken = wish[i].taken;
+    return rows;
 }
 
 /* What the head sees of the nodes that it runs for, session by session. */
@@ -327,23 +300,12 @@ static void hear(asked *all, int n, const space *w, int head)
     }
 }
 
-/* Chooses, for each session that goes on, the nodes that a head might run for. */
-static void choose_nodes(asked *all, int n, int head)
-{
-    for (int i = 0; i < n; i++) {
-        s4c *const s = all[i].s;
-        all[i].n = ftk_guesses_best(&s->guesses, head, floor_worth, s->chained && s->sees_token,
-                                    s->guesses.chain ? 1 : WIDTH, all[i].chosen);
-    }
-}
-
 /* Head by head, for all sessions. */
 static void run_heads(asked *all, int n)
 {
     space w = n > 0 ? space_of(all[0].s) : (space){0};
     for (int head = 0; n > 0 && head < all[0].s->n_heads; head++) {
-        choose_nodes(all, n, head);
-        const int rows = worth_running(all, n, head);
+        const int rows = take_nodes(all, n, head);
         if (rows == 0) return;
         const double start = now(all[0].s);
         put_rows(all, n, &w, head);
@@ -388,7 +350,7 @@ static double open_at(const s4c *s, int depth)
     return open;
 }
 
-/* How many heads are worth running, as worth_running() has it of nodes: a head is reached where
+/* How many heads are worth running, as take_nodes() has it of nodes: a head is reached where
  * what was known ends at its depth, or where one of the choices of the head before is right. */
 static int heads_worth_running(s4c *s)
 {

@@ -2,6 +2,8 @@
  * What a drafter's own work takes. */
 #include "drafters/took.h"
 
+#include <math.h>
+
 static const double smooth = 0.2;
 static const double most = 4;    /* times as long as usual: another program had the core */
 static const double fade = 0.01; /* of what is believed, in the time of a plain step */
@@ -34,4 +36,45 @@ void ftk_took_doubt(double *took, const ftk_target *t)
 {
     const double part = t->seconds(t->ctx, 0, 1) / pass(t);
     took[0] += (1 - took[0]) * fade * (part < 1 ? part : 1);
+}
+
+/* ---- whether it is worth it */
+
+/* Whose next node saves most. */
+static ftk_wish *next_wish(ftk_wish *all, int n)
+{
+    ftk_wish *best = NULL;
+    for (int i = 0; i < n; i++) {
+        ftk_wish *const w = &all[i];
+        if (w->taken == w->n) continue;
+        if (!best || w->saves[w->taken] > best->saves[best->taken]) best = w;
+    }
+    return best;
+}
+
+static double takes(const ftk_work *work, const ftk_target *t, int rows)
+{
+    const int n = rows < work->most ? rows : work->most;
+    const double own = ftk_took_of(work->took, t, n, work->fixed);
+    return own > 0 || !work->like ? own : ftk_took_of(work->like, t, n, work->fixed);
+}
+
+int ftk_took_choose(const ftk_work *work, ftk_wish *all, int n)
+{
+    double sum = 0, best = 0;
+    int rows = 0, best_rows = 0, nodes = 0, best_nodes = 0;
+    for (ftk_wish *w; rows < work->most && (w = next_wish(all, n)) && w->saves[w->taken] > 0;) {
+        sum += w->saves[w->taken];
+        rows += w->taken++ == 0 ? w->first : w->more;
+        nodes++;
+        const double gain = sum - takes(work, w->target, rows);
+        if (gain <= best && gain != INFINITY) continue;
+        best = gain;
+        best_rows = rows;
+        best_nodes = nodes;
+    }
+    for (int i = 0; i < n; i++) all[i].taken = 0;
+    for (; best_nodes > 0; best_nodes--) next_wish(all, n)->taken++;
+    if (best_rows == 0) ftk_took_doubt(work->took, all[0].target);
+    return best_rows;
 }

@@ -17,6 +17,32 @@ double ftk_took_of(const double *took, const ftk_target *t, int n, int fixed);
 /* It kept the drafter from its work in a step of a session. */
 void ftk_took_doubt(double *took, const ftk_target *t);
 
+/* A kind of work, of which sessions may share a pass. */
+typedef struct ftk_work {
+    double *took;
+    const double *like; /* work that takes about as long, until this is known; NULL: none */
+    int fixed, most;    /* rows that take no time of their own; and of a pass */
+} ftk_work;
+
+/* Nodes that a session would have it done for, and seconds that each saves, most first. */
+typedef struct ftk_wish {
+    const ftk_target *target; /* the session's */
+    int n, first, more;       /* rows of the first node, and of each further one */
+    int taken;                /* of these nodes; 0 before they are chosen */
+    double saves[FTK_HEAD_NODES];
+} ftk_wish;
+
+/* Takes always the node that saves most of those next to be taken of n sessions: as many as save
+ * most, less what their rows take. Returns how many rows that are; where none, what is believed
+ * of their time is doubted. */
+int ftk_took_choose(const ftk_work *work, ftk_wish *all, int n);
+
+/* Seconds to verify n rows more than `rows`. */
+static inline double ftk_target_verify(const ftk_target *t, int rows, int n)
+{
+    return t->seconds(t->ctx, 0, rows + n) - t->seconds(t->ctx, 0, rows);
+}
+
 /* Seconds that a token takes without a draft of one's own, at the pace of late. */
 static inline double ftk_target_token(const ftk_target *t)
 {

@@ -38,10 +38,10 @@ double costclock_takes(const costclock *c, double rows)
     return c->takes[i] + part * (c->takes[i + 1] - c->takes[i]);
 }
 
-static void pass(void *ctx, int layers, int rows, double slot_rows, int n_logits)
+static void pass(void *ctx, double layers, int rows, double slot_rows, int n_logits)
 {
     costclock *const c = ctx;
-    const double run = (double)layers / c->layers, output = c->output_weights / c->weights;
+    const double run = layers / c->layers, output = c->output_weights / c->weights;
     work(c, run * ((1 - output) * costclock_takes(c, rows) + slot_rows * c->deep));
     if (n_logits > 0) work(c, output * costclock_takes(c, n_logits));
 }

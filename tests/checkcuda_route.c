@@ -94,11 +94,10 @@ static void check_choices(ftk_queue *q, int n_embd, int units, int counts[FTK_AC
     float *dx = ftk_cuda_alloc(q, sizeof x);
     ftk_cuda_route *dr = ftk_cuda_alloc(q, sizeof *dr);
     uint8_t *da = ftk_cuda_alloc(q, sizeof got), *df = ftk_cuda_alloc(q, sizeof fixed);
-    for (int round = 0; round < 16; round++) {
-        const ftk_cuda_route r = {
-            .ahead = round & 1, .scaled = round >> 1 & 1, .fixed = round == 15};
-        p.partial = round & 4;
-        p.first = 1 + (round & 8) / 4;
+    for (int round = 0; round < 8; round++) {
+        const ftk_cuda_route r = {.scaled = round & 1, .fixed = round == 7};
+        p.partial = round & 2;
+        p.first = 1 + (round & 4) / 2;
         p.last = round & 3;
         ftk_policy on = send_policy(q, &p, all, numbers);
         on.fixed = df;
@@ -116,15 +115,10 @@ static void check_choices(ftk_queue *q, int n_embd, int units, int counts[FTK_AC
         expect(ftk_cuda_wait(q), "the device failed", 0, 0);
         p.fixed = r.fixed ? fixed : NULL;
         for (int l = 0; l < LAYERS; l++) {
-            const float *state = x[l];
-            if (r.ahead && l > 0) state = x[l - 1];
-            for (int i = 0; r.ahead && r.scaled && l > 0 && i < n_embd; i++)
-                scaled[i] = state[i] * p.scale[(l - 1) * n_embd + i];
-            if (r.ahead && r.scaled && l > 0) state = scaled;
-            want[l] = ftk_policy_choose(&p, l, state, got);
+            want[l] = ftk_policy_choose(&p, l, x[l], got);
             counts[got[l]]++;
             if (want[l] != got[l] && !r.fixed && l >= p.first && l < LAYERS - p.last)
-                expect(margin_of(&p, l, state, got) < 1e-3, "another action (layer, round)", l,
+                expect(margin_of(&p, l, x[l], got) < 1e-3, "another action (layer, round)", l,
                        round);
             else
                 expect(want[l] == got[l], "another action at an end (layer, round)", l, round);
@@ -157,11 +151,11 @@ void check_policies(int ordinal)
 }
 
 /* A row behind s and the rows of lower depths. */
-static void run_route(bench *b, const ftk_kv_seq *s, int depth, const ftk_policy *p, bool ahead,
+static void run_route(bench *b, const ftk_kv_seq *s, int depth, const ftk_policy *p,
                       uint8_t *actions)
 {
     const int32_t token = token_at(b, 3000 + depth);
-    const ftk_route route = {.policy = p, .ahead = ahead, .actions = actions};
+    const ftk_route route = {.policy = p, .actions = actions};
     const ftk_pass_seq seq = {
         .kv = s, .n_rows = 1, .slot = depth, .token = &token, .route = &route};
     ftk_forward_run(&b->f, &seq, 1);
@@ -187,16 +181,16 @@ static void check_full_routes(bench *b, const ftk_policy *p, int prefix)
     float *want = malloc(DEPTHS * row_bytes(b));
     ftk_forward_run(&b->f, &chain, 1);
     memcpy(want, b->f.logits, DEPTHS * row_bytes(b));
-    for (int round = 0; round < 3; round++) {
-        for (int d = 0; d < DEPTHS; d++) run_route(b, &s, d, &others, round == 1, actions);
+    for (int round = 0; round < 2; round++) {
+        for (int d = 0; d < DEPTHS; d++) run_route(b, &s, d, &others, actions);
         for (int d = 0; d < DEPTHS; d++) {
             memset(actions, 9, sizeof actions);
-            run_route(b, &s, d, &all_full, round == 2, actions);
+            run_route(b, &s, d, &all_full, actions);
             expect(memcmp(actions, full, (size_t)p->n_layer) == 0, "not full", d, round);
             expect(memcmp(want + (size_t)d * n_vocab, b->f.logits, row_bytes(b)) == 0,
                    "a full route is not its row (depth, round)", d, round);
         }
-        for (int d = 0; d < DEPTHS; d++) run_route(b, &s, d, &others, false, actions);
+        for (int d = 0; d < DEPTHS; d++) run_route(b, &s, d, &others, actions);
         expect(memcmp(actions, wild, (size_t)p->n_layer) == 0, "not what was fixed", round, 0);
         ftk_forward_run(&b->f, &chain, 1);
         expect(memcmp(want, b->f.logits, DEPTHS * row_bytes(b)) == 0,
@@ -225,7 +219,7 @@ void check_routes(bench *cpu, bench *dev, double tol)
     int counts[FTK_ACTIONS] = {0}, others = 0, rows = 0;
     for (int round = 0; round < 8; round++) {
         ftk_policy by = p;
-        if (round & 2) by.scale = NULL;
+        if (round & 1) by.scale = NULL;
         uint8_t actions[2][FTK_MAX_LAYERS], wild[FTK_MAX_LAYERS];
         for (int l = 0; l < m->hp.n_layer; l++) wild[l] = (uint8_t)((l + round) % FTK_ACTIONS);
         if (round > 5) by.fixed = wild;
@@ -235,13 +229,13 @@ void check_routes(bench *cpu, bench *dev, double tol)
         must(ftk_kv_reserve(&a, DEPTHS), "reserve");
         must(ftk_kv_reserve(&b, DEPTHS), "reserve");
         for (int depth = 0; depth < DEPTHS; depth++, rows++) {
-            run_route(dev, &b, depth, &by, round & 1, actions[0]);
-            run_route(cpu, &a, depth, &by, round & 1, actions[1]);
+            run_route(dev, &b, depth, &by, actions[0]);
+            run_route(cpu, &a, depth, &by, actions[1]);
             for (int l = 0; l < m->hp.n_layer; l++) counts[actions[0][l]]++;
             if (memcmp(actions[0], actions[1], (size_t)m->hp.n_layer) != 0) {
                 ftk_policy same = by;
                 same.fixed = actions[0];
-                run_route(cpu, &a, depth, &same, round & 1, actions[1]);
+                run_route(cpu, &a, depth, &same, actions[1]);
                 others++;
             }
             check_close(cpu, dev, 1, tol);

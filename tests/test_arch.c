@@ -289,29 +289,52 @@ static bool ask_wanted(void *ctx)
     return still_wanted-- > 0;
 }
 
-/* A load that is stopped anywhere leaves nothing behind; asked once more than it asks, it ends. */
+static ftk_err load_asking(ftk_model **m, const char *level, int times)
+{
+    ftk_model_config cfg;
+    ftk_model_config_init(&cfg);
+    cfg.kernels = level;
+    cfg.wanted = ask_wanted;
+    still_wanted = times;
+    return ftk_model_load(m, path, &cfg);
+}
+
+/* A load that is stopped anywhere leaves nothing behind; asked once more than it asks, it ends. So
+ * with a draft model's, of which the model's own host is asked. */
 static void test_load_is_stopped(void **state)
 {
     (void)state;
     const char *levels[8];
     ftk_kernels_levels(levels);
-    int best = 0;
+    int best = 0, times = 0;
     while (levels[best + 1]) best++;
     ftk_model *m = load_arch(&am_models[0], "ref");
     ftk_model_free(m);
     ftk_err err = FTK_ERR_CANCELLED;
-    int times = 0;
     for (; err == FTK_ERR_CANCELLED; times++) {
-        ftk_model_config cfg;
-        ftk_model_config_init(&cfg);
-        cfg.kernels = levels[best];
-        cfg.wanted = ask_wanted;
-        still_wanted = times;
-        err = ftk_model_load(&m, path, &cfg);
+        err = load_asking(&m, levels[best], times);
         assert_true(err == FTK_OK || m == NULL);
     }
     assert_int_equal(err, FTK_OK);
     assert_true(best == 0 || times > 1);
+    ftk_engine_config cfg;
+    ftk_engine_config_init(&cfg);
+    cfg.kv_slots = 256;
+    cfg.measure = false;
+    ftk_engine *e;
+    assert_int_equal(ftk_engine_open(&e, m, &cfg), FTK_OK);
+    ftk_engine_stats stats;
+    err = FTK_ERR_CANCELLED;
+    for (times = 0; err == FTK_ERR_CANCELLED; times++) {
+        still_wanted = times;
+        err = ftk_engine_add_draft_model(e, path);
+        assert_true(ftk_engine_has_drafter(e, "draft-model") == (err == FTK_OK));
+        ftk_engine_get_stats(e, &stats);
+        assert_true((stats.draft_bytes > 0) == (err == FTK_OK));
+    }
+    assert_int_equal(err, FTK_OK);
+    assert_true(best == 0 || times > 1);
+    ftk_engine_free(e);
     ftk_model_free(m);
 }
 

@@ -265,9 +265,9 @@ static void test_stream(void **state)
     (void)state;
     gw_tiny_bpe(&small);
     ftk_model m = {0};
-    assert_int_equal(open_with(&m.t, NULL, NULL), FTK_OK);
+    assert_int_equal(open_with(&m.tokenizer, NULL, NULL), FTK_OK);
     size_t n_ids, n = 0;
-    int32_t *ids = encode(m.t, "a\xE2\x82\xAC", 4, 0, &n_ids);
+    int32_t *ids = encode(m.tokenizer, "a\xE2\x82\xAC", 4, 0, &n_ids);
     assert_int_equal(n_ids, 4);
     ftk_stream *s = NULL;
     const char *text;
@@ -281,7 +281,7 @@ static void test_stream(void **state)
     assert_memory_equal(text, "\xE2\x82\xAC", 3);
     ftk_stream_free(s);
     free(ids);
-    ftk_tokenizer_free(m.t);
+    ftk_tokenizer_free(m.tokenizer);
 }
 
 /* ------------------------------------------------------------------ settings */

@@ -405,17 +405,17 @@ static void test_public(void **state)
     vocab_init(&file, none);
     file.chat_template = "{{ messages[-1].content }}:";
     ftk_model m = {0};
-    assert_int_equal(vocab_open(&m.t, &file, NULL), FTK_OK);
+    assert_int_equal(vocab_open(&m.tokenizer, &file, NULL), FTK_OK);
     const ftk_message user = {"user", "A"};
     int32_t ids[99];
     size_t n = 0;
     assert_int_equal(ftk_chat_tokenize(&m, NULL, &user, 1, ids, 99, &n), FTK_OK);
-    assert_string_equal(figure(m.t, ids, n), "{<s>} A:");
+    assert_string_equal(figure(m.tokenizer, ids, n), "{<s>} A:");
     assert_int_equal(ftk_chat_tokenize(&m, "default", &user, 1, ids, 99, &n), FTK_OK);
-    assert_string_equal(figure(m.t, ids, n), "{<s>} A:");
+    assert_string_equal(figure(m.tokenizer, ids, n), "{<s>} A:");
     assert_int_equal(ftk_chat_tokenize(&m, "plain", &user, 1, ids, 99, &n), FTK_OK);
-    assert_string_equal(figure(m.t, ids, n), "{<s>} User: A\nAssistant:");
-    ftk_tokenizer_free(m.t);
+    assert_string_equal(figure(m.tokenizer, ids, n), "{<s>} User: A\nAssistant:");
+    ftk_tokenizer_free(m.tokenizer);
 }
 
 static void test_refusals(void **state)

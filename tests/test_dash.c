@@ -383,6 +383,44 @@ static void test_skip(void **state)
     ftk_model_free(m);
 }
 
+/* A clock hears of layers as the policy counts them, and of one in few bits, where there is no copy
+ * of it, as of a whole one. */
+
+static void hear_pass(void *ctx, double layers, int rows, double slot_rows, int n_logits)
+{
+    (void)rows, (void)slot_rows, (void)n_logits;
+    *(double *)ctx = layers;
+}
+
+static void test_clock(void **state)
+{
+    (void)state;
+    NEED(DEMO);
+    ftk_model *m = load_model(DEMO);
+    double heard = 0;
+    const ftk_clock clock = {.pass = hear_pass, .ctx = &heard};
+    uint8_t actions[FTK_MAX_LAYERS], pattern[FTK_MAX_LAYERS] = {0};
+    pattern[3] = pattern[4] = FTK_SKIP;
+    pattern[6] = FTK_PARTIAL;
+    const ftk_policy policy = {.cost = {1, 0.5f, 0.125f}, .fixed = pattern};
+    const ftk_route route = {.policy = &policy, .actions = actions};
+    ftk_engine *e = engine_with(m, 1, false);
+    ftk_session *s = start(e, "none", -1, 0), *dash = NULL;
+    ftk_result r;
+    assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
+    e->forward.clock = &clock;
+    for (int copy = 0; copy < 2; copy++) {
+        if (copy) dash = start(e, "dash", -1, 0);
+        const int32_t root = s->tokens[s->n_tokens - 1];
+        assert_non_null(s->target.run_route(s->target.ctx, 0, root, &route));
+        assert_true(heard == m->hp.n_layer - 3 + 2 * 0.125 + (copy ? 0.5 : 1));
+    }
+    ftk_session_free(dash);
+    ftk_session_free(s);
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
 /* ---- layers in few bits */
 
 static ftk_err open_and_close_low(counting *c, void *model)
@@ -618,7 +656,7 @@ int main(void)
         cmocka_unit_test(test_no_memory), cmocka_unit_test(test_skip),
         cmocka_unit_test(test_low_bits),  cmocka_unit_test(test_text_is_the_models),
         cmocka_unit_test(test_direct),    cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_copy),      cmocka_unit_test(test_clock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -72,7 +72,7 @@ typedef struct how {
     int budget;
     ftk_tree_shape shape;
     float temperature;
-    unsigned flags; /* FTK_GROWN_ */
+    unsigned flags; /* of drafters/drafter.h */
 } how;
 
 static ftk_session *open_how(ftk_engine *e, const how *h, uint64_t seed)

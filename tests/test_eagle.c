@@ -168,6 +168,42 @@ static void test_blocks(void **state)
     ftk_model_free(m);
 }
 
+/* What the text's states take is told to a clock, as is what the block does. */
+
+typedef struct heard {
+    int n;
+    double first; /* weights times rows */
+} heard;
+
+static void hear_product(void *ctx, int n_out, int n_in, int rows)
+{
+    heard *const h = ctx;
+    if (h->n++ == 0) h->first = (double)n_out * n_in * rows;
+}
+
+static void test_clock(void **state)
+{
+    (void)state;
+    heard h = {0};
+    const ftk_clock clock = {.product = hear_product, .ctx = &h};
+    int32_t text[EAGLE_TEXT];
+    for (int i = 0; i < EAGLE_TEXT; i++) text[i] = (i * 7 + 3) % EF_VOCAB;
+    ftk_model *m = load_model(TARGET);
+    ftk_engine *e = open_engine(m, 1, 512, FTK_TYPE_F32);
+    assert_int_equal(ftk_engine_add_drafter(e, folder_of("dflash", &(ef_how){0})), FTK_OK);
+    ftk_session *s = open_head(e, "dflash");
+    ftk_net_seq *const seq = net_of(s, "dflash");
+    seq->net->clock = &clock;
+    show_states(seq, text, 0, EAGLE_TEXT - 1);
+    assert_non_null(ftk_draft_read(&seq->as_seen, text, EAGLE_TEXT));
+    const double keys = seq->net->model->hp.n_layer * EF_WIDTH * EF_HEADS_KV * EF_DIM;
+    assert_true(h.first == 2 * keys * (EAGLE_TEXT - 1));
+    assert_int_equal(h.n, 3); /* then the layers and the output matrix, of the block */
+    ftk_session_free(s);
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
 static void test_medusa(void **state)
 {
     (void)state;
@@ -204,7 +240,7 @@ typedef struct how {
     int budget;
     ftk_tree_shape shape;
     float temperature;
-    unsigned flags; /* FTK_GROWN_ */
+    unsigned flags; /* of drafters/drafter.h */
 } how;
 
 static ftk_session *open_how(ftk_engine *e, const how *h)
@@ -541,11 +577,11 @@ static void test_no_states(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_figures),      cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_medusa),       cmocka_unit_test(test_no_states),
-        cmocka_unit_test(test_exact_blocks), cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_shared),       cmocka_unit_test(test_follows),
-        cmocka_unit_test(test_begins_late),
+        cmocka_unit_test(test_figures),   cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_clock),     cmocka_unit_test(test_medusa),
+        cmocka_unit_test(test_no_states), cmocka_unit_test(test_exact_blocks),
+        cmocka_unit_test(test_exact),     cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_follows),   cmocka_unit_test(test_begins_late),
     };
     return cmocka_run_group_tests(tests, write_target, NULL);
 }

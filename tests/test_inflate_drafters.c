@@ -234,8 +234,7 @@ static void test_made_up_firp(void **state)
     unlink(path);
 }
 
-/* ---- a policy made up, which goes by the state in time alone: a new layer is in the past, and
- * asked ahead it shows the next one a newer state */
+/* ---- a policy made up, which goes by the state alone: a new layer is in the past */
 
 static void test_made_up_dash(void **state)
 {
@@ -243,7 +242,6 @@ static void test_made_up_dash(void **state)
     NEED(small_path);
     uint64_t taken[FTK_ACTIONS] = {0};
     ftk_dash_parts parts = stack_alone;
-    parts.without |= FTK_DASH_IN_TIME;
     parts.taken = taken;
     char path[512];
     snprintf(path, sizeof path, "%s/made-up-dash.drafter.gguf", folder);

@@ -23,7 +23,7 @@ static double takes(const recorder *r, int rows)
     return rows > 0 ? r->each * (0.9 + 0.1 * rows) : 0;
 }
 
-static void recorder_pass(void *ctx, int layers, int rows, double slot_rows, int n_logits)
+static void recorder_pass(void *ctx, double layers, int rows, double slot_rows, int n_logits)
 {
     (void)layers, (void)slot_rows;
     recorder *const r = ctx;

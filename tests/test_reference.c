@@ -31,7 +31,7 @@ static void check_back(const ftk_tokenizer *t, ftk_str line, const int32_t *ids,
     assert_int_equal(n, line.n);
     assert_memory_equal(text, line.p, n);
     free(text);
-    const ftk_model m = {(ftk_tokenizer *)t, {0}};
+    const ftk_model m = {.tokenizer = (ftk_tokenizer *)t};
     ftk_stream *s = NULL;
     assert_int_equal(ftk_stream_open(&s, &m, false, NULL, 0), FTK_OK);
     size_t at = 0;

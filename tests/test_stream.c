@@ -27,13 +27,13 @@ static int open_model(void **state)
     (void)state;
     vocab_init(&file, words);
     model.host = counting_host(&counts);
-    return vocab_open(&model.t, &file, &model.host) == FTK_OK ? 0 : -1;
+    return vocab_open(&model.tokenizer, &file, &model.host) == FTK_OK ? 0 : -1;
 }
 
 static int close_model(void **state)
 {
     (void)state;
-    ftk_tokenizer_free(model.t);
+    ftk_tokenizer_free(model.tokenizer);
     return counts.live == 0 ? 0 : -1;
 }
 
@@ -268,8 +268,8 @@ static void test_every_split(void **state)
             vocab_add(&small, text, VOCAB_NORMAL);
         }
     }
-    ftk_tokenizer *const whole = model.t;
-    assert_int_equal(vocab_open(&model.t, &small, &model.host), FTK_OK);
+    ftk_tokenizer *const whole = model.tokenizer;
+    assert_int_equal(vocab_open(&model.tokenizer, &small, &model.host), FTK_OK);
     static const char *const texts[] = {"aaabab\nabb", "aabaab\naab", "abababb\n", "\n\nbab\n\na"};
     static const char *const stops[][3] = {{"aab", NULL, NULL},         {"abab", "ba", NULL},
                                            {"b\n", "abab\n", "\na"},    {"bb", NULL, NULL},
@@ -307,8 +307,8 @@ static void test_every_split(void **state)
         }
     }
     assert_true(n_runs > 4000);
-    ftk_tokenizer_free(model.t);
-    model.t = whole;
+    ftk_tokenizer_free(model.tokenizer);
+    model.tokenizer = whole;
 }
 
 static void test_stop_details(void **state)

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * For tests: small vocabularies written as GGUF files, a model that is nothing but its
- * tokenizer. */
+ * For tests: small vocabularies written as GGUF files. */
 #ifndef FTK_TESTS_VOCAB_H
 #define FTK_TESTS_VOCAB_H
 
 #include "counting.h"
-#include "model/tokenizer.h"
+#include "model/model.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -203,24 +202,6 @@ static inline ftk_err vocab_open(ftk_tokenizer **out, const struct vocab_file *v
     const ftk_err err = vocab_open_file(out, path, host);
     remove(path);
     return err;
-}
-
-/* ------------------------------------------------------------------ a model without weights */
-
-/* These stand in for model.c, which must not be linked in with them. */
-struct ftk_model {
-    ftk_tokenizer *t;
-    ftk_host host;
-};
-
-const ftk_tokenizer *ftk_model_tokenizer(const ftk_model *m)
-{
-    return m->t;
-}
-
-const ftk_host *ftk_model_host(const ftk_model *m)
-{
-    return &m->host;
 }
 
 #endif

@@ -191,11 +191,10 @@ class Fixed:
         return F.one_hot(torch.full((len(x),), self.actions[l]), 3).float() * 100
 
 
-def walk(base, policy, x, at, past, ahead, sample=False, seen=None):
-    """Runs rows through all layers.  past: keys and values by layer, None: their own.  ahead: the
-    policy sees the scaled state before the layer that comes first.  Returns the last states, the
-    actions [layers][n], (layer, log probabilities, logits) where they were sampled, and cosines with
-    `seen`."""
+def walk(base, policy, x, at, past, sample=False, seen=None):
+    """Runs rows through all layers.  past: keys and values by layer, None: their own.  Returns the last
+    states, the actions [layers][n], (layer, log probabilities, logits) where they were sampled, and
+    cosines with `seen`."""
     c, n = base.c, len(x)
     actions = torch.zeros(c.layers, n, dtype=torch.long)
     near, spent, logs = torch.ones(c.layers, n), torch.zeros(n), []
@@ -203,15 +202,13 @@ def walk(base, policy, x, at, past, ahead, sample=False, seen=None):
         if base.decides(l):
             before = F.one_hot(actions[l - 2:l] if l > 1 else actions[[l - 1, l - 1]], 3).float()
             given = torch.cat((before[1], before[0], (spent / c.layers)[:, None]), 1)
-            state = earlier * base.scale[l - 1] if ahead else x
-            logits = policy(l, state, given)
+            logits = policy(l, x, given)
             actions[l] = logits.argmax(-1)
             if sample:
                 allowed = (~logits.isinf()).float()
                 p = (1 - EXPLORE) * logits.softmax(-1) + EXPLORE * allowed / allowed.sum(-1, keepdim=True)
                 actions[l] = torch.multinomial(p, 1)[:, 0]
                 logs.append((l, p.clamp(min=1e-9).log(), logits.nan_to_num(neginf=0.0)))
-        earlier = x
         x = base.step(l, x, at, actions[l], past and past[l])
         spent = spent + base.cost[actions[l]]
         if seen is not None:
@@ -226,8 +223,7 @@ def loss_of(base, policy, ids, mine, args, weight, rng):
     at = pool[torch.from_numpy(rng.permutation(len(pool))[:args.rows])]
     r, n = args.rollouts, len(at)
     at = at.repeat(r)
-    x, actions, logs, near = walk(base, policy, states[0][at], at, cache, bool(rng.random() < 0.5),
-                                  True, [s[at] for s in states])
+    x, actions, logs, near = walk(base, policy, states[0][at], at, cache, True, [s[at] for s in states])
     p, q = logits[at].log_softmax(-1), base.logits(x).log_softmax(-1)
     kl = (p.exp() * (p - q)).sum(-1)
     same = (p.argmax(-1) == q.argmax(-1)).float()
@@ -251,7 +247,7 @@ def loss_of(base, policy, ids, mine, args, weight, rng):
 
 
 @torch.no_grad()
-def measure(base, policy, items, ahead):
+def measure(base, policy, items):
     """Over positions inside answers.  As a drafter, behind an exact text: the share of the layers'
     cost, of likeliest tokens that are the model's, and of them in runs.  As a decoder, behind its own
     keys and values: nats per token of the text, against the model's own."""
@@ -261,7 +257,7 @@ def measure(base, policy, items, ahead):
         states, cache, logits = base.exact(ids)
         at = torch.arange(len(ids))
         want = logits.argmax(-1)
-        x, actions, _, _ = walk(base, policy, states[0], at, cache, ahead)
+        x, actions, _, _ = walk(base, policy, states[0], at, cache)
         right = base.logits(x).argmax(-1) == want
         cost += base.cost[actions][:, mine].mean(0).sum().item()
         same += right[mine].sum().item()
@@ -269,7 +265,7 @@ def measure(base, policy, items, ahead):
         full = (actions == FULL).long().cumprod(0).sum(0)
         deep += full[mine].sum().item()
         predicts = mine[1:]
-        x, _, _, _ = walk(base, policy, states[0], at, None, ahead)
+        x, _, _, _ = walk(base, policy, states[0], at, None)
         for total, l in ((0, base.logits(x)), (1, logits)):
             ce = F.cross_entropy(l[:-1][predicts], ids[1:][predicts], reduction="sum").item()
             nats, own = (nats + ce, own) if total == 0 else (nats, own + ce)
@@ -306,15 +302,13 @@ def report(base, policy, harm, items):
     print("| policy | cost | right | exact layers | draft | perplexity | of the full model |")
     print("|---|---|---|---|---|---|---|")
 
-    def line(name, p, ahead=True):
-        m = measure(base, p, items, ahead)
+    def line(name, p):
+        m = measure(base, p, items)
         rate, g = expected(m["same"], m["cost"])
         print(f"| {name} | {m['cost']:.3f} | {m['same']:.3f} | {m['deep']:.1f} | {rate:.2f} ({g}) | "
               f"{np.exp(m['nats']):.2f} | {np.exp(m['own']):.2f} |", flush=True)
-        return m
 
-    line("trained, asked one layer ahead", policy)
-    m = line("trained, asked in time", policy, False)
+    line("trained", policy)
     calibrated = base.scale
     for what, scale in (("", calibrated), (", no compensation", torch.ones_like(calibrated)),
                         (", one factor a layer", calibrated.mean(1, keepdim=True).expand_as(calibrated))):
@@ -331,7 +325,6 @@ def report(base, policy, harm, items):
     if policy.partial:
         line("all of the middle in few bits",
              Fixed([PARTIAL if base.decides(l) else FULL for l in range(base.c.layers)]))
-    return m
 
 
 @torch.no_grad()
@@ -340,7 +333,7 @@ def say_choices(base, policy, items):
     for ids, mine in items:
         states, cache, _ = base.exact(ids)
         at = mine.nonzero()[:, 0]
-        _, actions, _, _ = walk(base, policy, states[0][at], at, cache, True)
+        _, actions, _, _ = walk(base, policy, states[0][at], at, cache)
         taken += F.one_hot(actions, 3).sum(1)
     taken /= taken.sum(1, keepdim=True)
     print("share of full / partial / skipped by layer: " + ", ".join(

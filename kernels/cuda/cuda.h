@@ -153,14 +153,13 @@ void ftk_cuda_add(ftk_queue *q, size_t n, const float *x, float *y);
 
 /* How a row goes by a policy. In device memory, so that kept work goes by the row at hand. */
 typedef struct ftk_cuda_route {
-    uint8_t ahead;  /* the action is chosen a layer ahead, of the scaled state: ftk_route.ahead */
     uint8_t scaled; /* by the policy's scale */
     uint8_t fixed;  /* the actions are those of a list */
 } ftk_cuda_route;
 
-/* With x[n_embd] the state before `layer`: the action at that layer, or, ahead, at the next one
- * (and at layer 0) to actions[n_layer], where those before stand. p's pointers are to device
- * memory, p->fixed [n_layer] is read where the route says so. Layer after layer, from 0 on. */
+/* With x[n_embd] the state before `layer`: the action at that layer to actions[n_layer], where
+ * those before stand. p's pointers are to device memory, p->fixed [n_layer] is read where the route
+ * says so. Layer after layer, from 0 on. */
 void ftk_cuda_choose(ftk_queue *q, const ftk_policy *p, const ftk_cuda_route *route, int layer,
                      const float *x, uint8_t *actions);
 /* x[n_embd] *= the policy's scale at a layer, if the route is scaled. */

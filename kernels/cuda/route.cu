@@ -10,27 +10,6 @@ namespace
 
 enum { THREADS = 1024, WARPS = THREADS / 32, BLOCK = 256 };
 
-/* The state that a choice at `layer` or the next goes by. */
-struct state {
-    const float *x, *scale; /* scale NULL: as it is */
-    __device__ float operator[](int i) const
-    {
-        return scale ? x[i] * scale[i] : x[i];
-    }
-};
-
-__device__ __forceinline__ const float *scale_of(const ftk_policy &p, const ftk_cuda_route *r,
-                                                 int layer)
-{
-    return r->scaled ? p.scale + (size_t)layer * (size_t)p.n_embd : nullptr;
-}
-
-/* Layer 0 is full unless the actions are fixed; ahead, it is written by this very launch. */
-__device__ __forceinline__ int before(const uint8_t *actions, int layer)
-{
-    return layer == 0 ? (int)FTK_FULL : actions[layer];
-}
-
 __device__ __forceinline__ float cost_of(const ftk_policy &p, int action)
 {
     return action == FTK_FULL      ? p.cost[FTK_FULL]
@@ -40,7 +19,7 @@ __device__ __forceinline__ float cost_of(const ftk_policy &p, int action)
 
 /* Thread t has numbers t, t + step ... of the projection, all of one unit, as step is a multiple of
  * their number; then a thread a unit adds up. */
-__device__ void project(const ftk_policy &p, const state &x, float *unit)
+__device__ void project(const ftk_policy &p, const float *x, float *unit)
 {
     __shared__ float part[THREADS], square[WARPS];
     const int t = (int)threadIdx.x, groups = THREADS / p.units, step = groups * p.units;
@@ -68,10 +47,10 @@ __device__ void add_past(const ftk_policy &p, int layer, const uint8_t *actions,
 {
     const int t = (int)threadIdx.x;
     float spent = 0;
-    for (int l = t % 32; l < layer; l += 32) spent += cost_of(p, before(actions, l));
+    for (int l = t % 32; l < layer; l += 32) spent += cost_of(p, actions[l]);
     spent = warp_sum(spent);
     if (t >= p.units) return;
-    const int one = before(actions, layer - 1), two = before(actions, layer > 1 ? layer - 2 : 0);
+    const int one = actions[layer - 1], two = actions[layer > 1 ? layer - 2 : 0];
     const float *past = p.past + t;
     const float h = unit[t] + past[one * p.units] + past[(FTK_ACTIONS + two) * p.units] +
                     past[2 * FTK_ACTIONS * p.units] * (spent / (float)p.n_layer) +
@@ -83,18 +62,16 @@ __global__ void __launch_bounds__(THREADS)
     choose(ftk_policy p, const ftk_cuda_route *r, int layer, const float *x, uint8_t *actions)
 {
     __shared__ float unit[FTK_POLICY_UNITS], value[FTK_ACTIONS];
-    const int t = (int)threadIdx.x, warp = t / 32, lane = t % 32, at = layer + r->ahead;
-    if (layer == 0 && r->ahead && t == 0) actions[0] = r->fixed ? p.fixed[0] : (uint8_t)FTK_FULL;
-    if (at >= p.n_layer) return;
-    if (r->fixed || at < p.first || at >= p.n_layer - p.last) {
-        if (t == 0) actions[at] = r->fixed ? p.fixed[at] : (uint8_t)FTK_FULL;
+    const int t = (int)threadIdx.x, warp = t / 32, lane = t % 32;
+    if (r->fixed || layer < p.first || layer >= p.n_layer - p.last) {
+        if (t == 0) actions[layer] = r->fixed ? p.fixed[layer] : (uint8_t)FTK_FULL;
         return;
     }
-    project(p, state{x, r->ahead ? scale_of(p, r, layer) : nullptr}, unit);
-    add_past(p, at, actions, unit);
+    project(p, x, unit);
+    add_past(p, layer, actions, unit);
     __syncthreads();
     if (warp < FTK_ACTIONS) {
-        const size_t row = (size_t)at * FTK_ACTIONS + (size_t)warp;
+        const size_t row = (size_t)layer * FTK_ACTIONS + (size_t)warp;
         float sum = 0;
         for (int k = lane; k < p.units; k += 32)
             sum += unit[k] * p.out[row * (size_t)p.units + (size_t)k];
@@ -106,15 +83,15 @@ __global__ void __launch_bounds__(THREADS)
     int action = FTK_FULL;
     if (p.partial && value[FTK_PARTIAL] > value[action]) action = FTK_PARTIAL;
     if (value[FTK_SKIP] > value[action]) action = FTK_SKIP;
-    actions[at] = (uint8_t)action;
+    actions[layer] = (uint8_t)action;
 }
 
 __global__ void __launch_bounds__(BLOCK)
     leave_out(ftk_cuda_when when, ftk_policy p, const ftk_cuda_route *r, int layer, float *x)
 {
     const int i = (int)(blockIdx.x * BLOCK + threadIdx.x);
-    const float *scale = scale_of(p, r, layer);
-    if (i < p.n_embd && scale && !left_out(when)) x[i] *= scale[i];
+    if (i < p.n_embd && r->scaled && !left_out(when))
+        x[i] *= p.scale[(size_t)layer * (size_t)p.n_embd + (size_t)i];
 }
 
 } // namespace

@@ -17,9 +17,10 @@ static inline double ftk_now(void)
  * or a simulation decides what it takes. */
 typedef struct ftk_clock {
     double (*now)(void *ctx);
-    /* A pass over rows through layers [first, first + layers) was run; slot_rows: tokens before
-     * its sequences, each counted once for every row. n_logits of them had logits. */
-    void (*pass)(void *ctx, int layers, int rows, double slot_rows, int n_logits);
+    /* A pass over rows through so many layers was run, where a row has a route counted as its
+     * policy counts them; slot_rows: tokens before its sequences, each counted once for every
+     * row. n_logits of them had logits. */
+    void (*pass)(void *ctx, double layers, int rows, double slot_rows, int n_logits);
     /* Rows went through a drafter's matrix of n_out outputs and n_in inputs. */
     void (*product)(void *ctx, int n_out, int n_in, int rows);
     void *ctx;

@@ -8,6 +8,8 @@
 
 #include <fenv.h>
 
+#include "foretoken.h"
+
 typedef struct ftk_floats {
     fenv_t caller;
 } ftk_floats;
@@ -22,6 +24,13 @@ static inline void ftk_floats_enter(ftk_floats *f)
 static inline void ftk_floats_leave(const ftk_floats *f)
 {
     fesetenv(&f->caller);
+}
+
+/* The same, and what was computed in between: return ftk_floats_after(&floats, compute()); */
+static inline ftk_err ftk_floats_after(const ftk_floats *f, ftk_err err)
+{
+    ftk_floats_leave(f);
+    return err;
 }
 
 #endif

@@ -14,9 +14,6 @@ struct ftk_rows;
 /* How a row gets through the layers. */
 typedef struct ftk_route {
     const ftk_policy *policy;
-    /* It is asked for a layer before the one below has run, of the state before that one, scaled
-     * as if that were left out. */
-    bool ahead;
     uint8_t *actions; /* [n_layer] gets what was chosen */
 } ftk_route;
 
@@ -47,7 +44,6 @@ typedef struct ftk_heads {
     int width, choices; /* at most FTK_HEAD_NODES, FTK_BEST */
 } ftk_heads;
 
-/* A guess; the first one is the root, and parents come before their children. */
 /* A guess beside its siblings: by share, of equal ones the first before others. */
 typedef enum ftk_beside {
     FTK_AGREED,   /* the best; several sources named it */
@@ -59,6 +55,7 @@ typedef enum ftk_beside {
 
 #define FTK_NEARLY 0.3f /* of the best one's share: a rival */
 
+/* A guess; the first one is the root, and parents come before their children. */
 typedef struct ftk_known {
     int32_t token, parent, depth; /* parent -1 of the root, depth 0 */
     float share;                  /* of its parent's worth; of the root 1 */

@@ -458,9 +458,7 @@ ftk_err ftk_dit_load(ftk_dit **out, const char *path, const ftk_dit_config *cfg)
     if (err != FTK_OK) return err;
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    err = load_model(out, path, &own);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(&floats, load_model(out, path, &own));
 }
 
 void ftk_dit_free(ftk_dit *m)

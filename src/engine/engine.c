@@ -179,9 +179,7 @@ ftk_err ftk_engine_open_by(ftk_engine **out, const ftk_model *m, const ftk_engin
     if (err != FTK_OK) return err;
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    err = open_engine(out, m, &own, clock);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(&floats, open_engine(out, m, &own, clock));
 }
 
 ftk_err ftk_engine_open(ftk_engine **out, const ftk_model *m, const ftk_engine_config *cfg)

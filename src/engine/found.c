@@ -147,7 +147,5 @@ ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found
 {
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    const ftk_err err = find(e, beside, n_found);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(&floats, find(e, beside, n_found));
 }

@@ -5,24 +5,6 @@
 #include "base/config.h"
 #include "session.h"
 
-/* Of ftk_forward_open(), to which threads' stacks come. */
-static uint64_t work_bytes(const ftk_model *m, int threads, int max_rows, int max_slots)
-{
-    const ftk_hparams *hp = &m->hp;
-    const uint64_t rows = (uint64_t)max_rows, n = (uint64_t)threads;
-    const int dq = hp->n_head * hp->head_dim, dkv = hp->n_head_kv * hp->head_dim;
-    int widest = hp->n_embd > hp->n_ff ? hp->n_embd : hp->n_ff;
-    if (widest < dq) widest = dq;
-    const uint64_t act = m->kernels.act_bytes(FTK_TYPE_F32, widest);
-    const uint64_t floats = (uint64_t)(4 * hp->n_embd + 2 * dq + 2 * dkv + 2 * hp->n_ff +
-                                       (m->rope.freq_window ? 2 : 1) * hp->n_rot + hp->n_vocab);
-    const uint64_t scratch =
-        m->kernels.attn_scratch(hp->head_dim, hp->n_head / hp->n_head_kv, max_slots);
-    return rows * (floats * sizeof(float) + act + sizeof(struct ftk_row)) +
-           n * (FTK_OWN_ROWS * (act + (uint64_t)hp->n_embd * sizeof(float)) +
-                scratch * sizeof(float));
-}
-
 static ftk_engine_stats estimate(const ftk_model *m, int slots, ftk_type kv_type, int threads,
                                  int max_rows)
 {
@@ -32,7 +14,7 @@ static ftk_engine_stats estimate(const ftk_model *m, int slots, ftk_type kv_type
         .kv_pages = (uint64_t)pages,
         .kv_pages_free = (uint64_t)pages,
         .kv_bytes = ftk_kv_pool_bytes(m, slots, kv_type),
-        .work_bytes = work_bytes(m, threads, max_rows, pages * FTK_PAGE + FTK_MAX_NODES)};
+        .work_bytes = ftk_forward_bytes(m, threads, max_rows, pages * FTK_PAGE + FTK_MAX_NODES)};
 }
 
 ftk_err ftk_engine_estimate(const ftk_model *m, const ftk_engine_config *cfg,

@@ -21,11 +21,20 @@ static ftk_err open_pass(ftk_net *net, ftk_team *team, int slots, ftk_type kv_ty
                                net->pool.n_pages * FTK_PAGE + FTK_MAX_NODES, kv_type);
 }
 
-static ftk_err load_small(ftk_net *net, const char *path, const ftk_model *target)
+/* ctx: the net's meter, which is its first member. */
+static bool is_wanted(void *ctx)
 {
+    const ftk_model *const target = ((const ftk_net *)ctx)->target;
+    return !target->wanted || target->wanted(target->host.ctx);
+}
+
+static ftk_err load_small(ftk_net *net, const char *path)
+{
+    const ftk_model *const target = net->target;
     ftk_model_config cfg;
     ftk_model_config_init(&cfg);
     cfg.host = net->host;
+    cfg.wanted = is_wanted;
     cfg.kernels = target->kernels.name;
     const ftk_err err = ftk_model_load(&net->small, path, &cfg);
     net->model = net->small;
@@ -57,7 +66,8 @@ ftk_err ftk_net_open_small(ftk_net **out, const char *path, const ftk_model *tar
 {
     ftk_net *const net = *out = take_net(&target->host);
     if (!net) return FTK_ERR_NOMEM;
-    ftk_err err = load_small(net, path, target);
+    net->target = target;
+    ftk_err err = load_small(net, path);
     if (err == FTK_OK) err = open_pass(net, team, slots, kv_type);
     return settled(out, err);
 }
@@ -111,8 +121,8 @@ void ftk_net_free(ftk_net *net)
 
 /* ---- rows */
 
-/* A clock of costs hears of the products of all layers as of one. */
-static void tell_clock(const ftk_net *net, const ftk_pass_seq *seqs, int n)
+/* A clock of costs hears of the products of all layers as of one; stores: of keys and values. */
+static void tell_clock(const ftk_net *net, const ftk_pass_seq *seqs, int n, bool stores)
 {
     const ftk_model *const m = net->model;
     int rows = 0, n_logits = 0;
@@ -123,18 +133,26 @@ static void tell_clock(const ftk_net *net, const ftk_pass_seq *seqs, int n)
     }
     for (int i = 0; i < m->hp.n_layer; i++)
         for (int k = 0; k < FTK_LAYER_MATS; k++) {
-            const ftk_mat *const w = ftk_layer_mat(&m->layers[i], k);
-            weights += (size_t)w->n_out * (size_t)w->n_in;
+            const ftk_layer *const l = &m->layers[i];
+            const ftk_mat *const w = ftk_layer_mat(l, k);
+            if (!stores || w == &l->k || w == &l->v) weights += (size_t)w->n_out * (size_t)w->n_in;
         }
     const int n_in = m->hp.n_embd;
     net->clock->product(net->clock->ctx, (int)(weights / (size_t)n_in), n_in, rows);
-    if (n_logits > 0) net->clock->product(net->clock->ctx, m->hp.n_vocab, n_in, n_logits);
+    if (n_logits > 0 && !stores)
+        net->clock->product(net->clock->ctx, m->hp.n_vocab, n_in, n_logits);
 }
 
 void ftk_net_pass(ftk_net *net, const ftk_pass_seq *seqs, int n)
 {
     ftk_forward_run(&net->forward, seqs, n);
-    if (net->clock) tell_clock(net, seqs, n);
+    if (net->clock) tell_clock(net, seqs, n, false);
+}
+
+void ftk_net_store_states(ftk_net *net, const ftk_pass_seq *seqs, int n)
+{
+    ftk_forward_store(&net->forward, seqs, n);
+    if (net->clock) tell_clock(net, seqs, n, true);
 }
 
 bool ftk_net_reserve(ftk_net_seq *s, int n)
@@ -404,7 +422,7 @@ static bool read_states(ftk_net_seq *s, const int32_t *text, int n)
     return true;
 }
 
-/* Rows of drafts began with states that were guessed: the true ones are read. */
+/* Rows of drafts began with states that were guessed, or with none: the true ones are read. */
 static void head_keep(void *ctx, int n, const int16_t *row)
 {
     (void)n, (void)row;

@@ -17,6 +17,7 @@ enum { FTK_NET_WAITING = 64 };
 typedef struct ftk_net {
     ftk_meter meter;
     ftk_host host;          /* the engine's, metered: all that it takes comes from it */
+    const ftk_model *target;
     const ftk_model *model; /* what runs: of the one below that it has */
     ftk_model *small;
     ftk_headfile *head;
@@ -57,8 +58,9 @@ typedef struct ftk_net_seq {
     float *places; /* [depths][stride] what it says of each, without a Markov head */
 } ftk_net_seq;
 
-/* A small model of the target's vocabulary; slots: of its cache. team and target outlive it.
- * Errors: those of ftk_model_load(), INVALID (another vocabulary), NOMEM. */
+/* A small model of the target's vocabulary; slots: of its cache. team and target outlive it. Who
+ * could stop the target's load can stop this one. Errors: those of ftk_model_load(), INVALID
+ * (another vocabulary), NOMEM. */
 ftk_err ftk_net_open_small(ftk_net **out, const char *path, const ftk_model *target, ftk_team *team,
                            int slots, ftk_type kv_type);
 /* A head; layers [n_layers]: see ftk_headfile_open(). host outlives it, as does f: the target's
@@ -78,8 +80,9 @@ void ftk_net_seq_free(ftk_net_seq *seq, const ftk_host *host);
 /* Memory of a head that says all places at once, and of a session. Errors: NOMEM. */
 ftk_err ftk_net_open_blocks(ftk_net *net);
 ftk_err ftk_net_seq_open_blocks(ftk_net_seq *s, const ftk_host *host);
-/* Runs its layers. */
+/* Runs its layers; makes keys and values of states alone. */
 void ftk_net_pass(ftk_net *net, const ftk_pass_seq *seqs, int n);
+void ftk_net_store_states(ftk_net *net, const ftk_pass_seq *seqs, int n);
 /* Room for n rows behind the text; false: there is none. */
 bool ftk_net_reserve(ftk_net_seq *s, int n);
 /* States that can be read of a text of n tokens. */

@@ -131,7 +131,7 @@ static void store_texts(texts *t)
     for (size_t i = 0; i < (size_t)t->rows; i++)
         h->model.kernels.rms_norm(hp->n_embd, x + i * d, h->context_norm, hp->norm_eps, c + i * d);
     for (int i = 0; i < t->n; c += (size_t)t->seq[i++].n_rows * d) t->seq[i].states = c;
-    ftk_forward_store(&net->forward, t->seq, t->n);
+    ftk_net_store_states(net, t->seq, t->n);
     for (int i = 0; i < t->n; i++) {
         ftk_kv_truncate(&t->of[i]->kv, t->of[i]->kv.len + t->seq[i].n_rows);
         ftk_net_forget(t->of[i], t->seq[i].n_rows);
@@ -247,12 +247,6 @@ static void say(ftk_net_seq *const *s, const int *depth, const int32_t *token, i
     }
 }
 
-static size_t block_unread(void *ctx, size_t n)
-{
-    const int rows = ftk_net_readable(ctx, n);
-    return rows > 0 ? (size_t)rows : 1;
-}
-
 static void block_read(ftk_draft_rows *asks, int n)
 {
     ftk_draft_rows *of[FTK_PASS_SEQS];
@@ -312,12 +306,6 @@ static void block_run(ftk_draft_rows *asks, int n)
     say(s, depth, token, rows);
 }
 
-static void block_keep(void *ctx, int n, const int16_t *row)
-{
-    (void)n, (void)row;
-    ((ftk_net_seq *)ctx)->n_rows = 0;
-}
-
 ftk_err ftk_net_open_blocks(ftk_net *net)
 {
     const ftk_headfile *const h = net->head;
@@ -336,10 +324,8 @@ ftk_err ftk_net_seq_open_blocks(ftk_net_seq *s, const ftk_host *host)
 {
     ftk_draft_model *const m = &s->as_seen;
     m->block = n_depths(s->net->head);
-    m->unread = block_unread;
     m->read = block_read;
     m->run = block_run;
-    m->keep = block_keep;
     s->places = ftk_alloc_raw(host, (size_t)m->block, m->stride * sizeof *s->places);
     return s->places ? FTK_OK
                      : ftk_fail(host, FTK_ERR_NOMEM, "no memory for what a head says of places");

@@ -362,10 +362,9 @@ ftk_err ftk_session_open(ftk_session **out, ftk_engine *e, const ftk_session_con
     ftk_floats floats;
     ftk_floats_enter(&floats);
     const ftk_drafter_ops *ops;
-    err = find_drafter(e, own.drafter, &ops) ? open_session(out, e, &own, ops, NULL)
-                                             : unknown_drafter(e, own.drafter);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(&floats, find_drafter(e, own.drafter, &ops)
+                                         ? open_session(out, e, &own, ops, NULL)
+                                         : unknown_drafter(e, own.drafter));
 }
 
 static ftk_err fork_session(ftk_session **out, ftk_session *s, const ftk_sampling *sampling)
@@ -399,9 +398,7 @@ ftk_err ftk_session_fork(ftk_session **out, ftk_session *s, const ftk_sampling *
     *out = NULL;
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    const ftk_err err = fork_session(out, s, sampling);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(&floats, fork_session(out, s, sampling));
 }
 
 void ftk_session_free(ftk_session *s)
@@ -494,9 +491,7 @@ ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
 {
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    const ftk_err err = set_drafter(s, drafter);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(&floats, set_drafter(s, drafter));
 }
 
 size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, size_t most)

@@ -443,9 +443,7 @@ ftk_err ftk_engine_add_drafter_as(ftk_engine *e, const char *path, const ftk_dra
                         FTK_HEAD_TAPS);
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    const ftk_err err = ftk_target_add_file(e, path, &own, &e->host);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(&floats, ftk_target_add_file(e, path, &own, &e->host));
 }
 
 bool ftk_target_has(const ftk_engine *e, const ftk_drafter_ops *ops)
@@ -487,7 +485,5 @@ ftk_err ftk_engine_add_draft_model(ftk_engine *e, const char *path)
     if (!path) return ftk_fail(&e->host, FTK_ERR_INVALID, "no path of a draft model was given");
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    const ftk_err err = add_draft_model(e, path);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(&floats, add_draft_model(e, path));
 }

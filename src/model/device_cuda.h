@@ -277,7 +277,7 @@ void ftk_gpu_free_routes(ftk_gpu *c);
 const ftk_gpu_policy *ftk_gpu_policy_of(const ftk_gpu *c, const ftk_policy *p);
 /* A route's part of a pass's inputs. */
 void ftk_gpu_fill_route(const ftk_route *r, const ftk_gpu_inputs *in);
-/* Before a layer: chooses its action, or, ahead, the next one's. */
+/* Before a layer: chooses its action. */
 void ftk_gpu_choose(ftk_gpu *c, const ftk_gpu_pass *p, int layer);
 /* Behind it: scales the state of a row that leaves it out; what follows is done by all. */
 void ftk_gpu_leave_out(ftk_gpu *c, const ftk_gpu_pass *p, int layer);

@@ -148,8 +148,7 @@ ftk_err ftk_gpu_add_low_bits(ftk_device *d, char *why, size_t cap)
 void ftk_gpu_fill_route(const ftk_route *r, const ftk_gpu_inputs *in)
 {
     const ftk_policy *p = r->policy;
-    *in->route =
-        (ftk_cuda_route){.ahead = r->ahead, .scaled = p->scale != NULL, .fixed = p->fixed != NULL};
+    *in->route = (ftk_cuda_route){.scaled = p->scale != NULL, .fixed = p->fixed != NULL};
     if (p->fixed) memcpy(in->fixed, p->fixed, (size_t)p->n_layer);
 }
 

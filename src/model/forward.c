@@ -382,30 +382,14 @@ static void store_block(const worker *w, int i)
     barrier(w);
 }
 
-/* The action at a layer. Asked ahead, one thread has answered while the layer before ran; else
- * every thread asks for itself, which saves a barrier. */
+/* The action at a layer. Every thread asks for itself, which saves a barrier. */
 static uint8_t action_at(const worker *w, int layer)
 {
     const ftk_route *r = w->route;
     if (!r) return FTK_FULL;
-    if (r->ahead && layer > 0) return r->actions[layer];
     const uint8_t action = ftk_policy_choose(r->policy, layer, w->f->x, r->actions);
     if (w->ith == 0) r->actions[layer] = action;
     return action;
-}
-
-static void look_ahead(const worker *w, int layer)
-{
-    const ftk_route *r = w->route;
-    if (!r || !r->ahead || w->ith > 0 || layer + 1 == w->f->layers) return;
-    const int d = w->f->m->hp.n_embd;
-    const float *x = w->f->x, *all = r->policy->scale;
-    if (all) {
-        const float *scale = all + (size_t)layer * (size_t)d;
-        for (int j = 0; j < d; j++) w->norm[j] = x[j] * scale[j];
-        x = w->norm;
-    }
-    r->actions[layer + 1] = ftk_policy_choose(r->policy, layer + 1, x, r->actions);
 }
 
 static void run_layer(const worker *w, int i, uint8_t action)
@@ -519,12 +503,24 @@ static void run(void *ctx, int ith, int nth)
     for (int i = w->first; i < w->f->layers; i++) {
         const uint8_t action = action_at(w, i);
         tap_states(w, i);
-        look_ahead(w, i);
         run_layer(w, i, action);
         if (i == w->f->keep) keep_states(w);
     }
     tap_states(w, w->f->layers);
     output_rows(w);
+}
+
+/* Layers that were run, in whole ones. */
+static double layers_run(const worker *w)
+{
+    const ftk_route *const r = w->route;
+    double layers = 0;
+    for (int i = w->first; i < w->f->layers; i++) {
+        const uint8_t action = r ? r->actions[i] : FTK_FULL;
+        const bool whole = action == FTK_FULL || (action == FTK_PARTIAL && !w->f->low);
+        layers += whole ? 1 : r->policy->cost[action];
+    }
+    return layers;
 }
 
 void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs)
@@ -562,7 +558,7 @@ static void run_rows(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int f
     }
     ftk_team_run(team_of(f), run, &all);
     const ftk_clock *const clock = f->clock;
-    if (clock) clock->pass(clock->ctx, f->layers - first, all.n_rows, slot_rows, all.n_logits);
+    if (clock) clock->pass(clock->ctx, layers_run(&all), all.n_rows, slot_rows, all.n_logits);
 }
 
 void ftk_forward_run_above(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs, int first)
@@ -630,72 +626,107 @@ static size_t widest_act(const ftk_model *m)
     return m->kernels.act_bytes(FTK_TYPE_F32, n); /* the widest form there is */
 }
 
-static ftk_err open_parts(ftk_forward *f, const ftk_model *m, int threads, int max_rows,
-                          int context, int max_slots)
+/* Memory of passes: where the pointer to it is, and n times size bytes; 0: it is not needed. */
+typedef struct part {
+    void *at;
+    size_t n, size;
+} part;
+
+enum { PARTS = 21 };
+
+static void list_parts(ftk_forward *f, int threads, part list[PARTS])
+{
+    const ftk_hparams *hp = &f->m->hp;
+    const size_t rows = (size_t)f->max_rows, own = (size_t)threads * FTK_OWN_ROWS;
+    const size_t d = (size_t)hp->n_embd * sizeof(float), ff = (size_t)hp->n_ff * sizeof(float);
+    const size_t turn = (size_t)hp->n_rot * sizeof(float), vocab = (size_t)hp->n_vocab;
+    const size_t head = (size_t)hp->head_dim * sizeof(float), scratch = f->scratch_stride;
+    const size_t dq = (size_t)hp->n_head * head, dkv = (size_t)hp->n_head_kv * head;
+    const part all[PARTS] = {{&f->x, rows, d},
+                             {&f->norm, rows, d},
+                             {&f->pair, f->m->layers[0].hidden_norm ? rows : 0, 2 * d},
+                             {&f->q, rows, dq},
+                             {&f->kv, rows, 2 * dkv},
+                             {&f->attn, rows, dq},
+                             {&f->gate, rows, ff},
+                             {&f->up, rows, ff},
+                             {&f->out, rows, d},
+                             {&f->act, rows, f->act_stride},
+                             {&f->own_act, own, f->act_stride},
+                             {&f->own_norm, own, d},
+                             {&f->cs[0], rows, turn},
+                             {&f->cs[1], f->m->rope.freq_window ? rows : 0, turn},
+                             {&f->scratch, (size_t)threads, scratch * sizeof *f->scratch},
+                             {&f->chain, FTK_MAX_NODES, sizeof *f->chain},
+                             {&f->joined, FTK_MAX_NODES, sizeof *f->joined},
+                             {&f->joined_depth, FTK_MAX_NODES, sizeof *f->joined_depth},
+                             {&f->rows, rows, sizeof *f->rows},
+                             {&f->logits, rows, vocab * sizeof *f->logits},
+                             {&f->features, rows, d}};
+    memcpy(list, all, sizeof all);
+}
+
+/* Without memory. */
+static ftk_forward sized(const ftk_model *m, int max_rows, int max_slots, ftk_type kv_type)
 {
     const ftk_hparams *hp = &m->hp;
-    const ftk_host *h = &m->host;
-    const size_t rows = (size_t)max_rows, d = (size_t)hp->n_embd, ff = (size_t)hp->n_ff;
-    const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
-    const size_t dkv = (size_t)hp->n_head_kv * (size_t)hp->head_dim;
-    f->act_stride = widest_act(m);
-    f->scratch_stride =
-        (m->kernels.attn_scratch(hp->head_dim, hp->n_head / hp->n_head_kv, max_slots) + 15) / 16 *
-        16;
-    f->x = ftk_alloc_raw(h, rows, d * sizeof(float));
-    f->norm = ftk_alloc_raw(h, rows, d * sizeof(float));
-    if (m->layers[0].hidden_norm) f->pair = ftk_alloc_raw(h, rows, 2 * d * sizeof(float));
-    f->q = ftk_alloc_raw(h, rows, dq * sizeof(float));
-    f->kv = ftk_alloc_raw(h, rows, 2 * dkv * sizeof(float));
-    f->attn = ftk_alloc_raw(h, rows, dq * sizeof(float));
-    f->gate = ftk_alloc_raw(h, rows, ff * sizeof(float));
-    f->up = ftk_alloc_raw(h, rows, ff * sizeof(float));
-    f->out = ftk_alloc_raw(h, rows, d * sizeof(float));
-    f->act = ftk_alloc_raw(h, rows, f->act_stride);
-    f->own_act = ftk_alloc_raw(h, (size_t)threads * FTK_OWN_ROWS, f->act_stride);
-    f->own_norm = ftk_alloc_raw(h, (size_t)threads * FTK_OWN_ROWS, d * sizeof(float));
-    f->freq[0] = context > hp->n_ctx_short ? m->rope.freq_long : m->rope.freq;
+    const size_t scratch =
+        m->kernels.attn_scratch(hp->head_dim, hp->n_head / hp->n_head_kv, max_slots);
+    return (ftk_forward){.m = m,
+                         .layers = hp->n_layer,
+                         .max_rows = max_rows,
+                         .kv_type = kv_type,
+                         .keep = -1,
+                         .act_stride = widest_act(m),
+                         .scratch_stride = (scratch + 15) / 16 * 16};
+}
+
+uint64_t ftk_forward_bytes(const ftk_model *m, int threads, int max_rows, int max_slots)
+{
+    ftk_forward f = sized(m, max_rows, max_slots, FTK_TYPE_F32);
+    part list[PARTS];
+    uint64_t bytes = 0;
+    list_parts(&f, threads, list);
+    for (int i = 0; i < PARTS; i++) bytes += list[i].n * list[i].size;
+    return bytes;
+}
+
+static ftk_err open_parts(ftk_forward *f, int threads, int context)
+{
+    const ftk_model *const m = f->m;
+    part list[PARTS];
+    list_parts(f, threads, list);
+    for (int i = 0; i < PARTS; i++) {
+        if (list[i].n == 0) continue;
+        void *const p = ftk_alloc_raw(&m->host, list[i].n, list[i].size);
+        if (!p)
+            return ftk_fail(&m->host, FTK_ERR_NOMEM,
+                            "no memory for passes of %d rows: use a smaller max_rows", f->max_rows);
+        memcpy(list[i].at, &p, sizeof p);
+    }
+    f->freq[0] = context > m->hp.n_ctx_short ? m->rope.freq_long : m->rope.freq;
     f->freq[1] = m->rope.freq_window;
-    f->cs[0] = ftk_alloc_raw(h, rows, (size_t)hp->n_rot * sizeof(float));
-    f->cs[1] = f->freq[1] ? ftk_alloc_raw(h, rows, (size_t)hp->n_rot * sizeof(float)) : f->cs[0];
-    f->scratch = ftk_alloc_raw(h, (size_t)threads, f->scratch_stride * sizeof(float));
-    f->chain = ftk_alloc(h, FTK_MAX_NODES, sizeof *f->chain);
-    f->joined = ftk_alloc_raw(h, FTK_MAX_NODES, sizeof *f->joined);
-    f->joined_depth = ftk_alloc_raw(h, FTK_MAX_NODES, sizeof *f->joined_depth);
-    f->rows = ftk_alloc_raw(h, rows, sizeof *f->rows);
-    f->logits = ftk_alloc_raw(h, rows, (size_t)hp->n_vocab * sizeof(float));
-    f->features = ftk_alloc_raw(h, rows, d * sizeof(float));
-    if (!f->x || !f->norm || !f->q || !f->kv || !f->attn || !f->gate || !f->up || !f->out ||
-        !f->act || !f->own_act || !f->own_norm || !f->cs[0] || !f->cs[1] || !f->scratch ||
-        !f->chain || !f->joined || !f->joined_depth || !f->rows || !f->logits || !f->features ||
-        (m->layers[0].hidden_norm && !f->pair))
-        return ftk_fail(h, FTK_ERR_NOMEM, "no memory for passes of %d rows: use a smaller max_rows",
-                        max_rows);
+    if (!f->freq[1]) f->cs[1] = f->cs[0];
+    memset(f->chain, 0, FTK_MAX_NODES * sizeof *f->chain);
     for (int i = 0; i < FTK_MAX_NODES; i++)
         for (int j = 0; j <= i; j++) f->chain[i][j / 64] |= (uint64_t)1 << j % 64;
     return FTK_OK;
 }
 
-static ftk_forward sized(const ftk_model *m, int max_rows, ftk_type kv_type)
-{
-    return (ftk_forward){
-        .m = m, .layers = m->hp.n_layer, .max_rows = max_rows, .kv_type = kv_type, .keep = -1};
-}
-
 ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows, int context,
                          int max_slots, ftk_type kv_type)
 {
-    *f = sized(m, max_rows, kv_type);
+    *f = sized(m, max_rows, max_slots, kv_type);
     const ftk_err err = ftk_team_open(&f->team, threads, &m->host);
-    return err == FTK_OK ? open_parts(f, m, threads, max_rows, context, max_slots) : err;
+    return err == FTK_OK ? open_parts(f, threads, context) : err;
 }
 
 ftk_err ftk_forward_open_on(ftk_forward *f, const ftk_model *m, ftk_team *lent, int max_rows,
                             int context, int max_slots, ftk_type kv_type)
 {
-    *f = sized(m, max_rows, kv_type);
+    *f = sized(m, max_rows, max_slots, kv_type);
     f->lent = lent;
-    return open_parts(f, m, lent->threads, max_rows, context, max_slots);
+    return open_parts(f, lent->threads, context);
 }
 
 ftk_err ftk_forward_check(const ftk_forward *f)
@@ -739,12 +770,15 @@ void ftk_forward_close(ftk_forward *f)
     if (!f->m) return;
     const ftk_host *h = &f->m->host;
     ftk_team_close(&f->team);
-    if (f->cs[1] != f->cs[0]) ftk_release(h, f->cs[1]);
-    void *const all[] = {f->x,        f->norm,     f->q,      f->kv,     f->attn,
-                         f->gate,     f->up,       f->out,    f->act,    f->cs[0],
-                         f->scratch,  f->chain,    f->rows,   f->logits, f->own_act,
-                         f->own_norm, f->features, f->states, f->joined, f->joined_depth,
-                         f->pair,     f->tapped};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ftk_release(h, all[i]);
+    if (f->cs[1] == f->cs[0]) f->cs[1] = NULL;
+    part list[PARTS];
+    list_parts(f, 0, list);
+    for (int i = 0; i < PARTS; i++) {
+        void *p;
+        memcpy(&p, list[i].at, sizeof p);
+        ftk_release(h, p);
+    }
+    ftk_release(h, f->states);
+    ftk_release(h, f->tapped);
     *f = (ftk_forward){0};
 }

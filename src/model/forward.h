@@ -117,14 +117,16 @@ typedef struct ftk_forward {
 
 /* context: the most tokens a sequence may have, which decides between frequencies for short and
  * for long ones. max_slots: committed and provisional slots of a sequence. f must stay where it
- * is. */
+ * is. Errors: NOMEM; then f is to be closed all the same. */
 ftk_err ftk_forward_open(ftk_forward *f, const ftk_model *m, int threads, int max_rows, int context,
                          int max_slots, ftk_type kv_type);
 /* The same with the threads of another pass, which outlives this one and does not run at the
- * same time. */
+ * same time. Errors: NOMEM, likewise. */
 ftk_err ftk_forward_open_on(ftk_forward *f, const ftk_model *m, ftk_team *lent, int max_rows,
                             int context, int max_slots, ftk_type kv_type);
 void ftk_forward_close(ftk_forward *f);
+/* What ftk_forward_open() takes, but for its threads. */
+uint64_t ftk_forward_bytes(const ftk_model *m, int threads, int max_rows, int max_slots);
 /* Runs the pass; the sum of n_rows is at most max_rows. Logits are left in f->logits, sequence by
  * sequence. Nothing can fail: values that are not finite show in the logits. */
 void ftk_forward_run(ftk_forward *f, const ftk_pass_seq *seqs, int n_seqs);
@@ -147,7 +149,7 @@ void ftk_turn(const ftk_hparams *hp, bool halves, const float *freq, int pos, fl
 /* From now on passes keep the states behind a layer. Errors: NOMEM. */
 ftk_err ftk_forward_keep(ftk_forward *f, int layer);
 /* From now on they leave the states entering `layer`, in [0, n_layer]; *index gets its place
- * among taps. Errors: NOMEM, UNSUPPORTED (more than FTK_TAPS). The CPU's alone. */
+ * among taps. Errors: NOMEM, UNSUPPORTED (more than FTK_TAPS). */
 ftk_err ftk_forward_tap(ftk_forward *f, int layer, int *index);
 
 #endif

@@ -53,6 +53,7 @@ ftk_err ftk_kv_pool_open_on(ftk_kv_pool *pool, const ftk_model *m, int slots, ft
 size_t ftk_kv_pool_bytes(const ftk_model *m, int slots, ftk_type type);
 void ftk_kv_pool_close(ftk_kv_pool *pool);
 
+/* Errors: NOMEM; then seq is to be closed all the same. */
 ftk_err ftk_kv_seq_open(ftk_kv_seq *seq, ftk_kv_pool *pool, int max_slots);
 void ftk_kv_seq_close(ftk_kv_seq *seq);
 /* Makes slots [len, len + n) writable. Nothing is lost with an error: CONTEXT (more than the

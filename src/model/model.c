@@ -354,7 +354,7 @@ typedef struct packing {
 
 static bool is_wanted(const loader *l)
 {
-    return !l->cfg->wanted || l->cfg->wanted(l->m->host.ctx);
+    return !l->m->wanted || l->m->wanted(l->m->host.ctx);
 }
 
 static ftk_err cancelled(const loader *l)
@@ -493,6 +493,7 @@ static ftk_err load_model(ftk_model **out, const char *path, const ftk_model_con
     ftk_model *m = ftk_alloc(h, 1, sizeof *m);
     if (!m) return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory", path);
     m->host = *h;
+    m->wanted = cfg->wanted;
     m->stage = cfg->stage;
     m->n_stages = cfg->n_stages;
     loader l = {.m = m, .path = path, .cfg = cfg};
@@ -521,9 +522,7 @@ ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config
     if (err != FTK_OK) return err;
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    err = load_model(out, path, &own);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(&floats, load_model(out, path, &own));
 }
 
 void ftk_model_free(ftk_model *m)
@@ -571,14 +570,4 @@ void ftk_model_report(const ftk_model *m, ftk_model_info *info, size_t size)
 bool ftk_model_is_end(const ftk_model *m, int32_t token)
 {
     return ftk_tokenizer_is_end(m->tokenizer, token);
-}
-
-const ftk_tokenizer *ftk_model_tokenizer(const ftk_model *m)
-{
-    return m->tokenizer;
-}
-
-const ftk_host *ftk_model_host(const ftk_model *m)
-{
-    return &m->host;
 }

@@ -57,6 +57,7 @@ typedef struct ftk_rope {
 
 struct ftk_model {
     ftk_host host;
+    bool (*wanted)(void *ctx); /* of the config: asked again while a draft model for it is loaded */
     ftk_kernels kernels;
     ftk_hparams hp;
     ftk_gguf *file; /* the mapping: embeddings and unpacked weights are read from it */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Public text functions, and streams: tokens to text as they come. */
-#include "model/tokenizer.h"
+#include "model/model.h"
 
 #include "base/floats.h"
 #include "base/mem.h"
@@ -13,16 +13,14 @@ ftk_err ftk_tokenize(const ftk_model *m, const char *text, size_t n, unsigned fl
 {
     ftk_floats floats;
     ftk_floats_enter(&floats); /* pieces have scores */
-    const ftk_err err =
-        ftk_tokenizer_encode(ftk_model_tokenizer(m), text, n, flags, tokens, cap, n_out);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(&floats,
+                            ftk_tokenizer_encode(m->tokenizer, text, n, flags, tokens, cap, n_out));
 }
 
 ftk_err ftk_detokenize(const ftk_model *m, const int32_t *tokens, size_t n, unsigned flags,
                        char *text, size_t cap, size_t *n_out)
 {
-    return ftk_tokenizer_decode(ftk_model_tokenizer(m), tokens, n, flags, text, cap, n_out);
+    return ftk_tokenizer_decode(m->tokenizer, tokens, n, flags, text, cap, n_out);
 }
 
 ftk_err ftk_chat_tokenize_as(const ftk_model *m, const ftk_chat_config *cfg,
@@ -31,10 +29,8 @@ ftk_err ftk_chat_tokenize_as(const ftk_model *m, const ftk_chat_config *cfg,
 {
     ftk_floats floats;
     ftk_floats_enter(&floats);
-    const ftk_err err =
-        ftk_tokenizer_chat(ftk_model_tokenizer(m), cfg, msgs, n_msgs, tokens, cap, n_out);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(
+        &floats, ftk_tokenizer_chat(m->tokenizer, cfg, msgs, n_msgs, tokens, cap, n_out));
 }
 
 ftk_err ftk_chat_tokenize(const ftk_model *m, const char *tmpl, const ftk_message *msgs,
@@ -51,10 +47,8 @@ ftk_err ftk_chat_text(const ftk_model *m, const ftk_chat_config *cfg, const ftk_
 {
     ftk_floats floats;
     ftk_floats_enter(&floats); /* a template may reckon */
-    const ftk_err err =
-        ftk_tokenizer_chat_text(ftk_model_tokenizer(m), cfg, msgs, n_msgs, text, cap, n_out);
-    ftk_floats_leave(&floats);
-    return err;
+    return ftk_floats_after(
+        &floats, ftk_tokenizer_chat_text(m->tokenizer, cfg, msgs, n_msgs, text, cap, n_out));
 }
 
 /* ------------------------------------------------------------------ streams */
@@ -100,10 +94,10 @@ ftk_err ftk_stream_open(ftk_stream **out, const ftk_model *m, bool continues,
                         const char *const *stops, size_t n_stops)
 {
     *out = NULL;
-    const ftk_host *host = ftk_model_host(m);
+    const ftk_host *host = &m->host;
     ftk_stream *s = ftk_alloc(host, 1, sizeof *s);
     if (!s) return ftk_fail(host, FTK_ERR_NOMEM, "no memory for a stream");
-    s->t = ftk_model_tokenizer(m);
+    s->t = m->tokenizer;
     s->host = host;
     s->start = !continues;
     const ftk_err err = copy_stops(s, stops, n_stops);

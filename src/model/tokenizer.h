@@ -66,8 +66,4 @@ ftk_err ftk_tokenizer_append_marked(const ftk_tokenizer *t, const char *text,
 /* The longest special token that the n bytes start with, and its length; -1 if there is none. */
 int32_t ftk_tokenizer_special_at(const ftk_tokenizer *t, const char *text, size_t n, size_t *len);
 
-/* In model.c: the tokenizer of a model, for the public text functions. */
-const ftk_tokenizer *ftk_model_tokenizer(const ftk_model *m);
-const ftk_host *ftk_model_host(const ftk_model *m);
-
 #endif
