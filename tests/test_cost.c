@@ -227,7 +227,8 @@ static void test_took_follows_speed(void **state)
     assert_true(ftk_took_of(took, &t, 2, 0) < 0.2);
 }
 
-/* A time that is many times the usual one counts as four times that: another program had the core. */
+/* A time that is many times the usual one counts as four times that: another program had the
+ * core. */
 static void test_took_forgives(void **state)
 {
     (void)state;
