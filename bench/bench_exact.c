@@ -176,8 +176,7 @@ static void print(const char *path, float temperature, int threads, const char *
 }
 
 /* Where that is long ago, a line on how far it is. */
-static void tell(const char *path, float temperature, size_t done, size_t of,
-                 const tally t[2][N_METHODS])
+static void tell(const char *path, float temperature, size_t done, size_t of, tally t[2][N_METHODS])
 {
     static double told;
     size_t differ = 0;
