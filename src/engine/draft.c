@@ -32,7 +32,7 @@ static float price_of_row(const ftk_session *s)
 /* Whether a family is to be asked for a draft in this step. */
 static bool is_asked(ftk_session *s)
 {
-    ftk_family *const f = ftk_session_family(s);
+    ftk_family *const f = &s->family;
     const bool sized = ftk_session_sizes_itself(s);
     if (f->ops->decode || ftk_size_ceiling(s, f) == 0) return false;
     if (sized && ftk_size_rests(s, f)) return false;
@@ -63,10 +63,10 @@ bool ftk_draft_begin(ftk_session *s)
 
 static ftk_ask ask_of(ftk_session *s)
 {
-    return (ftk_ask){.state = ftk_session_family(s)->state,
+    return (ftk_ask){.state = s->family.state,
                      .history = s->tokens,
                      .n = s->n_tokens,
-                     .budget = ftk_size_ceiling(s, ftk_session_family(s)),
+                     .budget = ftk_size_ceiling(s, &s->family),
                      .tree = &s->tree};
 }
 
@@ -75,7 +75,7 @@ static void was_asked(ftk_session *s, double seconds)
 {
     s->left.seconds = seconds;
     if (s->left.room > 0) return; /* the device goes on */
-    ftk_size_took(s, ftk_session_family(s), seconds);
+    ftk_size_took(s, &s->family, seconds);
     s->open_draft = ftk_session_sizes_itself(s);
 }
 
@@ -86,7 +86,7 @@ static void ask_family(const ftk_drafter_ops *ops, ftk_session *const *s, int n)
     ftk_ask asks[FTK_PASS_SEQS];
     int n_asked = 0;
     for (int i = 0; i < n; i++) {
-        if (ftk_session_family(s[i])->ops != ops) continue;
+        if (s[i]->family.ops != ops) continue;
         asks[n_asked] = ask_of(s[i]);
         asked[n_asked++] = s[i];
     }
@@ -100,7 +100,7 @@ static void ask_one(ftk_session *s)
 {
     const ftk_ask a = ask_of(s);
     const double start = ftk_engine_now(s->engine);
-    ftk_session_family(s)->ops->propose(a.state, a.history, a.n, a.budget, a.tree);
+    s->family.ops->propose(a.state, a.history, a.n, a.budget, a.tree);
     was_asked(s, ftk_engine_now(s->engine) - start);
 }
 
@@ -108,14 +108,14 @@ static void ask_one(ftk_session *s)
 static bool was_met(ftk_session *const *s, int last)
 {
     for (int i = 0; i < last; i++)
-        if (ftk_session_family(s[i])->ops == ftk_session_family(s[last])->ops) return true;
+        if (s[i]->family.ops == s[last]->family.ops) return true;
     return false;
 }
 
 void ftk_draft_ask(ftk_session *const *s, int n)
 {
     for (int i = 0; i < n; i++) {
-        const ftk_drafter_ops *const ops = ftk_session_family(s[i])->ops;
+        const ftk_drafter_ops *const ops = s[i]->family.ops;
         if (!ops->propose_all)
             ask_one(s[i]);
         else if (!was_met(s, i))
@@ -135,7 +135,7 @@ static double cost_of_joining(const ftk_session *s)
 
 void ftk_draft_append(ftk_session *s)
 {
-    const ftk_family *const f = ftk_session_family(s);
+    const ftk_family *const f = &s->family;
     const int max_rows = s->engine->forward.max_rows;
     int most = FTK_MAX_NODES < max_rows ? FTK_MAX_NODES : max_rows;
     if (most > s->room) most = s->room;
@@ -153,10 +153,10 @@ void ftk_draft_learn(ftk_session *s, const ftk_rows *rows, bool prompt)
 {
     ftk_retrieval_settle(&s->retrieval, s->n_tokens, s->verdict.token,
                          (size_t)s->verdict.n_path + 1);
-    const ftk_family *const f = ftk_session_family(s);
-    if (f && f->ops->wants & FTK_WANT_SUCCESSORS) ftk_ledger_read_table(s, rows, prompt);
+    const ftk_family *const f = &s->family;
+    if (f->ops && f->ops->wants & FTK_WANT_SUCCESSORS) ftk_ledger_read_table(s, rows, prompt);
     const bool own = s->tree.n > 1 && !s->forced;
-    if (!f || (!own && !(f->ops->wants & ~(unsigned)FTK_WANT_SUCCESSORS))) return;
+    if (!f->ops || (!own && !(f->ops->wants & ~(unsigned)FTK_WANT_SUCCESSORS))) return;
     const double start = ftk_engine_now(s->engine);
     f->ops->learn(f->state, s->tokens, s->n_tokens, &s->tree, &s->verdict, rows);
     const double seconds = ftk_engine_now(s->engine) - start;

@@ -31,7 +31,7 @@ void ftk_ledger_book(ftk_session *s, double tokens)
 
 void ftk_ledger_settle(ftk_session *s, int nodes, int emitted)
 {
-    ftk_family *const f = ftk_session_family(s);
+    ftk_family *const f = &s->family;
     ftk_measured *const m = f->measured;
     ftk_pace *const p = &s->engine->pace;
     const double spent = 1 + (nodes * s->row_seconds + s->drafting) / ftk_size_token(s);

@@ -191,8 +191,6 @@ ftk_err ftk_learned_open(ftk_learned *l, const ftk_drafter_ops *ops, const ftk_h
 
 /* What a pass left of the rows from `first` on that have logits; spared: FTK_SPARE_LOGITS. */
 ftk_rows ftk_rows_of(const ftk_forward *f, bool spared, size_t first);
-/* What neither the verdict nor a drafter reads of a pass: FTK_SPARE_. */
-unsigned ftk_session_spare(const ftk_session *s);
 
 /* Errors: INVALID, with a line, where one is not in the vocabulary. */
 ftk_err ftk_check_tokens(const ftk_engine *e, const int32_t *tokens, size_t n);
@@ -351,6 +349,9 @@ size_t ftk_batch_admit(ftk_batch *b, ftk_session *const *s, size_t n, ftk_result
 /* Drafts, sizes, and lays out the rows. alone: the batch is all that is stepped. Errors:
  * NO_ROOM. */
 ftk_err ftk_batch_plan(ftk_batch *b, bool alone);
+/* What the pass took, unless rows joined it halfway, or it read a prompt in the device's wide way,
+ * which has costs of its own. */
+void ftk_size_saw_batch(const ftk_batch *b, double seconds);
 /* The drafter's own way to the next token, LOSSY, in place of a pass. */
 bool ftk_session_decodes_directly(const ftk_session *s);
 
@@ -360,11 +361,14 @@ static inline bool ftk_session_reads(const ftk_session *s)
     return s->n_tokens - (size_t)s->kv.len > 1;
 }
 
-/* The family that drafts; NULL: there is none. */
-static inline ftk_family *ftk_session_family(ftk_session *s)
-{
-    return s->family.ops ? &s->family : NULL;
-}
+/* ---- conclude.c */
+
+/* What neither the verdict nor a drafter reads of a pass: FTK_SPARE_. */
+unsigned ftk_session_spare(const ftk_session *s);
+/* Judges what the pass has left of a session's rows, which begin at `row` of all rows and at
+ * `with_logits` of those with logits, and takes it into the session. Errors: NUMERIC, NOMEM. */
+ftk_err ftk_conclude(ftk_session *s, const ftk_pass_seq *seq, size_t row, size_t with_logits,
+                     ftk_result *r);
 
 /* ---- finish.c */
 
@@ -376,7 +380,7 @@ bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget);
  * there. */
 double ftk_finish_take(ftk_session *s);
 
-/* ---- */
+/* ---- target.c */
 
 /* What drafters may use of the model; s outlives it. */
 void ftk_target_init(ftk_target *t, ftk_session *s);

@@ -301,6 +301,21 @@ void ftk_size_saw_pass(ftk_engine *e, ftk_width w, bool plain, double seconds)
         *next *= 2;
 }
 
+void ftk_size_saw_batch(const ftk_batch *b, double seconds)
+{
+    ftk_width w = {0};
+    bool reads = false;
+    for (int i = 0; i < b->n; i++) {
+        if (b->seq[i].n_rows > FTK_MAX_NODES) return;
+        w = ftk_width_and(w, b->seq[i].n_rows, b->session[i]->kv.len);
+        w.mute += b->seq[i].first_logits;
+        reads = reads || ftk_session_reads(b->session[i]);
+    }
+    b->engine->since_plain++;
+    if (b->session[0]->n_joined > 0) return;
+    ftk_size_saw_pass(b->engine, w, !reads && w.rows == b->n, seconds);
+}
+
 void ftk_size_took(ftk_session *s, ftk_family *f, double seconds)
 {
     s->stats.draft_seconds += seconds;

@@ -1,174 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The loop: propose -> forward -> judge -> commit -> learn -> emit. This is the only place that
- * sequences it; batch.c is what comes before the forward pass, conclude() what comes after.
- */
-#include <string.h>
-
-#include "base/clock.h"
+ * The loop: propose -> forward -> judge -> learn -> commit -> emit. This is the only place that
+ * sequences it; batch.c is what comes before the forward pass, conclude.c what comes after. */
 #include "base/floats.h"
 #include "base/mem.h"
 #include "session.h"
-
-/* The path of a chain. */
-static const int16_t straight[FTK_MAX_NODES] = {
-#define EIGHT(i) i, i + 1, i + 2, i + 3, i + 4, i + 5, i + 6, i + 7
-    EIGHT(0),  EIGHT(8),  EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40),  EIGHT(48),  EIGHT(56),
-    EIGHT(64), EIGHT(72), EIGHT(80), EIGHT(88), EIGHT(96), EIGHT(104), EIGHT(112), EIGHT(120)};
-#undef EIGHT
-
-/* What neither the verdict nor a drafter reads of a pass, where a device picks the rows' tokens
- * and holds features and states. */
-unsigned ftk_session_spare(const ftk_session *s)
-{
-    const bool picked =
-        ftk_sampler_plain(&s->sampler) && s->verifier->judge_ranked && !s->logprobs.own;
-    return (picked ? FTK_SPARE_LOGITS : 0) | FTK_SPARE_FEATURES | FTK_SPARE_STATES;
-}
-
-/* How many of the verdict's tokens are emitted: up to an end token, the limit, the context. */
-static int emitted(const ftk_session *s, ftk_finish *finish)
-{
-    const ftk_verdict *v = &s->verdict;
-    const size_t room = (size_t)s->n_ctx - s->n_tokens;
-    const size_t most = s->limit < room ? s->limit : room;
-    *finish = FTK_FINISH_NONE;
-    int n = 0;
-    while (n <= v->n_path && (size_t)n < most && *finish == FTK_FINISH_NONE) {
-        if (ftk_session_ends(s, v->token[n])) *finish = FTK_FINISH_END;
-        n++;
-    }
-    if (*finish == FTK_FINISH_NONE && (size_t)n == most)
-        *finish = s->limit <= room ? FTK_FINISH_LIMIT : FTK_FINISH_CONTEXT;
-    if (*finish == FTK_FINISH_NONE && s->sampler.stuck) *finish = FTK_FINISH_FORBIDDEN;
-    return n;
-}
-
-/* Heads see states of the n tokens from `place` on, which rows path[0..n) of this session's have
- * left. */
-static void show_heads(ftk_session *s, const int16_t *path, int n, size_t place)
-{
-    for (int i = 0; i < FTK_MAX_DRAFTERS; i++)
-        for (int j = 0; s->nets[i] && j < n; j++)
-            ftk_net_seq_see(s->nets[i], s->tokens, s->n_tokens, place + (size_t)j,
-                            &s->engine->forward, s->pass_row + (size_t)path[j]);
-}
-
-/* n_read: rows of prompt in this pass, or 0. The last token is always left uncached, as the root
- * of the next tree: of a path that was judged, the root and the accepted nodes before the last
- * emitted token stay. */
-static void emit(ftk_session *s, int n_read, const ftk_rows *rows, ftk_result *r)
-{
-    const int n = emitted(s, &r->finish);
-    const size_t cached = (size_t)s->kv.len;
-    if (n_read > 0)
-        ftk_kv_commit(&s->kv, straight, n > 0 ? n_read : n_read - 1);
-    else
-        ftk_kv_commit(&s->kv, s->verdict.path, n);
-    memcpy(s->tokens + s->n_tokens, s->verdict.token, (size_t)n * sizeof *s->tokens);
-    for (int i = 0; i < n && s->logprobs.own; i++)
-        ftk_logprobs_keep(s, s->n_tokens + (size_t)i,
-                          rows->logits + (size_t)s->verdict.path[i] * (size_t)s->sampler.n_vocab);
-    r->n_tokens = (size_t)n;
-    r->drafted = s->tree.n - 1;
-    r->accepted = s->verdict.n_path < n ? s->verdict.n_path : n;
-    s->n_tokens += (size_t)n;
-    show_heads(s, n_read > 0 ? straight : s->verdict.path, s->kv.len - (int)cached, cached);
-    if (n_read == 0 && n > 1) s->lead += (size_t)n - 1;
-    if (s->limit != SIZE_MAX) s->limit -= (size_t)n;
-
-    const int verified = s->left.room > 0 ? s->left.room : r->drafted;
-    if (n_read == 0 && s->family.ops && !s->forced) ftk_ledger_settle(s, verified, n);
-    s->stats.steps++;
-    s->stats.emitted += (uint64_t)n;
-    s->stats.drafted += (uint64_t)r->drafted;
-    s->stats.accepted += (uint64_t)r->accepted;
-    for (int d = 0; d < r->accepted; d++) s->stats.accepted_at[d]++;
-}
-
-/* Some of the prompt stays unread. */
-static bool reads_on(const ftk_session *s, const ftk_pass_seq *seq)
-{
-    return ftk_session_reads(s) && (size_t)s->kv.len + (size_t)seq->n_rows < s->n_tokens;
-}
-
-/* Rows of a prompt that have logits for their log-probabilities alone: but for the prompt's last,
- * all. */
-static size_t n_unjudged(const ftk_session *s, const ftk_pass_seq *seq)
-{
-    const int n = seq->n_rows - seq->first_logits;
-    return ftk_session_reads(s) ? (size_t)(n - !reads_on(s, seq)) : 0;
-}
-
-static ftk_err judge(ftk_session *s, const ftk_rows *rows)
-{
-    ftk_sampler *const sampler = &s->sampler;
-    sampler->stuck = false;
-    return rows->ranked ? s->verifier->judge_ranked(&s->tree, rows->ranked, &s->verdict)
-                        : s->verifier->judge(&s->tree, rows->logits, sampler, s->tokens,
-                                             s->n_tokens, &s->verdict);
-}
-
-/* How many of the verdict's tokens stand before the first place where none may; stuck tells whether
- * there is such a place. Rows beside the path may have been judged, too. */
-static int before_forbidden(ftk_session *s, const ftk_rows *rows)
-{
-    const ftk_verdict *const v = &s->verdict;
-    ftk_sampler *const sampler = &s->sampler;
-    const size_t n_vocab = (size_t)sampler->n_vocab;
-    if (!sampler->stuck) return v->n_path + 1;
-    sampler->stuck = false;
-    for (int i = 0; i <= v->n_path; i++) {
-        int32_t token;
-        ftk_sampler_pick(sampler, rows->logits + (size_t)v->path[i] * n_vocab, s->tokens,
-                         s->n_tokens, v->token, i, s->n_tokens + (size_t)i, &token);
-        if (sampler->stuck) return i;
-    }
-    return v->n_path + 1;
-}
-
-/* Nothing may follow the last token. */
-static void end_here(ftk_session *s, int n_read, ftk_result *r)
-{
-    r->finish = FTK_FINISH_FORBIDDEN;
-    r->drafted = s->tree.n - 1;
-    s->stats.steps++;
-    s->stats.drafted += (uint64_t)r->drafted;
-    ftk_kv_commit(&s->kv, straight, n_read > 0 ? n_read - 1 : 0);
-}
-
-static ftk_err conclude(ftk_session *s, const ftk_pass_seq *seq, const ftk_rows *rows,
-                        ftk_result *r)
-{
-    const bool prompt = ftk_session_reads(s);
-    r->tokens = s->tokens + s->n_tokens;
-    if (prompt) s->stats.prompt += (uint64_t)seq->n_rows;
-    if (reads_on(s, seq)) {
-        ftk_kv_truncate(&s->kv, s->kv.len + seq->n_rows);
-        show_heads(s, straight, s->engine->device ? 0 : seq->n_rows,
-                   (size_t)(s->kv.len - seq->n_rows));
-        return FTK_OK;
-    }
-    const double start = ftk_engine_now(s->engine);
-    const ftk_err err = judge(s, rows);
-    s->stats.judge_seconds += prompt ? 0 : ftk_engine_now(s->engine) - start;
-    if (err != FTK_OK) return ftk_not_finite(s->engine);
-    const int n = before_forbidden(s, rows);
-    if (n == 0) {
-        end_here(s, prompt ? seq->n_rows : 0, r);
-        return FTK_OK;
-    }
-    s->verdict.n_path = n - 1;
-    ftk_draft_learn(s, rows, prompt);
-    emit(s, prompt ? seq->n_rows : 0, rows, r);
-    return FTK_OK;
-}
 
 /* What the rows of a drafter that decodes directly leave in the cache is not exact. */
 static void decode(ftk_session *s)
 {
     s->decoding = true;
-    ftk_session_family(s)->ops->decode(ftk_session_family(s)->state, s->tokens, s->n_tokens);
+    s->family.ops->decode(s->family.state, s->tokens, s->n_tokens);
     s->decoding = false;
     if (s->kv.len < s->exact_kv) s->exact_kv = s->kv.len;
 }
@@ -177,7 +19,7 @@ static void decode(ftk_session *s)
 static void run_joined(ftk_session *s, const ftk_pass_seq *seq)
 {
     ftk_forward *const f = &s->engine->forward;
-    const ftk_family *const family = ftk_session_family(s);
+    const ftk_family *const family = &s->family;
     const bool maps = f->device && family->ops->append_maps;
     ftk_forward_run_appending(
         f, seq,
@@ -187,52 +29,6 @@ static void run_joined(ftk_session *s, const ftk_pass_seq *seq)
                            .states = family->ops->appended,
                            .ctx = family->state,
                            .maps = maps ? family->ops->append_maps(family->state) : NULL});
-}
-
-/* What the pass took, unless rows joined it halfway, or it read a prompt in the device's wide way,
- * which has costs of its own. */
-static void see_cost(const ftk_batch *b, double seconds)
-{
-    ftk_width w = {0};
-    bool reads = false;
-    for (int i = 0; i < b->n; i++) {
-        if (b->seq[i].n_rows > FTK_MAX_NODES) return;
-        w = ftk_width_and(w, b->seq[i].n_rows, b->session[i]->kv.len);
-        w.mute += b->seq[i].first_logits;
-        reads = reads || ftk_session_reads(b->session[i]);
-    }
-    b->engine->since_plain++;
-    if (b->session[0]->n_joined > 0) return;
-    ftk_size_saw_pass(b->engine, w, !reads && w.rows == b->n, seconds);
-}
-
-/* What the pass has left of a session's rows, which begin at `row` of all rows and at `with_logits`
- * of those with logits. */
-static ftk_err take_rows(ftk_session *s, const ftk_pass_seq *seq, size_t row, size_t with_logits,
-                         ftk_result *r)
-{
-    const ftk_forward *f = &s->engine->forward;
-    const size_t n_embd = (size_t)s->engine->model->hp.n_embd;
-    const bool spared = seq->spare & FTK_SPARE_LOGITS;
-    const size_t unjudged = n_unjudged(s, seq), judged = with_logits + unjudged;
-    const size_t first_row = row + (size_t)seq->first_logits + unjudged;
-    if (unjudged > 0) {
-        const ftk_rows read = ftk_rows_of(f, spared, with_logits);
-        const ftk_err err = ftk_logprobs_read(s, unjudged, read.logits);
-        if (err != FTK_OK) return err;
-    }
-    const ftk_rows joined = ftk_rows_of(f, spared, (size_t)s->tree.n);
-    const ftk_rows said = ftk_rows_of(f, spared, judged);
-    const ftk_rows rows = {.logits = said.logits,
-                           .ranked = said.ranked,
-                           .features = f->device ? NULL : f->features + judged * n_embd,
-                           .states =
-                               f->device || f->keep < 0 ? NULL : f->states + first_row * n_embd,
-                           .appended = s->n_joined ? &joined : NULL};
-    s->pass_row = row;
-    s->first_row[FTK_HELD_FEATURE] = (int)judged;
-    s->first_row[FTK_HELD_STATE] = (int)first_row;
-    return conclude(s, seq, &rows, r);
 }
 
 /* Seconds of the pass, as far as it was the model's; 0: that is not known. */
@@ -261,14 +57,14 @@ static ftk_err run_pass(ftk_batch *b, ftk_result *r)
     if (first != FTK_OK) return first;
     for (int i = 0; i < b->n; i++)
         if (b->session[i]->left.room > 0) drafting += ftk_finish_take(b->session[i]);
-    if (seconds > 0) see_cost(b, seconds - drafting);
+    if (seconds > 0) ftk_size_saw_batch(b, seconds - drafting);
     seconds = ftk_engine_now(b->engine) - start - drafting;
     size_t row = 0, with_logits = 0;
     for (int i = 0; i < b->n; i++) {
         ftk_session *const s = b->session[i];
         const ftk_pass_seq *const seq = &b->seq[i];
         if (!ftk_session_reads(s)) s->stats.forward_seconds += seconds;
-        r[i].err = take_rows(s, seq, row, with_logits, &r[i]);
+        r[i].err = ftk_conclude(s, seq, row, with_logits, &r[i]);
         if (first == FTK_OK) first = r[i].err;
         row += (size_t)seq->n_rows;
         with_logits += (size_t)(seq->n_rows - seq->first_logits);
