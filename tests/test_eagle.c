@@ -403,9 +403,10 @@ static void check_shared(ftk_engine *e, const char *drafter)
     for (int i = 0; i < 2 * SHARE; i++) {
         s[i] = open_how(e, &h);
         start(s[i], i % SHARE % 4);
+        ftk_session_limit(s[i], 8); /* prompts are not all read in the same step */
     }
     const ftk_draft_model *const m = model_of(s[0], drafter);
-    for (int step = 0; step < 8; step++) {
+    for (int step = 0; step < 12; step++) {
         assert_int_equal(ftk_step(s, 2 * (size_t)SHARE, r), FTK_OK);
         for (int i = 0; step == 4 && i < 2 * SHARE; i++) { /* little is left for one pass */
             size_t n;
