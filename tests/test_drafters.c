@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The drafters, run through the loop on made-up models: the shapes, the alignment of the draft
- * table, honest probabilities, odd sizes, no memory taken after init, and what a draft costs.
+ * table, honest probabilities, odd sizes, and no memory taken after init.
  */
 #include "support.h"
-
-#include <time.h>
 
 #include "base/sampler.h"
 #include "counting.h"
@@ -577,43 +575,6 @@ static void test_heap(void **state)
     }
 }
 
-/* ------------------------------------------------------------------ what it costs */
-
-static void test_cost(void **state)
-{
-    (void)state;
-    make_truth(MOST_VOCAB, 6, 3);
-    const struct {
-        const ftk_drafter_ops *ops;
-        ftk_tree_shape shape;
-    } kinds[] = {{&ftk_drafter_jacobi, FTK_TREE_PAPER},
-                 {&ftk_drafter_jacobi, FTK_TREE_FITTED},
-                 {&ftk_drafter_lookup, FTK_TREE_FITTED}};
-    uint64_t r = 3;
-    for (int i = 0; i < FTK_MAX_NODES * MOST_VOCAB; i++) logits[i] = next_normal(&r);
-    for (int k = 0; k < 3; k++) {
-        enum { STEPS = 1000 };
-        static ftk_tree t;
-        void *const s = open_drafter(kinds[k].ops, MOST_VOCAB, kinds[k].shape);
-        propose(kinds[k].ops, s, truth, 1, 68, &t);
-        size_t rows = 0;
-        const clock_t start = clock();
-        for (size_t n = 1000; n < 1000 + STEPS; n++) {
-            propose(kinds[k].ops, s, truth, n, 68, &t);
-            ftk_verdict v = {.n_path = 0, .path = {0}, .token = {truth[n]}};
-            kinds[k].ops->learn(s, truth, n, &t, &v, &(ftk_rows){.logits = logits});
-            rows += (size_t)t.n;
-        }
-        const double us = 1e6 * (double)(clock() - start) / CLOCKS_PER_SEC / STEPS;
-        printf(
-            "%s, %s: propose and learn %.1f us a step, %.1f rows, vocabulary %d, state %zu KiB\n",
-            kinds[k].ops->name, kinds[k].shape == FTK_TREE_PAPER ? "paper" : "fitted", us,
-            (double)rows / STEPS, MOST_VOCAB, kinds[k].ops->state_size / 1024);
-        assert_true(us < 5000); /* loose: sanitizers, other programs */
-        close_drafter(kinds[k].ops, s);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -625,7 +586,7 @@ int main(void)
         cmocka_unit_test(test_appended),  cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_list),      cmocka_unit_test(test_right_and_wrong),
         cmocka_unit_test(test_verifiers), cmocka_unit_test(test_rates),
-        cmocka_unit_test(test_heap),      cmocka_unit_test(test_cost),
+        cmocka_unit_test(test_heap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
