@@ -3,7 +3,8 @@
  * bench-exact: for every model file given, every drafter (always-right and always-wrong among
  * them), 1 and 2 threads (or once, on a device), greedy and seeded sampling: are the tokens
  * those of plain decoding of that prompt alone? With --sessions 1,2,7 the first prompt is answered
- * alone, the next two share passes, then seven, then one again. The other lossless verifiers
+ * alone, the next two share passes, then seven, then one again. --methods usual: drafters as a
+ * session has them by default, no fixed sizes, no other shapes and verifiers. The other lossless verifiers
  * promise that for greedy decoding alone. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@ static const method methods[] = {
     {"jacobi", NULL, FTK_TREE_FITTED, 40,
      NULL}, /* a fixed size: drafts are verified on every step */
     {"jacobi", NULL, FTK_TREE_PAPER, -1, NULL},
+    {"lookup", NULL, FTK_TREE_FITTED, -1, NULL},
     {"lookup", NULL, FTK_TREE_FITTED, 16, NULL},
     {"s4c", NULL, FTK_TREE_FITTED, -1, NULL},
     {"s4c", NULL, FTK_TREE_FITTED, 24, NULL},
@@ -97,6 +99,7 @@ typedef struct {
 
 enum { MOST_SIZES = 16 };
 
+static bool usual_alone; /* drafters as a session has them by default, and no variants */
 static int sizes[MOST_SIZES] = {1}, n_sizes = 1; /* of the groups of sessions, by turns */
 
 /* Answers of a group of prompts. */
@@ -105,6 +108,11 @@ typedef struct {
     int32_t whole[RUN_TOGETHER][MAX_PROMPT + RUN_MAX]; /* with the prompts before them */
     ftk_test_reference truth[RUN_TOGETHER];            /* what is in whole */
 } answers;
+
+static bool is_usual(const method *m)
+{
+    return !m->ops && !m->verifier && m->budget < 0 && m->shape == FTK_TREE_FITTED;
+}
 
 /* Plain decoding of each alone. */
 static void say_plainly(ftk_engine *e, float temperature, uint64_t seed, const struct prompt *p,
@@ -132,6 +140,7 @@ static void compare(ftk_engine *const engines[2], float temperature, uint64_t se
         for (int i = 0; i < N_METHODS; i++) {
             ftk_session *s[RUN_TOGETHER];
             if (methods[i].verifier && temperature > 0) continue;
+            if (usual_alone && !is_usual(&methods[i])) continue;
             if (methods[i].name && !ftk_engine_has_drafter(engines[e], methods[i].name)) continue;
             for (size_t j = 0; j < n_prompts; j++) {
                 s[j] =
@@ -244,17 +253,23 @@ int main(int argc, char **argv)
             n = (size_t)run_number(argv[i], argv[i + 1], 1, MAX_PROMPT - 1);
         else if (strcmp(argv[i], "--sessions") == 0)
             n_sizes = run_numbers(argv[i], argv[i + 1], 1, RUN_TOGETHER, sizes, MOST_SIZES);
+        else if (strcmp(argv[i], "--methods") == 0 && strcmp(argv[i + 1], "all") == 0)
+            usual_alone = false;
+        else if (strcmp(argv[i], "--methods") == 0 && strcmp(argv[i + 1], "usual") == 0)
+            usual_alone = true;
         else if (strcmp(argv[i], "--beside") == 0)
             beside = argv[i + 1];
         else if (strcmp(argv[i], "--device") == 0)
             device = argv[i + 1];
         else if (!run_take_option(argv[i], argv[i + 1]))
-            run_die("%s is unknown: there are --prompts, --limit, --tokens, --sessions, --beside, "
-                    "--device, --lora, --draft-model, --drafter-file and --drafter-layers",
+            run_die("%s is unknown: there are --prompts, --limit, --tokens, --sessions, "
+                    "--methods usual or all, --beside, --device, --lora, --draft-model, "
+                    "--drafter-file and --drafter-layers",
                     argv[i]);
     }
     if (i >= argc || !file)
         run_die("usage: bench-exact --prompts FILE [--limit N] [--tokens N] [--sessions N,N,N] "
+                "[--methods usual|all] "
                 "[--beside MODEL] [--device NAME] [--lora FILE]... [--draft-model FILE] "
                 "[--drafter-file FILE]... "
                 "[--drafter-layers L,L,L] MODEL...");
