@@ -308,7 +308,9 @@ typedef struct ftk_model_config {
     const ftk_adapter *adapters; /* [n_adapters] */
     size_t n_adapters;
     /* NULL, or asked with host.ctx, by the thread that loads, before each matrix is packed or
-     * changed: false ends the load with CANCELLED, once the matrices in hand are done. */
+     * changed: false ends the load with CANCELLED, once the matrices in hand are done. Asked
+     * likewise while ftk_engine_add_draft_model() loads a model beside this one, so host.ctx and
+     * what it asks outlive the model. */
     bool (*wanted)(void *ctx);
     /* Of a model whose layers are dealt out to processes, see ftk_link: which one this is, of
      * how many. Only its own layers' weights are taken into memory. 0 of 0 (or of 1): all of
