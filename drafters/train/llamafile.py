@@ -260,6 +260,33 @@ def outer_matrices(path):
         return table, f.tensor("output.weight") if "output.weight" in f.tensors else table
 
 
+LAYER_NAMES = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+               "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+               "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm",
+               "ffn_norm": "post_attention_layernorm"}
+
+
+def halves(x, heads):
+    """Rows of q or k in which RoPE turns neighbours: with those half a head apart."""
+    return x.unflatten(0, (heads, -1, 2)).transpose(1, 2).reshape(x.shape)
+
+
+def layers_of(path, numbers):
+    """Config, and the layers of these numbers as safetensors of a Llama have them; none where the model
+    has more to its layers than a Llama."""
+    with clear_errors(path):
+        f = Gguf(path)
+        c = gguf_config(f)
+        if c.arch != "llama" or c.biased or c.windowed or len(c.frequencies):
+            return c, []
+        layers = [{new: f.tensor(f"blk.{i}.{old}.weight") for old, new in LAYER_NAMES.items()}
+                  for i in numbers]
+        for w in layers:
+            w["self_attn.q_proj"] = halves(w["self_attn.q_proj"], c.heads)
+            w["self_attn.k_proj"] = halves(w["self_attn.k_proj"], c.kv_heads)
+        return c, layers
+
+
 def bos_of(path):
     """The token that the runtime puts before a text, None if it does not."""
     with clear_errors(path):

@@ -7,14 +7,17 @@ the text before it and each other, in both directions, and row k says what comes
 the last token.  The Markov head adds W2 W1[x] to that, x the token at the place before.  The
 confidence head says how likely a drafted token is to be accepted: it learns what the two
 distributions share, and changes nothing of the rest.
+
+Layers have the model's shape, and begin as the model's own where those are a Llama's; the Markov head's
+first matrix begins as the embeddings' principal components.
 """
 from pathlib import Path
 
 from common import die
 from drafting import Base, Run, chain_arguments, check, follow, rank_of, report
-from llamafile import norms_of
+from llamafile import layers_of, norms_of, outer_matrices
 from safetensorsfile import write_folder
-from train_eagle import EPS, THETA, Pool, rms, turned
+from train_eagle import EPS, Pool, rms, turned
 from train_s4c import frequent
 
 import numpy as np
@@ -28,12 +31,12 @@ DECAY = 0.8             # weight of a place against that of the one before it
 class Head(nn.Module):
     """Names are those of the file."""
 
-    def __init__(self, dim, states, layers, ff, rank, sizes, last_norm):
+    def __init__(self, c, states, layers, ff, rank, n_draft, last_norm):
+        """c: the model's Config, whose heads these layers have, too."""
         super().__init__()
-        n_vocab, n_draft = sizes
-        self.layers, self.head_dim = layers, 64 if dim % 64 == 0 else 32
-        self.heads = dim // self.head_dim
-        self.groups = self.heads // 3 if self.heads % 3 == 0 else self.heads
+        dim, n_vocab = c.dim, c.vocab
+        self.layers, self.head_dim, self.heads, self.groups = layers, c.head_dim, c.heads, c.kv_heads
+        self.theta = c.rope_base
         q, kv = self.heads * self.head_dim, self.groups * self.head_dim
         first = torch.zeros(dim, states * dim)
         first[:, -dim:] = torch.eye(dim)        # it begins with the last of the states
@@ -55,6 +58,35 @@ class Head(nn.Module):
         # no dots in names of parameters
         self.w = nn.ParameterDict({f"{name}.weight".replace(".", "/"): x for name, x in w.items()})
 
+    @torch.no_grad()
+    def take(self, layers, states):
+        """Begins as these layers of the model, the first of which reads the last of the states: that one's
+        keys and values of the text are then the model's own.  states [n][dim]: some of these."""
+        first = layers[0]["input_layernorm"]
+        x = rms(states, first)
+        self.get("hidden_norm").copy_(first)
+        for i, w in enumerate(layers):
+            into = w["input_layernorm"] / first     # all read what the first one's norm leaves
+            for part in "qkv":
+                m = w[f"self_attn.{part}_proj"] * into
+                self.of(i, f"self_attn.{part}_proj").copy_(m)
+                if part != "v":
+                    size = F.linear(x, m).unflatten(-1, (-1, self.head_dim)).pow(2).mean(-1).sqrt()
+                    self.of(i, f"self_attn.{part}_norm").fill_(size.mean())
+            self.of(i, "input_layernorm").copy_(first)
+            for name in ("self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
+                         "post_attention_layernorm"):
+                self.of(i, name).copy_(w[name])
+
+    @torch.no_grad()
+    def know(self, table):
+        """The Markov head's first matrix begins as the embeddings' principal components."""
+        w1 = self.get("markov_head.markov_w1")
+        x = table.float() - table.float().mean(0)
+        _, axes = torch.linalg.eigh(x.T @ x)
+        x = x @ axes[:, -w1.shape[1]:].to(x)
+        w1.copy_(x * (w1.shape[1] ** -0.5 / x.pow(2).mean().sqrt()))
+
     def get(self, name):
         return self.w[f"{name}.weight".replace(".", "/")]
 
@@ -65,7 +97,7 @@ class Head(nn.Module):
         """Keys and values of rows x [..., n, dim], which stand at the places at [..., n]."""
         k, v = (F.linear(x, self.of(layer, f"self_attn.{part}_proj")).unflatten(
             -1, (self.groups, self.head_dim)).transpose(-2, -3) for part in "kv")
-        k = turned(rms(k, self.of(layer, "self_attn.k_norm")), at.unsqueeze(-2))
+        k = turned(rms(k, self.of(layer, "self_attn.k_norm")), at.unsqueeze(-2), self.theta)
         each = self.heads // self.groups
         return k.repeat_interleave(each, -3), v.repeat_interleave(each, -3)
 
@@ -74,7 +106,7 @@ class Head(nn.Module):
         [n][head_dim] of the text, of which a block does not see where hidden [B][A][n]."""
         q = F.linear(x, self.of(layer, "self_attn.q_proj")).unflatten(
             -1, (self.heads, self.head_dim)).transpose(-2, -3)              # [B][A][heads][K]
-        q = turned(rms(q, self.of(layer, "self_attn.q_norm")), at.unsqueeze(-2))
+        q = turned(rms(q, self.of(layer, "self_attn.q_norm")), at.unsqueeze(-2), self.theta)
         own_k, own_v = self.keys(layer, x, at)
         text_k, text_v = (part.unsqueeze(1) for part in text)
         seen = (q @ text_k.transpose(-1, -2)).masked_fill(hidden[:, :, None, None], float("-inf"))
@@ -199,7 +231,7 @@ def config_of(run, head, args, vocab, mask):
             "hidden_size": run.dim, "intermediate_size": args.ff, "num_hidden_layers": head.layers,
             "num_attention_heads": head.heads, "num_key_value_heads": head.groups,
             "head_dim": head.head_dim, "hidden_act": "silu", "rms_norm_eps": EPS,
-            "rope_theta": THETA, "max_position_embeddings": 8192, "vocab_size": size,
+            "rope_theta": head.theta, "max_position_embeddings": 8192, "vocab_size": size,
             "draft_vocab_size": size if vocab is None else len(vocab),
             "num_target_layers": run.layers, "block_size": args.block, "mask_token_id": mask,
             # those whose output is read
@@ -216,7 +248,7 @@ def options():
     a.add_argument("--rank", type=int, default=64, help="of the Markov head (64)")
     a.add_argument("--window", type=int, default=128, help="tokens of a text at once (128)")
     a.add_argument("--blocks", type=int, default=16, help="blocks in a window (16)")
-    a.add_argument("--ff", type=int, help="width of the feed-forward parts (8/3 of the model's)")
+    a.add_argument("--ff", type=int, help="width of the feed-forward parts (the model's)")
     a.add_argument("--draft-vocab", type=int, metavar="N",
                    help="draft only the N tokens most frequent in training answers")
     a.set_defaults(lr=0.001)
@@ -231,10 +263,14 @@ def main():
     if not states or 0 in states:
         die(f"{args.lessons} holds no states of several layers above the embeddings: run teach with "
             f"--states, say --states 2,{run.layers // 2},{run.layers - 3}")
-    args.ff = args.ff or -(-8 * run.dim // 3 // 64) * 64
-    size = run.lessons.about["n_vocab"]
-    head = Head(run.dim, len(states), args.layers, args.ff, args.rank,
-                (size, args.draft_vocab or size), norms_of(args.model)[1][-1].float())
+    last = states[-1]
+    c, own = layers_of(args.model, [min(last + i, run.layers - 1) for i in range(args.layers)])
+    args.ff = args.ff or c.ffn
+    head = Head(c, len(states), args.layers, args.ff, args.rank, args.draft_vocab or c.vocab,
+                norms_of(args.model)[1][-1].float())
+    if own and args.ff == c.ffn:
+        head.take(own, torch.from_numpy(run.lessons.states[:4096, -1].astype(np.float32)))
+    head.know(outer_matrices(args.model)[0])
     run.begin(head, {"ff": args.ff, "block": args.block, "layers": args.layers, "rank": args.rank,
                      "draft_vocab": args.draft_vocab})
     # With more lessons these would be others. The mask is a token that no answer needs.
@@ -248,7 +284,7 @@ def main():
     if vocab is not None:
         kept = torch.as_tensor(np.asarray(vocab, np.int64))
         tensors["d2t"] = kept - torch.arange(len(kept))
-        tensors["t2d"] = torch.zeros(size, dtype=torch.bool)
+        tensors["t2d"] = torch.zeros(c.vocab, dtype=torch.bool)
         tensors["t2d"][kept] = True
     write_folder(args.output, config_of(run, head, args, vocab, mask), tensors)
     written = (Path(args.output) / "model.safetensors").stat().st_size

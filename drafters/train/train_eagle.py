@@ -28,10 +28,10 @@ def rms(x, weight):
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + EPS) * weight
 
 
-def turned(x, at):
+def turned(x, at, theta=THETA):
     """x [..., n, dim] turned by the positions at [..., n]: dimensions i and i + dim / 2 together."""
     half = x.shape[-1] // 2
-    angle = at[..., None].float() * THETA ** (-torch.arange(half, device=x.device) / half)
+    angle = at[..., None].float() * theta ** (-torch.arange(half, device=x.device) / half)
     cos, sin = angle.cos(), angle.sin()
     a, b = x[..., :half], x[..., half:]
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
