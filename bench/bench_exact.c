@@ -4,7 +4,8 @@
  * them), 1 and 2 threads (or once, on a device), greedy and seeded sampling: are the tokens those
  * of plain decoding of that prompt alone? With --sessions 1,2,7 the first prompt is answered alone,
  * the next two share passes, then seven, then one again. --methods usual: drafters as a session has
- * them by default, no fixed sizes, no other shapes and verifiers. The other lossless verifiers promise that for greedy decoding alone. */
+ * them by default, no fixed sizes, no other shapes and verifiers. The other lossless verifiers
+ * promise that for greedy decoding alone. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

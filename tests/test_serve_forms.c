@@ -119,6 +119,53 @@ static void test_object(void **state)
     reply_free(&r);
 }
 
+/* The schema stands elsewhere in what clients of other servers send. */
+static void test_object_with_schema(void **state)
+{
+    (void)state;
+    static const char *const places[] = {"schema", "value"};
+    for (int i = 0; i < 2; i++) {
+        char fields[256];
+        snprintf(
+            fields, sizeof fields,
+            "\"max_tokens\":60,\"response_format\":{\"type\":\"json_object\",\"%s\":{\"const\":"
+            "\"a cat\"}}",
+            places[i]);
+        reply r = ask_chat(&drafting, fields);
+        char *text = text_of(&r, 0);
+        assert_string_equal(text, "\"a cat\"");
+        free(text);
+        reply_free(&r);
+    }
+    char *body = body_of("\"response_format\":{\"type\":\"json_object\",\"schema\":3}");
+    reply r = post(&drafting, "/v1/chat/completions", body);
+    assert_int_equal(r.status, 400);
+    free(body);
+    reply_free(&r);
+}
+
+/* Signs that end a line, but not one of an event, do not stand in events as they are. */
+static void test_ends_of_lines(void **state)
+{
+    (void)state;
+    static const char want[] = "\"a\xe2\x80\xa8 b\xe2\x80\xa9 c\xc2\x85 \xc3\xa9\"";
+    for (int stream = 0; stream < 2; stream++) {
+        char fields[256];
+        snprintf(fields, sizeof fields,
+                 "\"max_tokens\":60,\"stream\":%s,\"response_format\":{\"type\":\"json_schema\","
+                 "\"json_schema\":{\"schema\":{\"const\":%s}}}",
+                 stream ? "true" : "false", want);
+        reply r = ask_chat(&drafting, fields);
+        char *text = stream ? streamed_text(&r, 0, true) : text_of(&r, 0);
+        assert_string_equal(text, want);
+        assert_null(strstr(r.body, "\xe2\x80\xa8"));
+        assert_null(strstr(r.body, "\xe2\x80\xa9"));
+        assert_null(strstr(r.body, "\xc2\x85"));
+        free(text);
+        reply_free(&r);
+    }
+}
+
 /* The answer itself, predicted: it is told, and stays what it is; so it does with one that is
  * wrong. */
 static void test_prediction(void **state)
@@ -270,9 +317,14 @@ static void test_tokenizer_info(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_schema),         cmocka_unit_test(test_object),
-        cmocka_unit_test(test_prediction),     cmocka_unit_test(test_tools),
-        cmocka_unit_test(test_tools_streamed), cmocka_unit_test(test_tools_told),
+        cmocka_unit_test(test_schema),
+        cmocka_unit_test(test_object),
+        cmocka_unit_test(test_object_with_schema),
+        cmocka_unit_test(test_ends_of_lines),
+        cmocka_unit_test(test_prediction),
+        cmocka_unit_test(test_tools),
+        cmocka_unit_test(test_tools_streamed),
+        cmocka_unit_test(test_tools_told),
         cmocka_unit_test(test_tokenizer_info),
     };
     return cmocka_run_group_tests(tests, start, stop);

@@ -331,6 +331,9 @@ static void print_stats(const studio *s, const cli_options *o, double seconds)
     ftk_diffusion_stats t;
     ftk_diffusion_get_stats(s->diffusion, &t);
     const double steps = (double)t.steps;
+    char device[128];
+    const char *const name = ftk_diffusion_device(s->diffusion);
+    ftk_show(name, strlen(name), 0, device, sizeof device);
     fprintf(stderr,
             "device           %s\n"
             "cache            %s%s\n"
@@ -340,12 +343,11 @@ static void print_stats(const studio *s, const cli_options *o, double seconds)
             "forecasts        %llu checked, %llu rejected\n"
             "multiplications  %.4g of %.4g, %.2f times fewer (counted; %.4g measured)\n"
             "memory           %.1f MiB\n",
-            ftk_diffusion_device(s->diffusion), o->image_cache,
-            ftk_cache_lossless(o->image_cache) ? "" : " (lossy)", s->n, seconds, seconds / s->n,
-            100 * t.computed / steps, 100 * t.partial / steps, 100 * t.reused / steps,
-            100 * t.forecast / steps, 100 * t.skipped / steps, (unsigned long long)t.verified,
-            (unsigned long long)t.rejected, t.counted, t.plain, t.plain / t.counted, t.measured,
-            (double)t.bytes / (1 << 20));
+            device, o->image_cache, ftk_cache_lossless(o->image_cache) ? "" : " (lossy)", s->n,
+            seconds, seconds / s->n, 100 * t.computed / steps, 100 * t.partial / steps,
+            100 * t.reused / steps, 100 * t.forecast / steps, 100 * t.skipped / steps,
+            (unsigned long long)t.verified, (unsigned long long)t.rejected, t.counted, t.plain,
+            t.plain / t.counted, t.measured, (double)t.bytes / (1 << 20));
 }
 
 static int write_files(const studio *s, const cli_options *o)

@@ -419,6 +419,7 @@ static ftk_err make_weights(loader *l)
     if (err == FTK_OK) err = apply_adapters(l);
     if (err != FTK_OK) return err;
     packing p = {.l = l, .n = n, .done = l->done};
+    p.cancelled = m->packed && !is_wanted(l); /* others may be done before this thread asks */
     if (m->packed) ftk_team_run_once(pack_some, &p, &m->host);
     if (atomic_load(&p.cancelled)) return cancelled(l);
     if (l->total > 0 && l->cfg->progress) l->cfg->progress(m->host.ctx, l->total, l->total);

@@ -110,6 +110,14 @@ void serve_formats_close(serve_server *s)
     grammar_words_free(s->words);
 }
 
+/* With json_object, that of llama.cpp's clients ("schema"), or of huggingface_hub's, which make one
+ * of json_schema ("value"); NULL: neither. */
+static const json_t *object_schema(const json_t *format)
+{
+    const json_t *const schema = serve_field(format, "schema");
+    return schema ? schema : serve_field(format, "value");
+}
+
 /* The schema that response_format asks for, with `any` for any object; NULL: none. False: *e. */
 static bool wanted_schema(const json_t *o, const json_t *any, const json_t **schema, serve_error *e)
 {
@@ -126,7 +134,7 @@ static bool wanted_schema(const json_t *o, const json_t *any, const json_t **sch
     if (by_schema && !json_is_object(outer))
         return serve_refuse(e, field,
                             "response_format: json_schema must be an object with a schema");
-    *schema = by_schema ? serve_field(outer, "schema") : NULL;
+    *schema = by_schema ? serve_field(outer, "schema") : object_schema(format);
     if (!*schema) *schema = any;
     return true;
 }

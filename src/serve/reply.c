@@ -4,15 +4,45 @@
 
 #include "serve/serve.h"
 
+static _Noreturn void out_of_memory(void)
+{
+    cli_say("out of memory");
+    exit(CLI_FAILED);
+}
+
+/* How JSON writes the sign at `at`, where Unicode ends a line with it: clients that take events
+ * apart by such lines would cut a string in two. NULL: it is another sign. */
+static const char *escape_of(const char *at, size_t *bytes)
+{
+    static const struct {
+        const char *sign, *escape;
+    } ends[] = {{"\xc2\x85", "\\u0085"}, {"\xe2\x80\xa8", "\\u2028"}, {"\xe2\x80\xa9", "\\u2029"}};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        *bytes = strlen(ends[i].sign);
+        if (strncmp(at, ends[i].sign, *bytes) == 0) return ends[i].escape;
+    }
+    return NULL;
+}
+
 char *serve_dump(json_t *j)
 {
     char *text = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(9));
     json_decref(j);
-    if (!text) {
-        cli_say("out of memory");
-        exit(CLI_FAILED);
+    char *const out = text ? malloc(3 * strlen(text) + 1) : NULL, *to = out; /* 2 bytes become 6 */
+    if (!out) out_of_memory();
+    for (const char *at = text; *at;) {
+        size_t bytes;
+        const char *const escape = (unsigned char)*at > 127 ? escape_of(at, &bytes) : NULL;
+        if (!escape) {
+            *to++ = *at++;
+            continue;
+        }
+        to = stpcpy(to, escape);
+        at += bytes;
     }
-    return text;
+    *to = 0;
+    free(text);
+    return out;
 }
 
 json_t *serve_reply_error(const serve_error *e)
