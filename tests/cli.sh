@@ -172,6 +172,7 @@ value --budget 128 "is out of range" "0 to 127, or -1 to let costs decide" 16
 value --seed -1 "is not a whole number" "0 to 18446744073709551615" 7
 value --seed 18446744073709551616 "is out of range" "0 to 18446744073709551615" 7
 value --drafter x "is unknown" "auto, none, jacobi, lookup, recycle, s4c, firp, dash, dash-direct, draft-model, eagle3, dflash, dspark or medusa" auto
+value --drafter-layers 1,x "is no list of layers" "1 to 16 layers with commas between them" 2,15,27
 value --verifier x "is unknown" "exact, reject, traversal or typical" exact
 value --tree x "is unknown" "fitted, chain or paper" fitted
 value --kernels x "is unknown" "ref, avx2, avx512 or amx" ref

@@ -84,10 +84,10 @@ float *ef_weights(const char *name, size_t n, int row)
     for (size_t i = 0; i < n; i++) {
         s = s * 1664525u + 1013904223u;
         const double u = (double)(s >> 8) / (1 << 24) - 0.5;
-        x[i] = (float)(norm                     ? 1 + u / 2
+        x[i] = (float)(norm                           ? 1 + u / 2
                        : ftk_ends_with(name, ".bias") ? u / 2
-                       : wide                   ? 2 * u
-                                                : 4 * u / sqrt(row));
+                       : wide                         ? 2 * u
+                                                      : 4 * u / sqrt(row));
     }
     return x;
 }
@@ -201,11 +201,12 @@ static void put_vocab(writer *w)
         t2d[ef_target_id(i)] = 1;
     }
     d2t[EF_DRAFT - 1] += w->how->d2t_more;
+    const uint64_t n = EF_DRAFT - (uint64_t)w->how->d2t_less;
     if (gguf) {
-        gw_tensor(&w->gguf, "d2t", 1, (uint64_t[]){EF_DRAFT}, 27, d2t, sizeof d2t);
+        gw_tensor(&w->gguf, "d2t", 1, &n, 27, d2t, n * sizeof *d2t);
         return;
     }
-    st_tensor(&w->safe, "d2t", "I64", 1, (uint64_t[]){EF_DRAFT}, d2t, sizeof d2t);
+    st_tensor(&w->safe, "d2t", "I64", 1, &n, d2t, n * sizeof *d2t);
     st_tensor(&w->safe, "t2d", "BOOL", 1, (uint64_t[]){EF_VOCAB}, t2d, sizeof t2d);
 }
 
@@ -290,7 +291,28 @@ static void write_config(char *out, size_t cap, const ef_head *h, const ef_how *
                  sizes, rope);
 }
 
-static void put_keys(gw *w, const ef_head *h)
+/* What a GGUF has behind its keys: one that is wrong, and the target's tokenizer. */
+static void put_rest(gw *w, const char *arch, const ef_how *how)
+{
+    char key[64];
+    gw_vocab v;
+    snprintf(key, sizeof key, "%s.%s", arch, how->key ? how->key : "");
+    if (how->key) gw_f32(w, key, how->number);
+    if (!how->word && !how->words_less) {
+        gw_tiny_tokenizer(w);
+        return;
+    }
+    gw_tiny_vocab(&v);
+    if (how->word) v.tokens[GW_VOCAB - 1] = (ftk_str){how->word, strlen(how->word)};
+    const uint64_t n = GW_VOCAB - (uint64_t)how->words_less;
+    gw_str(w, "tokenizer.ggml.model", "llama");
+    gw_str_array(w, "tokenizer.ggml.tokens", n, v.tokens);
+    gw_array(w, "tokenizer.ggml.scores", FTK_GGUF_F32, n, v.scores);
+    gw_array(w, "tokenizer.ggml.token_type", FTK_GGUF_I32, n, v.types);
+    gw_u32(w, "tokenizer.ggml.unknown_token_id", 0);
+}
+
+static void put_keys(gw *w, const ef_head *h, const ef_how *how)
 {
     static const int32_t layers[] = {2, 1, 0};
     gw_str(w, "general.architecture", "eagle3");
@@ -304,7 +326,8 @@ static void put_keys(gw *w, const ef_head *h)
     gw_f32(w, "eagle3.rope.freq_base", 1e4f);
     gw_array(w, "eagle3.target_layers", FTK_GGUF_I32, 3, layers);
     gw_bool(w, "eagle3.norm_before_residual", h->norm_residual);
-    gw_tiny_tokenizer(w);
+    gw_bool(w, "eagle3.norm_before_fc", h->before_fc);
+    put_rest(w, "eagle3", how);
 }
 
 /* Tensors and configuration into a folder. */
@@ -327,7 +350,7 @@ bool ef_write(const char *path, const ef_head *h, const ef_how *how)
     writer w = {.how = how, .pairs = true};
     if (how->layout == EF_GGUF) {
         gw_init(&w.gguf);
-        put_keys(&w.gguf, h);
+        put_keys(&w.gguf, h, how);
         put_all(&w, h);
         return gw_end(&w.gguf, path);
     }
@@ -358,7 +381,7 @@ static void put_layer(writer *w, int layer)
     }
 }
 
-static void put_block_keys(gw *w)
+static void put_block_keys(gw *w, const ef_how *how)
 {
     static const int32_t layers[] = {2, 1, 0};
     gw_str(w, "general.architecture", "dflash");
@@ -372,7 +395,7 @@ static void put_block_keys(gw *w)
     gw_u32(w, "dflash.block_size", EF_BLOCK);
     gw_array(w, "dflash.target_layers", FTK_GGUF_I32, 3, layers);
     gw_u32(w, "tokenizer.ggml.mask_token_id", EF_MASK);
-    gw_tiny_tokenizer(w);
+    put_rest(w, "dflash", how);
 }
 
 bool ef_write_block(const char *path, bool markov, const ef_how *how)
@@ -383,10 +406,10 @@ bool ef_write_block(const char *path, bool markov, const ef_how *how)
         as.layout = EF_SPECULATORS; /* layers have these names in all of safetensors' layouts */
     writer w = {.how = &as};
     if (gguf) gw_init(&w.gguf);
-    if (gguf) put_block_keys(&w.gguf);
+    if (gguf) put_block_keys(&w.gguf, how);
     char config[2048], sizes[512];
     const int d = EF_WIDTH;
-    put(&w, "fc.weight", 3 * d, d);
+    put(&w, "fc.weight", (how->narrow ? 2 : 3) * d, d);
     put(&w, "hidden_norm.weight", d, 0);
     for (int i = 0; i < 2; i++) put_layer(&w, i);
     put(&w, "norm.weight", d, 0);
@@ -409,6 +432,13 @@ bool ef_write_block(const char *path, bool markov, const ef_how *how)
                  "\"transformer_layer_config\": {%s}}",
                  how->more ? how->more : "", markov ? "dspark" : "dflash", EF_DRAFT, EF_BLOCK,
                  EF_MASK, sizes);
+    else if (how->deepseek)
+        snprintf(config, sizeof config,
+                 "{%s\"architectures\": [\"Qwen3DSparkModel\"], \"block_size\": %d, "
+                 "\"mask_token_id\": %d, \"target_layer_ids\": [-1, 0, 2], \"markov_rank\": %d, "
+                 "\"markov_head_type\": \"vanilla\", \"num_anchors\": 512, "
+                 "\"enable_confidence_head\": true, \"confidence_head_with_markov\": true, %s}",
+                 how->more ? how->more : "", EF_BLOCK, EF_MASK, EF_RANK, sizes);
     else
         snprintf(config, sizeof config,
                  "{%s\"architectures\": [\"%s\"], \"block_size\": %d, \"dflash_config\": "
@@ -449,5 +479,8 @@ bool ef_write_medusa(const char *path, const ef_how *how)
         snprintf(name, sizeof name, as[2], h);
         put_as(&w, recipe, name, EF_WIDTH, EF_VOCAB);
     }
-    return end(&w, path, "{\"medusa_num_heads\": 2, \"medusa_num_layers\": 1}");
+    char config[512];
+    snprintf(config, sizeof config, "{%s\"medusa_num_heads\": 2, \"medusa_num_layers\": 1}",
+             how->more ? how->more : "");
+    return end(&w, path, config);
 }

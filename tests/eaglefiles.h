@@ -39,6 +39,13 @@ typedef struct ef_how {
     const char *config;  /* in place of its config.json */
     const char *more;    /* behind the first bracket of config.json */
     int64_t d2t_more;    /* added to the last number of d2t */
+    int d2t_less;        /* numbers that it lacks at its end */
+    const char *key;     /* of a GGUF, a number more behind the architecture's name, or NULL */
+    float number;
+    const char *word; /* of a GGUF, in place of its last token, or NULL */
+    int words_less;   /* tokens that it lacks at its end */
+    bool narrow;      /* fc of as many states as DFlash has layers */
+    bool deepseek;    /* DSpark with all keys in the whole, as DeepSeek writes them */
 } ef_how;
 
 enum { EF_BLOCK = 4, EF_MASK = 299, EF_RANK = 8, EF_MEDUSA = 3 };

@@ -14,11 +14,14 @@
 #define HEAD   FOLDER EAGLE_TEST "-head"
 
 static char said[1024];
+static int n_lines;
 
 static void keep_log(void *ctx, ftk_log_level level, const char *line)
 {
     (void)ctx;
-    if (level != FTK_LOG_WARN) snprintf(said, sizeof said, "%s", line);
+    if (level == FTK_LOG_WARN) return;
+    snprintf(said, sizeof said, "%s", line);
+    n_lines++;
 }
 
 static int write_target(void **state)

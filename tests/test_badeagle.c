@@ -15,7 +15,8 @@ static void expect_refused(ftk_engine *e, const char *path, const ftk_drafter_co
     const ftk_err got = ftk_engine_add_drafter_as(e, path, cfg);
     if (got != err || !strstr(said, says))
         fail_msg("%s instead of \"%s\" (%s)", said, says, ftk_strerror(got));
-    assert_false(ftk_engine_has_drafter(e, "eagle3"));
+    static const char *const heads[] = {"eagle3", "dflash", "dspark", "medusa"};
+    for (int i = 0; i < 4; i++) assert_false(ftk_engine_has_drafter(e, heads[i]));
 }
 
 static void test_refused(void **state)
@@ -117,6 +118,198 @@ static void test_refused(void **state)
     ftk_model_free(m);
 }
 
+/* What is wrong with heads of all kinds; keys that would change what is computed, too. */
+static void test_refused_kinds(void **state)
+{
+    (void)state;
+    ftk_model *m = load_quietly();
+    ftk_engine *e = open_engine(m, 1, 256, FTK_TYPE_F16);
+    static const struct {
+        const char *drafter;
+        ef_how how;
+        const char *says;
+        ftk_err err;
+    } wrong[] = {
+        {"eagle3", {.more = "\"logit_scale\": 0.5, "}, "says logit_scale 0.5", FTK_ERR_UNSUPPORTED},
+        {"medusa", {.more = "\"logit_scale\": 0.5, "}, "says logit_scale 0.5", FTK_ERR_UNSUPPORTED},
+        {"eagle3", {.more = "\"is_causal\": false, "}, "says is_causal false", FTK_ERR_UNSUPPORTED},
+        {"dflash", {.more = "\"is_causal\": true, "}, "says is_causal true", FTK_ERR_UNSUPPORTED},
+        {"dflash", {.more = "\"shift_label\": true, "}, "shift_label true", FTK_ERR_UNSUPPORTED},
+        {"dflash",
+         {.more = "\"eagle_config\": {\"projector_type\": \"domino\"}, "},
+         "says projector_type domino",
+         FTK_ERR_UNSUPPORTED},
+        {"dspark",
+         {.more = "\"attention_modes\": [\"gqa\", \"kda\"], "},
+         "says attention_modes kda",
+         FTK_ERR_UNSUPPORTED},
+        {"dspark",
+         {.more = "\"final_logit_softcapping\": 30, "},
+         "final_logit_softcapping 30",
+         FTK_ERR_UNSUPPORTED},
+        {"dspark",
+         {.more = "\"markov_head_type\": \"rnn\", "},
+         "than vanilla",
+         FTK_ERR_UNSUPPORTED},
+        {"eagle3",
+         {.more = "\"norm_before_fc\": true, "},
+         "tensor input_norm.weight is missing",
+         FTK_ERR_FORMAT},
+        {"eagle3",
+         {.more = "\"fc_norm\": true, "},
+         "tensor fc_norm.0.weight is missing",
+         FTK_ERR_FORMAT},
+        {"eagle3",
+         {.more = "\"attention_bias\": true, "},
+         "self_attn.q_proj.bias is missing",
+         FTK_ERR_FORMAT},
+        {"eagle3",
+         {.d2t_less = 1},
+         "d2t names 119 tokens, its configuration says 120",
+         FTK_ERR_FORMAT},
+        {"eagle3",
+         {.layout = EF_GGUF, .d2t_less = 1},
+         "tensor output.weight has shape [64, 120] instead of [64, 119]",
+         FTK_ERR_FORMAT},
+        {"eagle3",
+         {.more = "\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 5.0}}, "},
+         "RoPE scaling by kinds of layers is not supported",
+         FTK_ERR_UNSUPPORTED},
+        {"eagle3",
+         {.more = "\"rope_parameters\": {\"rope_type\": \"dynamic\", \"alpha\": 1000}, "},
+         "RoPE scaling with alpha is not supported",
+         FTK_ERR_UNSUPPORTED},
+        {"eagle3",
+         {.more = "\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 4, \"truncate\": "
+                  "false}, "},
+         "yarn with truncate false is not supported",
+         FTK_ERR_UNSUPPORTED},
+        {"eagle3",
+         {.more = "\"partial_rotary_factor\": 2, "},
+         "partial_rotary_factor in its configuration is no part of a head",
+         FTK_ERR_FORMAT},
+        {"eagle3",
+         {.more = "\"layer_types\": [\"chunked_attention\"], "},
+         "its layer_types name one that is no full_attention",
+         FTK_ERR_UNSUPPORTED},
+        {"dflash",
+         {.more = "\"layer_types\": [\"full_attention\", \"sliding_attention\"], "
+                  "\"sliding_window\": 8, "},
+         "with a sliding window are not supported",
+         FTK_ERR_UNSUPPORTED},
+        {"dflash",
+         {.more =
+              "\"use_sliding_window\": true, \"sliding_window\": 8, \"max_window_layers\": 1, "},
+         "with a sliding window are not supported",
+         FTK_ERR_UNSUPPORTED},
+        {"dflash",
+         {.more = "\"num_target_layers\": 36, "},
+         "was made for a model of 36 layers; this model has 3",
+         FTK_ERR_INVALID},
+        {"dflash",
+         {.more = "\"mask_token_id\": 300, ", .layout = EF_SPECULATORS},
+         "its mask token, 300, is not one of this model's 300",
+         FTK_ERR_INVALID},
+        {"dflash",
+         {.more = "\"block_size\": 33, ", .layout = EF_SPECULATORS},
+         "block_size in its configuration is no number from 2 to 32",
+         FTK_ERR_FORMAT},
+        {"dflash",
+         {.without = "hidden_norm.weight"},
+         "hidden_norm.weight is missing",
+         FTK_ERR_FORMAT},
+        {"dspark",
+         {.without = "markov_head.markov_w1.weight"},
+         "markov_w1.weight is missing",
+         FTK_ERR_FORMAT},
+        {"dspark",
+         {.more = "\"markov_rank\": 0, ", .deepseek = true},
+         "no part of",
+         FTK_ERR_UNSUPPORTED},
+        {"medusa", {.without = "1.1.linear.weight"}, "head 1 has 1 layers", FTK_ERR_FORMAT},
+        {"medusa", {.without = "2.2.weight"}, "tensor 2.2.weight is missing", FTK_ERR_FORMAT},
+        {"medusa",
+         {.more = "\"speculators_model_type\": \"medusa\", "},
+         "of speculators' this build knows eagle3, dflash and dspark",
+         FTK_ERR_UNSUPPORTED},
+        {"eagle3",
+         {.layout = EF_GGUF, .key = "logit_scale", .number = 2},
+         "logit_scale 2",
+         FTK_ERR_UNSUPPORTED},
+        {"dflash",
+         {.layout = EF_GGUF, .key = "attention.sliding_window", .number = 8},
+         "attention.sliding_window 8",
+         FTK_ERR_UNSUPPORTED},
+        {"eagle3",
+         {.layout = EF_GGUF, .word = "other"},
+         "was made for another vocabulary: its token 299 is \"other\", the model's is \"",
+         FTK_ERR_INVALID},
+        {"dspark",
+         {.layout = EF_GGUF, .words_less = 1},
+         "was made for a vocabulary of 299 tokens; this model's has 300",
+         FTK_ERR_INVALID},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const char *const drafter = wrong[i].drafter;
+        const bool eagle = strcmp(drafter, "eagle3") == 0;
+        expect_refused(e,
+                       eagle ? written("plain", &wrong[i].how) : folder_of(drafter, &wrong[i].how),
+                       NULL, wrong[i].err, wrong[i].says);
+    }
+    ftk_engine_free(e);
+    ftk_model_free(m);
+}
+
+/* Layers that nothing names, those that DeepSeek names, and what is written but changes nothing. */
+static void test_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *drafter;
+        ef_how how;
+        const char *says;
+    } good[] = {
+        {"dspark", {.deepseek = true}, "dspark: states entering layers 0, 1, 3 of 3;"},
+        {"dflash",
+         {.more = "\"dflash_config\": {\"mask_token_id\": 299}, ", .narrow = true},
+         "dflash: states entering layers 2, 1 of 3;"},
+        {"dflash",
+         {.more =
+              "\"num_target_layers\": 3, \"is_causal\": false, \"logit_scale\": 1.0, "
+              "\"layer_types\": [\"full_attention\", \"full_attention\"], \"sliding_window\": 8, "},
+         "dflash: states entering layers 1, 2, 3 of 3;"},
+        {"dflash",
+         {.layout = EF_GGUF, .key = "attention.sliding_window"},
+         "dflash: states entering layers 2, 1, 0 of 3;"},
+        {"eagle3",
+         {.more = "\"rope_parameters\": {\"full_attention\": {\"rope_theta\": -1}, "
+                  "\"sliding_attention\": {\"rope_theta\": 500}}, ",
+          .layout = EF_SPECULATORS},
+         "eagle3: states entering layers 2, 1, 0 of 3;"},
+        {"eagle3",
+         {.more = "\"use_sliding_window\": false, \"sliding_window\": 8, \"is_causal\": true, "},
+         "eagle3: states entering layers 2, 1, 0 of 3;"},
+        {"medusa",
+         {.more = "\"original_lm_head\": true, ",
+          .without = "1.2.weight",
+          .layout = EF_SPECULATORS},
+         "medusa: 3 heads of 2 layers; 300 of 300 tokens"},
+    };
+    ftk_model *m = load_quietly();
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        ftk_engine *e = open_engine(m, 1, 256, FTK_TYPE_F16);
+        const char *const drafter = good[i].drafter;
+        const bool eagle = strcmp(drafter, "eagle3") == 0;
+        said[0] = 0;
+        ftk_engine_add_drafter(e, eagle ? written("plain", &good[i].how)
+                                        : folder_of(drafter, &good[i].how));
+        if (!strstr(said, good[i].says)) fail_msg("%s instead of \"%s\"", said, good[i].says);
+        assert_true(ftk_engine_has_drafter(e, drafter));
+        ftk_engine_free(e);
+    }
+    ftk_model_free(m);
+}
+
 /* One safetensors file may be named, too, and a folder that has none is no head. */
 static void test_names(void **state)
 {
@@ -187,35 +380,78 @@ static void test_looked_into(void **state)
     ftk_checkpoint_free(NULL);
 }
 
-/* A file that is cut anywhere, or in which a byte of the header is another one, opens or is
- * refused in one line. */
+/* ---- files that came to harm */
+
+static unsigned char all[1 << 20], bad[1 << 20];
+
+static size_t read_all(const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    const size_t n = fread(all, 1, sizeof all, f);
+    fclose(f);
+    return n;
+}
+
+/* Whether it can be opened with the file as it is now; if not there is one line. */
+static ftk_err try_damaged(ftk_engine **e, const ftk_model *m, const char *path)
+{
+    said[0] = 0;
+    n_lines = 0;
+    const ftk_err err = ftk_engine_add_drafter(*e, path);
+    if (!said[0] || n_lines != 1) fail_msg("%d lines, the last one \"%s\"", n_lines, said);
+    if (err != FTK_OK) return err;
+    ftk_engine_free(*e);
+    *e = open_engine(m, 1, 128, FTK_TYPE_F16);
+    return err;
+}
+
+/* Cut anywhere; then a byte of the first `header` is another one. must: a cut one is refused. */
+static void harm(const ftk_model *m, const char *path, const char *file, size_t header, bool must)
+{
+    enum { CUTS = 60, BYTES = 120 };
+    ftk_engine *e = open_engine(m, 1, 128, FTK_TYPE_F16);
+    const size_t n = read_all(file);
+    for (size_t i = 0; i < CUTS + BYTES; i++) {
+        const bool cuts = i < CUTS;
+        size_t size = n;
+        if (cuts)
+            size = i < CUTS / 2 ? header * i / (CUTS / 2) : n - 1 - (n - 1) * (i - CUTS / 2) / CUTS;
+        memcpy(bad, all, n);
+        if (!cuts) bad[(i - CUTS) * header / BYTES] ^= (unsigned char)(1 + i % 30);
+        assert_true(gw_save(file, bad, size));
+        const ftk_err err = try_damaged(&e, m, path);
+        if (cuts && must && err != FTK_ERR_FORMAT)
+            fail_msg("%s of %zu bytes: %s", file, size, ftk_strerror(err));
+    }
+    assert_true(gw_save(file, all, n));
+    assert_int_equal(try_damaged(&e, m, path), FTK_OK);
+    ftk_engine_free(e);
+}
+
+/* Of each kind a file that is cut anywhere, or in which a byte of the header is another one, opens
+ * or is refused in one line. */
 static void test_damaged(void **state)
 {
     (void)state;
+    static const char *const drafters[] = {"eagle3", "dflash", "dspark", "medusa"};
     ftk_model *m = load_quietly();
-    const ef_how layout = {.layout = EF_EAGLE};
-    char path[600];
-    snprintf(path, sizeof path, "%s/model.safetensors", written("plain", &layout));
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    static unsigned char all[1 << 20], bad[1 << 20];
-    const size_t n = fread(all, 1, sizeof all, f);
-    fclose(f);
-    uint64_t header;
-    memcpy(&header, all, sizeof header);
-    for (size_t i = 0; i < 60 + 120; i++) {
-        const bool cuts = i < 60;
-        size_t size = cuts ? i < 30 ? i * 5 : (size_t)header * (i - 29) / 15 : n;
-        if (size > n) size = n - i;
-        memcpy(bad, all, n);
-        if (!cuts) bad[8 + (i - 60) * header / 120] ^= (unsigned char)(1 + i % 30);
-        assert_true(gw_save(path, bad, size));
-        ftk_engine *e = open_engine(m, 1, 128, FTK_TYPE_F16);
-        said[0] = 0;
-        const ftk_err err = ftk_engine_add_drafter(e, HEAD);
-        if (cuts) assert_true(err == FTK_ERR_FORMAT);
-        assert_true(said[0]);
-        ftk_engine_free(e);
+    for (int k = 0; k < 7; k++) { /* Medusa has no GGUF */
+        const ef_how how = {.layout = k < 4 ? EF_EAGLE : EF_GGUF};
+        const char *const drafter = drafters[k % 4];
+        const char *const path = k % 4 ? folder_of(drafter, &how) : written("plain", &how);
+        if (how.layout == EF_GGUF) {
+            harm(m, path, path, 12000, true);
+            continue;
+        }
+        char file[600];
+        uint64_t header;
+        snprintf(file, sizeof file, "%s/model.safetensors", path);
+        assert_true(read_all(file) > sizeof header);
+        memcpy(&header, all, sizeof header);
+        harm(m, path, file, sizeof header + (size_t)header, true);
+        snprintf(file, sizeof file, "%s/config.json", path);
+        harm(m, path, file, read_all(file), true);
     }
     ftk_model_free(m);
 }
@@ -233,8 +469,8 @@ static void test_every_allocation(void **state)
     static const char *const drafters[] = {"eagle3", "eagle3", "dflash", "dspark", "medusa"};
     for (int k = 0; k < 5; k++) {
         drafter_life l = {.model = TARGET,
-                          .path = k < 2 ? written("plain", &hows[k])
-                                        : folder_of(drafters[k], &hows[k]),
+                          .path =
+                              k < 2 ? written("plain", &hows[k]) : folder_of(drafters[k], &hows[k]),
                           .drafter = drafters[k],
                           .verifier = "exact",
                           .add = ftk_engine_add_drafter};
@@ -246,7 +482,8 @@ static void test_every_allocation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_refused_kinds),
+        cmocka_unit_test(test_read),    cmocka_unit_test(test_names),
         cmocka_unit_test(test_parts),   cmocka_unit_test(test_looked_into),
         cmocka_unit_test(test_damaged), cmocka_unit_test(test_every_allocation),
     };

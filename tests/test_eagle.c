@@ -9,6 +9,7 @@
 #include "drafters/grown.h"
 #include "eaglefigures.h"
 #include "engine/session.h"
+#include "testkit/statistics.h"
 
 enum { N = 48, CTX = 220 };
 
@@ -240,7 +241,8 @@ typedef struct how {
     int budget;
     ftk_tree_shape shape;
     float temperature;
-    unsigned flags; /* of drafters/drafter.h */
+    unsigned flags;             /* of drafters/drafter.h */
+    const ftk_drafter_ops *ops; /* with flags; NULL: eagle3 */
 } how;
 
 static ftk_session *open_how(ftk_engine *e, const how *h)
@@ -257,9 +259,9 @@ static ftk_session *open_how(ftk_engine *e, const how *h)
     cfg.sampling.seed = 5;
     ftk_session *s;
     if (h->flags)
-        assert_int_equal(
-            ftk_session_open_with(&s, e, &cfg, &ftk_drafter_eagle3, (void *)(uintptr_t)&h->flags),
-            FTK_OK);
+        assert_int_equal(ftk_session_open_with(&s, e, &cfg, h->ops ? h->ops : &ftk_drafter_eagle3,
+                                               (void *)(uintptr_t)&h->flags),
+                         FTK_OK);
     else
         assert_int_equal(ftk_session_open(&s, e, &cfg), FTK_OK);
     return s;
@@ -354,6 +356,78 @@ static void test_exact_blocks(void **state)
             ftk_session_free(f);
             for (int j = 0; j < 3; j++) ftk_session_free(s[j]);
         }
+        ftk_engine_free(e);
+    }
+    ftk_model_free(m);
+}
+
+/* ---- drawn drafts */
+
+enum { SEEDS = 6000 };
+
+static const int32_t short_text[] = {9, 40, 77, 40};
+static const float hot = 4; /* all tokens come now and then, those that a head does not name too */
+
+/* The model's own probabilities behind the text. */
+static void truth_of(ftk_engine *e, double *p)
+{
+    ftk_session *s = open_how(e, &(how){.drafter = "none"});
+    ftk_result r;
+    double sum = 0;
+    assert_int_equal(ftk_session_append(s, short_text, 4), FTK_OK);
+    assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
+    const float *const logits = e->forward.logits;
+    for (int i = 0; i < EF_VOCAB; i++) sum += p[i] = exp((double)logits[i] / (double)hot);
+    for (int i = 0; i < EF_VOCAB; i++) p[i] /= sum;
+    ftk_session_free(s);
+}
+
+/* What is drawn from a head's tokens, fewer than the model's, and judged has the model's law. */
+static void check_law(ftk_engine *e, const ftk_drafter_ops *ops, const char *verifier)
+{
+    static size_t counts[EF_VOCAB];
+    static double p[EF_VOCAB];
+    truth_of(e, p);
+    memset(counts, 0, sizeof counts);
+    ftk_session *s = open_how(
+        e, &(how){.verifier = verifier, .budget = 5, .flags = FTK_ROWS_ALWAYS, .ops = ops});
+    ftk_sampling to = {.temperature = hot, .top_p = 1, .repeat_penalty = 1};
+    for (to.seed = 0; to.seed < SEEDS; to.seed++) {
+        ftk_result r;
+        size_t len;
+        assert_int_equal(ftk_session_set_sampling(s, &to), FTK_OK);
+        assert_int_equal(ftk_session_truncate(s, 0), FTK_OK);
+        assert_int_equal(ftk_session_append(s, short_text, 4), FTK_OK);
+        assert_int_equal(ftk_step(&s, 1, &r), FTK_OK); /* reads: the next step drafts */
+        assert_int_equal(ftk_session_truncate(s, 4), FTK_OK);
+        assert_int_equal(ftk_step(&s, 1, &r), FTK_OK);
+        const int32_t *const text = ftk_session_tokens(s, &len);
+        assert_true(len > 4);
+        counts[text[4]]++;
+    }
+    ftk_stats stats;
+    ftk_session_get_stats(s, &stats);
+    if (stats.accepted < SEEDS / 10) /* else this would say nothing */
+        fail_msg("%s, %s: only %llu accepted", ops->name, verifier,
+                 (unsigned long long)stats.accepted);
+    if (!chi_square_fits(counts, p, EF_VOCAB))
+        fail_msg("%s, %s: draws from another law", ops->name, verifier);
+    ftk_session_free(s);
+}
+
+static void test_law(void **state)
+{
+    (void)state;
+    static const ftk_drafter_ops *const ops[] = {&ftk_drafter_eagle3, &ftk_drafter_dflash,
+                                                 &ftk_drafter_dspark, &ftk_drafter_medusa};
+    ftk_model *m = load_model(TARGET);
+    for (int i = 0; i < 4; i++) {
+        const ef_how file = {.layout = EF_EAGLE};
+        ftk_engine *e = open_engine(m, 1, 512, FTK_TYPE_F16);
+        const char *const path = i ? folder_of(ops[i]->name, &file) : written("plain", &file);
+        assert_int_equal(ftk_engine_add_drafter(e, path), FTK_OK);
+        check_law(e, ops[i], "reject");
+        check_law(e, ops[i], "traversal");
         ftk_engine_free(e);
     }
     ftk_model_free(m);
@@ -578,11 +652,12 @@ static void test_no_states(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_figures),   cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_clock),     cmocka_unit_test(test_medusa),
-        cmocka_unit_test(test_no_states), cmocka_unit_test(test_exact_blocks),
-        cmocka_unit_test(test_exact),     cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_follows),   cmocka_unit_test(test_begins_late),
+        cmocka_unit_test(test_figures),     cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_clock),       cmocka_unit_test(test_medusa),
+        cmocka_unit_test(test_no_states),   cmocka_unit_test(test_exact_blocks),
+        cmocka_unit_test(test_exact),       cmocka_unit_test(test_law),
+        cmocka_unit_test(test_shared),      cmocka_unit_test(test_follows),
+        cmocka_unit_test(test_begins_late),
     };
     return cmocka_run_group_tests(tests, write_target, NULL);
 }

@@ -323,14 +323,13 @@ void ftk_net_gather(ftk_net_seq *s, int n, int at)
     float *const to = s->net->normed + (size_t)at * all;
     memcpy(to, s->waiting, (size_t)n * all * sizeof *to);
     for (size_t i = 0; i < (size_t)n; i++) {
-        const float *const x = s->waiting + i * all;
-        float *const y = to + i * all;
-        if (h->tap_normed) s->target->last_norm(s->target->ctx, 1, x, y);
+        float *const x = to + i * all;
+        if (h->tap_normed) s->target->last_norm(s->target->ctx, 1, x, x);
         if (h->input_norm)
-            h->model.kernels.rms_norm((int)all, x, h->input_norm, h->model.hp.norm_eps, y);
+            h->model.kernels.rms_norm((int)all, x, h->input_norm, h->model.hp.norm_eps, x);
         for (int t = 0; t < h->n_taps && h->fc_norm[t]; t++)
             h->model.kernels.rms_norm((int)dt, x + (size_t)t * dt, h->fc_norm[t],
-                                      h->model.hp.norm_eps, y + (size_t)t * dt);
+                                      h->model.hp.norm_eps, x + (size_t)t * dt);
     }
 }
 

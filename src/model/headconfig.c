@@ -77,12 +77,26 @@ static ftk_err flag(const reader *r, value *in, const char *key, bool *out)
     return FTK_OK;
 }
 
+static ftk_err said(const reader *r, value *in, const char *key, ftk_said *out)
+{
+    bool b = false;
+    const ftk_err err = flag(r, in, key, &b);
+    *out = !get(r, in, key) ? FTK_SAID_NOT : b ? FTK_SAID_TRUE : FTK_SAID_FALSE;
+    return err;
+}
+
 static bool says(value *v, const char *text)
 {
     return v && v->kind == FTK_JSON_STRING && ftk_json_is(v->text, text);
 }
 
 /* ---- parts of config.json */
+
+static ftk_err no_scaling(const reader *r, const char *what)
+{
+    return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED, "%s: RoPE scaling %s is not supported",
+                    r->s->path, what);
+}
 
 static ftk_err read_llama3(const reader *r, value *in)
 {
@@ -109,27 +123,52 @@ static ftk_err read_yarn(const reader *r, value *in)
     if (err == FTK_OK) err = whole(r, "max_position_embeddings", 1, 2048, &context);
     if (err == FTK_OK)
         err = real(r, in, "original_max_position_embeddings", 1, context, &p->original);
+    bool truncates = true;
+    if (err == FTK_OK) err = flag(r, in, "truncate", &truncates);
     if (err == FTK_OK && (get(r, in, "mscale") || get(r, in, "mscale_all_dim")))
-        err = ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                       "%s: RoPE scaling yarn with mscale is not supported", r->s->path);
-    return err;
+        return no_scaling(r, "yarn with mscale");
+    return err == FTK_OK && !truncates ? no_scaling(r, "yarn with truncate false") : err;
 }
 
-/* rope_theta and rope_scaling, or both in rope_parameters. Scaling that only stretches beyond
- * the context the layer was trained for (dynamic), and sections for pictures (mrope), turn text
- * as no scaling does. */
+/* The part that has the key: that of RoPE, the layer's, the whole. */
+static value *part_with(const reader *r, value *rope, const char *key)
+{
+    return get(r, rope, key) ? rope : get(r, r->layer, key) ? r->layer : r->root;
+}
+
+/* rope_theta and rope_scaling, or both in rope_parameters; speculators takes of those by kinds of
+ * layers that of windows, for all layers. Others that have such, or whose base is scaled (alpha),
+ * are refused. */
+static ftk_err find_rope(const reader *r, value **in)
+{
+    static const char windows[] = "sliding_attention";
+    value *all = find(r, "rope_parameters");
+    *in = all ? all : find(r, "rope_scaling");
+    if (get(r, r->root, "speculators_model_type") && get(r, *in, windows))
+        *in = get(r, *in, windows);
+    if (get(r, *in, "full_attention") || get(r, *in, windows))
+        return no_scaling(r, "by kinds of layers");
+    return get(r, *in, "alpha") ? no_scaling(r, "with alpha") : FTK_OK;
+}
+
+/* Scaling that only stretches beyond the context the layer was trained for (dynamic), and sections
+ * for pictures (mrope), turn text as no scaling does. */
 static ftk_err read_rope(const reader *r)
 {
+    static const char partial[] = "partial_rotary_factor";
     ftk_rope_config *const p = &r->c->rope;
-    value *all = find(r, "rope_parameters"), *in = all ? all : find(r, "rope_scaling");
-    value *base = get(r, in, "rope_theta") ? in : r->layer;
-    ftk_err err = real(r, base, "rope_theta", 1e-3, 1e4, &p->base);
+    value *in;
+    ftk_err err = find_rope(r, &in);
+    if (err == FTK_OK)
+        err = real(r, part_with(r, in, "rope_theta"), "rope_theta", 1e-3, 1e4, &p->base);
+    if (err == FTK_OK) err = real(r, part_with(r, in, partial), partial, 0, 1, &r->c->partial);
+    if (err != FTK_OK) return err;
+    if (r->c->partial > 1 || r->c->partial * r->c->head_dim < 2)
+        return wrong(r, partial, "part of a head");
     value *kind = get(r, in, "rope_type");
     if (!kind) kind = get(r, in, "type");
-    if (err == FTK_OK) err = real(r, in, "partial_rotary_factor", 1e-3, 1, &r->c->partial);
-    if (err != FTK_OK || !kind || says(kind, "default") || says(kind, "dynamic") ||
-        says(kind, "mrope"))
-        return err;
+    if (!kind || says(kind, "default") || says(kind, "dynamic") || says(kind, "mrope"))
+        return FTK_OK;
     if (says(kind, "llama3")) return read_llama3(r, in);
     if (says(kind, "yarn")) return read_yarn(r, in);
     char shown[64];
@@ -148,14 +187,15 @@ static ftk_err read_ids(const reader *r, value *v, const char *key, int more)
     if (v->kind != FTK_JSON_ARRAY || v->count < 1 || v->count > FTK_CONFIG_LAYERS)
         return wrong(r, key, "list of 1 to 16 layers");
     for (value *i = ftk_json_first(&r->s->config, v); i; i = ftk_json_next(&r->s->config, i)) {
-        if (i->kind != FTK_JSON_NUMBER || !i->whole || i->number < 0 || i->number > LARGEST)
+        if (i->kind != FTK_JSON_NUMBER || !i->whole || i->number + more < 0 || i->number > LARGEST)
             return wrong(r, key, "list of 1 to 16 layers");
         c->id[c->n_ids++] = (int)i->number + more;
     }
     return FTK_OK;
 }
 
-/* DFlash's keys: z-lab's, which name layers whose output is wanted, and speculators'. */
+/* DFlash's keys: z-lab's, which name layers whose output is wanted (DeepSeek's -1: the
+ * embeddings), and speculators'. */
 static ftk_err read_block(const reader *r)
 {
     static const char own[] = "aux_hidden_state_layer_ids", theirs[] = "target_layer_ids";
@@ -168,6 +208,7 @@ static ftk_err read_block(const reader *r)
     c->from_anchor = c->kind == FTK_HEAD_DSPARK;
     ftk_err err = whole(&inside, "block_size", 2, -1, &c->block);
     if (err == FTK_OK) err = whole(&inside, "mask_token_id", 0, -1, &c->mask_token);
+    if (err == FTK_OK) err = whole(r, "num_target_layers", 1, 0, &c->n_target_layer);
     if (err == FTK_OK) err = flag(r, r->root, "sample_from_anchor", &c->from_anchor);
     if (err == FTK_OK && part) err = flag(r, part, "sample_from_anchor", &c->from_anchor);
     if (err == FTK_OK) err = whole(&inside, "markov_rank", 0, 1, &c->markov);
@@ -178,6 +219,7 @@ static ftk_err read_block(const reader *r)
                      "%s: a Markov head of another type than vanilla is not supported", r->s->path);
     if (err != FTK_OK) return err;
     if (c->block > FTK_CONFIG_BLOCK) return wrong(r, "block_size", "number from 2 to 32");
+    c->spread_ids = !speculators;
     c->writer = speculators ? "speculators" : "DFlash";
     return ids ? read_ids(r, ids, own, 0) : list ? read_ids(r, list, theirs, 1) : FTK_OK;
 }
@@ -205,11 +247,12 @@ static bool is_specforge(const reader *r)
 static ftk_err read_norms(const reader *r)
 {
     ftk_head_config *const c = r->c;
-    bool output = false, before_fc = false;
+    bool output = false;
     const bool theirs = is_specforge(r);
     ftk_err err = flag(r, r->root, "norm_before_residual", &c->norm_residual);
     if (err == FTK_OK) err = flag(r, r->root, "norm_output", &output);
-    if (err == FTK_OK) err = flag(r, r->root, "norm_before_fc", &before_fc);
+    if (err == FTK_OK) err = said(r, r->root, "norm_before_fc", &c->input_norm);
+    if (err == FTK_OK) err = said(r, r->root, "fc_norm", &c->fc_norms);
     if (err != FTK_OK) return err;
     const bool speculators = get(r, r->root, "speculators_model_type") != NULL;
     c->writer = speculators ? "speculators" : theirs ? "SpecForge" : "EAGLE";
@@ -243,27 +286,48 @@ static ftk_err read_sizes(const reader *r)
     if (err == FTK_OK) err = whole(r, "vocab_size", 1, 0, &c->n_vocab);
     if (err == FTK_OK) err = whole(r, "draft_vocab_size", 1, 0, &c->n_draft_vocab);
     if (err == FTK_OK) err = real(r, r->layer, "rms_norm_eps", 0, 1e-6, &c->eps);
+    if (err == FTK_OK) err = said(r, r->layer, "attention_bias", &c->bias);
     return err;
 }
 
-/* Layers that see a window say so one by one, or all do where use_sliding_window is not false. */
+/* Layers that see a window say so one by one, or those from max_window_layers on do, if
+ * use_sliding_window is true. Of DFlash one is enough to be refused for. */
 static ftk_err read_window(const reader *r)
 {
     value *types = get(r, r->layer, "layer_types");
-    value *first =
-        types && types->kind == FTK_JSON_ARRAY ? ftk_json_first(&r->s->config, types) : NULL;
-    if (!first || !says(first, "sliding_attention")) return FTK_OK;
-    return whole(r, "sliding_window", 1, -1, &r->c->window);
+    bool sees = false;
+    ftk_err err = flag(r, r->layer, "use_sliding_window", &sees);
+    sees &= get(r, r->layer, "sliding_window") != NULL;
+    int first;
+    if (err == FTK_OK) err = whole(r, "max_window_layers", 0, 28, &first);
+    if (err != FTK_OK) return err;
+    sees &= first < r->c->n_layer;
+    if (types && types->kind == FTK_JSON_ARRAY) {
+        value *type = ftk_json_first(&r->s->config, types);
+        sees = false;
+        for (int i = 0; type && i < r->c->n_layer; type = ftk_json_next(&r->s->config, type), i++)
+            if (says(type, "sliding_attention"))
+                sees = true;
+            else if (!says(type, "full_attention"))
+                return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
+                                "%s: its layer_types name one that is no full_attention and no "
+                                "sliding_attention",
+                                r->s->path);
+    }
+    return sees ? whole(r, "sliding_window", 1, -1, &r->c->window) : FTK_OK;
 }
 
-/* Whether the name of the first of its architectures begins so. */
-static bool is_of(const reader *r, const char *start)
+/* Whether this is a part of the name of the first of its architectures: DSparkDraftModel,
+ * Qwen3DSparkModel. */
+static bool is_of(const reader *r, const char *part)
 {
     value *list = get(r, r->root, "architectures");
     value *first = list ? ftk_json_first(&r->s->config, list) : NULL;
-    const size_t n = strlen(start);
-    return first && first->kind == FTK_JSON_STRING && first->text.n >= n &&
-           memcmp(first->text.p, start, n) == 0;
+    const size_t n = strlen(part);
+    if (!first || first->kind != FTK_JSON_STRING) return false;
+    for (size_t i = 0; i + n <= first->text.n; i++)
+        if (memcmp(first->text.p + i, part, n) == 0) return true;
+    return false;
 }
 
 /* False: it is none that is known. */
@@ -280,7 +344,7 @@ static bool find_kind(const reader *r, value *said)
         return false;
     else if (get(r, r->root, "medusa_num_heads") || says(get(r, r->root, "model_type"), "medusa"))
         *kind = FTK_HEAD_MEDUSA;
-    else if (get(r, r->root, "dflash_config") || is_of(r, "DFlash") || is_of(r, "DSpark"))
+    else if (get(r, r->root, "dflash_config") || is_of(r, "DFlash") || markov)
         *kind = markov ? FTK_HEAD_DSPARK : FTK_HEAD_DFLASH;
     else
         return get(r, r->root, "draft_vocab_size") != NULL;
@@ -295,16 +359,19 @@ static ftk_err read_json(reader *r)
     value *kind = get(r, r->root, "speculators_model_type");
     char shown[64];
     if (!find_kind(r, kind) && kind)
-        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                        "%s: is a head of the kind \"%s\": this build knows eagle3, dflash, dspark "
-                        "and medusa",
-                        r->s->path, ftk_gguf_show(shown, sizeof shown, kind->text));
+        return ftk_fail(
+            r->s->host, FTK_ERR_UNSUPPORTED,
+            "%s: is a head of the kind \"%s\": of speculators' this build knows eagle3, "
+            "dflash and dspark",
+            r->s->path, ftk_gguf_show(shown, sizeof shown, kind->text));
     if (!find_kind(r, kind))
         return ftk_fail(r->s->host, FTK_ERR_INVALID,
                         "%s: is no head that this build knows: its config.json has none of "
-                        "draft_vocab_size (EAGLE-3), dflash_config and medusa_num_heads",
+                        "draft_vocab_size (EAGLE-3), dflash_config, markov_rank (DSpark) and "
+                        "medusa_num_heads",
                         r->s->path);
-    if (r->c->kind == FTK_HEAD_MEDUSA) return FTK_OK; /* its tensors say all */
+    if (r->c->kind == FTK_HEAD_MEDUSA) /* its tensors say the rest */
+        return flag(r, r->root, "original_lm_head", &r->c->one_output);
     value *act = get(r, r->layer, "hidden_act");
     if (act && !says(act, "silu"))
         return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED, "%s: its hidden_act is not silu",
@@ -347,12 +414,13 @@ static ftk_err gguf_whole(const reader *r, const char *key, int least, int other
     return FTK_OK;
 }
 
-static ftk_err gguf_real(const reader *r, const char *key, double otherwise, double *out)
+static ftk_err gguf_real(const reader *r, const char *key, double least, double otherwise,
+                         double *out)
 {
     ftk_gguf_value v;
     *out = otherwise;
     if (!key_of(r, key, &v)) return FTK_OK;
-    if (v.type != FTK_GGUF_F32 || !(v.f >= 0) || !(v.f < 1e12))
+    if (v.type != FTK_GGUF_F32 || !(v.f >= least) || !(v.f < 1e12))
         return wrong(r, key, "number of a sane size");
     *out = v.f;
     return FTK_OK;
@@ -362,8 +430,9 @@ static ftk_err gguf_ids(const reader *r)
 {
     ftk_head_config *const c = r->c;
     ftk_gguf_value v;
-    if (!key_of(r, "target_layers", &v)) return FTK_OK;
-    if (v.type != FTK_GGUF_ARRAY || (v.elem != FTK_GGUF_I32 && v.elem != FTK_GGUF_U32) ||
+    const bool there = key_of(r, "target_layers", &v);
+    if (!there && c->kind == FTK_HEAD_EAGLE3) return FTK_OK;
+    if (!there || v.type != FTK_GGUF_ARRAY || (v.elem != FTK_GGUF_I32 && v.elem != FTK_GGUF_U32) ||
         v.count < 1 || v.count > FTK_CONFIG_LAYERS)
         return wrong(r, "target_layers", "list of 1 to 16 layers");
     for (; (uint64_t)c->n_ids < v.count; c->n_ids++) {
@@ -380,20 +449,20 @@ static ftk_err gguf_rope(const reader *r)
     ftk_rope_config *const p = &r->c->rope;
     ftk_gguf_value type;
     int turned;
-    ftk_err err = gguf_real(r, "rope.freq_base", 1e4, &p->base);
+    ftk_err err = gguf_real(r, "rope.freq_base", 1e-3, 1e4, &p->base);
     if (err == FTK_OK) err = gguf_whole(r, "rope.dimension_count", 2, r->c->head_dim, &turned);
     if (err != FTK_OK) return err;
     r->c->partial = (double)turned / r->c->head_dim;
-    if (!key_of(r, "rope.scaling.type", &type) || type.type != FTK_GGUF_STRING ||
-        ftk_json_is(type.s, "none"))
-        return FTK_OK;
-    if (!ftk_json_is(type.s, "linear"))
+    const bool typed = key_of(r, "rope.scaling.type", &type) && type.type == FTK_GGUF_STRING;
+    if (typed && ftk_json_is(type.s, "none")) return FTK_OK;
+    if (typed && !ftk_json_is(type.s, "linear"))
         return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
                         "%s: its RoPE scaling is not supported: linear and the llama-3 tensor "
                         "rope_freqs.weight are",
                         r->s->path);
-    p->kind = FTK_ROPE_LINEAR;
-    return gguf_real(r, "rope.scaling.factor", 1, &p->factor);
+    err = gguf_real(r, "rope.scaling.factor", 0, 0, &p->factor);
+    if (p->factor > 0) p->kind = FTK_ROPE_LINEAR;
+    return err;
 }
 
 static ftk_err gguf_flag(const reader *r, const char *key, bool *out)
@@ -423,15 +492,20 @@ static ftk_err gguf_block(const reader *r)
     return err == FTK_OK ? gguf_whole(r, "block_size", 2, -1, &c->block) : err;
 }
 
-static ftk_err gguf_flags(const reader *r)
+static ftk_err gguf_norms(const reader *r)
 {
     ftk_gguf_value v;
+    bool all = false;
+    ftk_err err = gguf_flag(r, "norm_before_residual", &r->c->norm_residual);
+    if (err == FTK_OK) err = gguf_flag(r, "norm_before_fc", &all);
+    if (key_of(r, "norm_before_fc", &v)) r->c->input_norm = all ? FTK_SAID_TRUE : FTK_SAID_FALSE;
+    return err;
+}
+
+static ftk_err gguf_flags(const reader *r)
+{
     r->c->writer = "llama.cpp";
-    if (r->c->kind == FTK_HEAD_EAGLE3)
-        return gguf_flag(r, "norm_before_residual", &r->c->norm_residual);
-    if (key_of(r, "attention.sliding_window", &v))
-        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                        "%s: layers of DFlash with a sliding window are not supported", r->s->path);
+    if (r->c->kind == FTK_HEAD_EAGLE3) return gguf_norms(r);
     const ftk_err err = gguf_block(r);
     if (err == FTK_OK && r->c->block > FTK_CONFIG_BLOCK)
         return wrong(r, "block_size", "number from 2 to 32");
@@ -453,7 +527,7 @@ static ftk_err read_gguf(const reader *r)
     if (err == FTK_OK) err = gguf_whole(r, "attention.head_count_kv", 1, c->n_head, &c->n_head_kv);
     if (err == FTK_OK && c->n_head > 0)
         err = gguf_whole(r, "attention.key_length", 2, c->width / c->n_head, &c->head_dim);
-    if (err == FTK_OK) err = gguf_real(r, "attention.layer_norm_rms_epsilon", 1e-6, &c->eps);
+    if (err == FTK_OK) err = gguf_real(r, "attention.layer_norm_rms_epsilon", 0, 1e-6, &c->eps);
     if (err == FTK_OK) err = gguf_rope(r);
     if (err == FTK_OK) err = gguf_flags(r);
     return err == FTK_OK ? gguf_ids(r) : err;
@@ -488,6 +562,7 @@ ftk_err ftk_head_config_read(ftk_head_config *c, const ftk_source *s)
 {
     *c = (ftk_head_config){.partial = 1};
     reader r = {.c = c, .s = s};
-    const ftk_err err = s->gguf ? read_gguf(&r) : read_json(&r);
+    ftk_err err = s->gguf ? read_gguf(&r) : read_json(&r);
+    if (err == FTK_OK) err = ftk_head_keys_check(s, c->kind);
     return err == FTK_OK && c->kind != FTK_HEAD_MEDUSA ? check_sizes(&r) : err;
 }

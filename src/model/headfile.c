@@ -17,12 +17,30 @@ typedef ftk_head_names names;
 
 /* ---- which layers of the target */
 
+/* Where nothing says which, in l->c.id: as EAGLE-3 has it, or as many as the head has layers, from
+ * the second one's output to the last but two's, in z-lab's rounding. */
+static void take_usual(loader *l)
+{
+    ftk_head_config *const c = &l->c;
+    const int n = l->target->hp.n_layer, usual[] = {2, n / 2, n - 3};
+    c->n_ids = c->spread_ids ? c->n_layer : 3;
+    for (int i = 0; i < c->n_ids; i++)
+        c->id[i] = !c->spread_ids  ? usual[i]
+                   : c->n_ids == 1 ? n / 2 + 1
+                                   : 2 + (int)nearbyint((double)i * (n - 4) / (c->n_ids - 1));
+}
+
 static ftk_err take_taps(loader *l, const int *layers, int n_layers)
 {
     ftk_headfile *const f = l->f;
-    const int n = l->target->hp.n_layer, usual[] = {2, n / 2, n - 3};
-    const int *from = n_layers > 0 ? layers : l->c.n_ids > 0 ? l->c.id : usual;
-    f->n_taps = n_layers > 0 ? n_layers : l->c.n_ids > 0 ? l->c.n_ids : 3;
+    const int n = l->target->hp.n_layer;
+    if (l->c.n_target_layer && l->c.n_target_layer != n)
+        return ftk_fail(&f->host, FTK_ERR_INVALID,
+                        "%s: was made for a model of %d layers; this model has %d", f->source.path,
+                        l->c.n_target_layer, n);
+    if (l->c.n_ids == 0) take_usual(l);
+    const int *from = n_layers > 0 ? layers : l->c.id;
+    f->n_taps = n_layers > 0 ? n_layers : l->c.n_ids;
     f->tap_normed = l->c.no_states && n_layers == 0;
     if (f->tap_normed) {
         f->n_taps = 1;
@@ -44,6 +62,16 @@ static ftk_err take_taps(loader *l, const int *layers, int n_layers)
 }
 
 /* ---- what becomes the first state */
+
+/* A tensor that the configuration says is there, or is not. */
+static ftk_err expect(const loader *l, ftk_said said, const char *key, bool there, const char *name)
+{
+    if (said == FTK_SAID_TRUE && !there) return ftk_head_missing(l, name);
+    if (said != FTK_SAID_FALSE || !there) return FTK_OK;
+    return ftk_fail(&l->f->host, FTK_ERR_FORMAT,
+                    "%s: holds tensor %s, while its configuration says %s false", l->f->source.path,
+                    name, key);
+}
 
 static ftk_err find_fc(loader *l)
 {
@@ -72,6 +100,11 @@ static ftk_err find_fc(loader *l)
         if (err == FTK_OK && i > 0 && !f->fc_norm[i] != !f->fc_norm[0])
             err = ftk_head_missing(l, name);
     }
+    if (err == FTK_OK && f->kind == FTK_HEAD_EAGLE3)
+        err = expect(l, l->c.input_norm, "norm_before_fc", f->input_norm != NULL,
+                     f->source.gguf ? all.gguf : all.safe);
+    if (err == FTK_OK && f->kind == FTK_HEAD_EAGLE3)
+        err = expect(l, l->c.fc_norms, "fc_norm", f->fc_norm[0] != NULL, "fc_norm.0.weight");
     return err;
 }
 
@@ -97,7 +130,7 @@ static ftk_err find_layer(loader *l)
                        down = {"mlp.down_proj.weight", "ffn_down.weight", true};
     const ftk_hparams *const hp = &l->f->model.hp;
     ftk_layer *const to = &l->f->model.layers[l->layer];
-    const bool eagle = l->f->kind == FTK_HEAD_EAGLE3;
+    const bool eagle = l->f->kind == FTK_HEAD_EAGLE3, biased = l->c.bias == FTK_SAID_TRUE;
     const int d = hp->n_embd, in = eagle ? 2 * d : d;
     const int dq = hp->n_head * hp->head_dim, dkv = hp->n_head_kv * hp->head_dim;
     const struct {
@@ -110,9 +143,9 @@ static ftk_err find_layer(loader *l)
                    {&ffn_norm, d, true, &to->ffn_norm},
                    {&q_norm, hp->head_dim, false, &to->q_norm},
                    {&k_norm, hp->head_dim, false, &to->k_norm},
-                   {&q_bias, dq, false, &to->q_bias},
-                   {&k_bias, dkv, false, &to->k_bias},
-                   {&v_bias, dkv, false, &to->v_bias},
+                   {&q_bias, dq, biased, &to->q_bias},
+                   {&k_bias, dkv, biased, &to->k_bias},
+                   {&v_bias, dkv, biased, &to->v_bias},
                    {&o_bias, d, false, &to->o_bias}};
     const struct {
         const names *name;
@@ -146,16 +179,16 @@ static ftk_err find_markov(loader *l)
     static const names first = {"markov_head.markov_w1.weight", "markov_w1.weight", false};
     static const names second = {"markov_head.markov_w2.weight", "markov_w2.weight", false};
     ftk_headfile *const f = l->f;
-    const int n_vocab = l->target->hp.n_vocab;
     ftk_source_tensor t;
     char name[FTK_HEAD_NAME];
     ftk_err err;
     if (!ftk_head_find(l, &first, &t, name, &err))
         return err == FTK_OK ? ftk_head_missing(l, name) : err;
-    if (t.is_ids || t.n_dims != 2 || t.dims[0] > 1 << 16 || t.dims[1] < (uint64_t)n_vocab ||
-        t.dims[1] > 1 << 24)
-        return ftk_fail(&f->host, FTK_ERR_FORMAT, "%s: tensor %s has no row for each of %d tokens",
-                        f->source.path, name, n_vocab);
+    if (t.is_ids || t.n_dims != 2 || t.dims[0] < 1 || t.dims[0] > 1 << 16)
+        return ftk_fail(&f->host, FTK_ERR_FORMAT, "%s: tensor %s is no matrix of up to 2^16 a row",
+                        f->source.path, name);
+    err = ftk_head_check_rows(l, name, t.dims[1]);
+    if (err != FTK_OK) return err;
     f->markov1 = (ftk_mat){.type = t.type,
                            .n_out = (int)t.dims[1],
                            .n_in = (int)t.dims[0],
@@ -245,7 +278,6 @@ static ftk_err load(loader *l, const int *layers, int n_layers)
     static const names last_norm = {"norm.weight", "output_norm.weight", false};
     static const char *const spare[] = {"t2d",
                                         "verifier_",
-                                        "model.verifier_",
                                         "rotary_emb.",
                                         "midlayer.self_attn.rotary_emb.",
                                         "confidence_head.",

@@ -154,15 +154,54 @@ static ftk_err borrow_head(loader *l, int n_out)
     return FTK_OK;
 }
 
-static ftk_err check_vocab(const loader *l)
+/* llama.cpp's file has a copy of the tokenizer. One that is left out, or is none that this build
+ * knows, says nothing. */
+static ftk_err check_words(const loader *l)
 {
-    enum { PADDING = 1024 }; /* tokens that a configuration may count more */
-    const int said = l->c.n_vocab, n = l->target->hp.n_vocab;
-    if (said == 0 || (said >= ftk_tokenizer_n_used(l->target->tokenizer) && said <= n + PADDING))
-        return FTK_OK;
+    const ftk_host *const h = &l->f->host;
+    const ftk_gguf *const file = l->f->source.gguf;
+    ftk_host quiet = *h;
+    ftk_gguf_value v;
+    ftk_tokenizer *own;
+    quiet.log = NULL;
+    if (!file || !ftk_gguf_find(file, "tokenizer.ggml.tokens", &v)) return FTK_OK;
+    ftk_err err = ftk_tokenizer_open(&own, file, l->f->source.path, &quiet);
+    if (err == FTK_ERR_NOMEM) return ftk_fail(h, err, "%s: no memory", l->f->source.path);
+    if (err != FTK_OK) return FTK_OK;
+    err = ftk_tokenizer_same_words(l->target->tokenizer, own, l->f->source.path, h);
+    ftk_tokenizer_free(own);
+    return err;
+}
+
+ftk_err ftk_head_check_rows(const loader *l, const char *name, uint64_t rows)
+{
+    enum { PADDING = 1024 }; /* rows that may be more than there are tokens */
+    const int n = l->target->hp.n_vocab, used = ftk_tokenizer_n_used(l->target->tokenizer);
+    if (rows >= (uint64_t)(name ? n : used) && rows <= (uint64_t)n + PADDING) return FTK_OK;
+    if (name)
+        return ftk_fail(&l->f->host, FTK_ERR_INVALID,
+                        "%s: tensor %s has %" PRIu64 " rows for %d tokens", l->f->source.path, name,
+                        rows, n);
     return ftk_fail(&l->f->host, FTK_ERR_INVALID,
-                    "%s: was made for a vocabulary of %d tokens; this model's has %d",
-                    l->f->source.path, said, n);
+                    "%s: was made for a vocabulary of %" PRIu64 " tokens; this model's has %d",
+                    l->f->source.path, rows, n);
+}
+
+/* n_out: of d2t. */
+static ftk_err check_vocab(const loader *l, int n_out)
+{
+    const int own = l->c.n_draft_vocab;
+    const ftk_err err =
+        l->c.n_vocab ? ftk_head_check_rows(l, NULL, (uint64_t)l->c.n_vocab) : FTK_OK;
+    if (err != FTK_OK) return err;
+    if (own && n_out > 0 && n_out != own)
+        return ftk_fail(&l->f->host, FTK_ERR_FORMAT,
+                        "%s: d2t names %d tokens, its configuration says %d", l->f->source.path,
+                        n_out, own);
+    if (own && n_out == 0 && own < ftk_tokenizer_n_used(l->target->tokenizer))
+        return ftk_fail(&l->f->host, FTK_ERR_FORMAT, "%s: drafts %d of %d tokens and has no d2t",
+                        l->f->source.path, own, l->target->hp.n_vocab);
+    return check_words(l);
 }
 
 ftk_err ftk_head_output(loader *l)
@@ -170,30 +209,26 @@ ftk_err ftk_head_output(loader *l)
     static const names head = {"lm_head.weight", "output.weight", false};
     static const names embedding = {"embed_tokens.weight", "token_embd.weight", false};
     ftk_headfile *const f = l->f;
-    const int d = l->c.width, n_vocab = l->target->hp.n_vocab;
+    const int d = l->c.width;
     ftk_source_tensor t;
     char name[NAME];
     int n_out;
-    ftk_err err = check_vocab(l);
-    if (err == FTK_OK) err = ftk_head_vocab(l, &n_out);
+    ftk_err err = ftk_head_vocab(l, &n_out);
+    if (err == FTK_OK) err = check_vocab(l, n_out);
     if (err != FTK_OK) return err;
     const bool own = ftk_head_find(l, &head, &t, name, &err);
     if (err == FTK_OK && own) {
-        const int rows = n_out ? n_out : (int)(t.dims[1] < 1 << 24 ? t.dims[1] : 0);
-        if (!n_out && rows < n_vocab)
-            return ftk_fail(&f->host, FTK_ERR_FORMAT,
-                            "%s: tensor %s has %d rows and there is no d2t", f->source.path, name,
-                            rows);
-        err = ftk_head_matrix(l, &head, d, rows, &f->model.output);
+        if (!n_out) err = ftk_head_check_rows(l, name, t.dims[1]);
+        if (err == FTK_OK)
+            err = ftk_head_matrix(l, &head, d, n_out ? n_out : (int)t.dims[1], &f->model.output);
     }
-    if (err == FTK_OK && ftk_head_find(l, &embedding, &t, name, &err))
-        err = find_matrix(l, &embedding, d, (int)(t.dims[1] < 1 << 24 ? t.dims[1] : 0), true,
-                          &f->model.embd);
+    if (err == FTK_OK && ftk_head_find(l, &embedding, &t, name, &err)) {
+        err = ftk_head_check_rows(l, name, t.dims[1]);
+        if (err == FTK_OK)
+            err = find_matrix(l, &embedding, d, (int)t.dims[1], true, &f->model.embd);
+    }
     if (err != FTK_OK) return err;
     const bool embeds = f->model.embd.n_out > 0;
-    if (embeds && f->model.embd.n_out < n_vocab)
-        return ftk_fail(&f->host, FTK_ERR_INVALID, "%s: tensor %s has %d rows for %d tokens",
-                        f->source.path, name, f->model.embd.n_out, n_vocab);
     if ((!own || !embeds) && d != l->target->hp.n_embd)
         return ftk_fail(&f->host, FTK_ERR_INVALID,
                         "%s: has no %s of its own, and its width, %d, is not the model's, %d",

@@ -43,6 +43,9 @@ ftk_err ftk_head_output(ftk_head_loader *l);
 ftk_err ftk_head_pack(ftk_head_loader *l);
 /* All of a Medusa file, in medusafile.c. */
 ftk_err ftk_medusa_load(ftk_head_loader *l);
+/* Whether a matrix, by its name, has a row for each of the model's tokens, and not many more; NULL:
+ * the same of the vocabulary that the configuration speaks of. Errors: INVALID. */
+ftk_err ftk_head_check_rows(const ftk_head_loader *l, const char *name, uint64_t rows);
 /* d2t, token_map: *n_out gets how many rows have a token of their own; 0: there is no such list. */
 ftk_err ftk_head_vocab(ftk_head_loader *l, int *n_out);
 

@@ -2,8 +2,8 @@
  * Medusa's heads (arXiv 2401.10774), of the model's feature x: x += silu(W x + b), once for each
  * layer, then a matrix that names tokens. As Medusa itself writes them (H.I.linear.weight,
  * H.LAYERS.weight) and as vLLM does (blocks.H.layers.I.weight, lm_heads.H.weight or one
- * lm_head.weight). How many heads and layers there are, the tensors say: configurations that
- * were published say otherwise. */
+ * lm_head.weight; with original_lm_head lm_heads.0.weight is that one). How many heads and layers
+ * there are, the tensors say: configurations that were published say otherwise. */
 #include <limits.h>
 #include <stdio.h>
 
@@ -58,13 +58,13 @@ static ftk_err find_output(loader *l, int head, int n_out)
     snprintf(a, sizeof a, "%d.%d.weight", head, f->n_layers);
     snprintf(b, sizeof b, "lm_heads.%d.weight", head);
     if (!find_two(l, a, b, &t, as, &err) && err == FTK_OK)
-        find_two(l, "lm_head.weight", "lm_head.weight", &t, as, &err);
+        find_two(l, "lm_head.weight", l->c.one_output ? "lm_heads.0.weight" : "lm_head.weight", &t,
+                 as, &err);
     if (err != FTK_OK) return err;
     if (!t.data) return ftk_head_missing(l, a);
-    const int rows = n_out ? n_out : t.dims[1] < 1 << 24 ? (int)t.dims[1] : 0;
-    if (!n_out && rows < l->target->hp.n_vocab)
-        return ftk_fail(&f->host, FTK_ERR_FORMAT, "%s: tensor %s has %d rows for %d tokens",
-                        f->source.path, as, rows, l->target->hp.n_vocab);
+    if (!n_out) err = ftk_head_check_rows(l, as, t.dims[1]);
+    if (err != FTK_OK) return err;
+    const int rows = n_out ? n_out : (int)t.dims[1];
     if (head > 0 && rows != f->model.hp.n_vocab)
         return ftk_fail(&f->host, FTK_ERR_FORMAT,
                         "%s: tensor %s has other rows than the one before", f->source.path, as);

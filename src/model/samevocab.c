@@ -31,6 +31,35 @@ static const char *show(char *buf, size_t cap, const ftk_piece *p)
     return ftk_gguf_show(buf, cap, (ftk_str){p->p, p->n});
 }
 
+static bool is_same(const ftk_piece *p, const ftk_piece *q)
+{
+    return p->n == q->n && memcmp(p->p, q->p, p->n) == 0;
+}
+
+static bool is_word(const ftk_piece *p)
+{
+    return p->type == FTK_TOKEN_NORMAL && !is_padding(p);
+}
+
+ftk_err ftk_tokenizer_same_words(const ftk_tokenizer *t, const ftk_tokenizer *other,
+                                 const char *path, const ftk_host *host)
+{
+    char a[64], b[64];
+    for (int i = 0; i < t->n_vocab && i < other->n_vocab; i++) {
+        const ftk_piece *const p = &t->pieces[i], *const q = &other->pieces[i];
+        if (is_word(p) && is_word(q) && !is_same(p, q))
+            return ftk_fail(host, FTK_ERR_INVALID,
+                            "%s: was made for another vocabulary: its token %d is \"%s\", the "
+                            "model's is \"%s\"",
+                            path, i, show(b, sizeof b, q), show(a, sizeof a, p));
+    }
+    if (other->n_vocab >= ftk_tokenizer_n_used(t) && ftk_tokenizer_n_used(other) <= t->n_vocab)
+        return FTK_OK;
+    return ftk_fail(host, FTK_ERR_INVALID,
+                    "%s: was made for a vocabulary of %d tokens; this model's has %d", path,
+                    other->n_vocab, t->n_vocab);
+}
+
 ftk_err ftk_tokenizer_same(const ftk_tokenizer *t, const ftk_tokenizer *other, const char *path,
                            const ftk_host *host)
 {
@@ -40,7 +69,7 @@ ftk_err ftk_tokenizer_same(const ftk_tokenizer *t, const ftk_tokenizer *other, c
     char a[64], b[64];
     for (int i = 0; i < n; i++) {
         const ftk_piece *const p = &t->pieces[i], *const q = &other->pieces[i];
-        if (p->n != q->n || memcmp(p->p, q->p, p->n) != 0)
+        if (!is_same(p, q))
             return ftk_fail(host, FTK_ERR_INVALID,
                             "%s: its token %d is \"%s\", the model's is \"%s\": %s", path, i,
                             show(b, sizeof b, q), show(a, sizeof a, p), must);

@@ -124,9 +124,9 @@ ftk_err ftk_source_open(ftk_source *s, const char *path, const ftk_host *host)
     memset(s, 0, sizeof *s);
     s->host = host;
     ftk_gguf_show_path(s->path, sizeof s->path, path);
-    ftk_err err = is_folder(path)         ? open_folder(s, path)
+    ftk_err err = is_folder(path)               ? open_folder(s, path)
                   : ftk_ends_with(path, suffix) ? open_single(s, path, true)
-                                          : ftk_gguf_open(&s->gguf, path, host);
+                                                : ftk_gguf_open(&s->gguf, path, host);
     if (err == FTK_OK && !(s->used = ftk_alloc(host, n_tensors(s), sizeof *s->used)))
         err = ftk_fail(host, FTK_ERR_NOMEM, "%s: no memory for a drafter", s->path);
     if (err != FTK_OK) ftk_source_close(s);
@@ -228,6 +228,9 @@ bool ftk_source_find(ftk_source *s, const char *name, ftk_source_tensor *t, ftk_
 
 static bool is_spare(ftk_str name, const char *const *spare)
 {
+    static const char before[] = "model.";
+    const size_t n = sizeof before - 1;
+    if (name.n > n && memcmp(name.p, before, n) == 0) name = (ftk_str){name.p + n, name.n - n};
     for (; *spare; spare++)
         if (name.n >= strlen(*spare) && memcmp(name.p, *spare, strlen(*spare)) == 0) return true;
     return false;

@@ -45,7 +45,7 @@ void ftk_source_close(ftk_source *s);
  * Errors that are said with a line, *err, else OK: UNSUPPORTED (a type). */
 bool ftk_source_find(ftk_source *s, const char *name, ftk_source_tensor *t, ftk_err *err);
 /* Errors: UNSUPPORTED, with the name of a tensor that was not used, and is not of `spare`, which
- * ends in NULL: such as begin with one of them. */
+ * ends in NULL: such as begin with one of them, or with "model." and one of them. */
 ftk_err ftk_source_check_used(const ftk_source *s, const char *const *spare);
 
 #endif

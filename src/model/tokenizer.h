@@ -38,6 +38,11 @@ int ftk_tokenizer_n_used(const ftk_tokenizer *t);
 ftk_err ftk_tokenizer_same(const ftk_tokenizer *t, const ftk_tokenizer *other, const char *path,
                            const ftk_host *host);
 
+/* The same of tokens that are words: those with a function, which makers rename, and padding may
+ * differ, as may their number by padding. */
+ftk_err ftk_tokenizer_same_words(const ftk_tokenizer *t, const ftk_tokenizer *other,
+                                 const char *path, const ftk_host *host);
+
 /* As ftk_tokenize(), ftk_detokenize(), ftk_chat_tokenize_as() and so on of the public header. */
 ftk_err ftk_tokenizer_encode(const ftk_tokenizer *t, const char *text, size_t n, unsigned flags,
                              int32_t *tokens, size_t cap, size_t *n_out);
