@@ -95,6 +95,7 @@ cp "$demo" beside/demo.gguf
 cp demo-eagle3.gguf beside/demo-eagle3.drafter.gguf
 "$bin/foretoken" generate -m beside/demo.gguf --drafter eagle3 --budget 6 -n 48 --temp 0 -p "Once upon a time" \
     > eagle3.text 2> found
+check "what was found beside the model is said, too" "eagle3: states entering layers 2, 6, 9 of 12" cat found
 check "and is found beside the model" same eval "cmp none.text eagle3.text && echo same"
 check "dspark as llama.cpp's GGUF" "wrote demo-dspark.gguf" "$python" "$train/head_gguf.py" demo-dspark "$demo" \
     demo-dspark.gguf

@@ -204,14 +204,14 @@ int cli_world_add_drafters(cli_world *w, const cli_options *o)
                              "--drafter-layers is about one --drafter-file; give that once");
     for (size_t i = 0; i < o->n_drafter_files && err == FTK_OK; i++)
         err = ftk_engine_add_drafter_as(w->engine, o->drafter_files[i], &cfg);
-    for (const char *const *name = ftk_drafters(); *name && err == FTK_OK; name++) {
-        const char *about = ftk_engine_drafter_about(w->engine, *name);
-        if (about) cli_say("drafter %s: %s", *name, about);
-    }
     if (err == FTK_OK && o->draft_model)
         err = ftk_engine_add_draft_model(w->engine, o->draft_model);
     int found;
     if (err == FTK_OK) err = ftk_engine_find_drafters(w->engine, w->path, &found);
+    for (const char *const *name = ftk_drafters(); *name && err == FTK_OK; name++) {
+        const char *about = ftk_engine_drafter_about(w->engine, *name);
+        if (about) cli_say("drafter %s: %s", *name, about);
+    }
     return err == FTK_OK ? CLI_DONE : cli_fail(err, "a drafter could not be opened");
 }
 
