@@ -257,6 +257,8 @@ int main(int argc, char **argv)
             usual_alone = false;
         else if (strcmp(argv[i], "--methods") == 0 && strcmp(argv[i + 1], "usual") == 0)
             usual_alone = true;
+        else if (strcmp(argv[i], "--methods") == 0)
+            run_die("--methods \"%s\": give usual or all", argv[i + 1]);
         else if (strcmp(argv[i], "--beside") == 0)
             beside = argv[i + 1];
         else if (strcmp(argv[i], "--device") == 0)

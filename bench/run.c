@@ -63,9 +63,9 @@ int run_numbers(const char *option, const char *list, int lowest, int highest, i
     for (const char *at = list;; at++) {
         char word[16];
         const size_t length = strcspn(at, ",");
-        if (n == cap || length >= sizeof word)
-            run_die("%s %s: give at most %d whole numbers with commas between them", option, list,
-                    cap);
+        if (n == cap || length == 0 || length >= sizeof word)
+            run_die("%s \"%s\": give at most %d whole numbers with commas between them", option,
+                    list, cap);
         snprintf(word, sizeof word, "%.*s", (int)length, at);
         out[n++] = (int)run_number(option, word, lowest, highest);
         if (!*(at += length)) return n;

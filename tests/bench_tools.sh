@@ -181,7 +181,7 @@ refused "-t 0: give a whole number from 1 to 256" bench-rows -m t.gguf -t 0
 refused "--rows 129: give a whole number from 1 to 128" bench-rows -m t.gguf --rows 1,129
 refused "--rows 4,2: give rising numbers with commas between them" \
     bench-rows -m t.gguf --rows 4,2
-refused "--depths : give a whole number from 0 to 1048576" bench-rows -m t.gguf --depths ""
+refused '--depths "": give at most 32 whole numbers with commas between them' bench-rows -m t.gguf --depths ""
 refused "--plot p.gif: give a name that ends in .png or .svg, without quotes" \
     bench-rows -m t.gguf --plot p.gif
 refused "none.gguf: cannot be opened: No such file or directory" bench-rows -m none.gguf
@@ -271,6 +271,8 @@ refused "--limit -1: give a whole number from 0 to 100000" bench-drafters --limi
 refused "--tokens 9z: give a whole number from 1 to 4096" bench-drafters --tokens 9z t.gguf
 refused "--tokens 0: give a whole number from 1 to 1023" bench-exact --tokens 0 t.gguf
 refused "--limit x: give a whole number from 0 to 100000" bench-exact --limit x t.gguf
+refused '--methods "": give usual or all' bench-exact --methods "" t.gguf
+refused '--sessions "1,,2": give at most 16 whole numbers with commas between them' bench-exact --sessions 1,,2 t.gguf
 refused "--temp nan: give a number from 0.01 to 100" bench-verifiers --temp nan
 refused "--runs 1.5: give a whole number from 1 to 64" bench-batch -m t.gguf --runs 1.5
 refused "--least 0: give a number above 0" bench-batch -m t.gguf --least 0
