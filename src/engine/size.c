@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * How large drafts are: what the cost model says of them, and what the account of drafts covers. */
+ * How large drafts are: what the cost model says of them, and what the account of drafts covers;
+ * and what the cost model learns of each pass. */
 #include "session.h"
 
 enum {
