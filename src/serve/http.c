@@ -146,9 +146,10 @@ void serve_on_end(void *server, struct MHD_Connection *connection, void **state,
 
 /* ---- the daemon */
 
+/* Not with epoll: threads that both stop listening may end the process (0.9.75, 1.0.1). */
 static struct MHD_Daemon *start(serve_server *s, const struct addrinfo *at)
 {
-    const unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL |
+    const unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL |
                            MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
                            (at->ai_family == AF_INET6 ? MHD_USE_IPv6 : 0);
     return MHD_start_daemon(flags, 0, NULL, NULL, serve_on_request, s, MHD_OPTION_SOCK_ADDR,
@@ -172,6 +173,7 @@ bool serve_http_open(serve_server *s)
         return false;
     }
     errno = 0;
+    s->listening = MHD_INVALID_SOCKET;
     s->daemon = start(s, at);
     const bool brackets = at->ai_family == AF_INET6;
     freeaddrinfo(at);
@@ -188,14 +190,17 @@ bool serve_http_open(serve_server *s)
     return true;
 }
 
+/* A thread of the daemon may be about to use the socket, which therefore stays until the last. */
 void serve_http_quiesce(serve_server *s)
 {
-    const MHD_socket listening = MHD_quiesce_daemon(s->daemon);
-    if (listening != MHD_INVALID_SOCKET) close(listening);
+    s->listening = MHD_quiesce_daemon(s->daemon);
+    if (s->listening != MHD_INVALID_SOCKET) shutdown(s->listening, SHUT_RDWR);
 }
 
 void serve_http_close(serve_server *s)
 {
-    if (s->daemon) MHD_stop_daemon(s->daemon);
+    if (!s->daemon) return;
+    MHD_stop_daemon(s->daemon);
+    if (s->listening != MHD_INVALID_SOCKET) close(s->listening);
     s->daemon = NULL;
 }

@@ -172,6 +172,7 @@ typedef struct serve_server {
     serve_call_word call_words[SERVE_CALL_WORDS];
     size_t n_call_words;
     struct MHD_Daemon *daemon;
+    int listening; /* what the daemon left behind when it took no more; or MHD_INVALID_SOCKET */
     int64_t begun; /* when, seconds since 1970 */
 
     pthread_mutex_t lock;
