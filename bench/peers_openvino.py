@@ -28,7 +28,7 @@ EXACT = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "INFERENCE_PRECISION_HINT": "f32"
 
 def fail(text):
     print(f"peers_openvino.py: {text}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(1)
 
 
 def read_questions(path, limit):

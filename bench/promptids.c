@@ -21,7 +21,7 @@ static size_t earlier(const prompts *p, size_t i)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4) run_die("usage: promptids MODEL QUESTIONS N > FILE.ids");
+    if (argc != 4) run_refuse("usage: promptids MODEL QUESTIONS N > FILE.ids");
     const size_t most = (size_t)run_number("N", argv[3], 1, 1 << 20);
     ftk_model *m = run_model(argv[1]);
     prompts p;
