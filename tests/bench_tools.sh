@@ -324,7 +324,8 @@ refused "--tokens $stands" bench-verifiers --questions text none.gguf --tokens 3
 refused "--threads $stands" bench-loop --questions text --threads
 refused "--threads $stands" bench-dash --text text --threads
 refused "--tokens $stands" bench-stages t.gguf --tokens
-for program in bench-batch bench-dash bench-drafters bench-exact bench-loop bench-stages bench-verifiers; do
+for program in bench-batch bench-dash bench-drafters bench-exact bench-loop bench-stages bench-verifiers promptids \
+    requantize; do
     usage=$("$bin/$program" --help)
     does "^usage: $program " $program --help
     case $program in

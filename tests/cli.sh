@@ -102,6 +102,19 @@ refused 'foretoken generate: there is nothing to complete; give -p TEXT or -f FI
 refused 'foretoken generate: -p and -f exclude each other; give one of them' generate -p a -f b
 refused 'foretoken generate: -m and --demo exclude each other; give one of them' \
     generate -p a -m b --demo
+refused 'foretoken image: -m and --demo exclude each other; give one of them' image -m b --demo
+# A model that is not there is no matter: what is wrong is said before.
+for command in chat serve "generate --chat -p a"; do
+    # shellcheck disable=SC2086
+    refused "foretoken ${command%% *}: --template and --template-file exclude each other; give one of them" \
+        $command -m "$tmp/none" --template chatml --template-file a
+    # shellcheck disable=SC2086
+    refused "foretoken ${command%% *}: --drafter-layers is about one --drafter-file; give that once" \
+        $command -m "$tmp/none" --drafter-layers 1,2
+    # shellcheck disable=SC2086
+    refused "foretoken ${command%% *}: unknown option \"--sing\"; see foretoken help ${command%% *}" \
+        $command -m "$tmp/none" --sing
+done
 refused 'foretoken generate: --system needs --chat; add it' generate -p a --system b
 refused 'foretoken perplexity: there is no text; give one with -f FILE' perplexity
 refused 'foretoken inspect: no file was named; give one, as in foretoken inspect model.gguf' inspect
@@ -179,6 +192,9 @@ value --kernels x "is unknown" "ref, avx2, avx512 or amx" ref
 value --kv x "is unknown" "f16, f32 or q8_0" f16
 value --template x "is unknown" \
     "chatml, llama2, llama3, vicuna, zephyr, mistral, gemma, phi3 or plain" chatml
+for device in gpu "" cuda: cuda:x cuda:1x cudas; do
+    value --device "$device" "is unknown" "cpu, auto, cuda or cuda:N" cuda:0
+done
 value --stop "" "is empty" "a text that is not empty" "'User:'"
 refused 'foretoken generate: --temp: a value is missing; give 0 or more, as in --temp 0.8' \
     generate -p a --temp
@@ -251,8 +267,6 @@ for drafter in none jacobi lookup auto; do
         generate "${m[@]}" -p "Once upon a time" -n 12 --drafter $drafter -t 1 --budget 5
 done
 # Devices: with a GPU it runs there, else one line says why not; auto always runs.
-refused 'foretoken: device "gpu" is not known: give cpu, auto, cuda or cuda:N' \
-    generate "${m[@]}" -p a --device gpu
 run generate "${m[@]}" -p "Once upon a time" -n 12 --device cuda
 if [ "$status" = 0 ]; then
     ok "--device cuda"

@@ -133,8 +133,6 @@ static ftk_cache_config cache_of(const cli_options *o)
 
 static int open_model(studio *s, const cli_options *o)
 {
-    if (o->model && o->demo)
-        return cli_say_usage(o->command, "-m and --demo exclude each other; give one of them");
     if (o->model)
         snprintf(s->path, sizeof s->path, "%s", o->model);
     else {

@@ -130,8 +130,6 @@ static void copy_loras(const cli_options *o, ftk_adapter list[CLI_MAX_LORAS])
 int cli_world_open_model(cli_world *w, const cli_options *o)
 {
     const char *path = o->model;
-    if (path && o->demo)
-        return cli_say_usage(o->command, "-m and --demo exclude each other; give one of them");
     if (path) {
         snprintf(w->path, sizeof w->path, "%s", path);
     } else {
@@ -199,9 +197,6 @@ int cli_world_add_drafters(cli_world *w, const cli_options *o)
     ftk_drafter_config_init(&cfg);
     cfg.layers = o->layers;
     cfg.n_layers = o->n_layers;
-    if (o->n_layers > 0 && o->n_drafter_files != 1)
-        return cli_say_usage(o->command,
-                             "--drafter-layers is about one --drafter-file; give that once");
     for (size_t i = 0; i < o->n_drafter_files && err == FTK_OK; i++)
         err = ftk_engine_add_drafter_as(w->engine, o->drafter_files[i], &cfg);
     if (err == FTK_OK && o->draft_model)
@@ -310,9 +305,6 @@ int cli_world_open_chat(cli_world *w, const cli_options *o)
     ftk_chat_config_init(&w->chat);
     w->chat.now = cli_local_now();
     w->chat.vars = o->template_vars;
-    if (o->template_name && o->template_file)
-        return cli_say_usage(o->command,
-                             "--template and --template-file exclude each other; give one of them");
     w->chat.tmpl = o->template_name ? o->template_name : w->info.chat_template;
     if (o->template_file) return read_template(w, o->template_file) ? CLI_DONE : CLI_FAILED;
     if (!o->template_name && !w->info.has_chat_template)

@@ -15,6 +15,7 @@
 typedef enum kind {
     FLAG,
     TEXT,
+    DEVICE,
     OBJECT,
     PATH,
     WHOLE,
@@ -241,7 +242,7 @@ static const spec specs[] = {
      "numbers of the KV cache (default f16)", kv_names},
     {"--kernels", NULL, NAME, C | G | P | S | D, AT(kernels), 0, 0, "LEVEL", NULL, NULL,
      "CPU level (default: the best here)", kernel_names},
-    {"--device", NULL, TEXT, C | G | P | S | D, AT(device), 0, 0, "DEVICE",
+    {"--device", NULL, DEVICE, C | G | P | S | D, AT(device), 0, 0, "DEVICE",
      "cpu, auto, cuda or cuda:N", "cuda:0",
      "who runs the model: cpu (default), cuda, cuda:N, or auto: cuda if it can", NULL},
     {"--mpi", NULL, FLAG, C | G | P | S, AT(mpi), 0, 0, NULL, NULL, NULL,
@@ -389,6 +390,14 @@ static bool set_object(cli_options *o, const spec *s, const char *text, const ch
     return is_object || refuse(o, s, text, "is no JSON object");
 }
 
+static bool set_device(cli_options *o, const spec *s, const char *text, const char **field)
+{
+    const char *const number = strncmp(text, "cuda:", 5) == 0 ? text + 5 : "";
+    *field = text;
+    return strcmp(text, "cpu") == 0 || strcmp(text, "auto") == 0 || strcmp(text, "cuda") == 0 ||
+           (number[0] && !number[strspn(number, "0123456789")]) || refuse(o, s, text, "is unknown");
+}
+
 static bool set_whole(cli_options *o, const spec *s, const char *text, int64_t *field)
 {
     char *end;
@@ -505,6 +514,7 @@ static bool set(cli_options *o, const spec *s, const char *text)
     switch (s->kind) {
     case FLAG: *(bool *)field = true; return true;
     case TEXT: *(const char **)field = text; return true;
+    case DEVICE: return set_device(o, s, text, field);
     case OBJECT: return set_object(o, s, text, field);
     case PATH: return set_path(o, s, text, field);
     case WHOLE: return set_whole(o, s, text, field);
@@ -543,6 +553,20 @@ static bool set_operand(cli_options *o, const char *arg)
     }
     o->operand = arg;
     return true;
+}
+
+/* What is known to be wrong without a model. */
+static bool check_together(const cli_options *o)
+{
+    const char *const wrong =
+        o->model && o->demo ? "-m and --demo exclude each other; give one of them"
+        : o->template_name && o->template_file
+            ? "--template and --template-file exclude each other; give one of them"
+        : o->n_layers > 0 && o->n_drafter_files != 1
+            ? "--drafter-layers is about one --drafter-file; give that once"
+            : NULL;
+    if (wrong) cli_say_usage(o->command, "%s", wrong);
+    return !wrong;
 }
 
 bool cli_options_parse(cli_options *o, cli_command command, int argc, char **argv)
@@ -608,7 +632,7 @@ bool cli_options_parse(cli_options *o, cli_command command, int argc, char **arg
         if (!set(o, s, text)) return false;
         if (o->help) return true;
     }
-    return true;
+    return check_together(o);
 }
 
 void cli_help(FILE *f)
