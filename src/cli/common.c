@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "progress.h"
+
 /* ---- output */
 
 static int out_errno;
@@ -93,27 +95,22 @@ double cli_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static double load_start, load_shown;
+static cli_progress loading;
 
-/* After a second of loading: on a terminal a line that is kept up to date and goes away at the end,
- * else one line. */
+/* On a terminal a line that is kept up to date and goes away at the end, else one now and then. */
 static void show_progress(void *ctx, uint64_t done, uint64_t total)
 {
     (void)ctx;
-    const double t = cli_now();
     const bool live = isatty(STDERR_FILENO), end = done == total;
-    if (load_shown == 0 ? end || t - load_start < 1 : !live || (!end && t - load_shown < 0.2))
-        return;
-    load_shown = t;
+    if (!cli_progress_due(&loading, cli_now(), live, end)) return;
+    const unsigned long long mib = total >> 20;
     const int percent = (int)(100.0 * (double)done / (double)total);
     if (!live)
-        cli_say("preparing %llu MiB of weights, %d %% done", (unsigned long long)(total >> 20),
-                percent);
+        cli_say("preparing %llu MiB of weights, %d %% done", mib, percent);
     else if (end)
-        fprintf(stderr, "\r\x1b[K");
+        cli_progress_clear();
     else
-        fprintf(stderr, "\rforetoken: preparing %llu MiB of weights: %d %%",
-                (unsigned long long)(total >> 20), percent);
+        cli_progress_show("foretoken: preparing %llu MiB of weights: %d %%", mib, percent);
 }
 
 /* The adapters of the command line in list, their paths to be freed. */
@@ -151,8 +148,9 @@ int cli_world_open_model(cli_world *w, const cli_options *o)
         cfg.stage = o->link->rank;
         cfg.n_stages = o->link->size;
     }
-    load_start = cli_now();
+    loading = (cli_progress){.began = cli_now()};
     const ftk_err err = ftk_model_load(&w->model, path, &cfg);
+    cli_progress_clear();
     for (size_t i = 0; i < o->n_loras; i++) free((char *)(uintptr_t)adapters[i].path);
     if (err != FTK_OK) {
         cli_fail(err, path);
