@@ -453,7 +453,7 @@ int main(int argc, char **argv)
     ftk_dit_config mc;
     ftk_dit_config_init(&mc);
     mc.host.log = run_log;
-    if (ftk_dit_load(&j.m, j.model, &mc) != FTK_OK) run_die("the model could not be loaded");
+    if (ftk_dit_load(&j.m, j.model, &mc) != FTK_OK) exit(RUN_FAILED);
     ftk_dit_get_info(j.m, &j.info);
     const size_t size = (size_t)j.info.channels * (size_t)j.info.side * (size_t)j.info.side;
     j.x = malloc((size_t)j.samples * size * sizeof *j.x);

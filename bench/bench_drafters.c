@@ -403,6 +403,7 @@ int main(int argc, char **argv)
     }
     run_operands(argc, argv, i);
     if (i >= argc || !o.file) run_refuse("%s", usage);
+    run_files(argc, argv, i);
     for (; i < argc; i++) bench_model(argv[i], &o);
     return 0;
 }

@@ -6,9 +6,11 @@
  * the next two share passes, then seven, then one again. --methods usual: drafters as a session has
  * them by default, no fixed sizes, no other shapes and verifiers. The other lossless verifiers
  * promise that for greedy decoding alone. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "drafters/dash.h"
 #include "engine/session.h"
@@ -278,6 +280,8 @@ int main(int argc, char **argv)
     }
     run_operands(argc, argv, i);
     if (i >= argc || !file) run_refuse("%s", usage);
+    run_files(argc, argv, i);
+    if (beside && access(beside, R_OK) != 0) run_die("--beside %s: %s", beside, strerror(errno));
     for (; i < argc; i++) failed += check_model(argv[i], file, limit, n, &passed);
     printf("%zu passed, %zu failed\n", passed, failed);
     return failed != 0;

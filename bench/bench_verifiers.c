@@ -298,6 +298,7 @@ int main(int argc, char **argv)
     }
     run_operands(argc, argv, i);
     if (i < argc && !file) run_refuse("%s", usage);
+    run_files(argc, argv, i);
     if (n_samples > 0) bench_synthetic();
     if (i == argc) return 0;
     questions q;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
@@ -75,6 +76,13 @@ void run_operands(int argc, char **argv, int i)
     for (; i < argc; i++)
         if (argv[i][0] == '-')
             run_refuse("%s needs a value, is unknown, or stands behind a file", argv[i]);
+}
+
+void run_files(int argc, char **argv, int i)
+{
+    for (; i < argc; i++)
+        if (access(argv[i], R_OK) != 0)
+            run_die("%s: cannot be opened: %s", argv[i], strerror(errno));
 }
 
 long long run_number(const char *option, const char *text, long long lowest, long long highest)

@@ -47,6 +47,8 @@ _Noreturn void run_exit(ftk_err err, bool named);
 void run_help(int argc, char **argv, const char *usage);
 /* Refuses what looks like an option among the files argv[i..argc). */
 void run_operands(int argc, char **argv, int i);
+/* Exits where one of the files argv[i..argc) cannot be read: now, not after the others' hours. */
+void run_files(int argc, char **argv, int i);
 /* The whole number in text, lowest to highest, or exits with a line that names the option. */
 long long run_number(const char *option, const char *text, long long lowest, long long highest);
 /* The whole numbers of a list with commas, each lowest to highest, at most cap; returns how many,

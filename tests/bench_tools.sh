@@ -314,6 +314,20 @@ refused 'kernels "best" are unknown or not for this machine' bench-rows -m t.ggu
 refused 'device "gpu" is not known: give cpu, auto, cuda or cuda:N' \
     bench-drafters --questions short.ids --device gpu t.gguf
 
+for wrong in "--kernel sing" "--type Q9" "--rows 1," "--rows ," "--rows 1,,2" "--rows 1;2" "--shape 3"; do
+    # shellcheck disable=SC2086
+    run tests/benchkernels $wrong
+    check "benchkernels $wrong" eval '[ $status = 2 -a ! -s out ] && grep -qx "usage: benchkernels .*" err'
+done
+
+# Of several models all are looked for first.
+fails "none.gguf: cannot be opened: No such file or directory" bench-exact --prompts short.ids t.gguf none.gguf
+fails "none.gguf: cannot be opened: No such file or directory" bench-drafters --questions short.ids t.gguf none.gguf
+fails "none.gguf: cannot be opened: No such file or directory" \
+    bench-verifiers --samples 0 --questions short.ids t.gguf none.gguf
+fails "--beside none.gguf: No such file or directory" bench-exact --prompts short.ids --beside none.gguf t.gguf
+fails "none.gguf: cannot be opened: No such file or directory" bench-diffusion -m none.gguf --out runs
+
 # An option that is wrong is no file, wherever it stands; and each program says what there is.
 
 stands="needs a value, is unknown, or stands behind a file"

@@ -91,6 +91,8 @@ run < /dev/null
 
 refused 'foretoken: there is no command "sing"; see foretoken help' sing
 refused 'foretoken: there is no command "sing"; see foretoken help' help sing
+refused 'foretoken: unexpected argument "--sing"; see foretoken help' help chat --sing
+refused 'foretoken: unexpected argument "sing"; see foretoken help' --version sing
 refused 'foretoken generate: unknown option "--sing"; see foretoken help generate' generate --sing
 refused 'foretoken tokenize: unknown option "--temp"; see foretoken help tokenize' \
     tokenize --temp 1
@@ -146,6 +148,10 @@ refused 'foretoken serve: --metrics-names: "tgi" is unknown; give vllm, as in --
     serve --metrics-names tgi
 refused 'foretoken serve: --api-key: "" is empty; give a key that is not empty, as in --api-key secret' \
     serve --api-key ""
+for origin in "" chat.example https:// ://chat.example https://chat.example/ "https://a.example https://b.example" "https://*"; do
+    refused 'foretoken serve: --allow-origin: "'"$origin"'" is none; give an origin, or *, as in --allow-origin https://chat.example' \
+        serve --allow-origin "$origin"
+done
 refused 'foretoken serve: unknown option "--temp"; see foretoken help serve' serve --temp 1
 # What the command line says reaches no terminal as it is: C0, DEL, C1, broken UTF-8, turned letters.
 refused 'foretoken: there is no command "a\x1b[2Jb\x7f\xc2\x9bc\x9bd\xe2\x80\xaee\x0af"; see foretoken help' \

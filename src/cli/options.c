@@ -16,6 +16,7 @@ typedef enum kind {
     FLAG,
     TEXT,
     DEVICE,
+    ORIGIN,
     OBJECT,
     PATH,
     WHOLE,
@@ -271,7 +272,7 @@ static const spec specs[] = {
      "key that clients must send; others on this machine may see it here", NULL},
     {"--api-key-file", NULL, PATH, S, AT(api_key_file), 0, 0, "FILE", "a file with a key",
      "key.txt", "the same, from the first line of a file", NULL},
-    {"--allow-origin", NULL, PATH, S, AT(allow_origin), 0, 0, "ORIGIN", "an origin, or *",
+    {"--allow-origin", NULL, ORIGIN, S, AT(allow_origin), 0, 0, "ORIGIN", "an origin, or *",
      "https://chat.example", "let pages from there ask in a browser; *: from anywhere", NULL},
     {"--parallel", NULL, WHOLE, S, AT(parallel), 1, 256, "N", "1 to 256", "8",
      "answers that are made at once (default 4)", NULL},
@@ -398,6 +399,16 @@ static bool set_device(cli_options *o, const spec *s, const char *text, const ch
            (number[0] && !number[strspn(number, "0123456789")]) || refuse(o, s, text, "is unknown");
 }
 
+/* As browsers send it: a scheme and a host, and nothing behind that; null of a local file. */
+static bool set_origin(cli_options *o, const spec *s, const char *text, const char **field)
+{
+    const char *const host = strstr(text, "://");
+    *field = text;
+    return strcmp(text, "*") == 0 || strcmp(text, "null") == 0 ||
+           (host && host > text && host[3] && !strpbrk(host + 3, "/?#") && !strpbrk(text, " ,*")) ||
+           refuse(o, s, text, "is none");
+}
+
 static bool set_whole(cli_options *o, const spec *s, const char *text, int64_t *field)
 {
     char *end;
@@ -515,6 +526,7 @@ static bool set(cli_options *o, const spec *s, const char *text)
     case FLAG: *(bool *)field = true; return true;
     case TEXT: *(const char **)field = text; return true;
     case DEVICE: return set_device(o, s, text, field);
+    case ORIGIN: return set_origin(o, s, text, field);
     case OBJECT: return set_object(o, s, text, field);
     case PATH: return set_path(o, s, text, field);
     case WHOLE: return set_whole(o, s, text, field);
