@@ -3,6 +3,7 @@
 # makemodel, inflate, bench-rows, makedit and bench-diffusion from outside, and numbers given to the others:
 # bench_tools.sh FOLDER-OF-PROGRAMS DEMO-MODEL
 set -u
+sources=$(dirname "$(readlink -f "$0")")
 bin=$(readlink -f "${1:?give the folder of the programs}")
 demo=$(readlink -f "${2:?give the demo model}")
 tmp=$(mktemp -d)
@@ -319,6 +320,31 @@ for wrong in "--kernel sing" "--type Q9" "--rows 1," "--rows ," "--rows 1,,2" "-
     run tests/benchkernels $wrong
     check "benchkernels $wrong" eval '[ $status = 2 -a ! -s out ] && grep -qx "usage: benchkernels .*" err'
 done
+
+# The scripts, where there is a Python: argparse writes the usage before the line.
+scripts=$(dirname "$sources")/bench
+wrong() { # LINE SCRIPT ARGUMENTS...
+    local line=$1 script=$2
+    shift 2
+    PYTHONDONTWRITEBYTECODE=1 python3 "$scripts/$script.py" "$@" > out 2> err
+    check "$script $*" [ $? = 2 -a "$(tail -n 1 err)" = "$script.py: error: $line" -a ! -s out ]
+}
+if command -v python3 > /dev/null; then
+    for list in , "" 1, ,1 1,,2 1,0 x; do
+        word=$(tr , '\n' <<< "$list" | grep -vx '[1-9]' | head -n 1)
+        wrong "argument --clients: '$word' is no number above 0" load a=http://x --questions text --clients "$list"
+    done
+    for option in rounds requests max-new; do
+        wrong "argument --$option: '0' is no number above 0" load a=http://x --questions text --$option 0
+    done
+    wrong "argument --limit: '-1' is no number above 0" gsm8k http://x text --limit=-1
+    wrong "argument --size: '0' is no number above 0" perplexity m text --foretoken x --size 0
+    wrong "argument --kv: 'f16,' is no list of words with commas between them" perplexity m text --foretoken x --kv f16,
+    PYTHONDONTWRITEBYTECODE=1 python3 "$scripts/load.py" a=http://x --questions none.jsonl > out 2> err
+    check "load.py without its questions" [ $? = 1 -a "$(cat err)" = "load.py: none.jsonl: No such file or directory" ]
+else
+    echo "SKIPPED bench/*.py: there is no python3"
+fi
 
 # Of several models all are looked for first.
 fails "none.gguf: cannot be opened: No such file or directory" bench-exact --prompts short.ids t.gguf none.gguf
