@@ -662,6 +662,11 @@ fails_softly "an unknown command" 'foretoken: "/sing" is no command; /help lists
 fails_softly "/drafter with a wrong name" \
     'foretoken: /drafter: "x" is unknown; give auto, none, jacobi, lookup, recycle, s4c, firp, dash, dash-direct, draft-model, eagle3, dflash, dspark or medusa' "/drafter x"
 fails_softly "/drafter" "foretoken: drafter lookup" "/drafter lookup"
+for command in /quit /exit /help /reset; do
+    fails_softly "$command with a word behind it" "foretoken: $command: \"now\" is one too many; give nothing" \
+        "$command now"
+done
+fails_softly "blanks behind a command" "foretoken: drafter lookup" $'/drafter  lookup \t\r'
 fails_softly "/stats with a wrong word" \
     'foretoken: /stats: "x" is unknown; give on, off or nothing' "/stats x"
 run "${c[@]}" < <(printf '/help\n/stats\n/quit\nHello\n')
