@@ -73,7 +73,7 @@ static void sit(bench *b, seat *at, int prompt)
     *at = (seat){.prompt = prompt, .since = now(b->m)};
     if (ftk_session_open(&at->s, b->m->engine, &cfg) != FTK_OK ||
         ftk_session_append(at->s, p->tokens, p->n) != FTK_OK)
-        exit(1);
+        exit(RUN_FAILED);
 }
 
 /* Compares what came with what plain decoding said, as far as that is known; plain decoding
@@ -108,7 +108,7 @@ static size_t step(bench *b, seat *seats, int n, outcome *out)
     ftk_result r[MOST_SESSIONS];
     size_t tokens = 0;
     for (int i = 0; i < n; i++) s[i] = seats[i].s;
-    if (ftk_step(s, (size_t)n, r) != FTK_OK) exit(1);
+    if (ftk_step(s, (size_t)n, r) != FTK_OK) exit(RUN_FAILED);
     const double time = now(b->m);
     for (int i = 0; i < n; i++) {
         if (r[i].n_tokens == 0) continue;
@@ -245,11 +245,10 @@ static void open_method(method *m, const options *o, const ftk_model *model, con
                 "... [deep:US]",
                 o->costs, o->costs_file);
     if (ftk_engine_open_by(&m->engine, model, &cfg, o->costs ? &m->clock.clock : NULL) != FTK_OK)
-        exit(1);
+        exit(RUN_FAILED);
     run_add_drafters(m->engine, o->model);
     if (!ftk_engine_has_drafter(m->engine, name))
-        run_die("--drafters %s: there is no such drafter, or its file is not beside the model",
-                name);
+        run_die("--drafters %s: its file is not beside the model", name);
 }
 
 static const char usage[] =
@@ -259,18 +258,7 @@ static const char usage[] =
     "[--drafter-file FILE]... [--drafter-layers L,L,L] [--least X: fail where a median over plain "
     "decoding is below]";
 
-/* The words of a list with commas, cut in place. */
-static int split(char *text, const char **out)
-{
-    int n = 0;
-    char *at;
-    for (char *w = strtok_r(text, ",", &at); w && n < MOST_METHODS - 1;
-         w = strtok_r(NULL, ",", &at))
-        out[n++] = w;
-    return n;
-}
-
-static void take_option(options *o, const char *name, char *value)
+static void take_option(options *o, const char *name, const char *value)
 {
     const char *words[MOST_METHODS];
     if (strcmp(name, "-m") == 0)
@@ -291,13 +279,13 @@ static void take_option(options *o, const char *name, char *value)
         o->least = run_positive(name, value);
     else if (strcmp(name, "--drafters") == 0) {
         o->n_names = 1;
-        const int n = split(value, words);
+        const int n = run_names(name, value, ftk_drafters(), words, MOST_METHODS - 1);
         for (int i = 0; i < n; i++)
             if (strcmp(words[i], "none") != 0) o->names[o->n_names++] = words[i];
     } else if (strcmp(name, "--sessions") == 0) {
         o->n_sessions = run_numbers(name, value, 1, MOST_SESSIONS, o->sessions, MOST_METHODS);
     } else if (!run_take_option(name, value))
-        run_die("%s is unknown; %s", name, usage);
+        run_refuse("%s is unknown; %s", name, usage);
 }
 
 int main(int argc, char **argv)
@@ -310,6 +298,7 @@ int main(int argc, char **argv)
                  .n_sessions = 6,
                  .tokens = 128,
                  .runs = 3};
+    run_help(argc, argv, usage);
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--arrive") == 0)
             o.arrive = true;
@@ -318,9 +307,9 @@ int main(int argc, char **argv)
         else if (i + 1 < argc)
             take_option(&o, argv[i], argv[i + 1]), i++;
         else
-            run_die("%s", usage);
+            run_refuse("%s", usage);
     }
-    if (!o.model) run_die("%s", usage);
+    if (!o.model) run_refuse("%s", usage);
     ftk_model *const model = run_model(o.model);
     prompts p;
     prompts_read(&p, o.questions, 0, MAX_PROMPT, model);

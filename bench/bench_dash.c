@@ -54,11 +54,11 @@ static double read_window(ftk_engine *e, const variant *v, const int32_t *text, 
     ftk_session *s;
     if (ftk_session_open_with(&s, e, &cfg, &ftk_drafter_dash_direct, &parts) != FTK_OK ||
         ftk_session_append(s, text, (size_t)n) != FTK_OK)
-        exit(1);
+        exit(RUN_FAILED);
     double seconds = 0;
     for (int i = 0; i + 1 < n; i++) {
         const double start = ftk_now();
-        if (ftk_kv_reserve(&s->kv, 1) != FTK_OK) exit(1);
+        if (ftk_kv_reserve(&s->kv, 1) != FTK_OK) exit(RUN_FAILED);
         s->family.ops->decode(s->family.state, s->tokens, (size_t)i + 1);
         ftk_kv_commit(&s->kv, &(int16_t){0}, 1);
         seconds += ftk_now() - start;
@@ -111,15 +111,18 @@ static int32_t *read_text(const ftk_model *m, const char *path, size_t *n)
     int32_t *tokens = malloc(most * sizeof *tokens);
     const size_t bytes = fread(text, 1, most, f);
     fclose(f);
-    if (ftk_tokenize(m, text, bytes, 0, tokens, most, n) != FTK_OK) exit(1);
+    if (ftk_tokenize(m, text, bytes, 0, tokens, most, n) != FTK_OK) exit(RUN_FAILED);
     free(text);
     return tokens;
 }
+
+static const char usage[] = "usage: bench-dash --text FILE [--windows N] [--threads N] MODEL";
 
 int main(int argc, char **argv)
 {
     const char *file = NULL;
     int threads = 0, windows = 16, at = 1;
+    run_help(argc, argv, usage);
     for (; at + 1 < argc && argv[at][0] == '-'; at += 2) {
         if (strcmp(argv[at], "--text") == 0)
             file = argv[at + 1];
@@ -128,10 +131,10 @@ int main(int argc, char **argv)
         else if (strcmp(argv[at], "--threads") == 0)
             threads = (int)run_number(argv[at], argv[at + 1], 1, 256);
         else
-            run_die("%s is unknown: there are --text, --windows and --threads", argv[at]);
+            run_refuse("%s is unknown: there are --text, --windows and --threads", argv[at]);
     }
-    if (at + 1 != argc || !file)
-        run_die("usage: bench-dash --text FILE [--windows N] [--threads N] MODEL");
+    run_operands(argc, argv, at);
+    if (at + 1 != argc || !file) run_refuse("%s", usage);
     ftk_model *m = run_model(argv[at]);
     ftk_engine *e = run_engine(m, threads, 0, NULL, argv[at]);
     if (!ftk_engine_has_drafter(e, "dash")) run_die("there is no DASH file beside %s", argv[at]);

@@ -80,28 +80,28 @@ static int named(const char *const *names, const char *key, const char *value)
 {
     for (int i = 0; names[i]; i++)
         if (strcmp(names[i], value) == 0) return i;
-    run_die("%s=%s is unknown", key, value);
+    run_refuse("%s=%s is unknown", key, value);
 }
 
 static double real(const char *key, const char *value)
 {
     char *end;
     const double v = strtod(value, &end);
-    if (end == value || *end || isnan(v)) run_die("%s=%s is not a number", key, value);
+    if (end == value || *end || isnan(v)) run_refuse("%s=%s is not a number", key, value);
     return v;
 }
 
 static int whole(const char *key, const char *value)
 {
     const double v = real(key, value);
-    if (v != rint(v) || fabs(v) > INT_MAX) run_die("%s=%s is no whole number", key, value);
+    if (v != rint(v) || fabs(v) > INT_MAX) run_refuse("%s=%s is no whole number", key, value);
     return (int)v;
 }
 
 static bool flag(const char *key, const char *value)
 {
     if (strcmp(value, "0") != 0 && strcmp(value, "1") != 0)
-        run_die("%s=%s is neither 0 nor 1", key, value);
+        run_refuse("%s=%s is neither 0 nor 1", key, value);
     return *value == '1';
 }
 
@@ -147,7 +147,7 @@ static void take_setting(ftk_diffusion_config *cfg, ftk_cache_config *c, const c
         if (keys[i].flag) *keys[i].flag = flag(key, value);
         return;
     }
-    run_die("%s is no setting: see bench-diffusion --help", key);
+    run_refuse("%s is no setting: see bench-diffusion --help", key);
 }
 
 /* "method key=value ..."; *name gets the method's name. */
@@ -155,18 +155,18 @@ static void take_words(const char *words, char name[MAX_SETTING], ftk_diffusion_
                        ftk_cache_config *c)
 {
     char copy[MAX_SETTING];
-    if (strlen(words) >= sizeof copy || strchr(words, ',')) run_die("\"%s\" is no run", words);
+    if (strlen(words) >= sizeof copy || strchr(words, ',')) run_refuse("\"%s\" is no run", words);
     strcpy(copy, words);
     char *rest = NULL, *word = strtok_r(copy, " ", &rest);
-    if (!word) run_die("a run is empty");
+    if (!word) run_refuse("a run is empty");
     strcpy(name, word);
     while ((word = strtok_r(NULL, " ", &rest))) {
         char *const equals = strchr(word, '=');
-        if (!equals) run_die("\"%s\" of the run \"%s\" is no key=value", word, words);
+        if (!equals) run_refuse("\"%s\" of the run \"%s\" is no key=value", word, words);
         *equals = 0;
         take_setting(cfg, c, word, equals + 1);
         if (strcmp(word, "steps") != 0 && !cli_cache_reads(name, word))
-            run_die("%s is no setting of %s, but of: %s", word, name, cli_cache_readers(word));
+            run_refuse("%s is no setting of %s, but of: %s", word, name, cli_cache_readers(word));
     }
 }
 
@@ -247,6 +247,14 @@ static bool has_table(const job *j, int steps)
     return false;
 }
 
+static void open_run(const job *j, int nth, ftk_diffusion **d, const ftk_diffusion_config *cfg)
+{
+    const ftk_err err = ftk_diffusion_open(d, j->m, cfg);
+    if (err == FTK_OK) return;
+    run_say("\"%s\" cannot be run", j->runs[nth]);
+    run_exit(err, true);
+}
+
 /* Before the first run, which may take hours, whether the others can be run, on the CPU. */
 static void check_runs(const job *j)
 {
@@ -259,11 +267,12 @@ static void check_runs(const job *j)
         cfg.batch = cfg.threads = 1;
         cfg.device = NULL;
         for (int k = 0; k < i; k++)
-            if (strcmp(j->runs[k], j->runs[i]) == 0) run_die("\"%s\" is given twice", j->runs[i]);
+            if (strcmp(j->runs[k], j->runs[i]) == 0)
+                run_refuse("\"%s\" is given twice", j->runs[i]);
         if (strcmp(name, "l2c") == 0 && !has_table(j, cfg.steps))
             run_say("l2c is left out: the model has no table for %d steps", cfg.steps);
-        else if (ftk_diffusion_open(&d, j->m, &cfg) != FTK_OK)
-            run_die("\"%s\" cannot be run", j->runs[i]);
+        else
+            open_run(j, i, &d, &cfg);
         ftk_diffusion_free(d);
     }
 }
@@ -281,7 +290,7 @@ static void run_once(job *j, int nth, int seed)
              cfg.steps, cfg.guidance, j->samples);
     if (j->done && strstr(j->done, key)) return;
     ftk_diffusion *d;
-    if (ftk_diffusion_open(&d, j->m, &cfg) != FTK_OK) run_die("\"%s\" cannot be run", j->runs[nth]);
+    open_run(j, nth, &d, &cfg);
     const times took = draw(j, d, (uint64_t)seed);
     ftk_diffusion_stats t;
     ftk_diffusion_get_stats(d, &t);
@@ -329,7 +338,7 @@ static void help(void)
 static bool yes_or_no(const char *option, const char *value)
 {
     if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
-        run_die("%s %s: give yes or no", option, value);
+        run_refuse("%s %s: give yes or no", option, value);
     return *value == 'y';
 }
 
@@ -344,7 +353,7 @@ static void take_option(job *j, const char *option, const char *value)
     } else if (strcmp(option, "--only") == 0) {
         j->only = value;
     } else if (strcmp(option, "--run") == 0) {
-        if (j->n_runs == MAX_RUNS) run_die("more than %d runs", MAX_RUNS);
+        if (j->n_runs == MAX_RUNS) run_refuse("more than %d runs", MAX_RUNS);
         j->runs[j->n_runs++] = value;
     } else if (strcmp(option, "--samples") == 0) {
         j->samples = (int)run_number(option, value, 1, 1 << 20);
@@ -365,7 +374,7 @@ static void take_option(job *j, const char *option, const char *value)
     } else if (strcmp(option, "--resume") == 0) {
         j->resume = yes_or_no(option, value);
     } else {
-        run_die("%s is unknown: see bench-diffusion --help", option);
+        run_refuse("%s is unknown: see bench-diffusion --help", option);
     }
 }
 
@@ -374,7 +383,7 @@ static void choose_runs(job *j)
 {
     char copy[MAX_SETTING], *rest = NULL;
     const char *const names = j->only ? j->only : "none fewer fora speca toca duca l2c";
-    if (strlen(names) >= sizeof copy) run_die("--only %s is too long", names);
+    if (strlen(names) >= sizeof copy) run_refuse("--only %s is too long", names);
     strcpy(copy, names);
     for (char *name = strtok_r(copy, " ", &rest); name; name = strtok_r(NULL, " ", &rest)) {
         const int before = j->n_runs;
@@ -382,9 +391,10 @@ static void choose_runs(job *j)
             if (strcspn(usual[i], " ") == strlen(name) && !strncmp(usual[i], name, strlen(name)))
                 j->runs[j->n_runs++] = usual[i];
         if (j->n_runs == before)
-            run_die("--only %s: give some of none, fewer, fora, speca, toca, duca and l2c", name);
+            run_refuse("--only %s: give some of none, fewer, fora, speca, toca, duca and l2c",
+                       name);
     }
-    if (j->n_runs == 0) run_die("--only names no method");
+    if (j->n_runs == 0) run_refuse("--only names no method");
 }
 
 static const char header[] =
@@ -435,15 +445,15 @@ int main(int argc, char **argv)
             return 0;
         }
         if (i + 1 >= argc)
-            run_die("%s needs a value, or is unknown: see bench-diffusion --help", argv[i]);
+            run_refuse("%s needs a value, or is unknown: see bench-diffusion --help", argv[i]);
         take_option(&j, argv[i], argv[i + 1]);
     }
-    if (!j.model || !j.out) run_die("usage: bench-diffusion -m MODEL --out DIR [options]");
+    if (!j.model || !j.out) run_refuse("usage: bench-diffusion -m MODEL --out DIR [options]");
     if (j.n_runs == 0) choose_runs(&j);
     ftk_dit_config mc;
     ftk_dit_config_init(&mc);
     mc.host.log = run_log;
-    if (ftk_dit_load(&j.m, j.model, &mc) != FTK_OK) run_die("the model could not be loaded");
+    if (ftk_dit_load(&j.m, j.model, &mc) != FTK_OK) exit(RUN_FAILED);
     ftk_dit_get_info(j.m, &j.info);
     const size_t size = (size_t)j.info.channels * (size_t)j.info.side * (size_t)j.info.side;
     j.x = malloc((size_t)j.samples * size * sizeof *j.x);

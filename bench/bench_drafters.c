@@ -58,7 +58,7 @@ static void answer(method *m, const int32_t *prompt, size_t n_prompt, size_t n, 
     const ftk_err err =
         m->row->how ? ftk_session_open_with(&s, m->engine, &cfg, ftk_drafter_list[family], &parts)
                     : ftk_session_open(&s, m->engine, &cfg);
-    if (err != FTK_OK || run_answer(s, prompt, n_prompt, n, r) != FTK_OK) exit(1);
+    if (err != FTK_OK || run_answer(s, prompt, n_prompt, n, r) != FTK_OK) exit(RUN_FAILED);
     ftk_session_free(s);
 }
 
@@ -214,29 +214,26 @@ typedef struct {
     size_t limit, n; /* prompts, tokens of an answer */
     int threads;
     const table *what;
-    const char *drafters; /* a list: only these, beside none; NULL: all */
+    const char *drafters[MOST]; /* only these, beside none; of 0: all */
+    int n_drafters;
     int n_heads;
     const char *heads[MOST_HEADS]; /* NAME=FILE: other heads of s4c */
 } options;
 
-static bool listed(const char *list, const char *name)
+static bool is_wanted(const options *o, const char *drafter)
 {
-    const size_t n = strlen(name);
-    for (const char *at = list; at; at = strchr(at, ',')) {
-        at += *at == ',';
-        if (strncmp(at, name, n) == 0 && (at[n] == ',' || !at[n])) return true;
-    }
-    return false;
+    bool wanted = o->n_drafters == 0 || strcmp(drafter, "none") == 0;
+    for (int i = 0; i < o->n_drafters; i++) wanted |= strcmp(drafter, o->drafters[i]) == 0;
+    return wanted;
 }
 
 /* Whether it is wanted, and this model has its drafter. */
 static bool open_method(method *m, const ftk_model *model, const options *o, const char *path,
                         size_t n_prompts)
 {
-    if (o->drafters && strcmp(m->drafter, "none") != 0 && !listed(o->drafters, m->drafter))
-        return false;
+    if (!is_wanted(o, m->drafter)) return false;
     m->engine = run_engine(model, o->threads, 0, device, m->file ? NULL : path);
-    if (m->file && ftk_engine_add_drafter(m->engine, m->file) != FTK_OK) exit(1);
+    if (m->file && ftk_engine_add_drafter(m->engine, m->file) != FTK_OK) exit(RUN_FAILED);
     if (!ftk_engine_has_drafter(m->engine, m->drafter)) {
         ftk_engine_free(m->engine);
         return false;
@@ -266,12 +263,11 @@ static int open_heads(method *out, int room, const char *named, const ftk_model 
                       const options *o, size_t n_prompts)
 {
     const char *const file = strchr(named, '=');
-    if (!file) run_die("--heads %s: give NAME=FILE", named);
     method all[MOST];
     int kept = 0;
     for (int i = 0, n = list_methods(o->what, all); i < n; i++) {
         if (strcmp(all[i].drafter, "s4c") != 0) continue;
-        if (kept == room) run_die("--heads: these are more than %d methods", MOST);
+        if (kept == room) run_refuse("--heads: these are more than %d methods", MOST);
         method *const one = &out[kept];
         *one = all[i];
         char label[sizeof one->label];
@@ -347,16 +343,38 @@ static const table *find_table(const char *parts)
 {
     for (int i = 1; i < TABLES; i++)
         if (strcmp(tables[i].parts, parts) == 0) return &tables[i];
-    run_die("--parts %s is unknown: there are s4c, eagle3, dspark, draft-model, firp, dash, shape "
-            "and sources",
-            parts);
+    run_refuse(
+        "--parts %s is unknown: there are s4c, eagle3, dspark, draft-model, firp, dash, shape "
+        "and sources",
+        parts);
     return NULL;
 }
+
+static const char *named_file(const char *value)
+{
+    if (!strchr(value, '=')) run_refuse("--heads %s: give NAME=FILE", value);
+    return value;
+}
+
+static bool is_ignore(const char *value)
+{
+    const bool ignore = strcmp(value, "ignore") == 0;
+    if (!ignore && strcmp(value, "keep") != 0) run_refuse("--ends %s: give keep or ignore", value);
+    return ignore;
+}
+
+static const char usage[] =
+    "usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
+    "[--ends keep|ignore] [--device NAME] "
+    "[--parts s4c|eagle3|dspark|draft-model|firp|dash|shape|sources] "
+    "[--drafters NAME,...] [--heads NAME=FILE]... [--kernels LEVEL] [--lora FILE]... "
+    "[--draft-model FILE] [--drafter-file FILE]... [--drafter-layers L,L,L] MODEL...";
 
 int main(int argc, char **argv)
 {
     options o = {.n = 256, .what = &tables[0]};
     int i = 1;
+    run_help(argc, argv, usage);
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
         if (strcmp(argv[i], "--questions") == 0)
             o.file = argv[i + 1];
@@ -365,7 +383,7 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--tokens") == 0)
             o.n = (size_t)run_number(argv[i], argv[i + 1], 1, RUN_MAX);
         else if (strcmp(argv[i], "--ends") == 0)
-            ignore_end = strcmp(argv[i + 1], "ignore") == 0;
+            ignore_end = is_ignore(argv[i + 1]);
         else if (strcmp(argv[i], "--threads") == 0)
             o.threads = (int)run_number(argv[i], argv[i + 1], 0, 256);
         else if (strcmp(argv[i], "--device") == 0)
@@ -373,21 +391,19 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--parts") == 0)
             o.what = find_table(argv[i + 1]);
         else if (strcmp(argv[i], "--drafters") == 0)
-            o.drafters = argv[i + 1];
+            o.n_drafters = run_names(argv[i], argv[i + 1], ftk_drafters(), o.drafters, MOST);
         else if (strcmp(argv[i], "--heads") == 0 && o.n_heads < MOST_HEADS)
-            o.heads[o.n_heads++] = argv[i + 1];
+            o.heads[o.n_heads++] = named_file(argv[i + 1]);
         else if (!run_take_option(argv[i], argv[i + 1]))
-            run_die("%s is unknown, or given too often: there are --questions, --limit, --tokens, "
-                    "--ends, --threads, --device, --parts, --drafters, --heads, --lora, "
-                    "--draft-model, --drafter-file and --drafter-layers",
-                    argv[i]);
+            run_refuse(
+                "%s is unknown, or given too often: there are --questions, --limit, --tokens, "
+                "--ends, --threads, --device, --parts, --drafters, --heads, --kernels, --lora, "
+                "--draft-model, --drafter-file and --drafter-layers",
+                argv[i]);
     }
-    if (i >= argc || !o.file)
-        run_die("usage: bench-drafters --questions FILE [--limit N] [--tokens N] [--threads N] "
-                "[--ends keep|ignore] [--device NAME] "
-                "[--parts s4c|eagle3|dspark|draft-model|firp|dash|shape|sources] "
-                "[--drafters NAME,...] [--heads NAME=FILE]... [--lora FILE]... "
-                "[--draft-model FILE] [--drafter-file FILE]... [--drafter-layers L,L,L] MODEL...");
+    run_operands(argc, argv, i);
+    if (i >= argc || !o.file) run_refuse("%s", usage);
+    run_files(argc, argv, i);
     for (; i < argc; i++) bench_model(argv[i], &o);
     return 0;
 }

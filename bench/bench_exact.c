@@ -6,9 +6,11 @@
  * the next two share passes, then seven, then one again. --methods usual: drafters as a session has
  * them by default, no fixed sizes, no other shapes and verifiers. The other lossless verifiers
  * promise that for greedy decoding alone. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "drafters/dash.h"
 #include "engine/session.h"
@@ -88,7 +90,7 @@ static ftk_session *open_session(ftk_engine *e, const method *m, float temperatu
         cfg.drafter = m->name;
         err = ftk_session_open(&s, e, &cfg);
     }
-    if (err != FTK_OK) exit(1);
+    if (err != FTK_OK) exit(RUN_FAILED);
     return s;
 }
 
@@ -121,7 +123,7 @@ static void say_plainly(ftk_engine *e, float temperature, uint64_t seed, const s
     for (size_t i = 0; i < n_prompts; i++) {
         ftk_session *s = open_session(e, &methods[0], temperature, seed + i, NULL);
         run *const r = &a->r[i];
-        if (run_answer(s, p[i].tokens, p[i].n, n, r) != FTK_OK) exit(1);
+        if (run_answer(s, p[i].tokens, p[i].n, n, r) != FTK_OK) exit(RUN_FAILED);
         ftk_session_free(s);
         memcpy(a->whole[i], p[i].tokens, p[i].n * sizeof *a->whole[i]);
         memcpy(a->whole[i] + p[i].n, r->tokens, r->n * sizeof *r->tokens);
@@ -145,9 +147,9 @@ static void compare(ftk_engine *const engines[2], float temperature, uint64_t se
             for (size_t j = 0; j < n_prompts; j++) {
                 s[j] =
                     open_session(engines[e], &methods[i], temperature, seed + j, &plain.truth[j]);
-                if (ftk_session_append(s[j], p[j].tokens, p[j].n) != FTK_OK) exit(1);
+                if (ftk_session_append(s[j], p[j].tokens, p[j].n) != FTK_OK) exit(RUN_FAILED);
             }
-            if (run_together(s, n_prompts, n, r) != FTK_OK) exit(1);
+            if (run_together(s, n_prompts, n, r) != FTK_OK) exit(RUN_FAILED);
             for (size_t j = 0; j < n_prompts; j++) {
                 const run *const want = &plain.r[j];
                 const bool same = r[j].n == want->n && memcmp(r[j].tokens, want->tokens,
@@ -239,11 +241,17 @@ static size_t check_model(const char *path, const char *file, size_t limit, size
     return failed;
 }
 
+static const char usage[] =
+    "usage: bench-exact --prompts FILE [--limit N] [--tokens N] [--sessions N,N,N] "
+    "[--methods usual|all] [--beside MODEL] [--device NAME] [--kernels LEVEL] [--lora FILE]... "
+    "[--draft-model FILE] [--drafter-file FILE]... [--drafter-layers L,L,L] MODEL...";
+
 int main(int argc, char **argv)
 {
     const char *file = NULL;
     size_t limit = 0, n = 128, passed = 0, failed = 0;
     int i = 1;
+    run_help(argc, argv, usage);
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
         if (strcmp(argv[i], "--prompts") == 0)
             file = argv[i + 1];
@@ -258,23 +266,22 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--methods") == 0 && strcmp(argv[i + 1], "usual") == 0)
             usual_alone = true;
         else if (strcmp(argv[i], "--methods") == 0)
-            run_die("--methods \"%s\": give usual or all", argv[i + 1]);
+            run_refuse("--methods \"%s\": give usual or all", argv[i + 1]);
         else if (strcmp(argv[i], "--beside") == 0)
             beside = argv[i + 1];
         else if (strcmp(argv[i], "--device") == 0)
             device = argv[i + 1];
         else if (!run_take_option(argv[i], argv[i + 1]))
-            run_die("%s is unknown: there are --prompts, --limit, --tokens, --sessions, "
-                    "--methods usual or all, --beside, --device, --lora, --draft-model, "
-                    "--drafter-file and --drafter-layers",
-                    argv[i]);
+            run_refuse(
+                "%s is unknown: there are --prompts, --limit, --tokens, --sessions, "
+                "--methods usual or all, --beside, --device, --kernels, --lora, --draft-model, "
+                "--drafter-file and --drafter-layers",
+                argv[i]);
     }
-    if (i >= argc || !file)
-        run_die("usage: bench-exact --prompts FILE [--limit N] [--tokens N] [--sessions N,N,N] "
-                "[--methods usual|all] "
-                "[--beside MODEL] [--device NAME] [--lora FILE]... [--draft-model FILE] "
-                "[--drafter-file FILE]... "
-                "[--drafter-layers L,L,L] MODEL...");
+    run_operands(argc, argv, i);
+    if (i >= argc || !file) run_refuse("%s", usage);
+    run_files(argc, argv, i);
+    if (beside && access(beside, R_OK) != 0) run_die("--beside %s: %s", beside, strerror(errno));
     for (; i < argc; i++) failed += check_model(argv[i], file, limit, n, &passed);
     printf("%zu passed, %zu failed\n", passed, failed);
     return failed != 0;

@@ -29,22 +29,34 @@ typedef struct {
     bool quick;
 } options;
 
-static void die(const char *what)
+static _Noreturn void stop(const char *what, int status)
 {
     char shown[512];
     ftk_show(what, strlen(what), 0, shown, sizeof shown);
     fprintf(stderr, "bench-gpu: %s\n", shown);
-    exit(2);
+    exit(status);
+}
+
+static _Noreturn void die(const char *what)
+{
+    stop(what, 1);
+}
+
+/* Of what stands on the command line. */
+static _Noreturn void refuse(const char *option, const char *text, const char *why)
+{
+    char line[256];
+    snprintf(line, sizeof line, "%s%s%.100s: %s", option, text[0] ? " " : "", text, why);
+    stop(line, 2);
 }
 
 /* As run_number() of run.h, which needs the whole library. */
 static int number(const char *option, const char *text, int lowest, int highest)
 {
-    char line[256], *end;
+    char give[64], *end;
     const long n = strtol(text, &end, 10);
-    snprintf(line, sizeof line, "%s %s: give a whole number from %d to %d", option, text, lowest,
-             highest);
-    if (end == text || *end || n < lowest || n > highest) die(line);
+    snprintf(give, sizeof give, "give a whole number from %d to %d", lowest, highest);
+    if (end == text || *end || n < lowest || n > highest) refuse(option, text, give);
     return (int)n;
 }
 
@@ -451,9 +463,10 @@ static const mm_shape tiny = {.name = "tiny",
                               .head_dim = 32,
                               .vocab = 64};
 
+static const ftk_type types[] = {FTK_TYPE_F16, FTK_TYPE_Q8_0, FTK_TYPE_Q4_0, FTK_TYPE_Q4_K};
+
 static void bench_passes(const options *o, double copy)
 {
-    static const ftk_type types[] = {FTK_TYPE_F16, FTK_TYPE_Q8_0, FTK_TYPE_Q4_0, FTK_TYPE_Q4_K};
     printf(
         "\npasses at depth %d, ms by rows\n"
         "shape type     GiB       1       2       4       8      16      32      64     128  logits"
@@ -492,19 +505,49 @@ static void bench_routes(const options *o)
 
 /* ------------------------------------------------------------------ main */
 
+static const char usage[] =
+    "usage: bench-gpu [--device N] [--shape NAME] [--type NAME] [--depth N] [--quick]";
+
+/* Whether name is one of n; list becomes what may be given. */
+static bool known(const char *name, const char *const *names, int n, char *list, size_t cap)
+{
+    bool found = false;
+    snprintf(list, cap, "give one of");
+    for (int i = 0; i < n; i++) {
+        found |= strcmp(name, names[i]) == 0;
+        snprintf(list + strlen(list), cap - strlen(list), " %s", names[i]);
+    }
+    return found;
+}
+
+static void check(const options *o)
+{
+    enum { SHAPES = sizeof shapes / sizeof *shapes, TYPES = sizeof types / sizeof *types };
+    const char *shape_names[SHAPES] = {tiny.name}, *type_names[TYPES];
+    char list[128];
+    for (int i = 0; i < SHAPES && !o->quick; i++) shape_names[i] = shapes[i].name;
+    for (int i = 0; i < TYPES; i++) type_names[i] = ftk_type_name(types[i]);
+    if (o->shape && !known(o->shape, shape_names, o->quick ? 1 : SHAPES, list, sizeof list))
+        refuse("--shape", o->shape, list);
+    if (o->type && !known(o->type, type_names, TYPES, list, sizeof list))
+        refuse("--type", o->type, list);
+}
+
 static options parse(int argc, char **argv)
 {
     options o = {.depth = 512};
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
+            puts(usage);
+            exit(0);
+        }
         if (strcmp(arg, "--quick") == 0) {
             o.quick = true;
             o.depth = 40;
             continue;
         }
-        if (!value)
-            die("usage: bench-gpu [--device N] [--shape NAME] [--type NAME] [--depth N] "
-                "[--quick]");
+        if (!value) refuse(arg, "", "it needs a value, or is unknown; see bench-gpu --help");
         i++;
         if (strcmp(arg, "--device") == 0)
             o.device = number(arg, value, 0, 63);
@@ -515,8 +558,9 @@ static options parse(int argc, char **argv)
         else if (strcmp(arg, "--depth") == 0)
             o.depth = number(arg, value, 1, 1 << 20);
         else
-            die("unknown option");
+            refuse(arg, "", "it is unknown; see bench-gpu --help");
     }
+    check(&o);
     return o;
 }
 

@@ -25,7 +25,7 @@ static void answer(ftk_engine *e, const ftk_drafter_ops *ops, int budget, void *
     ftk_session *s;
     if (ftk_session_open_with(&s, e, &cfg, ops, truth) != FTK_OK ||
         run_answer(s, prompt, n_prompt, TOKENS, r) != FTK_OK)
-        exit(1);
+        exit(RUN_FAILED);
     ftk_session_free(s);
 }
 
@@ -36,21 +36,25 @@ static void print_ratio(const char *what, double *x, size_t n)
            run_quantile(x, n, 0.1), run_quantile(x, n, 0.9), n);
 }
 
+static const char usage[] = "usage: bench-loop --questions FILE [--threads N] MODEL";
+
 int main(int argc, char **argv)
 {
     const char *file = NULL;
     int threads = 0, at = 1;
+    run_help(argc, argv, usage);
     for (; at + 1 < argc && argv[at][0] == '-'; at += 2) {
         if (strcmp(argv[at], "--questions") == 0)
             file = argv[at + 1];
         else if (strcmp(argv[at], "--threads") == 0)
             threads = (int)run_number(argv[at], argv[at + 1], 0, 256);
         else
-            run_die("%s is unknown: there are --questions and --threads", argv[at]);
+            run_refuse("%s is unknown: there are --questions and --threads", argv[at]);
     }
-    if (at + 1 != argc || !file) run_die("usage: bench-loop --questions FILE [--threads N] MODEL");
+    run_operands(argc, argv, at);
+    if (at + 1 != argc || !file) run_refuse("%s", usage);
     questions q;
-    if (questions_read(&q, file, PROMPTS) != 0) return 1;
+    if (questions_read(&q, file, PROMPTS) != 0) return RUN_FAILED;
     ftk_model *m = run_model(argv[at]);
     ftk_engine *e = run_engine(m, threads, 0, NULL, NULL);
     double right[PROMPTS], wrong[PROMPTS], plain[PROMPTS];

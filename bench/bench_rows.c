@@ -157,7 +157,7 @@ static void open_depths(ftk_engine *e, const list *depths, const int32_t *tokens
 {
     for (int d = 0; d < depths->n; d++) {
         const int depth = depths->at[d];
-        if (ftk_kv_seq_open(&seqs[d], &e->pool, depth + FTK_MAX_NODES) != FTK_OK) exit(1);
+        if (ftk_kv_seq_open(&seqs[d], &e->pool, depth + FTK_MAX_NODES) != FTK_OK) exit(RUN_FAILED);
         if (d > 0) ftk_kv_fork(&seqs[d], &seqs[d - 1]);
         fill(e, &seqs[d], tokens, depth);
     }
@@ -205,7 +205,7 @@ static ftk_engine *open_engine(const ftk_model *m, const options *o)
     /* the deepest sequence, and for each depth its own last page and rows */
     cfg.kv_slots = o->depths.at[o->depths.n - 1] + o->depths.n * (FTK_MAX_NODES + 2 * FTK_PAGE);
     ftk_engine *e;
-    if (ftk_engine_open(&e, m, &cfg) != FTK_OK) exit(1);
+    if (ftk_engine_open(&e, m, &cfg) != FTK_OK) exit(RUN_FAILED);
     return e;
 }
 
@@ -257,7 +257,7 @@ static list read_list(const char *option, const char *text, int least, int most)
     list l = {.n = run_numbers(option, text, least, most, l.at, MAX_LIST)};
     for (int i = 1; i < l.n; i++)
         if (l.at[i] <= l.at[i - 1])
-            run_die("%s %s: give rising numbers with commas between them", option, text);
+            run_refuse("%s %s: give rising numbers with commas between them", option, text);
     return l;
 }
 
@@ -280,7 +280,7 @@ static void take_option(options *o, const char *option, const char *value)
     else if (strcmp(option, "--note") == 0)
         o->note = value;
     else if (!run_take_option(option, value))
-        run_die("%s is unknown: see bench-rows --help", option);
+        run_refuse("%s is unknown: see bench-rows --help", option);
 }
 
 int main(int argc, char **argv)
@@ -296,10 +296,10 @@ int main(int argc, char **argv)
             return 0;
         }
         if (i + 1 >= argc)
-            run_die("%s needs a value, or is unknown: see bench-rows --help", argv[i]);
+            run_refuse("%s needs a value, or is unknown: see bench-rows --help", argv[i]);
         take_option(&o, argv[i], argv[i + 1]);
     }
-    if (!o.model) run_die("usage: bench-rows -m MODEL [options]; bench-rows --help tells more");
+    if (!o.model) run_refuse("usage: bench-rows -m MODEL [options]; bench-rows --help tells more");
     if (o.plot && !rows_report_can_plot(o.plot)) o.plot = NULL;
     bench(&o);
     return 0;

@@ -80,13 +80,17 @@ static bool row(const char *path, double delay, size_t n)
     return true;
 }
 
+static const char usage[] = "usage: bench-stages MODEL [TOKENS]";
+
 int main(int argc, char **argv)
 {
-    if (argc < 2 || argc > 3) run_die("usage: bench-stages MODEL [TOKENS]");
+    run_help(argc, argv, usage);
+    run_operands(argc, argv, 1);
+    if (argc < 2 || argc > 3) run_refuse("%s", usage);
     const size_t n = argc > 2 ? (size_t)run_number("TOKENS", argv[2], 1, 1024) : 256;
     static const double delays[] = {0, 1e-3, 5e-3};
     printf("delay, ms, one way\n");
     for (size_t i = 0; i < sizeof delays / sizeof delays[0]; i++)
-        if (!row(argv[1], delays[i], n)) return 1;
+        if (!row(argv[1], delays[i], n)) return RUN_FAILED;
     return 0;
 }

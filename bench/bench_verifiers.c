@@ -206,7 +206,7 @@ static void answer(ftk_engine *e, const char *drafter, const char *verifier, int
     cfg.sampling.seed = seed;
     ftk_session *s;
     if (ftk_session_open(&s, e, &cfg) != FTK_OK || run_answer(s, prompt, n_prompt, n, &r) != FTK_OK)
-        exit(1);
+        exit(RUN_FAILED);
     ftk_session_free(s);
     const double rate = (double)r.stats.emitted / (double)r.stats.steps;
     t->sum += rate;
@@ -264,11 +264,17 @@ static void bench_model(const char *path, const questions *q, size_t n, int thre
     ftk_model_free(m);
 }
 
+static const char usage[] =
+    "usage: bench-verifiers [--samples N] [--temp T] [--questions FILE [--limit N] [--tokens N] "
+    "[--seeds N] [--threads N] [--budget N] [--kernels LEVEL] [--lora FILE]... "
+    "[--draft-model FILE] [--drafter-file FILE]... [--drafter-layers L,L,L] MODEL...]";
+
 int main(int argc, char **argv)
 {
     const char *file = NULL;
     size_t limit = 0, n = 96, seeds = 1;
     int threads = 1, budget = 16, i = 1;
+    run_help(argc, argv, usage);
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
         const char *const o = argv[i], *const value = argv[i + 1];
         if (strcmp(o, "--questions") == 0)
@@ -288,18 +294,15 @@ int main(int argc, char **argv)
         else if (strcmp(o, "--temp") == 0)
             temperature = run_real(o, value, 0.01, 100);
         else if (!run_take_option(o, value))
-            run_die("%s is unknown: there are --questions, --limit, --tokens, --seeds, --threads, "
-                    "--budget, --samples, --temp and --draft-model",
-                    o);
+            run_refuse("%s is unknown: see bench-verifiers --help", o);
     }
-    if (i < argc && (argv[i][0] == '-' || !file))
-        run_die("usage: bench-verifiers [--samples N] [--temp T] [--questions FILE [--limit N] "
-                "[--tokens N] [--seeds N] [--threads N] [--budget N] [--draft-model FILE] "
-                "MODEL...]");
+    run_operands(argc, argv, i);
+    if (i < argc && !file) run_refuse("%s", usage);
+    run_files(argc, argv, i);
     if (n_samples > 0) bench_synthetic();
     if (i == argc) return 0;
     questions q;
-    if (questions_read(&q, file, limit) != 0) return 1;
+    if (questions_read(&q, file, limit) != 0) return RUN_FAILED;
     for (; i < argc; i++) bench_model(argv[i], &q, n, threads, budget, seeds);
     questions_free(&q);
     return 0;

@@ -17,6 +17,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+from load import positive
+
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
 
@@ -47,12 +49,6 @@ def read_questions(path, limit):
     with (lzma.open if path.endswith(".xz") else open)(path, "rt", encoding="utf-8") as lines:
         asked = [json.loads(line) for line in lines][:limit]
     return [(q["question"], float(q["answer"].rpartition("####")[2].replace(",", ""))) for q in asked]
-
-
-def positive(text):
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
-    return int(text)
 
 
 def main():

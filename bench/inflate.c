@@ -37,7 +37,8 @@ static void fit_shape(shape *s, const ftk_hparams *hp)
 {
     const int hd = hp->head_dim, old = s->dim / s->heads;
     if (s->heads * old % hd != 0 || s->heads_kv * old % hd != 0)
-        run_die("that shape's heads, %d of %d, cannot be cut into heads of %d", s->heads, old, hd);
+        run_refuse("that shape's heads, %d of %d, cannot be cut into heads of %d", s->heads, old,
+                   hd);
     s->heads = s->heads * old / hd;
     s->heads_kv = s->heads_kv * old / hd;
     const double more = (double)(s->vocab - hp->n_vocab) / (3.0 * s->layers);
@@ -62,10 +63,10 @@ static void check_shape(const shape *s, const ftk_hparams *hp)
     };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         if (sizes[i].n < sizes[i].least)
-            run_die("%s %d: the small model has %d already", sizes[i].option, sizes[i].n,
-                    sizes[i].least);
+            run_refuse("%s %d: the small model has %d already", sizes[i].option, sizes[i].n,
+                       sizes[i].least);
     if (s->heads % s->heads_kv != 0)
-        run_die("%d heads are no multiple of %d kv heads", s->heads, s->heads_kv);
+        run_refuse("%d heads are no multiple of %d kv heads", s->heads, s->heads_kv);
 }
 
 /* Copies of the stream that leave a power of 4, for a whole multiple; else one. */
@@ -122,17 +123,18 @@ int main(int argc, char **argv)
             help();
             return 0;
         }
-        if (i + 1 >= argc) run_die("%s needs a value, or is unknown: see inflate --help", argv[i]);
+        if (i + 1 >= argc)
+            run_refuse("%s needs a value, or is unknown: see inflate --help", argv[i]);
         const bool name = strcmp(argv[i], "--shape") == 0;
         by_name |= name;
         if (!shape_option(name ? &given : &numbers, argv[i], argv[i + 1]) || numbers.vocab ||
             numbers.head_dim)
-            run_die("%s is unknown: see inflate --help", argv[i]);
+            run_refuse("%s is unknown: see inflate --help", argv[i]);
     }
     if (argc - i < 2)
-        run_die("usage: inflate [options] SMALL.gguf LARGE.gguf [SMALL.drafter.gguf "
-                "LARGE.drafter.gguf]...; inflate --help tells more");
-    if ((argc - i) % 2 != 0) run_die("%s: give the name of its large copy too", argv[argc - 1]);
+        run_refuse("usage: inflate [options] SMALL.gguf LARGE.gguf [SMALL.drafter.gguf "
+                   "LARGE.drafter.gguf]...; inflate --help tells more");
+    if ((argc - i) % 2 != 0) run_refuse("%s: give the name of its large copy too", argv[argc - 1]);
     const int n_drafters = (argc - i) / 2 - 1;
     char *const *const drafters = argv + i + 2;
 

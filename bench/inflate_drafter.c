@@ -95,10 +95,10 @@ static drafter open_drafter(const job *j, const char *path)
     drafter d;
     ftk_str family;
     if (ftk_drafterfile_open(&d.file, path, j->small, true, &family, &j->small->host) != FTK_OK)
-        exit(1);
+        exit(RUN_FAILED);
     d.family = find_family(path, family);
     const ftk_target sizes = {.n_vocab = hp->n_vocab, .n_embd = hp->n_embd, .n_layer = hp->n_layer};
-    if (d.family->check(&d.file.weights, &sizes, &j->small->host) != FTK_OK) exit(1);
+    if (d.family->check(&d.file.weights, &sizes, &j->small->host) != FTK_OK) exit(RUN_FAILED);
     return d;
 }
 
@@ -244,7 +244,7 @@ static void put_ends(job *j, const drafter *d)
     int first, last;
     if (!ftk_weights_int(&d->file.weights, "first", 1, n, &first, &j->small->host) ||
         !ftk_weights_int(&d->file.weights, "last", 1, n, &last, &j->small->host))
-        exit(1);
+        exit(RUN_FAILED);
     gw_u32(&j->m.head, PREFIX "first", (uint32_t)place_of(j, first));
     gw_u32(&j->m.head, PREFIX "last", (uint32_t)(j->s.layers - place_of(j, n - last)));
 }

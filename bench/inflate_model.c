@@ -43,9 +43,9 @@ static void place_heads(job *j)
     const int old_group = hp->n_head / hp->n_head_kv, group = j->s.heads / j->s.heads_kv;
     const int repeat = (old_group + group - 1) / group;
     if (hp->n_head_kv * repeat > j->s.heads_kv)
-        run_die("%d heads on %d kv heads cannot hold the small model's %d on %d: it needs %d kv "
-                "heads",
-                j->s.heads, j->s.heads_kv, hp->n_head, hp->n_head_kv, hp->n_head_kv * repeat);
+        run_refuse("%d heads on %d kv heads cannot hold the small model's %d on %d: it needs %d kv "
+                   "heads",
+                   j->s.heads, j->s.heads_kv, hp->n_head, hp->n_head_kv, hp->n_head_kv * repeat);
     inflate_axis(&j->axes[QUERY], j->s.heads * hd);
     inflate_axis(&j->axes[KV], j->s.heads_kv * hd);
     for (int h = 0; h < hp->n_head_kv * repeat; h++)
@@ -127,9 +127,10 @@ static void check_blocks(const job *j, const char *name, const matrix *p, ftk_ty
     const axis *in = &j->axes[p->in];
     for (int i = 0, end; next_run(in, &i, &end); i = end)
         if (i % block != 0 || (end - i) % block != 0 || (in->from[i] > 0 && in->from[i] % block))
-            run_die("%s: blocks of %d weights (%s) would be torn: keep as many heads to a kv head "
-                    "as the small model has, or sizes that are multiples of the block",
-                    name, block, ftk_type_name(type));
+            run_refuse(
+                "%s: blocks of %d weights (%s) would be torn: keep as many heads to a kv head "
+                "as the small model has, or sizes that are multiples of the block",
+                name, block, ftk_type_name(type));
 }
 
 void inflate_matrix(job *j, const char *name, const matrix *p, const ftk_tensor_info *old,
@@ -275,7 +276,7 @@ ftk_model *inflate_load(const char *path)
     cfg.host.log = run_log;
     cfg.kernels = "ref";
     ftk_model *m;
-    if (ftk_model_load(&m, path, &cfg) != FTK_OK) exit(1);
+    if (ftk_model_load(&m, path, &cfg) != FTK_OK) exit(RUN_FAILED);
     return m;
 }
 

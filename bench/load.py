@@ -24,13 +24,30 @@ from urllib.parse import urlsplit
 MT_BENCH = {"writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities"}
 
 
+def positive(text):
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
+
+
+def positives(text):
+    return [positive(word) for word in text.split(",")]
+
+
 def read_questions(path):
     families = {}
-    with open(path, encoding="utf-8") as lines:
-        for line in lines:
-            q = json.loads(line)
-            family = "mt_bench" if q["category"] in MT_BENCH else q["category"]
-            families.setdefault(family, []).append(q["turns"][0])
+    try:
+        with open(path, encoding="utf-8") as lines:
+            for line in lines:
+                q = json.loads(line)
+                family = "mt_bench" if q["category"] in MT_BENCH else q["category"]
+                families.setdefault(family, []).append(q["turns"][0])
+    except OSError as e:
+        sys.exit(f"load.py: {path}: {e.strerror}")
+    except (ValueError, LookupError, TypeError) as e:
+        sys.exit(f"load.py: {path} does not hold questions of Spec-Bench: {type(e).__name__}: {e}")
+    if not families:
+        sys.exit(f"load.py: {path} holds no question")
     longest = max(len(f) for f in families.values())
     return [f[i] for i in range(longest) for f in families.values() if i < len(f)]
 
@@ -97,10 +114,10 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("servers", nargs="+")
     p.add_argument("--questions", required=True)
-    p.add_argument("--clients", default="1,4,16,64")
-    p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--requests", type=int, default=2)
-    p.add_argument("--max-new", type=int, default=128)
+    p.add_argument("--clients", type=positives, default="1,4,16,64")
+    p.add_argument("--rounds", type=positive, default=3)
+    p.add_argument("--requests", type=positive, default=2)
+    p.add_argument("--max-new", type=positive, default=128)
     p.add_argument("--model", default="m")
     p.add_argument("--json")
     o = p.parse_args()
@@ -111,7 +128,7 @@ def main():
     for _, url in servers:  # once, so that nobody pays for what is only done once
         load(url, argparse.Namespace(**{**vars(o), "requests": 1}), 2, prompts[-2:])
     figures, start = [], 0
-    for clients in map(int, o.clients.split(",")):
+    for clients in o.clients:
         rows = {name: [] for name, _ in servers}
         for k in range(o.rounds):
             turn = servers[k % len(servers):] + servers[:k % len(servers)]

@@ -143,17 +143,17 @@ static void take_option(job *j, const char *option, const char *value)
     if (strcmp(option, "--shape") == 0) {
         int i = 0;
         while (i < N_SHAPES && strcmp(shapes[i].name, value) != 0) i++;
-        if (i == N_SHAPES) run_die("--shape %s is unknown: see makedit --help", value);
+        if (i == N_SHAPES) run_refuse("--shape %s is unknown: see makedit --help", value);
         j->s = shapes[i];
     } else if (strcmp(option, "--type") == 0) {
         j->type = weights_named(value);
-        if (!j->type) run_die("--type %s: give one of %s", value, weights_names());
+        if (!j->type) run_refuse("--type %s: give one of %s", value, weights_names());
     } else if (strcmp(option, "--seed") == 0) {
         j->seed = (uint64_t)run_number(option, value, 0, INT64_MAX);
     } else if (strcmp(option, "--layers") == 0) {
         j->s.layers = (int)run_number(option, value, 1, 512);
     } else {
-        run_die("%s is unknown: see makedit --help", option);
+        run_refuse("%s is unknown: see makedit --help", option);
     }
 }
 
@@ -166,10 +166,11 @@ int main(int argc, char **argv)
             help();
             return 0;
         }
-        if (i + 1 >= argc) run_die("%s needs a value, or is unknown: see makedit --help", argv[i]);
+        if (i + 1 >= argc)
+            run_refuse("%s needs a value, or is unknown: see makedit --help", argv[i]);
         take_option(&j, argv[i], argv[i + 1]);
     }
-    if (i + 1 != argc) run_die("usage: makedit [options] OUT.gguf; makedit --help tells more");
+    if (i + 1 != argc) run_refuse("usage: makedit [options] OUT.gguf; makedit --help tells more");
     modelfile m;
     modelfile_init(&m);
     put_keys(&m.head, &j);

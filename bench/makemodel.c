@@ -200,16 +200,16 @@ static void take_option(job *j, const char *option, const char *value)
     if (shape_option(&j->s, option, value)) return;
     if (strcmp(option, "--type") == 0) {
         j->type = weights_named(value);
-        if (!j->type) run_die("--type %s: give one of %s", value, weights_names());
+        if (!j->type) run_refuse("--type %s: give one of %s", value, weights_names());
     } else if (strcmp(option, "--seed") == 0) {
         j->seed = (uint64_t)run_number(option, value, 0, INT64_MAX);
     } else if (strcmp(option, "--context") == 0) {
         j->context = (int)run_number(option, value, 1, 1 << 27);
     } else if (strcmp(option, "--tied") == 0) {
         j->s.tied = strcmp(value, "yes") == 0;
-        if (!j->s.tied && strcmp(value, "no") != 0) run_die("--tied %s: give yes or no", value);
+        if (!j->s.tied && strcmp(value, "no") != 0) run_refuse("--tied %s: give yes or no", value);
     } else {
-        run_die("%s is unknown: see makemodel --help", option);
+        run_refuse("%s is unknown: see makemodel --help", option);
     }
 }
 
@@ -223,16 +223,16 @@ static void check_shape(shape *s)
         {"--ffn", s->ffn}, {"--vocab", s->vocab},
     };
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
-        if (needed[i].n == 0) run_die("%s is missing: give it, or a --shape", needed[i].option);
+        if (needed[i].n == 0) run_refuse("%s is missing: give it, or a --shape", needed[i].option);
     if (s->heads_kv == 0) s->heads_kv = s->heads;
     if (s->heads % s->heads_kv != 0)
-        run_die("%d heads are no multiple of %d kv heads", s->heads, s->heads_kv);
+        run_refuse("%d heads are no multiple of %d kv heads", s->heads, s->heads_kv);
     if (s->head_dim == 0 && s->dim % s->heads != 0)
-        run_die("--dim %d is no multiple of %d heads: give --head-dim", s->dim, s->heads);
+        run_refuse("--dim %d is no multiple of %d heads: give --head-dim", s->dim, s->heads);
     if (s->head_dim == 0) s->head_dim = s->dim / s->heads;
     if (s->head_dim % 2 != 0 || s->head_dim > FTK_MAX_HEAD_DIM)
-        run_die("heads of %d cannot be: the size must be even and at most %d", s->head_dim,
-                FTK_MAX_HEAD_DIM);
+        run_refuse("heads of %d cannot be: the size must be even and at most %d", s->head_dim,
+                   FTK_MAX_HEAD_DIM);
 }
 
 static void count(const job *j, uint64_t *n)
@@ -253,10 +253,11 @@ int main(int argc, char **argv)
             return 0;
         }
         if (i + 1 >= argc)
-            run_die("%s needs a value, or is unknown: see makemodel --help", argv[i]);
+            run_refuse("%s needs a value, or is unknown: see makemodel --help", argv[i]);
         take_option(&j, argv[i], argv[i + 1]);
     }
-    if (i + 1 != argc) run_die("usage: makemodel [options] OUT.gguf; makemodel --help tells more");
+    if (i + 1 != argc)
+        run_refuse("usage: makemodel [options] OUT.gguf; makemodel --help tells more");
     j.path = argv[i];
     check_shape(&j.s);
 

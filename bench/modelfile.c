@@ -50,8 +50,8 @@ void modelfile_plan(modelfile *m, const char *name, int n_in, int n_out, ftk_typ
     const uint64_t dims[2] = {(uint64_t)n_in, (uint64_t)n_out};
     const size_t row = ftk_type_bytes(type, (size_t)n_in);
     if (row == 0)
-        run_die("%s: rows of %d weights are no multiple of the %zu in a block of %s", name, n_in,
-                ftk_type_block(type), ftk_type_name(type));
+        run_refuse("%s: rows of %d weights are no multiple of the %zu in a block of %s", name, n_in,
+                   ftk_type_block(type), ftk_type_name(type));
     gw_record(&m->head, name, strlen(name), n_out ? 2 : 1, dims, type, m->planned);
     m->planned = aligned(m, m->planned + (uint64_t)row * (n_out ? (uint64_t)n_out : 1));
 }

@@ -67,8 +67,12 @@ table() {
         }' "$2" "$3" | sort
 }
 
-case ${1:-} in
-    ask) [ $# -ge 3 ] || exit 2; shift; ask "$@" ;;
-    table) [ $# -ge 4 ] || exit 2; shift; table "$@" ;;
-    *) echo "give ask or table; bench/peers.md tells the whole of it" >&2; exit 2 ;;
+case ${1:-}:$# in
+    ask:[3-9]*) shift; ask "$@" ;;
+    table:[4-9]*) shift; table "$@" ;;
+    *)
+        echo "usage: peers.sh ask URL QUESTIONS.jsonl [MAX-NEW [LIMIT-PER-FAMILY]], or peers.sh table NAME" \
+            "PLAIN.tsv ANSWERS.tsv [NOTE]; bench/peers.md tells the whole of it" >&2
+        exit 2
+        ;;
 esac

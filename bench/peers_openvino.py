@@ -20,7 +20,7 @@ import os
 import sys
 import time
 
-from load import MT_BENCH
+from load import MT_BENCH, positive
 
 # Else the rows of a pass change its last bits and more: activations of 8 bits, sums of bfloat16 where the processor has it
 EXACT = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f16"}
@@ -28,7 +28,7 @@ EXACT = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "INFERENCE_PRECISION_HINT": "f32"
 
 def fail(text):
     print(f"peers_openvino.py: {text}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(1)
 
 
 def read_questions(path, limit):
@@ -100,12 +100,6 @@ def ask(peer, question, most):
     texts = json.dumps([m["content"] for m in messages[1::2]], ensure_ascii=False, separators=(",", ":"))
     print(family, number, tokens, accepted, f"{seconds:.6f}", texts, sep="\t", flush=True)
     print(f"question {number}: prompts of {read} tokens, {tokens} answered", file=sys.stderr)
-
-
-def positive(text):
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
-    return int(text)
 
 
 def main():

@@ -25,6 +25,8 @@ import subprocess
 import sys
 import tempfile
 
+from load import positive
+
 
 def fail(text):
     print(f"perplexity.py: {text}", file=sys.stderr)
@@ -130,6 +132,12 @@ def transformers_f32(args, ids, bos):
     return math.exp(nats / n), n
 
 
+def words(text):
+    if "" in text.split(","):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of words with commas between them")
+    return text.split(",")
+
+
 def arguments():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("model")
@@ -137,11 +145,11 @@ def arguments():
     p.add_argument("--foretoken", required=True, help="the program")
     p.add_argument("--llama", help="the folder of llama-perplexity and llama-tokenize")
     p.add_argument("--transformers", action="store_true")
-    p.add_argument("--chunks", type=int, default=20)
-    p.add_argument("--size", type=int, default=1024, help="tokens in a chunk")
-    p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--levels", default="best", help="kernels of foretoken, by comma")
-    p.add_argument("--kv", default="f16", help="caches, by comma: f16, f32, q8_0")
+    p.add_argument("--chunks", type=positive, default=20)
+    p.add_argument("--size", type=positive, default=1024, help="tokens in a chunk")
+    p.add_argument("--threads", type=positive, default=2)
+    p.add_argument("--levels", type=words, default="best", help="kernels of foretoken, by comma")
+    p.add_argument("--kv", type=words, default="f16", help="caches, by comma: f16, f32, q8_0")
     p.add_argument("--within", type=float, default=0.5, help="percent")
     p.add_argument("--json")
     return p.parse_args()
@@ -162,8 +170,8 @@ def main():
         if args.transformers:
             rows.append(("transformers F32", *transformers_f32(args, ids, bos if add_bos else None)))
             print(f"  {rows[-1][0]:32} {rows[-1][1]:9.4f}", flush=True)
-        for kv in args.kv.split(","):
-            for level in args.levels.split(","):
+        for kv in args.kv:
+            for level in args.levels:
                 rows.append((f"foretoken {level}, KV {kv}", *foretoken(args, file.name, level, kv)))
                 print(f"  {rows[-1][0]:32} {rows[-1][1]:9.4f}", flush=True)
             if args.llama:

@@ -19,9 +19,12 @@ static size_t earlier(const prompts *p, size_t i)
     return n;
 }
 
+static const char usage[] = "usage: promptids MODEL QUESTIONS N > FILE.ids";
+
 int main(int argc, char **argv)
 {
-    if (argc != 4) run_die("usage: promptids MODEL QUESTIONS N > FILE.ids");
+    run_help(argc, argv, usage);
+    if (argc != 4) run_refuse("%s", usage);
     const size_t most = (size_t)run_number("N", argv[3], 1, 1 << 20);
     ftk_model *m = run_model(argv[1]);
     prompts p;

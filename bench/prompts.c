@@ -68,7 +68,7 @@ static void read_questions(prompts *p, const char *path, size_t limit, size_t ca
     questions q;
     int32_t *tokens = calloc(MOST, sizeof *tokens);
     if (!tokens) run_die("no memory for prompts");
-    if (questions_read(&q, path, limit) != 0) exit(1);
+    if (questions_read(&q, path, limit) != 0) exit(RUN_FAILED);
     for (size_t i = 0; i < q.n; i++) {
         const size_t n = run_prompt(m, q.at[i].turns[0], tokens, MOST);
         if (n <= cap) add(p, q.at[i].category, tokens, n);

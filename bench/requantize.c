@@ -111,13 +111,12 @@ static int find_target(const char *name)
 
 int main(int argc, char **argv)
 {
+    char usage[512] = "usage: requantize IN.gguf OUT.gguf TYPE, where TYPE is one of";
+    for (int i = 0; i < N_TARGETS; i++)
+        snprintf(usage + strlen(usage), sizeof usage - strlen(usage), " %s", targets[i].name);
+    run_help(argc, argv, usage);
     const int target = argc == 4 ? find_target(argv[3]) : N_TARGETS;
-    if (target == N_TARGETS) {
-        fprintf(stderr, "usage: requantize IN.gguf OUT.gguf TYPE, where TYPE is one of");
-        for (int i = 0; i < N_TARGETS; i++) fprintf(stderr, " %s", targets[i].name);
-        fprintf(stderr, "\n");
-        return 2;
-    }
+    if (target == N_TARGETS) run_refuse("%s", usage);
     const ftk_host host = {.log = run_log};
     ftk_gguf *g = NULL;
     if (ftk_gguf_open(&g, argv[1], &host) != FTK_OK) return 1;

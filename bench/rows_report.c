@@ -111,7 +111,7 @@ void rows_report_json(const rows_report *r, const char *path)
 bool rows_report_can_plot(const char *path)
 {
     if (!gnuplot_can_write(path))
-        run_die("--plot %s: give a name that ends in .png or .svg, without quotes", path);
+        run_refuse("--plot %s: give a name that ends in .png or .svg, without quotes", path);
     if (gnuplot_there()) return true;
     run_say("--plot %s: gnuplot is not installed: there will be no plot", path);
     return false;

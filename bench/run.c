@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
@@ -44,7 +45,44 @@ void run_die(const char *fmt, ...)
     va_start(args, fmt);
     say(fmt, args);
     va_end(args);
-    exit(1);
+    exit(RUN_FAILED);
+}
+
+void run_refuse(const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    say(fmt, args);
+    va_end(args);
+    exit(RUN_USAGE);
+}
+
+void run_exit(ftk_err err, bool named)
+{
+    exit(err == FTK_ERR_INVALID && named ? RUN_USAGE : RUN_FAILED);
+}
+
+void run_help(int argc, char **argv, const char *usage)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") != 0 && strcmp(argv[i], "-h") != 0) continue;
+        puts(usage);
+        exit(0);
+    }
+}
+
+void run_operands(int argc, char **argv, int i)
+{
+    for (; i < argc; i++)
+        if (argv[i][0] == '-')
+            run_refuse("%s needs a value, is unknown, or stands behind a file", argv[i]);
+}
+
+void run_files(int argc, char **argv, int i)
+{
+    for (; i < argc; i++)
+        if (access(argv[i], R_OK) != 0)
+            run_die("%s: cannot be opened: %s", argv[i], strerror(errno));
 }
 
 long long run_number(const char *option, const char *text, long long lowest, long long highest)
@@ -53,7 +91,7 @@ long long run_number(const char *option, const char *text, long long lowest, lon
     errno = 0;
     const long long n = strtoll(text, &end, 10);
     if (end == text || *end || errno || n < lowest || n > highest)
-        run_die("%s %s: give a whole number from %lld to %lld", option, text, lowest, highest);
+        run_refuse("%s %s: give a whole number from %lld to %lld", option, text, lowest, highest);
     return n;
 }
 
@@ -64,10 +102,38 @@ int run_numbers(const char *option, const char *list, int lowest, int highest, i
         char word[16];
         const size_t length = strcspn(at, ",");
         if (n == cap || length == 0 || length >= sizeof word)
-            run_die("%s \"%s\": give at most %d whole numbers with commas between them", option,
-                    list, cap);
+            run_refuse("%s \"%s\": give at most %d whole numbers with commas between them", option,
+                       list, cap);
         snprintf(word, sizeof word, "%.*s", (int)length, at);
         out[n++] = (int)run_number(option, word, lowest, highest);
+        if (!*(at += length)) return n;
+    }
+}
+
+/* The name in known that equals word[0..n). */
+static const char *find_name(const char *option, const char *const *known, const char *word, int n)
+{
+    char all[256] = "";
+    for (int i = 0; known[i]; i++) {
+        if (strlen(known[i]) == (size_t)n && memcmp(known[i], word, (size_t)n) == 0)
+            return known[i];
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? ", " : "", known[i]);
+    }
+    run_refuse("%s: there is no \"%.*s\": give some of %s, with commas between them", option, n,
+               word, all);
+}
+
+int run_names(const char *option, const char *list, const char *const *known, const char **out,
+              int cap)
+{
+    int n = 0;
+    for (const char *at = list;; at++) {
+        const int length = (int)strcspn(at, ",");
+        const char *const name = find_name(option, known, at, length);
+        int i = 0;
+        while (i < n && out[i] != name) i++;
+        if (i == cap) run_refuse("%s \"%s\": give at most %d names", option, list, cap);
+        if (i == n) out[n++] = name;
         if (!*(at += length)) return n;
     }
 }
@@ -77,7 +143,7 @@ double run_positive(const char *option, const char *text)
     char *end;
     const double x = strtod(text, &end);
     if (end == text || *end || !(x > 0) || isinf(x))
-        run_die("%s %s: give a number above 0", option, text);
+        run_refuse("%s %s: give a number above 0", option, text);
     return x;
 }
 
@@ -86,7 +152,7 @@ double run_real(const char *option, const char *text, double lowest, double high
     char *end;
     const double x = strtod(text, &end);
     if (end == text || *end || !(x >= lowest && x <= highest))
-        run_die("%s %s: give a number from %g to %g", option, text, lowest, highest);
+        run_refuse("%s %s: give a number from %g to %g", option, text, lowest, highest);
     return x;
 }
 
@@ -126,8 +192,8 @@ static void take_layers(const char *option, const char *list)
         const long layer = strtol(at, &end, 10);
         if (*at < '0' || *at > '9' || (*end && *end != ',') || layer > 1 << 20 ||
             n_layers == sizeof layers / sizeof *layers)
-            run_die("%s %s: give 1 to 16 layers with commas between them, as in 2,15,27", option,
-                    list);
+            run_refuse("%s %s: give 1 to 16 layers with commas between them, as in 2,15,27", option,
+                       list);
         layers[n_layers++] = (int)layer;
         if (!*(at = end)) return;
     }
@@ -144,7 +210,8 @@ bool run_take_option(const char *option, const char *value)
         return true;
     }
     if (strcmp(option, "--drafter-file") == 0) {
-        if (n_drafters == MAX_DRAFTERS) run_die("%s %s: at most %d", option, value, MAX_DRAFTERS);
+        if (n_drafters == MAX_DRAFTERS)
+            run_refuse("%s %s: at most %d", option, value, MAX_DRAFTERS);
         drafters[n_drafters++] = value;
         return true;
     }
@@ -153,7 +220,7 @@ bool run_take_option(const char *option, const char *value)
         return true;
     }
     if (strcmp(option, "--lora") != 0) return false;
-    if (n_loras == MAX_LORAS) run_die("--lora %s: at most %d adapters", value, MAX_LORAS);
+    if (n_loras == MAX_LORAS) run_refuse("--lora %s: at most %d adapters", value, MAX_LORAS);
     loras[n_loras++] = (ftk_adapter){.path = value, .scale = 1};
     return true;
 }
@@ -180,7 +247,8 @@ ftk_model *run_model(const char *path)
     cfg.n_adapters = n_loras;
     cfg.kernels = kernels;
     ftk_model *m;
-    if (ftk_model_load(&m, path, &cfg) != FTK_OK) exit(1);
+    const ftk_err err = ftk_model_load(&m, path, &cfg);
+    if (err != FTK_OK) run_exit(err, kernels && n_loras == 0); /* an adapter may be INVALID, too */
     return m;
 }
 
@@ -197,11 +265,11 @@ void run_add_drafters(ftk_engine *e, const char *beside)
     cfg.layers = layers;
     cfg.n_layers = n_layers;
     if (n_layers > 0 && n_drafters != 1)
-        run_die("--drafter-layers is about one --drafter-file; give that once");
+        run_refuse("--drafter-layers is about one --drafter-file; give that once");
     for (size_t i = 0; i < n_drafters; i++)
-        if (ftk_engine_add_drafter_as(e, drafters[i], &cfg) != FTK_OK) exit(1);
-    if (draft_model && ftk_engine_add_draft_model(e, draft_model) != FTK_OK) exit(1);
-    if (ftk_engine_find_drafters(e, beside, &found) != FTK_OK) exit(1);
+        if (ftk_engine_add_drafter_as(e, drafters[i], &cfg) != FTK_OK) exit(RUN_FAILED);
+    if (draft_model && ftk_engine_add_draft_model(e, draft_model) != FTK_OK) exit(RUN_FAILED);
+    if (ftk_engine_find_drafters(e, beside, &found) != FTK_OK) exit(RUN_FAILED);
 }
 
 ftk_engine *run_engine(const ftk_model *m, int threads, int kv_slots, const char *device,
@@ -213,7 +281,8 @@ ftk_engine *run_engine(const ftk_model *m, int threads, int kv_slots, const char
     cfg.kv_slots = kv_slots;
     cfg.device = device;
     ftk_engine *e;
-    if (ftk_engine_open(&e, m, &cfg) != FTK_OK) exit(1);
+    const ftk_err err = ftk_engine_open(&e, m, &cfg);
+    if (err != FTK_OK) run_exit(err, device);
     if (path) run_add_drafters(e, path);
     return e;
 }

@@ -7,6 +7,10 @@
 
 enum { RUN_MAX = 4096, RUN_TOGETHER = 64 };
 
+/* Exit statuses, as the program's: 0 done, 1 something failed, 2 the command line was not
+ * understood. */
+enum { RUN_FAILED = 1, RUN_USAGE = 2 };
+
 typedef struct run {
     int32_t tokens[RUN_MAX]; /* emitted */
     size_t n;
@@ -33,13 +37,27 @@ double run_quantile(double *x, size_t n, double q);
 void run_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* A text from outside as one such line, for what is printed; returns buf. */
 const char *run_shown(char *buf, size_t cap, const char *text);
-/* Exits with such a line. */
+/* Exits with such a line: something failed. */
 _Noreturn void run_die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Exits with such a line: the command line was not understood, or asks for what cannot be. */
+_Noreturn void run_refuse(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Exits, where the library has said why. named: what may be INVALID stands on the command line. */
+_Noreturn void run_exit(ftk_err err, bool named);
+/* Where --help or -h stands on the command line: prints the usage and exits. */
+void run_help(int argc, char **argv, const char *usage);
+/* Refuses what looks like an option among the files argv[i..argc). */
+void run_operands(int argc, char **argv, int i);
+/* Exits where one of the files argv[i..argc) cannot be read: now, not after the others' hours. */
+void run_files(int argc, char **argv, int i);
 /* The whole number in text, lowest to highest, or exits with a line that names the option. */
 long long run_number(const char *option, const char *text, long long lowest, long long highest);
 /* The whole numbers of a list with commas, each lowest to highest, at most cap; returns how many,
  * at least 1, or exits likewise. */
 int run_numbers(const char *option, const char *list, int lowest, int highest, int *out, int cap);
+/* The names of a list with commas, each of them one of known (up to NULL), none twice, at most
+ * cap; returns how many, at least 1, or exits likewise. */
+int run_names(const char *option, const char *list, const char *const *known, const char **out,
+              int cap);
 /* The number in text, lowest to highest, or exits likewise. */
 double run_real(const char *option, const char *text, double lowest, double highest);
 /* The number in text, above 0, or exits likewise. */

@@ -63,7 +63,7 @@ static void take_named(shape *s, const char *name)
             *s = named[i].s;
             return;
         }
-    run_die("shape %s is unknown: there are 15m, 110m, 135m, 1b, 7b and 13b", name);
+    run_refuse("shape %s is unknown: there are 15m, 110m, 135m, 1b, 7b and 13b", name);
 }
 
 bool shape_option(shape *s, const char *option, const char *value)

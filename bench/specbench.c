@@ -78,19 +78,7 @@ static void take_option(spec_options *o, const char *option, const char *value)
     else if (strcmp(option, "--seed") == 0)
         o->seed = run_number(option, value, 0, INT64_MAX);
     else
-        run_die("%s is unknown: see specbench --help", option);
-}
-
-/* The name in the library's list that equals the first n bytes of text. */
-static const char *find(const char *option, const char *const *names, const char *text, size_t n)
-{
-    for (int i = 0; names[i]; i++)
-        if (strlen(names[i]) == n && memcmp(names[i], text, n) == 0) return names[i];
-    char all[256] = "";
-    for (int i = 0; names[i]; i++)
-        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? ", " : "", names[i]);
-    run_die("%s: there is no \"%.*s\": give some of %s, with commas between them", option, (int)n,
-            text, all);
+        run_refuse("%s is unknown: see specbench --help", option);
 }
 
 static void add_method(spec_options *o, const char *drafter, const char *verifier)
@@ -101,24 +89,20 @@ static void add_method(spec_options *o, const char *drafter, const char *verifie
     for (int i = 0; i < o->n_methods; i++)
         if (strcmp(o->methods[i].name, m.name) == 0) return;
     if (o->n_methods == SPEC_MAX_METHODS)
-        run_die("more than %d methods: give fewer --drafters or --verifiers", SPEC_MAX_METHODS);
+        run_refuse("more than %d methods: give fewer --drafters or --verifiers", SPEC_MAX_METHODS);
     o->methods[o->n_methods++] = m;
 }
 
 static void make_methods(spec_options *o)
 {
+    const char *drafters[SPEC_MAX_METHODS], *verifiers[SPEC_MAX_METHODS];
+    const int n = run_names("--drafters", o->drafters, ftk_drafters(), drafters, SPEC_MAX_METHODS);
+    const int k =
+        run_names("--verifiers", o->verifiers, ftk_verifiers(), verifiers, SPEC_MAX_METHODS);
     add_method(o, "none", "exact");
-    for (const char *d = o->drafters; *d;) {
-        const size_t n = strcspn(d, ",");
-        const char *drafter = find("--drafters", ftk_drafters(), d, n);
-        for (const char *v = o->verifiers; *v;) {
-            const size_t k = strcspn(v, ",");
-            const char *verifier = find("--verifiers", ftk_verifiers(), v, k);
-            if (strcmp(drafter, "none") != 0) add_method(o, drafter, verifier);
-            v += k + (v[k] == ',');
-        }
-        d += n + (d[n] == ',');
-    }
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < k && strcmp(drafters[i], "none") != 0; j++)
+            add_method(o, drafters[i], verifiers[j]);
 }
 
 /* Families take turns, question by question, so that a run that is ended early has seen all alike;
@@ -160,7 +144,7 @@ int main(int argc, char **argv)
             return 0;
         }
         if (i + 1 >= argc)
-            run_die("%s needs a value, or is unknown: see specbench --help", argv[i]);
+            run_refuse("%s needs a value, or is unknown: see specbench --help", argv[i]);
         take_option(&o, argv[i], argv[i + 1]);
     }
     if (o.peers && access(o.peers, R_OK) != 0) /* now, not after hours */
@@ -171,11 +155,11 @@ int main(int argc, char **argv)
         return 0;
     }
     if (!o.model || !o.questions || !o.out)
-        run_die("usage: specbench -m MODEL --questions FILE --out DIR [options]; "
-                "specbench --help tells more");
+        run_refuse("usage: specbench -m MODEL --questions FILE --out DIR [options]; "
+                   "specbench --help tells more");
     make_methods(&o);
     questions q;
-    if (questions_read(&q, o.questions, 0) != 0) return 1;
+    if (questions_read(&q, o.questions, 0) != 0) return RUN_FAILED;
     by_turns(&q, (size_t)o.limit);
     spec_run(&o, &q);
     spec_report(o.out, o.peers);

@@ -113,7 +113,7 @@ static json_t *draft_model_json(void)
     const ftk_host host = {.log = run_log};
     char all[512] = "none";
     ftk_gguf *g = NULL;
-    if (path && ftk_gguf_open(&g, path, &host) != FTK_OK) exit(1);
+    if (path && ftk_gguf_open(&g, path, &host) != FTK_OK) exit(RUN_FAILED);
     if (g)
         snprintf(all, sizeof all, "%.256s %016llx", base_name(path),
                  (unsigned long long)hash_tensors(g));
@@ -130,7 +130,7 @@ static json_t *adapters_json(void)
     char all[4096] = "";
     for (size_t i = 0; i < n; i++) {
         ftk_gguf *g;
-        if (ftk_gguf_open(&g, list[i].path, &host) != FTK_OK) exit(1);
+        if (ftk_gguf_open(&g, list[i].path, &host) != FTK_OK) exit(RUN_FAILED);
         snprintf(all + strlen(all), sizeof all - strlen(all), "%s%.256s %016llx", i ? ", " : "",
                  base_name(list[i].path), (unsigned long long)hash_tensors(g));
         ftk_gguf_free(g);
@@ -158,7 +158,7 @@ json_t *spec_settings(const spec_options *o, const questions *q, const ftk_model
 {
     ftk_gguf *g;
     const ftk_host host = {.log = run_log};
-    if (ftk_gguf_open(&g, o->model, &host) != FTK_OK) exit(1);
+    if (ftk_gguf_open(&g, o->model, &host) != FTK_OK) exit(RUN_FAILED);
     char types[128], cpu[128], date[32];
     name_types(g, types, sizeof types);
     const uint64_t contents = hash_tensors(g);
@@ -176,8 +176,8 @@ json_t *spec_settings(const spec_options *o, const questions *q, const ftk_model
         base_name(o->questions), "questions contents", hex(hash_questions(q)), "methods",
         names_json(o), "max-new", o->max_new, "repeat", o->repeat, "limit", o->limit, "temperature",
         o->temperature, "seed", (json_int_t)o->seed, "threads", threads, "context", o->ctx,
-        "warm-up", o->warmup, "template", o->tmpl, "kernels", info.kernels, "CPU", cpu,
-        "device", o->device, "commit", FTK_COMMIT);
+        "warm-up", o->warmup, "template", o->tmpl, "kernels", info.kernels, "CPU", cpu, "device",
+        o->device, "commit", FTK_COMMIT);
     json_t *about =
         json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:I, s:I, s:I, s:o}", "name", info.name,
                   "architecture", info.architecture, "weights", types, "parameters",

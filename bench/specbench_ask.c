@@ -115,9 +115,9 @@ static ftk_session *open_session(const spec_world *w, ftk_engine *e, const spec_
     cfg.sampling.temperature = (float)w->o->temperature;
     cfg.sampling.seed = (uint64_t)w->o->seed;
     ftk_session *s;
-    if (ftk_session_open(&s, e, &cfg) != FTK_OK) exit(1);
+    if (ftk_session_open(&s, e, &cfg) != FTK_OK) exit(RUN_FAILED);
     ftk_session_limit(s, (size_t)max_new);
-    if (ftk_session_append(s, w->prompt, n_prompt) != FTK_OK) exit(1);
+    if (ftk_session_append(s, w->prompt, n_prompt) != FTK_OK) exit(RUN_FAILED);
     return s;
 }
 
@@ -137,7 +137,7 @@ static void answer(const spec_world *w, ftk_engine *e, const spec_method *m, siz
     for (bool stopped = false; !t->finish;) {
         ftk_result step;
         start = run_now();
-        if (ftk_step(&s, 1, &step) != FTK_OK) exit(1);
+        if (ftk_step(&s, 1, &step) != FTK_OK) exit(RUN_FAILED);
         t->seconds += run_now() - start;
         const int n = take(t, text, &step, &stopped);
         if (n > 0) add_step(r, &step, n, t->tokens == 0);

@@ -76,8 +76,8 @@ static void choose_template(bench *b, const ftk_model_info *info)
         const char *const *known = ftk_chat_templates();
         while (*known && strcmp(*known, b->o.tmpl) != 0) known++;
         if (!*known)
-            run_die("--template %s: there is none of that name: see foretoken help chat",
-                    b->o.tmpl);
+            run_refuse("--template %s: there is none of that name: see foretoken help chat",
+                       b->o.tmpl);
     } else {
         b->o.tmpl = info->chat_template;
         if (!info->has_chat_template)
@@ -91,8 +91,8 @@ static void choose_template(bench *b, const ftk_model_info *info)
 static void choose_context(bench *b, const ftk_model_info *info)
 {
     if (b->o.ctx > info->n_ctx_train)
-        run_die("--ctx %d: the model's context is %d: give that or less", b->o.ctx,
-                info->n_ctx_train);
+        run_refuse("--ctx %d: the model's context is %d: give that or less", b->o.ctx,
+                   info->n_ctx_train);
     if (b->o.ctx == 0) b->o.ctx = info->n_ctx_train < DEFAULT_CTX ? info->n_ctx_train : DEFAULT_CTX;
 }
 
@@ -152,7 +152,8 @@ static ftk_engine *open_engine(const bench *b)
     cfg.kv_slots = b->o.ctx;
     cfg.device = b->o.device;
     ftk_engine *e;
-    if (ftk_engine_open(&e, b->w.model, &cfg) != FTK_OK) exit(1);
+    const ftk_err err = ftk_engine_open(&e, b->w.model, &cfg);
+    if (err != FTK_OK) run_exit(err, cfg.device);
     run_add_drafters(e, b->o.model);
     return e;
 }

@@ -255,23 +255,29 @@ fetch() {
 
 # ---- the command
 
+wrong() { # WHAT
+    say "$1; see ./dev model --help"
+    exit 2
+}
+
 accept='' force='' name=''
+unset -v wanted # the name given, even an empty one
 while [ $# -gt 0 ]; do
     case $1 in
         --accept-terms) accept=1 ;;
         --force) force=1 ;;
-        --instead) shift; instead=${1:-} ;;
+        --instead) shift; instead=${1:-}; [ -n "$instead" ] || wrong "--instead needs a text" ;;
         --help | -h) usage; exit 0 ;;
-        -*) say "there is no option \"$1\"; see ./dev model --help"; exit 2 ;;
+        -*) wrong "there is no option \"$1\"" ;;
         *)
-            [ -z "$name" ] || { say "one model at a time: \"$1\" is one too many"; exit 2; }
-            name=$1
+            [ -z "${wanted+given}" ] || { say "one model at a time: \"$1\" is one too many"; exit 2; }
+            wanted=$1
             ;;
     esac
     shift
 done
-[ -n "$name" ] || { list; exit; }
-wanted=$name
+[ -n "${wanted+given}$accept$force$instead" ] || { list; exit; }
+[ -n "${wanted+given}" ] || wrong "which model? There are: $(names | paste -s -d ' ')"
 load "$wanted" || { say "there is no model \"$wanted\"; there are: $(names | paste -s -d ' ')"; exit 2; }
 
 trap leave EXIT

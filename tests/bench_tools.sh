@@ -3,6 +3,7 @@
 # makemodel, inflate, bench-rows, makedit and bench-diffusion from outside, and numbers given to the others:
 # bench_tools.sh FOLDER-OF-PROGRAMS DEMO-MODEL
 set -u
+sources=$(dirname "$(readlink -f "$0")")
 bin=$(readlink -f "${1:?give the folder of the programs}")
 demo=$(readlink -f "${2:?give the demo model}")
 tmp=$(mktemp -d)
@@ -26,18 +27,20 @@ run() { # PROGRAM ARGUMENTS...
     status=$?
 }
 
-# Fails with this one line, prints nothing and leaves no file: LINE PROGRAM ARGUMENTS...
-refused() {
-    local line=$1
-    shift
+# Ends with this status and this one line, prints nothing and leaves no file: STATUS LINE PROGRAM ARGUMENTS...
+ends() {
+    local wanted=$1 line=$2
+    shift 2
     run "$@"
-    if [ $status = 1 ] && [ "$(cat err)" = "$line" ] && [ ! -s out ] && [ ! -e x.gguf ] &&
+    if [ $status = "$wanted" ] && [ "$(cat err)" = "$line" ] && [ ! -s out ] && [ ! -e x.gguf ] &&
         [ ! -e x.gguf.part ]; then
-        ok "refused: $*"
+        ok "ends with $wanted: $*"
     else
-        not_ok "refused: $*" "status $status" "err \"$(cat err)\"" "wanted \"$line\"" "$(ls)"
+        not_ok "ends with $wanted: $*" "status $status" "err \"$(cat err)\"" "wanted \"$line\"" "$(ls)"
     fi
 }
+refused() { ends 2 "$@"; } # the command line: LINE PROGRAM ARGUMENTS...
+fails() { ends 1 "$@"; }   # something else
 
 # Succeeds, and says something that matches: PATTERN PROGRAM ARGUMENTS...
 does() {
@@ -82,7 +85,7 @@ refused "heads of 3 cannot be: the size must be even and at most 256" \
     makemodel "${tiny[@]}" --head-dim 3 x.gguf
 refused "token_embd.weight: rows of 80 weights are no multiple of the 32 in a block of Q4_0" \
     makemodel "${tiny[@]}" --dim 80 --type Q4_0 x.gguf
-refused "none/x.gguf.part cannot be written: No such file or directory" \
+fails "none/x.gguf.part cannot be written: No such file or directory" \
     makemodel "${tiny[@]}" none/x.gguf
 
 does "^makemodel " makemodel --help
@@ -125,13 +128,13 @@ line="usage: inflate [options] SMALL.gguf LARGE.gguf [SMALL.drafter.gguf LARGE.d
 inflate --help tells more"
 refused "$line" inflate --dim 512 "$demo"
 refused "s4c.gguf: give the name of its large copy too" inflate --dim 512 "$demo" x.gguf s4c.gguf
-refused "none.gguf: cannot be opened: No such file or directory" \
+fails "none.gguf: cannot be opened: No such file or directory" \
     inflate --dim 512 "$demo" x.gguf none.gguf y.gguf
 line="$demo: is no drafter: its general.architecture is not foretoken-drafter; a model is named with -m"
-refused "$line" inflate --dim 512 "$demo" x.gguf "$demo" y.gguf
+fails "$line" inflate --dim 512 "$demo" x.gguf "$demo" y.gguf
 refused "--vocab is unknown: see inflate --help" inflate --vocab 8000 "$demo" x.gguf
 refused "--type is unknown: see inflate --help" inflate --type F16 "$demo" x.gguf
-refused "none.gguf: cannot be opened: No such file or directory" inflate --dim 512 none.gguf x.gguf
+fails "none.gguf: cannot be opened: No such file or directory" inflate --dim 512 none.gguf x.gguf
 refused "--dim 128: the small model has 256 already" inflate --dim 128 "$demo" x.gguf
 refused "--layers 6: the small model has 12 already" inflate --layers 6 "$demo" x.gguf
 refused "that shape's heads, 6 of 48, cannot be cut into heads of 64" \
@@ -161,10 +164,10 @@ if [ -e "$s4c" ]; then
     check "inflate: a drafter of another model" eval '[ $status = 1 -a "$(wc -l < err)" = 1 ] &&
         grep -q "was trained for another model" err && [ ! -e x.gguf -a ! -e y.gguf ]'
     LC_ALL=C sed 's/\(drafter.family.\{12\}\)s4c/\1xyz/' "$s4c" > xyz.gguf # the key's type and its length
-    refused "xyz.gguf: drafters of the family xyz cannot be inflated: only s4c, firp and dash can" \
+    fails "xyz.gguf: drafters of the family xyz cannot be inflated: only s4c, firp and dash can" \
         inflate --dim 512 "$demo" x.gguf xyz.gguf y.gguf
     LC_ALL=C sed 's/head\.1\.body/head.1.bodx/' "$s4c" > damaged.gguf
-    refused "damaged.gguf: tensor head.1.body is missing" \
+    fails "damaged.gguf: tensor head.1.body is missing" \
         inflate --dim 512 "$demo" x.gguf damaged.gguf y.gguf
     does "big.drafter.gguf: s4c, 10 tensors" \
         inflate --dim 512 "$demo" big.gguf "$s4c" big.drafter.gguf
@@ -184,7 +187,7 @@ refused "--rows 4,2: give rising numbers with commas between them" \
 refused '--depths "": give at most 32 whole numbers with commas between them' bench-rows -m t.gguf --depths ""
 refused "--plot p.gif: give a name that ends in .png or .svg, without quotes" \
     bench-rows -m t.gguf --plot p.gif
-refused "none.gguf: cannot be opened: No such file or directory" bench-rows -m none.gguf
+fails "none.gguf: cannot be opened: No such file or directory" bench-rows -m none.gguf
 
 quick=(-m t.gguf -t 2 --rounds 2 --rows 1,8)
 does "^bench-rows " bench-rows --help
@@ -208,9 +211,9 @@ refused 'usage: makedit [options] OUT.gguf; makedit --help tells more' makedit
 refused '--shape xl is unknown: see makedit --help' makedit --shape xl x.gguf
 refused '--layers 0: give a whole number from 1 to 512' makedit --layers 0 x.gguf
 mkfifo pipe
-refused 'pipe cannot be written: it is no regular file' makedit --shape s8 --layers 1 pipe
+fails 'pipe cannot be written: it is no regular file' makedit --shape s8 --layers 1 pipe
 check "makedit: it is left as it is" test -p pipe
-refused '. cannot be written: it is no regular file' makedit --shape s8 --layers 1 .
+fails '. cannot be written: it is no regular file' makedit --shape s8 --layers 1 .
 does "^makedit .*xl2 l2 b2 s2 s4 s8" makedit --help
 does "^d.gguf: 3.9 million weights in Q8_0, 3 MiB" makedit --shape s8 --layers 1 d.gguf
 refused 'usage: bench-diffusion -m MODEL --out DIR [options]' bench-diffusion
@@ -259,7 +262,7 @@ does "^fewer steps=2 +seed 0 .* 2.00 times fewer .*fora interval=2 +seed 1 .*few
 check "bench-diffusion: a line a run still" test "$(wc -l < runs/runs.csv)" = 7
 check "bench-diffusion: what was cut off is made again" cmp runs/004-fora-seed1.npy whole.npy
 echo "method,setting" > runs/runs.csv
-refused 'runs/runs.csv is of another version of this program: give another --out' \
+fails 'runs/runs.csv is of another version of this program: give another --out' \
     bench-diffusion "${diffusion[@]}" --resume yes --run none
 refused $'device "gpu" is not known: give cpu, auto, cuda or cuda:N\n"none" cannot be run' \
     bench-diffusion "${diffusion[@]}" --device gpu --run none
@@ -280,9 +283,96 @@ refused "--windows 0: give a whole number from 1 to 256" bench-dash --windows 0 
 refused "TOKENS x: give a whole number from 1 to 1024" bench-stages t.gguf x
 refused "N 0: give a whole number from 1 to 1048576" promptids t.gguf text 0
 refused "--dim x: give a whole number from 32 to 65536" inflate --dim x t.gguf x.gguf
-run tests/bench-gpu-emulated --depth 1e3
-check "bench-gpu: a depth that is no number" [ $status = 2 -a "$(cat err)" = \
-    "bench-gpu: --depth 1e3: give a whole number from 1 to 1048576" ]
+refused "bench-gpu: --depth 1e3: give a whole number from 1 to 1048576" tests/bench-gpu-emulated --depth 1e3
+refused "bench-gpu: --deep: it is unknown; see bench-gpu --help" tests/bench-gpu-emulated --deep 1
+refused "bench-gpu: --deep: it needs a value, or is unknown; see bench-gpu --help" tests/bench-gpu-emulated --deep
+refused "bench-gpu: --shape 8b: give one of 110m 1.1b 7b 13b" tests/bench-gpu-emulated --shape 8b
+refused "bench-gpu: --type Q9: give one of F16 Q8_0 Q4_0 Q4_K" tests/bench-gpu-emulated --quick --type Q9
+
+# ---- lists, and other words that are none
+
+echo "writing 1 3 5" > short.ids
+drafters=$("$bin/bench-batch" --drafters x 2>&1 | sed -n 's/.*give some of \(.*\), with.*/\1/p')
+for list in , "" none, ,none none,,lookup; do
+    refused "--drafters: there is no \"\": give some of $drafters, with commas between them" \
+        bench-batch -m t.gguf --drafters "$list"
+    refused "--drafters: there is no \"\": give some of $drafters, with commas between them" \
+        bench-drafters --questions text --drafters "$list" t.gguf
+    refused "--sessions \"${list//[a-z]/}\": give at most 16 whole numbers with commas between them" \
+        bench-batch -m t.gguf --sessions "${list//[a-z]/}"
+done
+refused "--drafters: there is no \"guess\": give some of $drafters, with commas between them" \
+    bench-batch -m none.gguf --drafters lookup,guess
+refused "--drafters: there is no \"guess\": give some of $drafters, with commas between them" \
+    bench-drafters --questions text --drafters guess none.gguf
+refused "--drafter-layers 1,: give 1 to 16 layers with commas between them, as in 2,15,27" \
+    bench-batch -m t.gguf --drafter-layers 1,
+fails "--drafters s4c: its file is not beside the model" bench-batch -m t.gguf --questions short.ids --drafters s4c
+refused "--states 1,,2: give layers with commas between them, as in 2,15,27" teach -m t.gguf -o lessons --states 1,,2 text
+refused "--ends never: give keep or ignore" bench-drafters --questions text --ends never none.gguf
+refused "--heads s4c: give NAME=FILE" bench-drafters --questions text --heads s4c none.gguf
+refused 'kernels "best" are unknown or not for this machine' bench-rows -m t.gguf --kernels best
+refused 'device "gpu" is not known: give cpu, auto, cuda or cuda:N' \
+    bench-drafters --questions short.ids --device gpu t.gguf
+
+for wrong in "--kernel sing" "--type Q9" "--rows 1," "--rows ," "--rows 1,,2" "--rows 1;2" "--shape 3"; do
+    # shellcheck disable=SC2086
+    run tests/benchkernels $wrong
+    check "benchkernels $wrong" eval '[ $status = 2 -a ! -s out ] && grep -qx "usage: benchkernels .*" err'
+done
+
+# The scripts, where there is a Python: argparse writes the usage before the line.
+scripts=$(dirname "$sources")/bench
+wrong() { # LINE SCRIPT ARGUMENTS...
+    local line=$1 script=$2
+    shift 2
+    PYTHONDONTWRITEBYTECODE=1 python3 "$scripts/$script.py" "$@" > out 2> err
+    check "$script $*" [ $? = 2 -a "$(tail -n 1 err)" = "$script.py: error: $line" -a ! -s out ]
+}
+if command -v python3 > /dev/null; then
+    for list in , "" 1, ,1 1,,2 1,0 x; do
+        word=$(tr , '\n' <<< "$list" | grep -vx '[1-9]' | head -n 1)
+        wrong "argument --clients: '$word' is no number above 0" load a=http://x --questions text --clients "$list"
+    done
+    for option in rounds requests max-new; do
+        wrong "argument --$option: '0' is no number above 0" load a=http://x --questions text --$option 0
+    done
+    wrong "argument --limit: '-1' is no number above 0" gsm8k http://x text --limit=-1
+    wrong "argument --size: '0' is no number above 0" perplexity m text --foretoken x --size 0
+    wrong "argument --kv: 'f16,' is no list of words with commas between them" perplexity m text --foretoken x --kv f16,
+    PYTHONDONTWRITEBYTECODE=1 python3 "$scripts/load.py" a=http://x --questions none.jsonl > out 2> err
+    check "load.py without its questions" [ $? = 1 -a "$(cat err)" = "load.py: none.jsonl: No such file or directory" ]
+else
+    echo "SKIPPED bench/*.py: there is no python3"
+fi
+
+# Of several models all are looked for first.
+fails "none.gguf: cannot be opened: No such file or directory" bench-exact --prompts short.ids t.gguf none.gguf
+fails "none.gguf: cannot be opened: No such file or directory" bench-drafters --questions short.ids t.gguf none.gguf
+fails "none.gguf: cannot be opened: No such file or directory" \
+    bench-verifiers --samples 0 --questions short.ids t.gguf none.gguf
+fails "--beside none.gguf: No such file or directory" bench-exact --prompts short.ids --beside none.gguf t.gguf
+fails "none.gguf: cannot be opened: No such file or directory" bench-diffusion -m none.gguf --out runs
+
+# An option that is wrong is no file, wherever it stands; and each program says what there is.
+
+stands="needs a value, is unknown, or stands behind a file"
+refused "--wide $stands" bench-exact --prompts text --wide
+refused "--tokens $stands" bench-exact --prompts text none.gguf --tokens 3
+refused "--tokens $stands" bench-drafters --questions text none.gguf --tokens 3
+refused "--tokens $stands" bench-verifiers --questions text none.gguf --tokens 3
+refused "--threads $stands" bench-loop --questions text --threads
+refused "--threads $stands" bench-dash --text text --threads
+refused "--tokens $stands" bench-stages t.gguf --tokens
+for program in bench-batch bench-dash bench-drafters bench-exact bench-loop bench-stages bench-verifiers promptids \
+    requantize; do
+    usage=$("$bin/$program" --help)
+    does "^usage: $program " $program --help
+    case $program in
+        bench-verifiers) refused "$usage" $program --samples 0 none.gguf ;;
+        *) refused "$usage" $program ;;
+    esac
+done
 
 # Nothing in it but text, newlines and tabs.
 harmless() { # FILES
@@ -293,8 +383,8 @@ does 'F\\x1b\[2J\\xc2\\x9ben demo' bench-rows -m hostile.gguf -t 1 --rounds 1 --
 check "a model's name is no command to the terminal" harmless out err
 does . bench-rows -m t.gguf -t 1 --rounds 1 --rows 1 --depths 0 --note $'\e[2J'
 check "neither is a note" harmless out err
-refused 'no\x1b[2J/y.gguf cannot be written' requantize t.gguf $'no\e[2J/y.gguf' F32
-refused '\x1b[2J\xc2\x9b.gguf: cannot be opened: No such file or directory' \
+fails 'no\x1b[2J/y.gguf cannot be written' requantize t.gguf $'no\e[2J/y.gguf' F32
+fails '\x1b[2J\xc2\x9b.gguf: cannot be opened: No such file or directory' \
     bench-rows -m $'\e[2J\xc2\x9b.gguf'
 refused '--rows \x1b[2J: give a whole number from 1 to 128' \
     bench-rows -m t.gguf --rows $'\e[2J'

@@ -255,14 +255,14 @@ static void bench_level(check *c, const options *o)
 static bool parse_rows(options *o, const char *list)
 {
     o->n_rows = 0;
-    while (*list && o->n_rows < 32) {
+    for (const char *at = list; o->n_rows < 32; at++) {
         char *end;
-        const long n = strtol(list, &end, 10);
-        if (end == list || n < 1 || n > MAX_ROWS) return false;
+        const long n = strtol(at, &end, 10);
+        if (end == at || n < 1 || n > MAX_ROWS || (*end && *end != ',')) return false;
         o->rows[o->n_rows++] = (int)n;
-        list = *end == ',' ? end + 1 : end;
+        if (!*(at = end)) return true;
     }
-    return o->n_rows > 0;
+    return false;
 }
 
 static bool parse_shape(options *o, const char *shape)
@@ -274,15 +274,30 @@ static bool parse_shape(options *o, const char *shape)
     return o->n_in >= FTK_QBLOCK && o->n_in % FTK_QBLOCK == 0 && *end == 0;
 }
 
+static bool is_kernel(const char *name)
+{
+    bool found = strcmp(name, "matmul") == 0 || strcmp(name, "attention") == 0;
+    for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++)
+        found |= strcmp(name, entries[i].name) == 0;
+    return found;
+}
+
+static bool is_type(const char *name)
+{
+    bool found = false;
+    for (int t = 0; t < N_TYPES; t++) found |= strcmp(name, ftk_type_name(types[t])) == 0;
+    return found;
+}
+
 static bool parse(options *o, int argc, char **argv)
 {
     for (int i = 1; i + 1 < argc; i += 2) {
         const char *arg = argv[i], *value = argv[i + 1];
         if (strcmp(arg, "--level") == 0)
             o->level = value;
-        else if (strcmp(arg, "--kernel") == 0)
+        else if (strcmp(arg, "--kernel") == 0 && is_kernel(value))
             o->kernel = value;
-        else if (strcmp(arg, "--type") == 0)
+        else if (strcmp(arg, "--type") == 0 && is_type(value))
             o->type = value;
         else if (strcmp(arg, "--rows") == 0 && parse_rows(o, value))
             continue;
@@ -300,7 +315,12 @@ int main(int argc, char **argv)
     parse_rows(&o, "1,2,4,8,16,32,64");
     if (!parse(&o, argc, argv)) {
         fprintf(stderr, "usage: benchkernels [--level NAME] [--kernel NAME] [--rows 1,2,4] "
-                        "[--type NAME] [--shape OUTxIN]\n");
+                        "[--type NAME] [--shape OUTxIN]; kernels: matmul attention");
+        for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++)
+            fprintf(stderr, " %s", entries[i].name);
+        fputs("; types:", stderr);
+        for (int t = 0; t < N_TYPES; t++) fprintf(stderr, " %s", ftk_type_name(types[t]));
+        fputs("\n", stderr);
         return 2;
     }
     const char *names[8];

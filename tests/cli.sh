@@ -91,6 +91,8 @@ run < /dev/null
 
 refused 'foretoken: there is no command "sing"; see foretoken help' sing
 refused 'foretoken: there is no command "sing"; see foretoken help' help sing
+refused 'foretoken: unexpected argument "--sing"; see foretoken help' help chat --sing
+refused 'foretoken: unexpected argument "sing"; see foretoken help' --version sing
 refused 'foretoken generate: unknown option "--sing"; see foretoken help generate' generate --sing
 refused 'foretoken tokenize: unknown option "--temp"; see foretoken help tokenize' \
     tokenize --temp 1
@@ -102,6 +104,19 @@ refused 'foretoken generate: there is nothing to complete; give -p TEXT or -f FI
 refused 'foretoken generate: -p and -f exclude each other; give one of them' generate -p a -f b
 refused 'foretoken generate: -m and --demo exclude each other; give one of them' \
     generate -p a -m b --demo
+refused 'foretoken image: -m and --demo exclude each other; give one of them' image -m b --demo
+# A model that is not there is no matter: what is wrong is said before.
+for command in chat serve "generate --chat -p a"; do
+    # shellcheck disable=SC2086
+    refused "foretoken ${command%% *}: --template and --template-file exclude each other; give one of them" \
+        $command -m "$tmp/none" --template chatml --template-file a
+    # shellcheck disable=SC2086
+    refused "foretoken ${command%% *}: --drafter-layers is about one --drafter-file; give that once" \
+        $command -m "$tmp/none" --drafter-layers 1,2
+    # shellcheck disable=SC2086
+    refused "foretoken ${command%% *}: unknown option \"--sing\"; see foretoken help ${command%% *}" \
+        $command -m "$tmp/none" --sing
+done
 refused 'foretoken generate: --system needs --chat; add it' generate -p a --system b
 refused 'foretoken perplexity: there is no text; give one with -f FILE' perplexity
 refused 'foretoken inspect: no file was named; give one, as in foretoken inspect model.gguf' inspect
@@ -133,6 +148,10 @@ refused 'foretoken serve: --metrics-names: "tgi" is unknown; give vllm, as in --
     serve --metrics-names tgi
 refused 'foretoken serve: --api-key: "" is empty; give a key that is not empty, as in --api-key secret' \
     serve --api-key ""
+for origin in "" chat.example https:// ://chat.example https://chat.example/ "https://a.example https://b.example" "https://*"; do
+    refused 'foretoken serve: --allow-origin: "'"$origin"'" is none; give an origin, or *, as in --allow-origin https://chat.example' \
+        serve --allow-origin "$origin"
+done
 refused 'foretoken serve: unknown option "--temp"; see foretoken help serve' serve --temp 1
 # What the command line says reaches no terminal as it is: C0, DEL, C1, broken UTF-8, turned letters.
 refused 'foretoken: there is no command "a\x1b[2Jb\x7f\xc2\x9bc\x9bd\xe2\x80\xaee\x0af"; see foretoken help' \
@@ -179,6 +198,9 @@ value --kernels x "is unknown" "ref, avx2, avx512 or amx" ref
 value --kv x "is unknown" "f16, f32 or q8_0" f16
 value --template x "is unknown" \
     "chatml, llama2, llama3, vicuna, zephyr, mistral, gemma, phi3 or plain" chatml
+for device in gpu "" cuda: cuda:x cuda:1x cudas; do
+    value --device "$device" "is unknown" "cpu, auto, cuda or cuda:N" cuda:0
+done
 value --stop "" "is empty" "a text that is not empty" "'User:'"
 refused 'foretoken generate: --temp: a value is missing; give 0 or more, as in --temp 0.8' \
     generate -p a --temp
@@ -251,8 +273,6 @@ for drafter in none jacobi lookup auto; do
         generate "${m[@]}" -p "Once upon a time" -n 12 --drafter $drafter -t 1 --budget 5
 done
 # Devices: with a GPU it runs there, else one line says why not; auto always runs.
-refused 'foretoken: device "gpu" is not known: give cpu, auto, cuda or cuda:N' \
-    generate "${m[@]}" -p a --device gpu
 run generate "${m[@]}" -p "Once upon a time" -n 12 --device cuda
 if [ "$status" = 0 ]; then
     ok "--device cuda"
@@ -642,6 +662,11 @@ fails_softly "an unknown command" 'foretoken: "/sing" is no command; /help lists
 fails_softly "/drafter with a wrong name" \
     'foretoken: /drafter: "x" is unknown; give auto, none, jacobi, lookup, recycle, s4c, firp, dash, dash-direct, draft-model, eagle3, dflash, dspark or medusa' "/drafter x"
 fails_softly "/drafter" "foretoken: drafter lookup" "/drafter lookup"
+for command in /quit /exit /help /reset; do
+    fails_softly "$command with a word behind it" "foretoken: $command: \"now\" is one too many; give nothing" \
+        "$command now"
+done
+fails_softly "blanks behind a command" "foretoken: drafter lookup" $'/drafter  lookup \t\r'
 fails_softly "/stats with a wrong word" \
     'foretoken: /stats: "x" is unknown; give on, off or nothing' "/stats x"
 run "${c[@]}" < <(printf '/help\n/stats\n/quit\nHello\n')

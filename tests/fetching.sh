@@ -146,6 +146,15 @@ run model small
 ended "another name" 2 'model: there is no model "small"; there are: smollm2 large'
 run model smollm2 large
 ended "two names" 2 'model: one model at a time: "large" is one too many'
+run model ""
+ended "a name that is empty" 2 'model: there is no model ""; there are: smollm2 large'
+run model --force
+ended "no name" 2 'model: which model? There are: smollm2 large; see ./dev model --help'
+for rest in "" " "; do
+    # shellcheck disable=SC2086
+    run model smollm2 --instead ${rest:+""}
+    ended "--instead without a text" 2 'model: --instead needs a text; see ./dev model --help'
+done
 run model --forced smollm2
 ended "another option" 2 'model: there is no option "--forced"; see ./dev model --help'
 run model --help
@@ -300,7 +309,14 @@ pip_is good
 
 printf '#!/bin/sh\n' > "$tmp/bin/cmake"
 printf '#!/bin/sh\nshift 3\nfor p; do echo "installed $p"; done\n' > "$tmp/bin/dpkg-query"
-printf '#!/bin/sh\necho "$@"\n' > "$tmp/repo/build/release/foretoken"
+cat > "$tmp/repo/build/release/foretoken" << 'PROGRAM'
+#!/bin/sh
+case "$*" in
+    *--sing*) echo "foretoken $1: unknown option \"--sing\"" >&2; exit 2 ;;
+    *"-m ."*) echo "foretoken: .: is a directory" >&2; exit 1 ;;
+esac
+echo "$@"
+PROGRAM
 chmod +x "$tmp/bin/cmake" "$tmp/bin/dpkg-query" "$tmp/repo/build/release/foretoken"
 first="dev: SmolLM2, a model of 93 MB, is fetched the first time; ./dev chat --demo does without it"
 
@@ -314,6 +330,11 @@ for arguments in --demo "-m x" "--model x" --model=x --help -h; do
     chats "nothing is fetched with $arguments" "chat $arguments" "" $arguments
 done
 [ ! -e "$small" ] && ok "nothing was fetched" || not_ok "nothing was fetched"
+for command in chat serve; do
+    run $command --stats --sing
+    ended "$command: nothing is fetched for a wrong option" 2 "foretoken $command: unknown option \"--sing\""
+done
+[ ! -e "$small" ] && ok "nothing was fetched for it" || not_ok "nothing was fetched for it"
 pip_is no-network
 chats "the demo where it cannot be fetched" "chat --demo --stats" "$first
 $start
@@ -325,6 +346,20 @@ chats "then it is there" "chat" ""
 run serve --port 0
 [ "$status" = 0 ] && [ "$out" = "serve --port 0" ] && [ "$err" = "" ] && ok "serve: the same" ||
     not_ok "serve: the same" "status $status" "out \"$out\"" "err \"$err\""
+
+# ---- ./dev: what it does not take
+
+for arguments in "build x" "wheel x" "format x" "help x" "fuzz 1 x"; do
+    # shellcheck disable=SC2086
+    run $arguments
+    ended "dev $arguments" 2 "dev: ${arguments%% *}: \"x\" is one too many; see ./dev help"
+done
+for seconds in "" 0 -1 1.5 x; do
+    run fuzz "$seconds"
+    ended "dev fuzz \"$seconds\"" 2 "dev: fuzz: \"$seconds\" is not a number of seconds"
+done
+run ""
+ended "dev without a word" 2 'dev: there is no command ""; see ./dev help'
 
 # ---- the table
 

@@ -39,7 +39,7 @@ cp pixel.gguf own.gguf && ln own.gguf again.png
 fails 2 'foretoken image: --npy: again.png is the model; give another file to write' -m own.gguf --npy again.png
 fails 2 'foretoken image: -o: again.png is the model; give another file to write' -m own.gguf -o again.png
 fails 2 'foretoken image: -o: own.gguf is the model; give another file to write' -m own.gguf -o own.gguf
-fails 2 'foretoken: device "gpu" is not known: give cpu, auto, cuda or cuda:N' -m pixel.gguf -o x.png --device gpu
+fails 2 'foretoken image: --device: "gpu" is unknown; give cpu, auto, cuda or cuda:N, as in --device cuda:0' -m pixel.gguf -o x.png --device gpu
 fails 2 "foretoken image: -o: a grid of 1000 x 5 pictures is larger than 16384 pixels a side; write them with --npy, or \
 make fewer" -m pixel.gguf -o x.png -n 1000
 fails 1 'foretoken: cannot write .: Is a directory' -m pixel.gguf --npy .

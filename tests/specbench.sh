@@ -26,17 +26,19 @@ run() { # ARGUMENTS...
     timeout 200 "$bin/specbench" "$@" > out 2> err
     status=$?
 }
-# Fails with this one line and prints nothing: LINE ARGUMENTS...
-refused() {
-    local line=$1
-    shift
+# Ends with this status and this one line and prints nothing: STATUS LINE ARGUMENTS...
+ends() {
+    local wanted=$1 line=$2
+    shift 2
     run "$@"
-    if [ $status = 1 ] && [ "$(cat err)" = "$line" ] && [ ! -s out ]; then
-        ok "refused: $line"
+    if [ $status = "$wanted" ] && [ "$(cat err)" = "$line" ] && [ ! -s out ]; then
+        ok "ends with $wanted: $line"
     else
-        not_ok "refused: $line" "status $status" "err \"$(cat err)\"" "$(head -3 out)" "$*"
+        not_ok "ends with $wanted: $line" "status $status" "err \"$(cat err)\"" "$(head -3 out)" "$*"
     fi
 }
+refused() { ends 2 "$@"; } # the command line: LINE ARGUMENTS...
+fails() { ends 1 "$@"; }   # something else
 runs() { # NAME ARGUMENTS...
     local name=$1
     shift
@@ -140,7 +142,7 @@ echo "nonsense" >> peers.csv
 runs "a bad line of peers" --report whole --peers peers.csv
 check "it is named" grep -q '^peers.csv: line 4 is not peer,family,' err
 
-refused "--peers none.csv: No such file or directory: give a CSV file; bench/peers.md tells more" \
+fails "--peers none.csv: No such file or directory: give a CSV file; bench/peers.md tells more" \
     --report whole --peers none.csv
 
 # ---- killed, and gone on with
@@ -176,39 +178,43 @@ refused "--temp warm: give a number from 0 to 100" --temp warm
 drafters=$("$bin/specbench" -m x --questions x --out x --drafters x 2>&1 | sed -n 's/.*give some of \(.*\), with.*/\1/p')
 refused "--drafters: there is no \"guess\": give some of $drafters, with commas between them" \
     "${args[@]}" --out new --drafters none,guess
-refused "none.jsonl: No such file or directory: give a file of questions" \
+refused "--drafters: there is no \"\": give some of $drafters, with commas between them" \
+    "${args[@]}" --out new --drafters none,
+refused "--verifiers: there is no \"\": give some of exact, reject, traversal, typical, with commas between them" \
+    "${args[@]}" --out new --verifiers ,
+fails "none.jsonl: No such file or directory: give a file of questions" \
     "${args[@]}" --out new --questions none.jsonl
-refused "none.gguf: cannot be opened: No such file or directory" -m none.gguf \
+fails "none.gguf: cannot be opened: No such file or directory" -m none.gguf \
     --questions <(echo "a prompt") --out new
 echo "a prompt" > prompts.txt
 args=("${args[@]}" --questions prompts.txt)
 refused "--ctx 4096: the model's context is 2048: give that or less" "${args[@]}" --ctx 4096 --out new
 refused "--template x: there is none of that name: see foretoken help chat" "${args[@]}" --template x --out new
-refused "none/new cannot be made: No such file or directory" "${args[@]}" --out none/new
+fails "none/new cannot be made: No such file or directory" "${args[@]}" --out none/new
 check "nothing was made" [ ! -e new ]
-refused "whole was made with questions questions.jsonl, not prompts.txt: give another --out, or the options it was made with" \
+fails "whole was made with questions questions.jsonl, not prompts.txt: give another --out, or the options it was made with" \
     "${args[@]}" --out whole
 runs "plain prompts" "${args[@]}" --out plain
-refused "plain was made with max-new 16, not 8: give another --out, or the options it was made with" \
+fails "plain was made with max-new 16, not 8: give another --out, or the options it was made with" \
     "${args[@]}" --out plain --max-new 8
-refused "plain was made with methods none,jacobi,lookup,auto, not none,lookup: give another --out, or the options it was made with" \
+fails "plain was made with methods none,jacobi,lookup,auto, not none,lookup: give another --out, or the options it was made with" \
     "${args[@]}" --out plain --drafters lookup
 mkdir full && touch full/file
-refused "full holds other files and no settings.json: give a new folder" "${args[@]}" --out full
+fails "full holds other files and no settings.json: give a new folder" "${args[@]}" --out full
 check "it is as it was" [ "$(ls full)" = file ]
 if command -v flock > /dev/null; then
     flock plain timeout 100 "$bin/specbench" "${args[@]}" --out plain > out 2> err
     check "two at once" grep -qx 'plain is in use by another specbench: wait for it, or give another --out' err
 fi
-refused "full/settings.json is no settings file of specbench: give a folder that it made" --report full
+fails "full/settings.json is no settings file of specbench: give a folder that it made" --report full
 cp -r plain twice && cat plain/run_1/none.jsonl >> twice/run_1/none.jsonl
-refused "twice/run_1/none.jsonl: line 2 answers question 1 again: remove one of the two" "${args[@]}" --out twice
+fails "twice/run_1/none.jsonl: line 2 answers question 1 again: remove one of the two" "${args[@]}" --out twice
 echo "damage" > twice/run_1/none.jsonl
-refused "twice/run_1/none.jsonl: line 1 is no answer: remove the line, it will be asked again" "${args[@]}" --out twice
+fails "twice/run_1/none.jsonl: line 1 is no answer: remove the line, it will be asked again" "${args[@]}" --out twice
 seq 2000 | paste -sd ' ' > prompts.txt
-refused "no question fits a context of 1024 tokens: give a larger --ctx, or another model" "${args[@]}" --out new
+fails "no question fits a context of 1024 tokens: give a larger --ctx, or another model" "${args[@]}" --out new
 printf '\n' > prompts.txt
-refused "prompts.txt: holds no questions" "${args[@]}" --out new
+fails "prompts.txt: holds no questions" "${args[@]}" --out new
 printf 'What do bees make?\n' > prompts.txt
 
 # ---- other ways to run

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "badfile.h"
+#include "model/safetensors.h"
 
 /* ------------------------------------------------------------------ one bad thing at a time */
 
@@ -274,7 +275,7 @@ static const bad containers[] = {
     {"shorter than the magic", NULL, NULL, cut_3, FTK_ERR_FORMAT,
      "not a GGUF file: it starts with 'GGU' instead of 'GGUF'"},
     {"shorter than the header", NULL, NULL, cut_10, FTK_ERR_FORMAT,
-     "cut short: it has 10 bytes, the header alone has 24"},
+     "cut short: it has 10 bytes, the header alone has 24: get it again"},
     {"wrong magic", NULL, NULL, magic_zip, FTK_ERR_FORMAT,
      "not a GGUF file: it is a zip archive: unpack it with unzip, and give the .gguf file in it"},
     {"magic that harms a terminal", NULL, NULL, magic_escape, FTK_ERR_FORMAT,
@@ -289,15 +290,18 @@ static const bad containers[] = {
     {"version 2^32 - 1", NULL, NULL, version_max, FTK_ERR_UNSUPPORTED,
      "GGUF version 4294967295 is not known, only 2 and 3 are"},
     {"2^63 tensors", NULL, NULL, tensors_2_63, FTK_ERR_FORMAT,
-     "9223372036854775808 tensors do not fit into the 104 bytes behind the header"},
+     "9223372036854775808 tensors do not fit into the 104 bytes behind the header: is the file cut "
+     "short? Get it again"},
     {"5 tensors where 4 fit", NULL, NULL, tensors_5, FTK_ERR_FORMAT,
-     "5 tensors do not fit into the 104 bytes behind the header"},
+     "5 tensors do not fit into the 104 bytes behind the header: is the file cut short? Get it "
+     "again"},
     {"a tensor too many", NULL, NULL, tensors_2, FTK_ERR_FORMAT,
      "tensor number 1 of 2: a name of 0 bytes, allowed are 1 to 64"},
     {"2^64 - 1 keys", NULL, NULL, keys_max, FTK_ERR_FORMAT,
-     "18446744073709551615 keys do not fit into the 104 bytes behind the header"},
+     "18446744073709551615 keys do not fit into the 104 bytes behind the header: is the file cut "
+     "short? Get it again"},
     {"9 keys where 8 fit", NULL, NULL, keys_9, FTK_ERR_FORMAT,
-     "9 keys do not fit into the 104 bytes behind the header"},
+     "9 keys do not fit into the 104 bytes behind the header: is the file cut short? Get it again"},
     {"two keys too many", NULL, NULL, keys_3, FTK_ERR_FORMAT,
      "key number 2 of 3: a name of 0 bytes, allowed are 1 to 65535"},
     {"more tensors than any model", NULL, NULL, too_many_tensors, FTK_ERR_UNSUPPORTED,
@@ -306,24 +310,27 @@ static const bad containers[] = {
      "262145 keys, at most 262144 are read"},
 
     {"ends in a key's name length", "t", cut_key_length, NULL, FTK_ERR_FORMAT,
-     "key number 2 of 3: its name ends beyond the end of the file"},
+     "key number 2 of 3: its name ends beyond the end of the file: is the file cut short? Get it "
+     "again"},
     {"ends in a key's name", "t", cut_key_name, NULL, FTK_ERR_FORMAT,
-     "key number 2 of 3: its name ends beyond the end of the file"},
+     "key number 2 of 3: its name ends beyond the end of the file: is the file cut short? Get it "
+     "again"},
     {"ends in a key's type", "t", cut_key_type, NULL, FTK_ERR_FORMAT,
-     "key b: it is cut off by the end of the file"},
+     "key b: it is cut off by the end of the file: is the file cut short? Get it again"},
     {"ends in a key's value", "t", cut_key_value, NULL, FTK_ERR_FORMAT,
-     "key b: it is cut off by the end of the file"},
+     "key b: it is cut off by the end of the file: is the file cut short? Get it again"},
     {"ends in a string's length", "t", cut_key_string, NULL, FTK_ERR_FORMAT,
-     "key b: its string ends beyond the end of the file"},
+     "key b: its string ends beyond the end of the file: is the file cut short? Get it again"},
     {"ends in an array's count", "t", cut_key_array, NULL, FTK_ERR_FORMAT,
-     "key b: it is cut off by the end of the file"},
+     "key b: it is cut off by the end of the file: is the file cut short? Get it again"},
     {"key name of 0 bytes", NULL, key_empty, NULL, FTK_ERR_FORMAT,
      "key number 1 of 2: a name of 0 bytes, allowed are 1 to 65535"},
     {"key name of 65535 bytes", NULL, key_65535, NULL, FTK_OK, ""},
     {"key name of 65536 bytes", NULL, key_65536, NULL, FTK_ERR_FORMAT,
      "key number 1 of 2: a name of 65536 bytes, allowed are 1 to 65535"},
     {"key name of 2^63 bytes", NULL, key_2_63, NULL, FTK_ERR_FORMAT,
-     "key number 1 of 2: its name ends beyond the end of the file"},
+     "key number 1 of 2: its name ends beyond the end of the file: is the file cut short? Get it "
+     "again"},
     {"key name with NUL", NULL, key_nul, NULL, FTK_ERR_FORMAT,
      "key b\\x00c: the name is not valid UTF-8 text"},
     {"key name that is broken UTF-8", NULL, key_broken, NULL, FTK_ERR_FORMAT,
@@ -341,20 +348,23 @@ static const bad containers[] = {
     {"bool 2", NULL, bool_2, NULL, FTK_ERR_FORMAT, "key b: 2 is not a bool"},
     {"bool 255 in an array", NULL, bools_2, NULL, FTK_ERR_FORMAT, "key b: 255 is not a bool"},
     {"string of 2^63 bytes", NULL, str_2_63, NULL, FTK_ERR_FORMAT,
-     "key b: its string ends beyond the end of the file"},
+     "key b: its string ends beyond the end of the file: is the file cut short? Get it again"},
     {"array of arrays", NULL, array_of_arrays, NULL, FTK_ERR_UNSUPPORTED,
      "key b: an array of arrays is not supported"},
     {"array of an unknown type", NULL, array_type_99, NULL, FTK_ERR_FORMAT,
      "key b: an array of unknown value type 99"},
     {"array of 2^63 bytes", NULL, array_2_63, NULL, FTK_ERR_FORMAT,
-     "key b: 9223372036854775808 values of type u8 do not fit into the 94 bytes left in the file"},
+     "key b: 9223372036854775808 values of type u8 do not fit into the 94 bytes left in the file: "
+     "is the file cut short? Get it again"},
     {"array whose bytes pass 2^64", NULL, array_2_61, NULL, FTK_ERR_FORMAT,
-     "key b: 2305843009213693952 values of type f64 do not fit into the 94 bytes left in the file"},
+     "key b: 2305843009213693952 values of type f64 do not fit into the 94 bytes left in the file: "
+     "is the file cut short? Get it again"},
     {"array of no elements", NULL, array_empty, NULL, FTK_OK, ""},
     {"array of 2^60 strings", NULL, strings_2_60, NULL, FTK_ERR_FORMAT,
-     "key b: 1152921504606846976 strings do not fit into the 94 bytes left in the file"},
+     "key b: 1152921504606846976 strings do not fit into the 94 bytes left in the file: is the "
+     "file cut short? Get it again"},
     {"string of an array beyond the end", NULL, strings_beyond, NULL, FTK_ERR_FORMAT,
-     "key b: string 1 of 3 ends beyond the end of the file"},
+     "key b: string 1 of 3 ends beyond the end of the file: is the file cut short? Get it again"},
 
     {"alignment 0", NULL, align_0, NULL, FTK_ERR_FORMAT,
      "key general.alignment: 0 is not a power of two from 8 to 1048576"},
@@ -374,9 +384,10 @@ static const bad containers[] = {
      "tensor u: offset 32 is not a multiple of the alignment 64"},
 
     {"ends in a tensor's name length", NULL, tensor_cut, NULL, FTK_ERR_FORMAT,
-     "tensor number 1 of 2: its name ends beyond the end of the file"},
+     "tensor number 1 of 2: its name ends beyond the end of the file: is the file cut short? Get "
+     "it again"},
     {"ends in a tensor's dimensions", NULL, NULL, cut_60, FTK_ERR_FORMAT,
-     "tensor t: it is cut off by the end of the file"},
+     "tensor t: it is cut off by the end of the file: is the file cut short? Get it again"},
     {"ends before the data", NULL, NULL, cut_80, FTK_ERR_FORMAT,
      "tensor t: 32 of its 32 bytes are missing: the file is cut short, get it again"},
     {"the last byte is missing", NULL, NULL, cut_1, FTK_ERR_FORMAT,
@@ -386,7 +397,8 @@ static const bad containers[] = {
     {"tensor name of 65 bytes", NULL, tensor_65, NULL, FTK_ERR_FORMAT,
      "tensor number 1 of 2: a name of 65 bytes, allowed are 1 to 64"},
     {"tensor name of 2^63 bytes", NULL, tensor_2_63, NULL, FTK_ERR_FORMAT,
-     "tensor number 1 of 2: its name ends beyond the end of the file"},
+     "tensor number 1 of 2: its name ends beyond the end of the file: is the file cut short? Get "
+     "it again"},
     {"tensor name with NUL", NULL, tensor_nul, NULL, FTK_ERR_FORMAT,
      "tensor u\\x00v: the name is not valid UTF-8 text"},
     {"tensor name that is broken UTF-8", NULL, tensor_broken, NULL, FTK_ERR_FORMAT,
@@ -466,6 +478,60 @@ static void test_containers(void **state)
     assert_int_equal(failed, 0);
 }
 
+/* ------------------------------------------------------------------ cut short */
+
+/* Of a file of n bytes whatever part of at least `least` is there, the line asks whether that is
+ * all. */
+static void check_cuts(const void *file, size_t n, size_t least, attempt *try)
+{
+    for (size_t cut = least; cut < n; cut++) {
+        counting c = {0};
+        assert_true(gw_save(path, file, cut));
+        assert_int_equal(try(path, &c), FTK_ERR_FORMAT);
+        if (c.errors != 1 || !strstr(c.line, "cut ") || !strcasestr(c.line, "get it again"))
+            fail_msg("%zu of %zu bytes: %s", cut, n, c.line);
+    }
+}
+
+static void test_cuts(void **state)
+{
+    (void)state;
+    gw w;
+    gw_init(&w);
+    gw_u32(&w, "a", 1);
+    gw_str(&w, "b", "text");
+    gw_array(&w, "c", FTK_GGUF_F32, 2, (float[]){1, 2});
+    gw_str_array(&w, "d", 2, (ftk_str[]){{"x", 1}, {"yz", 2}});
+    gw_tensor(&w, "t", 1, (uint64_t[]){8}, FTK_TYPE_F32, NULL, 32);
+    gw_tensor(&w, "u", 2, (uint64_t[]){4, 2}, FTK_TYPE_F32, NULL, 32);
+    gw_bytes file = gw_finish(&w);
+    gw_free(&w);
+    check_cuts(file.p, file.n, 4, try_reader);
+    free(file.p);
+}
+
+static ftk_err try_safetensors(const char *p, counting *c)
+{
+    const ftk_host host = counting_host(c);
+    ftk_safetensors s;
+    const ftk_err err = ftk_safetensors_open(&s, p, &host);
+    if (err == FTK_OK) ftk_safetensors_close(&s, &host);
+    return err;
+}
+
+static void test_cut_safetensors(void **state)
+{
+    (void)state;
+    static const char header[] =
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}}";
+    char file[8 + sizeof header - 1 + 24] = {sizeof header - 1};
+    memcpy(file + 8, header, sizeof header - 1);
+    assert_true(gw_save(path, file, sizeof file));
+    counting c = {0};
+    assert_int_equal(try_safetensors(path, &c), FTK_OK);
+    check_cuts(file, sizeof file, 10, try_safetensors); /* less could be anything */
+}
+
 /* ------------------------------------------------------------------ not files */
 
 /* What may stand in a file's place. */
@@ -505,6 +571,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_not_files),
         cmocka_unit_test(test_containers),
+        cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_cut_safetensors),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(path);

@@ -137,8 +137,8 @@ static void test_odd_files(void **state)
     gw_bytes s4c = contents(S4C);
     char line[256];
     assert_true(gw_save(path, s4c.p, 10));
-    expect_left_out("cut in the header", "cut short: it has 10 bytes, the header alone has 24",
-                    true);
+    expect_left_out("cut in the header",
+                    "cut short: it has 10 bytes, the header alone has 24: get it again", true);
     assert_true(gw_save(path, "", 0));
     expect_left_out("empty", "is empty: get it again", true);
     assert_true(gw_save(path, "version https://git-lfs.github.com/spec/v1\noid", 46));
@@ -325,10 +325,9 @@ static void test_named_first(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_odd_files),
-        cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_no_files),
-        cmocka_unit_test(test_among_good_ones), cmocka_unit_test(test_named_first),
+        cmocka_unit_test(test_odd_files),   cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_no_files),    cmocka_unit_test(test_among_good_ones),
+        cmocka_unit_test(test_named_first),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

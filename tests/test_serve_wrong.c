@@ -40,6 +40,9 @@ static const struct {
     {"/v1/chat/completions", "{\"messages\":[]}", 400, "messages"},
     {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":3}]}", 400, "messages"},
     {"/v1/chat/completions", "{\"messages\":[{\"content\":\"sky\"}]}", 400, "messages"},
+    {"/v1/chat/completions", "{\"messages\":[{\"role\":\"\",\"content\":\"sky\"}]}", 400,
+     "messages"},
+    {"/v1/chat/completions", "{\"messages\":[{\"role\":3,\"content\":\"sky\"}]}", 400, "messages"},
     {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\"}]}", 400, "messages"},
     {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"contents\":\"a\"}]}", 400,
      "messages"},
@@ -51,14 +54,23 @@ static const struct {
     {"/v1/chat/completions", "{\"model\":3," HELLO "}", 400, "model"},
     {"/v1/chat/completions", "{\"temperature\":-1," HELLO "}", 400, "temperature"},
     {"/v1/chat/completions", "{\"temperature\":\"hot\"," HELLO "}", 400, "temperature"},
+    {"/v1/chat/completions", "{\"temperature\":1e39," HELLO "}", 400, "temperature"},
     {"/v1/chat/completions", "{\"top_p\":1.5," HELLO "}", 400, "top_p"},
+    {"/v1/chat/completions", "{\"top_p\":-0.1," HELLO "}", 400, "top_p"},
+    {"/v1/chat/completions", "{\"top_k\":-2," HELLO "}", 400, "top_k"},
     {"/v1/chat/completions", "{\"min_p\":1.5," HELLO "}", 400, "min_p"},
+    {"/v1/chat/completions", "{\"min_p\":-0.1," HELLO "}", 400, "min_p"},
+    {"/v1/chat/completions", "{\"min_tokens\":-1," HELLO "}", 400, "min_tokens"},
+    {"/v1/chat/completions", "{\"min_tokens\":3,\"max_tokens\":2," HELLO "}", 400, "min_tokens"},
+    {"/v1/completions", "{\"min_tokens\":17,\"prompt\":\"a\"}", 400, "min_tokens"},
+    {"/v1/chat/completions", "{\"frequency_penalty\":-2.1," HELLO "}", 400, "frequency_penalty"},
     {"/v1/chat/completions", "{\"presence_penalty\":3," HELLO "}", 400, "presence_penalty"},
     {"/v1/chat/completions", "{\"repetition_penalty\":0," HELLO "}", 400, "repetition_penalty"},
     {"/v1/chat/completions", "{\"max_tokens\":-2," HELLO "}", 400, "max_tokens"},
     {"/v1/chat/completions", "{\"max_tokens\":1e300," HELLO "}", 400, "max_tokens"},
     {"/v1/chat/completions", "{\"max_tokens\":1.5," HELLO "}", 400, "max_tokens"},
     {"/v1/chat/completions", "{\"n\":0," HELLO "}", 400, "n"},
+    {"/v1/chat/completions", "{\"n\":129," HELLO "}", 400, "n"},
     {"/v1/chat/completions", "{\"seed\":\"a\"," HELLO "}", 400, "seed"},
     {"/v1/chat/completions", "{\"stop\":\"\"," HELLO "}", 400, "stop"},
     {"/v1/chat/completions", "{\"stop\":[1]," HELLO "}", 400, "stop"},
@@ -156,6 +168,9 @@ static void test_unreadable(void **state)
         {"{\"prompt\":x}", "from here on"},
         {"null", "must be a JSON object"},
         {"{\"prompt\":\"a\",\"temperature\":1e300}", "0 to 3.4"},
+        {"{\"prompt\":\"a\",\"top_p\":1.0000000001}", "top_p is 1.0000000001; it must be 0 to 1"},
+        {"{\"prompt\":\"a\",\"temperature\":NaN}", "from here on"},
+        {"{\"prompt\":\"a\",\"temperature\":1e400}", "too large"},
         {"{\"prompt\":[[5],[]]}", "no tokens to go on from"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -177,10 +192,49 @@ static void test_odd(void **state)
         "{\"prompt\":\"a\\ud83d\\ude00\",\"max_tokens\":1,\"logit_bias\":{\"0\":-100},\"user\":3,"
         "\"best_of\":1,\"suffix\":null}",
         "{\"prompt\":\"a\",\"max_tokens\":1,\"n\":2,\"best_of\":2,\"suffix\":\"\"}",
+        "{\"prompt\":\"a\",\"max_tokens\":2,\"min_tokens\":2}",
+        "{\"prompt\":\"a\",\"max_tokens\":-1,\"min_tokens\":20,\"stop\":\"e\"}",
     };
     for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
         reply r = post(&shared, "/v1/completions", bodies[i]);
         if (r.status != 200) fail_msg("%s: %s", bodies[i], r.body);
+        reply_free(&r);
+    }
+}
+
+/* The ends of the ranges: what leaves the likeliest token alone says what temperature 0 does. */
+static void test_likeliest(void **state)
+{
+    (void)state;
+    static const char *const fields[] = {"\"temperature\":0",
+                                         "\"temperature\":1e-40",
+                                         "\"temperature\":2,\"top_p\":0",
+                                         "\"temperature\":2,\"top_p\":1e-300",
+                                         "\"temperature\":2,\"top_k\":1",
+                                         "\"temperature\":2,\"min_p\":1"};
+    char body[256], first[256] = "";
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        snprintf(body, sizeof body, "{\"prompt\":\"The sky is\",\"max_tokens\":12,%s}", fields[i]);
+        reply r = post(&shared, "/v1/completions", body);
+        assert_int_equal(r.status, 200);
+        const char *const text = text_at(&r, "choices", "text", NULL);
+        if (i == 0) snprintf(first, sizeof first, "%s", text);
+        if (strcmp(text, first) != 0) fail_msg("%s: \"%s\", not \"%s\"", body, text, first);
+        reply_free(&r);
+    }
+}
+
+/* Models have roles of their own: "tool" and "ipython" go to the template as they are. */
+static void test_roles(void **state)
+{
+    (void)state;
+    static const char *const roles[] = {"system", "developer", "assistant", "tool", "ipython"};
+    for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
+        char body[256];
+        snprintf(body, sizeof body,
+                 "{\"max_tokens\":1,\"messages\":[{\"role\":\"%s\",\"content\":\"a\"}]}", roles[i]);
+        reply r = post(&shared, "/v1/chat/completions", body);
+        if (r.status != 200) fail_msg("%s: %s", roles[i], r.body);
         reply_free(&r);
     }
 }
@@ -330,7 +384,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong),        cmocka_unit_test(test_unreadable),
-        cmocka_unit_test(test_odd),          cmocka_unit_test(test_long_prompt),
+        cmocka_unit_test(test_odd),          cmocka_unit_test(test_likeliest),
+        cmocka_unit_test(test_roles),        cmocka_unit_test(test_long_prompt),
         cmocka_unit_test(test_origin),       cmocka_unit_test(test_request_id),
         cmocka_unit_test(test_key_and_body), cmocka_unit_test(test_port_taken),
         cmocka_unit_test(test_template),

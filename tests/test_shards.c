@@ -334,7 +334,7 @@ static void test_broken_part(void **state)
                        ".gguf file in it");
     assert_true(gw_save(second, "GGUF", 4));
     failed += check("cut short", first, try_reader, FTK_ERR_FORMAT, second,
-                    "cut short: it has 4 bytes, the header alone has 24");
+                    "cut short: it has 4 bytes, the header alone has 24: get it again");
     remove_parts(&cases[0]);
     assert_int_equal(failed, 0);
 }

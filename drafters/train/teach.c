@@ -153,7 +153,7 @@ static void finish(teacher *t, slot *s)
 static void run_pass(teacher *t)
 {
     ftk_forward_run(&t->f, t->seq, t->n_seqs);
-    if (ftk_forward_check(&t->f) != FTK_OK) exit(1);
+    if (ftk_forward_check(&t->f) != FTK_OK) exit(RUN_FAILED);
     ftk_team_run(&t->f.team, keep_rows, t);
     for (int i = 0; i < t->n_seqs; i++) {
         slot *s = t->of[i];
@@ -293,22 +293,22 @@ static void open_teacher(teacher *t)
     const options *o = &t->o;
     const int n_layer = t->m->hp.n_layer;
     if (o->longest > t->m->hp.n_ctx_train)
-        run_die("--longest %d is more than the model's context, %d", o->longest,
-                t->m->hp.n_ctx_train);
-    if (o->state > n_layer) run_die("--state %d: this model has %d layers", o->state, n_layer);
-    if (o->top > t->m->hp.n_vocab) run_die("--top %d is more than the vocabulary has", o->top);
+        run_refuse("--longest %d is more than the model's context, %d", o->longest,
+                   t->m->hp.n_ctx_train);
+    if (o->state > n_layer) run_refuse("--state %d: this model has %d layers", o->state, n_layer);
+    if (o->top > t->m->hp.n_vocab) run_refuse("--top %d is more than the vocabulary has", o->top);
     const int slots = o->sessions * (o->longest + ROWS + FTK_PAGE);
     const int threads = o->threads ? o->threads : ftk_cpus();
     if (ftk_kv_pool_open(&t->pool, t->m, slots, FTK_TYPE_F16) != FTK_OK ||
         ftk_forward_open(&t->f, t->m, threads, ROWS, o->longest, o->longest + ROWS, FTK_TYPE_F16) !=
             FTK_OK ||
         (o->state > 0 && ftk_forward_keep(&t->f, o->state - 1) != FTK_OK))
-        exit(1);
+        exit(RUN_FAILED);
     for (int i = 0, at; i < o->n_states; i++) {
         if (o->states[i] > n_layer)
-            run_die("--states: this model has %d layers, so %d is none", n_layer, o->states[i]);
-        if (ftk_forward_tap(&t->f, o->states[i], &at) != FTK_OK) exit(1);
-        if (at != i) run_die("--states: %d is there twice", o->states[i]);
+            run_refuse("--states: this model has %d layers, so %d is none", n_layer, o->states[i]);
+        if (ftk_forward_tap(&t->f, o->states[i], &at) != FTK_OK) exit(RUN_FAILED);
+        if (at != i) run_refuse("--states: %d is there twice", o->states[i]);
     }
     for (int i = 0; i < o->sessions; i++) open_lesson(t, &t->slots[i].d);
 }
@@ -352,8 +352,8 @@ static void read_states(options *o, const char *list)
         char *end;
         const long layer = strtol(at, &end, 10);
         if (*at < '0' || *at > '9' || (*end && *end != ',') || layer > 1 << 16)
-            run_die("--states %s: give layers with commas between them, as in 2,15,27", list);
-        if (o->n_states == MOST_STATES) run_die("--states %s: at most %d", list, MOST_STATES);
+            run_refuse("--states %s: give layers with commas between them, as in 2,15,27", list);
+        if (o->n_states == MOST_STATES) run_refuse("--states %s: at most %d", list, MOST_STATES);
         o->states[o->n_states++] = (int)layer;
         if (!*(at = end)) return;
     }
@@ -391,11 +391,12 @@ static options parse(int argc, char **argv)
         case STATES: read_states(&o, optarg); break;
         case TOP: o.top = (int)run_number("--top", optarg, 1, 256); break;
         case SESSIONS: o.sessions = (int)run_number("--sessions", optarg, 1, MOST_SESSIONS); break;
-        default: usage(2);
+        default: usage(RUN_USAGE);
         }
-    if (!o.model || !o.folder || optind == argc) usage(2);
+    if (!o.model || !o.folder || optind == argc) usage(RUN_USAGE);
     if (!o.written && o.answer >= o.longest)
-        run_die("--answer %d leaves no room for a prompt within --longest %d", o.answer, o.longest);
+        run_refuse("--answer %d leaves no room for a prompt within --longest %d", o.answer,
+                   o.longest);
     return o;
 }
 

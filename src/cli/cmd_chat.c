@@ -205,27 +205,31 @@ static void command_drafter(chat *c, const char *arg)
         cli_say("drafter %s; another one with /drafter %s", c->drafter, names);
 }
 
-/* False when the command says to leave. */
-static bool command(chat *c, const char *text)
+/* False when the command says to leave. Blanks at its end are cut off. */
+static bool command(chat *c, char *text)
 {
     static const struct {
         const char *name;
-        void (*run)(chat *c, const char *arg);
+        void (*run)(chat *c, const char *arg); /* NULL: leave */
+        bool takes;
     } table[] = {
-        {"/help", command_help},
-        {"/stats", command_stats},
-        {"/reset", command_reset},
-        {"/drafter", command_drafter},
+        {"/help", command_help, false},   {"/stats", command_stats, true},
+        {"/reset", command_reset, false}, {"/drafter", command_drafter, true},
+        {"/quit", NULL, false},           {"/exit", NULL, false},
     };
+    for (size_t end = strlen(text); end > 0 && strchr(" \t\r", text[end - 1]);) text[--end] = 0;
     const size_t n = strcspn(text, " \t");
     const char *arg = text + n + strspn(text + n, " \t");
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        if (strlen(table[i].name) == n && memcmp(table[i].name, text, n) == 0) {
+        if (strlen(table[i].name) != n || memcmp(table[i].name, text, n) != 0) continue;
+        if (arg[0] && !table[i].takes)
+            cli_say("%s: \"%s\" is one too many; give nothing", table[i].name, arg);
+        else if (table[i].run)
             table[i].run(c, arg);
-            return true;
-        }
+        else
+            return false;
+        return true;
     }
-    if (strcmp(text, "/quit") == 0 || strcmp(text, "/exit") == 0) return false;
     cli_say("\"%.*s\" is no command; /help lists them", (int)(n < 40 ? n : 40), text);
     return true;
 }

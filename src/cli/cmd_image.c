@@ -11,6 +11,7 @@
 #include "common.h"
 #include "foretoken_diffusion.h"
 #include "picture.h"
+#include "progress.h"
 
 enum { ALL_CLASSES = 16, MAX_CLASSES = 1000, MAX_PICTURES = 1 << 20, MAX_SIDE = 16384 };
 
@@ -133,8 +134,6 @@ static ftk_cache_config cache_of(const cli_options *o)
 
 static int open_model(studio *s, const cli_options *o)
 {
-    if (o->model && o->demo)
-        return cli_say_usage(o->command, "-m and --demo exclude each other; give one of them");
     if (o->model)
         snprintf(s->path, sizeof s->path, "%s", o->model);
     else {
@@ -282,13 +281,13 @@ static void show_progress(studio *s, double share)
     if (!isatty(STDERR_FILENO) || (share < 1 && t - s->shown < 0.1)) return;
     s->shown = t;
     if (share >= 1) {
-        fprintf(stderr, "\r\x1b[K");
+        cli_progress_clear();
         return;
     }
     char bar[WIDTH + 1] = "";
     for (int i = 0; i < WIDTH; i++) bar[i] = i < share * WIDTH ? '#' : '.';
-    fprintf(stderr, "\r[%s] %3d %%, %.0f s left ", bar, (int)(100 * share),
-            share > 0 ? spent / share - spent : 0);
+    cli_progress_show("[%s] %3d %%, %.0f s left ", bar, (int)(100 * share),
+                      share > 0 ? spent / share - spent : 0);
 }
 
 static void print_traces(const studio *s, int first, int n)

@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "progress.h"
+
 /* ---- output */
 
 static int out_errno;
@@ -93,27 +95,22 @@ double cli_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static double load_start, load_shown;
+static cli_progress loading;
 
-/* After a second of loading: on a terminal a line that is kept up to date and goes away at the end,
- * else one line. */
+/* On a terminal a line that is kept up to date and goes away at the end, else one now and then. */
 static void show_progress(void *ctx, uint64_t done, uint64_t total)
 {
     (void)ctx;
-    const double t = cli_now();
     const bool live = isatty(STDERR_FILENO), end = done == total;
-    if (load_shown == 0 ? end || t - load_start < 1 : !live || (!end && t - load_shown < 0.2))
-        return;
-    load_shown = t;
+    if (!cli_progress_due(&loading, cli_now(), live, end)) return;
+    const unsigned long long mib = total >> 20;
     const int percent = (int)(100.0 * (double)done / (double)total);
     if (!live)
-        cli_say("preparing %llu MiB of weights, %d %% done", (unsigned long long)(total >> 20),
-                percent);
+        cli_say("preparing %llu MiB of weights, %d %% done", mib, percent);
     else if (end)
-        fprintf(stderr, "\r\x1b[K");
+        cli_progress_clear();
     else
-        fprintf(stderr, "\rforetoken: preparing %llu MiB of weights: %d %%",
-                (unsigned long long)(total >> 20), percent);
+        cli_progress_show("foretoken: preparing %llu MiB of weights: %d %%", mib, percent);
 }
 
 /* The adapters of the command line in list, their paths to be freed. */
@@ -130,8 +127,6 @@ static void copy_loras(const cli_options *o, ftk_adapter list[CLI_MAX_LORAS])
 int cli_world_open_model(cli_world *w, const cli_options *o)
 {
     const char *path = o->model;
-    if (path && o->demo)
-        return cli_say_usage(o->command, "-m and --demo exclude each other; give one of them");
     if (path) {
         snprintf(w->path, sizeof w->path, "%s", path);
     } else {
@@ -153,8 +148,9 @@ int cli_world_open_model(cli_world *w, const cli_options *o)
         cfg.stage = o->link->rank;
         cfg.n_stages = o->link->size;
     }
-    load_start = cli_now();
+    loading = (cli_progress){.began = cli_now()};
     const ftk_err err = ftk_model_load(&w->model, path, &cfg);
+    cli_progress_clear();
     for (size_t i = 0; i < o->n_loras; i++) free((char *)(uintptr_t)adapters[i].path);
     if (err != FTK_OK) {
         cli_fail(err, path);
@@ -199,9 +195,6 @@ int cli_world_add_drafters(cli_world *w, const cli_options *o)
     ftk_drafter_config_init(&cfg);
     cfg.layers = o->layers;
     cfg.n_layers = o->n_layers;
-    if (o->n_layers > 0 && o->n_drafter_files != 1)
-        return cli_say_usage(o->command,
-                             "--drafter-layers is about one --drafter-file; give that once");
     for (size_t i = 0; i < o->n_drafter_files && err == FTK_OK; i++)
         err = ftk_engine_add_drafter_as(w->engine, o->drafter_files[i], &cfg);
     if (err == FTK_OK && o->draft_model)
@@ -310,9 +303,6 @@ int cli_world_open_chat(cli_world *w, const cli_options *o)
     ftk_chat_config_init(&w->chat);
     w->chat.now = cli_local_now();
     w->chat.vars = o->template_vars;
-    if (o->template_name && o->template_file)
-        return cli_say_usage(o->command,
-                             "--template and --template-file exclude each other; give one of them");
     w->chat.tmpl = o->template_name ? o->template_name : w->info.chat_template;
     if (o->template_file) return read_template(w, o->template_file) ? CLI_DONE : CLI_FAILED;
     if (!o->template_name && !w->info.has_chat_template)

@@ -16,8 +16,16 @@ static void hold_standard_streams(void)
         if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
 }
 
+/* The word behind those that are known. */
+static int too_many(const char *word)
+{
+    cli_say("unexpected argument \"%s\"; see foretoken help", word);
+    return CLI_USAGE;
+}
+
 static int help(int argc, char **argv)
 {
+    if (argc > 1) return too_many(argv[1]);
     if (argc == 0) {
         cli_help(stdout);
         return cli_out_status();
@@ -64,6 +72,7 @@ int main(int argc, char **argv)
     }
     const char *name = argv[1];
     if (strcmp(name, "--version") == 0) {
+        if (argc > 2) return too_many(argv[2]);
         printf("foretoken %s\n", ftk_version());
         return cli_out_status();
     }

@@ -15,6 +15,8 @@
 typedef enum kind {
     FLAG,
     TEXT,
+    DEVICE,
+    ORIGIN,
     OBJECT,
     PATH,
     WHOLE,
@@ -241,7 +243,7 @@ static const spec specs[] = {
      "numbers of the KV cache (default f16)", kv_names},
     {"--kernels", NULL, NAME, C | G | P | S | D, AT(kernels), 0, 0, "LEVEL", NULL, NULL,
      "CPU level (default: the best here)", kernel_names},
-    {"--device", NULL, TEXT, C | G | P | S | D, AT(device), 0, 0, "DEVICE",
+    {"--device", NULL, DEVICE, C | G | P | S | D, AT(device), 0, 0, "DEVICE",
      "cpu, auto, cuda or cuda:N", "cuda:0",
      "who runs the model: cpu (default), cuda, cuda:N, or auto: cuda if it can", NULL},
     {"--mpi", NULL, FLAG, C | G | P | S, AT(mpi), 0, 0, NULL, NULL, NULL,
@@ -270,7 +272,7 @@ static const spec specs[] = {
      "key that clients must send; others on this machine may see it here", NULL},
     {"--api-key-file", NULL, PATH, S, AT(api_key_file), 0, 0, "FILE", "a file with a key",
      "key.txt", "the same, from the first line of a file", NULL},
-    {"--allow-origin", NULL, PATH, S, AT(allow_origin), 0, 0, "ORIGIN", "an origin, or *",
+    {"--allow-origin", NULL, ORIGIN, S, AT(allow_origin), 0, 0, "ORIGIN", "an origin, or *",
      "https://chat.example", "let pages from there ask in a browser; *: from anywhere", NULL},
     {"--parallel", NULL, WHOLE, S, AT(parallel), 1, 256, "N", "1 to 256", "8",
      "answers that are made at once (default 4)", NULL},
@@ -389,6 +391,24 @@ static bool set_object(cli_options *o, const spec *s, const char *text, const ch
     return is_object || refuse(o, s, text, "is no JSON object");
 }
 
+static bool set_device(cli_options *o, const spec *s, const char *text, const char **field)
+{
+    const char *const number = strncmp(text, "cuda:", 5) == 0 ? text + 5 : "";
+    *field = text;
+    return strcmp(text, "cpu") == 0 || strcmp(text, "auto") == 0 || strcmp(text, "cuda") == 0 ||
+           (number[0] && !number[strspn(number, "0123456789")]) || refuse(o, s, text, "is unknown");
+}
+
+/* As browsers send it: a scheme and a host, and nothing behind that; null of a local file. */
+static bool set_origin(cli_options *o, const spec *s, const char *text, const char **field)
+{
+    const char *const host = strstr(text, "://");
+    *field = text;
+    return strcmp(text, "*") == 0 || strcmp(text, "null") == 0 ||
+           (host && host > text && host[3] && !strpbrk(host + 3, "/?#") && !strpbrk(text, " ,*")) ||
+           refuse(o, s, text, "is none");
+}
+
 static bool set_whole(cli_options *o, const spec *s, const char *text, int64_t *field)
 {
     char *end;
@@ -505,6 +525,8 @@ static bool set(cli_options *o, const spec *s, const char *text)
     switch (s->kind) {
     case FLAG: *(bool *)field = true; return true;
     case TEXT: *(const char **)field = text; return true;
+    case DEVICE: return set_device(o, s, text, field);
+    case ORIGIN: return set_origin(o, s, text, field);
     case OBJECT: return set_object(o, s, text, field);
     case PATH: return set_path(o, s, text, field);
     case WHOLE: return set_whole(o, s, text, field);
@@ -543,6 +565,20 @@ static bool set_operand(cli_options *o, const char *arg)
     }
     o->operand = arg;
     return true;
+}
+
+/* What is known to be wrong without a model. */
+static bool check_together(const cli_options *o)
+{
+    const char *const wrong =
+        o->model && o->demo ? "-m and --demo exclude each other; give one of them"
+        : o->template_name && o->template_file
+            ? "--template and --template-file exclude each other; give one of them"
+        : o->n_layers > 0 && o->n_drafter_files != 1
+            ? "--drafter-layers is about one --drafter-file; give that once"
+            : NULL;
+    if (wrong) cli_say_usage(o->command, "%s", wrong);
+    return !wrong;
 }
 
 bool cli_options_parse(cli_options *o, cli_command command, int argc, char **argv)
@@ -608,7 +644,7 @@ bool cli_options_parse(cli_options *o, cli_command command, int argc, char **arg
         if (!set(o, s, text)) return false;
         if (o->help) return true;
     }
-    return true;
+    return check_together(o);
 }
 
 void cli_help(FILE *f)

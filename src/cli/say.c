@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "progress.h"
+
 /* An ERROR line was shown since this thread's last cli_fail(): what was called says it on the
  * thread that called. */
 static _Thread_local bool library_spoke;
@@ -14,6 +16,7 @@ void cli_say_as(const char *command, const char *fmt, va_list args)
     vsnprintf(raw, sizeof raw, fmt, args);
     /* Names from a file or the command line must not reach the terminal as control sequences. */
     ftk_show(raw, strlen(raw), 0, line, sizeof line);
+    cli_progress_clear();
     fprintf(stderr, "foretoken%s%s: %s\n", command ? " " : "", command ? command : "", line);
 }
 

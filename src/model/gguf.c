@@ -257,9 +257,25 @@ static bool take_str(reader *r, ftk_str *s)
     return true;
 }
 
+/* Large files were handed round in pieces: model.gguf-split-a, model.gguf.part1of3. */
+static bool is_piece(const reader *r)
+{
+    const char *end = strstr(r->path, ".gguf");
+    for (const char *next = end; next; next = strstr(next + 1, ".gguf")) end = next;
+    return end && (strstr(end, "-split-") || strstr(end, ".part") || strstr(end, "-part"));
+}
+
+/* Goes behind what says that the file ends too early; damage looks the same. */
+static const char *cut_short(const reader *r)
+{
+    return is_piece(r) ? ": is the file cut short? Join its pieces with cat"
+                       : ": is the file cut short? Get it again";
+}
+
 static ftk_err cut_off(reader *r, const char *what, ftk_str name)
 {
-    return FAIL(r, FORMAT, "%s %s: it is cut off by the end of the file", what, SHOW(name));
+    return FAIL(r, FORMAT, "%s %s: it is cut off by the end of the file%s", what, SHOW(name),
+                cut_short(r));
 }
 
 /* Bytes of a value of fixed size; 0 for strings and arrays. */
@@ -279,8 +295,9 @@ static ftk_err read_strings(reader *r, const key_record *k)
         ftk_str s;
         if (!take_str(r, &s))
             return FAIL(r, FORMAT,
-                        "key %s: string %" PRIu64 " of %" PRIu64 " ends beyond the end of the file",
-                        SHOW(k->name), i, k->count);
+                        "key %s: string %" PRIu64 " of %" PRIu64
+                        " ends beyond the end of the file%s",
+                        SHOW(k->name), i, k->count, cut_short(r));
     }
     return FTK_OK;
 }
@@ -292,8 +309,8 @@ static ftk_err read_fixed(reader *r, const key_record *k)
     if (k->count > left(r) / size)
         return FAIL(r, FORMAT,
                     "key %s: %" PRIu64 " values of type %s do not fit into the %zu bytes"
-                    " left in the file",
-                    SHOW(k->name), k->count, ftk_gguf_type_name(k->elem), left(r));
+                    " left in the file%s",
+                    SHOW(k->name), k->count, ftk_gguf_type_name(k->elem), left(r), cut_short(r));
     if (k->elem == FTK_GGUF_BOOL)
         for (uint64_t i = 0; i < k->count; i++)
             if (r->p[i] > 1)
@@ -319,8 +336,8 @@ static ftk_err read_array(reader *r, key_record *k)
     if (k->count > left(r) / 8)
         return FAIL(r, FORMAT,
                     "key %s: %" PRIu64 " strings do not fit into the %zu bytes left in"
-                    " the file",
-                    SHOW(k->name), k->count, left(r));
+                    " the file%s",
+                    SHOW(k->name), k->count, left(r), cut_short(r));
     return read_strings(r, k);
 }
 
@@ -335,8 +352,8 @@ static ftk_err read_value(reader *r, key_record *k)
     if (k->type == FTK_GGUF_STRING) {
         ftk_str s;
         if (!take_str(r, &s))
-            return FAIL(r, FORMAT, "key %s: its string ends beyond the end of the file",
-                        SHOW(k->name));
+            return FAIL(r, FORMAT, "key %s: its string ends beyond the end of the file%s",
+                        SHOW(k->name), cut_short(r));
         k->data = (const unsigned char *)s.p;
         k->count = s.n;
         return FTK_OK;
@@ -351,8 +368,8 @@ static ftk_err read_key(reader *r, size_t i)
 {
     key_record *k = &r->g->keys[i];
     if (!take_str(r, &k->name))
-        return FAIL(r, FORMAT, "key number %zu of %zu: its name ends beyond the end of the file", i,
-                    r->g->n_keys);
+        return FAIL(r, FORMAT, "key number %zu of %zu: its name ends beyond the end of the file%s",
+                    i, r->g->n_keys, cut_short(r));
     if (k->name.n == 0 || k->name.n > MAX_KEY)
         return FAIL(r, FORMAT, "key number %zu of %zu: a name of %zu bytes, allowed are 1 to %d", i,
                     r->g->n_keys, k->name.n, MAX_KEY);
@@ -421,8 +438,9 @@ static ftk_err read_tensor(reader *r, size_t i)
 {
     ftk_tensor_info *t = &r->g->tensors[i];
     if (!take_str(r, &t->name))
-        return FAIL(r, FORMAT, "tensor number %zu of %zu: its name ends beyond the end of the file",
-                    i, r->g->n_tensors);
+        return FAIL(r, FORMAT,
+                    "tensor number %zu of %zu: its name ends beyond the end of the file%s", i,
+                    r->g->n_tensors, cut_short(r));
     if (t->name.n == 0 || t->name.n > MAX_TENSOR_NAME)
         return FAIL(r, FORMAT, "tensor number %zu of %zu: a name of %zu bytes, allowed are 1 to %d",
                     i, r->g->n_tensors, t->name.n, MAX_TENSOR_NAME);
@@ -446,14 +464,6 @@ static uint64_t least_size(const ftk_tensor_info *t)
     return t->size ? t->size : 1;
 }
 
-/* Large files were handed round in pieces: model.gguf-split-a, model.gguf.part1of3. */
-static bool is_piece(const reader *r)
-{
-    const char *end = strstr(r->path, ".gguf");
-    for (const char *next = end; next; next = strstr(next + 1, ".gguf")) end = next;
-    return end && (strstr(end, "-split-") || strstr(end, ".part") || strstr(end, "-part"));
-}
-
 /* data_left: bytes of the data section. */
 static ftk_err check_place(reader *r, const ftk_tensor_info *t, uint64_t data_left)
 {
@@ -463,10 +473,8 @@ static ftk_err check_place(reader *r, const ftk_tensor_info *t, uint64_t data_le
                     SHOW(t->name), t->offset, r->g->alignment);
     if (t->offset > data_left || (t->size == 0 && t->offset == data_left))
         return FAIL(r, FORMAT,
-                    "tensor %s: offset %" PRIu64 " lies beyond the %" PRIu64
-                    " bytes of data: is the file cut short? %s",
-                    SHOW(t->name), t->offset, data_left,
-                    is_piece(r) ? "Join its pieces with cat" : "Get it again");
+                    "tensor %s: offset %" PRIu64 " lies beyond the %" PRIu64 " bytes of data%s",
+                    SHOW(t->name), t->offset, data_left, cut_short(r));
     const uint64_t there = data_left - t->offset;
     if (t->size > there)
         return FAIL(r, FORMAT,
@@ -559,8 +567,8 @@ static ftk_err read_count(reader *r, const char *what, size_t min_bytes, size_t 
     /* Both counts are bounded by all that follows them, so that neither can ask for much memory. */
     const size_t rest = r->g->size - HEADER_BYTES;
     if (count > rest / min_bytes)
-        return FAIL(r, FORMAT, "%" PRIu64 " %s do not fit into the %zu bytes behind the header",
-                    count, what, rest);
+        return FAIL(r, FORMAT, "%" PRIu64 " %s do not fit into the %zu bytes behind the header%s",
+                    count, what, rest, cut_short(r));
     if (count > MAX_RECORDS)
         return FAIL(r, UNSUPPORTED, "%" PRIu64 " %s, at most %d are read", count, what,
                     MAX_RECORDS);
@@ -581,8 +589,8 @@ static ftk_err read_header(reader *r)
                     SHOW(magic));
     }
     if (left(r) < HEADER_BYTES)
-        return FAIL(r, FORMAT, "cut short: it has %zu bytes, the header alone has %d", left(r),
-                    HEADER_BYTES);
+        return FAIL(r, FORMAT, "cut short: it has %zu bytes, the header alone has %d: %s", left(r),
+                    HEADER_BYTES, is_piece(r) ? "join its pieces with cat" : "get it again");
     r->p += 4;
     ftk_err err = read_version(r);
     if (err == FTK_OK) err = read_count(r, "tensors", MIN_TENSOR_BYTES, &r->g->n_tensors);

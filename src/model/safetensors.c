@@ -92,7 +92,8 @@ static ftk_err read_place(const reader *r, const ftk_json_value *v, ftk_safetens
     uint64_t end;
     if (!from || !whole(from, &t->offset) || !whole(ftk_json_next(&r->json, from), &end))
         return bad(r, t->name, "has no two data_offsets");
-    if (end < t->offset || end > r->size) return bad(r, t->name, "ends outside of the file");
+    if (end < t->offset || end > r->size)
+        return bad(r, t->name, "ends outside of the file: is it cut short? Get it again");
     t->size = end - t->offset;
     if (t->size != bytes) return bad(r, t->name, "has data_offsets that do not fit its shape");
     t->data = r->tensors + t->offset;

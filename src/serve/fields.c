@@ -77,8 +77,8 @@ bool serve_field_real(const json_t *o, const char *name, double min, double max,
     *v = (float)x;
     if (x >= min && x <= max) return true;
     if (max < FLT_MAX || x > max)
-        return serve_refuse(e, name, "%s is %g; it must be %g to %g", name, x, min, max);
-    return serve_refuse(e, name, "%s is %g; it must be %s", name, x,
+        return serve_refuse(e, name, "%s is %.12g; it must be %g to %g", name, x, min, max);
+    return serve_refuse(e, name, "%s is %.12g; it must be %s", name, x,
                         min > 0 ? "more than 0" : "0 or more");
 }
 

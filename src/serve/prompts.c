@@ -65,8 +65,10 @@ static bool read_message(const serve_server *s, const json_t *o, ftk_message *m,
 {
     const json_t *const content = serve_field(o, "content");
     m->role = json_string_value(json_object_get(o, "role"));
-    if (!m->role)
-        return serve_refuse(e, "messages", "messages: each must be an object with a role, a text");
+    if (!m->role || !m->role[0])
+        return serve_refuse(e, "messages",
+                            "messages: each must be an object with a role, a text that is not "
+                            "empty");
     if (strcmp(m->role, "developer") == 0) m->role = "system"; /* its newer name */
     cli_bytes_add(text, "", 0);
     if (json_is_string(content))

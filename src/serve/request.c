@@ -30,7 +30,8 @@ static bool read_sampling(const json_t *o, serve_request *r, serve_error *e)
         !serve_field_whole(o, "min_tokens", 0, INT32_MAX, &min_tokens, e) ||
         !serve_field_whole(o, "seed", INT64_MIN, INT64_MAX, &given, e))
         return false;
-    if (s->top_p < FLT_MIN) s->top_p = FLT_MIN; /* OpenAI's 0: the likeliest alone */
+    /* 0 is in OpenAI's range, and means to llama-server what it does here: the likeliest alone */
+    if (s->top_p < FLT_MIN) s->top_p = FLT_MIN;
     if (s->min_p > 1 - FLT_EPSILON) s->min_p = 1 - FLT_EPSILON;
     s->top_k = top_k < 0 ? 0 : (int)top_k; /* vLLM's -1: off */
     s->min_tokens = (uint64_t)min_tokens;
@@ -110,6 +111,10 @@ static bool read_limits(const json_t *o, serve_request *r, serve_error *e)
         !serve_field_bool(o, "echo", &r->echo, e))
         return false;
     r->max_tokens = most < 0 ? SIZE_MAX : (size_t)most;
+    if (r->sampling.min_tokens > r->max_tokens)
+        return serve_refuse(e, "min_tokens",
+                            "min_tokens is %llu; it must be at most max_tokens, %zu",
+                            (unsigned long long)r->sampling.min_tokens, r->max_tokens);
     r->n = (size_t)n;
     r->echo = r->echo && !r->chat;
     return refuse_unknown(o, r, e);
