@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "drafters/confidence.h"
 #include "drafters/drafter.h"
 #include "drafters/guesses.h"
 #include "drafters/took.h"
@@ -38,12 +39,12 @@ enum {
 
 static const float always_worth = 0.5f; /* of a chain that FTK_ROWS_ALWAYS goes on with */
 
-/* Rates [DEPTHS][CHOICES][FTK_LIKELY_BINS], [DEPTHS] of a row's best choice, then those of all
- * guesses, see guesses.h */
-enum { BEST_AT = DEPTHS * CHOICES * FTK_LIKELY_BINS, RATES = BEST_AT + DEPTHS + FTK_GUESS_RATES };
+/* Rates [DEPTHS][CHOICES][FTK_LIKELY_BINS], then those of all guesses, see guesses.h */
+enum { OWN = DEPTHS * CHOICES * FTK_LIKELY_BINS, RATES = OWN + FTK_GUESS_RATES };
 
 typedef struct known {
     ftk_rate rates[RATES];
+    ftk_confidence confidence[DEPTHS];
     double took[2]; /* of a row: took.h */
 } known;
 
@@ -55,9 +56,8 @@ typedef struct dash {
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     known *known; /* of all sessions */
     ftk_guesses guesses;
-    int n_rows;         /* of the chain that were run */
-    int32_t best[ROWS]; /* the likeliest token behind each, -1: none is */
-    uint8_t *actions;   /* [n_layer] */
+    int n_rows;       /* of the chain that were run */
+    uint8_t *actions; /* [n_layer] */
 } dash;
 
 /* ------------------------------------------------------------------ the file */
@@ -136,31 +136,20 @@ static void init_known(void *rates)
 {
     known *const k = rates;
     ftk_guesses_init_rates(k->rates, RATES);
-    for (int i = 0; i < BEST_AT; i++)
+    for (int i = 0; i < OWN; i++)
         ftk_rate_init(&k->rates[i], ftk_likely_prior(i % FTK_LIKELY_BINS));
-    for (int i = 0; i < DEPTHS; i++) ftk_rate_init(&k->rates[BEST_AT + i], 0.7f);
+    for (int i = 0; i < DEPTHS; i++) ftk_confidence_init(&k->confidence[i]);
 }
 
-/* depth: of the guess, from 1 on */
-static int stack_rate(int depth, int rank, int bin)
+/* Which rates those of the row for a node of this depth are. */
+static int class_of(int depth)
 {
-    const int at = depth < DEPTHS ? depth - 1 : DEPTHS - 1;
-    return (at * CHOICES + rank) * FTK_LIKELY_BINS + bin;
+    return depth < DEPTHS ? depth : DEPTHS - 1;
 }
 
-/* Of the row for a node of this depth. */
-static ftk_rate *best_rate(const dash *s, int depth)
+static int stack_rate(int class, int rank, int bin)
 {
-    return &s->known->rates[BEST_AT + (depth < DEPTHS ? depth : DEPTHS - 1)];
-}
-
-/* Of each row on the true path, whether its best choice came. */
-static void see_rows(dash *s, const int32_t *truth, int n)
-{
-    for (int i = 0; i < n && i < s->n_rows; i++) {
-        ftk_rate_see(best_rate(s, i), s->best[i] == truth[i]);
-        if (s->best[i] != truth[i]) return;
-    }
+    return (class * CHOICES + rank) * FTK_LIKELY_BINS + bin;
 }
 
 /* ------------------------------------------------------------------ candidates */
@@ -172,10 +161,10 @@ static int suggest_choices(dash *s, int node, const ftk_rows *said)
     int8_t bin[CHOICES];
     const int most = s->guesses.chain ? 1 : CHOICES;
     const int n = ftk_rows_likely(said, 0, s->target->n_vocab, most, best, bin);
-    const int depth = s->guesses.all[node].depth + 1;
+    const int class = class_of(s->guesses.all[node].depth);
+    if (n > 0) ftk_confidence_see(&s->known->confidence[class], bin[0]);
     for (int i = 0; i < n; i++)
-        ftk_guesses_add(&s->guesses, node, best[i], stack_rate(depth, i, bin[i]));
-    s->best[s->n_rows - 1] = n > 0 ? best[0] : -1;
+        ftk_guesses_add(&s->guesses, node, best[i], stack_rate(class, i, bin[i]));
     return n > 0 ? ftk_guesses_child(&s->guesses, node, best[0]) : -1;
 }
 
@@ -184,9 +173,12 @@ static bool pays(const dash *s, int node)
 {
     if (s->parts.without & FTK_ROWS_ALWAYS) return s->guesses.all[node].worth > always_worth;
     const ftk_target *const t = s->target;
-    const float right = ftk_rate_get(best_rate(s, s->n_rows));
-    return right * ftk_guesses_open(&s->guesses, node) * ftk_target_token(t) >
-           ftk_took_of(s->known->took, t, 1, 0) + ftk_target_verify(t, s->n_rows + 1, 1);
+    const int class = class_of(s->n_rows);
+    const double saves = ftk_confidence_saves(
+        &s->known->confidence[class], s->known->rates + stack_rate(class, 0, 0),
+        ftk_guesses_open(&s->guesses, node), ftk_target_token(t, 0),
+        ftk_target_verify(t, s->n_rows + 1, 1));
+    return saves > ftk_took_of(s->known->took, t, 1, 0);
 }
 
 /* The row of a node at the end of the chain; false: there is no room. */
@@ -260,10 +252,8 @@ static void dash_learn(void *state, const int32_t *history, size_t n, const ftk_
 {
     (void)history, (void)tree, (void)rows;
     dash *const s = state;
-    if (s->asked == n) {
-        see_rows(s, verdict->token, verdict->n_path + 1);
+    if (s->asked == n)
         ftk_guesses_settle(&s->guesses, verdict->token, (size_t)verdict->n_path + 1);
-    }
     s->asked = 0;
     s->n_rows = 0; /* the cache has moved on */
 }

@@ -34,6 +34,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "drafters/confidence.h"
 #include "drafters/drafter.h"
 #include "drafters/guesses.h"
 #include "drafters/took.h"
@@ -47,9 +48,15 @@ enum {
 
 static const float floor_worth = 0.05f; /* of a node that gets children */
 
-/* Rates [MOST_OFFSETS][FTK_LIKELY_BINS], [MOST_OFFSETS] of an offset's best choice, then those of
- * all guesses, see guesses.h. */
-enum { BEST_AT = MOST_OFFSETS * FTK_LIKELY_BINS, RATES = BEST_AT + MOST_OFFSETS + FTK_GUESS_RATES };
+/* Rates [MOST_OFFSETS][FTK_LIKELY_BINS], then those of all guesses, see guesses.h. */
+enum { OWN = MOST_OFFSETS * FTK_LIKELY_BINS, RATES = OWN + FTK_GUESS_RATES };
+
+/* What sessions learn together. */
+typedef struct known {
+    ftk_rate rates[RATES];
+    ftk_confidence confidence[MOST_OFFSETS];
+    double took[2]; /* of a split draft: took.h */
+} known;
 
 typedef struct likely {
     int n;
@@ -66,7 +73,7 @@ typedef struct firp {
     bool knows_token; /* there are E_i */
     const struct ftk_mat *map[MOST_OFFSETS], *of_token[MOST_OFFSETS];
     ftk_guesses guesses;
-    ftk_rate *rates; /* of all sessions */
+    known *known;
     size_t asked;    /* the guesses are an open prediction of what follows text[0..asked) */
     size_t state_of; /* length of the text before whose root `state` stands; 0: none */
     size_t ahead_of; /* length of the text that `ahead` follows; 0: none */
@@ -118,13 +125,13 @@ static int firp_state_layer(const ftk_weights *w)
 
 /* ------------------------------------------------------------------ guesses */
 
-static void init_rates(void *rates)
+static void init_known(void *rates)
 {
-    ftk_rate *const r = rates;
-    ftk_guesses_init_rates(r, RATES);
-    for (int i = 0; i < BEST_AT; i++)
-        ftk_rate_init(&r[i], 0.9f * ftk_likely_prior(i % FTK_LIKELY_BINS));
-    for (int i = 0; i < MOST_OFFSETS; i++) ftk_rate_init(&r[BEST_AT + i], 0.6f);
+    known *const k = rates;
+    ftk_guesses_init_rates(k->rates, RATES);
+    for (int i = 0; i < OWN; i++)
+        ftk_rate_init(&k->rates[i], 0.9f * ftk_likely_prior(i % FTK_LIKELY_BINS));
+    for (int i = 0; i < MOST_OFFSETS; i++) ftk_confidence_init(&k->confidence[i]);
 }
 
 /* Rows [first, first + n_offsets) are for what follows text[0..n). */
@@ -133,18 +140,9 @@ static void look_at(firp *s, const ftk_rows *rows, int first, size_t n)
     for (int i = 0; i < s->n_offsets; i++) {
         likely *const l = &s->ahead[i];
         l->n = ftk_rows_likely(rows, first + i, s->target->n_vocab, FTK_LIKELY, l->token, l->bin);
+        if (l->n > 0) ftk_confidence_see(&s->known->confidence[i], l->bin[0]);
     }
     s->ahead_of = n;
-}
-
-/* Of each offset whose place was reached by best choices, whether its own came. */
-static void see_best(firp *s, const int32_t *truth, int n)
-{
-    for (int i = 0; i < n && i < s->n_offsets; i++) {
-        const bool right = s->ahead[i].n > 0 && s->ahead[i].token[0] == truth[i];
-        ftk_rate_see(&s->rates[BEST_AT + i], right);
-        if (!right) return;
-    }
 }
 
 static void add_ahead(firp *s)
@@ -176,16 +174,30 @@ static void scale_embedding(firp *s, int32_t token)
 
 /* ------------------------------------------------------------------ the two schedules */
 
+/* Seconds of a split draft, until one was made by what passes over its layers take. */
+static double split_takes(const firp *s)
+{
+    const ftk_target *const t = s->target;
+    const double took = ftk_took_of(s->known->took, t, 1, 0);
+    return took > 0 ? took : t->seconds(t->ctx, s->layer, s->n_offsets);
+}
+
 /* The tokens that are expected of a split draft take longer without it, at the pace of late, than
- * its layers and the verification of a chain. */
+ * it and their verification. */
 static bool split_pays(const firp *s)
 {
     const ftk_target *const t = s->target;
-    double tokens = 0, reached = ftk_guesses_open(&s->guesses, 0);
-    for (int i = 0; i < s->n_offsets; i++)
-        tokens += reached *= ftk_rate_get(&s->rates[BEST_AT + i]);
-    return tokens * ftk_target_token(t) >
-           t->seconds(t->ctx, s->layer, s->n_offsets) + ftk_target_verify(t, 1, s->n_offsets);
+    const double token = ftk_target_token(t, s->guesses.flags), row = ftk_target_row(t);
+    double saves = 0, reached = ftk_guesses_open(&s->guesses, 0);
+    for (int i = 0; i < s->n_offsets; i++) {
+        const ftk_confidence *const c = &s->known->confidence[i];
+        const ftk_rate *const right = s->known->rates + i * FTK_LIKELY_BINS;
+        saves += ftk_confidence_saves(c, right, reached, token, row);
+        reached *= ftk_confidence_right(c, right);
+    }
+    if (saves > split_takes(s)) return true;
+    ftk_took_doubt(s->known->took, t);
+    return false;
 }
 
 /* The split schedule: the pseudo states of `state` and the root, through the upper layers. */
@@ -204,6 +216,16 @@ static const ftk_rows *run_maps(firp *s, int32_t root)
         for (size_t j = 0; j < d; j++) z[j] += s->y[j];
     }
     return t->run_above(t->ctx, s->layer, s->n_offsets, s->z);
+}
+
+static void split(firp *s, int32_t root, size_t n)
+{
+    const ftk_target *const t = s->target;
+    const double start = t->now(t->ctx);
+    const ftk_rows *const rows = run_maps(s, root);
+    if (!rows) return;
+    look_at(s, rows, 0, n);
+    ftk_took_see(s->known->took, t, 1, t->now(t->ctx) - start);
 }
 
 /* The fused schedule: x[nodes][offsets][n_embd], of the states of the tree's rows. */
@@ -242,12 +264,12 @@ static bool left_to_device(firp *s, int32_t root, int budget)
     if (!t->leave) return false;
     ftk_guesses_tell(&s->guesses, &s->ask);
     for (int i = 0; i < s->n_offsets * FTK_LIKELY_BINS; i++)
-        s->ask.rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] = ftk_rate_get(&s->rates[i]);
+        s->ask.rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] = ftk_rate_get(&s->known->rates[i]);
     s->maps.token = root;
     const ftk_unfinished draft = {.maps = &s->maps,
                                   .layer = s->layer,
                                   .ask = &s->ask,
-                                  .seconds = t->seconds(t->ctx, s->layer, s->n_offsets)};
+                                  .seconds = split_takes(s)};
     return t->leave(t->ctx, &draft, budget);
 }
 
@@ -256,6 +278,7 @@ static void firp_finished(void *state, const ftk_finished *f)
     firp *const s = state;
     look_at(s, &(ftk_rows){.ranked = f->said->said[0]}, 0, s->asked);
     add_ahead(s);
+    ftk_took_see(s->known->took, s->target, 1, f->seconds);
 }
 
 static int firp_append(void *state, const ftk_tree *tree, int most, int16_t *node)
@@ -294,8 +317,8 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     }
     s->maps = (ftk_maps){
         .n = s->n_offsets, .of_state = s->map, .of_token = s->knows_token ? s->of_token : NULL};
-    s->rates = env->rates;
-    if (ftk_guesses_init_for(&s->guesses, env, MOST, s->rates, RATES) != FTK_OK)
+    s->known = env->rates;
+    if (ftk_guesses_init_for(&s->guesses, env, MOST, s->known->rates, RATES) != FTK_OK)
         return FTK_ERR_NOMEM;
     s->fused = env->shape == FTK_TREE_PAPER || s->guesses.flags & FTK_ROWS_JOIN;
     s->ask.least = floor_worth;
@@ -336,8 +359,7 @@ static void firp_propose(void *state, const int32_t *history, size_t n, int budg
         budget = FTK_MAX_NODES - 1 - FUSED_NODES * s->n_offsets;
     if (s->ahead_of != n && s->state_of == n && !s->fused && split_pays(s)) {
         if (left_to_device(s, history[n - 1], budget)) return;
-        const ftk_rows *const rows = run_maps(s, history[n - 1]);
-        if (rows) look_at(s, rows, 0, n);
+        split(s, history[n - 1], n);
     }
     if (s->ahead_of == n) add_ahead(s);
     ftk_guesses_plant(&s->guesses, budget, tree);
@@ -351,7 +373,6 @@ static void firp_learn(void *state, const int32_t *history, size_t n, const ftk_
     const int last = verdict->path[verdict->n_path];
     const size_t next = n + (size_t)verdict->n_path + 1;
     if (s->asked == n) {
-        if (s->ahead_of == n) see_best(s, verdict->token, verdict->n_path + 1);
         ftk_guesses_settle(&s->guesses, verdict->token, (size_t)verdict->n_path + 1);
         s->asked = 0;
     }
@@ -369,8 +390,8 @@ static void firp_learn(void *state, const int32_t *history, size_t n, const ftk_
 const ftk_drafter_ops ftk_drafter_firp = {
     .name = "firp",
     .state_size = sizeof(firp),
-    .rates_size = RATES * sizeof(ftk_rate),
-    .rates_init = init_rates,
+    .rates_size = sizeof(known),
+    .rates_init = init_known,
     .wants = FTK_WANT_STATES | FTK_WANT_SUCCESSORS,
     .check = firp_check,
     .state_layer = firp_state_layer,

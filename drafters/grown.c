@@ -30,17 +30,6 @@ void ftk_grown_keep(ftk_grown *g, const int32_t *history, size_t n)
 
 /* ---- the drafter */
 
-/* Of each row that ran for a node of the true path, whether its best choice came. */
-static void see_rows(ftk_grown *g, const int32_t *truth, int n)
-{
-    int at = 0;
-    for (int i = 0; i < n && at >= 0 && g->guesses.all[at].row >= 0; i++) {
-        const int32_t best = g->best[g->guesses.all[at].row];
-        ftk_rate_see(&g->known->rates[FTK_GROWN_BEST + ftk_grown_class(i)], best == truth[i]);
-        at = ftk_guesses_child(&g->guesses, at, truth[i]);
-    }
-}
-
 /* A prompt is read as soon as the target has read it, and what was missed while others drafted
  * once it is missed: neither is part of a draft. */
 void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
@@ -49,10 +38,7 @@ void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tr
     (void)rows;
     ftk_grown *const g = state;
     const int emitted = verdict->n_path + 1;
-    if (g->asked == n) {
-        see_rows(g, verdict->token, emitted);
-        ftk_guesses_settle(&g->guesses, verdict->token, (size_t)emitted);
-    }
+    if (g->asked == n) ftk_guesses_settle(&g->guesses, verdict->token, (size_t)emitted);
     ftk_drawn_settle(g, n, tree, verdict);
     g->asked = 0;
     if (g->late || n > g->told) {
@@ -79,7 +65,7 @@ void ftk_grown_init_known(void *rates)
     ftk_guesses_init_rates(r, FTK_GROWN_RATES);
     for (int i = 0; i < FTK_GROWN_CLASSES * FTK_LIKELY_BINS; i++)
         ftk_rate_init(&r[FTK_GROWN_GUESS + i], ftk_likely_prior(i % FTK_LIKELY_BINS));
-    for (int i = 0; i < FTK_GROWN_CLASSES; i++) ftk_rate_init(&r[FTK_GROWN_BEST + i], 0.6f);
+    for (int i = 0; i < FTK_GROWN_CLASSES; i++) ftk_confidence_init(&known->confidence[i]);
 }
 
 ftk_err ftk_grown_init(void *state, const ftk_drafter_env *env)

@@ -14,6 +14,7 @@
 #ifndef FTK_GROWN_H
 #define FTK_GROWN_H
 
+#include "drafters/confidence.h"
 #include "drafters/drafter.h"
 #include "drafters/drawn.h"
 #include "drafters/guesses.h"
@@ -29,14 +30,14 @@ enum {
 
 /* Rates, by depth. */
 enum {
-    FTK_GROWN_GUESS = 0,                                  /* [CLASSES][FTK_LIKELY_BINS] */
-    FTK_GROWN_BEST = FTK_GROWN_CLASSES * FTK_LIKELY_BINS, /* [CLASSES] a row's best choice */
-    FTK_GROWN_RATES = FTK_GROWN_BEST + FTK_GROWN_CLASSES + FTK_GUESS_RATES,
+    FTK_GROWN_GUESS = 0, /* [CLASSES][FTK_LIKELY_BINS] */
+    FTK_GROWN_RATES = FTK_GROWN_CLASSES * FTK_LIKELY_BINS + FTK_GUESS_RATES,
 };
 
 /* What sessions learn together. */
 typedef struct ftk_grown_known {
     ftk_rate rates[FTK_GROWN_RATES];
+    ftk_confidence confidence[FTK_GROWN_CLASSES];
     ftk_drawn_rates drawn;
     /* Of run() and of read(): took.h. */
     double took[2][FTK_GROWN_TIMED + 1];
@@ -52,7 +53,6 @@ typedef struct ftk_grown {
     bool late;    /* the model has much to read before it can draft */
     int n_rows;   /* that the model has run for this draft */
     ftk_grown_known *known;
-    int32_t best[1 + FTK_MAX_NODES]; /* the likeliest token behind a row */
     ftk_guesses guesses;
     ftk_drawn drawn;
 } ftk_grown;

@@ -45,10 +45,9 @@ static double now(const ftk_grown *g)
     return g->target->now(g->target->ctx);
 }
 
-/* At the pace of late. */
 static double token_seconds(const ftk_grown *g)
 {
-    return g->guesses.flags & FTK_ROWS_ALWAYS ? INFINITY : ftk_target_token(g->target);
+    return ftk_target_token(g->target, g->guesses.flags);
 }
 
 /* ---- the model */
@@ -110,17 +109,15 @@ static void run_taken(const asked *all, int n, ftk_draft_rows *said)
 static void suggest_children(ftk_grown *g, int node, const float *logits)
 {
     const ftk_draft_model *const m = g->model;
-    const ftk_guess *const above = &g->guesses.all[node];
-    const int from = ftk_grown_class(above->depth) * FTK_LIKELY_BINS,
-              most = g->guesses.chain ? 1 : CHOICES;
+    const int class = ftk_grown_class(g->guesses.all[node].depth);
+    const int from = class * FTK_LIKELY_BINS, most = g->guesses.chain ? 1 : CHOICES;
     int32_t best[CHOICES];
     int8_t bin[CHOICES];
     const int n = ftk_likely(logits, m->n_out, most, best, bin);
-    g->best[above->row] = -1;
+    if (n > 0) ftk_confidence_see(&g->known->confidence[class], bin[0]);
     for (int i = 0; i < n; i++) {
         const int32_t token = m->vocab ? m->vocab[best[i]] : best[i];
         ftk_guesses_add(&g->guesses, node, token, FTK_GROWN_GUESS + from + bin[i]);
-        if (i == 0) g->best[above->row] = token;
     }
 }
 
@@ -135,22 +132,28 @@ static void follow(const asked *a, int node, const float *logits)
         suggest_children(a->g, node, logits);
 }
 
-/* Tokens that a row for a node is expected to bring, or reading the text, node 0, which may say
- * what follows at several depths. */
-static double expected(const ftk_grown *g, int node, int depth)
+/* Seconds that a row for a node saves, or reading the text, node 0, which may say what follows at
+ * several depths. */
+static double saved_by_guesses(const ftk_grown *g, int node, int depth)
 {
     const int end = depth + (node == 0 ? g->model->block : 1);
-    double tokens = 0, reached = ftk_guesses_open(&g->guesses, node);
-    for (int i = depth; i < end && i < DEPTH; i++)
-        tokens += reached *= ftk_rate_get(&g->known->rates[FTK_GROWN_BEST + ftk_grown_class(i)]);
-    return tokens;
+    const double token = token_seconds(g), verify = ftk_target_row(g->target);
+    double sum = 0, reached = ftk_guesses_open(&g->guesses, node);
+    for (int i = depth; i < end && i < DEPTH; i++) {
+        const int class = ftk_grown_class(i);
+        const ftk_confidence *const c = &g->known->confidence[class];
+        const ftk_rate *const right = g->known->rates + FTK_GROWN_GUESS + class * FTK_LIKELY_BINS;
+        sum += ftk_confidence_saves(c, right, reached, token, verify);
+        reached *= ftk_confidence_right(c, right);
+    }
+    return sum;
 }
 
-/* Seconds that it saves. What verifying them takes is not charged, as it is where heads, maps and
- * layers are (took.h): the tree is cut by it. */
+/* What verifying drawn tokens takes is not charged: the tree is cut by it. */
 static double saved_by(const asked *a, int node, int depth)
 {
-    const double tokens = a->drawn ? ftk_drawn_expected(a->g) : expected(a->g, node, depth);
+    if (!a->drawn) return saved_by_guesses(a->g, node, depth);
+    const double tokens = ftk_drawn_expected(a->g);
     return tokens > 0 ? tokens * token_seconds(a->g) : 0;
 }
 

@@ -38,6 +38,7 @@
 
 #include "base/mem.h"
 #include "base/sampler.h"
+#include "drafters/confidence.h"
 #include "drafters/drafter.h"
 #include "drafters/guesses.h"
 #include "drafters/took.h"
@@ -56,15 +57,16 @@ static const float floor_worth = 0.02f; /* of a node that gets children */
 
 /* Rates. */
 enum {
-    HEAD_AT = 0,                                      /* [MOST_HEADS][FTK_LIKELY_BINS] */
-    BEST_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS, /* [MOST_HEADS] its best choice is right */
-    NAMED_AT = BEST_AT + MOST_HEADS,                  /* [MOST_HEADS] one of its choices is */
+    HEAD_AT = 0, /* [MOST_HEADS][FTK_LIKELY_BINS] */
+    /* [MOST_HEADS] one of its choices is right */
+    NAMED_AT = HEAD_AT + MOST_HEADS * FTK_LIKELY_BINS,
     RATES = NAMED_AT + MOST_HEADS + FTK_GUESS_RATES,
 };
 
 /* What sessions learn together. */
 typedef struct known {
     ftk_rate rates[RATES];
+    ftk_confidence confidence[MOST_HEADS];
     /* Of a head for so many rows (took.h), on a device of a draft by so many heads. */
     double took[1 + ROWS];
 } known;
@@ -79,7 +81,6 @@ typedef struct s4c {
     size_t asked;      /* the candidates are an open prediction of what follows text[0..asked) */
     known *known;
     ftk_guesses guesses;
-    int32_t best[MOST_HEADS][WIDTH]; /* a head's best choice for each node it ran for */
     int first_row;   /* of its rows of the depth before, among those of all sessions */
     float *feature;  /* [n_embd] */
     ftk_heads heads; /* as a device runs them */
@@ -132,13 +133,14 @@ static ftk_err s4c_check(const ftk_weights *w, const ftk_target *t, const ftk_ho
 
 static void init_known(void *rates)
 {
-    ftk_rate *const r = ((known *)rates)->rates;
+    known *const k = rates;
+    ftk_rate *const r = k->rates;
     ftk_guesses_init_rates(r, RATES);
     for (int i = 0; i < MOST_HEADS * FTK_LIKELY_BINS; i++)
         ftk_rate_init(&r[HEAD_AT + i],
                       ftk_likely_prior(i % FTK_LIKELY_BINS) * (i < FTK_LIKELY_BINS ? 1 : 0.9f));
-    for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[BEST_AT + i], 0.5f);
     for (int i = 0; i < MOST_HEADS; i++) ftk_rate_init(&r[NAMED_AT + i], 0.75f);
+    for (int i = 0; i < MOST_HEADS; i++) ftk_confidence_init(&k->confidence[i]);
 }
 
 /* ------------------------------------------------------------------ heads */
@@ -223,13 +225,12 @@ static void suggest_children(s4c *s, int node, int head, const ftk_rows *said, i
     const int most = s->guesses.chain ? 1 : CHOICES;
     const int n = ftk_rows_likely(said, row, s->weights->n_head, most, best, bin);
     s->guesses.all[node].row = (int16_t)own;
-    s->best[head][own] = -1;
+    if (n > 0) ftk_confidence_see(&s->known->confidence[head], bin[0]);
     for (int i = 0; i < n; i++) {
         const int32_t token = s->weights->vocab ? s->weights->vocab[best[i]] : best[i];
         const int at =
             ftk_guesses_add(&s->guesses, node, token, HEAD_AT + head * FTK_LIKELY_BINS + bin[i]);
         if (guess) guess[i] = (int16_t)at;
-        if (i == 0) s->best[head][own] = token;
     }
 }
 
@@ -238,14 +239,18 @@ static double now(const s4c *s)
     return s->target->now(s->target->ctx);
 }
 
-/* Seconds that a head saves by naming the children of a session's node, less those to verify one
- * more. */
+static const ftk_rate *rates_of(const s4c *s, int head)
+{
+    return s->known->rates + HEAD_AT + head * FTK_LIKELY_BINS;
+}
+
+/* Seconds that a head saves by naming the children of a session's node. */
 static double saved_by(const s4c *s, int node, int head)
 {
-    enum { FEW = 3 };
-    const double right = ftk_rate_get(&s->known->rates[BEST_AT + head]);
-    const double named = right * ftk_guesses_open(&s->guesses, node);
-    return named * ftk_target_token(s->target) - ftk_target_verify(s->target, 1, FEW) / FEW;
+    const ftk_target *const t = s->target;
+    return ftk_confidence_saves(&s->known->confidence[head], rates_of(s, head),
+                                ftk_guesses_open(&s->guesses, node),
+                                ftk_target_token(t, s->guesses.flags), ftk_target_row(t));
 }
 
 /* Takes of each session the nodes, the best first, that a head is worth running for; returns how
@@ -354,14 +359,14 @@ static double open_at(const s4c *s, int depth)
  * what was known ends at its depth, or where one of the choices of the head before is right. */
 static int heads_worth_running(s4c *s)
 {
-    const double token = ftk_target_token(s->target);
+    const double token = ftk_target_token(s->target, s->guesses.flags);
     double reached = 0, tokens = 0, most = 0;
     int best = 0;
     for (int head = 0; head < s->n_heads; head++) {
         reached += open_at(s, head);
-        tokens += ftk_rate_get(&s->known->rates[BEST_AT + head]) * reached;
+        tokens += ftk_confidence_right(&s->known->confidence[head], rates_of(s, head)) * reached;
         const double gain = tokens * token - ftk_took_of(s->known->took, s->target, head + 1, 1);
-        if (gain > most) {
+        if (gain > most || gain == INFINITY) {
             most = gain;
             best = head + 1;
         }
@@ -427,15 +432,12 @@ static void s4c_finished(void *state, const ftk_finished *f)
 
 /* ------------------------------------------------------------------ the drafter */
 
-/* Of each head that ran for a node of the true path, whether its best choice came, and whether
- * one did. */
+/* Of each head that ran for a node of the true path, whether one of its choices came. */
 static void see_heads(s4c *s, const int32_t *truth, int n)
 {
     int at = 0;
     for (int i = 0; i < n && i < s->n_heads && at >= 0; i++) {
-        const int row = s->guesses.all[at].row;
-        if (row < 0) return;
-        ftk_rate_see(&s->known->rates[BEST_AT + i], s->best[i][row] == truth[i]);
+        if (s->guesses.all[at].row < 0) return;
         at = ftk_guesses_child(&s->guesses, at, truth[i]);
         ftk_rate_see(&s->known->rates[NAMED_AT + i], at >= 0 && s->guesses.all[at].rate >= 0);
     }

@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "drafters/drafter.h"
+
 static const double smooth = 0.2;
 static const double most = 4;    /* times as long as usual: another program had the core */
 static const double fade = 0.01; /* of what is believed, in the time of a plain step */
@@ -39,6 +41,11 @@ void ftk_took_doubt(double *took, const ftk_target *t)
 }
 
 /* ---- whether it is worth it */
+
+double ftk_target_token(const ftk_target *t, unsigned flags)
+{
+    return flags & FTK_ROWS_ALWAYS ? INFINITY : t->seconds(t->ctx, 0, 1) / t->pace(t->ctx);
+}
 
 /* Whose next node saves most. */
 static ftk_wish *next_wish(ftk_wish *all, int n)

@@ -43,10 +43,15 @@ static inline double ftk_target_verify(const ftk_target *t, int rows, int n)
     return t->seconds(t->ctx, 0, rows + n) - t->seconds(t->ctx, 0, rows);
 }
 
-/* Seconds that a token takes without a draft of one's own, at the pace of late. */
-static inline double ftk_target_token(const ftk_target *t)
+/* Of one row, where there are a few. */
+static inline double ftk_target_row(const ftk_target *t)
 {
-    return t->seconds(t->ctx, 0, 1) / t->pace(t->ctx);
+    enum { FEW = 3 };
+    return ftk_target_verify(t, 1, FEW) / FEW;
 }
+
+/* Seconds that a token takes without a draft of one's own, at the pace of late: what it is worth to
+ * name it. Flags are those of the environment: with FTK_ROWS_ALWAYS they have no end. */
+double ftk_target_token(const ftk_target *t, unsigned flags);
 
 #endif

@@ -102,7 +102,7 @@ static int *waits_of(const ftk_target *t)
 static double no_seconds(void *ctx, int layer, int rows)
 {
     (void)ctx, (void)rows;
-    return layer > 0 ? 0 : 1e6;
+    return layer > 0 ? 1e-9 : 1e6;
 }
 
 static ftk_err watched_init(void *state, const ftk_drafter_env *env)
@@ -229,9 +229,12 @@ static const struct {
     unsigned flags;
     int least; /* guesses of a draft */
 } whole[] = {
-    {&ftk_drafter_s4c, FTK_MODELS_DIR "/foretoken-demo-s4c.drafter.gguf", FTK_TREE_FITTED, 0, 8},
-    {&ftk_drafter_s4c, FTK_MODELS_DIR "/foretoken-demo-s4c.drafter.gguf", FTK_TREE_CHAIN, 0, 1},
-    {&ftk_drafter_firp, FTK_MODELS_DIR "/foretoken-demo-firp.drafter.gguf", FTK_TREE_FITTED, 0, 8},
+    {&ftk_drafter_s4c, FTK_MODELS_DIR "/foretoken-demo-s4c.drafter.gguf", FTK_TREE_FITTED,
+     FTK_ROWS_ALWAYS, 8},
+    {&ftk_drafter_s4c, FTK_MODELS_DIR "/foretoken-demo-s4c.drafter.gguf", FTK_TREE_CHAIN,
+     FTK_ROWS_ALWAYS, 1},
+    {&ftk_drafter_firp, FTK_MODELS_DIR "/foretoken-demo-firp.drafter.gguf", FTK_TREE_FITTED,
+     FTK_ROWS_ALWAYS, 8},
     {&ftk_drafter_firp, FTK_MODELS_DIR "/foretoken-demo-firp.drafter.gguf", FTK_TREE_FITTED,
      FTK_ROWS_JOIN, 8},
 };

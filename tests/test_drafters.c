@@ -8,6 +8,7 @@
 #include "base/sampler.h"
 #include "counting.h"
 #include "drafters/acceptance.h"
+#include "drafters/confidence.h"
 #include "engine/session.h"
 #include "testkit/statistics.h"
 #include "testkit/test_drafters_ops.h"
@@ -555,6 +556,33 @@ static void test_rates(void **state)
     for (int i = 0; i < 10; i++) assert_int_equal(ftk_match_class(lengths[i]), classes[i]);
 }
 
+/* Rows that are right in a quarter of the places pay where they know in which ones. */
+static void test_confidence(void **state)
+{
+    (void)state;
+    enum { SURE = 0, UNSURE = 4 };
+    ftk_confidence c;
+    ftk_rate right[FTK_LIKELY_BINS];
+    ftk_confidence_init(&c);
+    double share = 0;
+    for (int i = 0; i < FTK_LIKELY_BINS; i++) share += ftk_rate_get(&c.share[i]);
+    assert_true(fabs(share - 1) < 1e-6);
+    for (int i = 0; i < FTK_LIKELY_BINS; i++) ftk_rate_init(&right[i], 0.5f);
+    for (int i = 0; i < 2000; i++) {
+        const int bin = i % 5 == 0 ? SURE : UNSURE;
+        ftk_confidence_see(&c, bin);
+        ftk_rate_see(&right[bin], bin == SURE ? i % 10 != 5 || i % 100 == 5 : i % 10 == 1);
+    }
+    const double mean = ftk_confidence_right(&c, right), token = 2;
+    assert_true(mean > 0.18 && mean < 0.32);
+    const double saves = ftk_confidence_saves(&c, right, 1, token, 0.8);
+    assert_true(mean * token < 0.8 && saves > 0.01 && saves < 0.2 * (token - 0.8));
+    assert_true(ftk_confidence_saves(&c, right, 0.5, token, 0.8) < saves);
+    assert_true(ftk_confidence_saves(&c, right, 1, token, 2.1) == 0);
+    assert_true(ftk_confidence_saves(&c, right, 0, INFINITY, 0.8) == 0);
+    assert_true(ftk_confidence_saves(&c, right, 0.1, INFINITY, 0.8) == INFINITY);
+}
+
 static void test_heap(void **state)
 {
     (void)state;
@@ -586,6 +614,7 @@ int main(void)
         cmocka_unit_test(test_appended),  cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_list),      cmocka_unit_test(test_right_and_wrong),
         cmocka_unit_test(test_verifiers), cmocka_unit_test(test_rates),
+        cmocka_unit_test(test_confidence),
         cmocka_unit_test(test_heap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
