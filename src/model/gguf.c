@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/sort.h"
 #include "base/utf8.h"
+#include "kernels/kernels.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -70,77 +71,18 @@ typedef struct reader {
     const unsigned char *p, *end;
 } reader;
 
-/* ------------------------------------------------------------------ tensor types */
-
-typedef struct type_layout {
-    uint16_t block; /* elements */
-    uint16_t bytes; /* of a block */
-} type_layout;
-
-/* Every type the format has or had, by its number; 0: not known. The passes run few of them, but a
- * file with others can still be inspected. */
-static const type_layout layouts[] = {
-    [0] = {1, 4},      /* F32 */
-    [1] = {1, 2},      /* F16 */
-    [2] = {32, 18},    /* Q4_0 */
-    [3] = {32, 20},    /* Q4_1 */
-    [6] = {32, 22},    /* Q5_0 */
-    [7] = {32, 24},    /* Q5_1 */
-    [8] = {32, 34},    /* Q8_0 */
-    [9] = {32, 36},    /* Q8_1 */
-    [10] = {256, 84},  /* Q2_K */
-    [11] = {256, 110}, /* Q3_K */
-    [12] = {256, 144}, /* Q4_K */
-    [13] = {256, 176}, /* Q5_K */
-    [14] = {256, 210}, /* Q6_K */
-    [15] = {256, 292}, /* Q8_K */
-    [16] = {256, 66},  /* IQ2_XXS */
-    [17] = {256, 74},  /* IQ2_XS */
-    [18] = {256, 98},  /* IQ3_XXS */
-    [19] = {256, 50},  /* IQ1_S */
-    [20] = {32, 18},   /* IQ4_NL */
-    [21] = {256, 110}, /* IQ3_S */
-    [22] = {256, 82},  /* IQ2_S */
-    [23] = {256, 136}, /* IQ4_XS */
-    [24] = {1, 1},     /* I8 */
-    [25] = {1, 2},     /* I16 */
-    [26] = {1, 4},     /* I32 */
-    [27] = {1, 8},     /* I64 */
-    [28] = {1, 8},     /* F64 */
-    [29] = {256, 56},  /* IQ1_M */
-    [30] = {1, 2},     /* BF16 */
-    [31] = {32, 18},   /* Q4_0_4_4: the blocks of Q4_0, rows interleaved */
-    [32] = {32, 18},   /* Q4_0_4_8 */
-    [33] = {32, 18},   /* Q4_0_8_8 */
-    [34] = {256, 54},  /* TQ1_0 */
-    [35] = {256, 66},  /* TQ2_0 */
-    [36] = {32, 18},   /* IQ4_NL_4_4 */
-    [37] = {32, 18},   /* IQ4_NL_4_8 */
-    [38] = {32, 18},   /* IQ4_NL_8_8 */
-    [39] = {32, 17},   /* MXFP4 */
-    [40] = {64, 36},   /* NVFP4 */
-    [41] = {128, 18},  /* Q1_0 */
-    [42] = {64, 18},   /* Q2_0 */
-};
-enum { N_LAYOUTS = sizeof layouts / sizeof layouts[0] };
-
-static bool was_removed(uint32_t type)
-{
-    return type == 4 || type == 5 || (type >= 31 && type <= 33) || (type >= 36 && type <= 38);
-}
+/* ------------------------------------------------------------------ words for messages */
 
 const char *ftk_gguf_refuse_type(char *buf, size_t cap, uint32_t type)
 {
-    const char *name = ftk_type_name(type);
-    if (name)
-        snprintf(buf, cap, "%s, which %s", name,
-                 was_removed(type) ? "was removed from the format" : "is not supported");
+    const ftk_type_entry *const t = ftk_type_find(type);
+    if (t->name)
+        snprintf(buf, cap, "%s, which %s", t->name,
+                 t->state == FTK_TYPE_REMOVED ? "was removed from the format" : "is not supported");
     else
         snprintf(buf, cap, "%" PRIu32 ", which is newer than this build", type);
     return buf;
 }
-
-/* ------------------------------------------------------------------ words for messages */
 
 /* Text without NUL or broken characters. */
 static bool is_text(ftk_str s)
@@ -404,16 +346,16 @@ static ftk_err size_tensor(reader *r, ftk_tensor_info *t)
                         SHOW(t->name));
         n *= t->dims[d];
     }
-    const type_layout l = t->type < N_LAYOUTS ? layouts[t->type] : (type_layout){0};
-    if (l.block == 0) return FTK_OK;
-    if (t->dims[0] % l.block)
+    const ftk_type_entry *const l = ftk_type_find(t->type);
+    if (l->block == 0) return FTK_OK;
+    if (t->dims[0] % l->block)
         return FAIL(r, FORMAT,
                     "tensor %s: its rows of %" PRIu64 " elements are no multiple of the"
                     " type's block of %u",
-                    SHOW(t->name), t->dims[0], (unsigned)l.block);
-    if (n / l.block > INT64_MAX / l.bytes)
+                    SHOW(t->name), t->dims[0], (unsigned)l->block);
+    if (n / l->block > INT64_MAX / l->bytes)
         return FAIL(r, FORMAT, "tensor %s: its size in bytes passes 2^63", SHOW(t->name));
-    t->size = n / l.block * l.bytes;
+    t->size = n / l->block * l->bytes;
     return FTK_OK;
 }
 
