@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model/chatwords.h"
 
-#include <string.h>
+#include "base/str.h"
 
 bool ftk_chat_is_word(ftk_str text)
 {
@@ -14,6 +14,6 @@ bool ftk_chat_is_word(ftk_str text)
         "<|end_of_text|>",   "<|eom_id|>",
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strlen(known[i]) == text.n && memcmp(known[i], text.p, text.n) == 0) return true;
+        if (ftk_str_is(text, known[i])) return true;
     return false;
 }

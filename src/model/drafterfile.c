@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "gguf.h"
 
 #define PREFIX "foretoken.drafter."
@@ -16,42 +17,29 @@ static const char architecture[] = "foretoken-drafter";
 
 /* ---- keys */
 
-static bool find_string(const ftk_gguf *file, const char *key, ftk_str *out)
-{
-    ftk_gguf_value v;
-    if (!ftk_gguf_find(file, key, &v) || v.type != FTK_GGUF_STRING) return false;
-    *out = v.s;
-    return true;
-}
-
-static bool equal(ftk_str s, const char *text)
-{
-    return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
-}
-
 /* *family is empty until it is known. */
 static ftk_err check_identity(const ftk_gguf *file, const char *path, const ftk_model *m,
                               ftk_str *family, const ftk_host *h)
 {
-    ftk_str arch, base;
+    const ftk_str arch = ftk_gguf_text(file, "general.architecture");
+    const ftk_str base = ftk_gguf_text(file, PREFIX "base");
     char shown[64];
     *family = (ftk_str){"", 0};
-    const bool named = find_string(file, "general.architecture", &arch);
-    const bool head = named && (equal(arch, "eagle3") || equal(arch, "dflash"));
-    if (!named || (!head && !equal(arch, architecture)))
+    const bool head = ftk_str_is(arch, "eagle3") || ftk_str_is(arch, "dflash");
+    if (!head && !ftk_str_is(arch, architecture))
         return ftk_fail(h, FTK_ERR_INVALID,
                         "%s: is no drafter: its general.architecture is not %s; a model is named "
                         "with -m",
                         path, architecture);
-    if (head && !find_string(file, PREFIX "base", &base))
+    if (head && !base.p)
         return ftk_fail(h, FTK_ERR_INVALID,
                         "%s: does not say which model it is for: name it with --drafter-file",
                         path);
-    if (!find_string(file, PREFIX "family", family))
-        return ftk_fail(h, FTK_ERR_FORMAT, "%s: key " PREFIX "family is missing", path);
-    if (!find_string(file, PREFIX "base", &base))
-        return ftk_fail(h, FTK_ERR_FORMAT, "%s: key " PREFIX "base is missing", path);
-    if (!equal(base, m->fingerprint))
+    const ftk_str name = ftk_gguf_text(file, PREFIX "family");
+    if (!name.p) return ftk_fail(h, FTK_ERR_FORMAT, "%s: key " PREFIX "family is missing", path);
+    *family = name;
+    if (!base.p) return ftk_fail(h, FTK_ERR_FORMAT, "%s: key " PREFIX "base is missing", path);
+    if (!ftk_str_is(base, m->fingerprint))
         return ftk_fail(
             h, FTK_ERR_INVALID,
             "%s: was trained for another model (fingerprint %s, this model's is %s): train "

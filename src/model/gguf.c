@@ -9,19 +9,17 @@
 #include "model/gguf.h"
 
 #include "base/folder.h"
+#include "base/mapped.h"
 #include "base/mem.h"
 #include "base/sort.h"
+#include "base/str.h"
 #include "base/utf8.h"
 #include "kernels/kernels.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -50,8 +48,7 @@ typedef struct key_record {
 
 struct ftk_gguf {
     ftk_host host;
-    const unsigned char *map;
-    size_t size;
+    ftk_mapped file;
     uint32_t version;
     uint64_t alignment;
     size_t n_keys, n_tensors;
@@ -136,17 +133,33 @@ static int compare_str(ftk_str a, ftk_str b)
     return c ? c : (a.n > b.n) - (a.n < b.n);
 }
 
-/* The order of the numbers of keys and tensors; ctx is the file. */
-static int compare_keys(const void *a, const void *b, const void *ctx)
+/* Keys or tensors: structs that begin with their names. */
+typedef struct table {
+    const void *items; /* [n] of `size` bytes */
+    size_t size, n;
+    uint32_t *by_name; /* [n] */
+} table;
+
+static table keys_of(const ftk_gguf *g)
 {
-    const key_record *keys = ((const ftk_gguf *)ctx)->keys;
-    return compare_str(keys[*(const uint32_t *)a].name, keys[*(const uint32_t *)b].name);
+    return (table){g->keys, sizeof *g->keys, g->n_keys, g->keys_by_name};
 }
 
-static int compare_tensors(const void *a, const void *b, const void *ctx)
+static table tensors_of(const ftk_gguf *g)
 {
-    const ftk_tensor_info *tensors = ((const ftk_gguf *)ctx)->tensors;
-    return compare_str(tensors[*(const uint32_t *)a].name, tensors[*(const uint32_t *)b].name);
+    return (table){g->tensors, sizeof *g->tensors, g->n_tensors, g->tensors_by_name};
+}
+
+static const void *item_at(const table *t, uint32_t i)
+{
+    return (const char *)t->items + i * t->size;
+}
+
+static int compare_names(const void *a, const void *b, const void *ctx)
+{
+    const ftk_str *const x = item_at(ctx, *(const uint32_t *)a);
+    const ftk_str *const y = item_at(ctx, *(const uint32_t *)b);
+    return compare_str(*x, *y);
 }
 
 static int compare_offsets(const void *a, const void *b, const void *ctx)
@@ -158,10 +171,32 @@ static int compare_offsets(const void *a, const void *b, const void *ctx)
 }
 
 /* The numbers 0..n-1 in the order of compare. */
-static void sort_index(const ftk_gguf *g, ftk_compare *compare, uint32_t *v, size_t n)
+static void sort_index(const void *ctx, ftk_compare *compare, uint32_t *v, size_t n)
 {
     for (size_t i = 0; i < n; i++) v[i] = (uint32_t)i;
-    ftk_sort(v, n, sizeof *v, compare, g);
+    ftk_sort(v, n, sizeof *v, compare, ctx);
+}
+
+/* Sorts by name; returns the first two numbers of a name that is there twice, or NULL. */
+static const uint32_t *sort_names(const table *t)
+{
+    sort_index(t, compare_names, t->by_name, t->n);
+    for (size_t i = 1; i < t->n; i++)
+        if (compare_names(&t->by_name[i - 1], &t->by_name[i], t) == 0) return &t->by_name[i - 1];
+    return NULL;
+}
+
+static const void *find_name(table t, const char *name)
+{
+    const ftk_str wanted = ftk_str_of(name);
+    for (size_t lo = 0, hi = t.n; lo < hi;) {
+        const size_t mid = lo + (hi - lo) / 2;
+        const ftk_str *const item = item_at(&t, t.by_name[mid]);
+        const int c = compare_str(wanted, *item);
+        if (c == 0) return item;
+        *(c < 0 ? &hi : &lo) = c < 0 ? mid : mid + 1;
+    }
+    return NULL;
 }
 
 /* ------------------------------------------------------------------ reading */
@@ -310,12 +345,10 @@ static ftk_err read_keys(reader *r)
         const ftk_err err = read_key(r, i);
         if (err != FTK_OK) return err;
     }
-    sort_index(g, compare_keys, g->keys_by_name, g->n_keys);
-    for (size_t i = 1; i < g->n_keys; i++)
-        if (compare_keys(&g->keys_by_name[i - 1], &g->keys_by_name[i], g) == 0)
-            return FAIL(r, FORMAT, "key %s: it is there twice",
-                        SHOW(g->keys[g->keys_by_name[i]].name));
-    return FTK_OK;
+    const table keys = keys_of(g);
+    const uint32_t *const twice = sort_names(&keys);
+    return twice ? FAIL(r, FORMAT, "key %s: it is there twice", SHOW(g->keys[*twice].name))
+                 : FTK_OK;
 }
 
 static ftk_err read_alignment(reader *r)
@@ -423,15 +456,15 @@ static ftk_err check_place(reader *r, const ftk_tensor_info *t, uint64_t data_le
 static ftk_err place_tensors(reader *r)
 {
     ftk_gguf *g = r->g;
-    const size_t header = (size_t)(r->p - g->map);
+    const size_t header = g->file.n - left(r);
     const size_t pad = (size_t)(-(uint64_t)header & (g->alignment - 1));
-    const uint64_t start = pad < left(r) ? header + pad : g->size;
+    const uint64_t start = pad < left(r) ? header + pad : g->file.n;
     for (size_t i = 0; i < g->n_tensors; i++) {
         ftk_tensor_info *t = &g->tensors[i];
-        const ftk_err err = check_place(r, t, g->size - start);
+        const ftk_err err = check_place(r, t, g->file.n - start);
         if (err != FTK_OK) return err;
         t->offset += start;
-        t->data = g->map + t->offset;
+        t->data = g->file.p + t->offset;
     }
     return FTK_OK;
 }
@@ -450,21 +483,17 @@ static ftk_err check_overlaps(reader *r, uint32_t *order)
     return FTK_OK;
 }
 
-static ftk_err sort_names(reader *r)
+static ftk_err sort_tensors(reader *r)
 {
-    ftk_gguf *g = r->g;
-    sort_index(g, compare_tensors, g->tensors_by_name, g->n_tensors);
-    for (size_t i = 1; i < g->n_tensors; i++)
-        if (compare_tensors(&g->tensors_by_name[i - 1], &g->tensors_by_name[i], g) == 0) {
-            const ftk_tensor_info *a = &g->tensors[g->tensors_by_name[i - 1]];
-            const ftk_tensor_info *b = &g->tensors[g->tensors_by_name[i]];
-            const uint32_t lo = a->shard < b->shard ? a->shard : b->shard;
-            const uint32_t hi = a->shard < b->shard ? b->shard : a->shard;
-            if (lo == hi) return FAIL(r, FORMAT, "tensor %s: it is there twice", SHOW(a->name));
-            return FAIL(r, FORMAT, "tensor %s: it is in part %" PRIu32 " and in part %" PRIu32,
-                        SHOW(a->name), lo + 1, hi + 1);
-        }
-    return FTK_OK;
+    const table tensors = tensors_of(r->g);
+    const uint32_t *const twice = sort_names(&tensors);
+    if (!twice) return FTK_OK;
+    const ftk_tensor_info *const a = &r->g->tensors[twice[0]], *const b = &r->g->tensors[twice[1]];
+    const uint32_t lo = a->shard < b->shard ? a->shard : b->shard;
+    const uint32_t hi = a->shard < b->shard ? b->shard : a->shard;
+    if (lo == hi) return FAIL(r, FORMAT, "tensor %s: it is there twice", SHOW(a->name));
+    return FAIL(r, FORMAT, "tensor %s: it is in part %" PRIu32 " and in part %" PRIu32,
+                SHOW(a->name), lo + 1, hi + 1);
 }
 
 static ftk_err read_tensors(reader *r)
@@ -472,7 +501,7 @@ static ftk_err read_tensors(reader *r)
     const size_t n = r->g->n_tensors;
     ftk_err err = FTK_OK;
     for (size_t i = 0; err == FTK_OK && i < n; i++) err = read_tensor(r, i);
-    if (err == FTK_OK) err = sort_names(r);
+    if (err == FTK_OK) err = sort_tensors(r);
     if (err == FTK_OK) err = place_tensors(r);
     if (err != FTK_OK) return err;
     uint32_t *order = ftk_alloc(r->host, n, sizeof *order);
@@ -499,7 +528,7 @@ static ftk_err read_count(reader *r, const char *what, size_t min_bytes, size_t 
 {
     const uint64_t count = take_u64(r);
     /* Both counts are bounded by all that follows them, so that neither can ask for much memory. */
-    const size_t rest = r->g->size - HEADER_BYTES;
+    const size_t rest = r->g->file.n - HEADER_BYTES;
     if (count > rest / min_bytes)
         return FAIL(r, FORMAT, "%" PRIu64 " %s do not fit into the %zu bytes behind the header",
                     count, what, rest);
@@ -535,8 +564,8 @@ static ftk_err read_header(reader *r)
 static ftk_err read_all(reader *r)
 {
     ftk_gguf *g = r->g;
-    r->p = g->map;
-    r->end = g->map + g->size;
+    r->p = (const unsigned char *)g->file.p;
+    r->end = r->p + g->file.n;
     ftk_err err = read_header(r);
     if (err != FTK_OK) return err;
     g->keys = ftk_alloc(r->host, g->n_keys, sizeof *g->keys);
@@ -555,50 +584,16 @@ static ftk_err read_all(reader *r)
 /* ------------------------------------------------------------------ open, close */
 
 /* A folder: is there something in it that may have been meant? */
-static ftk_err is_folder(reader *r, int fd)
+static ftk_err is_folder(const reader *r, const char *path)
 {
-    bool gguf = false, safetensors = false;
-    const int copy = dup(fd); /* closedir() closes it */
-    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-    if (!dir && copy >= 0) close(copy);
-    for (const struct dirent *f; dir && (f = readdir(dir));) {
-        gguf = gguf || ftk_ends_with(f->d_name, ".gguf");
-        safetensors = safetensors || ftk_ends_with(f->d_name, ".safetensors");
-    }
-    if (dir) closedir(dir);
-    if (gguf)
+    char name[256];
+    if (ftk_folder_next(path, "", ".gguf", name, sizeof name))
         return FAIL(r, IO, "is a directory, not a GGUF file: give one of the .gguf files in it");
-    if (safetensors)
+    if (ftk_folder_next(path, "", ".safetensors", name, sizeof name))
         return FAIL(r, IO,
                     "is a directory, not a GGUF file: it holds a model as safetensors, convert it "
                     "with llama.cpp's convert_hf_to_gguf.py");
     return FAIL(r, IO, "is a directory, not a GGUF file");
-}
-
-static ftk_err map_fd(reader *r, int fd)
-{
-    struct stat st;
-    if (fstat(fd, &st) != 0) return FAIL(r, IO, "cannot be examined: %s", strerror(errno));
-    if (S_ISDIR(st.st_mode)) return is_folder(r, fd);
-    if (!S_ISREG(st.st_mode)) return FAIL(r, IO, "is not a regular file, so it cannot be mapped");
-    if (st.st_size == 0) return FAIL(r, FORMAT, "is empty: get it again");
-    if ((uintmax_t)st.st_size > SIZE_MAX / 2)
-        return FAIL(r, UNSUPPORTED, "is too large for this machine's address space");
-    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED) return FAIL(r, IO, "cannot be mapped: %s", strerror(errno));
-    r->g->map = map;
-    r->g->size = (size_t)st.st_size;
-    return FTK_OK;
-}
-
-static ftk_err map_file(reader *r, const char *path)
-{
-    /* O_NONBLOCK: opening a pipe must not wait for a writer. */
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return FAIL(r, IO, "cannot be opened: %s", strerror(errno));
-    const ftk_err err = map_fd(r, fd);
-    close(fd);
-    return err;
 }
 
 ftk_err ftk_gguf_open_file(ftk_gguf **out, const char *path, const ftk_host *host)
@@ -612,7 +607,8 @@ ftk_err ftk_gguf_open_file(ftk_gguf **out, const char *path, const ftk_host *hos
     r.g = ftk_alloc(host, 1, sizeof *r.g);
     if (!r.g) return FAIL(&r, NOMEM, "no memory to open it");
     if (host) r.g->host = *host;
-    ftk_err err = map_file(&r, path);
+    ftk_err err =
+        ftk_is_folder(path) ? is_folder(&r, path) : ftk_mapped_open(&r.g->file, path, r.path, host);
     if (err == FTK_OK) err = read_all(&r);
     if (err == FTK_OK)
         *out = r.g;
@@ -644,7 +640,7 @@ static ftk_err join_tensors(reader *r, ftk_gguf *const *others, size_t n_others,
     g->tensors = tensors;
     g->tensors_by_name = by_name;
     g->n_tensors = n;
-    return sort_names(r);
+    return sort_tensors(r);
 }
 
 ftk_err ftk_gguf_join(ftk_gguf *first, ftk_gguf *const *others, size_t n, const char *path)
@@ -683,7 +679,7 @@ void ftk_gguf_free(ftk_gguf *g)
     const ftk_host host = g->host;
     for (size_t i = 0; i < g->n_others; i++) ftk_gguf_free(g->others[i]);
     ftk_release(&host, g->others);
-    if (g->map) munmap((void *)(uintptr_t)g->map, g->size);
+    ftk_mapped_close(&g->file);
     ftk_release(&host, g->keys);
     ftk_release(&host, g->keys_by_name);
     ftk_release(&host, g->tensors);
@@ -705,8 +701,8 @@ uint64_t ftk_gguf_alignment(const ftk_gguf *g)
 
 uint64_t ftk_gguf_file_size(const ftk_gguf *g)
 {
-    uint64_t size = g->size;
-    for (size_t i = 0; i < g->n_others; i++) size += g->others[i]->size;
+    uint64_t size = g->file.n;
+    for (size_t i = 0; i < g->n_others; i++) size += g->others[i]->file.n;
     return size;
 }
 
@@ -774,40 +770,63 @@ void ftk_gguf_tensor(const ftk_gguf *g, size_t i, ftk_tensor_info *info)
 
 bool ftk_gguf_find(const ftk_gguf *g, const char *key, ftk_gguf_value *value)
 {
-    const ftk_str name = {key, strlen(key)};
-    for (size_t lo = 0, hi = g->n_keys; lo < hi;) {
-        const size_t mid = lo + (hi - lo) / 2;
-        const key_record *k = &g->keys[g->keys_by_name[mid]];
-        const int c = compare_str(name, k->name);
-        if (c == 0) {
-            fill_value(k, value);
-            return true;
-        }
-        if (c < 0)
-            hi = mid;
-        else
-            lo = mid + 1;
-    }
-    return false;
+    const key_record *const k = find_name(keys_of(g), key);
+    if (k) fill_value(k, value);
+    return k != NULL;
 }
 
 bool ftk_gguf_find_tensor(const ftk_gguf *g, const char *name, ftk_tensor_info *info)
 {
-    const ftk_str wanted = {name, strlen(name)};
-    for (size_t lo = 0, hi = g->n_tensors; lo < hi;) {
-        const size_t mid = lo + (hi - lo) / 2;
-        const ftk_tensor_info *t = &g->tensors[g->tensors_by_name[mid]];
-        const int c = compare_str(wanted, t->name);
-        if (c == 0) {
-            *info = *t;
-            return true;
-        }
-        if (c < 0)
-            hi = mid;
-        else
-            lo = mid + 1;
+    const ftk_tensor_info *const t = find_name(tensors_of(g), name);
+    if (t) *info = *t;
+    return t != NULL;
+}
+
+ftk_str ftk_gguf_text(const ftk_gguf *g, const char *key)
+{
+    ftk_gguf_value v;
+    return ftk_gguf_find(g, key, &v) && v.type == FTK_GGUF_STRING ? v.s : (ftk_str){0};
+}
+
+bool ftk_gguf_whole(const ftk_gguf_value *v, int64_t *i)
+{
+    switch (v->type) {
+    case FTK_GGUF_U8:
+    case FTK_GGUF_U16:
+    case FTK_GGUF_U32:
+    case FTK_GGUF_U64: *i = v->u < INT64_MAX ? (int64_t)v->u : INT64_MAX; return true;
+    case FTK_GGUF_I8:
+    case FTK_GGUF_I16:
+    case FTK_GGUF_I32:
+    case FTK_GGUF_I64: *i = v->i; return true;
+    default: return false;
     }
-    return false;
+}
+
+bool ftk_gguf_number(const ftk_gguf_value *v, double *x)
+{
+    int64_t i = 0;
+    const bool whole = ftk_gguf_whole(v, &i);
+    *x = whole ? (double)i : v->f;
+    return whole || v->type == FTK_GGUF_F32 || v->type == FTK_GGUF_F64;
+}
+
+ftk_err ftk_gguf_int(const ftk_gguf *g, const char *key, int64_t lo, int64_t hi, int64_t absent,
+                     int *out, const char *path, const ftk_host *host)
+{
+    ftk_gguf_value v;
+    int64_t i = absent;
+    const bool there = ftk_gguf_find(g, key, &v);
+    if (!there && absent < 0)
+        return ftk_fail(host, FTK_ERR_FORMAT, "%s: key %s is missing", path, key);
+    if (there && !ftk_gguf_whole(&v, &i))
+        return ftk_fail(host, FTK_ERR_FORMAT, "%s: key %s is not an integer", path, key);
+    if (there && (i < lo || i > hi))
+        return ftk_fail(host, FTK_ERR_FORMAT,
+                        "%s: key %s is out of range: it must be %" PRId64 " to %" PRId64, path, key,
+                        lo, hi);
+    *out = (int)i;
+    return FTK_OK;
 }
 
 ftk_str ftk_gguf_next_str(const unsigned char **cursor)

@@ -19,6 +19,16 @@ const char *ftk_gguf_refuse_type(char *buf, size_t cap, uint32_t type);
  * ...", by its first bytes (of n in all); NULL: not known. */
 const char *ftk_gguf_not(const void *data, size_t n);
 
+/* The text of a string key; p NULL: there is none, or it is of another type. */
+ftk_str ftk_gguf_text(const ftk_gguf *g, const char *key);
+/* A value of any integer type, cut at INT64_MAX; false: it is of no such type. */
+bool ftk_gguf_whole(const ftk_gguf_value *v, int64_t *i);
+/* The same of floats, too. */
+bool ftk_gguf_number(const ftk_gguf_value *v, double *x);
+/* An integer key in [lo, hi]; absent: what a missing one means; negative: an error. Errors: FORMAT,
+ * with one line. */
+ftk_err ftk_gguf_int(const ftk_gguf *g, const char *key, int64_t lo, int64_t hi, int64_t absent,
+                     int *out, const char *path, const ftk_host *host);
 /* ftk_gguf_open() of one file, which may be a part of a model. */
 ftk_err ftk_gguf_open_file(ftk_gguf **out, const char *path, const ftk_host *host);
 /* Makes one of n + 1 parts: `first` gets the tensors of the others, in that order, and owns them

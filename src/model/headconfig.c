@@ -12,9 +12,10 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "model/gguf.h"
 
-enum { LARGEST = 1 << 20, MOST_LAYERS = 12 };
+enum { LARGEST = 1 << 20, LARGEST_WHOLE = 1 << 24, MOST_LAYERS = 12 };
 
 typedef const ftk_json_value value;
 
@@ -45,35 +46,74 @@ static value *find(const reader *r, const char *key)
     return v ? v : get(r, r->root, key);
 }
 
+/* ---- numbers and flags, in JSON of the part `in`, in a GGUF's keys */
+
+static bool key_of(const reader *r, const char *key, ftk_gguf_value *v)
+{
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", r->c->kind == FTK_HEAD_EAGLE3 ? "eagle3" : "dflash", key);
+    return ftk_gguf_find(r->s->gguf, name, v);
+}
+
+typedef struct answer {
+    bool there, number, whole, truth; /* truth: x is whether it is true */
+    double x;
+} answer;
+
+static answer ask(const reader *r, value *in, const char *key)
+{
+    answer a = {0};
+    ftk_gguf_value v;
+    int64_t i;
+    value *const json = r->s->gguf ? NULL : get(r, in, key);
+    if (json)
+        return (answer){true, json->kind == FTK_JSON_NUMBER, json->whole,
+                        json->kind == FTK_JSON_BOOL, json->number};
+    if (!r->s->gguf || !key_of(r, key, &v)) return a;
+    a.there = true;
+    a.truth = v.type == FTK_GGUF_BOOL;
+    a.whole = ftk_gguf_whole(&v, &i);
+    a.number = ftk_gguf_number(&v, &a.x);
+    if (a.truth) a.x = v.u != 0;
+    return a;
+}
+
+/* The same key by its name in each. */
+static const char *either(const reader *r, const char *json, const char *gguf)
+{
+    return r->s->gguf ? gguf : json;
+}
+
 static ftk_err whole(const reader *r, const char *key, int least, int otherwise, int *out)
 {
-    value *v = find(r, key);
+    answer a = ask(r, r->layer, key);
+    if (!a.there) a = ask(r, r->root, key);
     *out = otherwise;
-    if (!v && otherwise >= 0) return FTK_OK;
-    if (!v || v->kind != FTK_JSON_NUMBER || !v->whole || v->number < least || v->number > 1 << 24)
+    if (!a.there && otherwise >= 0) return FTK_OK;
+    if (!a.number || !a.whole || a.x < least || a.x > LARGEST_WHOLE)
         return wrong(r, key, "whole number of a sane size");
-    *out = (int)v->number;
+    *out = (int)a.x;
     return FTK_OK;
 }
 
 static ftk_err real(const reader *r, value *in, const char *key, double least, double otherwise,
                     double *out)
 {
-    value *v = get(r, in, key);
+    const answer a = ask(r, in, key);
     *out = otherwise;
-    if (!v && !isnan(otherwise)) return FTK_OK;
-    if (!v || v->kind != FTK_JSON_NUMBER || !(v->number >= least) || !(v->number < 1e12))
+    if (!a.there && !isnan(otherwise)) return FTK_OK;
+    if (!a.number || !(a.x >= least) || !(a.x < 1e12))
         return wrong(r, key, "number of a sane size");
-    *out = v->number;
+    *out = a.x;
     return FTK_OK;
 }
 
 static ftk_err flag(const reader *r, value *in, const char *key, bool *out)
 {
-    value *v = get(r, in, key);
-    if (!v) return FTK_OK;
-    if (v->kind != FTK_JSON_BOOL) return wrong(r, key, "true or false");
-    *out = v->number != 0;
+    const answer a = ask(r, in, key);
+    if (!a.there) return FTK_OK;
+    if (!a.truth) return wrong(r, key, "true or false");
+    *out = a.x != 0;
     return FTK_OK;
 }
 
@@ -81,16 +121,38 @@ static ftk_err said(const reader *r, value *in, const char *key, ftk_said *out)
 {
     bool b = false;
     const ftk_err err = flag(r, in, key, &b);
-    *out = !get(r, in, key) ? FTK_SAID_NOT : b ? FTK_SAID_TRUE : FTK_SAID_FALSE;
+    *out = !ask(r, in, key).there ? FTK_SAID_NOT : b ? FTK_SAID_TRUE : FTK_SAID_FALSE;
     return err;
 }
 
-static bool says(value *v, const char *text)
+static ftk_err read_sizes(const reader *r)
 {
-    return v && v->kind == FTK_JSON_STRING && ftk_json_is(v->text, text);
+    ftk_head_config *const c = r->c;
+    ftk_err err = whole(r, either(r, "num_hidden_layers", "block_count"), 1, 1, &c->n_layer);
+    if (err == FTK_OK)
+        err = whole(r, either(r, "hidden_size", "embedding_length"), 1, -1, &c->width);
+    if (err == FTK_OK) err = whole(r, "target_hidden_size", 1, 0, &c->target_width);
+    if (err == FTK_OK)
+        err = whole(r, either(r, "intermediate_size", "feed_forward_length"), 1, -1, &c->n_ff);
+    if (err == FTK_OK)
+        err = whole(r, either(r, "num_attention_heads", "attention.head_count"), 1, -1, &c->n_head);
+    if (err == FTK_OK)
+        err = whole(r, either(r, "num_key_value_heads", "attention.head_count_kv"), 1, c->n_head,
+                    &c->n_head_kv);
+    if (err == FTK_OK && c->n_head > 0)
+        err = whole(r, either(r, "head_dim", "attention.key_length"), 2, c->width / c->n_head,
+                    &c->head_dim);
+    if (err != FTK_OK) return err;
+    return real(r, r->layer, either(r, "rms_norm_eps", "attention.layer_norm_rms_epsilon"), 0, 1e-6,
+                &c->eps);
 }
 
 /* ---- parts of config.json */
+
+static bool says(value *v, const char *text)
+{
+    return v && v->kind == FTK_JSON_STRING && ftk_str_is(v->text, text);
+}
 
 static ftk_err no_scaling(const reader *r, const char *what)
 {
@@ -272,22 +334,11 @@ static ftk_err read_norms(const reader *r)
     return FTK_OK;
 }
 
-static ftk_err read_sizes(const reader *r)
+static ftk_err read_vocabularies(const reader *r)
 {
-    ftk_head_config *const c = r->c;
-    ftk_err err = whole(r, "num_hidden_layers", 1, 1, &c->n_layer);
-    if (err == FTK_OK) err = whole(r, "hidden_size", 1, -1, &c->width);
-    if (err == FTK_OK) err = whole(r, "target_hidden_size", 1, 0, &c->target_width);
-    if (err == FTK_OK) err = whole(r, "intermediate_size", 1, -1, &c->n_ff);
-    if (err == FTK_OK) err = whole(r, "num_attention_heads", 1, -1, &c->n_head);
-    if (err == FTK_OK) err = whole(r, "num_key_value_heads", 1, c->n_head, &c->n_head_kv);
-    if (err == FTK_OK && c->n_head > 0)
-        err = whole(r, "head_dim", 2, c->width / c->n_head, &c->head_dim);
-    if (err == FTK_OK) err = whole(r, "vocab_size", 1, 0, &c->n_vocab);
-    if (err == FTK_OK) err = whole(r, "draft_vocab_size", 1, 0, &c->n_draft_vocab);
-    if (err == FTK_OK) err = real(r, r->layer, "rms_norm_eps", 0, 1e-6, &c->eps);
-    if (err == FTK_OK) err = said(r, r->layer, "attention_bias", &c->bias);
-    return err;
+    ftk_err err = whole(r, "vocab_size", 1, 0, &r->c->n_vocab);
+    if (err == FTK_OK) err = whole(r, "draft_vocab_size", 1, 0, &r->c->n_draft_vocab);
+    return err == FTK_OK ? said(r, r->layer, "attention_bias", &r->c->bias) : err;
 }
 
 /* Layers that see a window say so one by one, or those from max_window_layers on do, if
@@ -377,6 +428,7 @@ static ftk_err read_json(reader *r)
         return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED, "%s: its hidden_act is not silu",
                         r->s->path);
     ftk_err err = read_sizes(r);
+    if (err == FTK_OK) err = read_vocabularies(r);
     if (err == FTK_OK) err = read_norms(r);
     if (err == FTK_OK) err = read_rope(r);
     if (err == FTK_OK) err = r->c->kind == FTK_HEAD_EAGLE3 ? read_taps(r) : read_block(r);
@@ -384,47 +436,6 @@ static ftk_err read_json(reader *r)
 }
 
 /* ---- GGUF */
-
-static bool key_of(const reader *r, const char *key, ftk_gguf_value *v)
-{
-    char name[96];
-    snprintf(name, sizeof name, "%s.%s", r->c->kind == FTK_HEAD_EAGLE3 ? "eagle3" : "dflash", key);
-    return ftk_gguf_find(r->s->gguf, name, v);
-}
-
-static bool as_whole(const ftk_gguf_value *v, int64_t *out)
-{
-    const bool is_signed = v->type == FTK_GGUF_I8 || v->type == FTK_GGUF_I16 ||
-                           v->type == FTK_GGUF_I32 || v->type == FTK_GGUF_I64;
-    const bool is_plain = v->type == FTK_GGUF_U8 || v->type == FTK_GGUF_U16 ||
-                          v->type == FTK_GGUF_U32 || v->type == FTK_GGUF_U64;
-    *out = is_signed ? v->i : v->u > 1 << 24 ? -1 : (int64_t)v->u;
-    return is_signed || is_plain;
-}
-
-static ftk_err gguf_whole(const reader *r, const char *key, int least, int otherwise, int *out)
-{
-    ftk_gguf_value v;
-    int64_t i;
-    *out = otherwise;
-    if (!key_of(r, key, &v) && otherwise >= 0) return FTK_OK;
-    if (!key_of(r, key, &v) || !as_whole(&v, &i) || i < least || i > 1 << 24)
-        return wrong(r, key, "whole number of a sane size");
-    *out = (int)i;
-    return FTK_OK;
-}
-
-static ftk_err gguf_real(const reader *r, const char *key, double least, double otherwise,
-                         double *out)
-{
-    ftk_gguf_value v;
-    *out = otherwise;
-    if (!key_of(r, key, &v)) return FTK_OK;
-    if (v.type != FTK_GGUF_F32 || !(v.f >= least) || !(v.f < 1e12))
-        return wrong(r, key, "number of a sane size");
-    *out = v.f;
-    return FTK_OK;
-}
 
 static ftk_err gguf_ids(const reader *r)
 {
@@ -449,29 +460,20 @@ static ftk_err gguf_rope(const reader *r)
     ftk_rope_config *const p = &r->c->rope;
     ftk_gguf_value type;
     int turned;
-    ftk_err err = gguf_real(r, "rope.freq_base", 1e-3, 1e4, &p->base);
-    if (err == FTK_OK) err = gguf_whole(r, "rope.dimension_count", 2, r->c->head_dim, &turned);
+    ftk_err err = real(r, NULL, "rope.freq_base", 1e-3, 1e4, &p->base);
+    if (err == FTK_OK) err = whole(r, "rope.dimension_count", 2, r->c->head_dim, &turned);
     if (err != FTK_OK) return err;
     r->c->partial = (double)turned / r->c->head_dim;
     const bool typed = key_of(r, "rope.scaling.type", &type) && type.type == FTK_GGUF_STRING;
-    if (typed && ftk_json_is(type.s, "none")) return FTK_OK;
-    if (typed && !ftk_json_is(type.s, "linear"))
+    if (typed && ftk_str_is(type.s, "none")) return FTK_OK;
+    if (typed && !ftk_str_is(type.s, "linear"))
         return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
                         "%s: its RoPE scaling is not supported: linear and the llama-3 tensor "
                         "rope_freqs.weight are",
                         r->s->path);
-    err = gguf_real(r, "rope.scaling.factor", 0, 0, &p->factor);
+    err = real(r, NULL, "rope.scaling.factor", 0, 0, &p->factor);
     if (p->factor > 0) p->kind = FTK_ROPE_LINEAR;
     return err;
-}
-
-static ftk_err gguf_flag(const reader *r, const char *key, bool *out)
-{
-    ftk_gguf_value v;
-    if (!key_of(r, key, &v)) return FTK_OK;
-    if (v.type != FTK_GGUF_BOOL) return wrong(r, key, "true or false");
-    *out = v.u != 0;
-    return FTK_OK;
 }
 
 /* Which of the two heads of architecture dflash it is, its tensors say. */
@@ -484,28 +486,21 @@ static ftk_err gguf_block(const reader *r)
     c->markov = ftk_gguf_find_tensor(r->s->gguf, "markov_w1.weight", &t);
     c->kind = c->markov ? FTK_HEAD_DSPARK : FTK_HEAD_DFLASH;
     c->from_anchor = c->markov;
-    if (!ftk_gguf_find(r->s->gguf, "tokenizer.ggml.mask_token_id", &v) || !as_whole(&v, &mask) ||
-        mask < 0)
+    if (!ftk_gguf_find(r->s->gguf, "tokenizer.ggml.mask_token_id", &v) ||
+        !ftk_gguf_whole(&v, &mask) || mask < 0 || mask > LARGEST_WHOLE)
         return wrong(r, "tokenizer.ggml.mask_token_id", "token");
     c->mask_token = (int)mask;
-    const ftk_err err = gguf_flag(r, "sample_from_anchor", &c->from_anchor);
-    return err == FTK_OK ? gguf_whole(r, "block_size", 2, -1, &c->block) : err;
-}
-
-static ftk_err gguf_norms(const reader *r)
-{
-    ftk_gguf_value v;
-    bool all = false;
-    ftk_err err = gguf_flag(r, "norm_before_residual", &r->c->norm_residual);
-    if (err == FTK_OK) err = gguf_flag(r, "norm_before_fc", &all);
-    if (key_of(r, "norm_before_fc", &v)) r->c->input_norm = all ? FTK_SAID_TRUE : FTK_SAID_FALSE;
-    return err;
+    const ftk_err err = flag(r, NULL, "sample_from_anchor", &c->from_anchor);
+    return err == FTK_OK ? whole(r, "block_size", 2, -1, &c->block) : err;
 }
 
 static ftk_err gguf_flags(const reader *r)
 {
     r->c->writer = "llama.cpp";
-    if (r->c->kind == FTK_HEAD_EAGLE3) return gguf_norms(r);
+    if (r->c->kind == FTK_HEAD_EAGLE3) {
+        const ftk_err err = flag(r, NULL, "norm_before_residual", &r->c->norm_residual);
+        return err == FTK_OK ? said(r, NULL, "norm_before_fc", &r->c->input_norm) : err;
+    }
     const ftk_err err = gguf_block(r);
     if (err == FTK_OK && r->c->block > FTK_CONFIG_BLOCK)
         return wrong(r, "block_size", "number from 2 to 32");
@@ -515,19 +510,9 @@ static ftk_err gguf_flags(const reader *r)
 static ftk_err read_gguf(const reader *r)
 {
     ftk_head_config *const c = r->c;
-    ftk_gguf_value arch;
-    if (ftk_gguf_find(r->s->gguf, "general.architecture", &arch) && arch.type == FTK_GGUF_STRING &&
-        ftk_json_is(arch.s, "dflash"))
+    if (ftk_str_is(ftk_gguf_text(r->s->gguf, "general.architecture"), "dflash"))
         c->kind = FTK_HEAD_DFLASH;
-    ftk_err err = gguf_whole(r, "block_count", 1, 1, &c->n_layer);
-    if (err == FTK_OK) err = gguf_whole(r, "embedding_length", 1, -1, &c->width);
-    if (err == FTK_OK) err = gguf_whole(r, "target_hidden_size", 1, 0, &c->target_width);
-    if (err == FTK_OK) err = gguf_whole(r, "feed_forward_length", 1, -1, &c->n_ff);
-    if (err == FTK_OK) err = gguf_whole(r, "attention.head_count", 1, -1, &c->n_head);
-    if (err == FTK_OK) err = gguf_whole(r, "attention.head_count_kv", 1, c->n_head, &c->n_head_kv);
-    if (err == FTK_OK && c->n_head > 0)
-        err = gguf_whole(r, "attention.key_length", 2, c->width / c->n_head, &c->head_dim);
-    if (err == FTK_OK) err = gguf_real(r, "attention.layer_norm_rms_epsilon", 0, 1e-6, &c->eps);
+    ftk_err err = read_sizes(r);
     if (err == FTK_OK) err = gguf_rope(r);
     if (err == FTK_OK) err = gguf_flags(r);
     return err == FTK_OK ? gguf_ids(r) : err;

@@ -5,9 +5,9 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "gguf.h"
 
 enum {
@@ -25,9 +25,14 @@ typedef struct {
     char key[96]; /* the last one looked for, with the architecture before it */
 } reader;
 
-static bool find(reader *r, const char *key, ftk_gguf_value *v)
+static void name_key(reader *r, const char *key)
 {
     snprintf(r->key, sizeof r->key, "%s.%s", r->arch->name, key);
+}
+
+static bool find(reader *r, const char *key, ftk_gguf_value *v)
+{
+    name_key(r, key);
     return ftk_gguf_find(r->file, r->key, v);
 }
 
@@ -35,32 +40,8 @@ static bool find(reader *r, const char *key, ftk_gguf_value *v)
 static ftk_err read_int(reader *r, const char *key, int64_t lo, int64_t hi, int64_t absent,
                         int *out)
 {
-    ftk_gguf_value v;
-    if (!find(r, key, &v)) {
-        if (absent < 0)
-            return ftk_fail(r->host, FTK_ERR_FORMAT, "%s: key %s is missing", r->path, r->key);
-        *out = (int)absent;
-        return FTK_OK;
-    }
-    uint64_t u;
-    switch (v.type) {
-    case FTK_GGUF_U8:
-    case FTK_GGUF_U16:
-    case FTK_GGUF_U32:
-    case FTK_GGUF_U64: u = v.u; break;
-    case FTK_GGUF_I8:
-    case FTK_GGUF_I16:
-    case FTK_GGUF_I32:
-    case FTK_GGUF_I64: u = v.i < 0 ? UINT64_MAX : (uint64_t)v.i; break;
-    default:
-        return ftk_fail(r->host, FTK_ERR_FORMAT, "%s: key %s is not an integer", r->path, r->key);
-    }
-    if (u < (uint64_t)lo || u > (uint64_t)hi)
-        return ftk_fail(r->host, FTK_ERR_FORMAT,
-                        "%s: key %s is out of range: it must be %lld to %lld", r->path, r->key,
-                        (long long)lo, (long long)hi);
-    *out = (int)u;
-    return FTK_OK;
+    name_key(r, key);
+    return ftk_gguf_int(r->file, r->key, lo, hi, absent, out, r->path, r->host);
 }
 
 /* A float key that is finite and in (lo, hi]; absent as above, NAN for none. */
@@ -95,7 +76,7 @@ static ftk_err find_architecture(reader *r)
                         r->path);
     r->arch = ftk_arch_find(v.s);
     if (r->arch) return FTK_OK;
-    if (v.s.n == 3 && memcmp(v.s.p, "dit", 3) == 0)
+    if (ftk_str_is(v.s, "dit"))
         return ftk_fail(
             r->host, FTK_ERR_UNSUPPORTED,
             "%s: is a diffusion transformer, not a language model: foretoken image runs it",
@@ -227,7 +208,7 @@ static ftk_err read_window(reader *r, ftk_hparams *hp)
 
 static bool is(const ftk_gguf_value *v, const char *s)
 {
-    return v->type == FTK_GGUF_STRING && v->s.n == strlen(s) && memcmp(v->s.p, s, v->s.n) == 0;
+    return v->type == FTK_GGUF_STRING && ftk_str_is(v->s, s);
 }
 
 static ftk_err read_rope_scale(reader *r, ftk_hparams *hp)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 
 enum { DEEPEST = 64, MOST = 1 << 22 };
 
@@ -196,11 +197,6 @@ void ftk_json_free(ftk_json *j, const ftk_host *host)
     *j = (ftk_json){0};
 }
 
-bool ftk_json_is(ftk_str s, const char *text)
-{
-    return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
-}
-
 const ftk_json_value *ftk_json_first(const ftk_json *j, const ftk_json_value *in)
 {
     return in && in->first ? &j->values[in->first] : NULL;
@@ -215,6 +211,6 @@ const ftk_json_value *ftk_json_get(const ftk_json *j, const ftk_json_value *in, 
 {
     if (!in || in->kind != FTK_JSON_OBJECT) return NULL;
     const ftk_json_value *v = ftk_json_first(j, in);
-    while (v && !ftk_json_is(v->name, name)) v = ftk_json_next(j, v);
+    while (v && !ftk_str_is(v->name, name)) v = ftk_json_next(j, v);
     return v;
 }

@@ -42,6 +42,5 @@ const ftk_json_value *ftk_json_get(const ftk_json *j, const ftk_json_value *in, 
 /* The first value in an array or object and the one behind it; NULL at the end. */
 const ftk_json_value *ftk_json_first(const ftk_json *j, const ftk_json_value *in);
 const ftk_json_value *ftk_json_next(const ftk_json *j, const ftk_json_value *v);
-bool ftk_json_is(ftk_str s, const char *text);
 
 #endif

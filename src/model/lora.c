@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "gguf.h"
 #include "kernels/codes.h"
 
@@ -25,23 +26,11 @@ typedef ftk_lora_change change;
 
 #define SHOW(s) ftk_gguf_show((char[SHOWN]){0}, SHOWN, s)
 
-static ftk_str str(const char *text)
-{
-    return (ftk_str){text, strlen(text)};
-}
-
 /* ---- keys */
-
-static ftk_str text_of(const ftk_gguf *file, const char *key)
-{
-    ftk_gguf_value v;
-    return ftk_gguf_find(file, key, &v) && v.type == FTK_GGUF_STRING ? v.s : str("");
-}
 
 static bool has_text(const ftk_gguf *file, const char *key, const char *text)
 {
-    const ftk_str s = text_of(file, key);
-    return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
+    return ftk_str_is(ftk_gguf_text(file, key), text);
 }
 
 /* What else people have, and where it belongs. */
@@ -69,13 +58,13 @@ static ftk_err check_kind(const adapter *a, const ftk_model *m)
     if (!has_text(a->file, "adapter.type", "lora"))
         return ftk_fail(h, FTK_ERR_UNSUPPORTED,
                         "%s: adapter.type is \"%s\": only \"lora\" is supported", a->path,
-                        SHOW(text_of(a->file, "adapter.type")));
+                        SHOW(ftk_gguf_text(a->file, "adapter.type")));
     if (!has_text(a->file, "general.architecture", m->hp.arch->name))
         return ftk_fail(
             h, FTK_ERR_INVALID,
             "%s: is an adapter for the architecture \"%s\", and the model is of \"%s\": "
             "take one that was trained for this model",
-            a->path, SHOW(text_of(a->file, "general.architecture")), m->hp.arch->name);
+            a->path, SHOW(ftk_gguf_text(a->file, "general.architecture")), m->hp.arch->name);
     ftk_gguf_value v;
     if (ftk_gguf_find(a->file, "adapter.alora.invocation_tokens", &v))
         return ftk_fail(
@@ -91,20 +80,7 @@ static ftk_err read_alpha(adapter *a, const ftk_host *h)
 {
     ftk_gguf_value v;
     if (!ftk_gguf_find(a->file, "adapter.lora.alpha", &v)) return FTK_OK;
-    switch (v.type) {
-    case FTK_GGUF_F32:
-    case FTK_GGUF_F64: a->alpha = v.f; break;
-    case FTK_GGUF_I8:
-    case FTK_GGUF_I16:
-    case FTK_GGUF_I32:
-    case FTK_GGUF_I64: a->alpha = (double)v.i; break;
-    case FTK_GGUF_U8:
-    case FTK_GGUF_U16:
-    case FTK_GGUF_U32:
-    case FTK_GGUF_U64: a->alpha = (double)v.u; break;
-    default: a->alpha = NAN;
-    }
-    if (isfinite(a->alpha)) return FTK_OK;
+    if (ftk_gguf_number(&v, &a->alpha) && isfinite(a->alpha)) return FTK_OK;
     return ftk_fail(h, FTK_ERR_FORMAT,
                     "%s: key adapter.lora.alpha is no finite number: convert the "
                     "adapter again",
@@ -196,7 +172,8 @@ static ftk_err find_base(const ftk_lora *l, const adapter *a, const char *name,
         &l->m->host, FTK_ERR_INVALID,
         "%s: changes tensor %s, which the model does not have%s: take an adapter that was "
         "trained for this model",
-        a->path, SHOW(str(name)), tied ? ", as its output is that of token_embd.weight" : "");
+        a->path, SHOW(ftk_str_of(name)),
+        tied ? ", as its output is that of token_embd.weight" : "");
 }
 
 static ftk_err add_pair(ftk_lora *l, const adapter *a, const char *name,
@@ -210,7 +187,7 @@ static ftk_err add_pair(ftk_lora *l, const adapter *a, const char *name,
     if (!ftk_gguf_find_tensor(a->file, other, &p.b))
         return ftk_fail(h, FTK_ERR_FORMAT,
                         "%s: tensor %s is there without %s: convert the adapter again", a->path,
-                        SHOW(lora_a->name), SHOW(str(other)));
+                        SHOW(lora_a->name), SHOW(ftk_str_of(other)));
     ftk_err err = find_base(l, a, name, &base);
     if (err != FTK_OK) return err;
     if (base.dims[1] == 1)
@@ -267,7 +244,7 @@ static ftk_err add_tensor(ftk_lora *l, const adapter *a, const ftk_tensor_info *
     if (ftk_gguf_find_tensor(a->file, other, &found)) return FTK_OK;
     return ftk_fail(h, FTK_ERR_FORMAT,
                     "%s: tensor %s is there without %s: convert the adapter again", a->path,
-                    SHOW(t->name), SHOW(str(other)));
+                    SHOW(t->name), SHOW(ftk_str_of(other)));
 }
 
 static ftk_err add_tensors(ftk_lora *l, const adapter *a)

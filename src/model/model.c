@@ -12,6 +12,7 @@
 #include "base/config.h"
 #include "base/floats.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "base/team.h"
 #include "gguf.h"
 #include "hparams.h"
@@ -430,22 +431,17 @@ static ftk_err make_weights(loader *l)
 
 static ftk_err copy_name(ftk_model *m)
 {
-    ftk_gguf_value v;
-    const bool found = ftk_gguf_find(m->file, "general.name", &v) && v.type == FTK_GGUF_STRING;
-    const size_t n = found ? v.s.n : 0;
-    m->name = ftk_alloc(&m->host, n + 1, 1);
+    const ftk_str name = ftk_gguf_text(m->file, "general.name");
+    m->name = ftk_alloc(&m->host, name.n + 1, 1);
     if (!m->name) return ftk_fail(&m->host, FTK_ERR_NOMEM, "no memory for the model's name");
-    if (n > 0) memcpy(m->name, v.s.p, n);
+    if (name.n > 0) memcpy(m->name, name.p, name.n);
     return FTK_OK;
 }
 
 /* It has the architecture of its model, and would be one without layers. */
 static ftk_err refuse_adapter(const loader *l)
 {
-    ftk_gguf_value v;
-    if (!ftk_gguf_find(l->m->file, "general.type", &v) || v.type != FTK_GGUF_STRING ||
-        v.s.n != strlen("adapter") || memcmp(v.s.p, "adapter", v.s.n) != 0)
-        return FTK_OK;
+    if (!ftk_str_is(ftk_gguf_text(l->m->file, "general.type"), "adapter")) return FTK_OK;
     return ftk_fail(
         &l->m->host, FTK_ERR_UNSUPPORTED,
         "%s: is an adapter, not a model: name the model that it was trained for with -m, "

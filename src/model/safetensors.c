@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/sort.h"
+#include "base/str.h"
 #include "model/gguf.h"
 #include "model/json.h"
 
@@ -57,7 +58,7 @@ static ftk_err read_type(const reader *r, const ftk_json_value *v, ftk_safetenso
     if (!type || type->kind != FTK_JSON_STRING) return bad(r, t->name, "has no dtype");
     t->type = type->text;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        if (!ftk_json_is(type->text, types[i].name)) continue;
+        if (!ftk_str_is(type->text, types[i].name)) continue;
         t->dtype = types[i].dtype;
         *bits = types[i].bits;
         return FTK_OK;
@@ -166,7 +167,7 @@ static ftk_err read_all(reader *r)
         return ftk_fail(r->host, FTK_ERR_NOMEM, "%s: no memory to open it", r->path);
     const ftk_json_value *v = ftk_json_first(&r->json, all);
     for (; v; v = ftk_json_next(&r->json, v)) {
-        if (ftk_json_is(v->name, "__metadata__")) continue;
+        if (ftk_str_is(v->name, "__metadata__")) continue;
         s->by_name[s->n] = &s->items[s->n];
         const ftk_err err = read_tensor(r, v, &s->items[s->n++]);
         if (err != FTK_OK) return err;
@@ -198,7 +199,7 @@ ftk_err ftk_safetensors_open(ftk_safetensors *s, const char *path, const ftk_hos
     *s = (ftk_safetensors){0};
     reader r = {.s = s, .path = path, .host = host};
     uint64_t n;
-    ftk_err err = ftk_mapped_open(&s->file, path, host);
+    ftk_err err = ftk_mapped_open(&s->file, path, path, host);
     if (err == FTK_OK) err = read_length(&r, &n);
     if (err == FTK_OK) {
         r.tensors = s->file.p + LENGTH + n;

@@ -36,33 +36,9 @@ static ftk_err fail_at(const set *s, ftk_err err, const char *what)
 static ftk_err read_number(const set *s, const ftk_gguf *g, const char *key, int max, int absent,
                            int *out)
 {
-    char line[128];
-    ftk_gguf_value v;
-    *out = absent;
-    if (!ftk_gguf_find(g, key, &v)) {
-        snprintf(line, sizeof line, "key %s is missing", key);
-        return absent < 0 ? fail_at(s, FTK_ERR_FORMAT, line) : FTK_OK;
-    }
-    uint64_t u = v.u;
-    switch (v.type) {
-    case FTK_GGUF_U8:
-    case FTK_GGUF_U16:
-    case FTK_GGUF_U32:
-    case FTK_GGUF_U64: break;
-    case FTK_GGUF_I8:
-    case FTK_GGUF_I16:
-    case FTK_GGUF_I32:
-    case FTK_GGUF_I64: u = v.i < 0 ? UINT64_MAX : (uint64_t)v.i; break;
-    default:
-        snprintf(line, sizeof line, "key %s is not an integer", key);
-        return fail_at(s, FTK_ERR_FORMAT, line);
-    }
-    if (u > (uint64_t)max) {
-        snprintf(line, sizeof line, "key %s is out of range: it must be 0 to %d", key, max);
-        return fail_at(s, FTK_ERR_FORMAT, line);
-    }
-    *out = (int)u;
-    return FTK_OK;
+    char shown[256];
+    return ftk_gguf_int(g, key, 0, max, absent, out,
+                        ftk_gguf_show_path(shown, sizeof shown, s->path), s->host);
 }
 
 static void suffix_of(const set *s, int part, char *buf, size_t cap)

@@ -2,35 +2,27 @@
  * Heads that others have made, as they are found. */
 #include "model/source.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/folder.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "model/gguf.h"
 
 static const char suffix[] = ".safetensors";
 
-static bool is_folder(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 /* Whether a GGUF file is of one of the architectures that llama.cpp's converter gives heads. */
 static bool is_head(const ftk_gguf *g)
 {
-    ftk_gguf_value v;
-    return ftk_gguf_find(g, "general.architecture", &v) && v.type == FTK_GGUF_STRING &&
-           (ftk_json_is(v.s, "eagle3") || ftk_json_is(v.s, "dflash"));
+    const ftk_str arch = ftk_gguf_text(g, "general.architecture");
+    return ftk_str_is(arch, "eagle3") || ftk_str_is(arch, "dflash");
 }
 
 bool ftk_source_is_checkpoint(const char *path)
 {
-    return is_folder(path) || ftk_ends_with(path, suffix);
+    return ftk_is_folder(path) || ftk_ends_with(path, suffix);
 }
 
 bool ftk_source_is(const char *path)
@@ -48,7 +40,7 @@ bool ftk_source_is(const char *path)
 
 static ftk_err open_config(ftk_source *s, const char *path)
 {
-    ftk_err err = ftk_mapped_open(&s->config_file, path, s->host);
+    ftk_err err = ftk_mapped_open(&s->config_file, path, path, s->host);
     if (err == FTK_OK)
         err = ftk_json_read(&s->config, s->config_file.p, s->config_file.n, path, s->host);
     if (err == FTK_OK && s->config.values[0].kind != FTK_JSON_OBJECT)
@@ -124,7 +116,7 @@ ftk_err ftk_source_open(ftk_source *s, const char *path, const ftk_host *host)
     memset(s, 0, sizeof *s);
     s->host = host;
     ftk_gguf_show_path(s->path, sizeof s->path, path);
-    ftk_err err = is_folder(path)               ? open_folder(s, path)
+    ftk_err err = ftk_is_folder(path)           ? open_folder(s, path)
                   : ftk_ends_with(path, suffix) ? open_single(s, path, true)
                                                 : ftk_gguf_open(&s->gguf, path, host);
     if (err == FTK_OK && !(s->used = ftk_alloc(host, n_tensors(s), sizeof *s->used)))
@@ -138,7 +130,7 @@ ftk_err ftk_source_look(ftk_source *s, const char *path, const ftk_host *host)
     memset(s, 0, sizeof *s);
     s->host = host;
     ftk_gguf_show_path(s->path, sizeof s->path, path);
-    const ftk_err err = is_folder(path) ? open_folder(s, path) : open_single(s, path, false);
+    const ftk_err err = ftk_is_folder(path) ? open_folder(s, path) : open_single(s, path, false);
     if (err != FTK_OK) ftk_source_close(s);
     return err;
 }
@@ -201,7 +193,7 @@ static bool find_in_gguf(ftk_source *s, const char *name, ftk_source_tensor *t, 
         ftk_tensor_info info;
         char why[64];
         ftk_gguf_tensor(s->gguf, i, &info);
-        if (!ftk_json_is(info.name, name)) continue;
+        if (!ftk_str_is(info.name, name)) continue;
         s->used[i] = true;
         *t = (ftk_source_tensor){.n_dims = (int)info.n_dims,
                                  .type = (ftk_type)info.type,

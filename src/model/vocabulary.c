@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "base/sort.h"
+#include "base/str.h"
 #include "model/gguf.h"
 
 #include <inttypes.h>
@@ -132,31 +133,18 @@ int32_t ftk_keys_longest(const ftk_keys *keys, const char *p, size_t n, size_t *
 
 /* ------------------------------------------------------------------ single keys */
 
-static bool is_unsigned(ftk_gguf_type type)
-{
-    return type == FTK_GGUF_U8 || type == FTK_GGUF_U16 || type == FTK_GGUF_U32 ||
-           type == FTK_GGUF_U64;
-}
-
-static bool is_signed(ftk_gguf_type type)
-{
-    return type == FTK_GGUF_I8 || type == FTK_GGUF_I16 || type == FTK_GGUF_I32 ||
-           type == FTK_GGUF_I64;
-}
-
 ftk_err ftk_vocab_id(const ftk_vocab *v, const char *key, int32_t *id)
 {
     ftk_gguf_value value;
     if (!ftk_gguf_find(v->g, key, &value)) return FTK_OK;
-    if (!is_unsigned(value.type) && !is_signed(value.type))
+    int64_t i;
+    if (!ftk_gguf_whole(&value, &i))
         return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s is not an integer", key);
-    const bool negative = is_signed(value.type) && value.i < 0;
-    const uint64_t u = is_signed(value.type) ? (uint64_t)value.i : value.u;
-    if (negative || u >= (uint64_t)v->t->n_vocab)
+    if (i < 0 || i >= v->t->n_vocab)
         ftk_vocab_warn(v, "%s is %" PRId64 ", but there are only %d tokens: it is passed over", key,
-                       (int64_t)u, v->t->n_vocab);
+                       i, v->t->n_vocab);
     else
-        *id = (int32_t)u;
+        *id = (int32_t)i;
     return FTK_OK;
 }
 
@@ -180,8 +168,7 @@ static ftk_err read_kind(const ftk_vocab *v)
     if (kind.type != FTK_GGUF_STRING)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.model is not a string");
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (strlen(kinds[i]->name) == kind.s.n && memcmp(kinds[i]->name, kind.s.p, kind.s.n) == 0)
-            v->t->kind = kinds[i];
+        if (ftk_str_is(kind.s, kinds[i]->name)) v->t->kind = kinds[i];
     char name[64];
     if (!v->t->kind)
         return ftk_vocab_fail(v, FTK_ERR_UNSUPPORTED,
@@ -289,19 +276,15 @@ static ftk_err check_piece(const ftk_vocab *v, int32_t id, const ftk_piece *p)
     return FTK_OK;
 }
 
-static bool is(ftk_str text, const char *name)
-{
-    return text.n == strlen(name) && memcmp(text.p, name, text.n) == 0;
-}
-
 /* The type of a token where the file has no list of types. */
 static uint8_t type_by_name(const ftk_vocab *v, ftk_str text)
 {
     if (v->t->kind != &ftk_vocab_spm) return FTK_TOKEN_NORMAL;
     if (ftk_vocab_byte(&(ftk_piece){.p = text.p, .n = text.n < 7 ? (uint32_t)text.n : 7}) >= 0)
         return FTK_TOKEN_BYTE;
-    if (is(text, "<unk>")) return FTK_TOKEN_UNKNOWN;
-    return is(text, "<s>") || is(text, "</s>") ? FTK_TOKEN_CONTROL : FTK_TOKEN_NORMAL;
+    if (ftk_str_is(text, "<unk>")) return FTK_TOKEN_UNKNOWN;
+    return ftk_str_is(text, "<s>") || ftk_str_is(text, "</s>") ? FTK_TOKEN_CONTROL
+                                                               : FTK_TOKEN_NORMAL;
 }
 
 /* A token that frames a turn or ends an answer must not come out of a user's text, whatever the
@@ -538,9 +521,8 @@ static void find_strips(const ftk_vocab *v)
 {
     static const char *const others[] = {"<unk>", "<s>", "<|endoftext|>"};
     ftk_tokenizer *t = v->t;
-    ftk_gguf_value arch;
-    if (t->kind != &ftk_vocab_spm || !ftk_gguf_find(v->g, "general.architecture", &arch) ||
-        arch.type != FTK_GGUF_STRING || !is(arch.s, "phi3"))
+    if (t->kind != &ftk_vocab_spm ||
+        !ftk_str_is(ftk_gguf_text(v->g, "general.architecture"), "phi3"))
         return;
     for (size_t i = 0; i < t->specials.n; i++) t->pieces[t->specials.v[i].id].strips = true;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
