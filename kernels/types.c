@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Tensor types, every one that the format has or had, by its number. The passes run few of them, but
- * a file with others can still be inspected. */
+ * Tensor types, every one that the format has or had, by its number. The passes run few of them,
+ * but a file with others can still be inspected. */
 #include "kernels/blocks.h"
 
 static const ftk_type_entry types[] = {
