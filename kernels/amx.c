@@ -25,7 +25,6 @@
  * change so soon, and then have to be stored, read and scaled block by block. Neither that nor
  * what tiles load and store goes on while the vector units work: it all adds up. docs/results
  * has the figures. */
-#if defined(__x86_64__)
 #include <math.h>
 
 #include "kernels/avx512_vector.h"
@@ -695,6 +694,3 @@ void FTK_AMX_NAME(ftk_kernels_amx)(ftk_kernels *k)
     k->matmul_grain = LANES;
     k->matmul = matmul_amx;
 }
-#else
-typedef int ftk_amx_unused; /* a translation unit may not be empty */
-#endif

@@ -2,7 +2,6 @@
  *
  * Kernels for AVX2 with FMA and F16C but the matrix product, which is in avx2_matmul.c. Compiled
  * with -mavx2 -mfma -mf16c. */
-#if defined(__x86_64__)
 #include "kernels/actblock.h"
 #include "kernels/avx2_vector.h"
 
@@ -115,6 +114,3 @@ void ftk_kernels_avx2(ftk_kernels *k)
     k->attn_scratch = attn_scratch_floats;
     k->attention = attn_run;
 }
-#else
-typedef int ftk_avx2_unused; /* a translation unit may not be empty */
-#endif

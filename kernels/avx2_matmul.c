@@ -3,7 +3,6 @@
  * The matrix product for AVX2 with FMA and F16C. Compiled with -mavx2 -mfma -mf16c. The one
  * instruction that multiplies unsigned by signed bytes adds pairs in 16 bits, which saturate; so
  * Q8_0 and IQ4 values are signed here, and the wider the codes, the sooner sums go on in 32. */
-#if defined(__x86_64__)
 #include "kernels/avx2_vector.h"
 
 #include "kernels/levels.h"
@@ -127,6 +126,3 @@ void ftk_kernels_avx2_matmul(ftk_kernels *k)
     k->matmul_grain = WIDTH;
     k->matmul = matmul_tiles;
 }
-#else
-typedef int ftk_avx2_matmul_unused; /* a translation unit may not be empty */
-#endif

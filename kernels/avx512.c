@@ -2,7 +2,6 @@
  *
  * Kernels for AVX-512 but the matrix product, which is in avx512_matmul.c. Compiled with -mavx512f
  * -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c. */
-#if defined(__x86_64__)
 #include "kernels/actblock.h"
 #include "kernels/avx512_sum.h"
 #include "kernels/avx512_vector.h"
@@ -143,6 +142,3 @@ void ftk_kernels_avx512(ftk_kernels *k)
     k->attn_scratch = attn_scratch_floats;
     k->attention = attn_run;
 }
-#else
-typedef int ftk_avx512_unused; /* a translation unit may not be empty */
-#endif

@@ -2,7 +2,6 @@
  *
  * The matrix product for AVX-512 with VNNI. Compiled with -mavx512f -mavx512bw -mavx512vl
  * -mavx512dq -mavx512vnni -mfma -mf16c. */
-#if defined(__x86_64__)
 #include "kernels/avx512_vector.h"
 
 #include "kernels/levels.h"
@@ -42,6 +41,3 @@ void ftk_kernels_avx512_matmul(ftk_kernels *k)
     k->matmul_grain = WIDTH;
     k->matmul = matmul_tiles;
 }
-#else
-typedef int ftk_avx512_matmul_unused; /* a translation unit may not be empty */
-#endif
