@@ -118,15 +118,8 @@ static ftk_err add(reader *r, int *out)
 {
     ftk_json *const j = r->j;
     if (j->n == MOST) return fail(r, "more values than 4194304");
-    if (j->n == j->cap) {
-        const int cap = j->cap ? 2 * j->cap : 256;
-        ftk_json_value *more = ftk_alloc_raw(r->host, (size_t)cap, sizeof *more);
-        if (!more) return ftk_fail(r->host, FTK_ERR_NOMEM, "%s: no memory for its JSON", r->what);
-        if (j->n > 0) memcpy(more, j->values, (size_t)j->n * sizeof *more);
-        ftk_release(r->host, j->values);
-        j->values = more;
-        j->cap = cap;
-    }
+    if (!ftk_grow(r->host, &j->values, (size_t)j->n, 1, &j->cap, sizeof *j->values))
+        return ftk_fail(r->host, FTK_ERR_NOMEM, "%s: no memory for its JSON", r->what);
     j->values[ *out = j->n++] = (ftk_json_value){0};
     return FTK_OK;
 }

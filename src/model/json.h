@@ -29,7 +29,8 @@ typedef struct ftk_json_value {
 /* values[0] is the whole. */
 typedef struct ftk_json {
     ftk_json_value *values;
-    int n, cap;
+    int n;
+    size_t cap;
 } ftk_json;
 
 /* what: the file, for messages. Errors: FORMAT, with the place, NOMEM; ftk_json_free() is due
