@@ -36,7 +36,6 @@ enum {
     DEFAULT_ALIGNMENT = 32,
     MIN_ALIGNMENT = 8,
     MAX_ALIGNMENT = 1 << 20,
-    SHOWN = 96, /* bytes of a name in a message */
 };
 
 typedef struct key_record {
@@ -108,13 +107,6 @@ const char *ftk_gguf_show_path(char *buf, size_t cap, const char *path)
     ftk_gguf_show(buf + dots, cap - dots, (ftk_str){from, strlen(from)});
     return buf;
 }
-
-/* FAIL(r, FORMAT, "key %s: ...", name): one line, the file first. The empty string at the end is
- * what C11 wants of a macro that may get no arguments behind the format. */
-#define FAIL(r, err, ...) FAIL_WITH(r, err, __VA_ARGS__, "")
-#define FAIL_WITH(r, err, fmt, ...)                                                                \
-    ftk_fail((r)->host, FTK_ERR_##err, "%s: " fmt "%s", (r)->path, __VA_ARGS__)
-#define SHOW(s) ftk_gguf_show((char[SHOWN]){0}, SHOWN, s)
 
 const char *ftk_gguf_type_name(ftk_gguf_type type)
 {
@@ -236,7 +228,7 @@ static bool take_str(reader *r, ftk_str *s)
 
 static ftk_err cut_off(reader *r, const char *what, ftk_str name)
 {
-    return FAIL(r, FORMAT, "%s %s: it is cut off by the end of the file", what, SHOW(name));
+    return FTK_FAIL(r, FORMAT, "%s %s: it is cut off by the end of the file", what, FTK_SHOW(name));
 }
 
 /* Bytes of a value of fixed size; 0 for strings and arrays. */
@@ -255,9 +247,10 @@ static ftk_err read_strings(reader *r, const key_record *k)
     for (uint64_t i = 0; i < k->count; i++) {
         ftk_str s;
         if (!take_str(r, &s))
-            return FAIL(r, FORMAT,
-                        "key %s: string %" PRIu64 " of %" PRIu64 " ends beyond the end of the file",
-                        SHOW(k->name), i, k->count);
+            return FTK_FAIL(r, FORMAT,
+                            "key %s: string %" PRIu64 " of %" PRIu64
+                            " ends beyond the end of the file",
+                            FTK_SHOW(k->name), i, k->count);
     }
     return FTK_OK;
 }
@@ -267,15 +260,15 @@ static ftk_err read_fixed(reader *r, const key_record *k)
 {
     const size_t size = value_size(k->elem);
     if (k->count > left(r) / size)
-        return FAIL(r, FORMAT,
-                    "key %s: %" PRIu64 " values of type %s do not fit into the %zu bytes"
-                    " left in the file",
-                    SHOW(k->name), k->count, ftk_gguf_type_name(k->elem), left(r));
+        return FTK_FAIL(r, FORMAT,
+                        "key %s: %" PRIu64
+                        " values of type %s do not fit into the %zu bytes left in the file",
+                        FTK_SHOW(k->name), k->count, ftk_gguf_type_name(k->elem), left(r));
     if (k->elem == FTK_GGUF_BOOL)
         for (uint64_t i = 0; i < k->count; i++)
             if (r->p[i] > 1)
-                return FAIL(r, FORMAT, "key %s: %u is not a bool", SHOW(k->name),
-                            (unsigned)r->p[i]);
+                return FTK_FAIL(r, FORMAT, "key %s: %u is not a bool", FTK_SHOW(k->name),
+                                (unsigned)r->p[i]);
     r->p += (size_t)k->count * size;
     return FTK_OK;
 }
@@ -287,17 +280,17 @@ static ftk_err read_array(reader *r, key_record *k)
     k->count = take_u64(r);
     k->data = r->p;
     if (elem == FTK_GGUF_ARRAY)
-        return FAIL(r, UNSUPPORTED, "key %s: an array of arrays is not supported", SHOW(k->name));
+        return FTK_FAIL(r, UNSUPPORTED, "key %s: an array of arrays is not supported",
+                        FTK_SHOW(k->name));
     if (elem >= FTK_GGUF_N_TYPES)
-        return FAIL(r, FORMAT, "key %s: an array of unknown value type %" PRIu32, SHOW(k->name),
-                    elem);
+        return FTK_FAIL(r, FORMAT, "key %s: an array of unknown value type %" PRIu32,
+                        FTK_SHOW(k->name), elem);
     k->elem = (ftk_gguf_type)elem;
     if (k->elem != FTK_GGUF_STRING) return read_fixed(r, k);
     if (k->count > left(r) / 8)
-        return FAIL(r, FORMAT,
-                    "key %s: %" PRIu64 " strings do not fit into the %zu bytes left in"
-                    " the file",
-                    SHOW(k->name), k->count, left(r));
+        return FTK_FAIL(
+            r, FORMAT, "key %s: %" PRIu64 " strings do not fit into the %zu bytes left in the file",
+            FTK_SHOW(k->name), k->count, left(r));
     return read_strings(r, k);
 }
 
@@ -306,14 +299,14 @@ static ftk_err read_value(reader *r, key_record *k)
     if (left(r) < 4) return cut_off(r, "key", k->name);
     const uint32_t type = take_u32(r);
     if (type >= FTK_GGUF_N_TYPES)
-        return FAIL(r, FORMAT, "key %s: unknown value type %" PRIu32, SHOW(k->name), type);
+        return FTK_FAIL(r, FORMAT, "key %s: unknown value type %" PRIu32, FTK_SHOW(k->name), type);
     k->type = k->elem = (ftk_gguf_type)type;
     if (k->type == FTK_GGUF_ARRAY) return read_array(r, k);
     if (k->type == FTK_GGUF_STRING) {
         ftk_str s;
         if (!take_str(r, &s))
-            return FAIL(r, FORMAT, "key %s: its string ends beyond the end of the file",
-                        SHOW(k->name));
+            return FTK_FAIL(r, FORMAT, "key %s: its string ends beyond the end of the file",
+                            FTK_SHOW(k->name));
         k->data = (const unsigned char *)s.p;
         k->count = s.n;
         return FTK_OK;
@@ -328,13 +321,15 @@ static ftk_err read_key(reader *r, size_t i)
 {
     key_record *k = &r->g->keys[i];
     if (!take_str(r, &k->name))
-        return FAIL(r, FORMAT, "key number %zu of %zu: its name ends beyond the end of the file", i,
-                    r->g->n_keys);
+        return FTK_FAIL(r, FORMAT,
+                        "key number %zu of %zu: its name ends beyond the end of the file", i,
+                        r->g->n_keys);
     if (k->name.n == 0 || k->name.n > MAX_KEY)
-        return FAIL(r, FORMAT, "key number %zu of %zu: a name of %zu bytes, allowed are 1 to %d", i,
-                    r->g->n_keys, k->name.n, MAX_KEY);
+        return FTK_FAIL(r, FORMAT,
+                        "key number %zu of %zu: a name of %zu bytes, allowed are 1 to %d", i,
+                        r->g->n_keys, k->name.n, MAX_KEY);
     if (!is_text(k->name))
-        return FAIL(r, FORMAT, "key %s: the name is not valid UTF-8 text", SHOW(k->name));
+        return FTK_FAIL(r, FORMAT, "key %s: the name is not valid UTF-8 text", FTK_SHOW(k->name));
     return read_value(r, k);
 }
 
@@ -347,7 +342,7 @@ static ftk_err read_keys(reader *r)
     }
     const table keys = keys_of(g);
     const uint32_t *const twice = sort_names(&keys);
-    return twice ? FAIL(r, FORMAT, "key %s: it is there twice", SHOW(g->keys[*twice].name))
+    return twice ? FTK_FAIL(r, FORMAT, "key %s: it is there twice", FTK_SHOW(g->keys[*twice].name))
                  : FTK_OK;
 }
 
@@ -357,12 +352,12 @@ static ftk_err read_alignment(reader *r)
     ftk_gguf_value v;
     if (!ftk_gguf_find(r->g, "general.alignment", &v)) return FTK_OK;
     if (v.type != FTK_GGUF_U32)
-        return FAIL(r, FORMAT, "key general.alignment: its type is %s, it must be u32",
-                    ftk_gguf_type_name(v.type));
+        return FTK_FAIL(r, FORMAT, "key general.alignment: its type is %s, it must be u32",
+                        ftk_gguf_type_name(v.type));
     if (v.u < MIN_ALIGNMENT || v.u > MAX_ALIGNMENT || (v.u & (v.u - 1)))
-        return FAIL(r, FORMAT,
-                    "key general.alignment: %" PRIu64 " is not a power of two from %d to %d", v.u,
-                    MIN_ALIGNMENT, MAX_ALIGNMENT);
+        return FTK_FAIL(r, FORMAT,
+                        "key general.alignment: %" PRIu64 " is not a power of two from %d to %d",
+                        v.u, MIN_ALIGNMENT, MAX_ALIGNMENT);
     r->g->alignment = v.u;
     return FTK_OK;
 }
@@ -373,21 +368,22 @@ static ftk_err size_tensor(reader *r, ftk_tensor_info *t)
     uint64_t n = 1;
     for (uint32_t d = 0; d < t->n_dims; d++) {
         if (t->dims[d] == 0)
-            return FAIL(r, FORMAT, "tensor %s: dimension %" PRIu32 " is 0", SHOW(t->name), d);
+            return FTK_FAIL(r, FORMAT, "tensor %s: dimension %" PRIu32 " is 0", FTK_SHOW(t->name),
+                            d);
         if (t->dims[d] > INT64_MAX / n)
-            return FAIL(r, FORMAT, "tensor %s: the product of its dimensions passes 2^63",
-                        SHOW(t->name));
+            return FTK_FAIL(r, FORMAT, "tensor %s: the product of its dimensions passes 2^63",
+                            FTK_SHOW(t->name));
         n *= t->dims[d];
     }
     const ftk_type_entry *const l = ftk_type_find(t->type);
     if (l->block == 0) return FTK_OK;
     if (t->dims[0] % l->block)
-        return FAIL(r, FORMAT,
-                    "tensor %s: its rows of %" PRIu64 " elements are no multiple of the"
-                    " type's block of %u",
-                    SHOW(t->name), t->dims[0], (unsigned)l->block);
+        return FTK_FAIL(r, FORMAT,
+                        "tensor %s: its rows of %" PRIu64
+                        " elements are no multiple of the type's block of %u",
+                        FTK_SHOW(t->name), t->dims[0], (unsigned)l->block);
     if (n / l->block > INT64_MAX / l->bytes)
-        return FAIL(r, FORMAT, "tensor %s: its size in bytes passes 2^63", SHOW(t->name));
+        return FTK_FAIL(r, FORMAT, "tensor %s: its size in bytes passes 2^63", FTK_SHOW(t->name));
     t->size = n / l->block * l->bytes;
     return FTK_OK;
 }
@@ -396,18 +392,21 @@ static ftk_err read_tensor(reader *r, size_t i)
 {
     ftk_tensor_info *t = &r->g->tensors[i];
     if (!take_str(r, &t->name))
-        return FAIL(r, FORMAT, "tensor number %zu of %zu: its name ends beyond the end of the file",
-                    i, r->g->n_tensors);
+        return FTK_FAIL(r, FORMAT,
+                        "tensor number %zu of %zu: its name ends beyond the end of the file", i,
+                        r->g->n_tensors);
     if (t->name.n == 0 || t->name.n > MAX_TENSOR_NAME)
-        return FAIL(r, FORMAT, "tensor number %zu of %zu: a name of %zu bytes, allowed are 1 to %d",
-                    i, r->g->n_tensors, t->name.n, MAX_TENSOR_NAME);
+        return FTK_FAIL(r, FORMAT,
+                        "tensor number %zu of %zu: a name of %zu bytes, allowed are 1 to %d", i,
+                        r->g->n_tensors, t->name.n, MAX_TENSOR_NAME);
     if (!is_text(t->name))
-        return FAIL(r, FORMAT, "tensor %s: the name is not valid UTF-8 text", SHOW(t->name));
+        return FTK_FAIL(r, FORMAT, "tensor %s: the name is not valid UTF-8 text",
+                        FTK_SHOW(t->name));
     if (left(r) < 4) return cut_off(r, "tensor", t->name);
     t->n_dims = take_u32(r);
     if (t->n_dims < 1 || t->n_dims > 4)
-        return FAIL(r, FORMAT, "tensor %s: it has %" PRIu32 " dimensions, allowed are 1 to 4",
-                    SHOW(t->name), t->n_dims);
+        return FTK_FAIL(r, FORMAT, "tensor %s: it has %" PRIu32 " dimensions, allowed are 1 to 4",
+                        FTK_SHOW(t->name), t->n_dims);
     if (left(r) < t->n_dims * 8u + 4 + 8) return cut_off(r, "tensor", t->name);
     for (uint32_t d = 0; d < 4; d++) t->dims[d] = d < t->n_dims ? take_u64(r) : 1;
     t->type = take_u32(r);
@@ -433,22 +432,22 @@ static bool is_piece(const reader *r)
 static ftk_err check_place(reader *r, const ftk_tensor_info *t, uint64_t data_left)
 {
     if (t->offset % r->g->alignment)
-        return FAIL(r, FORMAT,
-                    "tensor %s: offset %" PRIu64 " is not a multiple of the alignment %" PRIu64,
-                    SHOW(t->name), t->offset, r->g->alignment);
+        return FTK_FAIL(r, FORMAT,
+                        "tensor %s: offset %" PRIu64 " is not a multiple of the alignment %" PRIu64,
+                        FTK_SHOW(t->name), t->offset, r->g->alignment);
     if (t->offset > data_left || (t->size == 0 && t->offset == data_left))
-        return FAIL(r, FORMAT,
-                    "tensor %s: offset %" PRIu64 " lies beyond the %" PRIu64
-                    " bytes of data: is the file cut short? %s",
-                    SHOW(t->name), t->offset, data_left,
-                    is_piece(r) ? "Join its pieces with cat" : "Get it again");
+        return FTK_FAIL(r, FORMAT,
+                        "tensor %s: offset %" PRIu64 " lies beyond the %" PRIu64
+                        " bytes of data: is the file cut short? %s",
+                        FTK_SHOW(t->name), t->offset, data_left,
+                        is_piece(r) ? "Join its pieces with cat" : "Get it again");
     const uint64_t there = data_left - t->offset;
     if (t->size > there)
-        return FAIL(r, FORMAT,
-                    "tensor %s: %" PRIu64 " of its %" PRIu64
-                    " bytes are missing: the file is cut short, %s",
-                    SHOW(t->name), t->size - there, t->size,
-                    is_piece(r) ? "join its pieces with cat" : "get it again");
+        return FTK_FAIL(r, FORMAT,
+                        "tensor %s: %" PRIu64 " of its %" PRIu64
+                        " bytes are missing: the file is cut short, %s",
+                        FTK_SHOW(t->name), t->size - there, t->size,
+                        is_piece(r) ? "join its pieces with cat" : "get it again");
     return FTK_OK;
 }
 
@@ -477,8 +476,8 @@ static ftk_err check_overlaps(reader *r, uint32_t *order)
     for (size_t i = 1; i < g->n_tensors; i++) {
         const ftk_tensor_info *a = &g->tensors[order[i - 1]], *b = &g->tensors[order[i]];
         if (least_size(a) > b->offset - a->offset)
-            return FAIL(r, FORMAT, "tensor %s: its data overlaps that of tensor %s", SHOW(a->name),
-                        SHOW(b->name));
+            return FTK_FAIL(r, FORMAT, "tensor %s: its data overlaps that of tensor %s",
+                            FTK_SHOW(a->name), FTK_SHOW(b->name));
     }
     return FTK_OK;
 }
@@ -491,9 +490,9 @@ static ftk_err sort_tensors(reader *r)
     const ftk_tensor_info *const a = &r->g->tensors[twice[0]], *const b = &r->g->tensors[twice[1]];
     const uint32_t lo = a->shard < b->shard ? a->shard : b->shard;
     const uint32_t hi = a->shard < b->shard ? b->shard : a->shard;
-    if (lo == hi) return FAIL(r, FORMAT, "tensor %s: it is there twice", SHOW(a->name));
-    return FAIL(r, FORMAT, "tensor %s: it is in part %" PRIu32 " and in part %" PRIu32,
-                SHOW(a->name), lo + 1, hi + 1);
+    if (lo == hi) return FTK_FAIL(r, FORMAT, "tensor %s: it is there twice", FTK_SHOW(a->name));
+    return FTK_FAIL(r, FORMAT, "tensor %s: it is in part %" PRIu32 " and in part %" PRIu32,
+                    FTK_SHOW(a->name), lo + 1, hi + 1);
 }
 
 static ftk_err read_tensors(reader *r)
@@ -505,7 +504,7 @@ static ftk_err read_tensors(reader *r)
     if (err == FTK_OK) err = place_tensors(r);
     if (err != FTK_OK) return err;
     uint32_t *order = ftk_alloc(r->host, n, sizeof *order);
-    err = order ? check_overlaps(r, order) : FAIL(r, NOMEM, "no memory to sort %zu tensors", n);
+    err = order ? check_overlaps(r, order) : FTK_FAIL(r, NOMEM, "no memory to sort %zu tensors", n);
     ftk_release(r->host, order);
     return err;
 }
@@ -514,14 +513,16 @@ static ftk_err read_version(reader *r)
 {
     const uint32_t version = r->g->version = take_u32(r);
     if (version == 2 || version == 3) return FTK_OK;
-    if (version == 0) return FAIL(r, FORMAT, "GGUF version 0 does not exist");
+    if (version == 0) return FTK_FAIL(r, FORMAT, "GGUF version 0 does not exist");
     if (version == 1)
-        return FAIL(r, UNSUPPORTED, "GGUF version 1 is too old: convert the model again");
+        return FTK_FAIL(r, UNSUPPORTED, "GGUF version 1 is too old: convert the model again");
     const uint32_t swapped = __builtin_bswap32(version);
     if (swapped <= 0xFFFF)
-        return FAIL(r, UNSUPPORTED,
-                    "big-endian GGUF (version %" PRIu32 "): convert it to little-endian", swapped);
-    return FAIL(r, UNSUPPORTED, "GGUF version %" PRIu32 " is not known, only 2 and 3 are", version);
+        return FTK_FAIL(r, UNSUPPORTED,
+                        "big-endian GGUF (version %" PRIu32 "): convert it to little-endian",
+                        swapped);
+    return FTK_FAIL(r, UNSUPPORTED, "GGUF version %" PRIu32 " is not known, only 2 and 3 are",
+                    version);
 }
 
 static ftk_err read_count(reader *r, const char *what, size_t min_bytes, size_t *n)
@@ -530,11 +531,11 @@ static ftk_err read_count(reader *r, const char *what, size_t min_bytes, size_t 
     /* Both counts are bounded by all that follows them, so that neither can ask for much memory. */
     const size_t rest = r->g->file.n - HEADER_BYTES;
     if (count > rest / min_bytes)
-        return FAIL(r, FORMAT, "%" PRIu64 " %s do not fit into the %zu bytes behind the header",
-                    count, what, rest);
+        return FTK_FAIL(r, FORMAT, "%" PRIu64 " %s do not fit into the %zu bytes behind the header",
+                        count, what, rest);
     if (count > MAX_RECORDS)
-        return FAIL(r, UNSUPPORTED, "%" PRIu64 " %s, at most %d are read", count, what,
-                    MAX_RECORDS);
+        return FTK_FAIL(r, UNSUPPORTED, "%" PRIu64 " %s, at most %d are read", count, what,
+                        MAX_RECORDS);
     *n = (size_t)count;
     return FTK_OK;
 }
@@ -543,17 +544,17 @@ static ftk_err read_header(reader *r)
 {
     if (left(r) < 4 || memcmp(r->p, "GGUF", 4) != 0) {
         const char *what = ftk_gguf_not(r->p, left(r));
-        if (what) return FAIL(r, FORMAT, "not a GGUF file: it is %s", what);
+        if (what) return FTK_FAIL(r, FORMAT, "not a GGUF file: it is %s", what);
         if (is_piece(r))
-            return FAIL(r, FORMAT,
-                        "not a GGUF file: it is a piece of one, join the pieces with cat");
+            return FTK_FAIL(r, FORMAT,
+                            "not a GGUF file: it is a piece of one, join the pieces with cat");
         const ftk_str magic = {(const char *)r->p, left(r) < 4 ? left(r) : 4};
-        return FAIL(r, FORMAT, "not a GGUF file: it starts with '%s' instead of 'GGUF'",
-                    SHOW(magic));
+        return FTK_FAIL(r, FORMAT, "not a GGUF file: it starts with '%s' instead of 'GGUF'",
+                        FTK_SHOW(magic));
     }
     if (left(r) < HEADER_BYTES)
-        return FAIL(r, FORMAT, "cut short: it has %zu bytes, the header alone has %d", left(r),
-                    HEADER_BYTES);
+        return FTK_FAIL(r, FORMAT, "cut short: it has %zu bytes, the header alone has %d", left(r),
+                        HEADER_BYTES);
     r->p += 4;
     ftk_err err = read_version(r);
     if (err == FTK_OK) err = read_count(r, "tensors", MIN_TENSOR_BYTES, &r->g->n_tensors);
@@ -573,8 +574,8 @@ static ftk_err read_all(reader *r)
     g->tensors = ftk_alloc(r->host, g->n_tensors, sizeof *g->tensors);
     g->tensors_by_name = ftk_alloc(r->host, g->n_tensors, sizeof *g->tensors_by_name);
     if (!g->keys || !g->keys_by_name || !g->tensors || !g->tensors_by_name)
-        return FAIL(r, NOMEM, "no memory for an index of %zu keys and %zu tensors", g->n_keys,
-                    g->n_tensors);
+        return FTK_FAIL(r, NOMEM, "no memory for an index of %zu keys and %zu tensors", g->n_keys,
+                        g->n_tensors);
     err = read_keys(r);
     if (err == FTK_OK) err = read_alignment(r);
     if (err == FTK_OK) err = read_tensors(r);
@@ -588,12 +589,13 @@ static ftk_err is_folder(const reader *r, const char *path)
 {
     char name[256];
     if (ftk_folder_next(path, "", ".gguf", name, sizeof name))
-        return FAIL(r, IO, "is a directory, not a GGUF file: give one of the .gguf files in it");
+        return FTK_FAIL(r, IO,
+                        "is a directory, not a GGUF file: give one of the .gguf files in it");
     if (ftk_folder_next(path, "", ".safetensors", name, sizeof name))
-        return FAIL(r, IO,
-                    "is a directory, not a GGUF file: it holds a model as safetensors, convert it "
-                    "with llama.cpp's convert_hf_to_gguf.py");
-    return FAIL(r, IO, "is a directory, not a GGUF file");
+        return FTK_FAIL(r, IO,
+                        "is a directory, not a GGUF file: it holds a model as safetensors, convert "
+                        "it with llama.cpp's convert_hf_to_gguf.py");
+    return FTK_FAIL(r, IO, "is a directory, not a GGUF file");
 }
 
 ftk_err ftk_gguf_open_file(ftk_gguf **out, const char *path, const ftk_host *host)
@@ -605,7 +607,7 @@ ftk_err ftk_gguf_open_file(ftk_gguf **out, const char *path, const ftk_host *hos
     reader r = {.host = host};
     ftk_gguf_show_path(r.path, sizeof r.path, path);
     r.g = ftk_alloc(host, 1, sizeof *r.g);
-    if (!r.g) return FAIL(&r, NOMEM, "no memory to open it");
+    if (!r.g) return FTK_FAIL(&r, NOMEM, "no memory to open it");
     if (host) r.g->host = *host;
     ftk_err err =
         ftk_is_folder(path) ? is_folder(&r, path) : ftk_mapped_open(&r.g->file, path, r.path, host);
@@ -626,7 +628,7 @@ static ftk_err join_tensors(reader *r, ftk_gguf *const *others, size_t n_others,
     if (!tensors || !by_name) {
         ftk_release(r->host, tensors);
         ftk_release(r->host, by_name);
-        return FAIL(r, NOMEM, "no memory for an index of %zu tensors", n);
+        return FTK_FAIL(r, NOMEM, "no memory for an index of %zu tensors", n);
     }
     memcpy(tensors, g->tensors, g->n_tensors * sizeof *tensors);
     size_t at = g->n_tensors;
@@ -650,9 +652,10 @@ ftk_err ftk_gguf_join(ftk_gguf *first, ftk_gguf *const *others, size_t n, const 
     size_t n_tensors = first->n_tensors;
     for (size_t i = 0; i < n; i++) n_tensors += others[i]->n_tensors;
     if (n_tensors > MAX_RECORDS)
-        return FAIL(&r, UNSUPPORTED, "%zu tensors, at most %d are read", n_tensors, MAX_RECORDS);
+        return FTK_FAIL(&r, UNSUPPORTED, "%zu tensors, at most %d are read", n_tensors,
+                        MAX_RECORDS);
     ftk_gguf **list = ftk_alloc(r.host, n, sizeof *list);
-    if (!list) return FAIL(&r, NOMEM, "no memory for %zu parts", n);
+    if (!list) return FTK_FAIL(&r, NOMEM, "no memory for %zu parts", n);
     const ftk_err err = join_tensors(&r, others, n, n_tensors);
     if (err != FTK_OK) {
         ftk_release(r.host, list);
@@ -775,11 +778,17 @@ bool ftk_gguf_find(const ftk_gguf *g, const char *key, ftk_gguf_value *value)
     return k != NULL;
 }
 
-bool ftk_gguf_find_tensor(const ftk_gguf *g, const char *name, ftk_tensor_info *info)
+size_t ftk_gguf_place(const ftk_gguf *g, const char *name)
 {
     const ftk_tensor_info *const t = find_name(tensors_of(g), name);
-    if (t) *info = *t;
-    return t != NULL;
+    return t ? (size_t)(t - g->tensors) : g->n_tensors;
+}
+
+bool ftk_gguf_find_tensor(const ftk_gguf *g, const char *name, ftk_tensor_info *info)
+{
+    const size_t i = ftk_gguf_place(g, name);
+    if (i < g->n_tensors) *info = g->tensors[i];
+    return i < g->n_tensors;
 }
 
 ftk_str ftk_gguf_text(const ftk_gguf *g, const char *key)

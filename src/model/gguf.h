@@ -9,6 +9,8 @@
 const char *ftk_gguf_type_name(ftk_gguf_type type);
 /* ftk_show() of a text of a file, into buf (cap at least 16), for a message. Returns buf. */
 const char *ftk_gguf_show(char *buf, size_t cap, ftk_str s);
+/* The same in place, of 95 bytes at most. */
+#define FTK_SHOW(s) ftk_gguf_show((char[96]){0}, 96, s)
 /* The same for a path, of which the end is kept: cap at least 256. Returns buf. */
 const char *ftk_gguf_show_path(char *buf, size_t cap, const char *path);
 /* "MXFP4, which is not supported": a type that no pass can run, and why, for a message; cap at
@@ -29,6 +31,9 @@ bool ftk_gguf_number(const ftk_gguf_value *v, double *x);
  * with one line. */
 ftk_err ftk_gguf_int(const ftk_gguf *g, const char *key, int64_t lo, int64_t hi, int64_t absent,
                      int *out, const char *path, const ftk_host *host);
+/* The number of the tensor of that name, as ftk_gguf_tensor() counts; of all: there is none. */
+size_t ftk_gguf_place(const ftk_gguf *g, const char *name);
+
 /* ftk_gguf_open() of one file, which may be a part of a model. */
 ftk_err ftk_gguf_open_file(ftk_gguf **out, const char *path, const ftk_host *host);
 /* Makes one of n + 1 parts: `first` gets the tensors of the others, in that order, and owns them
