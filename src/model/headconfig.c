@@ -27,8 +27,7 @@ typedef struct reader {
 
 static ftk_err wrong(const reader *r, const char *key, const char *want)
 {
-    return ftk_fail(r->s->host, FTK_ERR_FORMAT, "%s: %s in its configuration is no %s", r->s->path,
-                    key, want);
+    return FTK_FAIL(r->s, FORMAT, "%s in its configuration is no %s", key, want);
 }
 
 /* ---- JSON */
@@ -156,8 +155,7 @@ static bool says(value *v, const char *text)
 
 static ftk_err no_scaling(const reader *r, const char *what)
 {
-    return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED, "%s: RoPE scaling %s is not supported",
-                    r->s->path, what);
+    return FTK_FAIL(r->s, UNSUPPORTED, "RoPE scaling %s is not supported", what);
 }
 
 static ftk_err read_llama3(const reader *r, value *in)
@@ -233,12 +231,10 @@ static ftk_err read_rope(const reader *r)
         return FTK_OK;
     if (says(kind, "llama3")) return read_llama3(r, in);
     if (says(kind, "yarn")) return read_yarn(r, in);
-    char shown[64];
     if (!says(kind, "linear"))
-        return ftk_fail(
-            r->s->host, FTK_ERR_UNSUPPORTED,
-            "%s: RoPE scaling %s is not supported: llama3, linear, yarn and dynamic are",
-            r->s->path, ftk_gguf_show(shown, sizeof shown, kind->text));
+        return FTK_FAIL(r->s, UNSUPPORTED,
+                        "RoPE scaling %s is not supported: llama3, linear, yarn and dynamic are",
+                        FTK_SHOW(kind->text));
     p->kind = FTK_ROPE_LINEAR;
     return real(r, in, "factor", 1e-3, NAN, &p->factor);
 }
@@ -276,9 +272,8 @@ static ftk_err read_block(const reader *r)
     if (err == FTK_OK) err = whole(&inside, "markov_rank", 0, 1, &c->markov);
     value *head = find(&inside, "markov_head_type");
     if (err == FTK_OK && head && !says(head, "vanilla"))
-        err =
-            ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                     "%s: a Markov head of another type than vanilla is not supported", r->s->path);
+        err = FTK_FAIL(r->s, UNSUPPORTED,
+                       "a Markov head of another type than vanilla is not supported");
     if (err != FTK_OK) return err;
     if (c->block > FTK_CONFIG_BLOCK) return wrong(r, "block_size", "number from 2 to 32");
     c->spread_ids = !speculators;
@@ -320,17 +315,14 @@ static ftk_err read_norms(const reader *r)
     c->writer = speculators ? "speculators" : theirs ? "SpecForge" : "EAGLE";
     if (speculators) c->feeds_normed = output;
     if (theirs && get(r, r->root, "norm_output") && !output)
-        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                        "%s: norm_output false, SpecForge's way to leave the last norm out, is not "
-                        "supported",
-                        r->s->path);
+        return FTK_FAIL(
+            r->s, UNSUPPORTED,
+            "norm_output false, SpecForge's way to leave the last norm out, is not supported");
     if (!speculators && !theirs && output)
-        return ftk_fail(
-            r->s->host, FTK_ERR_UNSUPPORTED,
-            "%s: norm_output means one thing to speculators and another to SpecForge, and "
-            "the file does not say who wrote it: give \"speculators_model_type\" or "
-            "\"architectures\" in its config.json",
-            r->s->path);
+        return FTK_FAIL(r->s, UNSUPPORTED,
+                        "norm_output means one thing to speculators and another to SpecForge, and "
+                        "the file does not say who wrote it: give \"speculators_model_type\" or "
+                        "\"architectures\" in its config.json");
     return FTK_OK;
 }
 
@@ -360,10 +352,9 @@ static ftk_err read_window(const reader *r)
             if (says(type, "sliding_attention"))
                 sees = true;
             else if (!says(type, "full_attention"))
-                return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                                "%s: its layer_types name one that is no full_attention and no "
-                                "sliding_attention",
-                                r->s->path);
+                return FTK_FAIL(
+                    r->s, UNSUPPORTED,
+                    "its layer_types name one that is no full_attention and no sliding_attention");
     }
     return sees ? whole(r, "sliding_window", 1, -1, &r->c->window) : FTK_OK;
 }
@@ -408,25 +399,20 @@ static ftk_err read_json(reader *r)
     value *layer = get(r, r->root, "transformer_layer_config");
     r->layer = layer ? layer : r->root;
     value *kind = get(r, r->root, "speculators_model_type");
-    char shown[64];
     if (!find_kind(r, kind) && kind)
-        return ftk_fail(
-            r->s->host, FTK_ERR_UNSUPPORTED,
-            "%s: is a head of the kind \"%s\": of speculators' this build knows eagle3, "
-            "dflash and dspark",
-            r->s->path, ftk_gguf_show(shown, sizeof shown, kind->text));
+        return FTK_FAIL(r->s, UNSUPPORTED,
+                        "is a head of the kind \"%s\": of speculators' this build knows eagle3, "
+                        "dflash and dspark",
+                        FTK_SHOW(kind->text));
     if (!find_kind(r, kind))
-        return ftk_fail(r->s->host, FTK_ERR_INVALID,
-                        "%s: is no head that this build knows: its config.json has none of "
-                        "draft_vocab_size (EAGLE-3), dflash_config, markov_rank (DSpark) and "
-                        "medusa_num_heads",
-                        r->s->path);
+        return FTK_FAIL(
+            r->s, INVALID,
+            "is no head that this build knows: its config.json has none of draft_vocab_size "
+            "(EAGLE-3), dflash_config, markov_rank (DSpark) and medusa_num_heads");
     if (r->c->kind == FTK_HEAD_MEDUSA) /* its tensors say the rest */
         return flag(r, r->root, "original_lm_head", &r->c->one_output);
     value *act = get(r, r->layer, "hidden_act");
-    if (act && !says(act, "silu"))
-        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED, "%s: its hidden_act is not silu",
-                        r->s->path);
+    if (act && !says(act, "silu")) return FTK_FAIL(r->s, UNSUPPORTED, "its hidden_act is not silu");
     ftk_err err = read_sizes(r);
     if (err == FTK_OK) err = read_vocabularies(r);
     if (err == FTK_OK) err = read_norms(r);
@@ -467,10 +453,9 @@ static ftk_err gguf_rope(const reader *r)
     const bool typed = key_of(r, "rope.scaling.type", &type) && type.type == FTK_GGUF_STRING;
     if (typed && ftk_str_is(type.s, "none")) return FTK_OK;
     if (typed && !ftk_str_is(type.s, "linear"))
-        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                        "%s: its RoPE scaling is not supported: linear and the llama-3 tensor "
-                        "rope_freqs.weight are",
-                        r->s->path);
+        return FTK_FAIL(r->s, UNSUPPORTED,
+                        "its RoPE scaling is not supported: linear and the llama-3 tensor "
+                        "rope_freqs.weight are");
     err = real(r, NULL, "rope.scaling.factor", 0, 0, &p->factor);
     if (p->factor > 0) p->kind = FTK_ROPE_LINEAR;
     return err;
@@ -526,20 +511,17 @@ static ftk_err check_sizes(const reader *r)
     if (c->width > LARGEST || c->n_ff > LARGEST || c->n_head > 1024 || c->head_dim > 256 ||
         c->head_dim % 2 || c->head_dim < 2 || c->n_head_kv < 1 || c->n_head % c->n_head_kv ||
         c->target_width > LARGEST)
-        return ftk_fail(
-            r->s->host, FTK_ERR_UNSUPPORTED,
-            "%s: width %d, %d heads (%d for keys) of %d: heads are to be even, at most 256 "
-            "wide, and a whole number for each of those for keys",
-            r->s->path, c->width, c->n_head, c->n_head_kv, c->head_dim);
+        return FTK_FAIL(r->s, UNSUPPORTED,
+                        "width %d, %d heads (%d for keys) of %d: heads are to be even, at most 256 "
+                        "wide, and a whole number for each of those for keys",
+                        c->width, c->n_head, c->n_head_kv, c->head_dim);
     if (c->n_layer > MOST_LAYERS)
-        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                        "%s: has %d layers: 12 at most are supported", r->s->path, c->n_layer);
+        return FTK_FAIL(r->s, UNSUPPORTED, "has %d layers: 12 at most are supported", c->n_layer);
     if (c->kind != FTK_HEAD_EAGLE3 && c->window > 0)
-        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                        "%s: layers of DFlash with a sliding window are not supported", r->s->path);
+        return FTK_FAIL(r->s, UNSUPPORTED,
+                        "layers of DFlash with a sliding window are not supported");
     if (c->kind == FTK_HEAD_EAGLE3 && c->n_layer != 1)
-        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                        "%s: has %d layers: EAGLE-3 heads have one", r->s->path, c->n_layer);
+        return FTK_FAIL(r->s, UNSUPPORTED, "has %d layers: EAGLE-3 heads have one", c->n_layer);
     return FTK_OK;
 }
 

@@ -48,8 +48,8 @@ static const number gguf_numbers[] = {
 
 static ftk_err refuse(const ftk_source *s, const char *key, const char *what)
 {
-    return ftk_fail(s->host, FTK_ERR_UNSUPPORTED,
-                    "%s: its configuration says %s %s, which is not supported", s->path, key, what);
+    return FTK_FAIL(s, UNSUPPORTED, "its configuration says %s %s, which is not supported", key,
+                    what);
 }
 
 static ftk_err check_number(const ftk_source *s, const number *n, double x)
@@ -84,13 +84,12 @@ static ftk_err check_truth(const ftk_source *s, value *in, const char *key, bool
 static ftk_err check_words(const ftk_source *s, value *in, const char *key, const char *one,
                            const char *other)
 {
-    char shown[64];
     value *v = ftk_json_get(&s->config, in, key);
     value *word = v && v->kind == FTK_JSON_ARRAY ? ftk_json_first(&s->config, v) : v;
     for (; word; word = word == v ? NULL : ftk_json_next(&s->config, word))
         if (word->kind == FTK_JSON_STRING && !ftk_str_is(word->text, one) &&
             !ftk_str_is(word->text, other))
-            return refuse(s, key, ftk_gguf_show(shown, sizeof shown, word->text));
+            return refuse(s, key, FTK_SHOW(word->text));
     return FTK_OK;
 }
 
