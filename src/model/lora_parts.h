@@ -7,6 +7,7 @@
 #include "lora.h"
 
 typedef struct ftk_lora_adapter {
+    const ftk_host *host;
     const char *path;
     ftk_gguf *file;
     double alpha, scale; /* scale: the caller's */
