@@ -169,12 +169,11 @@ static ftk_err read_kind(const ftk_vocab *v)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.model is not a string");
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (ftk_str_is(kind.s, kinds[i]->name)) v->t->kind = kinds[i];
-    char name[64];
     if (!v->t->kind)
         return ftk_vocab_fail(v, FTK_ERR_UNSUPPORTED,
                               "vocabulary kind '%s' is not supported yet: only llama "
                               "(SentencePiece) and gpt2 (byte pairs)",
-                              ftk_gguf_show(name, sizeof name, kind.s));
+                              FTK_SHOW(kind.s));
     if (ftk_gguf_find(v->g, "tokenizer.ggml.precompiled_charsmap", &kind))
         return ftk_vocab_fail(v, FTK_ERR_UNSUPPORTED,
                               "a vocabulary that rewrites characters (tokenizer.ggml."
@@ -287,13 +286,30 @@ static uint8_t type_by_name(const ftk_vocab *v, ftk_str text)
                                                                : FTK_TOKEN_NORMAL;
 }
 
+/* Whether the text is a word by which chat templates frame a turn. A vocabulary may call such
+ * user-defined; they are taken for control tokens all the same. */
+static bool frames_turns(ftk_str text)
+{
+    static const char *const known[] = {
+        "<|im_start|>",      "<|im_end|>",    "<|start_header_id|>",
+        "<|end_header_id|>", "<|eot_id|>",    "<start_of_turn>",
+        "<end_of_turn>",     "[INST]",        "[/INST]",
+        "<|system|>",        "<|user|>",      "<|assistant|>",
+        "<|end|>",           "<|endoftext|>", "<|begin_of_text|>",
+        "<|end_of_text|>",   "<|eom_id|>",
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (ftk_str_is(text, known[i])) return true;
+    return false;
+}
+
 /* A token that frames a turn or ends an answer must not come out of a user's text, whatever the
  * file calls it. 0: the type is not known. */
 static uint8_t type_of(const ftk_vocab *v, size_t i, ftk_str text)
 {
     const uint32_t type = v->types.data ? read_u32(v->types.data + 4 * i) : type_by_name(v, text);
     const bool loose = type == FTK_TOKEN_USER_DEFINED || type == FTK_TOKEN_NORMAL;
-    if (loose && ftk_chat_is_word(text)) return FTK_TOKEN_CONTROL;
+    if (loose && frames_turns(text)) return FTK_TOKEN_CONTROL;
     return type > FTK_TOKEN_BYTE ? 0 : (uint8_t)type;
 }
 
@@ -369,7 +385,7 @@ static void say_what_is_odd(const ftk_vocab *v)
         const ftk_piece *p = &v->t->pieces[i];
         if (p->n == 0) ftk_oddity_count(&empty, i);
         if (p->shadowed) ftk_oddity_count(&twins, i);
-        if (v->types.data && p->type != read_u32(v->types.data + 4 * i) && ftk_chat_is_word(s))
+        if (v->types.data && p->type != read_u32(v->types.data + 4 * i) && frames_turns(s))
             ftk_oddity_count(&unmarked, i);
     }
     if (!v->types.data && v->t->kind == &ftk_vocab_spm)
@@ -389,12 +405,10 @@ static void say_what_is_odd(const ftk_vocab *v)
     }
     if (unmarked.n > 0) {
         const ftk_piece *p = &v->t->pieces[unmarked.first];
-        char name[64];
         ftk_vocab_warn(v,
                        "tokens that frame turns but are not marked as control tokens: %zu, the "
                        "first is token %zu (%s); they are read as such",
-                       unmarked.n, unmarked.first,
-                       ftk_gguf_show(name, sizeof name, (ftk_str){p->p, p->n}));
+                       unmarked.n, unmarked.first, FTK_SHOW(((ftk_str){p->p, p->n})));
     }
 }
 

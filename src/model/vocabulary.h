@@ -4,7 +4,6 @@
 #ifndef FTK_VOCABULARY_H
 #define FTK_VOCABULARY_H
 
-#include "model/chatwords.h"
 #include "model/tokenizer.h"
 #include "template/template.h"
 
