@@ -392,20 +392,6 @@ static ftk_err read_merges(const ftk_vocab *v, struct bpe *b)
     return FTK_OK;
 }
 
-static ftk_err collect_words(const ftk_vocab *v, struct bpe *b)
-{
-    const ftk_tokenizer *t = v->t;
-    b->words.v = ftk_alloc(&t->host, (size_t)t->n_vocab, sizeof *b->words.v);
-    if (!b->words.v) return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %d tokens", t->n_vocab);
-    for (int32_t i = 0; i < t->n_vocab; i++) {
-        const ftk_piece *p = &t->pieces[i];
-        if (p->type == FTK_TOKEN_NORMAL && p->n > 0)
-            b->words.v[b->words.n++] = (ftk_key){p->p, p->n, i};
-    }
-    ftk_keys_settle(&b->words, t->pieces);
-    return FTK_OK;
-}
-
 static ftk_err bpe_open(ftk_vocab *v)
 {
     ftk_tokenizer *t = v->t;
@@ -424,7 +410,7 @@ static ftk_err bpe_open(ftk_vocab *v)
     t->add_bos = rule->adds_bos;
     b->ignores_merges = rule->ignores_merges;
     decode_pieces(t);
-    return b->ignores_merges ? collect_words(v, b) : FTK_OK;
+    return b->ignores_merges ? ftk_vocab_collect(v, 1u << FTK_TOKEN_NORMAL, &b->words) : FTK_OK;
 }
 
 static void bpe_free(ftk_tokenizer *t)

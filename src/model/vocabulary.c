@@ -423,14 +423,13 @@ ftk_err ftk_vocab_read(ftk_vocab *v)
 
 /* ------------------------------------------------------------------ tokens with a meaning */
 
-/* Those types of token in the order of their texts. */
-static ftk_err collect(const ftk_vocab *v, unsigned types, ftk_keys *keys)
+ftk_err ftk_vocab_collect(const ftk_vocab *v, unsigned types, ftk_keys *keys)
 {
     ftk_tokenizer *t = v->t;
     size_t n = 0;
     for (int i = 0; i < t->n_vocab; i++) n += types >> t->pieces[i].type & 1;
     keys->v = ftk_alloc(&t->host, n, sizeof *keys->v);
-    if (!keys->v) return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %zu control tokens", n);
+    if (!keys->v) return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %zu tokens", n);
     for (int32_t i = 0; i < t->n_vocab; i++) {
         const ftk_piece *p = &t->pieces[i];
         if ((types >> p->type & 1) && p->n > 0) keys->v[keys->n++] = (ftk_key){p->p, p->n, i};
@@ -444,9 +443,9 @@ static ftk_err collect_specials(const ftk_vocab *v)
     ftk_tokenizer *t = v->t;
     const unsigned control = 1u << FTK_TOKEN_CONTROL | 1u << FTK_TOKEN_UNKNOWN;
     const unsigned user = 1u << FTK_TOKEN_USER_DEFINED;
-    const ftk_err err = collect(v, control | user, &t->specials);
+    const ftk_err err = ftk_vocab_collect(v, control | user, &t->specials);
     if (err != FTK_OK || t->kind->finds_user) return err;
-    return collect(v, user, &t->user);
+    return ftk_vocab_collect(v, user, &t->user);
 }
 
 int32_t ftk_tokenizer_special(const ftk_tokenizer *t, const char *text, size_t n)
