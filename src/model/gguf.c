@@ -132,6 +132,9 @@ typedef struct table {
     uint32_t *by_name; /* [n] */
 } table;
 
+_Static_assert(offsetof(key_record, name) == 0 && offsetof(ftk_tensor_info, name) == 0,
+               "names come first");
+
 static table keys_of(const ftk_gguf *g)
 {
     return (table){g->keys, sizeof *g->keys, g->n_keys, g->keys_by_name};

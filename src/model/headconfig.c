@@ -293,10 +293,10 @@ static ftk_err read_taps(const reader *r)
     return own ? read_ids(r, own, key, 0) : nested ? read_ids(r, nested, key, 1) : FTK_OK;
 }
 
-static bool is_specforge(const reader *r)
+static value *first_architecture(const reader *r)
 {
     value *list = get(r, r->root, "architectures");
-    return says(list ? ftk_json_first(&r->s->config, list) : NULL, "LlamaForCausalLMEagle3");
+    return list ? ftk_json_first(&r->s->config, list) : NULL;
 }
 
 /* norm_output means two things. speculators: what is fed to the next row is taken behind the
@@ -305,7 +305,7 @@ static ftk_err read_norms(const reader *r)
 {
     ftk_head_config *const c = r->c;
     bool output = false;
-    const bool theirs = is_specforge(r);
+    const bool theirs = says(first_architecture(r), "LlamaForCausalLMEagle3");
     ftk_err err = flag(r, r->root, "norm_before_residual", &c->norm_residual);
     if (err == FTK_OK) err = flag(r, r->root, "norm_output", &output);
     if (err == FTK_OK) err = said(r, r->root, "norm_before_fc", &c->input_norm);
@@ -363,8 +363,7 @@ static ftk_err read_window(const reader *r)
  * Qwen3DSparkModel. */
 static bool is_of(const reader *r, const char *part)
 {
-    value *list = get(r, r->root, "architectures");
-    value *first = list ? ftk_json_first(&r->s->config, list) : NULL;
+    value *first = first_architecture(r);
     const size_t n = strlen(part);
     if (!first || first->kind != FTK_JSON_STRING) return false;
     for (size_t i = 0; i + n <= first->text.n; i++)
