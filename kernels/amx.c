@@ -25,7 +25,6 @@
  * change so soon, and then have to be stored, read and scaled block by block. Neither that nor
  * what tiles load and store goes on while the vector units work: it all adds up. docs/results
  * has the figures. */
-#if defined(__x86_64__)
 #include <math.h>
 
 #include "kernels/avx512_vector.h"
@@ -90,11 +89,6 @@ INLINE int place(int r)
     return r / 4 * 4 + r / 2 % 2 * 16 + r % 2;
 }
 
-INLINE __mmask16 lanes(int left)
-{
-    return left >= WIDTH ? 0xffff : left > 0 ? (__mmask16)((1u << left) - 1) : 0;
-}
-
 /* 32 floats to bf16 in their places. */
 INLINE void store_part(const vf v[2], bool nearest, vi order, uint16_t *to)
 {
@@ -124,7 +118,7 @@ static void act_pack_amx(ftk_type type, int n_in, const float *x, void *dst)
     for (int i = 0; i < n_in; i += DEPTH) {
         vf v[2];
         for (int h = 0; h < 2; h++) {
-            v[h] = _mm512_maskz_loadu_ps(lanes(n_in - i - h * WIDTH), x + i + h * WIDTH);
+            v[h] = vf_load(x + i + h * WIDTH, n_in - i - h * WIDTH);
             v[h] = _mm512_scalef_ps(v[h], down);
         }
         store_part(v, blocks, order, *to++);
@@ -495,7 +489,7 @@ INLINE void finish_rows(const batch *b, bool full, const float *lift, sum_tile *
     UNROLL for (int v = 0; v < MOST_VECTORS; v++)
     {
         l[v] = _mm512_load_ps(lift + v * WIDTH);
-        out[v] = lanes(n_out - v * WIDTH);
+        out[v] = first_lanes(n_out - v * WIDTH);
     }
     for (int g = 0; g < b->n_groups; g++, sums += MOST_VECTORS) {
         const size_t row = (size_t)group_row(b, g);
@@ -506,7 +500,7 @@ INLINE void finish_rows(const batch *b, bool full, const float *lift, sum_tile *
             UNROLL for (int v = 0; v < MOST_VECTORS; v++)
             {
                 const vf sum = _mm512_load_ps(sums[v][r]);
-                const vf x = _mm512_scalef_ps(sum, vf_add(exponent, l[v]));
+                const vf x = _mm512_scalef_ps(sum, exponent + l[v]);
                 if (full)
                     _mm512_storeu_ps(to + v * WIDTH, x);
                 else
@@ -700,6 +694,3 @@ void FTK_AMX_NAME(ftk_kernels_amx)(ftk_kernels *k)
     k->matmul_grain = LANES;
     k->matmul = matmul_amx;
 }
-#else
-typedef int ftk_amx_unused; /* a translation unit may not be empty */
-#endif

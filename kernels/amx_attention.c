@@ -13,7 +13,6 @@
  * changes no bits. Where they do not - trees - that holds for the whole blocks of the prefix;
  * the keys behind them are brought together row by row. So a row's sums have the same terms in
  * the same places in any company. */
-#if defined(__x86_64__)
 #include "kernels/amxsplit.h"
 #include "kernels/amxtile.h"
 #include "kernels/attnmask.h"
@@ -601,6 +600,3 @@ void FTK_AMX_NAME(ftk_kernels_amx_attention)(ftk_kernels *k)
     k->attn_scratch = attn_scratch_amx;
     k->attention = attention_amx;
 }
-#else
-typedef int ftk_amx_attention_unused; /* a translation unit may not be empty */
-#endif

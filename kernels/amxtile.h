@@ -40,12 +40,9 @@ _Static_assert(sizeof(amx_config) == 64, "as the processor reads it");
                      :                                                                             \
                      : "r"(to), "r"((long)(stride)), "i"(t)                                        \
                      : "memory")
-#define AMX_DOT_AS(name, c, a, b)                                                                  \
-    __asm__ volatile(name " %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(b), "i"(a), "i"(c))
-/* c[m][n] += sum of a[m][4 k + i] * b[k][4 n + i], signed bytes */
-#define AMX_DOT(c, a, b) AMX_DOT_AS("tdpbssd", c, a, b)
-/* The same for bf16: see amx_dot_bf16() below for the order of the sums. */
-#define AMX_DOT_BF16(c, a, b) AMX_DOT_AS("tdpbf16ps", c, a, b)
+/* See amx_dot_bf16() below for the order of the sums. */
+#define AMX_DOT_BF16(c, a, b)                                                                      \
+    __asm__ volatile("tdpbf16ps %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(b), "i"(a), "i"(c))
 
 /* Of what a file defines, as it is or, for tests, emulated. */
 #define FTK_AMX_NAME(name) name
@@ -56,8 +53,6 @@ typedef struct amx_state {
     amx_config config;
     union {
         uint8_t u[16][64];
-        int8_t s[16][64];
-        int32_t i[16][16];
         uint16_t h[16][32];
         float f[16][16];
     } tile[8];
@@ -74,15 +69,6 @@ static inline void amx_store(const amx_state *s, int t, void *to, size_t stride)
 {
     for (int r = 0; r < s->config.rows[t]; r++)
         memcpy((char *)to + (size_t)r * stride, s->tile[t].u[r], s->config.row_bytes[t]);
-}
-
-static inline void amx_dot(amx_state *s, int c, int a, int b)
-{
-    for (int m = 0; m < s->config.rows[c]; m++)
-        for (int k = 0; k < s->config.row_bytes[a] / 4; k++)
-            for (int n = 0; n < s->config.row_bytes[c] / 4; n++)
-                for (int i = 0; i < 4; i++)
-                    s->tile[c].i[m][n] += s->tile[a].s[m][4 * k + i] * s->tile[b].s[k][4 * n + i];
 }
 
 /* Zero in place of what has less than the smallest exponent. */
@@ -121,7 +107,6 @@ static _Thread_local amx_state amx_state_; /* for tests only */
 #define AMX_ZERO(t)               memset(&amx_state_.tile[t], 0, sizeof amx_state_.tile[t])
 #define AMX_LOAD(t, from, stride) amx_load(&amx_state_, t, from, (size_t)(stride))
 #define AMX_STORE(t, to, stride)  amx_store(&amx_state_, t, to, (size_t)(stride))
-#define AMX_DOT(c, a, b)          amx_dot(&amx_state_, c, a, b)
 #define AMX_DOT_BF16(c, a, b)     amx_dot_bf16(&amx_state_, c, a, b)
 
 #define FTK_AMX_NAME(name) name##_emulated

@@ -3,18 +3,9 @@
  * The matrix product for AVX2 with FMA and F16C. Compiled with -mavx2 -mfma -mf16c. The one
  * instruction that multiplies unsigned by signed bytes adds pairs in 16 bits, which saturate; so
  * Q8_0 and IQ4 values are signed here, and the wider the codes, the sooner sums go on in 32. */
-#if defined(__x86_64__)
-#include <immintrin.h>
+#include "kernels/avx2_vector.h"
 
-#include "kernels/blocks.h"
 #include "kernels/levels.h"
-#include "kernels/panel.h"
-#include "kernels/vector.h"
-
-enum { WIDTH = 8 };
-
-typedef __m256i vi;
-typedef __m256 vf;
 
 INLINE bool is_signed(ftk_type type)
 {
@@ -34,113 +25,6 @@ INLINE int tile_vectors(ftk_type type, int rows)
 {
     const int bits = ftk_type_form(type).bits;
     return rows == 1 || bits == 0 || bits == 4 || is_signed(type) ? 2 : 1;
-}
-
-INLINE vi vi_load(const void *p)
-{
-    return _mm256_load_si256(p);
-}
-
-INLINE vi moved(vi v, int from, int to)
-{
-    if (from < to) return _mm256_slli_epi16(v, to - from);
-    return from > to ? _mm256_srli_epi16(v, from - to) : v;
-}
-
-INLINE vi vi_bits(vi v, int from, int to, int mask)
-{
-    return _mm256_and_si256(moved(v, from, to), _mm256_set1_epi8((char)mask));
-}
-
-INLINE vi vi_or_bits(vi base, vi v, int from, int to, int mask)
-{
-    return _mm256_or_si256(base, vi_bits(v, from, to, mask));
-}
-
-INLINE vi vi_lookup(vi v)
-{
-    const __m128i values = _mm_loadu_si128((const void *)ftk_iq4_values);
-    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), v);
-}
-
-INLINE vi vi_bytes(const void *p)
-{
-    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(p));
-}
-
-INLINE vi vi_nibbles(const void *p, int half)
-{
-    const vi v = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p));
-    return half ? _mm256_srli_epi32(v, 4) : _mm256_and_si256(v, _mm256_set1_epi32(15));
-}
-
-INLINE vi broadcast4(const void *p)
-{
-    int32_t v;
-    memcpy(&v, p, sizeof v);
-    return _mm256_set1_epi32(v);
-}
-
-INLINE vi vi_set1(int i)
-{
-    return _mm256_set1_epi32(i);
-}
-
-INLINE vf vf_of(vi v)
-{
-    return _mm256_cvtepi32_ps(v);
-}
-
-INLINE vf vf_halves(const void *p)
-{
-    return _mm256_cvtph_ps(_mm_loadu_si128(p));
-}
-
-INLINE vf vf_set1(float f)
-{
-    return _mm256_set1_ps(f);
-}
-
-INLINE vf vf_zero(void)
-{
-    return _mm256_setzero_ps();
-}
-
-INLINE vf vf_mul(vf a, vf b)
-{
-    return _mm256_mul_ps(a, b);
-}
-
-INLINE vf vf_add(vf a, vf b)
-{
-    return _mm256_add_ps(a, b);
-}
-
-INLINE vf vf_fma(vf a, vf b, vf c)
-{
-    return _mm256_fmadd_ps(a, b, c);
-}
-
-INLINE vf vf_fnma(vf a, vf b, vf c)
-{
-    return _mm256_fnmadd_ps(a, b, c);
-}
-
-INLINE vf vf_widen(ftk_type type, const unsigned char *w)
-{
-    if (type == FTK_TYPE_F32) return _mm256_load_ps((const void *)w);
-    const __m128i h = _mm_load_si128((const void *)w);
-    if (type == FTK_TYPE_F16) return _mm256_cvtph_ps(h);
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
-}
-
-INLINE void vf_store(float *y, int n, vf v)
-{
-    const vi lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    if (n == WIDTH)
-        _mm256_storeu_ps(y, v);
-    else
-        _mm256_maskstore_ps(y, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), v);
 }
 
 /* Sums of the halves. Signed codes: 32 bits in lo, of both halves. 4 bits: 16 bits in lo, of both,
@@ -230,29 +114,15 @@ INLINE vi dots_both(ftk_type type, const dots *d)
 
 #include "kernels/matmultile.h"
 
-static size_t pack_bytes_avx2(ftk_type type, int n_out, int n_in)
-{
-    return ftk_panels_bytes(type, LANES, n_out, n_in);
-}
-
 static void pack_avx2(ftk_type type, int n_out, int n_in, const void *src, void *dst)
 {
     ftk_panels_pack(type, LANES, 0x80, n_out, n_in, src, dst);
 }
 
-static void matmul_avx2(const ftk_mat *w, const void *act, size_t act_stride, int n_rows, int o0,
-                        int o1, float *y, size_t ldy)
-{
-    matmul_tiles(w, act, act_stride, n_rows, o0, o1, y, ldy);
-}
-
 void ftk_kernels_avx2_matmul(ftk_kernels *k)
 {
-    k->pack_bytes = pack_bytes_avx2;
+    k->pack_bytes = pack_bytes_tiles;
     k->pack = pack_avx2;
     k->matmul_grain = WIDTH;
-    k->matmul = matmul_avx2;
+    k->matmul = matmul_tiles;
 }
-#else
-typedef int ftk_avx2_matmul_unused; /* a translation unit may not be empty */
-#endif

@@ -2,7 +2,6 @@
  *
  * The matrix product for AVX-512 with VNNI. Compiled with -mavx512f -mavx512bw -mavx512vl
  * -mavx512dq -mavx512vnni -mfma -mf16c. */
-#if defined(__x86_64__)
 #include "kernels/avx512_vector.h"
 
 #include "kernels/levels.h"
@@ -24,11 +23,6 @@ INLINE int tile_vectors(ftk_type type, int rows)
 
 #include "kernels/matmultile.h"
 
-static size_t pack_bytes_avx512(ftk_type type, int n_out, int n_in)
-{
-    return ftk_panels_bytes(type, LANES, n_out, n_in);
-}
-
 static void pack_avx512(ftk_type type, int n_out, int n_in, const void *src, void *dst)
 {
     ftk_panels_pack(type, LANES, 0, n_out, n_in, src, dst);
@@ -42,11 +36,8 @@ void ftk_avx512_matmul(const ftk_mat *w, const void *act, size_t act_stride, int
 
 void ftk_kernels_avx512_matmul(ftk_kernels *k)
 {
-    k->pack_bytes = pack_bytes_avx512;
+    k->pack_bytes = pack_bytes_tiles;
     k->pack = pack_avx512;
     k->matmul_grain = WIDTH;
-    k->matmul = ftk_avx512_matmul;
+    k->matmul = matmul_tiles;
 }
-#else
-typedef int ftk_avx512_matmul_unused; /* a translation unit may not be empty */
-#endif

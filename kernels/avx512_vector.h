@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The arithmetic that matmultile.h asks for, in AVX-512 with VNNI. Codes stay unsigned, as the
- * multiplication of unsigned by signed bytes wants them: IQ4 values have 128 added, and offsets are
- * taken off by the sums of the activations. */
+ * The arithmetic that blocktile.h and rowvector.h ask for, in AVX-512 with VNNI. Codes stay
+ * unsigned, as the multiplication of unsigned by signed bytes wants them: IQ4 values have 128
+ * added, and offsets are taken off by the sums of the activations. */
 #ifndef FTK_AVX512_VECTOR_H
 #define FTK_AVX512_VECTOR_H
 
@@ -85,21 +85,6 @@ INLINE vf vf_set1(float f)
     return _mm512_set1_ps(f);
 }
 
-INLINE vf vf_zero(void)
-{
-    return _mm512_setzero_ps();
-}
-
-INLINE vf vf_mul(vf a, vf b)
-{
-    return _mm512_mul_ps(a, b);
-}
-
-INLINE vf vf_add(vf a, vf b)
-{
-    return _mm512_add_ps(a, b);
-}
-
 INLINE vf vf_fma(vf a, vf b, vf c)
 {
     return _mm512_fmadd_ps(a, b, c);
@@ -118,9 +103,68 @@ INLINE vf vf_widen(ftk_type type, const unsigned char *w)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
+INLINE vf vf_min(vf a, vf b)
+{
+    return _mm512_min_ps(a, b);
+}
+
+INLINE vf vf_max(vf a, vf b)
+{
+    return _mm512_max_ps(a, b);
+}
+
+INLINE vf vf_round(vf v)
+{
+    return _mm512_roundscale_ps(v, 0);
+}
+
+INLINE vf vf_times_pow2(vf v, vf n)
+{
+    return _mm512_scalef_ps(v, n);
+}
+
+INLINE vf vf_turn(vf v, vf cs)
+{
+    const vf part = _mm512_permute_ps(v, 0xb1) * _mm512_movehdup_ps(cs);
+    return _mm512_fmaddsub_ps(v, _mm512_moveldup_ps(cs), part);
+}
+
+INLINE __mmask16 first_lanes(int n)
+{
+    return n >= WIDTH ? 0xffff : n > 0 ? (__mmask16)((1u << n) - 1) : 0;
+}
+
+INLINE vf vf_load(const float *x, int n)
+{
+    return _mm512_maskz_loadu_ps(first_lanes(n), x);
+}
+
 INLINE void vf_store(float *y, int n, vf v)
 {
-    _mm512_mask_storeu_ps(y, (__mmask16)((1u << n) - 1), v);
+    _mm512_mask_storeu_ps(y, first_lanes(n), v);
+}
+
+INLINE void vf_store_halves(uint16_t *y, int n, vf v)
+{
+    const __m256i h = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    _mm256_mask_storeu_epi16(y, first_lanes(n), h);
+}
+
+typedef __m512d vd;
+
+INLINE void add_squares(vf v, vd sum[2])
+{
+    const vd lo = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+    const vd hi = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+    sum[0] = _mm512_fmadd_pd(lo, lo, sum[0]);
+    sum[1] = _mm512_fmadd_pd(hi, hi, sum[1]);
+}
+
+INLINE double sum_pd(vd v)
+{
+    double s[8];
+    _mm512_storeu_pd(s, v);
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 
 /* Where both halves have one scale, lo is the sum of both. */

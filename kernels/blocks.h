@@ -20,7 +20,8 @@ typedef struct ftk_q8_0 {
 } ftk_q8_0;
 FTK_STATIC_ASSERT(sizeof(ftk_q8_0) == sizeof(uint16_t) + FTK_QBLOCK, "Q8_0 block is packed");
 
-/* w[i] = d * ((q[i] & 15) - 8), w[i + 16] = d * ((q[i] >> 4) - 8), i < 16 */
+/* w[i] = d * ((q[i] & 15) - 8), w[i + 16] = d * ((q[i] >> 4) - 8), i < 16. IQ4_NL is laid out like
+ * it: w[i] = d * ftk_iq4_values[q] */
 typedef struct ftk_q4_0 {
     uint16_t d; /* f16 */
     uint8_t q[FTK_QBLOCK / 2];
@@ -52,13 +53,6 @@ typedef struct ftk_q5_1 {
 } ftk_q5_1;
 FTK_STATIC_ASSERT(sizeof(ftk_q5_1) == 2 * sizeof(uint16_t) + FTK_QBLOCK * 5 / 8,
                   "Q5_1 block is packed");
-
-/* w[i] = d * ftk_iq4_values[q], q as in Q4_0 */
-typedef struct ftk_iq4_nl {
-    uint16_t d; /* f16 */
-    uint8_t q[FTK_QBLOCK / 2];
-} ftk_iq4_nl;
-FTK_STATIC_ASSERT(sizeof(ftk_iq4_nl) == sizeof(ftk_q4_0), "IQ4_NL block is packed");
 
 /* The K types: FTK_QUNIT elements share one or two f16; each 16 or 32 of them have a whole number
  * as their scale, and in some types another one as their minimum. codes.c knows the order of

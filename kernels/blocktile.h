@@ -8,9 +8,8 @@
  *   the bits of `mask` come from v moved from bit `from` to bit `to`; vi_or_bits(base, ...): the
  *   same, or base. vi_lookup(v): the values of IQ4 codes, as dots_add() wants them.
  * - vi_bytes(p): signed bytes, widened; vf_of(vi); vf_halves(p): f16; vi_set1(i), vf_set1(f),
- *   vf_zero(), vf_mul(a, b), vf_add(a, b), vf_fma(a, b, c) = a b + c, vf_fnma(a, b, c) = c - a b;
- *   vf_widen(type, at): floats or halves; vf_store(y, n, v): the
- *   first n lanes.
+ *   vf_fma(a, b, c) = a b + c, vf_fnma(a, b, c) = c - a b; vf_widen(type, at): floats or halves;
+ *   vf_store(y, n, v): the first n lanes, or all.
  * - vi_nibbles(p, half): bytes, widened; of each the low four bits (0) or the high ones (1).
  * - dots: sums of codes by activations, over the first and the second 16 elements of a block, with
  *   dots_start(type, a, d), dots_add(type, g, v, q, d): v[0] times the four bytes at q and v[1]
@@ -101,16 +100,16 @@ INLINE scales read_scales(ftk_type type, vf d, vf dm, const unsigned char *at)
     if (f.unit == FTK_QBLOCK) return s;
     if (type == FTK_TYPE_Q2_K) {
         for (int h = 0; h < 2; h++) {
-            s.s[h] = vf_mul(d, vf_of(vi_nibbles(at + h * LANES, 0)));
-            s.m[h] = vf_mul(dm, vf_of(vi_nibbles(at + h * LANES, 1)));
+            s.s[h] = d * vf_of(vi_nibbles(at + h * LANES, 0));
+            s.m[h] = dm * vf_of(vi_nibbles(at + h * LANES, 1));
         }
         return s;
     }
-    s.s[0] = vf_mul(d, vf_of(vi_bytes(at)));
+    s.s[0] = d * vf_of(vi_bytes(at));
     if (f.sub < FTK_QBLOCK)
-        s.s[1] = vf_mul(d, vf_of(vi_bytes(at + LANES)));
+        s.s[1] = d * vf_of(vi_bytes(at + LANES));
     else if (f.min)
-        s.m[0] = vf_mul(dm, vf_of(vi_bytes(at + LANES)));
+        s.m[0] = dm * vf_of(vi_bytes(at + LANES));
     return s;
 }
 
@@ -120,10 +119,10 @@ INLINE vf add_block(ftk_type type, const scales *s, const dots *d, const ftk_qac
     const ftk_form f = ftk_type_form(type);
     vf t;
     if (f.sub < FTK_QBLOCK) {
-        t = vf_mul(vf_of(dots_half(type, d, 0)), s->s[0]);
+        t = vf_of(dots_half(type, d, 0)) * s->s[0];
         t = vf_fma(vf_of(dots_half(type, d, 1)), s->s[1], t);
     } else {
-        t = vf_mul(vf_of(dots_both(type, d)), s->s[0]);
+        t = vf_of(dots_both(type, d)) * s->s[0];
     }
     if (type == FTK_TYPE_Q2_K) { /* keeps its minima positive */
         t = vf_fma(vf_of(vi_set1(a->minus_half[0])), s->m[0], t);

@@ -147,17 +147,13 @@ void ftk_codes_read(ftk_type type, const void *row, size_t b, ftk_codes *c)
 {
     const size_t unit = b / FTK_QUNIT_BLOCKS, in = b % FTK_QUNIT_BLOCKS;
     const ftk_q4_0 *q4_0 = row;
-    const ftk_iq4_nl *iq4_nl = row;
     *c = (ftk_codes){0};
     switch (type) {
     case FTK_TYPE_Q8_0: read_q8_0((const ftk_q8_0 *)row + b, c); break;
     case FTK_TYPE_Q4_0:
+    case FTK_TYPE_IQ4_NL:
         read_nibbles(c, q4_0[b].q);
         one_scale(c, q4_0[b].d, 1);
-        break;
-    case FTK_TYPE_IQ4_NL:
-        read_nibbles(c, iq4_nl[b].q);
-        one_scale(c, iq4_nl[b].d, 1);
         break;
     case FTK_TYPE_Q4_1: read_q4_1((const ftk_q4_1 *)row + b, c); break;
     case FTK_TYPE_Q5_0: read_q5_0((const ftk_q5_0 *)row + b, c); break;

@@ -129,6 +129,14 @@ void ftk_kernels_levels(const char *names[8]);
 /* Size of the last-level cache that one core reaches; 0 where nothing says it. */
 size_t ftk_cache_bytes(void);
 
+typedef struct ftk_type_entry {
+    const char *name;
+    uint16_t block, bytes; /* elements and bytes of a block; 0: not known */
+    enum { FTK_TYPE_NEWER, FTK_TYPE_KNOWN, FTK_TYPE_RUNS, FTK_TYPE_REMOVED } state;
+} ftk_type_entry;
+
+/* What is known of a type of the format; all zero: it is newer than this build. */
+const ftk_type_entry *ftk_type_find(uint32_t type);
 /* Bytes of n elements of a type in GGUF layout, n a multiple of the type's block; else, or for an
  * unsupported type, 0. */
 size_t ftk_type_bytes(ftk_type type, size_t n);

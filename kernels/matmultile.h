@@ -37,7 +37,7 @@ INLINE void block_tile(const tile *t, ftk_type type, int rows, int vectors)
     UNROLL for (int r = 0; r < rows; r++)
     {
         x[r] = (const void *)(t->act + (size_t)r * t->act_stride);
-        UNROLL for (int p = 0; p < vectors; p++) acc[p][r] = vf_zero();
+        UNROLL for (int p = 0; p < vectors; p++) acc[p][r] = (vf){0};
     }
     size_t b = 0;
     for (int u = 0; u < n_units; u++) {
@@ -103,7 +103,7 @@ INLINE void float_tile(const tile *t, ftk_type type, int rows, int vectors)
     UNROLL for (int r = 0; r < rows; r++)
     {
         x[r] = (const void *)(t->act + (size_t)r * t->act_stride);
-        UNROLL for (int p = 0; p < vectors; p++) even[p][r] = odd[p][r] = vf_zero();
+        UNROLL for (int p = 0; p < vectors; p++) even[p][r] = odd[p][r] = (vf){0};
     }
     for (size_t k = 0; k + 1 < n; k += 2, w += 2 * line) {
         next = prefetch(next, t->step);
@@ -111,8 +111,8 @@ INLINE void float_tile(const tile *t, ftk_type type, int rows, int vectors)
         add_element(type, rows, vectors, w + line, k + 1, x, odd);
     }
     if (n % 2) add_element(type, rows, vectors, w, n - 1, x, even);
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int p = 0; p < vectors; p++) even[p][r] =
-        vf_add(even[p][r], odd[p][r]);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int p = 0; p < vectors; p++) even[p][r] +=
+        odd[p][r];
     store_sums(t, rows, vectors, even);
 }
 
@@ -169,6 +169,11 @@ static tile_fn tile_of(ftk_type type)
         TILE_TYPES(TILE_CASE)
     }
     return NULL;
+}
+
+static size_t pack_bytes_tiles(ftk_type type, int n_out, int n_in)
+{
+    return ftk_panels_bytes(type, LANES, n_out, n_in);
 }
 
 /* The rows of a call are dealt out to as few tiles as will do, as evenly as they can be. */

@@ -246,7 +246,7 @@ static const bad cases[] = {
      "tokenizer.ggml.merges: element 3 ('\\x1b[2J') is not two pieces with a space between them"},
     {"merge of 5000 bytes", merge_long, NULL, FTK_ERR_FORMAT,
      "tokenizer.ggml.merges: element 3 ('xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
-     "xxxxxxxxxxxxxxxxxx...') is not two pieces with a space between them"},
+     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...') is not two pieces with a space between them"},
     {"merge of NULs", merge_nul, NULL, FTK_OK,
      "tokenizer.ggml.merges: elements that name a piece which is no token: 1, the first is element "
      "3 ('\\x00 \\x00'); such a piece falls into bytes where it is left"},

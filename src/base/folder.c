@@ -4,6 +4,13 @@
 
 #include <dirent.h>
 #include <string.h>
+#include <sys/stat.h>
+
+bool ftk_is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
 
 bool ftk_ends_with(const char *s, const char *end)
 {

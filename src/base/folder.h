@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+bool ftk_is_folder(const char *path);
 /* Whether it ends so, and is longer than that. */
 bool ftk_ends_with(const char *s, const char *end);
 /* The first name by the alphabet, not by the folder's order, that comes behind `after` and ends so;

@@ -10,8 +10,9 @@ typedef struct ftk_mapped {
     size_t n;
 } ftk_mapped;
 
-/* Errors: IO, FORMAT (an empty file), each with one line. */
-ftk_err ftk_mapped_open(ftk_mapped *m, const char *path, const ftk_host *host);
+/* shown: the path in messages. Errors: IO, FORMAT (an empty file), UNSUPPORTED (too large), each
+ * with one line. */
+ftk_err ftk_mapped_open(ftk_mapped *m, const char *path, const char *shown, const ftk_host *host);
 void ftk_mapped_close(ftk_mapped *m);
 
 #endif

@@ -51,6 +51,21 @@ void ftk_release(const ftk_host *h, void *p)
         h->free(h->ctx, p);
 }
 
+bool ftk_grow(const ftk_host *h, void *list, size_t n, size_t more, size_t *cap, size_t size)
+{
+    if (more <= *cap - n) return true;
+    if (more > SIZE_MAX / 4 - n) return false;
+    const size_t longer = 2 * (n + more) + 64;
+    void *old, *const p = ftk_alloc_raw(h, longer, size);
+    if (!p) return false;
+    memcpy(&old, list, sizeof old);
+    if (n > 0) memcpy(p, old, n * size);
+    ftk_release(h, old);
+    memcpy(list, &p, sizeof p);
+    *cap = longer;
+    return true;
+}
+
 static void log_line(const ftk_host *h, ftk_log_level level, const char *fmt, va_list args)
 {
     if (!h || !h->log) return;
@@ -75,6 +90,15 @@ ftk_err ftk_fail(const ftk_host *h, ftk_err err, const char *fmt, ...)
     va_list args;
     va_start(args, fmt);
     log_line(h, FTK_LOG_ERROR, fmt, args);
+    va_end(args);
+    return err;
+}
+
+ftk_err ftk_why(char *why, size_t cap, ftk_err err, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(why, cap, fmt, args);
     va_end(args);
     return err;
 }

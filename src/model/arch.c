@@ -3,8 +3,8 @@
 #include "model/arch.h"
 
 #include <stdio.h>
-#include <string.h>
 
+#include "base/str.h"
 #include "model/model.h"
 
 static const ftk_arch archs[] = {
@@ -43,8 +43,7 @@ enum { N_ARCHS = sizeof archs / sizeof archs[0] };
 const ftk_arch *ftk_arch_find(ftk_str name)
 {
     for (int i = 0; i < N_ARCHS; i++)
-        if (strlen(archs[i].name) == name.n && memcmp(archs[i].name, name.p, name.n) == 0)
-            return &archs[i];
+        if (ftk_str_is(name, archs[i].name)) return &archs[i];
     return NULL;
 }
 

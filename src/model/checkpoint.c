@@ -46,16 +46,13 @@ size_t ftk_checkpoint_n_files(const ftk_checkpoint *c)
 
 size_t ftk_checkpoint_n_tensors(const ftk_checkpoint *c)
 {
-    size_t n = 0;
-    for (int i = 0; i < c->source.n_parts; i++) n += c->source.parts[i].n;
-    return n;
+    return ftk_source_n_tensors(&c->source);
 }
 
 void ftk_checkpoint_tensor_at(const ftk_checkpoint *c, size_t i, ftk_checkpoint_tensor *t)
 {
-    int file = 0;
-    while (i >= c->source.parts[file].n) i -= c->source.parts[file++].n;
-    const ftk_safetensor *const from = &c->source.parts[file].items[i];
+    int file;
+    const ftk_safetensor *const from = ftk_source_at(&c->source, i, &file);
     *t = (ftk_checkpoint_tensor){.name = from->name,
                                  .type = from->type,
                                  .n_dims = (uint32_t)from->n_dims,

@@ -2,9 +2,10 @@
  * Names of devices; and, in builds without CUDA, that there is none. */
 #include "device.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/mem.h"
 
 bool ftk_device_known(const char *name, int *ordinal)
 {
@@ -22,12 +23,9 @@ bool ftk_device_known(const char *name, int *ordinal)
 ftk_err ftk_device_missing(const char *name, char *why, size_t cap)
 {
     int ordinal;
-    const bool known = ftk_device_known(name, &ordinal);
-    if (known)
-        snprintf(why, cap, "device %s: this build has no CUDA", name);
-    else
-        snprintf(why, cap, FTK_DEVICE_UNKNOWN, name);
-    return known ? FTK_ERR_UNSUPPORTED : FTK_ERR_INVALID;
+    return ftk_device_known(name, &ordinal)
+               ? ftk_why(why, cap, FTK_ERR_UNSUPPORTED, "device %s: this build has no CUDA", name)
+               : ftk_why(why, cap, FTK_ERR_INVALID, FTK_DEVICE_UNKNOWN, name);
 }
 
 ftk_err ftk_device_open(ftk_device **out, const ftk_model *m, const ftk_device_config *cfg,

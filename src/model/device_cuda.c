@@ -9,25 +9,21 @@
 
 /* ---- work space */
 
+/* The longest input or output of a layer's matrices. */
+static size_t longest(const ftk_hparams *hp)
+{
+    return ftk_gpu_most(ftk_gpu_most((size_t)hp->n_embd, (size_t)hp->n_ff),
+                        (size_t)hp->n_head * (size_t)hp->head_dim);
+}
+
 /* Bytes of the widest activations in any form. */
 static size_t act_bytes(const ftk_hparams *hp, int max_rows)
 {
-    const int n = (int)ftk_gpu_most(ftk_gpu_most((size_t)hp->n_embd, (size_t)hp->n_ff),
-                                    (size_t)hp->n_head * (size_t)hp->head_dim);
     size_t most = 0;
     for (int form = FTK_TILE_I8; form <= FTK_TILE_BF16; form++)
-        most = ftk_gpu_most(most, ftk_tile_act_bytes((ftk_tile_act)form, max_rows, n));
+        most =
+            ftk_gpu_most(most, ftk_tile_act_bytes((ftk_tile_act)form, max_rows, (int)longest(hp)));
     return most;
-}
-
-/* Of all matrices that a layer multiplies by: the most weights, the longest input, the longest
- * output. */
-static void largest(const ftk_hparams *hp, size_t *weights, size_t *in, size_t *out)
-{
-    const size_t d = (size_t)hp->n_embd, ff = (size_t)hp->n_ff;
-    const size_t dq = (size_t)hp->n_head * (size_t)hp->head_dim;
-    *weights = d * ftk_gpu_most(dq, ff);
-    *in = *out = ftk_gpu_most(d, ftk_gpu_most(dq, ff));
 }
 
 /* Deals out `work`, or, where that is NULL, only counts. */
@@ -41,8 +37,7 @@ static size_t deal_work(ftk_gpu *c)
     const size_t one = (size_t)hp->n_embd * f, few = FTK_HEAD_NODES * one;
     const size_t turns = (size_t)c->max_slots * (size_t)hp->n_rot * f;
     const size_t wide = c->wide ? FTK_WIDE_ROWS : 0;
-    size_t most_weights, most_in, most_out;
-    largest(hp, &most_weights, &most_in, &most_out);
+    const size_t most_weights = (size_t)hp->n_embd * ftk_gpu_most(dq, (size_t)hp->n_ff);
     const ftk_gpu_piece pieces[] = {
         {&c->x, d},
         {&c->norm, d},
@@ -75,9 +70,9 @@ static size_t deal_work(ftk_gpu *c)
         {&c->in, c->in_size},
         {&c->in_mapped, c->in_mapped_size},
         {&c->wide_room.w, wide ? most_weights * sizeof *c->wide_room.w : 0},
-        {&c->wide_room.x, wide * most_in * sizeof *c->wide_room.x},
+        {&c->wide_room.x, wide * longest(hp) * sizeof *c->wide_room.x},
         {&c->wide_room.scale, wide * f},
-        {&c->wide_room.y, wide * most_out * f},
+        {&c->wide_room.y, wide * longest(hp) * f},
     };
     return ftk_gpu_deal(c->work, pieces, sizeof pieces / sizeof *pieces);
 }
@@ -195,13 +190,12 @@ static ftk_err plan(ftk_gpu *c, const ftk_device_config *cfg, const ftk_cuda_inf
     c->stage_size = ftk_gpu_most((size_t)FTK_GPU_STAGE, ftk_gpu_widest_tile(c->m));
     const size_t need = c->arena_size + deal_work(c) + cfg->kv_bytes + ftk_gpu_reserve;
     if (need <= info->free) return FTK_OK;
-    snprintf(
-        why, cap,
+    return ftk_why(
+        why, cap, FTK_ERR_NOMEM,
         "%s has %zu MiB free of %zu; weights of %zu MiB, a KV cache of %zu and passes of %zu do "
         "not fit, %zu MiB are missing: use fewer bits, a smaller context or the CPU",
         c->life.name, mib(info->free), mib(info->total), mib(c->arena_size), mib(cfg->kv_bytes),
         mib(deal_work(c)), mib(need - info->free) + 1);
-    return FTK_ERR_NOMEM;
 }
 
 static ftk_err fill(ftk_gpu *c, char *why, size_t cap)
@@ -214,11 +208,10 @@ static ftk_err fill(ftk_gpu *c, char *why, size_t cap)
     c->ranked_host =
         ftk_cuda_alloc_host(&c->q, n_ranked * sizeof *c->ranked_host + (size_t)c->m->hp.n_layer);
     c->draft_host = ftk_cuda_alloc_host(&c->q, FTK_PASS_SEQS * sizeof *c->draft_host);
-    if (!c->arena || !c->work || !c->stage || !c->in_host || !c->ranked_host || !c->draft_host) {
-        snprintf(why, cap, "%s: no memory for weights of %zu MiB and passes of %zu MiB",
-                 c->life.name, mib(c->arena_size), mib(deal_work(c)));
-        return FTK_ERR_NOMEM;
-    }
+    if (!c->arena || !c->work || !c->stage || !c->in_host || !c->ranked_host || !c->draft_host)
+        return ftk_why(why, cap, FTK_ERR_NOMEM,
+                       "%s: no memory for weights of %zu MiB and passes of %zu MiB", c->life.name,
+                       mib(c->arena_size), mib(deal_work(c)));
     c->actions_host = (uint8_t *)(c->ranked_host + n_ranked);
     deal_work(c);
     if (!c->m->rope.freq_window) c->turns[1] = c->turns[0];
@@ -240,19 +233,17 @@ ftk_err ftk_device_open(ftk_device **out, const ftk_model *m, const ftk_device_c
     if (!c || !layers) {
         ftk_release(&m->host, c);
         ftk_release(&m->host, layers);
-        snprintf(why, cap, "device %s: no memory on the host", cfg->name);
-        return FTK_ERR_NOMEM;
+        return ftk_why(why, cap, FTK_ERR_NOMEM, "device %s: no memory on the host", cfg->name);
     }
     c->layers = layers;
     c->base.ops = &ops;
     c->m = m;
     c->host = m->host;
     err = ftk_gpu_begin(&c->life, &c->q, ordinal, &info, why, cap);
-    if (err == FTK_OK && cfg->wide && !ftk_cuda_wide_open(&c->q)) {
-        snprintf(why, cap, "%s: wide prefill needs cuBLAS, which is not installed or does not work",
-                 c->life.name);
-        err = FTK_ERR_DEVICE;
-    }
+    if (err == FTK_OK && cfg->wide && !ftk_cuda_wide_open(&c->q))
+        err = ftk_why(why, cap, FTK_ERR_DEVICE,
+                      "%s: wide prefill needs cuBLAS, which is not installed or does not work",
+                      c->life.name);
     if (err == FTK_OK) err = plan(c, cfg, &info, why, cap);
     if (err == FTK_OK) err = fill(c, why, cap);
     if (err != FTK_OK) {

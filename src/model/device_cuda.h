@@ -49,6 +49,14 @@ typedef struct {
     const float *q_bias, *k_bias, *v_bias, *o_bias;
 } ftk_gpu_layer;
 
+/* ftk_layer_mat() on the device. */
+static inline ftk_cuda_mat *ftk_gpu_layer_mat(ftk_gpu_layer *l, int i)
+{
+    ftk_cuda_mat *const all[FTK_LAYER_MATS] = {&l->q,    &l->k,  &l->v,   &l->o,
+                                               &l->gate, &l->up, &l->down};
+    return all[i];
+}
+
 /* What a pass needs of each row and sequence, in one piece that is sent at once. */
 typedef struct {
     uint64_t (*mask)[2];
@@ -113,9 +121,9 @@ typedef struct ftk_gpu {
     size_t stage_size;
     char *work; /* all of these: */
     float *x, *norm, *heads, *kv, *attn, *gate, *up, *out, *logits, *features, *states, *partial;
-    float *tapped; /* [taps of the passes][max_rows][n_embd], an allocation of its own; or NULL */
-    float *turns[2];    /* [max_slots][n_rot] ftk_turn() of every position, for ftk_forward.freq */
-    int32_t *best;      /* [max_rows][FTK_BEST] */
+    float *tapped;   /* [taps of the passes][max_rows][n_embd], an allocation of its own; or NULL */
+    float *turns[2]; /* [max_slots][n_rot] ftk_turn() of every position, for ftk_forward.freq */
+    int32_t *best;   /* [max_rows][FTK_BEST] */
     ftk_ranked *ranked; /* [max_rows] */
     uint8_t *actions;   /* [n_layer] of a row that has a route */
     char *act, *ranking;

@@ -72,10 +72,9 @@ static ftk_err send_drafter(ftk_gpu *c, const ftk_weights *w, ftk_gpu_drafter *t
                             size_t cap)
 {
     ftk_gpu_loading l = ftk_gpu_load(c, NULL);
-    if (!put_drafter(&l, c, w, to)) {
-        snprintf(why, cap, "a matrix of the drafter is too wide for %s", c->life.name);
-        return FTK_ERR_UNSUPPORTED;
-    }
+    if (!put_drafter(&l, c, w, to))
+        return ftk_why(why, cap, FTK_ERR_UNSUPPORTED, "a matrix of the drafter is too wide for %s",
+                       c->life.name);
     if (l.bytes == 0) return FTK_OK;
     to->arena = ftk_gpu_take(&c->life, l.bytes, "a drafter", why, cap);
     if (!to->arena) return FTK_ERR_NOMEM;
@@ -89,10 +88,7 @@ ftk_err ftk_gpu_add_weights(ftk_device *d, const ftk_weights *w, char *why, size
     ftk_gpu *const c = ftk_gpu_of(d);
     const size_t most = (size_t)w->n + 1;
     ftk_gpu_drafter *const f = ftk_alloc_raw(&c->host, 1, sizeof *f + most * sizeof f->items[0]);
-    if (!f) {
-        snprintf(why, cap, "no memory for a drafter");
-        return FTK_ERR_NOMEM;
-    }
+    if (!f) return ftk_why(why, cap, FTK_ERR_NOMEM, "no memory for a drafter");
     *f = (ftk_gpu_drafter){.next = c->drafters};
     const ftk_err err = send_drafter(c, w, f, why, cap);
     if (err == FTK_OK) {

@@ -4,17 +4,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "device_cuda.h"
 
 ftk_err ftk_gpu_find(const char *device, int *ordinal, ftk_cuda_info *info, char *why, size_t cap)
 {
-    if (!ftk_device_known(device, ordinal)) {
-        snprintf(why, cap, FTK_DEVICE_UNKNOWN, device);
-        return FTK_ERR_INVALID;
-    }
+    if (!ftk_device_known(device, ordinal))
+        return ftk_why(why, cap, FTK_ERR_INVALID, FTK_DEVICE_UNKNOWN, device);
     if (ftk_cuda_probe(*ordinal, info)) return FTK_OK;
-    snprintf(why, cap, "device %s: %s", device, info->problem);
-    return FTK_ERR_DEVICE;
+    return ftk_why(why, cap, FTK_ERR_DEVICE, "device %s: %s", device, info->problem);
 }
 
 ftk_err ftk_gpu_begin(ftk_gpu_life *l, ftk_queue *q, int ordinal, const ftk_cuda_info *info,
@@ -23,8 +21,8 @@ ftk_err ftk_gpu_begin(ftk_gpu_life *l, ftk_queue *q, int ordinal, const ftk_cuda
     l->q = q;
     snprintf(l->name, sizeof l->name, "cuda:%d %s", ordinal, info->name);
     if (ftk_cuda_open(q, ordinal)) return FTK_OK;
-    snprintf(why, cap, "%s cannot be used: %s", l->name, ftk_cuda_error_text(q));
-    return FTK_ERR_DEVICE;
+    return ftk_why(why, cap, FTK_ERR_DEVICE, "%s cannot be used: %s", l->name,
+                   ftk_cuda_error_text(q));
 }
 
 void ftk_gpu_sync(ftk_gpu_life *l)
@@ -37,9 +35,7 @@ void ftk_gpu_sync(ftk_gpu_life *l)
 ftk_err ftk_gpu_arrives(ftk_gpu_life *l, char *why, size_t cap)
 {
     ftk_gpu_sync(l);
-    if (!l->trouble[0]) return FTK_OK;
-    snprintf(why, cap, "%s", l->trouble);
-    return FTK_ERR_DEVICE;
+    return l->trouble[0] ? ftk_why(why, cap, FTK_ERR_DEVICE, "%s", l->trouble) : FTK_OK;
 }
 
 char *ftk_gpu_take(const ftk_gpu_life *l, size_t bytes, const char *what, char *why, size_t cap)

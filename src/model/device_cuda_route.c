@@ -46,10 +46,7 @@ ftk_err ftk_gpu_add_policy(ftk_device *d, const ftk_policy *p, char *why, size_t
     ftk_gpu *const c = ftk_gpu_of(d);
     assert(p->n_layer == c->m->hp.n_layer && p->n_embd == c->m->hp.n_embd && p->first > 0);
     ftk_gpu_policy *const to = ftk_alloc(&c->host, 1, sizeof *to);
-    if (!to) {
-        snprintf(why, cap, "no memory for a policy");
-        return FTK_ERR_NOMEM;
-    }
+    if (!to) return ftk_why(why, cap, FTK_ERR_NOMEM, "no memory for a policy");
     *to = (ftk_gpu_policy){.next = c->policies, .key = p->in, .p = *p};
     ftk_gpu_loading l = ftk_gpu_load(c, NULL);
     put_policy(&l, p, &to->p);
@@ -79,14 +76,6 @@ const ftk_gpu_policy *ftk_gpu_policy_of(const ftk_gpu *c, const ftk_policy *p)
 
 /* ---- layers in few bits */
 
-/* ftk_layer_mat() on the device. */
-static ftk_cuda_mat *device_mat(ftk_gpu_layer *l, int j)
-{
-    ftk_cuda_mat *const all[FTK_LAYER_MATS] = {&l->q,    &l->k,  &l->v,   &l->o,
-                                               &l->gate, &l->up, &l->down};
-    return all[j];
-}
-
 /* Sends the copies of those matrices that gain by it, each made in `room` on the host; or counts
  * their bytes. The others are the model's own. Returns the bytes of the largest. */
 static size_t put_low(ftk_gpu_loading *l, const ftk_model *m, char *room, ftk_gpu_layer *to)
@@ -99,7 +88,7 @@ static size_t put_low(ftk_gpu_loading *l, const ftk_model *m, char *room, ftk_gp
             const ftk_mat copy = {
                 .type = FTK_TYPE_Q4_0, .n_out = from->n_out, .n_in = from->n_in, .file = room};
             if (l->arena) ftk_lowbit_quantise(m, from, room);
-            ftk_gpu_put_matrix(l, &copy, l->arena ? device_mat(&to[i], j) : NULL);
+            ftk_gpu_put_matrix(l, &copy, l->arena ? ftk_gpu_layer_mat(&to[i], j) : NULL);
             most = ftk_gpu_most(most, ftk_lowbit_bytes(from));
         }
     return most;
@@ -126,11 +115,9 @@ ftk_err ftk_gpu_add_low_bits(ftk_device *d, char *why, size_t cap)
     if (count.bytes == 0) return FTK_OK; /* FTK_PARTIAL is FTK_FULL */
     ftk_gpu_layer *const to = ftk_alloc(h, (size_t)c->m->hp.n_layer, sizeof *to);
     char *const room = ftk_alloc_raw(h, most, 1);
-    ftk_err err = FTK_ERR_NOMEM;
-    if (to && room)
-        err = make_low(c, count.bytes, room, to, why, cap);
-    else
-        snprintf(why, cap, "no memory to make the layers in few bits");
+    const ftk_err err =
+        to && room ? make_low(c, count.bytes, room, to, why, cap)
+                   : ftk_why(why, cap, FTK_ERR_NOMEM, "no memory to make the layers in few bits");
     ftk_release(h, room);
     if (err == FTK_OK) {
         ftk_gpu_drop_kept(c); /* routes among them */

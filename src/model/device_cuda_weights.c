@@ -64,13 +64,8 @@ static void put_layer(ftk_gpu_loading *l, ftk_gpu *c, int i)
     const ftk_hparams *hp = &c->m->hp;
     const int d = hp->n_embd, dq = hp->n_head * hp->head_dim, dkv = hp->n_head_kv * hp->head_dim;
     ftk_gpu_layer *to = &c->layers[i];
-    ftk_gpu_put_matrix(l, &from->q, &to->q);
-    ftk_gpu_put_matrix(l, &from->k, &to->k);
-    ftk_gpu_put_matrix(l, &from->v, &to->v);
-    ftk_gpu_put_matrix(l, &from->o, &to->o);
-    ftk_gpu_put_matrix(l, &from->gate, &to->gate);
-    ftk_gpu_put_matrix(l, &from->up, &to->up);
-    ftk_gpu_put_matrix(l, &from->down, &to->down);
+    for (int j = 0; j < FTK_LAYER_MATS; j++)
+        ftk_gpu_put_matrix(l, ftk_layer_mat(from, j), ftk_gpu_layer_mat(to, j));
     ftk_gpu_put_vector(l, from->attn_norm, d, &to->attn_norm);
     ftk_gpu_put_vector(l, from->ffn_norm, d, &to->ffn_norm);
     ftk_gpu_put_vector(l, from->attn_post_norm, d, &to->attn_post_norm);

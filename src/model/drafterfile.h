@@ -7,7 +7,8 @@
 #include "model.h"
 
 typedef struct ftk_drafterfile {
-    ftk_weights weights; /* views of what follows */
+    ftk_weights weights;  /* views of what follows */
+    const ftk_host *host; /* while it is opened */
     char *path;
     ftk_gguf *file;
     ftk_weight *items;
@@ -30,5 +31,11 @@ ftk_err ftk_drafterfile_identify(const char *path, const ftk_model *m, char *fam
 ftk_err ftk_drafterfile_open(ftk_drafterfile *d, const char *path, const ftk_model *m, bool packed,
                              ftk_str *family, const ftk_host *host);
 void ftk_drafterfile_close(ftk_drafterfile *d, const ftk_host *host);
+
+/* Rows ids[n] of a matrix, in its GGUF layout; NULL: no memory. */
+void *ftk_drafter_gather(const ftk_mat *w, const int32_t *ids, int n, const ftk_host *host);
+/* Packs a matrix to `at` as m's level wants it, and returns where the next one goes. It is read
+ * with every draft, as its model is with every pass: so it is cached where m's output is. */
+char *ftk_drafter_pack(const ftk_model *m, ftk_mat *w, char *at);
 
 #endif

@@ -9,18 +9,17 @@
 #include "model/gguf.h"
 
 #include "base/folder.h"
+#include "base/mapped.h"
 #include "base/mem.h"
 #include "base/sort.h"
+#include "base/str.h"
 #include "base/utf8.h"
+#include "kernels/kernels.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -37,7 +36,6 @@ enum {
     DEFAULT_ALIGNMENT = 32,
     MIN_ALIGNMENT = 8,
     MAX_ALIGNMENT = 1 << 20,
-    SHOWN = 96, /* bytes of a name in a message */
 };
 
 typedef struct key_record {
@@ -49,8 +47,7 @@ typedef struct key_record {
 
 struct ftk_gguf {
     ftk_host host;
-    const unsigned char *map;
-    size_t size;
+    ftk_mapped file;
     uint32_t version;
     uint64_t alignment;
     size_t n_keys, n_tensors;
@@ -70,77 +67,18 @@ typedef struct reader {
     const unsigned char *p, *end;
 } reader;
 
-/* ------------------------------------------------------------------ tensor types */
-
-typedef struct type_layout {
-    uint16_t block; /* elements */
-    uint16_t bytes; /* of a block */
-} type_layout;
-
-/* Every type the format has or had, by its number; 0: not known. The passes run few of them, but a
- * file with others can still be inspected. */
-static const type_layout layouts[] = {
-    [0] = {1, 4},      /* F32 */
-    [1] = {1, 2},      /* F16 */
-    [2] = {32, 18},    /* Q4_0 */
-    [3] = {32, 20},    /* Q4_1 */
-    [6] = {32, 22},    /* Q5_0 */
-    [7] = {32, 24},    /* Q5_1 */
-    [8] = {32, 34},    /* Q8_0 */
-    [9] = {32, 36},    /* Q8_1 */
-    [10] = {256, 84},  /* Q2_K */
-    [11] = {256, 110}, /* Q3_K */
-    [12] = {256, 144}, /* Q4_K */
-    [13] = {256, 176}, /* Q5_K */
-    [14] = {256, 210}, /* Q6_K */
-    [15] = {256, 292}, /* Q8_K */
-    [16] = {256, 66},  /* IQ2_XXS */
-    [17] = {256, 74},  /* IQ2_XS */
-    [18] = {256, 98},  /* IQ3_XXS */
-    [19] = {256, 50},  /* IQ1_S */
-    [20] = {32, 18},   /* IQ4_NL */
-    [21] = {256, 110}, /* IQ3_S */
-    [22] = {256, 82},  /* IQ2_S */
-    [23] = {256, 136}, /* IQ4_XS */
-    [24] = {1, 1},     /* I8 */
-    [25] = {1, 2},     /* I16 */
-    [26] = {1, 4},     /* I32 */
-    [27] = {1, 8},     /* I64 */
-    [28] = {1, 8},     /* F64 */
-    [29] = {256, 56},  /* IQ1_M */
-    [30] = {1, 2},     /* BF16 */
-    [31] = {32, 18},   /* Q4_0_4_4: the blocks of Q4_0, rows interleaved */
-    [32] = {32, 18},   /* Q4_0_4_8 */
-    [33] = {32, 18},   /* Q4_0_8_8 */
-    [34] = {256, 54},  /* TQ1_0 */
-    [35] = {256, 66},  /* TQ2_0 */
-    [36] = {32, 18},   /* IQ4_NL_4_4 */
-    [37] = {32, 18},   /* IQ4_NL_4_8 */
-    [38] = {32, 18},   /* IQ4_NL_8_8 */
-    [39] = {32, 17},   /* MXFP4 */
-    [40] = {64, 36},   /* NVFP4 */
-    [41] = {128, 18},  /* Q1_0 */
-    [42] = {64, 18},   /* Q2_0 */
-};
-enum { N_LAYOUTS = sizeof layouts / sizeof layouts[0] };
-
-static bool was_removed(uint32_t type)
-{
-    return type == 4 || type == 5 || (type >= 31 && type <= 33) || (type >= 36 && type <= 38);
-}
+/* ------------------------------------------------------------------ words for messages */
 
 const char *ftk_gguf_refuse_type(char *buf, size_t cap, uint32_t type)
 {
-    const char *name = ftk_type_name(type);
-    if (name)
-        snprintf(buf, cap, "%s, which %s", name,
-                 was_removed(type) ? "was removed from the format" : "is not supported");
+    const ftk_type_entry *const t = ftk_type_find(type);
+    if (t->name)
+        snprintf(buf, cap, "%s, which %s", t->name,
+                 t->state == FTK_TYPE_REMOVED ? "was removed from the format" : "is not supported");
     else
         snprintf(buf, cap, "%" PRIu32 ", which is newer than this build", type);
     return buf;
 }
-
-/* ------------------------------------------------------------------ words for messages */
 
 /* Text without NUL or broken characters. */
 static bool is_text(ftk_str s)
@@ -170,13 +108,6 @@ const char *ftk_gguf_show_path(char *buf, size_t cap, const char *path)
     return buf;
 }
 
-/* FAIL(r, FORMAT, "key %s: ...", name): one line, the file first. The empty string at the end is
- * what C11 wants of a macro that may get no arguments behind the format. */
-#define FAIL(r, err, ...) FAIL_WITH(r, err, __VA_ARGS__, "")
-#define FAIL_WITH(r, err, fmt, ...)                                                                \
-    ftk_fail((r)->host, FTK_ERR_##err, "%s: " fmt "%s", (r)->path, __VA_ARGS__)
-#define SHOW(s) ftk_gguf_show((char[SHOWN]){0}, SHOWN, s)
-
 const char *ftk_gguf_type_name(ftk_gguf_type type)
 {
     static const char *const names[FTK_GGUF_N_TYPES] = {
@@ -194,17 +125,36 @@ static int compare_str(ftk_str a, ftk_str b)
     return c ? c : (a.n > b.n) - (a.n < b.n);
 }
 
-/* The order of the numbers of keys and tensors; ctx is the file. */
-static int compare_keys(const void *a, const void *b, const void *ctx)
+/* Keys or tensors: structs that begin with their names. */
+typedef struct table {
+    const void *items; /* [n] of `size` bytes */
+    size_t size, n;
+    uint32_t *by_name; /* [n] */
+} table;
+
+_Static_assert(offsetof(key_record, name) == 0 && offsetof(ftk_tensor_info, name) == 0,
+               "names come first");
+
+static table keys_of(const ftk_gguf *g)
 {
-    const key_record *keys = ((const ftk_gguf *)ctx)->keys;
-    return compare_str(keys[*(const uint32_t *)a].name, keys[*(const uint32_t *)b].name);
+    return (table){g->keys, sizeof *g->keys, g->n_keys, g->keys_by_name};
 }
 
-static int compare_tensors(const void *a, const void *b, const void *ctx)
+static table tensors_of(const ftk_gguf *g)
 {
-    const ftk_tensor_info *tensors = ((const ftk_gguf *)ctx)->tensors;
-    return compare_str(tensors[*(const uint32_t *)a].name, tensors[*(const uint32_t *)b].name);
+    return (table){g->tensors, sizeof *g->tensors, g->n_tensors, g->tensors_by_name};
+}
+
+static const void *item_at(const table *t, uint32_t i)
+{
+    return (const char *)t->items + i * t->size;
+}
+
+static int compare_names(const void *a, const void *b, const void *ctx)
+{
+    const ftk_str *const x = item_at(ctx, *(const uint32_t *)a);
+    const ftk_str *const y = item_at(ctx, *(const uint32_t *)b);
+    return compare_str(*x, *y);
 }
 
 static int compare_offsets(const void *a, const void *b, const void *ctx)
@@ -216,10 +166,32 @@ static int compare_offsets(const void *a, const void *b, const void *ctx)
 }
 
 /* The numbers 0..n-1 in the order of compare. */
-static void sort_index(const ftk_gguf *g, ftk_compare *compare, uint32_t *v, size_t n)
+static void sort_index(const void *ctx, ftk_compare *compare, uint32_t *v, size_t n)
 {
     for (size_t i = 0; i < n; i++) v[i] = (uint32_t)i;
-    ftk_sort(v, n, sizeof *v, compare, g);
+    ftk_sort(v, n, sizeof *v, compare, ctx);
+}
+
+/* Sorts by name; returns the first two numbers of a name that is there twice, or NULL. */
+static const uint32_t *sort_names(const table *t)
+{
+    sort_index(t, compare_names, t->by_name, t->n);
+    for (size_t i = 1; i < t->n; i++)
+        if (compare_names(&t->by_name[i - 1], &t->by_name[i], t) == 0) return &t->by_name[i - 1];
+    return NULL;
+}
+
+static const void *find_name(table t, const char *name)
+{
+    const ftk_str wanted = ftk_str_of(name);
+    for (size_t lo = 0, hi = t.n; lo < hi;) {
+        const size_t mid = lo + (hi - lo) / 2;
+        const ftk_str *const item = item_at(&t, t.by_name[mid]);
+        const int c = compare_str(wanted, *item);
+        if (c == 0) return item;
+        *(c < 0 ? &hi : &lo) = c < 0 ? mid : mid + 1;
+    }
+    return NULL;
 }
 
 /* ------------------------------------------------------------------ reading */
@@ -274,8 +246,8 @@ static const char *cut_short(const reader *r)
 
 static ftk_err cut_off(reader *r, const char *what, ftk_str name)
 {
-    return FAIL(r, FORMAT, "%s %s: it is cut off by the end of the file%s", what, SHOW(name),
-                cut_short(r));
+    return FTK_FAIL(r, FORMAT, "%s %s: it is cut off by the end of the file%s", what,
+                    FTK_SHOW(name), cut_short(r));
 }
 
 /* Bytes of a value of fixed size; 0 for strings and arrays. */
@@ -294,10 +266,10 @@ static ftk_err read_strings(reader *r, const key_record *k)
     for (uint64_t i = 0; i < k->count; i++) {
         ftk_str s;
         if (!take_str(r, &s))
-            return FAIL(r, FORMAT,
-                        "key %s: string %" PRIu64 " of %" PRIu64
-                        " ends beyond the end of the file%s",
-                        SHOW(k->name), i, k->count, cut_short(r));
+            return FTK_FAIL(r, FORMAT,
+                            "key %s: string %" PRIu64 " of %" PRIu64
+                            " ends beyond the end of the file%s",
+                            FTK_SHOW(k->name), i, k->count, cut_short(r));
     }
     return FTK_OK;
 }
@@ -307,15 +279,16 @@ static ftk_err read_fixed(reader *r, const key_record *k)
 {
     const size_t size = value_size(k->elem);
     if (k->count > left(r) / size)
-        return FAIL(r, FORMAT,
-                    "key %s: %" PRIu64 " values of type %s do not fit into the %zu bytes"
-                    " left in the file%s",
-                    SHOW(k->name), k->count, ftk_gguf_type_name(k->elem), left(r), cut_short(r));
+        return FTK_FAIL(r, FORMAT,
+                        "key %s: %" PRIu64 " values of type %s do not fit into the %zu bytes"
+                        " left in the file%s",
+                        FTK_SHOW(k->name), k->count, ftk_gguf_type_name(k->elem), left(r),
+                        cut_short(r));
     if (k->elem == FTK_GGUF_BOOL)
         for (uint64_t i = 0; i < k->count; i++)
             if (r->p[i] > 1)
-                return FAIL(r, FORMAT, "key %s: %u is not a bool", SHOW(k->name),
-                            (unsigned)r->p[i]);
+                return FTK_FAIL(r, FORMAT, "key %s: %u is not a bool", FTK_SHOW(k->name),
+                                (unsigned)r->p[i]);
     r->p += (size_t)k->count * size;
     return FTK_OK;
 }
@@ -327,17 +300,18 @@ static ftk_err read_array(reader *r, key_record *k)
     k->count = take_u64(r);
     k->data = r->p;
     if (elem == FTK_GGUF_ARRAY)
-        return FAIL(r, UNSUPPORTED, "key %s: an array of arrays is not supported", SHOW(k->name));
+        return FTK_FAIL(r, UNSUPPORTED, "key %s: an array of arrays is not supported",
+                        FTK_SHOW(k->name));
     if (elem >= FTK_GGUF_N_TYPES)
-        return FAIL(r, FORMAT, "key %s: an array of unknown value type %" PRIu32, SHOW(k->name),
-                    elem);
+        return FTK_FAIL(r, FORMAT, "key %s: an array of unknown value type %" PRIu32,
+                        FTK_SHOW(k->name), elem);
     k->elem = (ftk_gguf_type)elem;
     if (k->elem != FTK_GGUF_STRING) return read_fixed(r, k);
     if (k->count > left(r) / 8)
-        return FAIL(r, FORMAT,
-                    "key %s: %" PRIu64 " strings do not fit into the %zu bytes left in"
-                    " the file%s",
-                    SHOW(k->name), k->count, left(r), cut_short(r));
+        return FTK_FAIL(r, FORMAT,
+                        "key %s: %" PRIu64 " strings do not fit into the %zu bytes left in"
+                        " the file%s",
+                        FTK_SHOW(k->name), k->count, left(r), cut_short(r));
     return read_strings(r, k);
 }
 
@@ -346,14 +320,14 @@ static ftk_err read_value(reader *r, key_record *k)
     if (left(r) < 4) return cut_off(r, "key", k->name);
     const uint32_t type = take_u32(r);
     if (type >= FTK_GGUF_N_TYPES)
-        return FAIL(r, FORMAT, "key %s: unknown value type %" PRIu32, SHOW(k->name), type);
+        return FTK_FAIL(r, FORMAT, "key %s: unknown value type %" PRIu32, FTK_SHOW(k->name), type);
     k->type = k->elem = (ftk_gguf_type)type;
     if (k->type == FTK_GGUF_ARRAY) return read_array(r, k);
     if (k->type == FTK_GGUF_STRING) {
         ftk_str s;
         if (!take_str(r, &s))
-            return FAIL(r, FORMAT, "key %s: its string ends beyond the end of the file%s",
-                        SHOW(k->name), cut_short(r));
+            return FTK_FAIL(r, FORMAT, "key %s: its string ends beyond the end of the file%s",
+                            FTK_SHOW(k->name), cut_short(r));
         k->data = (const unsigned char *)s.p;
         k->count = s.n;
         return FTK_OK;
@@ -368,13 +342,15 @@ static ftk_err read_key(reader *r, size_t i)
 {
     key_record *k = &r->g->keys[i];
     if (!take_str(r, &k->name))
-        return FAIL(r, FORMAT, "key number %zu of %zu: its name ends beyond the end of the file%s",
-                    i, r->g->n_keys, cut_short(r));
+        return FTK_FAIL(r, FORMAT,
+                        "key number %zu of %zu: its name ends beyond the end of the file%s", i,
+                        r->g->n_keys, cut_short(r));
     if (k->name.n == 0 || k->name.n > MAX_KEY)
-        return FAIL(r, FORMAT, "key number %zu of %zu: a name of %zu bytes, allowed are 1 to %d", i,
-                    r->g->n_keys, k->name.n, MAX_KEY);
+        return FTK_FAIL(r, FORMAT,
+                        "key number %zu of %zu: a name of %zu bytes, allowed are 1 to %d", i,
+                        r->g->n_keys, k->name.n, MAX_KEY);
     if (!is_text(k->name))
-        return FAIL(r, FORMAT, "key %s: the name is not valid UTF-8 text", SHOW(k->name));
+        return FTK_FAIL(r, FORMAT, "key %s: the name is not valid UTF-8 text", FTK_SHOW(k->name));
     return read_value(r, k);
 }
 
@@ -385,12 +361,10 @@ static ftk_err read_keys(reader *r)
         const ftk_err err = read_key(r, i);
         if (err != FTK_OK) return err;
     }
-    sort_index(g, compare_keys, g->keys_by_name, g->n_keys);
-    for (size_t i = 1; i < g->n_keys; i++)
-        if (compare_keys(&g->keys_by_name[i - 1], &g->keys_by_name[i], g) == 0)
-            return FAIL(r, FORMAT, "key %s: it is there twice",
-                        SHOW(g->keys[g->keys_by_name[i]].name));
-    return FTK_OK;
+    const table keys = keys_of(g);
+    const uint32_t *const twice = sort_names(&keys);
+    return twice ? FTK_FAIL(r, FORMAT, "key %s: it is there twice", FTK_SHOW(g->keys[*twice].name))
+                 : FTK_OK;
 }
 
 static ftk_err read_alignment(reader *r)
@@ -399,12 +373,12 @@ static ftk_err read_alignment(reader *r)
     ftk_gguf_value v;
     if (!ftk_gguf_find(r->g, "general.alignment", &v)) return FTK_OK;
     if (v.type != FTK_GGUF_U32)
-        return FAIL(r, FORMAT, "key general.alignment: its type is %s, it must be u32",
-                    ftk_gguf_type_name(v.type));
+        return FTK_FAIL(r, FORMAT, "key general.alignment: its type is %s, it must be u32",
+                        ftk_gguf_type_name(v.type));
     if (v.u < MIN_ALIGNMENT || v.u > MAX_ALIGNMENT || (v.u & (v.u - 1)))
-        return FAIL(r, FORMAT,
-                    "key general.alignment: %" PRIu64 " is not a power of two from %d to %d", v.u,
-                    MIN_ALIGNMENT, MAX_ALIGNMENT);
+        return FTK_FAIL(r, FORMAT,
+                        "key general.alignment: %" PRIu64 " is not a power of two from %d to %d",
+                        v.u, MIN_ALIGNMENT, MAX_ALIGNMENT);
     r->g->alignment = v.u;
     return FTK_OK;
 }
@@ -415,22 +389,23 @@ static ftk_err size_tensor(reader *r, ftk_tensor_info *t)
     uint64_t n = 1;
     for (uint32_t d = 0; d < t->n_dims; d++) {
         if (t->dims[d] == 0)
-            return FAIL(r, FORMAT, "tensor %s: dimension %" PRIu32 " is 0", SHOW(t->name), d);
+            return FTK_FAIL(r, FORMAT, "tensor %s: dimension %" PRIu32 " is 0", FTK_SHOW(t->name),
+                            d);
         if (t->dims[d] > INT64_MAX / n)
-            return FAIL(r, FORMAT, "tensor %s: the product of its dimensions passes 2^63",
-                        SHOW(t->name));
+            return FTK_FAIL(r, FORMAT, "tensor %s: the product of its dimensions passes 2^63",
+                            FTK_SHOW(t->name));
         n *= t->dims[d];
     }
-    const type_layout l = t->type < N_LAYOUTS ? layouts[t->type] : (type_layout){0};
-    if (l.block == 0) return FTK_OK;
-    if (t->dims[0] % l.block)
-        return FAIL(r, FORMAT,
-                    "tensor %s: its rows of %" PRIu64 " elements are no multiple of the"
-                    " type's block of %u",
-                    SHOW(t->name), t->dims[0], (unsigned)l.block);
-    if (n / l.block > INT64_MAX / l.bytes)
-        return FAIL(r, FORMAT, "tensor %s: its size in bytes passes 2^63", SHOW(t->name));
-    t->size = n / l.block * l.bytes;
+    const ftk_type_entry *const l = ftk_type_find(t->type);
+    if (l->block == 0) return FTK_OK;
+    if (t->dims[0] % l->block)
+        return FTK_FAIL(r, FORMAT,
+                        "tensor %s: its rows of %" PRIu64
+                        " elements are no multiple of the type's block of %u",
+                        FTK_SHOW(t->name), t->dims[0], (unsigned)l->block);
+    if (n / l->block > INT64_MAX / l->bytes)
+        return FTK_FAIL(r, FORMAT, "tensor %s: its size in bytes passes 2^63", FTK_SHOW(t->name));
+    t->size = n / l->block * l->bytes;
     return FTK_OK;
 }
 
@@ -438,19 +413,21 @@ static ftk_err read_tensor(reader *r, size_t i)
 {
     ftk_tensor_info *t = &r->g->tensors[i];
     if (!take_str(r, &t->name))
-        return FAIL(r, FORMAT,
-                    "tensor number %zu of %zu: its name ends beyond the end of the file%s", i,
-                    r->g->n_tensors, cut_short(r));
+        return FTK_FAIL(r, FORMAT,
+                        "tensor number %zu of %zu: its name ends beyond the end of the file%s", i,
+                        r->g->n_tensors, cut_short(r));
     if (t->name.n == 0 || t->name.n > MAX_TENSOR_NAME)
-        return FAIL(r, FORMAT, "tensor number %zu of %zu: a name of %zu bytes, allowed are 1 to %d",
-                    i, r->g->n_tensors, t->name.n, MAX_TENSOR_NAME);
+        return FTK_FAIL(r, FORMAT,
+                        "tensor number %zu of %zu: a name of %zu bytes, allowed are 1 to %d", i,
+                        r->g->n_tensors, t->name.n, MAX_TENSOR_NAME);
     if (!is_text(t->name))
-        return FAIL(r, FORMAT, "tensor %s: the name is not valid UTF-8 text", SHOW(t->name));
+        return FTK_FAIL(r, FORMAT, "tensor %s: the name is not valid UTF-8 text",
+                        FTK_SHOW(t->name));
     if (left(r) < 4) return cut_off(r, "tensor", t->name);
     t->n_dims = take_u32(r);
     if (t->n_dims < 1 || t->n_dims > 4)
-        return FAIL(r, FORMAT, "tensor %s: it has %" PRIu32 " dimensions, allowed are 1 to 4",
-                    SHOW(t->name), t->n_dims);
+        return FTK_FAIL(r, FORMAT, "tensor %s: it has %" PRIu32 " dimensions, allowed are 1 to 4",
+                        FTK_SHOW(t->name), t->n_dims);
     if (left(r) < t->n_dims * 8u + 4 + 8) return cut_off(r, "tensor", t->name);
     for (uint32_t d = 0; d < 4; d++) t->dims[d] = d < t->n_dims ? take_u64(r) : 1;
     t->type = take_u32(r);
@@ -468,20 +445,20 @@ static uint64_t least_size(const ftk_tensor_info *t)
 static ftk_err check_place(reader *r, const ftk_tensor_info *t, uint64_t data_left)
 {
     if (t->offset % r->g->alignment)
-        return FAIL(r, FORMAT,
-                    "tensor %s: offset %" PRIu64 " is not a multiple of the alignment %" PRIu64,
-                    SHOW(t->name), t->offset, r->g->alignment);
+        return FTK_FAIL(r, FORMAT,
+                        "tensor %s: offset %" PRIu64 " is not a multiple of the alignment %" PRIu64,
+                        FTK_SHOW(t->name), t->offset, r->g->alignment);
     if (t->offset > data_left || (t->size == 0 && t->offset == data_left))
-        return FAIL(r, FORMAT,
-                    "tensor %s: offset %" PRIu64 " lies beyond the %" PRIu64 " bytes of data%s",
-                    SHOW(t->name), t->offset, data_left, cut_short(r));
+        return FTK_FAIL(r, FORMAT,
+                        "tensor %s: offset %" PRIu64 " lies beyond the %" PRIu64 " bytes of data%s",
+                        FTK_SHOW(t->name), t->offset, data_left, cut_short(r));
     const uint64_t there = data_left - t->offset;
     if (t->size > there)
-        return FAIL(r, FORMAT,
-                    "tensor %s: %" PRIu64 " of its %" PRIu64
-                    " bytes are missing: the file is cut short, %s",
-                    SHOW(t->name), t->size - there, t->size,
-                    is_piece(r) ? "join its pieces with cat" : "get it again");
+        return FTK_FAIL(r, FORMAT,
+                        "tensor %s: %" PRIu64 " of its %" PRIu64
+                        " bytes are missing: the file is cut short, %s",
+                        FTK_SHOW(t->name), t->size - there, t->size,
+                        is_piece(r) ? "join its pieces with cat" : "get it again");
     return FTK_OK;
 }
 
@@ -489,15 +466,15 @@ static ftk_err check_place(reader *r, const ftk_tensor_info *t, uint64_t data_le
 static ftk_err place_tensors(reader *r)
 {
     ftk_gguf *g = r->g;
-    const size_t header = (size_t)(r->p - g->map);
+    const size_t header = g->file.n - left(r);
     const size_t pad = (size_t)(-(uint64_t)header & (g->alignment - 1));
-    const uint64_t start = pad < left(r) ? header + pad : g->size;
+    const uint64_t start = pad < left(r) ? header + pad : g->file.n;
     for (size_t i = 0; i < g->n_tensors; i++) {
         ftk_tensor_info *t = &g->tensors[i];
-        const ftk_err err = check_place(r, t, g->size - start);
+        const ftk_err err = check_place(r, t, g->file.n - start);
         if (err != FTK_OK) return err;
         t->offset += start;
-        t->data = g->map + t->offset;
+        t->data = g->file.p + t->offset;
     }
     return FTK_OK;
 }
@@ -510,27 +487,23 @@ static ftk_err check_overlaps(reader *r, uint32_t *order)
     for (size_t i = 1; i < g->n_tensors; i++) {
         const ftk_tensor_info *a = &g->tensors[order[i - 1]], *b = &g->tensors[order[i]];
         if (least_size(a) > b->offset - a->offset)
-            return FAIL(r, FORMAT, "tensor %s: its data overlaps that of tensor %s", SHOW(a->name),
-                        SHOW(b->name));
+            return FTK_FAIL(r, FORMAT, "tensor %s: its data overlaps that of tensor %s",
+                            FTK_SHOW(a->name), FTK_SHOW(b->name));
     }
     return FTK_OK;
 }
 
-static ftk_err sort_names(reader *r)
+static ftk_err sort_tensors(reader *r)
 {
-    ftk_gguf *g = r->g;
-    sort_index(g, compare_tensors, g->tensors_by_name, g->n_tensors);
-    for (size_t i = 1; i < g->n_tensors; i++)
-        if (compare_tensors(&g->tensors_by_name[i - 1], &g->tensors_by_name[i], g) == 0) {
-            const ftk_tensor_info *a = &g->tensors[g->tensors_by_name[i - 1]];
-            const ftk_tensor_info *b = &g->tensors[g->tensors_by_name[i]];
-            const uint32_t lo = a->shard < b->shard ? a->shard : b->shard;
-            const uint32_t hi = a->shard < b->shard ? b->shard : a->shard;
-            if (lo == hi) return FAIL(r, FORMAT, "tensor %s: it is there twice", SHOW(a->name));
-            return FAIL(r, FORMAT, "tensor %s: it is in part %" PRIu32 " and in part %" PRIu32,
-                        SHOW(a->name), lo + 1, hi + 1);
-        }
-    return FTK_OK;
+    const table tensors = tensors_of(r->g);
+    const uint32_t *const twice = sort_names(&tensors);
+    if (!twice) return FTK_OK;
+    const ftk_tensor_info *const a = &r->g->tensors[twice[0]], *const b = &r->g->tensors[twice[1]];
+    const uint32_t lo = a->shard < b->shard ? a->shard : b->shard;
+    const uint32_t hi = a->shard < b->shard ? b->shard : a->shard;
+    if (lo == hi) return FTK_FAIL(r, FORMAT, "tensor %s: it is there twice", FTK_SHOW(a->name));
+    return FTK_FAIL(r, FORMAT, "tensor %s: it is in part %" PRIu32 " and in part %" PRIu32,
+                    FTK_SHOW(a->name), lo + 1, hi + 1);
 }
 
 static ftk_err read_tensors(reader *r)
@@ -538,11 +511,11 @@ static ftk_err read_tensors(reader *r)
     const size_t n = r->g->n_tensors;
     ftk_err err = FTK_OK;
     for (size_t i = 0; err == FTK_OK && i < n; i++) err = read_tensor(r, i);
-    if (err == FTK_OK) err = sort_names(r);
+    if (err == FTK_OK) err = sort_tensors(r);
     if (err == FTK_OK) err = place_tensors(r);
     if (err != FTK_OK) return err;
     uint32_t *order = ftk_alloc(r->host, n, sizeof *order);
-    err = order ? check_overlaps(r, order) : FAIL(r, NOMEM, "no memory to sort %zu tensors", n);
+    err = order ? check_overlaps(r, order) : FTK_FAIL(r, NOMEM, "no memory to sort %zu tensors", n);
     ftk_release(r->host, order);
     return err;
 }
@@ -551,27 +524,30 @@ static ftk_err read_version(reader *r)
 {
     const uint32_t version = r->g->version = take_u32(r);
     if (version == 2 || version == 3) return FTK_OK;
-    if (version == 0) return FAIL(r, FORMAT, "GGUF version 0 does not exist");
+    if (version == 0) return FTK_FAIL(r, FORMAT, "GGUF version 0 does not exist");
     if (version == 1)
-        return FAIL(r, UNSUPPORTED, "GGUF version 1 is too old: convert the model again");
+        return FTK_FAIL(r, UNSUPPORTED, "GGUF version 1 is too old: convert the model again");
     const uint32_t swapped = __builtin_bswap32(version);
     if (swapped <= 0xFFFF)
-        return FAIL(r, UNSUPPORTED,
-                    "big-endian GGUF (version %" PRIu32 "): convert it to little-endian", swapped);
-    return FAIL(r, UNSUPPORTED, "GGUF version %" PRIu32 " is not known, only 2 and 3 are", version);
+        return FTK_FAIL(r, UNSUPPORTED,
+                        "big-endian GGUF (version %" PRIu32 "): convert it to little-endian",
+                        swapped);
+    return FTK_FAIL(r, UNSUPPORTED, "GGUF version %" PRIu32 " is not known, only 2 and 3 are",
+                    version);
 }
 
 static ftk_err read_count(reader *r, const char *what, size_t min_bytes, size_t *n)
 {
     const uint64_t count = take_u64(r);
     /* Both counts are bounded by all that follows them, so that neither can ask for much memory. */
-    const size_t rest = r->g->size - HEADER_BYTES;
+    const size_t rest = r->g->file.n - HEADER_BYTES;
     if (count > rest / min_bytes)
-        return FAIL(r, FORMAT, "%" PRIu64 " %s do not fit into the %zu bytes behind the header%s",
-                    count, what, rest, cut_short(r));
+        return FTK_FAIL(r, FORMAT,
+                        "%" PRIu64 " %s do not fit into the %zu bytes behind the header%s", count,
+                        what, rest, cut_short(r));
     if (count > MAX_RECORDS)
-        return FAIL(r, UNSUPPORTED, "%" PRIu64 " %s, at most %d are read", count, what,
-                    MAX_RECORDS);
+        return FTK_FAIL(r, UNSUPPORTED, "%" PRIu64 " %s, at most %d are read", count, what,
+                        MAX_RECORDS);
     *n = (size_t)count;
     return FTK_OK;
 }
@@ -580,17 +556,18 @@ static ftk_err read_header(reader *r)
 {
     if (left(r) < 4 || memcmp(r->p, "GGUF", 4) != 0) {
         const char *what = ftk_gguf_not(r->p, left(r));
-        if (what) return FAIL(r, FORMAT, "not a GGUF file: it is %s", what);
+        if (what) return FTK_FAIL(r, FORMAT, "not a GGUF file: it is %s", what);
         if (is_piece(r))
-            return FAIL(r, FORMAT,
-                        "not a GGUF file: it is a piece of one, join the pieces with cat");
+            return FTK_FAIL(r, FORMAT,
+                            "not a GGUF file: it is a piece of one, join the pieces with cat");
         const ftk_str magic = {(const char *)r->p, left(r) < 4 ? left(r) : 4};
-        return FAIL(r, FORMAT, "not a GGUF file: it starts with '%s' instead of 'GGUF'",
-                    SHOW(magic));
+        return FTK_FAIL(r, FORMAT, "not a GGUF file: it starts with '%s' instead of 'GGUF'",
+                        FTK_SHOW(magic));
     }
     if (left(r) < HEADER_BYTES)
-        return FAIL(r, FORMAT, "cut short: it has %zu bytes, the header alone has %d: %s", left(r),
-                    HEADER_BYTES, is_piece(r) ? "join its pieces with cat" : "get it again");
+        return FTK_FAIL(r, FORMAT, "cut short: it has %zu bytes, the header alone has %d: %s",
+                        left(r), HEADER_BYTES,
+                        is_piece(r) ? "join its pieces with cat" : "get it again");
     r->p += 4;
     ftk_err err = read_version(r);
     if (err == FTK_OK) err = read_count(r, "tensors", MIN_TENSOR_BYTES, &r->g->n_tensors);
@@ -601,8 +578,8 @@ static ftk_err read_header(reader *r)
 static ftk_err read_all(reader *r)
 {
     ftk_gguf *g = r->g;
-    r->p = g->map;
-    r->end = g->map + g->size;
+    r->p = (const unsigned char *)g->file.p;
+    r->end = r->p + g->file.n;
     ftk_err err = read_header(r);
     if (err != FTK_OK) return err;
     g->keys = ftk_alloc(r->host, g->n_keys, sizeof *g->keys);
@@ -610,8 +587,8 @@ static ftk_err read_all(reader *r)
     g->tensors = ftk_alloc(r->host, g->n_tensors, sizeof *g->tensors);
     g->tensors_by_name = ftk_alloc(r->host, g->n_tensors, sizeof *g->tensors_by_name);
     if (!g->keys || !g->keys_by_name || !g->tensors || !g->tensors_by_name)
-        return FAIL(r, NOMEM, "no memory for an index of %zu keys and %zu tensors", g->n_keys,
-                    g->n_tensors);
+        return FTK_FAIL(r, NOMEM, "no memory for an index of %zu keys and %zu tensors", g->n_keys,
+                        g->n_tensors);
     err = read_keys(r);
     if (err == FTK_OK) err = read_alignment(r);
     if (err == FTK_OK) err = read_tensors(r);
@@ -621,50 +598,17 @@ static ftk_err read_all(reader *r)
 /* ------------------------------------------------------------------ open, close */
 
 /* A folder: is there something in it that may have been meant? */
-static ftk_err is_folder(reader *r, int fd)
+static ftk_err is_folder(const reader *r, const char *path)
 {
-    bool gguf = false, safetensors = false;
-    const int copy = dup(fd); /* closedir() closes it */
-    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-    if (!dir && copy >= 0) close(copy);
-    for (const struct dirent *f; dir && (f = readdir(dir));) {
-        gguf = gguf || ftk_ends_with(f->d_name, ".gguf");
-        safetensors = safetensors || ftk_ends_with(f->d_name, ".safetensors");
-    }
-    if (dir) closedir(dir);
-    if (gguf)
-        return FAIL(r, IO, "is a directory, not a GGUF file: give one of the .gguf files in it");
-    if (safetensors)
-        return FAIL(r, IO,
-                    "is a directory, not a GGUF file: it holds a model as safetensors, convert it "
-                    "with llama.cpp's convert_hf_to_gguf.py");
-    return FAIL(r, IO, "is a directory, not a GGUF file");
-}
-
-static ftk_err map_fd(reader *r, int fd)
-{
-    struct stat st;
-    if (fstat(fd, &st) != 0) return FAIL(r, IO, "cannot be examined: %s", strerror(errno));
-    if (S_ISDIR(st.st_mode)) return is_folder(r, fd);
-    if (!S_ISREG(st.st_mode)) return FAIL(r, IO, "is not a regular file, so it cannot be mapped");
-    if (st.st_size == 0) return FAIL(r, FORMAT, "is empty: get it again");
-    if ((uintmax_t)st.st_size > SIZE_MAX / 2)
-        return FAIL(r, UNSUPPORTED, "is too large for this machine's address space");
-    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED) return FAIL(r, IO, "cannot be mapped: %s", strerror(errno));
-    r->g->map = map;
-    r->g->size = (size_t)st.st_size;
-    return FTK_OK;
-}
-
-static ftk_err map_file(reader *r, const char *path)
-{
-    /* O_NONBLOCK: opening a pipe must not wait for a writer. */
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return FAIL(r, IO, "cannot be opened: %s", strerror(errno));
-    const ftk_err err = map_fd(r, fd);
-    close(fd);
-    return err;
+    char name[256];
+    if (ftk_folder_next(path, "", ".gguf", name, sizeof name))
+        return FTK_FAIL(r, IO,
+                        "is a directory, not a GGUF file: give one of the .gguf files in it");
+    if (ftk_folder_next(path, "", ".safetensors", name, sizeof name))
+        return FTK_FAIL(r, IO,
+                        "is a directory, not a GGUF file: it holds a model as safetensors, convert "
+                        "it with llama.cpp's convert_hf_to_gguf.py");
+    return FTK_FAIL(r, IO, "is a directory, not a GGUF file");
 }
 
 ftk_err ftk_gguf_open_file(ftk_gguf **out, const char *path, const ftk_host *host)
@@ -676,9 +620,10 @@ ftk_err ftk_gguf_open_file(ftk_gguf **out, const char *path, const ftk_host *hos
     reader r = {.host = host};
     ftk_gguf_show_path(r.path, sizeof r.path, path);
     r.g = ftk_alloc(host, 1, sizeof *r.g);
-    if (!r.g) return FAIL(&r, NOMEM, "no memory to open it");
+    if (!r.g) return FTK_FAIL(&r, NOMEM, "no memory to open it");
     if (host) r.g->host = *host;
-    ftk_err err = map_file(&r, path);
+    ftk_err err =
+        ftk_is_folder(path) ? is_folder(&r, path) : ftk_mapped_open(&r.g->file, path, r.path, host);
     if (err == FTK_OK) err = read_all(&r);
     if (err == FTK_OK)
         *out = r.g;
@@ -696,7 +641,7 @@ static ftk_err join_tensors(reader *r, ftk_gguf *const *others, size_t n_others,
     if (!tensors || !by_name) {
         ftk_release(r->host, tensors);
         ftk_release(r->host, by_name);
-        return FAIL(r, NOMEM, "no memory for an index of %zu tensors", n);
+        return FTK_FAIL(r, NOMEM, "no memory for an index of %zu tensors", n);
     }
     memcpy(tensors, g->tensors, g->n_tensors * sizeof *tensors);
     size_t at = g->n_tensors;
@@ -710,7 +655,7 @@ static ftk_err join_tensors(reader *r, ftk_gguf *const *others, size_t n_others,
     g->tensors = tensors;
     g->tensors_by_name = by_name;
     g->n_tensors = n;
-    return sort_names(r);
+    return sort_tensors(r);
 }
 
 ftk_err ftk_gguf_join(ftk_gguf *first, ftk_gguf *const *others, size_t n, const char *path)
@@ -720,9 +665,10 @@ ftk_err ftk_gguf_join(ftk_gguf *first, ftk_gguf *const *others, size_t n, const 
     size_t n_tensors = first->n_tensors;
     for (size_t i = 0; i < n; i++) n_tensors += others[i]->n_tensors;
     if (n_tensors > MAX_RECORDS)
-        return FAIL(&r, UNSUPPORTED, "%zu tensors, at most %d are read", n_tensors, MAX_RECORDS);
+        return FTK_FAIL(&r, UNSUPPORTED, "%zu tensors, at most %d are read", n_tensors,
+                        MAX_RECORDS);
     ftk_gguf **list = ftk_alloc(r.host, n, sizeof *list);
-    if (!list) return FAIL(&r, NOMEM, "no memory for %zu parts", n);
+    if (!list) return FTK_FAIL(&r, NOMEM, "no memory for %zu parts", n);
     const ftk_err err = join_tensors(&r, others, n, n_tensors);
     if (err != FTK_OK) {
         ftk_release(r.host, list);
@@ -749,7 +695,7 @@ void ftk_gguf_free(ftk_gguf *g)
     const ftk_host host = g->host;
     for (size_t i = 0; i < g->n_others; i++) ftk_gguf_free(g->others[i]);
     ftk_release(&host, g->others);
-    if (g->map) munmap((void *)(uintptr_t)g->map, g->size);
+    ftk_mapped_close(&g->file);
     ftk_release(&host, g->keys);
     ftk_release(&host, g->keys_by_name);
     ftk_release(&host, g->tensors);
@@ -771,8 +717,8 @@ uint64_t ftk_gguf_alignment(const ftk_gguf *g)
 
 uint64_t ftk_gguf_file_size(const ftk_gguf *g)
 {
-    uint64_t size = g->size;
-    for (size_t i = 0; i < g->n_others; i++) size += g->others[i]->size;
+    uint64_t size = g->file.n;
+    for (size_t i = 0; i < g->n_others; i++) size += g->others[i]->file.n;
     return size;
 }
 
@@ -840,40 +786,69 @@ void ftk_gguf_tensor(const ftk_gguf *g, size_t i, ftk_tensor_info *info)
 
 bool ftk_gguf_find(const ftk_gguf *g, const char *key, ftk_gguf_value *value)
 {
-    const ftk_str name = {key, strlen(key)};
-    for (size_t lo = 0, hi = g->n_keys; lo < hi;) {
-        const size_t mid = lo + (hi - lo) / 2;
-        const key_record *k = &g->keys[g->keys_by_name[mid]];
-        const int c = compare_str(name, k->name);
-        if (c == 0) {
-            fill_value(k, value);
-            return true;
-        }
-        if (c < 0)
-            hi = mid;
-        else
-            lo = mid + 1;
-    }
-    return false;
+    const key_record *const k = find_name(keys_of(g), key);
+    if (k) fill_value(k, value);
+    return k != NULL;
+}
+
+size_t ftk_gguf_place(const ftk_gguf *g, const char *name)
+{
+    const ftk_tensor_info *const t = find_name(tensors_of(g), name);
+    return t ? (size_t)(t - g->tensors) : g->n_tensors;
 }
 
 bool ftk_gguf_find_tensor(const ftk_gguf *g, const char *name, ftk_tensor_info *info)
 {
-    const ftk_str wanted = {name, strlen(name)};
-    for (size_t lo = 0, hi = g->n_tensors; lo < hi;) {
-        const size_t mid = lo + (hi - lo) / 2;
-        const ftk_tensor_info *t = &g->tensors[g->tensors_by_name[mid]];
-        const int c = compare_str(wanted, t->name);
-        if (c == 0) {
-            *info = *t;
-            return true;
-        }
-        if (c < 0)
-            hi = mid;
-        else
-            lo = mid + 1;
+    const size_t i = ftk_gguf_place(g, name);
+    if (i < g->n_tensors) *info = g->tensors[i];
+    return i < g->n_tensors;
+}
+
+ftk_str ftk_gguf_text(const ftk_gguf *g, const char *key)
+{
+    ftk_gguf_value v;
+    return ftk_gguf_find(g, key, &v) && v.type == FTK_GGUF_STRING ? v.s : (ftk_str){0};
+}
+
+bool ftk_gguf_whole(const ftk_gguf_value *v, int64_t *i)
+{
+    switch (v->type) {
+    case FTK_GGUF_U8:
+    case FTK_GGUF_U16:
+    case FTK_GGUF_U32:
+    case FTK_GGUF_U64: *i = v->u < INT64_MAX ? (int64_t)v->u : INT64_MAX; return true;
+    case FTK_GGUF_I8:
+    case FTK_GGUF_I16:
+    case FTK_GGUF_I32:
+    case FTK_GGUF_I64: *i = v->i; return true;
+    default: return false;
     }
-    return false;
+}
+
+bool ftk_gguf_number(const ftk_gguf_value *v, double *x)
+{
+    int64_t i = 0;
+    const bool whole = ftk_gguf_whole(v, &i);
+    *x = whole ? (double)i : v->f;
+    return whole || v->type == FTK_GGUF_F32 || v->type == FTK_GGUF_F64;
+}
+
+ftk_err ftk_gguf_int(const ftk_gguf *g, const char *key, int64_t lo, int64_t hi, int64_t absent,
+                     int *out, const char *path, const ftk_host *host)
+{
+    ftk_gguf_value v;
+    int64_t i = absent;
+    const bool there = ftk_gguf_find(g, key, &v);
+    if (!there && absent < 0)
+        return ftk_fail(host, FTK_ERR_FORMAT, "%s: key %s is missing", path, key);
+    if (there && !ftk_gguf_whole(&v, &i))
+        return ftk_fail(host, FTK_ERR_FORMAT, "%s: key %s is not an integer", path, key);
+    if (there && (i < lo || i > hi))
+        return ftk_fail(host, FTK_ERR_FORMAT,
+                        "%s: key %s is out of range: it must be %" PRId64 " to %" PRId64, path, key,
+                        lo, hi);
+    *out = (int)i;
+    return FTK_OK;
 }
 
 ftk_str ftk_gguf_next_str(const unsigned char **cursor)

@@ -12,9 +12,10 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "model/gguf.h"
 
-enum { LARGEST = 1 << 20, MOST_LAYERS = 12 };
+enum { LARGEST = 1 << 20, LARGEST_WHOLE = 1 << 24, MOST_LAYERS = 12 };
 
 typedef const ftk_json_value value;
 
@@ -26,8 +27,7 @@ typedef struct reader {
 
 static ftk_err wrong(const reader *r, const char *key, const char *want)
 {
-    return ftk_fail(r->s->host, FTK_ERR_FORMAT, "%s: %s in its configuration is no %s", r->s->path,
-                    key, want);
+    return FTK_FAIL(r->s, FORMAT, "%s in its configuration is no %s", key, want);
 }
 
 /* ---- JSON */
@@ -45,35 +45,74 @@ static value *find(const reader *r, const char *key)
     return v ? v : get(r, r->root, key);
 }
 
+/* ---- numbers and flags, in JSON of the part `in`, in a GGUF's keys */
+
+static bool key_of(const reader *r, const char *key, ftk_gguf_value *v)
+{
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", r->c->kind == FTK_HEAD_EAGLE3 ? "eagle3" : "dflash", key);
+    return ftk_gguf_find(r->s->gguf, name, v);
+}
+
+typedef struct answer {
+    bool there, number, whole, truth; /* truth: x is whether it is true */
+    double x;
+} answer;
+
+static answer ask(const reader *r, value *in, const char *key)
+{
+    answer a = {0};
+    ftk_gguf_value v;
+    int64_t i;
+    value *const json = r->s->gguf ? NULL : get(r, in, key);
+    if (json)
+        return (answer){true, json->kind == FTK_JSON_NUMBER, json->whole,
+                        json->kind == FTK_JSON_BOOL, json->number};
+    if (!r->s->gguf || !key_of(r, key, &v)) return a;
+    a.there = true;
+    a.truth = v.type == FTK_GGUF_BOOL;
+    a.whole = ftk_gguf_whole(&v, &i);
+    a.number = ftk_gguf_number(&v, &a.x);
+    if (a.truth) a.x = v.u != 0;
+    return a;
+}
+
+/* The same key by its name in each. */
+static const char *either(const reader *r, const char *json, const char *gguf)
+{
+    return r->s->gguf ? gguf : json;
+}
+
 static ftk_err whole(const reader *r, const char *key, int least, int otherwise, int *out)
 {
-    value *v = find(r, key);
+    answer a = ask(r, r->layer, key);
+    if (!a.there) a = ask(r, r->root, key);
     *out = otherwise;
-    if (!v && otherwise >= 0) return FTK_OK;
-    if (!v || v->kind != FTK_JSON_NUMBER || !v->whole || v->number < least || v->number > 1 << 24)
+    if (!a.there && otherwise >= 0) return FTK_OK;
+    if (!a.number || !a.whole || a.x < least || a.x > LARGEST_WHOLE)
         return wrong(r, key, "whole number of a sane size");
-    *out = (int)v->number;
+    *out = (int)a.x;
     return FTK_OK;
 }
 
 static ftk_err real(const reader *r, value *in, const char *key, double least, double otherwise,
                     double *out)
 {
-    value *v = get(r, in, key);
+    const answer a = ask(r, in, key);
     *out = otherwise;
-    if (!v && !isnan(otherwise)) return FTK_OK;
-    if (!v || v->kind != FTK_JSON_NUMBER || !(v->number >= least) || !(v->number < 1e12))
+    if (!a.there && !isnan(otherwise)) return FTK_OK;
+    if (!a.number || !(a.x >= least) || !(a.x < 1e12))
         return wrong(r, key, "number of a sane size");
-    *out = v->number;
+    *out = a.x;
     return FTK_OK;
 }
 
 static ftk_err flag(const reader *r, value *in, const char *key, bool *out)
 {
-    value *v = get(r, in, key);
-    if (!v) return FTK_OK;
-    if (v->kind != FTK_JSON_BOOL) return wrong(r, key, "true or false");
-    *out = v->number != 0;
+    const answer a = ask(r, in, key);
+    if (!a.there) return FTK_OK;
+    if (!a.truth) return wrong(r, key, "true or false");
+    *out = a.x != 0;
     return FTK_OK;
 }
 
@@ -81,21 +120,42 @@ static ftk_err said(const reader *r, value *in, const char *key, ftk_said *out)
 {
     bool b = false;
     const ftk_err err = flag(r, in, key, &b);
-    *out = !get(r, in, key) ? FTK_SAID_NOT : b ? FTK_SAID_TRUE : FTK_SAID_FALSE;
+    *out = !ask(r, in, key).there ? FTK_SAID_NOT : b ? FTK_SAID_TRUE : FTK_SAID_FALSE;
     return err;
 }
 
-static bool says(value *v, const char *text)
+static ftk_err read_sizes(const reader *r)
 {
-    return v && v->kind == FTK_JSON_STRING && ftk_json_is(v->text, text);
+    ftk_head_config *const c = r->c;
+    ftk_err err = whole(r, either(r, "num_hidden_layers", "block_count"), 1, 1, &c->n_layer);
+    if (err == FTK_OK)
+        err = whole(r, either(r, "hidden_size", "embedding_length"), 1, -1, &c->width);
+    if (err == FTK_OK) err = whole(r, "target_hidden_size", 1, 0, &c->target_width);
+    if (err == FTK_OK)
+        err = whole(r, either(r, "intermediate_size", "feed_forward_length"), 1, -1, &c->n_ff);
+    if (err == FTK_OK)
+        err = whole(r, either(r, "num_attention_heads", "attention.head_count"), 1, -1, &c->n_head);
+    if (err == FTK_OK)
+        err = whole(r, either(r, "num_key_value_heads", "attention.head_count_kv"), 1, c->n_head,
+                    &c->n_head_kv);
+    if (err == FTK_OK && c->n_head > 0)
+        err = whole(r, either(r, "head_dim", "attention.key_length"), 2, c->width / c->n_head,
+                    &c->head_dim);
+    if (err != FTK_OK) return err;
+    return real(r, r->layer, either(r, "rms_norm_eps", "attention.layer_norm_rms_epsilon"), 0, 1e-6,
+                &c->eps);
 }
 
 /* ---- parts of config.json */
 
+static bool says(value *v, const char *text)
+{
+    return v && v->kind == FTK_JSON_STRING && ftk_str_is(v->text, text);
+}
+
 static ftk_err no_scaling(const reader *r, const char *what)
 {
-    return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED, "%s: RoPE scaling %s is not supported",
-                    r->s->path, what);
+    return FTK_FAIL(r->s, UNSUPPORTED, "RoPE scaling %s is not supported", what);
 }
 
 static ftk_err read_llama3(const reader *r, value *in)
@@ -171,12 +231,10 @@ static ftk_err read_rope(const reader *r)
         return FTK_OK;
     if (says(kind, "llama3")) return read_llama3(r, in);
     if (says(kind, "yarn")) return read_yarn(r, in);
-    char shown[64];
     if (!says(kind, "linear"))
-        return ftk_fail(
-            r->s->host, FTK_ERR_UNSUPPORTED,
-            "%s: RoPE scaling %s is not supported: llama3, linear, yarn and dynamic are",
-            r->s->path, ftk_gguf_show(shown, sizeof shown, kind->text));
+        return FTK_FAIL(r->s, UNSUPPORTED,
+                        "RoPE scaling %s is not supported: llama3, linear, yarn and dynamic are",
+                        FTK_SHOW(kind->text));
     p->kind = FTK_ROPE_LINEAR;
     return real(r, in, "factor", 1e-3, NAN, &p->factor);
 }
@@ -214,9 +272,8 @@ static ftk_err read_block(const reader *r)
     if (err == FTK_OK) err = whole(&inside, "markov_rank", 0, 1, &c->markov);
     value *head = find(&inside, "markov_head_type");
     if (err == FTK_OK && head && !says(head, "vanilla"))
-        err =
-            ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                     "%s: a Markov head of another type than vanilla is not supported", r->s->path);
+        err = FTK_FAIL(r->s, UNSUPPORTED,
+                       "a Markov head of another type than vanilla is not supported");
     if (err != FTK_OK) return err;
     if (c->block > FTK_CONFIG_BLOCK) return wrong(r, "block_size", "number from 2 to 32");
     c->spread_ids = !speculators;
@@ -236,10 +293,10 @@ static ftk_err read_taps(const reader *r)
     return own ? read_ids(r, own, key, 0) : nested ? read_ids(r, nested, key, 1) : FTK_OK;
 }
 
-static bool is_specforge(const reader *r)
+static value *first_architecture(const reader *r)
 {
     value *list = get(r, r->root, "architectures");
-    return says(list ? ftk_json_first(&r->s->config, list) : NULL, "LlamaForCausalLMEagle3");
+    return list ? ftk_json_first(&r->s->config, list) : NULL;
 }
 
 /* norm_output means two things. speculators: what is fed to the next row is taken behind the
@@ -248,7 +305,7 @@ static ftk_err read_norms(const reader *r)
 {
     ftk_head_config *const c = r->c;
     bool output = false;
-    const bool theirs = is_specforge(r);
+    const bool theirs = says(first_architecture(r), "LlamaForCausalLMEagle3");
     ftk_err err = flag(r, r->root, "norm_before_residual", &c->norm_residual);
     if (err == FTK_OK) err = flag(r, r->root, "norm_output", &output);
     if (err == FTK_OK) err = said(r, r->root, "norm_before_fc", &c->input_norm);
@@ -258,36 +315,22 @@ static ftk_err read_norms(const reader *r)
     c->writer = speculators ? "speculators" : theirs ? "SpecForge" : "EAGLE";
     if (speculators) c->feeds_normed = output;
     if (theirs && get(r, r->root, "norm_output") && !output)
-        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                        "%s: norm_output false, SpecForge's way to leave the last norm out, is not "
-                        "supported",
-                        r->s->path);
+        return FTK_FAIL(
+            r->s, UNSUPPORTED,
+            "norm_output false, SpecForge's way to leave the last norm out, is not supported");
     if (!speculators && !theirs && output)
-        return ftk_fail(
-            r->s->host, FTK_ERR_UNSUPPORTED,
-            "%s: norm_output means one thing to speculators and another to SpecForge, and "
-            "the file does not say who wrote it: give \"speculators_model_type\" or "
-            "\"architectures\" in its config.json",
-            r->s->path);
+        return FTK_FAIL(r->s, UNSUPPORTED,
+                        "norm_output means one thing to speculators and another to SpecForge, and "
+                        "the file does not say who wrote it: give \"speculators_model_type\" or "
+                        "\"architectures\" in its config.json");
     return FTK_OK;
 }
 
-static ftk_err read_sizes(const reader *r)
+static ftk_err read_vocabularies(const reader *r)
 {
-    ftk_head_config *const c = r->c;
-    ftk_err err = whole(r, "num_hidden_layers", 1, 1, &c->n_layer);
-    if (err == FTK_OK) err = whole(r, "hidden_size", 1, -1, &c->width);
-    if (err == FTK_OK) err = whole(r, "target_hidden_size", 1, 0, &c->target_width);
-    if (err == FTK_OK) err = whole(r, "intermediate_size", 1, -1, &c->n_ff);
-    if (err == FTK_OK) err = whole(r, "num_attention_heads", 1, -1, &c->n_head);
-    if (err == FTK_OK) err = whole(r, "num_key_value_heads", 1, c->n_head, &c->n_head_kv);
-    if (err == FTK_OK && c->n_head > 0)
-        err = whole(r, "head_dim", 2, c->width / c->n_head, &c->head_dim);
-    if (err == FTK_OK) err = whole(r, "vocab_size", 1, 0, &c->n_vocab);
-    if (err == FTK_OK) err = whole(r, "draft_vocab_size", 1, 0, &c->n_draft_vocab);
-    if (err == FTK_OK) err = real(r, r->layer, "rms_norm_eps", 0, 1e-6, &c->eps);
-    if (err == FTK_OK) err = said(r, r->layer, "attention_bias", &c->bias);
-    return err;
+    ftk_err err = whole(r, "vocab_size", 1, 0, &r->c->n_vocab);
+    if (err == FTK_OK) err = whole(r, "draft_vocab_size", 1, 0, &r->c->n_draft_vocab);
+    return err == FTK_OK ? said(r, r->layer, "attention_bias", &r->c->bias) : err;
 }
 
 /* Layers that see a window say so one by one, or those from max_window_layers on do, if
@@ -309,10 +352,9 @@ static ftk_err read_window(const reader *r)
             if (says(type, "sliding_attention"))
                 sees = true;
             else if (!says(type, "full_attention"))
-                return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                                "%s: its layer_types name one that is no full_attention and no "
-                                "sliding_attention",
-                                r->s->path);
+                return FTK_FAIL(
+                    r->s, UNSUPPORTED,
+                    "its layer_types name one that is no full_attention and no sliding_attention");
     }
     return sees ? whole(r, "sliding_window", 1, -1, &r->c->window) : FTK_OK;
 }
@@ -321,8 +363,7 @@ static ftk_err read_window(const reader *r)
  * Qwen3DSparkModel. */
 static bool is_of(const reader *r, const char *part)
 {
-    value *list = get(r, r->root, "architectures");
-    value *first = list ? ftk_json_first(&r->s->config, list) : NULL;
+    value *first = first_architecture(r);
     const size_t n = strlen(part);
     if (!first || first->kind != FTK_JSON_STRING) return false;
     for (size_t i = 0; i + n <= first->text.n; i++)
@@ -357,26 +398,22 @@ static ftk_err read_json(reader *r)
     value *layer = get(r, r->root, "transformer_layer_config");
     r->layer = layer ? layer : r->root;
     value *kind = get(r, r->root, "speculators_model_type");
-    char shown[64];
     if (!find_kind(r, kind) && kind)
-        return ftk_fail(
-            r->s->host, FTK_ERR_UNSUPPORTED,
-            "%s: is a head of the kind \"%s\": of speculators' this build knows eagle3, "
-            "dflash and dspark",
-            r->s->path, ftk_gguf_show(shown, sizeof shown, kind->text));
+        return FTK_FAIL(r->s, UNSUPPORTED,
+                        "is a head of the kind \"%s\": of speculators' this build knows eagle3, "
+                        "dflash and dspark",
+                        FTK_SHOW(kind->text));
     if (!find_kind(r, kind))
-        return ftk_fail(r->s->host, FTK_ERR_INVALID,
-                        "%s: is no head that this build knows: its config.json has none of "
-                        "draft_vocab_size (EAGLE-3), dflash_config, markov_rank (DSpark) and "
-                        "medusa_num_heads",
-                        r->s->path);
+        return FTK_FAIL(
+            r->s, INVALID,
+            "is no head that this build knows: its config.json has none of draft_vocab_size "
+            "(EAGLE-3), dflash_config, markov_rank (DSpark) and medusa_num_heads");
     if (r->c->kind == FTK_HEAD_MEDUSA) /* its tensors say the rest */
         return flag(r, r->root, "original_lm_head", &r->c->one_output);
     value *act = get(r, r->layer, "hidden_act");
-    if (act && !says(act, "silu"))
-        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED, "%s: its hidden_act is not silu",
-                        r->s->path);
+    if (act && !says(act, "silu")) return FTK_FAIL(r->s, UNSUPPORTED, "its hidden_act is not silu");
     ftk_err err = read_sizes(r);
+    if (err == FTK_OK) err = read_vocabularies(r);
     if (err == FTK_OK) err = read_norms(r);
     if (err == FTK_OK) err = read_rope(r);
     if (err == FTK_OK) err = r->c->kind == FTK_HEAD_EAGLE3 ? read_taps(r) : read_block(r);
@@ -384,47 +421,6 @@ static ftk_err read_json(reader *r)
 }
 
 /* ---- GGUF */
-
-static bool key_of(const reader *r, const char *key, ftk_gguf_value *v)
-{
-    char name[96];
-    snprintf(name, sizeof name, "%s.%s", r->c->kind == FTK_HEAD_EAGLE3 ? "eagle3" : "dflash", key);
-    return ftk_gguf_find(r->s->gguf, name, v);
-}
-
-static bool as_whole(const ftk_gguf_value *v, int64_t *out)
-{
-    const bool is_signed = v->type == FTK_GGUF_I8 || v->type == FTK_GGUF_I16 ||
-                           v->type == FTK_GGUF_I32 || v->type == FTK_GGUF_I64;
-    const bool is_plain = v->type == FTK_GGUF_U8 || v->type == FTK_GGUF_U16 ||
-                          v->type == FTK_GGUF_U32 || v->type == FTK_GGUF_U64;
-    *out = is_signed ? v->i : v->u > 1 << 24 ? -1 : (int64_t)v->u;
-    return is_signed || is_plain;
-}
-
-static ftk_err gguf_whole(const reader *r, const char *key, int least, int otherwise, int *out)
-{
-    ftk_gguf_value v;
-    int64_t i;
-    *out = otherwise;
-    if (!key_of(r, key, &v) && otherwise >= 0) return FTK_OK;
-    if (!key_of(r, key, &v) || !as_whole(&v, &i) || i < least || i > 1 << 24)
-        return wrong(r, key, "whole number of a sane size");
-    *out = (int)i;
-    return FTK_OK;
-}
-
-static ftk_err gguf_real(const reader *r, const char *key, double least, double otherwise,
-                         double *out)
-{
-    ftk_gguf_value v;
-    *out = otherwise;
-    if (!key_of(r, key, &v)) return FTK_OK;
-    if (v.type != FTK_GGUF_F32 || !(v.f >= least) || !(v.f < 1e12))
-        return wrong(r, key, "number of a sane size");
-    *out = v.f;
-    return FTK_OK;
-}
 
 static ftk_err gguf_ids(const reader *r)
 {
@@ -449,29 +445,19 @@ static ftk_err gguf_rope(const reader *r)
     ftk_rope_config *const p = &r->c->rope;
     ftk_gguf_value type;
     int turned;
-    ftk_err err = gguf_real(r, "rope.freq_base", 1e-3, 1e4, &p->base);
-    if (err == FTK_OK) err = gguf_whole(r, "rope.dimension_count", 2, r->c->head_dim, &turned);
+    ftk_err err = real(r, NULL, "rope.freq_base", 1e-3, 1e4, &p->base);
+    if (err == FTK_OK) err = whole(r, "rope.dimension_count", 2, r->c->head_dim, &turned);
     if (err != FTK_OK) return err;
     r->c->partial = (double)turned / r->c->head_dim;
     const bool typed = key_of(r, "rope.scaling.type", &type) && type.type == FTK_GGUF_STRING;
-    if (typed && ftk_json_is(type.s, "none")) return FTK_OK;
-    if (typed && !ftk_json_is(type.s, "linear"))
-        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                        "%s: its RoPE scaling is not supported: linear and the llama-3 tensor "
-                        "rope_freqs.weight are",
-                        r->s->path);
-    err = gguf_real(r, "rope.scaling.factor", 0, 0, &p->factor);
+    if (typed && ftk_str_is(type.s, "none")) return FTK_OK;
+    if (typed && !ftk_str_is(type.s, "linear"))
+        return FTK_FAIL(r->s, UNSUPPORTED,
+                        "its RoPE scaling is not supported: linear and the llama-3 tensor "
+                        "rope_freqs.weight are");
+    err = real(r, NULL, "rope.scaling.factor", 0, 0, &p->factor);
     if (p->factor > 0) p->kind = FTK_ROPE_LINEAR;
     return err;
-}
-
-static ftk_err gguf_flag(const reader *r, const char *key, bool *out)
-{
-    ftk_gguf_value v;
-    if (!key_of(r, key, &v)) return FTK_OK;
-    if (v.type != FTK_GGUF_BOOL) return wrong(r, key, "true or false");
-    *out = v.u != 0;
-    return FTK_OK;
 }
 
 /* Which of the two heads of architecture dflash it is, its tensors say. */
@@ -484,28 +470,21 @@ static ftk_err gguf_block(const reader *r)
     c->markov = ftk_gguf_find_tensor(r->s->gguf, "markov_w1.weight", &t);
     c->kind = c->markov ? FTK_HEAD_DSPARK : FTK_HEAD_DFLASH;
     c->from_anchor = c->markov;
-    if (!ftk_gguf_find(r->s->gguf, "tokenizer.ggml.mask_token_id", &v) || !as_whole(&v, &mask) ||
-        mask < 0)
+    if (!ftk_gguf_find(r->s->gguf, "tokenizer.ggml.mask_token_id", &v) ||
+        !ftk_gguf_whole(&v, &mask) || mask < 0 || mask > LARGEST_WHOLE)
         return wrong(r, "tokenizer.ggml.mask_token_id", "token");
     c->mask_token = (int)mask;
-    const ftk_err err = gguf_flag(r, "sample_from_anchor", &c->from_anchor);
-    return err == FTK_OK ? gguf_whole(r, "block_size", 2, -1, &c->block) : err;
-}
-
-static ftk_err gguf_norms(const reader *r)
-{
-    ftk_gguf_value v;
-    bool all = false;
-    ftk_err err = gguf_flag(r, "norm_before_residual", &r->c->norm_residual);
-    if (err == FTK_OK) err = gguf_flag(r, "norm_before_fc", &all);
-    if (key_of(r, "norm_before_fc", &v)) r->c->input_norm = all ? FTK_SAID_TRUE : FTK_SAID_FALSE;
-    return err;
+    const ftk_err err = flag(r, NULL, "sample_from_anchor", &c->from_anchor);
+    return err == FTK_OK ? whole(r, "block_size", 2, -1, &c->block) : err;
 }
 
 static ftk_err gguf_flags(const reader *r)
 {
     r->c->writer = "llama.cpp";
-    if (r->c->kind == FTK_HEAD_EAGLE3) return gguf_norms(r);
+    if (r->c->kind == FTK_HEAD_EAGLE3) {
+        const ftk_err err = flag(r, NULL, "norm_before_residual", &r->c->norm_residual);
+        return err == FTK_OK ? said(r, NULL, "norm_before_fc", &r->c->input_norm) : err;
+    }
     const ftk_err err = gguf_block(r);
     if (err == FTK_OK && r->c->block > FTK_CONFIG_BLOCK)
         return wrong(r, "block_size", "number from 2 to 32");
@@ -515,19 +494,9 @@ static ftk_err gguf_flags(const reader *r)
 static ftk_err read_gguf(const reader *r)
 {
     ftk_head_config *const c = r->c;
-    ftk_gguf_value arch;
-    if (ftk_gguf_find(r->s->gguf, "general.architecture", &arch) && arch.type == FTK_GGUF_STRING &&
-        ftk_json_is(arch.s, "dflash"))
+    if (ftk_str_is(ftk_gguf_text(r->s->gguf, "general.architecture"), "dflash"))
         c->kind = FTK_HEAD_DFLASH;
-    ftk_err err = gguf_whole(r, "block_count", 1, 1, &c->n_layer);
-    if (err == FTK_OK) err = gguf_whole(r, "embedding_length", 1, -1, &c->width);
-    if (err == FTK_OK) err = gguf_whole(r, "target_hidden_size", 1, 0, &c->target_width);
-    if (err == FTK_OK) err = gguf_whole(r, "feed_forward_length", 1, -1, &c->n_ff);
-    if (err == FTK_OK) err = gguf_whole(r, "attention.head_count", 1, -1, &c->n_head);
-    if (err == FTK_OK) err = gguf_whole(r, "attention.head_count_kv", 1, c->n_head, &c->n_head_kv);
-    if (err == FTK_OK && c->n_head > 0)
-        err = gguf_whole(r, "attention.key_length", 2, c->width / c->n_head, &c->head_dim);
-    if (err == FTK_OK) err = gguf_real(r, "attention.layer_norm_rms_epsilon", 0, 1e-6, &c->eps);
+    ftk_err err = read_sizes(r);
     if (err == FTK_OK) err = gguf_rope(r);
     if (err == FTK_OK) err = gguf_flags(r);
     return err == FTK_OK ? gguf_ids(r) : err;
@@ -541,20 +510,17 @@ static ftk_err check_sizes(const reader *r)
     if (c->width > LARGEST || c->n_ff > LARGEST || c->n_head > 1024 || c->head_dim > 256 ||
         c->head_dim % 2 || c->head_dim < 2 || c->n_head_kv < 1 || c->n_head % c->n_head_kv ||
         c->target_width > LARGEST)
-        return ftk_fail(
-            r->s->host, FTK_ERR_UNSUPPORTED,
-            "%s: width %d, %d heads (%d for keys) of %d: heads are to be even, at most 256 "
-            "wide, and a whole number for each of those for keys",
-            r->s->path, c->width, c->n_head, c->n_head_kv, c->head_dim);
+        return FTK_FAIL(r->s, UNSUPPORTED,
+                        "width %d, %d heads (%d for keys) of %d: heads are to be even, at most 256 "
+                        "wide, and a whole number for each of those for keys",
+                        c->width, c->n_head, c->n_head_kv, c->head_dim);
     if (c->n_layer > MOST_LAYERS)
-        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                        "%s: has %d layers: 12 at most are supported", r->s->path, c->n_layer);
+        return FTK_FAIL(r->s, UNSUPPORTED, "has %d layers: 12 at most are supported", c->n_layer);
     if (c->kind != FTK_HEAD_EAGLE3 && c->window > 0)
-        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                        "%s: layers of DFlash with a sliding window are not supported", r->s->path);
+        return FTK_FAIL(r->s, UNSUPPORTED,
+                        "layers of DFlash with a sliding window are not supported");
     if (c->kind == FTK_HEAD_EAGLE3 && c->n_layer != 1)
-        return ftk_fail(r->s->host, FTK_ERR_UNSUPPORTED,
-                        "%s: has %d layers: EAGLE-3 heads have one", r->s->path, c->n_layer);
+        return FTK_FAIL(r->s, UNSUPPORTED, "has %d layers: EAGLE-3 heads have one", c->n_layer);
     return FTK_OK;
 }
 

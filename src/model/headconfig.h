@@ -58,4 +58,9 @@ ftk_err ftk_head_config_read(ftk_head_config *c, const ftk_source *s);
  * not read. Errors: UNSUPPORTED, with one line. */
 ftk_err ftk_head_keys_check(const ftk_source *s, ftk_head_kind kind);
 
+/* In headrope.c: freq[n_rot / 2], in radians a position, as transformers' modeling_rope_utils.py
+ * computes them; and what cosines and sines are multiplied by. */
+void ftk_head_rope(const ftk_rope_config *r, int n_rot, float *freq);
+double ftk_head_rope_gain(const ftk_rope_config *r);
+
 #endif

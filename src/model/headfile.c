@@ -10,7 +10,6 @@
 
 #include "base/mem.h"
 #include "model/headparts.h"
-#include "model/headrope.h"
 
 typedef ftk_head_loader loader;
 typedef ftk_head_names names;
@@ -35,8 +34,7 @@ static ftk_err take_taps(loader *l, const int *layers, int n_layers)
     ftk_headfile *const f = l->f;
     const int n = l->target->hp.n_layer;
     if (l->c.n_target_layer && l->c.n_target_layer != n)
-        return ftk_fail(&f->host, FTK_ERR_INVALID,
-                        "%s: was made for a model of %d layers; this model has %d", f->source.path,
+        return FTK_FAIL(&f->source, INVALID, "was made for a model of %d layers; this model has %d",
                         l->c.n_target_layer, n);
     if (l->c.n_ids == 0) take_usual(l);
     const int *from = n_layers > 0 ? layers : l->c.id;
@@ -47,16 +45,15 @@ static ftk_err take_taps(loader *l, const int *layers, int n_layers)
         from = &n;
     }
     if (f->n_taps > FTK_HEAD_TAPS)
-        return ftk_fail(&f->host, FTK_ERR_INVALID, "%s: %d layers: give at most %d", f->source.path,
-                        f->n_taps, FTK_HEAD_TAPS);
+        return FTK_FAIL(&f->source, INVALID, "%d layers: give at most %d", f->n_taps,
+                        FTK_HEAD_TAPS);
     for (int i = 0; i < f->n_taps; i++) {
         f->tap[i] = from[i];
         if (from[i] < 0 || from[i] > n)
-            return ftk_fail(
-                &f->host, FTK_ERR_INVALID,
-                "%s: reads the state entering layer %d, and the model has %d layers: it is "
-                "for another one, or give the layers (--drafter-layers)",
-                f->source.path, from[i], n);
+            return FTK_FAIL(&f->source, INVALID,
+                            "reads the state entering layer %d, and the model has %d layers: it is "
+                            "for another one, or give the layers (--drafter-layers)",
+                            from[i], n);
     }
     return FTK_OK;
 }
@@ -68,8 +65,7 @@ static ftk_err expect(const loader *l, ftk_said said, const char *key, bool ther
 {
     if (said == FTK_SAID_TRUE && !there) return ftk_head_missing(l, name);
     if (said != FTK_SAID_FALSE || !there) return FTK_OK;
-    return ftk_fail(&l->f->host, FTK_ERR_FORMAT,
-                    "%s: holds tensor %s, while its configuration says %s false", l->f->source.path,
+    return FTK_FAIL(&l->f->source, FORMAT, "holds tensor %s, while its configuration says %s false",
                     name, key);
 }
 
@@ -84,11 +80,10 @@ static ftk_err find_fc(loader *l)
     if (f->tap_normed && d == f->target_width) return FTK_OK;
     if (ftk_source_find(&f->source, fc.safe, &t, &err) && t.dims[0] != (uint64_t)n_in &&
         t.dims[0] % (uint64_t)f->n_taps == 0)
-        return ftk_fail(&f->host, FTK_ERR_INVALID,
-                        "%s: was made for a model of width %" PRIu64
+        return FTK_FAIL(&f->source, INVALID,
+                        "was made for a model of width %" PRIu64
                         " or for another number of layers than %d; this model's width is %d",
-                        f->source.path, t.dims[0] / (uint64_t)f->n_taps, f->n_taps,
-                        f->target_width);
+                        t.dims[0] / (uint64_t)f->n_taps, f->n_taps, f->target_width);
     if (err == FTK_OK) err = ftk_head_matrix(l, &fc, n_in, d, &f->fc);
     if (err == FTK_OK && f->kind == FTK_HEAD_EAGLE3)
         err = ftk_head_vector(l, &all, n_in, false, &f->input_norm);
@@ -112,65 +107,49 @@ static ftk_err find_fc(loader *l)
 
 static ftk_err find_layer(loader *l)
 {
-    static const names attn_norm = {"input_layernorm.weight", "attn_norm.weight", true},
-                       hidden_norm = {"hidden_norm.weight", "attn_norm_2.weight", true},
-                       ffn_norm = {"post_attention_layernorm.weight", "ffn_norm.weight", true},
-                       q_norm = {"self_attn.q_norm.weight", "attn_q_norm.weight", true},
-                       k_norm = {"self_attn.k_norm.weight", "attn_k_norm.weight", true},
-                       q_bias = {"self_attn.q_proj.bias", "attn_q.bias", true},
-                       k_bias = {"self_attn.k_proj.bias", "attn_k.bias", true},
-                       v_bias = {"self_attn.v_proj.bias", "attn_v.bias", true},
-                       o_bias = {"self_attn.o_proj.bias", "attn_output.bias", true},
-                       q = {"self_attn.q_proj.weight", "attn_q.weight", true},
-                       k = {"self_attn.k_proj.weight", "attn_k.weight", true},
-                       v = {"self_attn.v_proj.weight", "attn_v.weight", true},
-                       o = {"self_attn.o_proj.weight", "attn_output.weight", true},
-                       gate = {"mlp.gate_proj.weight", "ffn_gate.weight", true},
-                       up = {"mlp.up_proj.weight", "ffn_up.weight", true},
-                       down = {"mlp.down_proj.weight", "ffn_down.weight", true};
     const ftk_hparams *const hp = &l->f->model.hp;
     ftk_layer *const to = &l->f->model.layers[l->layer];
     const bool eagle = l->f->kind == FTK_HEAD_EAGLE3, biased = l->c.bias == FTK_SAID_TRUE;
     const int d = hp->n_embd, in = eagle ? 2 * d : d;
     const int dq = hp->n_head * hp->head_dim, dkv = hp->n_head_kv * hp->head_dim;
     const struct {
-        const names *name;
+        names name;
         int len;
         bool needed;
         const float **out;
-    } vectors[] = {{&attn_norm, d, true, &to->attn_norm},
-                   {&hidden_norm, d, eagle, &to->hidden_norm},
-                   {&ffn_norm, d, true, &to->ffn_norm},
-                   {&q_norm, hp->head_dim, false, &to->q_norm},
-                   {&k_norm, hp->head_dim, false, &to->k_norm},
-                   {&q_bias, dq, biased, &to->q_bias},
-                   {&k_bias, dkv, biased, &to->k_bias},
-                   {&v_bias, dkv, biased, &to->v_bias},
-                   {&o_bias, d, false, &to->o_bias}};
+    } vectors[] = {
+        {{"input_layernorm.weight", "attn_norm.weight", true}, d, true, &to->attn_norm},
+        {{"hidden_norm.weight", "attn_norm_2.weight", true}, d, eagle, &to->hidden_norm},
+        {{"post_attention_layernorm.weight", "ffn_norm.weight", true}, d, true, &to->ffn_norm},
+        {{"self_attn.q_norm.weight", "attn_q_norm.weight", true}, hp->head_dim, false, &to->q_norm},
+        {{"self_attn.k_norm.weight", "attn_k_norm.weight", true}, hp->head_dim, false, &to->k_norm},
+        {{"self_attn.q_proj.bias", "attn_q.bias", true}, dq, biased, &to->q_bias},
+        {{"self_attn.k_proj.bias", "attn_k.bias", true}, dkv, biased, &to->k_bias},
+        {{"self_attn.v_proj.bias", "attn_v.bias", true}, dkv, biased, &to->v_bias},
+        {{"self_attn.o_proj.bias", "attn_output.bias", true}, d, false, &to->o_bias}};
     const struct {
-        const names *name;
+        names name;
         int n_in, n_out;
         ftk_mat *out;
-    } matrices[] = {{&q, in, dq, &to->q},
-                    {&k, in, dkv, &to->k},
-                    {&v, in, dkv, &to->v},
-                    {&o, dq, d, &to->o},
-                    {&gate, d, hp->n_ff, &to->gate},
-                    {&up, d, hp->n_ff, &to->up},
-                    {&down, hp->n_ff, d, &to->down}};
+    } matrices[] = {{{"self_attn.q_proj.weight", "attn_q.weight", true}, in, dq, &to->q},
+                    {{"self_attn.k_proj.weight", "attn_k.weight", true}, in, dkv, &to->k},
+                    {{"self_attn.v_proj.weight", "attn_v.weight", true}, in, dkv, &to->v},
+                    {{"self_attn.o_proj.weight", "attn_output.weight", true}, dq, d, &to->o},
+                    {{"mlp.gate_proj.weight", "ffn_gate.weight", true}, d, hp->n_ff, &to->gate},
+                    {{"mlp.up_proj.weight", "ffn_up.weight", true}, d, hp->n_ff, &to->up},
+                    {{"mlp.down_proj.weight", "ffn_down.weight", true}, hp->n_ff, d, &to->down}};
     ftk_err err = FTK_OK;
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors && err == FTK_OK; i++)
         err =
-            ftk_head_vector(l, vectors[i].name, vectors[i].len, vectors[i].needed, vectors[i].out);
+            ftk_head_vector(l, &vectors[i].name, vectors[i].len, vectors[i].needed, vectors[i].out);
     if (err == FTK_OK && !to->q_norm != !to->k_norm)
-        err = ftk_head_missing(l, to->q_norm ? k_norm.safe : q_norm.safe);
+        err =
+            ftk_head_missing(l, to->q_norm ? "self_attn.k_norm.weight" : "self_attn.q_norm.weight");
     for (size_t i = 0; i < sizeof matrices / sizeof *matrices && err == FTK_OK; i++)
-        err = ftk_head_matrix(l, matrices[i].name, matrices[i].n_in, matrices[i].n_out,
+        err = ftk_head_matrix(l, &matrices[i].name, matrices[i].n_in, matrices[i].n_out,
                               matrices[i].out);
     return err;
 }
-
-/* ---- making it ready */
 
 /* ---- what DFlash and DSpark have more */
 
@@ -185,8 +164,7 @@ static ftk_err find_markov(loader *l)
     if (!ftk_head_find(l, &first, &t, name, &err))
         return err == FTK_OK ? ftk_head_missing(l, name) : err;
     if (t.is_ids || t.n_dims != 2 || t.dims[0] < 1 || t.dims[0] > 1 << 16)
-        return ftk_fail(&f->host, FTK_ERR_FORMAT, "%s: tensor %s is no matrix of up to 2^16 a row",
-                        f->source.path, name);
+        return FTK_FAIL(&f->source, FORMAT, "tensor %s is no matrix of up to 2^16 a row", name);
     err = ftk_head_check_rows(l, name, t.dims[1]);
     if (err != FTK_OK) return err;
     f->markov1 = (ftk_mat){.type = t.type,
@@ -205,8 +183,7 @@ static ftk_err find_block(loader *l)
     f->mask_token = l->c.mask_token;
     f->from_anchor = l->c.from_anchor;
     if (f->mask_token >= l->target->hp.n_vocab)
-        return ftk_fail(&f->host, FTK_ERR_INVALID,
-                        "%s: its mask token, %d, is not one of this model's %d", f->source.path,
+        return FTK_FAIL(&f->source, INVALID, "its mask token, %d, is not one of this model's %d",
                         f->mask_token, l->target->hp.n_vocab);
     return ftk_head_vector(l, &norm, l->c.width, true, &f->context_norm);
 }
@@ -254,7 +231,7 @@ static ftk_err take_memory(loader *l)
         ftk_alloc(&f->host, 5 * d + 2 * taps * dt + heads + (size_t)hp->n_rot, sizeof(float));
     f->model.layers = ftk_alloc(&f->host, (size_t)hp->n_layer, sizeof *f->model.layers);
     if (f->vectors && f->model.layers) return FTK_OK;
-    return ftk_fail(&f->host, FTK_ERR_NOMEM, "%s: no memory for a drafter", f->source.path);
+    return FTK_FAIL(&f->source, NOMEM, "no memory for a drafter");
 }
 
 static ftk_err find_rope(loader *l)
@@ -287,16 +264,15 @@ static ftk_err load(loader *l, const int *layers, int n_layers)
     ftk_err err = ftk_head_config_read(&l->c, &f->source);
     if (err != FTK_OK) return err;
     if (l->c.kind == FTK_HEAD_MEDUSA && n_layers > 0)
-        return ftk_fail(&f->host, FTK_ERR_INVALID,
-                        "%s: heads of Medusa read the last layer's state alone: leave "
-                        "--drafter-layers out",
-                        f->source.path);
+        return FTK_FAIL(
+            &f->source, INVALID,
+            "heads of Medusa read the last layer's state alone: leave --drafter-layers out");
     if (l->c.kind == FTK_HEAD_MEDUSA) return ftk_medusa_load(l);
     take_sizes(l);
     if (l->c.target_width && l->c.target_width != f->target_width)
-        return ftk_fail(&f->host, FTK_ERR_INVALID,
-                        "%s: was made for a model of width %d; this model's width is %d",
-                        f->source.path, l->c.target_width, f->target_width);
+        return FTK_FAIL(&f->source, INVALID,
+                        "was made for a model of width %d; this model's width is %d",
+                        l->c.target_width, f->target_width);
     err = take_taps(l, layers, n_layers);
     if (err == FTK_OK) err = take_memory(l);
     if (err == FTK_OK) err = find_fc(l);

@@ -5,9 +5,9 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "model/gguf.h"
 
 typedef const ftk_json_value value;
@@ -48,8 +48,8 @@ static const number gguf_numbers[] = {
 
 static ftk_err refuse(const ftk_source *s, const char *key, const char *what)
 {
-    return ftk_fail(s->host, FTK_ERR_UNSUPPORTED,
-                    "%s: its configuration says %s %s, which is not supported", s->path, key, what);
+    return FTK_FAIL(s, UNSUPPORTED, "its configuration says %s %s, which is not supported", key,
+                    what);
 }
 
 static ftk_err check_number(const ftk_source *s, const number *n, double x)
@@ -84,13 +84,12 @@ static ftk_err check_truth(const ftk_source *s, value *in, const char *key, bool
 static ftk_err check_words(const ftk_source *s, value *in, const char *key, const char *one,
                            const char *other)
 {
-    char shown[64];
     value *v = ftk_json_get(&s->config, in, key);
     value *word = v && v->kind == FTK_JSON_ARRAY ? ftk_json_first(&s->config, v) : v;
     for (; word; word = word == v ? NULL : ftk_json_next(&s->config, word))
-        if (word->kind == FTK_JSON_STRING && !ftk_json_is(word->text, one) &&
-            !ftk_json_is(word->text, other))
-            return refuse(s, key, ftk_gguf_show(shown, sizeof shown, word->text));
+        if (word->kind == FTK_JSON_STRING && !ftk_str_is(word->text, one) &&
+            !ftk_str_is(word->text, other))
+            return refuse(s, key, FTK_SHOW(word->text));
     return FTK_OK;
 }
 
@@ -126,23 +125,6 @@ static bool find(const ftk_source *s, ftk_head_kind kind, const char *key, ftk_g
     return ftk_gguf_find(s->gguf, name, v);
 }
 
-static bool as_number(const ftk_gguf_value *v, double *x)
-{
-    switch (v->type) {
-    case FTK_GGUF_F32:
-    case FTK_GGUF_F64: *x = v->f; return true;
-    case FTK_GGUF_I8:
-    case FTK_GGUF_I16:
-    case FTK_GGUF_I32:
-    case FTK_GGUF_I64: *x = (double)v->i; return true;
-    case FTK_GGUF_U8:
-    case FTK_GGUF_U16:
-    case FTK_GGUF_U32:
-    case FTK_GGUF_U64: *x = (double)v->u; return true;
-    default: return false;
-    }
-}
-
 static ftk_err check_gguf(const ftk_source *s, ftk_head_kind kind)
 {
     const bool causal = kind == FTK_HEAD_EAGLE3;
@@ -150,7 +132,7 @@ static ftk_err check_gguf(const ftk_source *s, ftk_head_kind kind)
     ftk_err err = FTK_OK;
     double x;
     for (size_t i = 0; i < sizeof gguf_numbers / sizeof *gguf_numbers && err == FTK_OK; i++)
-        if (find(s, kind, gguf_numbers[i].key, &v) && as_number(&v, &x))
+        if (find(s, kind, gguf_numbers[i].key, &v) && ftk_gguf_number(&v, &x))
             err = check_number(s, &gguf_numbers[i], x);
     if (err == FTK_OK && find(s, kind, "attention.causal", &v) && v.type == FTK_GGUF_BOOL &&
         (v.u != 0) != causal)

@@ -3,11 +3,11 @@
 #include "model/headparts.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "model/drafterfile.h"
 
 enum { NAME = FTK_HEAD_NAME };
 
@@ -35,8 +35,7 @@ bool ftk_head_find(loader *l, const names *n, ftk_source_tensor *t, char name[NA
 
 ftk_err ftk_head_missing(const loader *l, const char *name)
 {
-    return ftk_fail(&l->f->host, FTK_ERR_FORMAT, "%s: tensor %s is missing", l->f->source.path,
-                    name);
+    return FTK_FAIL(&l->f->source, FORMAT, "tensor %s is missing", name);
 }
 
 static ftk_err check_shape(const loader *l, const char *name, const ftk_source_tensor *t, int n_in,
@@ -45,9 +44,9 @@ static ftk_err check_shape(const loader *l, const char *name, const ftk_source_t
     if (!t->is_ids && t->dims[0] == (uint64_t)n_in && t->dims[1] == (uint64_t)n_out &&
         t->dims[2] == 1 && t->dims[3] == 1)
         return FTK_OK;
-    return ftk_fail(&l->f->host, FTK_ERR_FORMAT,
-                    "%s: tensor %s has shape [%" PRIu64 ", %" PRIu64 "] instead of [%d, %d]",
-                    l->f->source.path, name, t->dims[0], t->dims[1], n_in, n_out);
+    return FTK_FAIL(&l->f->source, FORMAT,
+                    "tensor %s has shape [%" PRIu64 ", %" PRIu64 "] instead of [%d, %d]", name,
+                    t->dims[0], t->dims[1], n_in, n_out);
 }
 
 /* A matrix as it lies in the file; one that may be missing leaves *mat with n_out 0. */
@@ -87,10 +86,8 @@ ftk_err ftk_head_vector(loader *l, const names *n, int len, bool needed, const f
     float *const v = f->vectors + f->n_vectors;
     f->n_vectors += (size_t)len;
     f->model.kernels.dequant_row(t.type, len, t.data, v);
-    for (int i = 0; i < len; i++)
-        if (!isfinite(v[i]))
-            return ftk_fail(&f->host, FTK_ERR_FORMAT,
-                            "%s: tensor %s holds values that are not finite", f->source.path, name);
+    if (!ftk_all_finite(len, v))
+        return FTK_FAIL(&f->source, FORMAT, "tensor %s holds values that are not finite", name);
     *out = v;
     return FTK_OK;
 }
@@ -112,9 +109,8 @@ ftk_err ftk_head_vocab(loader *l, int *n_out)
         offsets = false;
     }
     if (!t.is_ids || t.n_dims != 1 || t.dims[0] < 1 || t.dims[0] > (uint64_t)n_vocab)
-        return ftk_fail(h, FTK_ERR_FORMAT,
-                        "%s: tensor d2t is no list of 1 to %" PRId64 " numbers of 64 bits",
-                        f->source.path, n_vocab);
+        return FTK_FAIL(&f->source, FORMAT,
+                        "tensor d2t is no list of 1 to %" PRId64 " numbers of 64 bits", n_vocab);
     const size_t n = (size_t)t.dims[0];
     f->vocab = ftk_alloc_raw(h, n, sizeof *f->vocab);
     bool *const seen = ftk_alloc(h, (size_t)n_vocab, sizeof *seen);
@@ -123,14 +119,14 @@ ftk_err ftk_head_vocab(loader *l, int *n_out)
         memcpy(&id, (const char *)t.data + i * sizeof id, sizeof id);
         if (offsets && id >= -(int64_t)i && id < n_vocab) id += (int64_t)i;
         if (id < 0 || id >= n_vocab || seen[id])
-            err = ftk_fail(h, FTK_ERR_FORMAT,
-                           "%s: tensor d2t names token %" PRId64 " for row %zu: not one of %" PRId64
+            err = FTK_FAIL(&f->source, FORMAT,
+                           "tensor d2t names token %" PRId64 " for row %zu: not one of %" PRId64
                            ", or twice",
-                           f->source.path, id, i, n_vocab);
+                           id, i, n_vocab);
         else
             seen[f->vocab[i] = (int32_t)id] = true;
     }
-    if (!f->vocab || !seen) err = ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory", f->source.path);
+    if (!f->vocab || !seen) err = FTK_FAIL(&f->source, NOMEM, "no memory");
     ftk_release(h, seen);
     *n_out = (int)n;
     return err;
@@ -143,13 +139,10 @@ static ftk_err borrow_head(loader *l, int n_out)
     ftk_mat *const head = &f->model.output;
     *head = l->target->output;
     if (n_out == 0) return FTK_OK;
-    const size_t row = ftk_type_bytes(head->type, (size_t)head->n_in);
-    char *const rows = f->rows = ftk_alloc_raw(&f->host, (size_t)n_out, row);
-    if (!rows) return ftk_fail(&f->host, FTK_ERR_NOMEM, "%s: no memory", f->source.path);
-    for (int i = 0; i < n_out; i++)
-        memcpy(rows + (size_t)i * row, (const char *)head->file + (size_t)f->vocab[i] * row, row);
+    f->rows = ftk_drafter_gather(head, f->vocab, n_out, &f->host);
+    if (!f->rows) return FTK_FAIL(&f->source, NOMEM, "no memory");
     head->n_out = n_out;
-    head->data = head->file = rows;
+    head->data = head->file = f->rows;
     l->mats[l->n_mats++] = head;
     return FTK_OK;
 }
@@ -179,12 +172,11 @@ ftk_err ftk_head_check_rows(const loader *l, const char *name, uint64_t rows)
     const int n = l->target->hp.n_vocab, used = ftk_tokenizer_n_used(l->target->tokenizer);
     if (rows >= (uint64_t)(name ? n : used) && rows <= (uint64_t)n + PADDING) return FTK_OK;
     if (name)
-        return ftk_fail(&l->f->host, FTK_ERR_INVALID,
-                        "%s: tensor %s has %" PRIu64 " rows for %d tokens", l->f->source.path, name,
-                        rows, n);
-    return ftk_fail(&l->f->host, FTK_ERR_INVALID,
-                    "%s: was made for a vocabulary of %" PRIu64 " tokens; this model's has %d",
-                    l->f->source.path, rows, n);
+        return FTK_FAIL(&l->f->source, INVALID, "tensor %s has %" PRIu64 " rows for %d tokens",
+                        name, rows, n);
+    return FTK_FAIL(&l->f->source, INVALID,
+                    "was made for a vocabulary of %" PRIu64 " tokens; this model's has %d", rows,
+                    n);
 }
 
 /* n_out: of d2t. */
@@ -195,12 +187,11 @@ static ftk_err check_vocab(const loader *l, int n_out)
         l->c.n_vocab ? ftk_head_check_rows(l, NULL, (uint64_t)l->c.n_vocab) : FTK_OK;
     if (err != FTK_OK) return err;
     if (own && n_out > 0 && n_out != own)
-        return ftk_fail(&l->f->host, FTK_ERR_FORMAT,
-                        "%s: d2t names %d tokens, its configuration says %d", l->f->source.path,
+        return FTK_FAIL(&l->f->source, FORMAT, "d2t names %d tokens, its configuration says %d",
                         n_out, own);
     if (own && n_out == 0 && own < ftk_tokenizer_n_used(l->target->tokenizer))
-        return ftk_fail(&l->f->host, FTK_ERR_FORMAT, "%s: drafts %d of %d tokens and has no d2t",
-                        l->f->source.path, own, l->target->hp.n_vocab);
+        return FTK_FAIL(&l->f->source, FORMAT, "drafts %d of %d tokens and has no d2t", own,
+                        l->target->hp.n_vocab);
     return check_words(l);
 }
 
@@ -230,10 +221,9 @@ ftk_err ftk_head_output(loader *l)
     if (err != FTK_OK) return err;
     const bool embeds = f->model.embd.n_out > 0;
     if ((!own || !embeds) && d != l->target->hp.n_embd)
-        return ftk_fail(&f->host, FTK_ERR_INVALID,
-                        "%s: has no %s of its own, and its width, %d, is not the model's, %d",
-                        f->source.path, own ? "embeddings" : "output matrix", d,
-                        l->target->hp.n_embd);
+        return FTK_FAIL(&f->source, INVALID,
+                        "has no %s of its own, and its width, %d, is not the model's, %d",
+                        own ? "embeddings" : "output matrix", d, l->target->hp.n_embd);
     if (!embeds) f->model.embd = l->target->embd;
     if (!own) err = borrow_head(l, n_out);
     f->model.hp.n_vocab = f->model.output.n_out;
@@ -246,17 +236,7 @@ ftk_err ftk_head_pack(loader *l)
     size_t bytes = 0;
     for (int i = 0; i < l->n_mats; i++) bytes += ftk_packed_bytes(&f->model.kernels, l->mats[i]);
     char *at = f->packed = ftk_alloc_raw(&f->host, bytes, 1);
-    if (!at)
-        return ftk_fail(&f->host, FTK_ERR_NOMEM, "%s: needs %zu MiB for a drafter", f->source.path,
-                        bytes >> 20);
-    for (int i = 0; i < l->n_mats; i++) {
-        ftk_mat *const w = l->mats[i];
-        const size_t n = ftk_packed_bytes(&f->model.kernels, w);
-        w->cached = l->target->output.cached;
-        if (n == 0) continue;
-        f->model.kernels.pack(w->type, w->n_out, w->n_in, w->data, at);
-        w->data = at;
-        at += n;
-    }
+    if (!at) return FTK_FAIL(&f->source, NOMEM, "needs %zu MiB for a drafter", bytes >> 20);
+    for (int i = 0; i < l->n_mats; i++) at = ftk_drafter_pack(l->target, l->mats[i], at);
     return FTK_OK;
 }

@@ -2,7 +2,7 @@
  * Frequencies of RoPE. Llama 3: frequencies whose waves are longer than the context that the
  * model was trained for at first are divided by the factor, short ones stay, and those between
  * are blended. YaRN (arXiv 2309.00071): the same by the number of turns within that context. */
-#include "model/headrope.h"
+#include "model/headconfig.h"
 
 #include <math.h>
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Reads and checks the hyper-parameters of a model. Nothing in a file is trusted: every number has
  * a range here, chosen so that no later product of two of them can overflow an int. */
-#include "hparams.h"
+#include "model.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "gguf.h"
 
 enum {
@@ -25,9 +25,14 @@ typedef struct {
     char key[96]; /* the last one looked for, with the architecture before it */
 } reader;
 
-static bool find(reader *r, const char *key, ftk_gguf_value *v)
+static void name_key(reader *r, const char *key)
 {
     snprintf(r->key, sizeof r->key, "%s.%s", r->arch->name, key);
+}
+
+static bool find(reader *r, const char *key, ftk_gguf_value *v)
+{
+    name_key(r, key);
     return ftk_gguf_find(r->file, r->key, v);
 }
 
@@ -35,32 +40,8 @@ static bool find(reader *r, const char *key, ftk_gguf_value *v)
 static ftk_err read_int(reader *r, const char *key, int64_t lo, int64_t hi, int64_t absent,
                         int *out)
 {
-    ftk_gguf_value v;
-    if (!find(r, key, &v)) {
-        if (absent < 0)
-            return ftk_fail(r->host, FTK_ERR_FORMAT, "%s: key %s is missing", r->path, r->key);
-        *out = (int)absent;
-        return FTK_OK;
-    }
-    uint64_t u;
-    switch (v.type) {
-    case FTK_GGUF_U8:
-    case FTK_GGUF_U16:
-    case FTK_GGUF_U32:
-    case FTK_GGUF_U64: u = v.u; break;
-    case FTK_GGUF_I8:
-    case FTK_GGUF_I16:
-    case FTK_GGUF_I32:
-    case FTK_GGUF_I64: u = v.i < 0 ? UINT64_MAX : (uint64_t)v.i; break;
-    default:
-        return ftk_fail(r->host, FTK_ERR_FORMAT, "%s: key %s is not an integer", r->path, r->key);
-    }
-    if (u < (uint64_t)lo || u > (uint64_t)hi)
-        return ftk_fail(r->host, FTK_ERR_FORMAT,
-                        "%s: key %s is out of range: it must be %lld to %lld", r->path, r->key,
-                        (long long)lo, (long long)hi);
-    *out = (int)u;
-    return FTK_OK;
+    name_key(r, key);
+    return ftk_gguf_int(r->file, r->key, lo, hi, absent, out, r->path, r->host);
 }
 
 /* A float key that is finite and in (lo, hi]; absent as above, NAN for none. */
@@ -69,16 +50,14 @@ static ftk_err read_float(reader *r, const char *key, double lo, double hi, doub
 {
     ftk_gguf_value v;
     if (!find(r, key, &v)) {
-        if (isnan(absent))
-            return ftk_fail(r->host, FTK_ERR_FORMAT, "%s: key %s is missing", r->path, r->key);
+        if (isnan(absent)) return FTK_FAIL(r, FORMAT, "key %s is missing", r->key);
         *out = absent;
         return FTK_OK;
     }
     if (v.type != FTK_GGUF_F32 && v.type != FTK_GGUF_F64)
-        return ftk_fail(r->host, FTK_ERR_FORMAT, "%s: key %s is not a float", r->path, r->key);
+        return FTK_FAIL(r, FORMAT, "key %s is not a float", r->key);
     if (!(v.f > lo && v.f <= hi))
-        return ftk_fail(r->host, FTK_ERR_FORMAT,
-                        "%s: key %s is out of range: it must be above %g and at most %g", r->path,
+        return FTK_FAIL(r, FORMAT, "key %s is out of range: it must be above %g and at most %g",
                         r->key, lo, hi);
     *out = v.f;
     return FTK_OK;
@@ -88,22 +67,18 @@ static ftk_err find_architecture(reader *r)
 {
     ftk_gguf_value v;
     if (!ftk_gguf_find(r->file, "general.architecture", &v))
-        return ftk_fail(r->host, FTK_ERR_FORMAT, "%s: key general.architecture is missing",
-                        r->path);
+        return FTK_FAIL(r, FORMAT, "key general.architecture is missing");
     if (v.type != FTK_GGUF_STRING)
-        return ftk_fail(r->host, FTK_ERR_FORMAT, "%s: key general.architecture is not a string",
-                        r->path);
+        return FTK_FAIL(r, FORMAT, "key general.architecture is not a string");
     r->arch = ftk_arch_find(v.s);
     if (r->arch) return FTK_OK;
-    if (v.s.n == 3 && memcmp(v.s.p, "dit", 3) == 0)
-        return ftk_fail(
-            r->host, FTK_ERR_UNSUPPORTED,
-            "%s: is a diffusion transformer, not a language model: foretoken image runs it",
-            r->path);
-    char name[96], known[128];
-    return ftk_fail(r->host, FTK_ERR_UNSUPPORTED,
-                    "%s: architecture \"%s\" is not supported, only %s are", r->path,
-                    ftk_gguf_show(name, sizeof name, v.s), ftk_arch_names(known, sizeof known));
+    if (ftk_str_is(v.s, "dit"))
+        return FTK_FAIL(
+            r, UNSUPPORTED,
+            "is a diffusion transformer, not a language model: foretoken image runs it");
+    char known[128];
+    return FTK_FAIL(r, UNSUPPORTED, "architecture \"%s\" is not supported, only %s are",
+                    FTK_SHOW(v.s), ftk_arch_names(known, sizeof known));
 }
 
 /* What would load, but run as another model than the file's. */
@@ -122,19 +97,18 @@ static ftk_err check_whole(reader *r)
     int n;
     ftk_err err = read_int(r, "expert_count", 0, 65535, 0, &n);
     if (err == FTK_OK && n > 0)
-        err = ftk_fail(r->host, FTK_ERR_UNSUPPORTED,
-                       "%s: a mixture of experts (%s %d) is not supported yet", r->path, r->key, n);
+        err = FTK_FAIL(r, UNSUPPORTED, "a mixture of experts (%s %d) is not supported yet", r->key,
+                       n);
     ftk_gguf_value v;
     for (size_t i = 0; i < sizeof changes / sizeof changes[0] && err == FTK_OK; i++) {
         if (!find(r, changes[i].key, &v)) continue;
         const bool real = v.type == FTK_GGUF_F32 || v.type == FTK_GGUF_F64;
         if (!real || (v.f != 0 && v.f != changes[i].harmless))
-            err = ftk_fail(r->host, FTK_ERR_UNSUPPORTED, "%s: key %s is not supported yet", r->path,
-                           r->key);
+            err = FTK_FAIL(r, UNSUPPORTED, "key %s is not supported yet", r->key);
     }
     if (err == FTK_OK && find(r, "attention.causal", &v) && (v.type != FTK_GGUF_BOOL || !v.u))
-        err = ftk_fail(r->host, FTK_ERR_UNSUPPORTED,
-                       "%s: attention that is not causal (%s) is not supported", r->path, r->key);
+        err =
+            FTK_FAIL(r, UNSUPPORTED, "attention that is not causal (%s) is not supported", r->key);
     return err;
 }
 
@@ -149,15 +123,14 @@ static ftk_err read_heads(reader *r, ftk_hparams *hp)
         err = read_int(r, "attention.head_count_kv", 1, MAX_HEADS, hp->n_head, &hp->n_head_kv);
     if (err != FTK_OK) return err;
     if (hp->n_head % hp->n_head_kv != 0)
-        return ftk_fail(r->host, FTK_ERR_FORMAT,
-                        "%s: %s.attention.head_count %d is not a multiple of head_count_kv %d",
-                        r->path, arch, hp->n_head, hp->n_head_kv);
+        return FTK_FAIL(r, FORMAT,
+                        "%s.attention.head_count %d is not a multiple of head_count_kv %d", arch,
+                        hp->n_head, hp->n_head_kv);
     ftk_gguf_value v;
     if (hp->n_embd % hp->n_head != 0 && !find(r, "attention.key_length", &v))
-        return ftk_fail(r->host, FTK_ERR_FORMAT,
-                        "%s: %s.embedding_length %d is not a multiple of %s.attention.head_count "
-                        "%d",
-                        r->path, arch, hp->n_embd, arch, hp->n_head);
+        return FTK_FAIL(r, FORMAT,
+                        "%s.embedding_length %d is not a multiple of %s.attention.head_count %d",
+                        arch, hp->n_embd, arch, hp->n_head);
     const int per_head = hp->n_embd / hp->n_head;
     err = read_int(r, "attention.key_length", 1, FTK_MAX_HEAD_DIM, per_head, &key_dim);
     if (err == FTK_OK)
@@ -165,13 +138,13 @@ static ftk_err read_heads(reader *r, ftk_hparams *hp)
     if (err != FTK_OK) return err;
     hp->head_dim = key_dim;
     if (key_dim != value_dim)
-        return ftk_fail(r->host, FTK_ERR_UNSUPPORTED,
-                        "%s: key length %d and value length %d differ: not supported yet", r->path,
-                        key_dim, value_dim);
+        return FTK_FAIL(r, UNSUPPORTED,
+                        "key length %d and value length %d differ: not supported yet", key_dim,
+                        value_dim);
     if (key_dim % 2 != 0 || key_dim > FTK_MAX_HEAD_DIM)
-        return ftk_fail(r->host, FTK_ERR_UNSUPPORTED,
-                        "%s: head size %d is not supported: it must be even and at most %d",
-                        r->path, key_dim, FTK_MAX_HEAD_DIM);
+        return FTK_FAIL(r, UNSUPPORTED,
+                        "head size %d is not supported: it must be even and at most %d", key_dim,
+                        FTK_MAX_HEAD_DIM);
     return FTK_OK;
 }
 
@@ -193,10 +166,9 @@ static ftk_err read_windowed(reader *r, ftk_hparams *hp, const ftk_gguf_value *v
                         : v->elem == FTK_GGUF_I32 || v->elem == FTK_GGUF_U32 ? 4
                                                                              : 0;
     if (size == 0 || v->count != (uint64_t)hp->n_layer)
-        return ftk_fail(r->host, FTK_ERR_FORMAT,
-                        "%s: key %s is not a number, and not an array of one bool for each of %d "
-                        "layers",
-                        r->path, r->key, hp->n_layer);
+        return FTK_FAIL(
+            r, FORMAT, "key %s is not a number, and not an array of one bool for each of %d layers",
+            r->key, hp->n_layer);
     for (int i = 0; i < hp->n_layer; i++)
         for (size_t b = 0; b < size; b++) hp->windowed[i] |= v->data[(size_t)i * size + b] != 0;
     return FTK_OK;
@@ -210,9 +182,9 @@ static ftk_err read_window(reader *r, ftk_hparams *hp)
     if (err != FTK_OK) return err;
     if (hp->window > 0 && !(r->arch->flags & FTK_ARCH_WINDOW)) {
         if (hp->window < hp->n_ctx_train)
-            return ftk_fail(r->host, FTK_ERR_UNSUPPORTED,
-                            "%s: a window of %d tokens (%s) is not supported for this architecture",
-                            r->path, hp->window, r->key);
+            return FTK_FAIL(r, UNSUPPORTED,
+                            "a window of %d tokens (%s) is not supported for this architecture",
+                            hp->window, r->key);
         hp->window = 0;
     }
     if (hp->window == 0) return FTK_OK;
@@ -227,7 +199,7 @@ static ftk_err read_window(reader *r, ftk_hparams *hp)
 
 static bool is(const ftk_gguf_value *v, const char *s)
 {
-    return v->type == FTK_GGUF_STRING && v->s.n == strlen(s) && memcmp(v->s.p, s, v->s.n) == 0;
+    return v->type == FTK_GGUF_STRING && ftk_str_is(v->s, s);
 }
 
 static ftk_err read_rope_scale(reader *r, ftk_hparams *hp)
@@ -242,8 +214,7 @@ static ftk_err read_rope_scale(reader *r, ftk_hparams *hp)
     else if (is(&type, "linear"))
         err = read_float(r, "rope.scaling.factor", 0, 1e6, NAN, &factor);
     else if (!is(&type, "none") && !(factors && is(&type, "longrope")))
-        err = ftk_fail(r->host, FTK_ERR_UNSUPPORTED, "%s: %s is not supported: only none%s are",
-                       r->path, r->key,
+        err = FTK_FAIL(r, UNSUPPORTED, "%s is not supported: only none%s are", r->key,
                        freqs     ? ", linear and the llama-3 tensor rope_freqs.weight"
                        : factors ? ", linear and longrope"
                                  : " and linear");
@@ -256,7 +227,7 @@ static ftk_err read_rope(reader *r, ftk_hparams *hp)
     double gain = 1;
     ftk_err err = read_int(r, "rope.dimension_count", 2, hp->head_dim, hp->head_dim, &hp->n_rot);
     if (err == FTK_OK && hp->n_rot % 2 != 0)
-        err = ftk_fail(r->host, FTK_ERR_FORMAT, "%s: %s %d is odd", r->path, r->key, hp->n_rot);
+        err = FTK_FAIL(r, FORMAT, "%s %d is odd", r->key, hp->n_rot);
     if (err == FTK_OK)
         err = read_float(r, "rope.freq_base", 0, 1e12, r->arch->rope_base, &hp->rope_base);
     hp->rope_base_window = r->arch->rope_base_window;

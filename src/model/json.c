@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 
 enum { DEEPEST = 64, MOST = 1 << 22 };
 
@@ -117,15 +118,8 @@ static ftk_err add(reader *r, int *out)
 {
     ftk_json *const j = r->j;
     if (j->n == MOST) return fail(r, "more values than 4194304");
-    if (j->n == j->cap) {
-        const int cap = j->cap ? 2 * j->cap : 256;
-        ftk_json_value *more = ftk_alloc_raw(r->host, (size_t)cap, sizeof *more);
-        if (!more) return ftk_fail(r->host, FTK_ERR_NOMEM, "%s: no memory for its JSON", r->what);
-        if (j->n > 0) memcpy(more, j->values, (size_t)j->n * sizeof *more);
-        ftk_release(r->host, j->values);
-        j->values = more;
-        j->cap = cap;
-    }
+    if (!ftk_grow(r->host, &j->values, (size_t)j->n, 1, &j->cap, sizeof *j->values))
+        return ftk_fail(r->host, FTK_ERR_NOMEM, "%s: no memory for its JSON", r->what);
     j->values[ *out = j->n++] = (ftk_json_value){0};
     return FTK_OK;
 }
@@ -196,11 +190,6 @@ void ftk_json_free(ftk_json *j, const ftk_host *host)
     *j = (ftk_json){0};
 }
 
-bool ftk_json_is(ftk_str s, const char *text)
-{
-    return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
-}
-
 const ftk_json_value *ftk_json_first(const ftk_json *j, const ftk_json_value *in)
 {
     return in && in->first ? &j->values[in->first] : NULL;
@@ -215,6 +204,6 @@ const ftk_json_value *ftk_json_get(const ftk_json *j, const ftk_json_value *in, 
 {
     if (!in || in->kind != FTK_JSON_OBJECT) return NULL;
     const ftk_json_value *v = ftk_json_first(j, in);
-    while (v && !ftk_json_is(v->name, name)) v = ftk_json_next(j, v);
+    while (v && !ftk_str_is(v->name, name)) v = ftk_json_next(j, v);
     return v;
 }

@@ -29,7 +29,8 @@ typedef struct ftk_json_value {
 /* values[0] is the whole. */
 typedef struct ftk_json {
     ftk_json_value *values;
-    int n, cap;
+    int n;
+    size_t cap;
 } ftk_json;
 
 /* what: the file, for messages. Errors: FORMAT, with the place, NOMEM; ftk_json_free() is due
@@ -42,6 +43,5 @@ const ftk_json_value *ftk_json_get(const ftk_json *j, const ftk_json_value *in, 
 /* The first value in an array or object and the one behind it; NULL at the end. */
 const ftk_json_value *ftk_json_first(const ftk_json *j, const ftk_json_value *in);
 const ftk_json_value *ftk_json_next(const ftk_json *j, const ftk_json_value *v);
-bool ftk_json_is(ftk_str s, const char *text);
 
 #endif

@@ -12,10 +12,11 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "gguf.h"
 #include "kernels/codes.h"
 
-enum { MAX_RANK = 1 << 16, NAME_BYTES = 80, SHOWN = 96, PLACE_ALIGN = 64 };
+enum { MAX_RANK = 1 << 16, NAME_BYTES = 80, PLACE_ALIGN = 64 };
 
 static const char suffix_a[] = ".lora_a", suffix_b[] = ".lora_b", suffix_norm[] = "_norm.weight";
 
@@ -23,92 +24,55 @@ typedef ftk_lora_adapter adapter;
 typedef ftk_lora_part part;
 typedef ftk_lora_change change;
 
-#define SHOW(s) ftk_gguf_show((char[SHOWN]){0}, SHOWN, s)
-
-static ftk_str str(const char *text)
-{
-    return (ftk_str){text, strlen(text)};
-}
-
 /* ---- keys */
-
-static ftk_str text_of(const ftk_gguf *file, const char *key)
-{
-    ftk_gguf_value v;
-    return ftk_gguf_find(file, key, &v) && v.type == FTK_GGUF_STRING ? v.s : str("");
-}
 
 static bool has_text(const ftk_gguf *file, const char *key, const char *text)
 {
-    const ftk_str s = text_of(file, key);
-    return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
+    return ftk_str_is(ftk_gguf_text(file, key), text);
 }
 
 /* What else people have, and where it belongs. */
-static ftk_err refuse_kind(const adapter *a, const ftk_host *h)
+static ftk_err refuse_kind(const adapter *a)
 {
     static const char arch[] = "general.architecture";
     if (has_text(a->file, arch, "controlvector"))
-        return ftk_fail(h, FTK_ERR_INVALID,
-                        "%s: is a control vector, which is not supported: give a LoRA adapter",
-                        a->path);
+        return FTK_FAIL(a, INVALID,
+                        "is a control vector, which is not supported: give a LoRA adapter");
     if (has_text(a->file, arch, "foretoken-drafter"))
-        return ftk_fail(h, FTK_ERR_INVALID,
-                        "%s: is a drafter, not a LoRA adapter: give it with --drafter-file",
-                        a->path);
-    return ftk_fail(h, FTK_ERR_INVALID,
-                    "%s: is no LoRA adapter: its general.type is not \"adapter\"; a model is "
-                    "named with -m",
-                    a->path);
+        return FTK_FAIL(a, INVALID,
+                        "is a drafter, not a LoRA adapter: give it with --drafter-file");
+    return FTK_FAIL(
+        a, INVALID,
+        "is no LoRA adapter: its general.type is not \"adapter\"; a model is named with -m");
 }
 
 static ftk_err check_kind(const adapter *a, const ftk_model *m)
 {
-    const ftk_host *h = &m->host;
-    if (!has_text(a->file, "general.type", "adapter")) return refuse_kind(a, h);
+    if (!has_text(a->file, "general.type", "adapter")) return refuse_kind(a);
     if (!has_text(a->file, "adapter.type", "lora"))
-        return ftk_fail(h, FTK_ERR_UNSUPPORTED,
-                        "%s: adapter.type is \"%s\": only \"lora\" is supported", a->path,
-                        SHOW(text_of(a->file, "adapter.type")));
+        return FTK_FAIL(a, UNSUPPORTED, "adapter.type is \"%s\": only \"lora\" is supported",
+                        FTK_SHOW(ftk_gguf_text(a->file, "adapter.type")));
     if (!has_text(a->file, "general.architecture", m->hp.arch->name))
-        return ftk_fail(
-            h, FTK_ERR_INVALID,
-            "%s: is an adapter for the architecture \"%s\", and the model is of \"%s\": "
-            "take one that was trained for this model",
-            a->path, SHOW(text_of(a->file, "general.architecture")), m->hp.arch->name);
+        return FTK_FAIL(a, INVALID,
+                        "is an adapter for the architecture \"%s\", and the model is of \"%s\": "
+                        "take one that was trained for this model",
+                        FTK_SHOW(ftk_gguf_text(a->file, "general.architecture")), m->hp.arch->name);
     ftk_gguf_value v;
     if (ftk_gguf_find(a->file, "adapter.alora.invocation_tokens", &v))
-        return ftk_fail(
-            h, FTK_ERR_UNSUPPORTED,
-            "%s: is an activated LoRA (adapter.alora.invocation_tokens), which counts only "
-            "behind those tokens: not supported, give a plain LoRA",
-            a->path);
+        return FTK_FAIL(a, UNSUPPORTED,
+                        "is an activated LoRA (adapter.alora.invocation_tokens), which counts only "
+                        "behind those tokens: not supported, give a plain LoRA");
     return FTK_OK;
 }
 
 /* As llama.cpp has it, no alpha is one of 0. */
-static ftk_err read_alpha(adapter *a, const ftk_host *h)
+static ftk_err read_alpha(adapter *a)
 {
     ftk_gguf_value v;
     if (!ftk_gguf_find(a->file, "adapter.lora.alpha", &v)) return FTK_OK;
-    switch (v.type) {
-    case FTK_GGUF_F32:
-    case FTK_GGUF_F64: a->alpha = v.f; break;
-    case FTK_GGUF_I8:
-    case FTK_GGUF_I16:
-    case FTK_GGUF_I32:
-    case FTK_GGUF_I64: a->alpha = (double)v.i; break;
-    case FTK_GGUF_U8:
-    case FTK_GGUF_U16:
-    case FTK_GGUF_U32:
-    case FTK_GGUF_U64: a->alpha = (double)v.u; break;
-    default: a->alpha = NAN;
-    }
-    if (isfinite(a->alpha)) return FTK_OK;
-    return ftk_fail(h, FTK_ERR_FORMAT,
-                    "%s: key adapter.lora.alpha is no finite number: convert the "
-                    "adapter again",
-                    a->path);
+    if (ftk_gguf_number(&v, &a->alpha) && isfinite(a->alpha)) return FTK_OK;
+    return FTK_FAIL(a, FORMAT,
+                    "key adapter.lora.alpha is no finite number: convert the adapter again");
 }
 
 /* ---- tensors */
@@ -122,13 +86,13 @@ static bool cut_suffix(ftk_str name, const char *suffix, char out[NAME_BYTES])
     return true;
 }
 
-static ftk_err check_type(const adapter *a, const ftk_tensor_info *t, const ftk_host *h)
+static ftk_err check_type(const adapter *a, const ftk_tensor_info *t)
 {
     char why[64];
     if (ftk_type_supported(t->type)) return FTK_OK;
-    return ftk_fail(h, FTK_ERR_UNSUPPORTED,
-                    "%s: tensor %s has type %s: convert the adapter to F32, F16 or Q8_0", a->path,
-                    SHOW(t->name), ftk_gguf_refuse_type(why, sizeof why, t->type));
+    return FTK_FAIL(a, UNSUPPORTED,
+                    "tensor %s has type %s: convert the adapter to F32, F16 or Q8_0",
+                    FTK_SHOW(t->name), ftk_gguf_refuse_type(why, sizeof why, t->type));
 }
 
 static bool is_shape(const ftk_tensor_info *t, uint64_t n_in, uint64_t n_out)
@@ -136,7 +100,7 @@ static bool is_shape(const ftk_tensor_info *t, uint64_t n_in, uint64_t n_out)
     return t->dims[0] == n_in && t->dims[1] == n_out && t->dims[2] == 1 && t->dims[3] == 1;
 }
 
-static ftk_err check_shapes(const part *p, const ftk_tensor_info *base, const ftk_host *h)
+static ftk_err check_shapes(const part *p, const ftk_tensor_info *base)
 {
     const uint64_t n_in = base->dims[0], n_out = base->dims[1], rank = p->b.dims[0];
     const bool fits = ftk_lora_is_embd(base)
@@ -148,19 +112,17 @@ static ftk_err check_shapes(const part *p, const ftk_tensor_info *base, const ft
     else
         snprintf(want, sizeof want, "[%" PRIu64 ", rank] and [rank, %" PRIu64 "]", n_in, n_out);
     if (!fits)
-        return ftk_fail(
-            h, FTK_ERR_INVALID,
-            "%s: tensors %s [%" PRIu64 ", %" PRIu64 "%s] and .lora_b [%" PRIu64 ", %" PRIu64
-            "%s] are not %s, as the model's %s wants: take an adapter that was trained for "
-            "this model",
-            p->from->path, SHOW(p->a.name), p->a.dims[0], p->a.dims[1],
-            p->a.n_dims > 2 ? ", ..." : "", p->b.dims[0], p->b.dims[1],
-            p->b.n_dims > 2 ? ", ..." : "", want, SHOW(base->name));
+        return FTK_FAIL(p->from, INVALID,
+                        "tensors %s [%" PRIu64 ", %" PRIu64 "%s] and .lora_b [%" PRIu64 ", %" PRIu64
+                        "%s] are not %s, as the model's %s wants: take an adapter that was trained "
+                        "for this model",
+                        FTK_SHOW(p->a.name), p->a.dims[0], p->a.dims[1],
+                        p->a.n_dims > 2 ? ", ..." : "", p->b.dims[0], p->b.dims[1],
+                        p->b.n_dims > 2 ? ", ..." : "", want, FTK_SHOW(base->name));
     if (rank > MAX_RANK)
-        return ftk_fail(h, FTK_ERR_UNSUPPORTED,
-                        "%s: tensor %s: a rank of %" PRIu64 ", at most %d are "
-                        "supported",
-                        p->from->path, SHOW(p->b.name), rank, MAX_RANK);
+        return FTK_FAIL(p->from, UNSUPPORTED,
+                        "tensor %s: a rank of %" PRIu64 ", at most %d are supported",
+                        FTK_SHOW(p->b.name), rank, MAX_RANK);
     return FTK_OK;
 }
 
@@ -192,42 +154,40 @@ static ftk_err find_base(const ftk_lora *l, const adapter *a, const char *name,
 {
     if (ftk_gguf_find_tensor(l->m->file, name, base)) return FTK_OK;
     const bool tied = strcmp(name, "output.weight") == 0;
-    return ftk_fail(
-        &l->m->host, FTK_ERR_INVALID,
-        "%s: changes tensor %s, which the model does not have%s: take an adapter that was "
-        "trained for this model",
-        a->path, SHOW(str(name)), tied ? ", as its output is that of token_embd.weight" : "");
+    return FTK_FAIL(a, INVALID,
+                    "changes tensor %s, which the model does not have%s: take an adapter that was "
+                    "trained for this model",
+                    FTK_SHOW(ftk_str_of(name)),
+                    tied ? ", as its output is that of token_embd.weight" : "");
 }
 
 static ftk_err add_pair(ftk_lora *l, const adapter *a, const char *name,
                         const ftk_tensor_info *lora_a)
 {
-    const ftk_host *h = &l->m->host;
     char other[NAME_BYTES];
     part p = {.from = a, .a = *lora_a};
     ftk_tensor_info base;
     snprintf(other, sizeof other, "%.70s%s", name, suffix_b);
     if (!ftk_gguf_find_tensor(a->file, other, &p.b))
-        return ftk_fail(h, FTK_ERR_FORMAT,
-                        "%s: tensor %s is there without %s: convert the adapter again", a->path,
-                        SHOW(lora_a->name), SHOW(str(other)));
+        return FTK_FAIL(a, FORMAT, "tensor %s is there without %s: convert the adapter again",
+                        FTK_SHOW(lora_a->name), FTK_SHOW(ftk_str_of(other)));
     ftk_err err = find_base(l, a, name, &base);
     if (err != FTK_OK) return err;
     if (base.dims[1] == 1)
-        return ftk_fail(h, FTK_ERR_INVALID,
-                        "%s: tensor %s: the model's %s is a vector, and LoRA changes "
-                        "matrices: take an adapter that was trained for this model",
-                        a->path, SHOW(lora_a->name), SHOW(base.name));
-    err = check_shapes(&p, &base, h);
-    if (err == FTK_OK) err = check_type(a, &p.a, h);
-    if (err == FTK_OK) err = check_type(a, &p.b, h);
+        return FTK_FAIL(a, INVALID,
+                        "tensor %s: the model's %s is a vector, and LoRA changes matrices: take an "
+                        "adapter that was trained for this model",
+                        FTK_SHOW(lora_a->name), FTK_SHOW(base.name));
+    err = check_shapes(&p, &base);
+    if (err == FTK_OK) err = check_type(a, &p.a);
+    if (err == FTK_OK) err = check_type(a, &p.b);
     if (err != FTK_OK) return err;
     p.scale = (float)(a->alpha != 0 ? a->scale * a->alpha / (double)p.b.dims[0] : a->scale);
     if (!isfinite(p.scale))
-        return ftk_fail(h, FTK_ERR_FORMAT,
-                        "%s: tensor %s: its scale, alpha %g by rank %" PRIu64
+        return FTK_FAIL(a, FORMAT,
+                        "tensor %s: its scale, alpha %g by rank %" PRIu64
                         " times %g, is not finite: give a smaller one",
-                        a->path, SHOW(lora_a->name), a->alpha, p.b.dims[0], a->scale);
+                        FTK_SHOW(lora_a->name), a->alpha, p.b.dims[0], a->scale);
     add_part(l, &p, &base, false);
     return FTK_OK;
 }
@@ -241,33 +201,30 @@ static ftk_err add_norm(ftk_lora *l, const adapter *a, const ftk_tensor_info *no
     snprintf(name, sizeof name, "%.*s", (int)norm->name.n, norm->name.p);
     ftk_err err = find_base(l, a, name, &base);
     if (err == FTK_OK && memcmp(norm->dims, base.dims, sizeof base.dims) != 0)
-        err = ftk_fail(&l->m->host, FTK_ERR_INVALID,
-                       "%s: tensor %s has %" PRIu64 " values, and the model's has %" PRIu64
+        err = FTK_FAIL(a, INVALID,
+                       "tensor %s has %" PRIu64 " values, and the model's has %" PRIu64
                        ": take an adapter that was trained for this model",
-                       a->path, SHOW(norm->name), norm->dims[0], base.dims[0]);
-    if (err == FTK_OK) err = check_type(a, norm, &l->m->host);
+                       FTK_SHOW(norm->name), norm->dims[0], base.dims[0]);
+    if (err == FTK_OK) err = check_type(a, norm);
     if (err == FTK_OK) add_part(l, &p, &base, true);
     return err;
 }
 
 static ftk_err add_tensor(ftk_lora *l, const adapter *a, const ftk_tensor_info *t)
 {
-    const ftk_host *h = &l->m->host;
     char name[NAME_BYTES], other[NAME_BYTES];
     ftk_tensor_info found;
     if (cut_suffix(t->name, suffix_a, name)) return add_pair(l, a, name, t);
     if (cut_suffix(t->name, suffix_norm, name)) return add_norm(l, a, t);
     if (!cut_suffix(t->name, suffix_b, name))
-        return ftk_fail(
-            h, FTK_ERR_UNSUPPORTED,
-            "%s: tensor %s is neither of a LoRA pair (.lora_a, .lora_b) nor a norm: not "
-            "supported",
-            a->path, SHOW(t->name));
+        return FTK_FAIL(
+            a, UNSUPPORTED,
+            "tensor %s is neither of a LoRA pair (.lora_a, .lora_b) nor a norm: not supported",
+            FTK_SHOW(t->name));
     snprintf(other, sizeof other, "%.70s%s", name, suffix_a);
     if (ftk_gguf_find_tensor(a->file, other, &found)) return FTK_OK;
-    return ftk_fail(h, FTK_ERR_FORMAT,
-                    "%s: tensor %s is there without %s: convert the adapter again", a->path,
-                    SHOW(t->name), SHOW(str(other)));
+    return FTK_FAIL(a, FORMAT, "tensor %s is there without %s: convert the adapter again",
+                    FTK_SHOW(t->name), FTK_SHOW(ftk_str_of(other)));
 }
 
 static ftk_err add_tensors(ftk_lora *l, const adapter *a)
@@ -282,8 +239,7 @@ static ftk_err add_tensors(ftk_lora *l, const adapter *a)
     }
     for (size_t i = before; i < l->n_parts; i++) any |= l->parts[i].b.data != NULL;
     if (any) return FTK_OK;
-    return ftk_fail(&l->m->host, FTK_ERR_FORMAT,
-                    "%s: holds no pair of .lora_a and .lora_b: convert the adapter again", a->path);
+    return FTK_FAIL(a, FORMAT, "holds no pair of .lora_a and .lora_b: convert the adapter again");
 }
 
 /* ---- opening */
@@ -292,13 +248,12 @@ static ftk_err open_adapter(ftk_lora *l, adapter *a, const ftk_adapter *want)
 {
     const ftk_host *h = &l->m->host;
     if (!want->path) return ftk_fail(h, FTK_ERR_INVALID, "no path of an adapter was given");
-    *a = (adapter){.path = want->path, .scale = (double)want->scale};
+    *a = (adapter){.host = h, .path = want->path, .scale = (double)want->scale};
     if (!isfinite(want->scale))
-        return ftk_fail(h, FTK_ERR_INVALID, "%s: the scale of an adapter must be a finite number",
-                        a->path);
+        return FTK_FAIL(a, INVALID, "the scale of an adapter must be a finite number");
     ftk_err err = ftk_gguf_open(&a->file, a->path, h);
     if (err == FTK_OK) err = check_kind(a, l->m);
-    return err == FTK_OK ? read_alpha(a, h) : err;
+    return err == FTK_OK ? read_alpha(a) : err;
 }
 
 /* What adapters add must not be lost when it is rounded. */

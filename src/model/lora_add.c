@@ -11,12 +11,8 @@
 #include "kernels/blocks.h"
 #include "kernels/codes.h"
 
-enum { SHOWN = 96 };
-
 typedef ftk_lora_part part;
 typedef ftk_lora_change change;
-
-#define SHOW(s) ftk_gguf_show((char[SHOWN]){0}, SHOWN, s)
 
 /* One part as floats: W[o] gets scale * sum over r of up[o][r] * down[r]. */
 typedef struct factors {
@@ -136,7 +132,7 @@ static ftk_err not_finite(const ftk_lora *l, const change *c)
     return ftk_fail(&l->m->host, FTK_ERR_FORMAT,
                     "%s: with it, tensor %s holds values that are not finite, or too large for its "
                     "type: give a smaller scale, or get the adapter again",
-                    c->last->from->path, SHOW(c->base.name));
+                    c->last->from->path, FTK_SHOW(c->base.name));
 }
 
 /* Room for the factors of a change in one piece, and for the largest b; NULL: no memory. */
@@ -175,7 +171,7 @@ static ftk_err add_matrix(const ftk_lora *l, const change *c)
         ftk_team_run_once(add_rows, &j, h);
         err = atomic_load(&j.bad) ? not_finite(l, c) : FTK_OK;
     } else {
-        ftk_fail(h, err, "%s: no memory to add %s", c->last->from->path, SHOW(c->base.name));
+        ftk_fail(h, err, "%s: no memory to add %s", c->last->from->path, FTK_SHOW(c->base.name));
     }
     ftk_release(h, room);
     ftk_release(h, f);
@@ -192,7 +188,7 @@ static ftk_err change_norm(const ftk_lora *l, const change *c)
     float *room = ftk_alloc_raw(h, n, 2 * sizeof *room);
     if (!room)
         return ftk_fail(h, FTK_ERR_NOMEM, "%s: no memory for %s", c->last->from->path,
-                        SHOW(c->base.name));
+                        FTK_SHOW(c->base.name));
     float *was = room, *is = room + n;
     bool finite = true;
     memcpy(was, c->vector, n * sizeof *was);

@@ -3,11 +3,11 @@
 #ifndef FTK_LORA_PARTS_H
 #define FTK_LORA_PARTS_H
 
-#include <string.h>
-
+#include "base/str.h"
 #include "lora.h"
 
 typedef struct ftk_lora_adapter {
+    const ftk_host *host;
     const char *path;
     ftk_gguf *file;
     double alpha, scale; /* scale: the caller's */
@@ -40,8 +40,7 @@ struct ftk_lora {
 /* The embeddings, whose pair is written the other way round. */
 static inline bool ftk_lora_is_embd(const ftk_tensor_info *base)
 {
-    static const char name[] = "token_embd.weight";
-    return base->name.n == sizeof name - 1 && memcmp(base->name.p, name, base->name.n) == 0;
+    return ftk_str_is(base->name, "token_embd.weight");
 }
 
 #endif

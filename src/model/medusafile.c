@@ -66,8 +66,7 @@ static ftk_err find_output(loader *l, int head, int n_out)
     if (err != FTK_OK) return err;
     const int rows = n_out ? n_out : (int)t.dims[1];
     if (head > 0 && rows != f->model.hp.n_vocab)
-        return ftk_fail(&f->host, FTK_ERR_FORMAT,
-                        "%s: tensor %s has other rows than the one before", f->source.path, as);
+        return FTK_FAIL(&f->source, FORMAT, "tensor %s has other rows than the one before", as);
     f->model.hp.n_vocab = rows;
     return ftk_head_matrix(l, &(ftk_head_names){as, as, false}, l->target->hp.n_embd, rows,
                            &f->says[head]);
@@ -85,8 +84,8 @@ static ftk_err find_head(loader *l, int head, int n_out, bool *found)
     if (err != FTK_OK || !*found) return err;
     if (head == 0) f->n_layers = i;
     if (i != f->n_layers)
-        return ftk_fail(&f->host, FTK_ERR_FORMAT, "%s: head %d has %d layers, the first one has %d",
-                        f->source.path, head, i, f->n_layers);
+        return FTK_FAIL(&f->source, FORMAT, "head %d has %d layers, the first one has %d", head, i,
+                        f->n_layers);
     return find_output(l, head, n_out);
 }
 
@@ -108,7 +107,7 @@ ftk_err ftk_medusa_load(ftk_head_loader *l)
     f->vectors =
         ftk_alloc(&f->host, (size_t)FTK_MEDUSA_HEADS * FTK_MEDUSA_LAYERS * (size_t)t->hp.n_embd,
                   sizeof(float));
-    if (!f->vectors) return ftk_fail(&f->host, FTK_ERR_NOMEM, "%s: no memory", f->source.path);
+    if (!f->vectors) return FTK_FAIL(&f->source, NOMEM, "no memory");
     ftk_err err = ftk_head_vocab(l, &n_out);
     while (found && f->n_heads < FTK_MEDUSA_HEADS && err == FTK_OK) {
         err = find_head(l, f->n_heads, n_out, &found);

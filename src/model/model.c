@@ -6,23 +6,24 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/config.h"
 #include "base/floats.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "base/team.h"
 #include "gguf.h"
-#include "hparams.h"
 #include "level.h"
 #include "lora.h"
 #include "stages.h"
 
 typedef struct {
     ftk_model *m;
+    const ftk_host *host;
     const char *path;
     const ftk_model_config *cfg;
+    bool *used;           /* [tensors of the file] that were read */
     size_t n_vectors;     /* floats given out of m->vectors */
     ftk_lora *lora;       /* NULL: no adapters */
     uint64_t done, total; /* bytes of weights that adapters change, and of those that are packed */
@@ -33,21 +34,23 @@ typedef struct {
 static ftk_err find_tensor(const loader *l, const char *name, uint64_t n_in, uint64_t n_out,
                            ftk_tensor_info *info)
 {
-    const ftk_host *h = &l->m->host;
     char why[64];
-    if (!ftk_gguf_find_tensor(l->m->file, name, info))
-        return ftk_fail(h, FTK_ERR_FORMAT, "%s: tensor %s is missing", l->path, name);
+    const size_t place = ftk_gguf_place(l->m->file, name);
+    if (place == ftk_gguf_n_tensors(l->m->file))
+        return FTK_FAIL(l, FORMAT, "tensor %s is missing", name);
+    ftk_gguf_tensor(l->m->file, place, info);
+    l->used[place] = true;
     if (info->dims[0] != n_in || info->dims[1] != n_out || info->dims[2] != 1 || info->dims[3] != 1)
-        return ftk_fail(h, FTK_ERR_FORMAT,
-                        "%s: tensor %s has shape [%" PRIu64 ", %" PRIu64 "%s] instead of [%" PRIu64
+        return FTK_FAIL(l, FORMAT,
+                        "tensor %s has shape [%" PRIu64 ", %" PRIu64 "%s] instead of [%" PRIu64
                         ", %" PRIu64 "]",
-                        l->path, name, info->dims[0], info->dims[1],
-                        info->n_dims > 2 ? ", ..." : "", n_in, n_out);
+                        name, info->dims[0], info->dims[1], info->n_dims > 2 ? ", ..." : "", n_in,
+                        n_out);
     if (!ftk_type_supported(info->type))
-        return ftk_fail(h, FTK_ERR_UNSUPPORTED,
-                        "%s: tensor %s has type %s: convert the model to Q4_K, Q5_K, Q6_K, Q8_0, "
-                        "F16, BF16 or F32",
-                        l->path, name, ftk_gguf_refuse_type(why, sizeof why, info->type));
+        return FTK_FAIL(
+            l, UNSUPPORTED,
+            "tensor %s has type %s: convert the model to Q4_K, Q5_K, Q6_K, Q8_0, F16, BF16 or F32",
+            name, ftk_gguf_refuse_type(why, sizeof why, info->type));
     return FTK_OK;
 }
 
@@ -84,12 +87,17 @@ static ftk_err find_vector(loader *l, const char *name, int n, const float **out
     l->m->kernels.dequant_row((ftk_type)info.type, n, info.data, v);
     ftk_lora_see(l->lora, &info, v);
     l->m->n_params += (uint64_t)n;
-    for (int i = 0; i < n; i++)
-        if (!isfinite(v[i]))
-            return ftk_fail(&l->m->host, FTK_ERR_FORMAT,
-                            "%s: tensor %s holds values that are not finite", l->path, name);
+    if (!ftk_all_finite(n, v))
+        return FTK_FAIL(l, FORMAT, "tensor %s holds values that are not finite", name);
     *out = v;
     return FTK_OK;
+}
+
+bool ftk_all_finite(int n, const float *v)
+{
+    for (int i = 0; i < n; i++)
+        if (!isfinite(v[i])) return false;
+    return true;
 }
 
 static void layer_dims(const ftk_hparams *hp, int dims[FTK_N_DIMS])
@@ -142,8 +150,7 @@ static ftk_err find_factors(loader *l, const char *name, const float **out)
     const ftk_err err = find_vector(l, name, half, out);
     for (int i = 0; i < half && err == FTK_OK; i++)
         if (!((*out)[i] > 0))
-            return ftk_fail(&l->m->host, FTK_ERR_FORMAT,
-                            "%s: tensor %s holds values that are not positive", l->path, name);
+            return FTK_FAIL(l, FORMAT, "tensor %s holds values that are not positive", name);
     return err;
 }
 
@@ -170,8 +177,7 @@ static ftk_err find_rope(loader *l)
         err = find_factors(l, "rope_factors_short.weight", &factor);
         if (err == FTK_OK) err = find_factors(l, "rope_factors_long.weight", &factor_long);
         if (err == FTK_OK && !factor != !factor_long)
-            err = ftk_fail(&l->m->host, FTK_ERR_FORMAT,
-                           "%s: tensor rope_factors_%s.weight is missing", l->path,
+            err = FTK_FAIL(l, FORMAT, "tensor rope_factors_%s.weight is missing",
                            factor ? "long" : "short");
     }
     if (err != FTK_OK) return err;
@@ -206,9 +212,9 @@ static ftk_err find_tensors(loader *l)
     const ftk_hparams *hp = &m->hp;
     m->vectors = ftk_alloc(&m->host, vectors_size(hp), sizeof(float));
     m->layers = ftk_alloc(&m->host, (size_t)hp->n_layer, sizeof(ftk_layer));
-    if (!m->vectors || !m->layers)
-        return ftk_fail(&m->host, FTK_ERR_NOMEM, "%s: no memory for %d layers", l->path,
-                        hp->n_layer);
+    l->used = ftk_alloc(&m->host, ftk_gguf_n_tensors(m->file), sizeof *l->used);
+    if (!m->vectors || !m->layers || !l->used)
+        return FTK_FAIL(l, NOMEM, "no memory for %d layers", hp->n_layer);
     ftk_err err = find_matrix(l, "token_embd.weight", hp->n_embd, hp->n_vocab, &m->embd);
     m->weight_bytes = 0; /* one row of the embeddings is read, not the whole */
     if (err == FTK_OK) err = find_layers(l);
@@ -248,47 +254,16 @@ static void take_fingerprint(ftk_model *m)
 
 /* ---- tensors that are left over */
 
-static bool is_known(const ftk_hparams *hp, const char *name)
-{
-    static const struct {
-        const char *name;
-        unsigned need;
-    } alone[] = {
-        {"token_embd.weight", 0},
-        {"output_norm.weight", 0},
-        {"output.weight", 0},
-        {"rope_freqs.weight", FTK_ARCH_ROPE_FREQS},
-        {"rope_factors_short.weight", FTK_ARCH_ROPE_FACTORS},
-        {"rope_factors_long.weight", FTK_ARCH_ROPE_FACTORS},
-    };
-    for (size_t i = 0; i < sizeof alone / sizeof alone[0]; i++)
-        if (strcmp(name, alone[i].name) == 0)
-            return (hp->arch->flags & alone[i].need) == alone[i].need;
-    if (strncmp(name, "blk.", 4) != 0) return false;
-    char good[80];
-    size_t n;
-    const ftk_part *parts = ftk_arch_parts(&n);
-    const long layer = strtol(name + 4, NULL, 10);
-    for (size_t i = 0; i < n && layer >= 0 && layer < hp->n_layer; i++) {
-        snprintf(good, sizeof good, "blk.%ld.%s", layer, parts[i].name);
-        if (strcmp(name, good) == 0 && ftk_arch_has(hp->arch, &parts[i])) return true;
-    }
-    return false;
-}
-
-/* A bias or an extra norm that the pass does not know would be left out of it in silence. */
+/* A bias or an extra norm that nothing has read would be left out of the pass in silence. */
 static ftk_err check_unused(const loader *l)
 {
     for (size_t i = 0; i < ftk_gguf_n_tensors(l->m->file); i++) {
         ftk_tensor_info info;
-        char name[80], shown[96];
         ftk_gguf_tensor(l->m->file, i, &info);
-        snprintf(name, sizeof name, "%.*s", (int)info.name.n, info.name.p);
-        if (!is_known(&l->m->hp, name))
-            return ftk_fail(&l->m->host, FTK_ERR_UNSUPPORTED,
-                            "%s: tensor %s is no part of a %s model as this build knows it",
-                            l->path, ftk_gguf_show(shown, sizeof shown, info.name),
-                            l->m->hp.arch->name);
+        if (!l->used[i])
+            return FTK_FAIL(l, UNSUPPORTED,
+                            "tensor %s is no part of a %s model as this build knows it",
+                            FTK_SHOW(info.name), l->m->hp.arch->name);
     }
     return FTK_OK;
 }
@@ -359,7 +334,7 @@ static bool is_wanted(const loader *l)
 
 static ftk_err cancelled(const loader *l)
 {
-    return ftk_fail(&l->m->host, FTK_ERR_CANCELLED, "%s: loading was stopped", l->path);
+    return FTK_FAIL(l, CANCELLED, "loading was stopped");
 }
 
 static void tell(const loader *l, uint64_t done)
@@ -393,8 +368,7 @@ static ftk_err take_packed(loader *l, int n)
     for (int i = 0; i < n; i++) l->total += mat_bytes(matrix_at(m, i));
     m->packed = ftk_alloc_raw(&m->host, packed, 1);
     if (m->packed) return FTK_OK;
-    return ftk_fail(&m->host, FTK_ERR_NOMEM,
-                    "%s: needs %zu MiB for the weights: use a smaller model or fewer bits", l->path,
+    return FTK_FAIL(l, NOMEM, "needs %zu MiB for the weights: use a smaller model or fewer bits",
                     packed >> 20);
 }
 
@@ -430,27 +404,20 @@ static ftk_err make_weights(loader *l)
 
 static ftk_err copy_name(ftk_model *m)
 {
-    ftk_gguf_value v;
-    const bool found = ftk_gguf_find(m->file, "general.name", &v) && v.type == FTK_GGUF_STRING;
-    const size_t n = found ? v.s.n : 0;
-    m->name = ftk_alloc(&m->host, n + 1, 1);
+    const ftk_str name = ftk_gguf_text(m->file, "general.name");
+    m->name = ftk_alloc(&m->host, name.n + 1, 1);
     if (!m->name) return ftk_fail(&m->host, FTK_ERR_NOMEM, "no memory for the model's name");
-    if (n > 0) memcpy(m->name, v.s.p, n);
+    if (name.n > 0) memcpy(m->name, name.p, name.n);
     return FTK_OK;
 }
 
 /* It has the architecture of its model, and would be one without layers. */
 static ftk_err refuse_adapter(const loader *l)
 {
-    ftk_gguf_value v;
-    if (!ftk_gguf_find(l->m->file, "general.type", &v) || v.type != FTK_GGUF_STRING ||
-        v.s.n != strlen("adapter") || memcmp(v.s.p, "adapter", v.s.n) != 0)
-        return FTK_OK;
-    return ftk_fail(
-        &l->m->host, FTK_ERR_UNSUPPORTED,
-        "%s: is an adapter, not a model: name the model that it was trained for with -m, "
-        "and give this file with --lora",
-        l->path);
+    if (!ftk_str_is(ftk_gguf_text(l->m->file, "general.type"), "adapter")) return FTK_OK;
+    return FTK_FAIL(l, UNSUPPORTED,
+                    "is an adapter, not a model: name the model that it was trained for with -m, "
+                    "and give this file with --lora");
 }
 
 static ftk_err load(loader *l)
@@ -467,8 +434,7 @@ static ftk_err load(loader *l)
     if (l->cfg->vocabulary_only) return FTK_OK;
     if (m->n_stages < 0 || m->stage < 0 || m->stage >= (m->n_stages ? m->n_stages : 1) ||
         m->n_stages > m->hp.n_layer)
-        return ftk_fail(&m->host, FTK_ERR_INVALID,
-                        "%s: stage %d of %d: a model of %d layers can have 1 to %d stages", l->path,
+        return FTK_FAIL(l, INVALID, "stage %d of %d: a model of %d layers can have 1 to %d stages",
                         m->stage, m->n_stages, m->hp.n_layer, m->hp.n_layer);
     if (l->cfg->n_adapters > 0)
         err = ftk_lora_open(&l->lora, m, l->cfg->adapters, l->cfg->n_adapters);
@@ -497,13 +463,14 @@ static ftk_err load_model(ftk_model **out, const char *path, const ftk_model_con
     m->wanted = cfg->wanted;
     m->stage = cfg->stage;
     m->n_stages = cfg->n_stages;
-    loader l = {.m = m, .path = path, .cfg = cfg};
+    loader l = {.m = m, .host = &m->host, .path = path, .cfg = cfg};
     ftk_err err;
     if (ftk_kernels_fill(&m->kernels, cfg->kernels))
         err = load(&l);
     else
         err = ftk_fail(h, FTK_ERR_INVALID, "kernels \"%s\" are unknown or not for this machine",
                        cfg->kernels);
+    ftk_release(h, l.used);
     ftk_lora_close(l.lora);
     if (err != FTK_OK) {
         ftk_model_free(m);

@@ -48,12 +48,19 @@ typedef struct ftk_hparams {
     int n_ctx_short;              /* contexts above it turn by the long factors, if there are */
 } ftk_hparams;
 
+/* In hparams.c: all fields but n_vocab, of a file. Errors: FORMAT, UNSUPPORTED, each with one line
+ * that names the key. */
+ftk_err ftk_hparams_read(ftk_hparams *hp, const ftk_gguf *file, const char *path,
+                         const ftk_host *host);
+
 /* Radians per position, [n_rot / 2] each; two of them may be the same. */
 typedef struct ftk_rope {
     const float *freq;        /* layers that see everything */
     const float *freq_long;   /* the same in contexts above n_ctx_short */
     const float *freq_window; /* NULL: windowed layers turn alike */
 } ftk_rope;
+
+bool ftk_all_finite(int n, const float *v);
 
 struct ftk_model {
     ftk_host host;

@@ -33,35 +33,14 @@ static ftk_str text_of(ftk_str s)
     return (ftk_str){s.p + at, s.n - at};
 }
 
-static bool is_html(ftk_str s)
+/* Whether it begins, as a text, with one of these, which stand a line each. */
+static bool says(ftk_str s, const char *texts)
 {
     const ftk_str t = text_of(s);
-    return begins(t, "<!doctype html") || begins(t, "<html") || begins(t, "<head") ||
-           begins(t, "<!--") || begins(t, "<script");
-}
-
-static bool is_xml(ftk_str s)
-{
-    return begins(text_of(s), "<?xml");
-}
-
-/* What servers say in plain words. */
-static bool is_refusal(ftk_str s)
-{
-    static const char *const words[] = {"Entry not found",
-                                        "Repository not found",
-                                        "Revision not found",
-                                        "Invalid username or password",
-                                        "Invalid credentials",
-                                        "Access to model",
-                                        "Not Found",
-                                        "404",
-                                        "403",
-                                        "401",
-                                        "Forbidden",
-                                        "Unauthorized"};
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (begins(text_of(s), words[i])) return true;
+    for (size_t n; *texts; texts += n + (texts[n] == '\n')) {
+        n = strcspn(texts, "\n");
+        if (t.n >= n && strncasecmp(t.p, texts, n) == 0) return true;
+    }
     return false;
 }
 
@@ -122,7 +101,7 @@ static bool is_zeros(ftk_str s)
 #define SERVER                                                                                     \
     "what a server sends when a download fails: log in if need be, and get the file again"
 
-/* Told by n bytes at a place in the file, or by a function. */
+/* Told by n bytes at a place in the file, or by a function; n 0: by how its text begins. */
 static const struct {
     const char *what; /* and how to mend it */
     bool (*is)(ftk_str head);
@@ -132,6 +111,10 @@ static const struct {
 #define BYTES(what, at, bytes)                                                                     \
     {                                                                                              \
         what, NULL, at, sizeof bytes - 1, bytes                                                    \
+    }
+#define SAYS(what, texts)                                                                          \
+    {                                                                                              \
+        what, NULL, 0, 0, texts                                                                    \
     }
 #define LOOKS(what, is)                                                                            \
     {                                                                                              \
@@ -146,9 +129,11 @@ static const struct {
     BYTES(OLD, 0, "fmgg"),
     BYTES(OLD, 0, "tjgg"),
     BYTES("a LoRA adapter in a format before GGUF: give a model", 0, "algg"),
-    LOOKS("an HTML page, " SERVER, is_html),
-    LOOKS("an XML text, " SERVER, is_xml),
-    LOOKS("a message, " SERVER, is_refusal),
+    SAYS("an HTML page, " SERVER, "<!doctype html\n<html\n<head\n<!--\n<script"),
+    SAYS("an XML text, " SERVER, "<?xml"),
+    SAYS("a message, " SERVER,
+         "Entry not found\nRepository not found\nRevision not found\nInvalid username or password\n"
+         "Invalid credentials\nAccess to model\nNot Found\n404\n403\n401\nForbidden\nUnauthorized"),
     LOOKS("a safetensors file: " CONVERT, is_safetensors),
     LOOKS("a PyTorch checkpoint: " CONVERT, is_torch),
     BYTES("a zip archive: unpack it with unzip, and give the .gguf file in it", 0, "PK\3\4"),
@@ -184,6 +169,7 @@ const char *ftk_gguf_not(const void *data, size_t n)
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         const size_t at = table[i].at, m = table[i].n;
         if (table[i].is ? table[i].is(head)
+            : m == 0    ? says(head, table[i].bytes)
                         : head.n >= at + m && memcmp(head.p + at, table[i].bytes, m) == 0)
             return table[i].what;
     }

@@ -7,7 +7,7 @@
 
 /* What tokenizer.ggml.pre stands for. */
 typedef struct ftk_pre_rule {
-    const char *name;
+    const char *names;        /* with a space between two */
     const char *const *steps; /* PCRE2 patterns, NULL-terminated: see ftk_pre_split() */
     bool ignores_merges;      /* a word that is a token needs no merging */
     bool adds_bos;            /* where the file does not say */

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/sort.h"
+#include "base/str.h"
 #include "model/gguf.h"
 #include "model/json.h"
 
@@ -38,9 +39,7 @@ typedef struct reader {
 
 static ftk_err bad(const reader *r, ftk_str name, const char *why)
 {
-    char shown[96];
-    return ftk_fail(r->host, FTK_ERR_FORMAT, "%s: tensor %s %s", r->path,
-                    ftk_gguf_show(shown, sizeof shown, name), why);
+    return FTK_FAIL(r, FORMAT, "tensor %s %s", FTK_SHOW(name), why);
 }
 
 /* A whole number from 0 to 2^53. */
@@ -57,7 +56,7 @@ static ftk_err read_type(const reader *r, const ftk_json_value *v, ftk_safetenso
     if (!type || type->kind != FTK_JSON_STRING) return bad(r, t->name, "has no dtype");
     t->type = type->text;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        if (!ftk_json_is(type->text, types[i].name)) continue;
+        if (!ftk_str_is(type->text, types[i].name)) continue;
         t->dtype = types[i].dtype;
         *bits = types[i].bits;
         return FTK_OK;
@@ -144,10 +143,10 @@ static ftk_err check_places(const reader *r)
         at += s->by_name[i]->size;
     }
     if (at != r->size)
-        return ftk_fail(r->host, FTK_ERR_FORMAT,
-                        "%s: holds %" PRIu64 " bytes of tensors, its header speaks of %" PRIu64
+        return FTK_FAIL(r, FORMAT,
+                        "holds %" PRIu64 " bytes of tensors, its header speaks of %" PRIu64
                         ": get it again",
-                        r->path, r->size, at);
+                        r->size, at);
     ftk_sort(s->by_name, s->n, sizeof *s->by_name, by_name, NULL);
     for (size_t i = 1; i < s->n; i++)
         if (by_name(&s->by_name[i - 1], &s->by_name[i], NULL) == 0)
@@ -159,15 +158,13 @@ static ftk_err read_all(reader *r)
 {
     const ftk_json_value *const all = &r->json.values[0];
     ftk_safetensors *const s = r->s;
-    if (all->kind != FTK_JSON_OBJECT)
-        return ftk_fail(r->host, FTK_ERR_FORMAT, "%s: its header is no JSON object", r->path);
+    if (all->kind != FTK_JSON_OBJECT) return FTK_FAIL(r, FORMAT, "its header is no JSON object");
     s->items = ftk_alloc(r->host, (size_t)all->count, sizeof *s->items);
     s->by_name = ftk_alloc(r->host, (size_t)all->count, sizeof *s->by_name);
-    if (!s->items || !s->by_name)
-        return ftk_fail(r->host, FTK_ERR_NOMEM, "%s: no memory to open it", r->path);
+    if (!s->items || !s->by_name) return FTK_FAIL(r, NOMEM, "no memory to open it");
     const ftk_json_value *v = ftk_json_first(&r->json, all);
     for (; v; v = ftk_json_next(&r->json, v)) {
-        if (ftk_json_is(v->name, "__metadata__")) continue;
+        if (ftk_str_is(v->name, "__metadata__")) continue;
         s->by_name[s->n] = &s->items[s->n];
         const ftk_err err = read_tensor(r, v, &s->items[s->n++]);
         if (err != FTK_OK) return err;
@@ -187,9 +184,8 @@ static ftk_err read_length(const reader *r, uint64_t *n)
         return FTK_OK;
     if (f->n >= LENGTH && *n <= LONGEST && *n > f->n - LENGTH && what &&
         strstr(what, "safetensors"))
-        return ftk_fail(r->host, FTK_ERR_FORMAT, "%s: is cut off in its header: get it again",
-                        r->path);
-    return ftk_fail(r->host, FTK_ERR_FORMAT, "%s: is no safetensors file%s%s", r->path,
+        return FTK_FAIL(r, FORMAT, "is cut off in its header: get it again");
+    return FTK_FAIL(r, FORMAT, "is no safetensors file%s%s",
                     what && !strstr(what, "safetensors") ? ": it is " : "",
                     what && !strstr(what, "safetensors") ? what : "");
 }
@@ -199,7 +195,7 @@ ftk_err ftk_safetensors_open(ftk_safetensors *s, const char *path, const ftk_hos
     *s = (ftk_safetensors){0};
     reader r = {.s = s, .path = path, .host = host};
     uint64_t n;
-    ftk_err err = ftk_mapped_open(&s->file, path, host);
+    ftk_err err = ftk_mapped_open(&s->file, path, path, host);
     if (err == FTK_OK) err = read_length(&r, &n);
     if (err == FTK_OK) {
         r.tensors = s->file.p + LENGTH + n;

@@ -26,43 +26,13 @@ typedef struct {
     ftk_gguf **parts; /* [count] NULL: not opened yet */
 } set;
 
-static ftk_err fail_at(const set *s, ftk_err err, const char *what)
-{
-    char shown[256];
-    return ftk_fail(s->host, err, "%s: %s", ftk_gguf_show_path(shown, sizeof shown, s->path), what);
-}
+#define SHOW_PATH(s) ftk_gguf_show_path((char[256]){0}, 256, (s)->path)
 
 /* An integer key of a part, in [0, max]. absent: what a missing one means; -1: an error. */
 static ftk_err read_number(const set *s, const ftk_gguf *g, const char *key, int max, int absent,
                            int *out)
 {
-    char line[128];
-    ftk_gguf_value v;
-    *out = absent;
-    if (!ftk_gguf_find(g, key, &v)) {
-        snprintf(line, sizeof line, "key %s is missing", key);
-        return absent < 0 ? fail_at(s, FTK_ERR_FORMAT, line) : FTK_OK;
-    }
-    uint64_t u = v.u;
-    switch (v.type) {
-    case FTK_GGUF_U8:
-    case FTK_GGUF_U16:
-    case FTK_GGUF_U32:
-    case FTK_GGUF_U64: break;
-    case FTK_GGUF_I8:
-    case FTK_GGUF_I16:
-    case FTK_GGUF_I32:
-    case FTK_GGUF_I64: u = v.i < 0 ? UINT64_MAX : (uint64_t)v.i; break;
-    default:
-        snprintf(line, sizeof line, "key %s is not an integer", key);
-        return fail_at(s, FTK_ERR_FORMAT, line);
-    }
-    if (u > (uint64_t)max) {
-        snprintf(line, sizeof line, "key %s is out of range: it must be 0 to %d", key, max);
-        return fail_at(s, FTK_ERR_FORMAT, line);
-    }
-    *out = (int)u;
-    return FTK_OK;
+    return ftk_gguf_int(g, key, 0, max, absent, out, SHOW_PATH(s), s->host);
 }
 
 static void suffix_of(const set *s, int part, char *buf, size_t cap)
@@ -73,37 +43,35 @@ static void suffix_of(const set *s, int part, char *buf, size_t cap)
 /* Whether a part's own keys put it in this place. */
 static ftk_err check_place(const set *s, const ftk_gguf *g, int place)
 {
-    char line[160], suffix[40];
+    char suffix[40];
     int no, count;
     ftk_err err = read_number(s, g, "split.count", MAX_SHARDS, -1, &count);
-    if (err == FTK_OK && count != s->count) {
-        snprintf(line, sizeof line, "split.count is %d, in another part of the model it is %d",
-                 count, s->count);
-        return fail_at(s, FTK_ERR_FORMAT, line);
-    }
+    if (err == FTK_OK && count != s->count)
+        return ftk_fail(s->host, FTK_ERR_FORMAT,
+                        "%s: split.count is %d, in another part of the model it is %d",
+                        SHOW_PATH(s), count, s->count);
     if (err == FTK_OK) err = read_number(s, g, "split.no", MAX_SHARDS, -1, &no);
     if (err != FTK_OK || no == place) return err;
     suffix_of(s, no, suffix, sizeof suffix);
-    snprintf(line, sizeof line, "it is part %d of %d (split.no %d), so its name must end in %s",
-             no + 1, s->count, no, suffix);
-    return fail_at(s, FTK_ERR_FORMAT, line);
+    return ftk_fail(s->host, FTK_ERR_FORMAT,
+                    "%s: it is part %d of %d (split.no %d), so its name must end in %s",
+                    SHOW_PATH(s), no + 1, s->count, no, suffix);
 }
 
 /* The place the path's name gives the part, in *place. */
 static ftk_err place_by_name(const set *s, int *place)
 {
-    char line[160], suffix[40];
+    char suffix[40];
     const char *end = s->n >= SUFFIX ? s->path + s->n - SUFFIX : "";
     for (*place = 0; *place < s->count; ++*place) {
         suffix_of(s, *place, suffix, sizeof suffix);
         if (strcmp(end, suffix) == 0) return FTK_OK;
     }
     suffix_of(s, 0, suffix, sizeof suffix);
-    snprintf(line, sizeof line,
-             "it is one of %d parts of a model, which are found by their names: they must end in "
-             "%s and so on",
-             s->count, suffix);
-    return fail_at(s, FTK_ERR_FORMAT, line);
+    return ftk_fail(s->host, FTK_ERR_FORMAT,
+                    "%s: it is one of %d parts of a model, which are found by their names: they "
+                    "must end in %s and so on",
+                    SHOW_PATH(s), s->count, suffix);
 }
 
 /* The path of a part becomes the one in hand. */
@@ -118,13 +86,10 @@ static ftk_err open_part(set *s, int i)
 {
     take_in_hand(s, i);
     if (!s->parts[i]) {
-        if (access(s->path, F_OK) != 0 && errno == ENOENT) {
-            char line[160];
-            snprintf(line, sizeof line,
-                     "part %d of %d of the model is missing: put it beside the others", i + 1,
-                     s->count);
-            return fail_at(s, FTK_ERR_IO, line);
-        }
+        if (access(s->path, F_OK) != 0 && errno == ENOENT)
+            return ftk_fail(s->host, FTK_ERR_IO,
+                            "%s: part %d of %d of the model is missing: put it beside the others",
+                            SHOW_PATH(s), i + 1, s->count);
         const ftk_err err = ftk_gguf_open_file(&s->parts[i], s->path, s->host);
         if (err != FTK_OK) return err;
     }
@@ -143,12 +108,10 @@ static ftk_err open_others(set *s, const char *given)
     }
     take_in_hand(s, 0);
     ftk_err err = read_number(s, s->parts[0], "split.tensors.count", MAX_TENSORS, -1, &wanted);
-    if (err == FTK_OK && tensors != (size_t)wanted) {
-        char line[160];
-        snprintf(line, sizeof line, "its %d parts hold %zu tensors, split.tensors.count is %d",
-                 s->count, tensors, wanted);
-        return fail_at(s, FTK_ERR_FORMAT, line);
-    }
+    if (err == FTK_OK && tensors != (size_t)wanted)
+        return ftk_fail(s->host, FTK_ERR_FORMAT,
+                        "%s: its %d parts hold %zu tensors, split.tensors.count is %d",
+                        SHOW_PATH(s), s->count, tensors, wanted);
     return err == FTK_OK ? ftk_gguf_join(s->parts[0], s->parts + 1, (size_t)s->count - 1, given)
                          : err;
 }

@@ -2,35 +2,27 @@
  * Heads that others have made, as they are found. */
 #include "model/source.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/folder.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "model/gguf.h"
 
 static const char suffix[] = ".safetensors";
 
-static bool is_folder(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 /* Whether a GGUF file is of one of the architectures that llama.cpp's converter gives heads. */
 static bool is_head(const ftk_gguf *g)
 {
-    ftk_gguf_value v;
-    return ftk_gguf_find(g, "general.architecture", &v) && v.type == FTK_GGUF_STRING &&
-           (ftk_json_is(v.s, "eagle3") || ftk_json_is(v.s, "dflash"));
+    const ftk_str arch = ftk_gguf_text(g, "general.architecture");
+    return ftk_str_is(arch, "eagle3") || ftk_str_is(arch, "dflash");
 }
 
 bool ftk_source_is_checkpoint(const char *path)
 {
-    return is_folder(path) || ftk_ends_with(path, suffix);
+    return ftk_is_folder(path) || ftk_ends_with(path, suffix);
 }
 
 bool ftk_source_is(const char *path)
@@ -48,7 +40,7 @@ bool ftk_source_is(const char *path)
 
 static ftk_err open_config(ftk_source *s, const char *path)
 {
-    ftk_err err = ftk_mapped_open(&s->config_file, path, s->host);
+    ftk_err err = ftk_mapped_open(&s->config_file, path, path, s->host);
     if (err == FTK_OK)
         err = ftk_json_read(&s->config, s->config_file.p, s->config_file.n, path, s->host);
     if (err == FTK_OK && s->config.values[0].kind != FTK_JSON_OBJECT)
@@ -81,22 +73,18 @@ static ftk_err open_folder(ftk_source *s, const char *path)
     while (err == FTK_OK && ftk_folder_next(path, after, suffix, name, sizeof name)) {
         strcpy(after, name);
         if (s->n_parts == FTK_SOURCE_PARTS)
-            return ftk_fail(s->host, FTK_ERR_UNSUPPORTED, "%s: holds more than %d files", s->path,
-                            FTK_SOURCE_PARTS);
+            return FTK_FAIL(s, UNSUPPORTED, "holds more than %d files", FTK_SOURCE_PARTS);
         snprintf(file, sizeof file, "%.4000s/%s", path, name);
         err = ftk_safetensors_open(&s->parts[s->n_parts], file, s->host);
         s->n_parts += err == FTK_OK;
         if (n_parts_by_name(name) > n_named) n_named = n_parts_by_name(name);
     }
     if (err == FTK_OK && s->n_parts > 0 && s->n_parts < n_named)
-        err = ftk_fail(s->host, FTK_ERR_INVALID,
-                       "%s: holds %d safetensors files of %d: get the others", s->path, s->n_parts,
+        err = FTK_FAIL(s, INVALID, "holds %d safetensors files of %d: get the others", s->n_parts,
                        n_named);
     if (err == FTK_OK && s->n_parts == 0)
-        err =
-            ftk_fail(s->host, FTK_ERR_INVALID,
-                     "%s: holds no safetensors file; pickles (.bin, .pt) are to be converted first",
-                     s->path);
+        err = FTK_FAIL(s, INVALID,
+                       "holds no safetensors file; pickles (.bin, .pt) are to be converted first");
     return err;
 }
 
@@ -112,7 +100,7 @@ static ftk_err open_single(ftk_source *s, const char *path, bool needs_config)
     return needs_config || access(file, F_OK) == 0 ? open_config(s, file) : FTK_OK;
 }
 
-static size_t n_tensors(const ftk_source *s)
+size_t ftk_source_n_tensors(const ftk_source *s)
 {
     size_t n = s->gguf ? ftk_gguf_n_tensors(s->gguf) : 0;
     for (int i = 0; i < s->n_parts; i++) n += s->parts[i].n;
@@ -124,10 +112,10 @@ ftk_err ftk_source_open(ftk_source *s, const char *path, const ftk_host *host)
     memset(s, 0, sizeof *s);
     s->host = host;
     ftk_gguf_show_path(s->path, sizeof s->path, path);
-    ftk_err err = is_folder(path)               ? open_folder(s, path)
+    ftk_err err = ftk_is_folder(path)           ? open_folder(s, path)
                   : ftk_ends_with(path, suffix) ? open_single(s, path, true)
                                                 : ftk_gguf_open(&s->gguf, path, host);
-    if (err == FTK_OK && !(s->used = ftk_alloc(host, n_tensors(s), sizeof *s->used)))
+    if (err == FTK_OK && !(s->used = ftk_alloc(host, ftk_source_n_tensors(s), sizeof *s->used)))
         err = ftk_fail(host, FTK_ERR_NOMEM, "%s: no memory for a drafter", s->path);
     if (err != FTK_OK) ftk_source_close(s);
     return err;
@@ -138,7 +126,7 @@ ftk_err ftk_source_look(ftk_source *s, const char *path, const ftk_host *host)
     memset(s, 0, sizeof *s);
     s->host = host;
     ftk_gguf_show_path(s->path, sizeof s->path, path);
-    const ftk_err err = is_folder(path) ? open_folder(s, path) : open_single(s, path, false);
+    const ftk_err err = ftk_is_folder(path) ? open_folder(s, path) : open_single(s, path, false);
     if (err != FTK_OK) ftk_source_close(s);
     return err;
 }
@@ -160,7 +148,6 @@ void ftk_source_close(ftk_source *s)
 static bool take(const ftk_source *s, ftk_str name, ftk_str type, const ftk_safetensor *from,
                  ftk_source_tensor *t, ftk_err *err)
 {
-    char shown[96], as[32];
     *t = (ftk_source_tensor){.n_dims = from->n_dims, .data = from->data};
     for (int i = 0; i < 4; i++) t->dims[i] = i < t->n_dims ? from->dims[t->n_dims - 1 - i] : 1;
     switch (from->dtype) {
@@ -170,9 +157,8 @@ static bool take(const ftk_source *s, ftk_str name, ftk_str type, const ftk_safe
     case FTK_DTYPE_I64: t->is_ids = true; return true;
     default: break;
     }
-    *err = ftk_fail(s->host, FTK_ERR_UNSUPPORTED,
-                    "%s: tensor %s has type %s: F32, F16 and BF16 are supported", s->path,
-                    ftk_gguf_show(shown, sizeof shown, name), ftk_gguf_show(as, sizeof as, type));
+    *err = FTK_FAIL(s, UNSUPPORTED, "tensor %s has type %s: F32, F16 and BF16 are supported",
+                    FTK_SHOW(name), FTK_SHOW(type));
     return false;
 }
 
@@ -184,8 +170,7 @@ static bool find_in_parts(ftk_source *s, const char *name, ftk_source_tensor *t,
         const ftk_safetensor *const from = ftk_safetensors_find(&s->parts[i], name);
         if (!from) continue;
         if (found) {
-            *err = ftk_fail(s->host, FTK_ERR_FORMAT, "%s: tensor %s is in two of its files",
-                            s->path, name);
+            *err = FTK_FAIL(s, FORMAT, "tensor %s is in two of its files", name);
             return false;
         }
         s->used[before + (size_t)(from - s->parts[i].items)] = true;
@@ -197,22 +182,20 @@ static bool find_in_parts(ftk_source *s, const char *name, ftk_source_tensor *t,
 static bool find_in_gguf(ftk_source *s, const char *name, ftk_source_tensor *t, ftk_err *err)
 {
     enum { I64 = 27 }; /* GGML's number, of a type that no pass reads */
-    for (size_t i = 0; i < ftk_gguf_n_tensors(s->gguf); i++) {
-        ftk_tensor_info info;
-        char why[64];
-        ftk_gguf_tensor(s->gguf, i, &info);
-        if (!ftk_json_is(info.name, name)) continue;
-        s->used[i] = true;
-        *t = (ftk_source_tensor){.n_dims = (int)info.n_dims,
-                                 .type = (ftk_type)info.type,
-                                 .is_ids = info.type == I64 && info.size > 0,
-                                 .data = info.data};
-        memcpy(t->dims, info.dims, sizeof t->dims);
-        if (t->is_ids || ftk_type_supported(info.type)) return true;
-        *err = ftk_fail(s->host, FTK_ERR_UNSUPPORTED, "%s: tensor %s has type %s", s->path, name,
-                        ftk_gguf_refuse_type(why, sizeof why, info.type));
-        return false;
-    }
+    const size_t i = ftk_gguf_place(s->gguf, name);
+    ftk_tensor_info info;
+    char why[64];
+    if (i == ftk_gguf_n_tensors(s->gguf)) return false;
+    ftk_gguf_tensor(s->gguf, i, &info);
+    s->used[i] = true;
+    *t = (ftk_source_tensor){.n_dims = (int)info.n_dims,
+                             .type = (ftk_type)info.type,
+                             .is_ids = info.type == I64 && info.size > 0,
+                             .data = info.data};
+    memcpy(t->dims, info.dims, sizeof t->dims);
+    if (t->is_ids || ftk_type_supported(info.type)) return true;
+    *err = FTK_FAIL(s, UNSUPPORTED, "tensor %s has type %s", name,
+                    ftk_gguf_refuse_type(why, sizeof why, info.type));
     return false;
 }
 
@@ -236,6 +219,13 @@ static bool is_spare(ftk_str name, const char *const *spare)
     return false;
 }
 
+const ftk_safetensor *ftk_source_at(const ftk_source *s, size_t i, int *part)
+{
+    *part = 0;
+    while (i >= s->parts[*part].n) i -= s->parts[(*part)++].n;
+    return &s->parts[*part].items[i];
+}
+
 static ftk_str name_of(const ftk_source *s, size_t i)
 {
     ftk_tensor_info info;
@@ -243,18 +233,16 @@ static ftk_str name_of(const ftk_source *s, size_t i)
         ftk_gguf_tensor(s->gguf, i, &info);
         return info.name;
     }
-    int part = 0;
-    while (i >= s->parts[part].n) i -= s->parts[part++].n;
-    return s->parts[part].items[i].name;
+    int part;
+    return ftk_source_at(s, i, &part)->name;
 }
 
 ftk_err ftk_source_check_used(const ftk_source *s, const char *const *spare)
 {
-    char shown[96];
-    for (size_t i = 0; i < n_tensors(s); i++)
+    for (size_t i = 0; i < ftk_source_n_tensors(s); i++)
         if (!s->used[i] && !is_spare(name_of(s, i), spare))
-            return ftk_fail(s->host, FTK_ERR_UNSUPPORTED,
-                            "%s: tensor %s is no part of such a head as this build knows it",
-                            s->path, ftk_gguf_show(shown, sizeof shown, name_of(s, i)));
+            return FTK_FAIL(s, UNSUPPORTED,
+                            "tensor %s is no part of such a head as this build knows it",
+                            FTK_SHOW(name_of(s, i)));
     return FTK_OK;
 }

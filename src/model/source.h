@@ -41,6 +41,10 @@ ftk_err ftk_source_open(ftk_source *s, const char *path, const ftk_host *host);
 ftk_err ftk_source_look(ftk_source *s, const char *path, const ftk_host *host);
 void ftk_source_close(ftk_source *s);
 
+size_t ftk_source_n_tensors(const ftk_source *s);
+/* Tensor i of all files of safetensors, and in which it is. */
+const ftk_safetensor *ftk_source_at(const ftk_source *s, size_t i, int *part);
+
 /* The tensor of that name, or with "model." before it; false: it is not there. Marks it as used.
  * Errors that are said with a line, *err, else OK: UNSUPPORTED (a type). */
 bool ftk_source_find(ftk_source *s, const char *name, ftk_source_tensor *t, ftk_err *err);

@@ -19,17 +19,9 @@ ftk_stage_range ftk_stage_layers(int n_layer, int stage, int n_stages)
 static void put(ftk_stages *s, const void *p, size_t n)
 {
     if (n == 0) return;
-    if (s->n + n > s->cap) {
-        const size_t cap = 2 * (s->n + n);
-        char *more = ftk_alloc_raw(s->host, cap, 1);
-        if (!more) {
-            s->lost = true;
-            return;
-        }
-        if (s->n > 0) memcpy(more, s->message, s->n);
-        ftk_release(s->host, s->message);
-        s->message = more;
-        s->cap = cap;
+    if (!ftk_grow(s->host, &s->message, s->n, n, &s->cap, 1)) {
+        s->lost = true;
+        return;
     }
     memcpy(s->message + s->n, p, n);
     s->n += n;

@@ -124,15 +124,8 @@ static ftk_err make_room(ftk_stream *s, size_t n)
     s->n -= s->given;
     if (s->given > 0 && s->n > 0) memmove(s->text, s->text + s->given, s->n);
     s->given = 0;
-    if (n <= s->cap - s->n) return FTK_OK;
-    const size_t cap = 2 * (s->n + n) + 64;
-    char *text = ftk_alloc(s->host, cap, 1);
-    if (!text) return ftk_fail(s->host, FTK_ERR_NOMEM, "no memory for %zu bytes of text", cap);
-    if (s->n > 0) memcpy(text, s->text, s->n);
-    ftk_release(s->host, s->text);
-    s->text = text;
-    s->cap = cap;
-    return FTK_OK;
+    if (ftk_grow(s->host, &s->text, s->n, n, &s->cap, 1)) return FTK_OK;
+    return ftk_fail(s->host, FTK_ERR_NOMEM, "no memory for %zu more bytes of text", n);
 }
 
 /* Adds one whole character. Of several stop strings the one that ends first wins, and of those the

@@ -204,25 +204,35 @@ static size_t behind(const ftk_tokenizer *t, int32_t id, const char *text, size_
     return at;
 }
 
+/* Text and the tokens of `keys` in it. input: NULL, or 1 for bytes that are no part of these;
+ * between them the user's are looked for. */
+static ftk_err append_with(const ftk_tokenizer *t, const ftk_keys *keys, const char *text,
+                           const unsigned char *input, size_t n, ftk_tokens *list)
+{
+    ftk_err err = FTK_OK;
+    size_t start = 0, run = input ? 0 : n; /* text[at..run) may hold a key */
+    for (size_t at = 0, next; err == FTK_OK && start < n; at = next) {
+        size_t len = 0;
+        if (run <= at)
+            for (run = at; run < n && !input[run];) run++;
+        const int32_t id = run > at ? ftk_keys_longest(keys, text + at, run - at, &len) : -1;
+        next = id >= 0 ? behind(t, id, text, at + len, n) : at + 1;
+        if (id < 0 && at < n) continue;
+        err = input ? append_with(t, &t->user, text + start, NULL, at - start, list)
+                    : append_plain(t, text + start, at - start, list);
+        if (err == FTK_OK && id >= 0) err = ftk_tokens_push(list, &id, 1);
+        start = next;
+    }
+    return err;
+}
+
 ftk_err ftk_tokenizer_append(const ftk_tokenizer *t, const char *text, size_t n, unsigned flags,
                              ftk_tokens *list)
 {
     const ftk_keys *keys = flags & FTK_TOK_SPECIAL ? &t->specials : &t->user;
     ftk_err err = FTK_OK;
     if ((flags & FTK_TOK_BOS) && t->add_bos) err = ftk_tokens_push(list, &t->bos, 1);
-    size_t start = 0; /* text may be NULL where n is 0 */
-    for (size_t at = 0; keys->n > 0 && err == FTK_OK && at < n;) {
-        size_t len = 0;
-        const int32_t id = ftk_keys_longest(keys, text + at, n - at, &len);
-        if (id < 0) {
-            at++;
-            continue;
-        }
-        err = append_plain(t, text + start, at - start, list);
-        if (err == FTK_OK) err = ftk_tokens_push(list, &id, 1);
-        start = at = behind(t, id, text, at + len, n);
-    }
-    if (err == FTK_OK && start < n) err = append_plain(t, text + start, n - start, list);
+    if (err == FTK_OK) err = append_with(t, keys, text, NULL, n, list);
     if (err == FTK_OK && (flags & FTK_TOK_EOS) && t->add_eos)
         err = ftk_tokens_push(list, &t->eos, 1);
     return err;
@@ -236,22 +246,7 @@ int32_t ftk_tokenizer_special_at(const ftk_tokenizer *t, const char *text, size_
 ftk_err ftk_tokenizer_append_marked(const ftk_tokenizer *t, const char *text,
                                     const unsigned char *input, size_t n, ftk_tokens *list)
 {
-    ftk_err err = FTK_OK;
-    size_t start = 0, run = 0; /* text[at..run) is the template's own */
-    for (size_t at = 0; err == FTK_OK && at < n;) {
-        size_t len = 0;
-        if (run <= at)
-            for (run = at; run < n && !input[run];) run++;
-        const int32_t id = run > at ? ftk_tokenizer_special_at(t, text + at, run - at, &len) : -1;
-        if (id < 0) {
-            at++;
-            continue;
-        }
-        err = ftk_tokenizer_append(t, text + start, at - start, 0, list);
-        if (err == FTK_OK) err = ftk_tokens_push(list, &id, 1);
-        start = at = behind(t, id, text, at + len, n);
-    }
-    return err == FTK_OK ? ftk_tokenizer_append(t, text + start, n - start, 0, list) : err;
+    return append_with(t, &t->specials, text, input, n, list);
 }
 
 ftk_err ftk_tokenizer_encode(const ftk_tokenizer *t, const char *text, size_t n, unsigned flags,

@@ -57,6 +57,16 @@ static void char_bytes(int16_t bytes[LAST_CHAR + 1])
     for (int b = 0; b < 256; b++) bytes[chars[b]] = (int16_t)b;
 }
 
+/* The byte that the character at p, of `len` bytes, means, or -1; n: bytes that there are. */
+static int byte_at(const char *p, uint32_t n, const int16_t bytes[LAST_CHAR + 1], uint32_t *len)
+{
+    const unsigned char c = (unsigned char)p[0], next = n > 1 ? (unsigned char)p[1] : 0;
+    const bool two = c >= 0xC2 && c <= 0xC5 && (next & 0xC0) == 0x80;
+    const int code = two ? (c & 0x1F) << 6 | (next & 0x3F) : c;
+    *len = two ? 2 : 1;
+    return (two || c < 0x80) && code <= LAST_CHAR ? bytes[code] : -1;
+}
+
 /* Replaces the characters of a piece by the bytes they mean, in place: that is never longer. Some
  * files have plain text where the characters should be; what means no byte stays as it is. */
 static void decode_piece(ftk_tokenizer *t, ftk_piece *p, const int16_t bytes[LAST_CHAR + 1])
@@ -64,18 +74,13 @@ static void decode_piece(ftk_tokenizer *t, ftk_piece *p, const int16_t bytes[LAS
     char *const text = t->text + (p->p - t->text);
     uint32_t n = 0;
     for (uint32_t i = 0; i < p->n;) {
-        const unsigned char c = (unsigned char)text[i];
-        const bool two =
-            c >= 0xC2 && c <= 0xC5 && i + 1 < p->n && ((unsigned char)text[i + 1] & 0xC0) == 0x80;
-        const int code = two ? (c & 0x1F) << 6 | ((unsigned char)text[i + 1] & 0x3F) : c;
-        const int byte = (two || c < 0x80) && code <= LAST_CHAR ? bytes[code] : -1;
-        if (byte >= 0) {
+        uint32_t len;
+        const int byte = byte_at(text + i, p->n - i, bytes, &len);
+        if (byte >= 0)
             text[n++] = (char)byte;
-        } else {
-            text[n++] = (char)c;
-            if (two) text[n++] = text[i + 1];
-        }
-        i += two ? 2 : 1;
+        else
+            for (uint32_t j = 0; j < len; j++) text[n++] = text[i + j];
+        i += len;
     }
     p->n = n;
 }
@@ -124,12 +129,9 @@ static void find_unknown(const ftk_vocab *v)
  * token is plain text, which is the byte in ASCII alone. */
 static int byte_of(const ftk_piece *p, const int16_t bytes[LAST_CHAR + 1], int *fitness)
 {
-    const unsigned char c = p->n > 0 ? (unsigned char)p->p[0] : 0;
-    const bool two = p->n == 2 && c >= 0xC2 && c <= 0xC5;
-    const int code = two         ? (c & 0x1F) << 6 | ((unsigned char)p->p[1] & 0x3F)
-                     : p->n == 1 ? c
-                                 : LAST_CHAR + 1;
-    const int byte = (two || c < 0x80) && code <= LAST_CHAR ? bytes[code] : -1;
+    uint32_t len = 0;
+    int byte = p->n > 0 ? byte_at(p->p, p->n, bytes, &len) : -1;
+    if (len != p->n) byte = -1; /* more than one character */
     switch (p->type) {
     case FTK_TOKEN_NORMAL:
     case FTK_TOKEN_UNUSED: *fitness = 3; return byte;
@@ -178,14 +180,13 @@ static ftk_err find_rule(const ftk_vocab *v, const ftk_pre_rule **rule)
     if (pre.type != FTK_GGUF_STRING)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.pre is not a string");
     const ftk_pre_rule *known = ftk_pre_find(pre.s);
-    char name[64];
     if (known)
         *rule = known;
     else
         ftk_vocab_warn(v,
                        "tokenizer.ggml.pre is '%s', which is not known: text is cut into words "
                        "as for 'default', which the model may not have been trained with",
-                       ftk_gguf_show(name, sizeof name, pre.s));
+                       FTK_SHOW(pre.s));
     return FTK_OK;
 }
 
@@ -211,18 +212,17 @@ struct parts {
 /* Cuts "left right". */
 static ftk_err cut_merge(const ftk_vocab *v, size_t i, ftk_str s, struct parts *parts)
 {
-    char shown[80];
     const char *space = s.n > 2 ? memchr(s.p + 1, ' ', s.n - 2) : NULL;
     if (!space)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT,
                               "%s: element %zu ('%s') is not two pieces with a space between them",
-                              merges_key, i, ftk_gguf_show(shown, sizeof shown, s));
+                              merges_key, i, FTK_SHOW(s));
     parts->left = (ftk_str){s.p, (size_t)(space - s.p)};
     parts->right = (ftk_str){space + 1, s.n - parts->left.n - 1};
     if (parts->left.n > FTK_MAX_PIECE || parts->right.n > FTK_MAX_PIECE)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT,
                               "%s: element %zu ('%s') names a piece of more than %d bytes",
-                              merges_key, i, ftk_gguf_show(shown, sizeof shown, s), FTK_MAX_PIECE);
+                              merges_key, i, FTK_SHOW(s), FTK_MAX_PIECE);
     memcpy(parts->room, parts->left.p, parts->left.n);
     memcpy(parts->room + parts->left.n, parts->right.p, parts->right.n);
     parts->joined = (ftk_str){parts->room, s.n - 1};
@@ -301,11 +301,10 @@ static ftk_err find_strangers(const ftk_vocab *v, struct bpe *b, const ftk_gguf_
         text += parts.joined.n;
     }
     number_strangers(b, v->t->n_vocab);
-    char shown[80];
     ftk_vocab_warn(v,
                    "%s: elements that name a piece which is no token: %zu, the first is element "
                    "%zu ('%s'); such a piece falls into bytes where it is left",
-                   merges_key, odd.n, odd.first, ftk_gguf_show(shown, sizeof shown, first));
+                   merges_key, odd.n, odd.first, FTK_SHOW(first));
     return FTK_OK;
 }
 
@@ -393,20 +392,6 @@ static ftk_err read_merges(const ftk_vocab *v, struct bpe *b)
     return FTK_OK;
 }
 
-static ftk_err collect_words(const ftk_vocab *v, struct bpe *b)
-{
-    const ftk_tokenizer *t = v->t;
-    b->words.v = ftk_alloc(&t->host, (size_t)t->n_vocab, sizeof *b->words.v);
-    if (!b->words.v) return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %d tokens", t->n_vocab);
-    for (int32_t i = 0; i < t->n_vocab; i++) {
-        const ftk_piece *p = &t->pieces[i];
-        if (p->type == FTK_TOKEN_NORMAL && p->n > 0)
-            b->words.v[b->words.n++] = (ftk_key){p->p, p->n, i};
-    }
-    ftk_keys_settle(&b->words, t->pieces);
-    return FTK_OK;
-}
-
 static ftk_err bpe_open(ftk_vocab *v)
 {
     ftk_tokenizer *t = v->t;
@@ -425,7 +410,7 @@ static ftk_err bpe_open(ftk_vocab *v)
     t->add_bos = rule->adds_bos;
     b->ignores_merges = rule->ignores_merges;
     decode_pieces(t);
-    return b->ignores_merges ? collect_words(v, b) : FTK_OK;
+    return b->ignores_merges ? ftk_vocab_collect(v, 1u << FTK_TOKEN_NORMAL, &b->words) : FTK_OK;
 }
 
 static void bpe_free(ftk_tokenizer *t)

@@ -24,7 +24,7 @@ ftk_err ftk_spm_encode(const ftk_spm *s, const char *text, size_t n, ftk_spm_sin
 
 const ftk_pre_rule *ftk_pre_find(ftk_str name)
 {
-    static const ftk_pre_rule any = {.name = "default"};
+    static const ftk_pre_rule any = {.names = "default"};
     (void)name;
     return &any;
 }

@@ -7,17 +7,8 @@
 
 ftk_err ftk_tokens_push(ftk_tokens *list, const int32_t *tokens, size_t n)
 {
-    if (n > list->cap - list->n) {
-        if (n > SIZE_MAX / 4 - list->n)
-            return ftk_fail(list->host, FTK_ERR_NOMEM, "a text of too many tokens");
-        const size_t cap = 2 * (list->n + n) + 16;
-        int32_t *v = ftk_alloc(list->host, cap, sizeof *v);
-        if (!v) return ftk_fail(list->host, FTK_ERR_NOMEM, "no memory for %zu tokens", cap);
-        if (list->n > 0) memcpy(v, list->v, list->n * sizeof *v);
-        ftk_release(list->host, list->v);
-        list->v = v;
-        list->cap = cap;
-    }
+    if (!ftk_grow(list->host, &list->v, list->n, n, &list->cap, sizeof *list->v))
+        return ftk_fail(list->host, FTK_ERR_NOMEM, "no memory for %zu more tokens", n);
     if (n > 0) memcpy(list->v + list->n, tokens, n * sizeof *tokens);
     list->n += n;
     return FTK_OK;

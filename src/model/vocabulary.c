@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "base/sort.h"
+#include "base/str.h"
 #include "model/gguf.h"
 
 #include <inttypes.h>
@@ -132,31 +133,18 @@ int32_t ftk_keys_longest(const ftk_keys *keys, const char *p, size_t n, size_t *
 
 /* ------------------------------------------------------------------ single keys */
 
-static bool is_unsigned(ftk_gguf_type type)
-{
-    return type == FTK_GGUF_U8 || type == FTK_GGUF_U16 || type == FTK_GGUF_U32 ||
-           type == FTK_GGUF_U64;
-}
-
-static bool is_signed(ftk_gguf_type type)
-{
-    return type == FTK_GGUF_I8 || type == FTK_GGUF_I16 || type == FTK_GGUF_I32 ||
-           type == FTK_GGUF_I64;
-}
-
 ftk_err ftk_vocab_id(const ftk_vocab *v, const char *key, int32_t *id)
 {
     ftk_gguf_value value;
     if (!ftk_gguf_find(v->g, key, &value)) return FTK_OK;
-    if (!is_unsigned(value.type) && !is_signed(value.type))
+    int64_t i;
+    if (!ftk_gguf_whole(&value, &i))
         return ftk_vocab_fail(v, FTK_ERR_FORMAT, "%s is not an integer", key);
-    const bool negative = is_signed(value.type) && value.i < 0;
-    const uint64_t u = is_signed(value.type) ? (uint64_t)value.i : value.u;
-    if (negative || u >= (uint64_t)v->t->n_vocab)
+    if (i < 0 || i >= v->t->n_vocab)
         ftk_vocab_warn(v, "%s is %" PRId64 ", but there are only %d tokens: it is passed over", key,
-                       (int64_t)u, v->t->n_vocab);
+                       i, v->t->n_vocab);
     else
-        *id = (int32_t)u;
+        *id = (int32_t)i;
     return FTK_OK;
 }
 
@@ -180,14 +168,12 @@ static ftk_err read_kind(const ftk_vocab *v)
     if (kind.type != FTK_GGUF_STRING)
         return ftk_vocab_fail(v, FTK_ERR_FORMAT, "tokenizer.ggml.model is not a string");
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (strlen(kinds[i]->name) == kind.s.n && memcmp(kinds[i]->name, kind.s.p, kind.s.n) == 0)
-            v->t->kind = kinds[i];
-    char name[64];
+        if (ftk_str_is(kind.s, kinds[i]->name)) v->t->kind = kinds[i];
     if (!v->t->kind)
         return ftk_vocab_fail(v, FTK_ERR_UNSUPPORTED,
                               "vocabulary kind '%s' is not supported yet: only llama "
                               "(SentencePiece) and gpt2 (byte pairs)",
-                              ftk_gguf_show(name, sizeof name, kind.s));
+                              FTK_SHOW(kind.s));
     if (ftk_gguf_find(v->g, "tokenizer.ggml.precompiled_charsmap", &kind))
         return ftk_vocab_fail(v, FTK_ERR_UNSUPPORTED,
                               "a vocabulary that rewrites characters (tokenizer.ggml."
@@ -289,19 +275,32 @@ static ftk_err check_piece(const ftk_vocab *v, int32_t id, const ftk_piece *p)
     return FTK_OK;
 }
 
-static bool is(ftk_str text, const char *name)
-{
-    return text.n == strlen(name) && memcmp(text.p, name, text.n) == 0;
-}
-
 /* The type of a token where the file has no list of types. */
 static uint8_t type_by_name(const ftk_vocab *v, ftk_str text)
 {
     if (v->t->kind != &ftk_vocab_spm) return FTK_TOKEN_NORMAL;
     if (ftk_vocab_byte(&(ftk_piece){.p = text.p, .n = text.n < 7 ? (uint32_t)text.n : 7}) >= 0)
         return FTK_TOKEN_BYTE;
-    if (is(text, "<unk>")) return FTK_TOKEN_UNKNOWN;
-    return is(text, "<s>") || is(text, "</s>") ? FTK_TOKEN_CONTROL : FTK_TOKEN_NORMAL;
+    if (ftk_str_is(text, "<unk>")) return FTK_TOKEN_UNKNOWN;
+    return ftk_str_is(text, "<s>") || ftk_str_is(text, "</s>") ? FTK_TOKEN_CONTROL
+                                                               : FTK_TOKEN_NORMAL;
+}
+
+/* Whether the text is a word by which chat templates frame a turn. A vocabulary may call such
+ * user-defined; they are taken for control tokens all the same. */
+static bool frames_turns(ftk_str text)
+{
+    static const char *const known[] = {
+        "<|im_start|>",      "<|im_end|>",    "<|start_header_id|>",
+        "<|end_header_id|>", "<|eot_id|>",    "<start_of_turn>",
+        "<end_of_turn>",     "[INST]",        "[/INST]",
+        "<|system|>",        "<|user|>",      "<|assistant|>",
+        "<|end|>",           "<|endoftext|>", "<|begin_of_text|>",
+        "<|end_of_text|>",   "<|eom_id|>",
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (ftk_str_is(text, known[i])) return true;
+    return false;
 }
 
 /* A token that frames a turn or ends an answer must not come out of a user's text, whatever the
@@ -310,7 +309,7 @@ static uint8_t type_of(const ftk_vocab *v, size_t i, ftk_str text)
 {
     const uint32_t type = v->types.data ? read_u32(v->types.data + 4 * i) : type_by_name(v, text);
     const bool loose = type == FTK_TOKEN_USER_DEFINED || type == FTK_TOKEN_NORMAL;
-    if (loose && ftk_chat_is_word(text)) return FTK_TOKEN_CONTROL;
+    if (loose && frames_turns(text)) return FTK_TOKEN_CONTROL;
     return type > FTK_TOKEN_BYTE ? 0 : (uint8_t)type;
 }
 
@@ -386,7 +385,7 @@ static void say_what_is_odd(const ftk_vocab *v)
         const ftk_piece *p = &v->t->pieces[i];
         if (p->n == 0) ftk_oddity_count(&empty, i);
         if (p->shadowed) ftk_oddity_count(&twins, i);
-        if (v->types.data && p->type != read_u32(v->types.data + 4 * i) && ftk_chat_is_word(s))
+        if (v->types.data && p->type != read_u32(v->types.data + 4 * i) && frames_turns(s))
             ftk_oddity_count(&unmarked, i);
     }
     if (!v->types.data && v->t->kind == &ftk_vocab_spm)
@@ -406,12 +405,10 @@ static void say_what_is_odd(const ftk_vocab *v)
     }
     if (unmarked.n > 0) {
         const ftk_piece *p = &v->t->pieces[unmarked.first];
-        char name[64];
         ftk_vocab_warn(v,
                        "tokens that frame turns but are not marked as control tokens: %zu, the "
                        "first is token %zu (%s); they are read as such",
-                       unmarked.n, unmarked.first,
-                       ftk_gguf_show(name, sizeof name, (ftk_str){p->p, p->n}));
+                       unmarked.n, unmarked.first, FTK_SHOW(((ftk_str){p->p, p->n})));
     }
 }
 
@@ -426,14 +423,13 @@ ftk_err ftk_vocab_read(ftk_vocab *v)
 
 /* ------------------------------------------------------------------ tokens with a meaning */
 
-/* Those types of token in the order of their texts. */
-static ftk_err collect(const ftk_vocab *v, unsigned types, ftk_keys *keys)
+ftk_err ftk_vocab_collect(const ftk_vocab *v, unsigned types, ftk_keys *keys)
 {
     ftk_tokenizer *t = v->t;
     size_t n = 0;
     for (int i = 0; i < t->n_vocab; i++) n += types >> t->pieces[i].type & 1;
     keys->v = ftk_alloc(&t->host, n, sizeof *keys->v);
-    if (!keys->v) return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %zu control tokens", n);
+    if (!keys->v) return ftk_vocab_fail(v, FTK_ERR_NOMEM, "no memory for %zu tokens", n);
     for (int32_t i = 0; i < t->n_vocab; i++) {
         const ftk_piece *p = &t->pieces[i];
         if ((types >> p->type & 1) && p->n > 0) keys->v[keys->n++] = (ftk_key){p->p, p->n, i};
@@ -447,9 +443,9 @@ static ftk_err collect_specials(const ftk_vocab *v)
     ftk_tokenizer *t = v->t;
     const unsigned control = 1u << FTK_TOKEN_CONTROL | 1u << FTK_TOKEN_UNKNOWN;
     const unsigned user = 1u << FTK_TOKEN_USER_DEFINED;
-    const ftk_err err = collect(v, control | user, &t->specials);
+    const ftk_err err = ftk_vocab_collect(v, control | user, &t->specials);
     if (err != FTK_OK || t->kind->finds_user) return err;
-    return collect(v, user, &t->user);
+    return ftk_vocab_collect(v, user, &t->user);
 }
 
 int32_t ftk_tokenizer_special(const ftk_tokenizer *t, const char *text, size_t n)
@@ -538,9 +534,8 @@ static void find_strips(const ftk_vocab *v)
 {
     static const char *const others[] = {"<unk>", "<s>", "<|endoftext|>"};
     ftk_tokenizer *t = v->t;
-    ftk_gguf_value arch;
-    if (t->kind != &ftk_vocab_spm || !ftk_gguf_find(v->g, "general.architecture", &arch) ||
-        arch.type != FTK_GGUF_STRING || !is(arch.s, "phi3"))
+    if (t->kind != &ftk_vocab_spm ||
+        !ftk_str_is(ftk_gguf_text(v->g, "general.architecture"), "phi3"))
         return;
     for (size_t i = 0; i < t->specials.n; i++) t->pieces[t->specials.v[i].id].strips = true;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {

@@ -4,7 +4,6 @@
 #ifndef FTK_VOCABULARY_H
 #define FTK_VOCABULARY_H
 
-#include "model/chatwords.h"
 #include "model/tokenizer.h"
 #include "template/template.h"
 
@@ -125,6 +124,10 @@ void ftk_oddity_count(ftk_oddity *o, size_t where);
 ftk_err ftk_vocab_read(ftk_vocab *v);
 /* Control tokens by name and by key, ends, BOS and the rest, after the kind's open(). */
 ftk_err ftk_vocab_settle(ftk_vocab *v);
+
+/* Tokens of some types, a sum of 1 << FTK_TOKEN_, by their texts, as ftk_keys_settle() leaves them.
+ * Errors: NOMEM. */
+ftk_err ftk_vocab_collect(const ftk_vocab *v, unsigned types, ftk_keys *keys);
 
 /* As ftk_fail() and ftk_log(), with the file's path in front. */
 ftk_err ftk_vocab_fail(const ftk_vocab *v, ftk_err err, const char *fmt, ...)
