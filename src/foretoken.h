@@ -421,8 +421,8 @@ typedef struct ftk_chat_config {
      * name. Built-in forms know neither: with tools they are refused. */
     const char *tools, *vars;
     /* JSON, or NULL: what messages have beside role and content, as a list with an object or null
-     * for each of them, such as [null, {"tool_calls": [...]}, {"tool_call_id": "1"}]. Built-in
-     * forms refuse it. */
+     * for each of them, such as [null, {"tool_calls": [...]}, {"tool_call_id": "1"}]; with
+     * "content": null in it a message has none, to templates that ask. Built-in forms refuse it. */
     const char *members;
 } ftk_chat_config;
 

@@ -317,6 +317,10 @@ static void test_config(void **state)
     cfg.members = "[{\"content\": \"no\", \"calls\": [{\"f\": \"<s>\"}], \"id\": 7}]";
     assert_int_equal(chat_as(t, &cfg, out, sizeof out), FTK_OK);
     assert_string_equal(out, "{<s>}  Hi <s>7");
+    cfg.source = "{{ messages[0].content is none }}{{ messages[0].calls }}";
+    cfg.members = "[{\"calls\": 1, \"content\": null}]";
+    assert_int_equal(chat_as(t, &cfg, out, sizeof out), FTK_OK);
+    assert_string_equal(out, "{<s>} True1");
     cfg.source = "{{ messages[0].calls is defined }}";
     cfg.members = "[null]";
     assert_int_equal(chat_as(t, &cfg, out, sizeof out), FTK_OK);

@@ -5,10 +5,10 @@
 
 #include "serveclient.h"
 
-static const char word[] = "[TOOL_CALLS]", *const forms[] = {"list", "named", "tags", "fenced",
-                                                             "plain"};
+static const char word[] = "[TOOL_CALLS]", *const forms[] = {"list",   "named", "tags",
+                                                             "fenced", "plain", "alone"};
 
-enum { N = 5, WORD = 3 /* its token */ };
+enum { N = 6, WORD = 3 /* its token */ };
 
 static server servers[N];
 static char path[] = "/tmp/foretoken-calls-XXXXXX";
@@ -138,16 +138,41 @@ static void test_one_at_a_time(void **state)
         }
 }
 
+#define TALK(content)                                                                              \
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"[TOOL_CALLS]\"},{\"role\":\"assistant\","     \
+    "\"content\":" content ",\"tool_calls\":[{\"id\":\"abcdefgh1\",\"type\":\"function\","         \
+    "\"function\":{\"name\":\"look\",\"arguments\":\"{\\\"where\\\":\\\"here\\\"}\"}}]},"          \
+    "{\"role\":\"tool\",\"tool_call_id\":\"abcdefgh1\",\"content\":\"nothing\"}]}"
+#define CALL_NAME                                                                                  \
+    "<\uFF5Ctool calls begin\uFF5C><\uFF5Ctool call begin\uFF5C>look<\uFF5Ctool sep\uFF5C>"
+#define PLAIN_CALL                                                                                 \
+    CALL_NAME "{\"where\":\"here\"}<\uFF5Ctool call end\uFF5C><\uFF5Ctool calls end\uFF5C>"
+
+/* The conversation, as the model is told it, has the text, and the word as a token so often. */
+static void assert_told(size_t form, const char *body, size_t n_words, const char *text)
+{
+    reply r = post(&servers[form], "/tokenize", body);
+    if (r.status != 200) fail_msg("%s: %s", forms[form], r.body);
+    json_t *const tokens = json_object_get(r.json, "tokens");
+    for (size_t k = 0; k < json_array_size(tokens); k++)
+        n_words -= json_integer_value(json_array_get(tokens, k)) == WORD;
+    assert_int_equal(n_words, 0);
+    json_t *ask = json_pack("{s:O}", "tokens", tokens);
+    char *const asked = json_dumps(ask, 0);
+    reply back = post(&servers[form], "/detokenize", asked);
+    if (!strstr(text_at(&back, "prompt", NULL, NULL), text))
+        fail_msg("%s: %s", forms[form], text_at(&back, "prompt", NULL, NULL));
+    free(asked);
+    json_decref(ask);
+    reply_free(&back);
+    reply_free(&r);
+}
+
 /* Calls of the conversation go through the template, so that its own words are control tokens, and
  * those of a client are not. */
 static void test_told(void **state)
 {
     (void)state;
-    static const char body[] =
-        "{\"messages\":[{\"role\":\"user\",\"content\":\"[TOOL_CALLS]\"},{\"role\":\"assistant\","
-        "\"content\":null,\"tool_calls\":[{\"id\":\"abcdefgh1\",\"type\":\"function\",\"function\":"
-        "{\"name\":\"look\",\"arguments\":\"{\\\"where\\\":\\\"here\\\"}\"}}]},{\"role\":\"tool\","
-        "\"tool_call_id\":\"abcdefgh1\",\"content\":\"nothing\"}]}";
     static const char *const shown[] = {
         /* a low block is a space to the demo model */
         "[TOOL_CALLS] [{\"name\": \"look\", \"arguments\": {\"where\": \"here\"}, \"id\": "
@@ -158,27 +183,17 @@ static void test_told(void **state)
         "<\uFF5Ctool calls begin\uFF5C><\uFF5Ctool call begin\uFF5C>function"
         "<\uFF5Ctool sep\uFF5C>look\n```json\n{\"where\":\"here\"}\n```"
         "<\uFF5Ctool call end\uFF5C><\uFF5Ctool calls end\uFF5C>",
-        "<\uFF5Ctool calls begin\uFF5C><\uFF5Ctool call begin\uFF5C>look"
-        "<\uFF5Ctool sep\uFF5C>{\"where\":\"here\"}<\uFF5Ctool call end\uFF5C>"
-        "<\uFF5Ctool calls end\uFF5C>"};
-    for (size_t i = 0; i < N; i++) {
-        reply r = post(&servers[i], "/tokenize", body);
-        if (r.status != 200) fail_msg("%s: %s", forms[i], r.body);
-        json_t *const tokens = json_object_get(r.json, "tokens");
-        size_t n_words = 0;
-        for (size_t k = 0; k < json_array_size(tokens); k++)
-            n_words += json_integer_value(json_array_get(tokens, k)) == WORD;
-        assert_int_equal(n_words, i < 2 ? 1 : 0);
-        json_t *ask = json_pack("{s:O}", "tokens", tokens);
-        char *const text = json_dumps(ask, 0);
-        reply back = post(&servers[i], "/detokenize", text);
-        if (!strstr(text_at(&back, "prompt", NULL, NULL), shown[i]))
-            fail_msg("%s: %s", forms[i], text_at(&back, "prompt", NULL, NULL));
-        free(text);
-        json_decref(ask);
-        reply_free(&back);
-        reply_free(&r);
-    }
+        PLAIN_CALL,
+        PLAIN_CALL};
+    for (size_t i = 0; i < N; i++) assert_told(i, TALK("null"), i < 2 ? 1 : 0, shown[i]);
+}
+
+/* A template that shows calls of messages without content only: those beside one go into it. */
+static void test_beside_text(void **state)
+{
+    (void)state;
+    assert_told(N - 1, TALK("\"\""), 0, PLAIN_CALL);
+    assert_told(N - 1, TALK("\"So:\""), 0, "So:\n" CALL_NAME);
 }
 
 /* What the template says of a call that it cannot take. */
@@ -205,9 +220,8 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_required),
-        cmocka_unit_test(test_one_at_a_time),
-        cmocka_unit_test(test_told),
+        cmocka_unit_test(test_required), cmocka_unit_test(test_one_at_a_time),
+        cmocka_unit_test(test_told),     cmocka_unit_test(test_beside_text),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, start, stop);

@@ -11,11 +11,21 @@ static const char tools[] =
     "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":\"d\","
     "\"parameters\":{\"type\":\"object\",\"properties\":{\"x\":{\"type\":\"string\","
     "\"description\":\"d\"}},\"required\":[\"x\"]}}}]";
-#define MEMBERS(arguments)                                                                         \
-    "[null,{\"tool_calls\":[{\"id\":\"abcdefgh9\",\"type\":\"function\",\"function\":{\"name\":"   \
-    "\"f\",\"arguments\":" arguments "}}]},{\"tool_call_id\":\"abcdefgh9\",\"name\":\"f\"}]"
-static const char members[] = MEMBERS("{\"x\":\"" SIGN "\"}"),
-                  members_text[] = MEMBERS("\"{\\\"x\\\":\\\"" SIGN "\\\"}\"");
+#define MEMBERS(none, arguments)                                                                   \
+    "[null,{" none "\"tool_calls\":[{\"id\":\"abcdefgh9\",\"type\":\"function\",\"function\":"     \
+    "{\"name\":\"f\",\"arguments\":" arguments "}}]},{\"tool_call_id\":\"abcdefgh9\","             \
+    "\"name\":\"f\"}]"
+#define VALUE "{\"x\":\"" SIGN "\"}"
+#define TEXT  "\"{\\\"x\\\":\\\"" SIGN "\\\"}\""
+#define NONE  "\"content\":null,"
+
+static const struct {
+    const char *members;
+    bool as_text, alone;
+} ways[] = {{MEMBERS("", VALUE), false, false},
+            {MEMBERS("", TEXT), true, false},
+            {MEMBERS(NONE, VALUE), false, true},
+            {MEMBERS(NONE, TEXT), true, true}};
 
 /* With calls, or without where they are NULL. NULL where the template refuses it; to be freed. */
 static char *render(const serve_server *s, const char *calls)
@@ -54,15 +64,15 @@ static void find_words(serve_server *s)
 /* What the template makes of a call, or else of tools alone; to be freed. */
 static char *show(serve_server *s)
 {
-    const char *const calls[] = {members, members_text, NULL};
-    for (size_t i = 0; i < 3; i++) {
-        char *const text = render(s, calls[i]);
-        s->shows_calls = calls[i] && text && strstr(text, SIGN);
-        s->calls_as_text = s->shows_calls && i == 1;
-        if (s->shows_calls || !calls[i]) return text;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        char *const text = render(s, ways[i].members);
+        s->shows_calls = text && strstr(text, SIGN);
+        s->calls_as_text = s->shows_calls && ways[i].as_text;
+        s->calls_alone = s->shows_calls && ways[i].alone;
+        if (s->shows_calls) return text;
         free(text);
     }
-    return NULL;
+    return render(s, NULL);
 }
 
 void serve_find_call_form(serve_server *s)

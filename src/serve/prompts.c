@@ -44,15 +44,23 @@ bool serve_read_parts(const json_t *parts, const char *field, cli_bytes *text, s
     return true;
 }
 
+/* Whether the template writes the message's calls, and not we into its text. */
+static bool shows_calls(const serve_server *s, const cli_bytes *text)
+{
+    return s->shows_calls && (!s->calls_alone || text->n == 0);
+}
+
 /* What templates know of a message beside role and content. */
-static void read_members(const serve_server *s, const json_t *o, talk *t)
+static void read_members(const serve_server *s, const json_t *o, bool shown, talk *t)
 {
     static const char *const texts[] = {"tool_call_id", "name", "reasoning_content"};
     const json_t *const calls = serve_field(o, "tool_calls");
     if (!s->shows_calls) return;
     json_t *const own = json_object();
-    if (json_array_size(calls) > 0)
+    if (shown && json_array_size(calls) > 0) {
         json_object_set_new(own, "tool_calls", serve_template_calls(calls, s->calls_as_text));
+        if (s->calls_alone) json_object_set_new(own, "content", json_null());
+    }
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         json_t *const v = json_object_get(o, texts[i]);
         if (json_is_string(v)) json_object_set(own, texts[i], v);
@@ -61,7 +69,7 @@ static void read_members(const serve_server *s, const json_t *o, talk *t)
 }
 
 static bool read_message(const serve_server *s, const json_t *o, ftk_message *m, cli_bytes *text,
-                         serve_error *e)
+                         bool *shown, serve_error *e)
 {
     const json_t *const content = serve_field(o, "content");
     m->role = json_string_value(json_object_get(o, "role"));
@@ -88,7 +96,8 @@ static bool read_message(const serve_server *s, const json_t *o, ftk_message *m,
         return serve_refuse(e, "messages",
                             "messages: tool_calls must be a list of {\"type\": \"function\", "
                             "\"function\": {\"name\": ..., \"arguments\": a text}}");
-    if (calls && !s->shows_calls) serve_write_calls(s->call_form, calls, text);
+    *shown = shows_calls(s, text);
+    if (calls && !*shown) serve_write_calls(s->call_form, calls, text);
     m->content = text->p;
     return true;
 }
@@ -105,11 +114,12 @@ static bool read_messages(const serve_server *s, const json_t *o, talk *t, serve
     t->members = json_array();
     for (; t->n < n; t->n++) {
         const json_t *const one = json_array_get(list, t->n);
-        if (!read_message(s, one, &t->msgs[t->n], &t->texts[t->n], e)) {
+        bool shown = false;
+        if (!read_message(s, one, &t->msgs[t->n], &t->texts[t->n], &shown, e)) {
             t->n++;
             return false;
         }
-        read_members(s, one, t);
+        read_members(s, one, shown, t);
     }
     if (s->shows_calls) t->more = json_dumps(t->members, JSON_COMPACT | JSON_REAL_PRECISION(17));
     return true;

@@ -169,6 +169,7 @@ typedef struct serve_server {
     const serve_call_form *call_form; /* of the model's template */
     bool shows_calls;                 /* the template writes tool_calls of messages itself */
     bool calls_as_text;               /* and wants their arguments as text */
+    bool calls_alone;                 /* and only of messages whose content is none */
     serve_call_word call_words[SERVE_CALL_WORDS];
     size_t n_call_words;
     struct MHD_Daemon *daemon;

@@ -347,8 +347,10 @@ static ftk_tmpl_value input_text(ftk_tmpl_run *r, const char *text)
     return ftk_tmpl_string(&r->job, (ftk_tmpl_str){.p = text, .n = strlen(text), .input = true});
 }
 
-/* What the caller says of a message beside role and content, which it does not replace. */
-static void add_members(ftk_tmpl_run *r, ftk_tmpl_dict *d, ftk_tmpl_value members)
+/* What the caller says of a message beside role and content, which it does not replace; but a
+ * content that is null says that there is none. */
+static void add_members(ftk_tmpl_run *r, ftk_tmpl_dict *d, ftk_tmpl_value content,
+                        ftk_tmpl_value members)
 {
     if (members.kind == TMPL_NONE) return;
     if (members.kind != TMPL_DICT)
@@ -356,6 +358,8 @@ static void add_members(ftk_tmpl_run *r, ftk_tmpl_dict *d, ftk_tmpl_value member
     for (size_t i = 0; i < members.dict->n; i++)
         if (!ftk_tmpl_dict_find(&r->job, d, members.dict->v[i].key))
             ftk_tmpl_dict_put(&r->job, d, members.dict->v[i].key, members.dict->v[i].value);
+    const ftk_tmpl_value *const text = ftk_tmpl_dict_find(&r->job, members.dict, content);
+    if (text && text->kind == TMPL_NONE) ftk_tmpl_dict_put(&r->job, d, content, *text);
 }
 
 static const ftk_tmpl_list *members_of(ftk_tmpl_run *r)
@@ -383,7 +387,7 @@ static ftk_tmpl_value messages_of(ftk_tmpl_run *r)
                           is_usual_role(m->role) ? ftk_tmpl_word(&r->job, m->role)
                                                  : input_text(r, m->role));
         ftk_tmpl_dict_put(&r->job, d, content, input_text(r, m->content));
-        if (members) add_members(r, d, members->v[i]);
+        if (members) add_members(r, d, content, members->v[i]);
         l->v[l->n++] = ftk_tmpl_dict_of(d);
     }
     return ftk_tmpl_list_of(l);
