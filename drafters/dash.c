@@ -178,7 +178,7 @@ static bool pays(const dash *s, int node)
         &s->known->confidence[class], s->known->rates + stack_rate(class, 0, 0),
         ftk_guesses_open(&s->guesses, node), ftk_target_token(t, 0),
         ftk_target_verify(t, s->n_rows + 1, 1));
-    return saves > ftk_took_of(s->known->took, t, 1, 0);
+    return saves > ftk_took_of(s->known->took, t, 1, 0, 1);
 }
 
 /* The row of a node at the end of the chain; false: there is no room. */

@@ -178,7 +178,7 @@ static void scale_embedding(firp *s, int32_t token)
 static double split_takes(const firp *s)
 {
     const ftk_target *const t = s->target;
-    const double took = ftk_took_of(s->known->took, t, 1, 0);
+    const double took = ftk_took_of(s->known->took, t, 1, 0, 1);
     return took > 0 ? took : t->seconds(t->ctx, s->layer, s->n_offsets);
 }
 

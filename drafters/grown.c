@@ -30,8 +30,8 @@ void ftk_grown_keep(ftk_grown *g, const int32_t *history, size_t n)
 
 /* ---- the drafter */
 
-/* A prompt is read as soon as the target has read it, and what was missed while others drafted
- * once it is missed: neither is part of a draft. */
+/* Much that is unread, as a prompt, or what came while reading did not pay or others drafted, is
+ * read where that pays: it is no part of a draft. */
 void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
                      const ftk_verdict *verdict, const ftk_rows *rows)
 {
@@ -41,20 +41,17 @@ void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tr
     if (g->asked == n) ftk_guesses_settle(&g->guesses, verdict->token, (size_t)emitted);
     ftk_drawn_settle(g, n, tree, verdict);
     g->asked = 0;
-    if (g->late || n > g->told) {
+    if (ftk_grown_late(g, n) && ftk_grown_pays(g)) {
         ftk_grown_keep(g, history, n);
-        ftk_draft_read(g->model, history, n);
-        g->late = false;
+        ftk_grown_read(g, history, n);
     }
-    g->told = n + (size_t)emitted;
 }
 
 void ftk_grown_reset(void *state, const int32_t *history, size_t n)
 {
-    (void)history;
+    (void)history, (void)n;
     ftk_grown *const g = state;
     g->asked = g->grew = 0;
-    if (g->told > n) g->told = n;
 }
 
 void ftk_grown_init_known(void *rates)

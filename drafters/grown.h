@@ -49,8 +49,6 @@ typedef struct ftk_grown {
     const ftk_sampling *sampling;
     size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     size_t grew;  /* and so far back the model's rows belong to; 0: there are none */
-    size_t told;  /* length of the text when it was last learned from */
-    bool late;    /* the model has much to read before it can draft */
     int n_rows;   /* that the model has run for this draft */
     ftk_grown_known *known;
     ftk_guesses guesses;
@@ -69,6 +67,13 @@ void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tr
 
 /* Of the rows that the last draft has run those stay that lead to what has come since. */
 void ftk_grown_keep(ftk_grown *g, const int32_t *history, size_t n);
+/* Whether there is so much of text[0..n) to read that it cannot draft before. */
+bool ftk_grown_late(const ftk_grown *g, size_t n);
+/* Reads text[0..n), which is no draft. */
+void ftk_grown_read(const ftk_grown *g, const int32_t *history, size_t n);
+/* Whether reading a token of the text saves more than its part of a pass that reads several, where
+ * nothing else is known of what follows; if not, what is believed of that pass is doubted. */
+bool ftk_grown_pays(ftk_grown *g);
 /* Which rates those of a depth are. */
 int ftk_grown_class(int depth);
 

@@ -35,7 +35,7 @@ int ftk_grown_class(int depth)
 
 /* ---- time */
 
-static void saw(ftk_grown *g, int n, bool reads, double seconds)
+static void saw(const ftk_grown *g, int n, bool reads, double seconds)
 {
     if (n <= ROWS) ftk_took_see(g->known->took[reads], g->target, n, seconds);
 }
@@ -132,13 +132,13 @@ static void follow(const asked *a, int node, const float *logits)
         suggest_children(a->g, node, logits);
 }
 
-/* Seconds that a row for a node saves, or reading the text, node 0, which may say what follows at
- * several depths. */
-static double saved_by_guesses(const ftk_grown *g, int node, int depth)
+/* Seconds that a row saves for a node that the text comes by with probability `reached`; at depth 0,
+ * where the text is read, it may say what follows at several depths. */
+static double saved_by_row(const ftk_grown *g, int depth, double reached)
 {
-    const int end = depth + (node == 0 ? g->model->block : 1);
+    const int end = depth + (depth == 0 ? g->model->block : 1);
     const double token = token_seconds(g), verify = ftk_target_row(g->target);
-    double sum = 0, reached = ftk_guesses_open(&g->guesses, node);
+    double sum = 0;
     for (int i = depth; i < end && i < DEPTH; i++) {
         const int class = ftk_grown_class(i);
         const ftk_confidence *const c = &g->known->confidence[class];
@@ -152,9 +152,32 @@ static double saved_by_guesses(const ftk_grown *g, int node, int depth)
 /* What verifying drawn tokens takes is not charged: the tree is cut by it. */
 static double saved_by(const asked *a, int node, int depth)
 {
-    if (!a->drawn) return saved_by_guesses(a->g, node, depth);
-    const double tokens = ftk_drawn_expected(a->g);
-    return tokens > 0 ? tokens * token_seconds(a->g) : 0;
+    const ftk_grown *const g = a->g;
+    if (!a->drawn) return saved_by_row(g, depth, ftk_guesses_open(&g->guesses, node));
+    const double tokens = ftk_drawn_expected(g);
+    return tokens > 0 ? tokens * token_seconds(g) : 0;
+}
+
+bool ftk_grown_late(const ftk_grown *g, size_t n)
+{
+    return g->model->unread(g->model->ctx, n) > FTK_GROWN_LATE;
+}
+
+void ftk_grown_read(const ftk_grown *g, const int32_t *history, size_t n)
+{
+    const size_t unread = g->model->unread(g->model->ctx, n);
+    const int rows = unread < ROWS ? (int)unread : ROWS;
+    const double start = now(g);
+    ftk_draft_read(g->model, history, n);
+    if (rows > 0) saw(g, rows, true, (now(g) - start) * rows / (double)unread);
+}
+
+bool ftk_grown_pays(ftk_grown *g)
+{
+    double *const took = g->known->took[true];
+    if (saved_by_row(g, 0, 1) > ftk_took_of(took, g->target, FIXED, FIXED, ROWS) / FIXED) return true;
+    ftk_took_doubt(took, g->target);
+    return false;
 }
 
 /* Those that save most come first. */
@@ -265,10 +288,10 @@ static bool begin(asked *a, const ftk_ask *ask)
         ftk_drawn_begin(g);
     else
         ftk_guesses_ask(&g->guesses, ask->history[ask->n - 1]);
-    const size_t unread = g->model->unread(g->model->ctx, ask->n);
-    g->late = unread > FTK_GROWN_LATE;
+    const bool late = ftk_grown_late(g, ask->n);
+    const size_t unread = late ? 0 : g->model->unread(g->model->ctx, ask->n);
     *a = (asked){.g = g, .ask = ask, .drawn = drawn, .unread = (int)unread};
-    return !g->late;
+    return !late;
 }
 
 void ftk_grown_propose_all(const ftk_ask *asks, int n)

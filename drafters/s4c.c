@@ -365,7 +365,7 @@ static int heads_worth_running(s4c *s)
     for (int head = 0; head < s->n_heads; head++) {
         reached += open_at(s, head);
         tokens += ftk_confidence_right(&s->known->confidence[head], rates_of(s, head)) * reached;
-        const double gain = tokens * token - ftk_took_of(s->known->took, s->target, head + 1, 1);
+        const double gain = tokens * token - ftk_took_of(s->known->took, s->target, head + 1, 1, MOST_HEADS);
         if (gain > most || gain == INFINITY) {
             most = gain;
             best = head + 1;
@@ -414,7 +414,7 @@ static bool run_on_device(s4c *s, int budget)
     const ftk_unfinished draft = {
         .heads = &s->heads,
         .ask = &s->ask,
-        .seconds = ftk_took_of(s->known->took, s->target, s->heads.n, 1)};
+        .seconds = ftk_took_of(s->known->took, s->target, s->heads.n, 1, MOST_HEADS)};
     if (t->leave(t->ctx, &draft, budget)) return true;
     const ftk_heads_said *const said = t->run_heads(t->ctx, &s->heads, &s->ask);
     if (!said) return false;

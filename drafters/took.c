@@ -7,7 +7,7 @@
 #include "drafters/drafter.h"
 
 static const double smooth = 0.2;
-static const double most = 4;    /* times as long as usual: another program had the core */
+static const double longest = 4; /* times as long as usual: another program had the core */
 static const double fade = 0.01; /* of what is believed, in the time of a plain step */
 
 /* Seconds of a pass over one row, but for its first layer. */
@@ -21,16 +21,17 @@ void ftk_took_see(double *took, const ftk_target *t, int n, double seconds)
     if (n < 1) return;
     double *const usual = &took[n], passes = seconds / pass(t);
     if (*usual == 0) *usual = passes;
-    if (passes > most * *usual) passes = most * *usual;
+    if (passes > longest * *usual) passes = longest * *usual;
     *usual += smooth * (passes - *usual);
     took[0] = 0;
 }
 
-double ftk_took_of(const double *took, const ftk_target *t, int n, int fixed)
+double ftk_took_of(const double *took, const ftk_target *t, int n, int fixed, int most)
 {
     int near = n;
     if (n < 1) return 0;
     while (near > 1 && took[near] == 0) near--;
+    while (near < most && took[near] == 0) near++;
     return (1 - took[0]) * took[near] * (n + fixed) / (near + fixed) * pass(t);
 }
 
@@ -62,8 +63,8 @@ static ftk_wish *next_wish(ftk_wish *all, int n)
 static double takes(const ftk_work *work, const ftk_target *t, int rows)
 {
     const int n = rows < work->most ? rows : work->most;
-    const double own = ftk_took_of(work->took, t, n, work->fixed);
-    return own > 0 || !work->like ? own : ftk_took_of(work->like, t, n, work->fixed);
+    const double own = ftk_took_of(work->took, t, n, work->fixed, work->most);
+    return own > 0 || !work->like ? own : ftk_took_of(work->like, t, n, work->fixed, work->most);
 }
 
 int ftk_took_choose(const ftk_work *work, ftk_wish *all, int n)

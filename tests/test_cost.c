@@ -217,14 +217,14 @@ static void test_took_follows_speed(void **state)
     (void)state;
     double pass = 3, took[5] = {0};
     const ftk_target t = {.ctx = &pass, .seconds = believed};
-    assert_true(ftk_took_of(took, &t, 2, 0) == 0);
+    assert_true(ftk_took_of(took, &t, 2, 0, 4) == 0);
     for (int i = 0; i < 3; i++) ftk_took_see(took, &t, 2, 0.6);
-    assert_true(about(ftk_took_of(took, &t, 2, 0), 0.6));
+    assert_true(about(ftk_took_of(took, &t, 2, 0, 4), 0.6));
     pass = 1;
-    assert_true(about(ftk_took_of(took, &t, 2, 0), 0.2));
-    assert_true(about(ftk_took_of(took, &t, 4, 0), 0.4));
+    assert_true(about(ftk_took_of(took, &t, 2, 0, 4), 0.2));
+    assert_true(about(ftk_took_of(took, &t, 4, 0, 4), 0.4));
     ftk_took_doubt(took, &t);
-    assert_true(ftk_took_of(took, &t, 2, 0) < 0.2);
+    assert_true(ftk_took_of(took, &t, 2, 0, 4) < 0.2);
 }
 
 /* A time that is many times the usual one counts as four times that: another program had the
@@ -236,9 +236,9 @@ static void test_took_forgives(void **state)
     const ftk_target t = {.ctx = &pass, .seconds = believed};
     ftk_took_see(took, &t, 2, 0.1);
     ftk_took_see(took, &t, 2, 100);
-    assert_true(about(ftk_took_of(took, &t, 2, 0), 0.1 + 0.2 * 3 * 0.1));
+    assert_true(about(ftk_took_of(took, &t, 2, 0, 4), 0.1 + 0.2 * 3 * 0.1));
     ftk_took_see(took, &t, 2, 0.16 * 3.5); /* as it is: slower may be the machine */
-    assert_true(about(ftk_took_of(took, &t, 2, 0), 0.16 + 0.2 * 2.5 * 0.16));
+    assert_true(about(ftk_took_of(took, &t, 2, 0, 4), 0.16 + 0.2 * 2.5 * 0.16));
 }
 
 /* Whoever shares a pass pays his part of it, and rows are worth having as the whole pass sees

@@ -9,6 +9,7 @@
 #include "drafters/grown.h"
 #include "eaglefigures.h"
 #include "engine/session.h"
+#include "testkit/costclock.h"
 #include "testkit/statistics.h"
 
 enum { N = 48, CTX = 220 };
@@ -649,6 +650,48 @@ static void test_no_states(void **state)
     ftk_model_free(m);
 }
 
+/* Seconds of decoding by the engine's clock, of sessions that come one after the other. */
+static double decoding(ftk_engine *e, const char *drafter)
+{
+    double seconds = 0;
+    int32_t got[N];
+    for (int i = 0; i < 4; i++) {
+        ftk_session *s = open_how(e, &(how){.drafter = drafter, .budget = -1});
+        ftk_stats stats;
+        start(s, 1);
+        assert_int_equal(take(s, N, got), N);
+        ftk_session_get_stats(s, &stats);
+        seconds += stats.decode_seconds;
+        ftk_session_free(s);
+    }
+    return seconds;
+}
+
+/* Where rows take so long that no draft pays, a head does not read what comes. */
+static void test_reads_where_it_pays(void **state)
+{
+    (void)state;
+    static const char *const drafters[] = {"none", "eagle3"};
+    double seconds[2];
+    ftk_model *m = load_model(TARGET);
+    for (int i = 0; i < 2; i++) {
+        costclock c;
+        ftk_engine *e;
+        ftk_engine_config cfg;
+        ftk_engine_config_init(&cfg);
+        cfg.threads = 1;
+        cfg.kv_slots = 512;
+        assert_true(costclock_make(&c, m, "1:4 64:256"));
+        assert_int_equal(ftk_engine_open_by(&e, m, &cfg, &c.clock), FTK_OK);
+        const ef_how file = {.layout = EF_EAGLE};
+        assert_int_equal(ftk_engine_add_drafter(e, written("plain", &file)), FTK_OK);
+        seconds[i] = decoding(e, drafters[i]);
+        ftk_engine_free(e);
+    }
+    if (seconds[1] > 1.01 * seconds[0]) fail_msg("%g times as long", seconds[1] / seconds[0]);
+    ftk_model_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -657,7 +700,7 @@ int main(void)
         cmocka_unit_test(test_no_states),   cmocka_unit_test(test_exact_blocks),
         cmocka_unit_test(test_exact),       cmocka_unit_test(test_law),
         cmocka_unit_test(test_shared),      cmocka_unit_test(test_follows),
-        cmocka_unit_test(test_begins_late),
+        cmocka_unit_test(test_begins_late), cmocka_unit_test(test_reads_where_it_pays),
     };
     return cmocka_run_group_tests(tests, write_target, NULL);
 }

@@ -162,5 +162,8 @@ void ftk_draft_learn(ftk_session *s, const ftk_rows *rows, bool prompt)
     const double seconds = ftk_engine_now(s->engine) - start;
     if (prompt) return;
     s->stats.draft_seconds += seconds;
-    if (own || s->drafting > 0) s->drafting += seconds;
+    if (own || s->drafting > 0)
+        s->drafting += seconds;
+    else
+        ftk_ledger_book(s, -seconds / ftk_size_token(s));
 }
