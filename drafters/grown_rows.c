@@ -132,8 +132,8 @@ static void follow(const asked *a, int node, const float *logits)
         suggest_children(a->g, node, logits);
 }
 
-/* Seconds that a row saves for a node that the text comes by with probability `reached`; at depth 0,
- * where the text is read, it may say what follows at several depths. */
+/* Seconds that a row saves for a node that the text comes by with probability `reached`; at depth
+ * 0, where the text is read, it may say what follows at several depths. */
 static double saved_by_row(const ftk_grown *g, int depth, double reached)
 {
     const int end = depth + (depth == 0 ? g->model->block : 1);
@@ -175,7 +175,8 @@ void ftk_grown_read(const ftk_grown *g, const int32_t *history, size_t n)
 bool ftk_grown_pays(ftk_grown *g)
 {
     double *const took = g->known->took[true];
-    if (saved_by_row(g, 0, 1) > ftk_took_of(took, g->target, FIXED, FIXED, ROWS) / FIXED) return true;
+    const double takes = ftk_took_of(took, g->target, FIXED, FIXED, ROWS) / FIXED;
+    if (saved_by_row(g, 0, 1) > takes) return true;
     ftk_took_doubt(took, g->target);
     return false;
 }

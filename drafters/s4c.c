@@ -365,7 +365,8 @@ static int heads_worth_running(s4c *s)
     for (int head = 0; head < s->n_heads; head++) {
         reached += open_at(s, head);
         tokens += ftk_confidence_right(&s->known->confidence[head], rates_of(s, head)) * reached;
-        const double gain = tokens * token - ftk_took_of(s->known->took, s->target, head + 1, 1, MOST_HEADS);
+        const double gain =
+            tokens * token - ftk_took_of(s->known->took, s->target, head + 1, 1, MOST_HEADS);
         if (gain > most || gain == INFINITY) {
             most = gain;
             best = head + 1;

@@ -12,7 +12,8 @@
 /* took[n] for n rows; 0: not known. took[0]: how far these are doubted. n rows took so long. */
 void ftk_took_see(double *took, const ftk_target *t, int n, double seconds);
 /* Seconds of n rows: of a number not seen yet by the next smaller one that was, or the next larger
- * one up to `most`, where as many as `fixed` rows take no time of their own. 0: nothing is known. */
+ * one up to `most`, where as many as `fixed` rows take no time of their own. 0: nothing is
+ * known. */
 double ftk_took_of(const double *took, const ftk_target *t, int n, int fixed, int most);
 /* It kept the drafter from its work in a step of a session. */
 void ftk_took_doubt(double *took, const ftk_target *t);
