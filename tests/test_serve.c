@@ -102,6 +102,27 @@ static void test_stream(void **state)
     reply_free(&r);
 }
 
+/* Answers that begin with what may be a stop, and such as have control tokens alone. */
+static void test_stream_of_silence(void **state)
+{
+    (void)state;
+    static const char *const fields[] = {"\"stop\":\", the moon\"", "\"logit_bias\":{\"3\":100}"};
+    for (size_t i = 0; i < 2; i++) {
+        char body[256];
+        snprintf(body, sizeof body,
+                 "{\"prompt\":\"The sky\",\"temperature\":0,\"max_tokens\":90,%s}", fields[i]);
+        reply whole = post(&shared, "/v1/completions", body);
+        snprintf(body + strlen(body) - 1, sizeof body - strlen(body), ",\"stream\":true}");
+        reply r = post(&shared, "/v1/completions", body);
+        assert_int_equal(r.status, 200);
+        assert_same_text(streamed_text(&r, 0, false), text_of(&whole, 0));
+        assert_string_equal(r.body + r.n - 14, "data: [DONE]\n\n");
+        assert_int_equal(strncmp(text_at(&whole, "choices", "text", NULL), ", ", 2) == 0, i == 0);
+        reply_free(&whole);
+        reply_free(&r);
+    }
+}
+
 static void test_stop(void **state)
 {
     (void)state;
@@ -282,10 +303,15 @@ static void test_rest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chat),   cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_stop),   cmocka_unit_test(test_several),
-        cmocka_unit_test(test_echo),   cmocka_unit_test(test_chat_logprobs),
-        cmocka_unit_test(test_tokens), cmocka_unit_test(test_rest),
+        cmocka_unit_test(test_chat),
+        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_stream_of_silence),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_several),
+        cmocka_unit_test(test_echo),
+        cmocka_unit_test(test_chat_logprobs),
+        cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_rest),
     };
     return cmocka_run_group_tests(tests, start_shared, stop_shared);
 }

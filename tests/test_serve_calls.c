@@ -10,7 +10,7 @@ static const char word[] = "[TOOL_CALLS]", *const forms[] = {"list",   "named", 
 
 enum { N = 6, WORD = 3 /* its token */ };
 
-static server servers[N];
+static server servers[N], thinking, built_in;
 static char path[] = "/tmp/foretoken-calls-XXXXXX";
 
 /* The demo model, whose <|im_start|> is the word, of the same length. */
@@ -47,13 +47,16 @@ static int start(void **state)
         servers[i] = server_start((const char *[]){"-m", path, "--template-file", file,
                                                    "--template-vars", vars, "--budget", "4", NULL});
     }
+    thinking =
+        server_start((const char *[]){"--template-file", FTK_CASES_DIR "/thoughts.jinja", NULL});
+    built_in = server_start((const char *[]){"--template", "chatml", NULL});
     return 0;
 }
 
 static int stop(void **state)
 {
     (void)state;
-    int status = 0;
+    int status = server_stop(&thinking) | server_stop(&built_in);
     for (size_t i = 0; i < N; i++) status |= server_stop(&servers[i]);
     remove(path);
     return status;
@@ -149,23 +152,28 @@ static void test_one_at_a_time(void **state)
     CALL_NAME "{\"where\":\"here\"}<\uFF5Ctool call end\uFF5C><\uFF5Ctool calls end\uFF5C>"
 
 /* The conversation, as the model is told it, has the text, and the word as a token so often. */
-static void assert_told(size_t form, const char *body, size_t n_words, const char *text)
+static void assert_server_told(const server *to, const char *body, size_t n_words, const char *text)
 {
-    reply r = post(&servers[form], "/tokenize", body);
-    if (r.status != 200) fail_msg("%s: %s", forms[form], r.body);
+    reply r = post(to, "/tokenize", body);
+    if (r.status != 200) fail_msg("%s: %s", body, r.body);
     json_t *const tokens = json_object_get(r.json, "tokens");
     for (size_t k = 0; k < json_array_size(tokens); k++)
         n_words -= json_integer_value(json_array_get(tokens, k)) == WORD;
     assert_int_equal(n_words, 0);
     json_t *ask = json_pack("{s:O}", "tokens", tokens);
     char *const asked = json_dumps(ask, 0);
-    reply back = post(&servers[form], "/detokenize", asked);
+    reply back = post(to, "/detokenize", asked);
     if (!strstr(text_at(&back, "prompt", NULL, NULL), text))
-        fail_msg("%s: %s", forms[form], text_at(&back, "prompt", NULL, NULL));
+        fail_msg("%s: %s", body, text_at(&back, "prompt", NULL, NULL));
     free(asked);
     json_decref(ask);
     reply_free(&back);
     reply_free(&r);
+}
+
+static void assert_told(size_t form, const char *body, size_t n_words, const char *text)
+{
+    assert_server_told(&servers[form], body, n_words, text);
 }
 
 /* Calls of the conversation go through the template, so that its own words are control tokens, and
@@ -217,12 +225,53 @@ static void test_refused(void **state)
     reply_free(&r);
 }
 
+#define THOUGHT(members)                                                                           \
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":"    \
+    "\"b\"," members "},{\"role\":\"user\",\"content\":\"c\"}]}"
+
+/* What a model thought comes under three names, and a template that knows no calls sees it under
+ * each; null is none, and the first counts. */
+static void test_thoughts(void **state)
+{
+    (void)state;
+    static const char *const ways[][2] = {
+        {THOUGHT("\"reasoning\":\"why\""), "why, why, why: b"},
+        {THOUGHT("\"thinking\":\"why\",\"reasoning\":null"), "why, why, why: b"},
+        {THOUGHT("\"reasoning\":\"x\",\"thinking\":\"y\",\"reasoning_content\":\"z\""),
+         "z, z, z: b"},
+        {THOUGHT("\"reasoning\":\"x\",\"thinking\":\"y\",\"reasoning_content\":null"),
+         "y, y, y: b"},
+        {THOUGHT("\"name\":\"Ann\""), "none, none, none: Ann b"}};
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        assert_server_told(&thinking, ways[i][0], 3, ways[i][1]);
+    assert_server_told(&built_in, THOUGHT("\"reasoning\":\"why\""), 4, "assistant\nb");
+}
+
+static void test_wrong_members(void **state)
+{
+    (void)state;
+    static const char *const wrong[][2] = {
+        {THOUGHT("\"reasoning\":{\"effort\":1}"), "messages: reasoning must be a text"},
+        {THOUGHT("\"thinking\":1,\"reasoning\":\"a\""), "messages: thinking must be a text"},
+        {THOUGHT("\"reasoning_content\":[]"), "messages: reasoning_content must be a text"},
+        {THOUGHT("\"tool_call_id\":1"), "messages: tool_call_id must be a text"},
+        {THOUGHT("\"name\":false"), "messages: name must be a text"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        reply r = post(&built_in, "/v1/chat/completions", wrong[i][0]);
+        assert_int_equal(r.status, 400);
+        assert_string_equal(text_at(&r, "error", "message", NULL), wrong[i][1]);
+        assert_string_equal(text_at(&r, "error", "param", NULL), "messages");
+        reply_free(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_required), cmocka_unit_test(test_one_at_a_time),
-        cmocka_unit_test(test_told),     cmocka_unit_test(test_beside_text),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_required),      cmocka_unit_test(test_one_at_a_time),
+        cmocka_unit_test(test_told),          cmocka_unit_test(test_beside_text),
+        cmocka_unit_test(test_refused),       cmocka_unit_test(test_thoughts),
+        cmocka_unit_test(test_wrong_members),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

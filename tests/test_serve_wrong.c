@@ -163,7 +163,12 @@ static void test_unreadable(void **state)
         {"{\"prompt\":\"\\ud83d\"}", "surrogate"},
         {"{\"prompt\":\"a\\u0000\"}", "NUL"},
         {"{\"prompt\":\"\xff\"}", "UTF-8"},
-        {"{\"seed\":18446744073709551616}", "too large"},
+        {"{\"prompt\":\"a\",\"seed\":18446744073709551616}", "seed is 1.8446744073709552e+19; it"},
+        {"{\"prompt\":\"a\",\"max_tokens\":1e19}", "max_tokens is 1e+19; it must be -1 to"},
+        {"{\"prompt\":\"a\",\"n\":-9223372036854775809}", "n is -9.2233720368547758e+18; it"},
+        {"{\"prompt\":[1,18446744073709551616]}", "no token id"},
+        {"{\"user\":18446744073709551616,\"prompt\":\"a\\\"", "too early"},
+        {"{\"user\":18446744073709551616,\"temperature\":1e400}", "too large"},
         {"{\"prompt\":", "too early"},
         {"{\"prompt\":x}", "from here on"},
         {"null", "must be a JSON object"},
@@ -191,6 +196,12 @@ static void test_odd(void **state)
         "{\"prompt\":\"a\",\"max_tokens\":-1,\"stop\":[\"e\",\" \"]}",
         "{\"prompt\":\"a\\ud83d\\ude00\",\"max_tokens\":1,\"logit_bias\":{\"0\":-100},\"user\":3,"
         "\"best_of\":1,\"suffix\":null}",
+        "{\"prompt\":\"a\",\"max_tokens\":1,\"seed\":9223372036854775807,\"user\":"
+        "[18446744073709551616,-9223372036854775809,\"\\\" 18446744073709551616\"]}",
+        "{\"prompt\":\"a\",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{"
+        "\"schema\":{"
+        "\"type\":\"integer\",\"minimum\":-18446744073709551616,\"maximum\":18446744073709551615}}}"
+        "}",
         "{\"prompt\":\"a\",\"max_tokens\":1,\"n\":2,\"best_of\":2,\"suffix\":\"\"}",
         "{\"prompt\":\"a\",\"max_tokens\":2,\"min_tokens\":2}",
         "{\"prompt\":\"a\",\"max_tokens\":-1,\"min_tokens\":20,\"stop\":\"e\"}",

@@ -146,8 +146,9 @@ static void test_control_tokens(void **state)
     ASSERT_IDS(t, "<tool>x<tool>hello", FTK_TOK_SPECIAL, id("<tool>x"), id("<tool>"), hello);
     ASSERT_IDS(t, "hello<tool>", 0, hello, id("<tool>"));
     /* Text of a user is never read as a control token, not even one of a single letter. */
-    static const char *const texts[] = {
-        "<s>", "</s>", "<|im_start|>", "x<|im_end|>y<|im", "Q", "<unk>", "<0x41>", "aQb", "QQ"};
+    static const char *const texts[] = {"<s>", "</s>",  "<|im_start|>",   "x<|im_end|>y<|im",
+                                        "Q",   "<unk>", "a<unk>b<unk> c", "<0x41>",
+                                        "aQb", "QQ"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         size_t n;
         int32_t *ids = encode(t, texts[i], strlen(texts[i]), 0, &n);

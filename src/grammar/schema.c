@@ -59,7 +59,7 @@ bool schema_size(schema_job *j, const json_t *schema, const char *key, uint32_t 
     *v = otherwise;
     if (!field) return true;
     const double x = json_number_value(field);
-    if (!json_is_number(field) || x < 0 || x != (double)(int64_t)x || x > 1e6) {
+    if (!json_is_number(field) || x < 0 || x > 1e6 || x != (double)(int64_t)x) {
         schema_wrong(j, "the keyword \"%s\" must be a whole number, 0 to 1000000", key);
         return false;
     }

@@ -284,8 +284,9 @@ static size_t write_text(const ftk_tokenizer *t, const int32_t *tokens, size_t n
         const ftk_str s = shown(t, tokens[i], flags, start);
         if (to && s.n > 0) memcpy(to + size, s.p, s.n);
         size += s.n;
-        const bool control = t->pieces[tokens[i]].type == FTK_TOKEN_CONTROL;
-        start = control && (start || (flags & FTK_TOK_SPECIAL));
+        const uint8_t type = t->pieces[tokens[i]].type;
+        const bool read = flags & FTK_TOK_SPECIAL; /* by its name; what follows is a text then */
+        start = type == FTK_TOKEN_CONTROL ? start || read : type == FTK_TOKEN_UNKNOWN && read;
     }
     return size;
 }

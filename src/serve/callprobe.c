@@ -61,7 +61,8 @@ static void find_words(serve_server *s)
     }
 }
 
-/* What the template makes of a call, or else of tools alone; to be freed. */
+/* What the template makes of a call, or else of tools alone; to be freed. NULL: built-in forms take
+ * neither. */
 static char *show(serve_server *s)
 {
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
@@ -78,6 +79,7 @@ static char *show(serve_server *s)
 void serve_find_call_form(serve_server *s)
 {
     char *const text = show(s);
+    s->takes_members = text != NULL;
     s->call_form = serve_call_form_of(text);
     free(text);
     find_words(s);

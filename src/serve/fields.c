@@ -2,6 +2,7 @@
  * Fields of a JSON object, with their types and ranges, and what is wrong with one. */
 #include "serve/fields.h"
 
+#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <stdarg.h>
@@ -57,8 +58,12 @@ bool serve_field_whole(const json_t *o, const char *name, int64_t min, int64_t m
                        serve_error *e)
 {
     const json_t *const field = serve_field(o, name);
+    const double real = json_real_value(field);
     int64_t x;
     if (!field) return true;
+    if (fabs(real) > 0x1p53 && (real < (double)min || real > (double)max || fabs(real) >= 0x1p63))
+        return serve_refuse(e, name, "%s is %.17g; it must be %lld to %lld", name, real,
+                            (long long)min, (long long)max);
     if (!is_whole(field, &x)) return serve_refuse(e, name, "%s must be a whole number", name);
     if (x < min || x > max)
         return serve_refuse(e, name, "%s is %lld; it must be %lld to %lld", name, (long long)x,
@@ -111,10 +116,41 @@ static const char *why_unread(const json_error_t *why)
                                        : "it cannot be read from here on";
 }
 
+/* Bytes of the text that stands at p. */
+static size_t text_at(const char *p)
+{
+    size_t n = 1;
+    while (p[n] && p[n] != '"') n += p[n] == '\\' && p[n + 1] ? 2 : 1;
+    return n + (p[n] == '"');
+}
+
+/* The body with whole numbers beyond 63 bits as reals; jansson reads either all so or none. */
+static json_t *load_large(const char *body, size_t n, json_error_t *why)
+{
+    cli_bytes from = {0}, to = {0};
+    cli_bytes_add(&from, body, n);
+    for (const char *p = from.p; *p;) {
+        size_t len = *p == '"' ? text_at(p) : strspn(p, "-0123456789.eE+");
+        const bool whole = *p != '"' && len > 0 && strcspn(p, ".eE+") >= len;
+        if (len == 0) len = strcspn(p, "\"-0123456789.eE+");
+        errno = 0;
+        if (whole) strtoll(p, NULL, 10);
+        cli_bytes_add(&to, p, len);
+        if (whole && errno == ERANGE) cli_bytes_add(&to, "e0", 2);
+        p += len;
+    }
+    json_t *root = json_loadb(to.p, to.n, JSON_DECODE_ANY, why);
+    cli_bytes_free(&from);
+    cli_bytes_free(&to);
+    return root;
+}
+
 json_t *serve_body(const char *body, size_t n, serve_error *e)
 {
     json_error_t why;
     json_t *root = json_loadb(body ? body : "", n, JSON_DECODE_ANY, &why);
+    if (!root && json_error_code(&why) == json_error_numeric_overflow && !memchr(body, 0, n))
+        root = load_large(body, n, &why);
     if (!root)
         serve_refuse(e, "", "the body cannot be read as JSON: line %d, column %d: %s", why.line,
                      why.column, why_unread(&why));

@@ -16,7 +16,7 @@ bool serve_field_real(const json_t *o, const char *name, double min, double max,
 /* A list of token ids in tokens (to be freed), each in [0, n_vocab). */
 bool serve_field_ids(const json_t *list, const char *name, int n_vocab, int32_t **tokens, size_t *n,
                      serve_error *e);
-/* The body, which has to be an object; NULL: *e. */
+/* The body, which has to be an object, with whole numbers beyond 63 bits as reals; NULL: *e. */
 json_t *serve_body(const char *body, size_t n, serve_error *e);
 
 #endif

@@ -50,22 +50,32 @@ static bool shows_calls(const serve_server *s, const cli_bytes *text)
     return s->shows_calls && (!s->calls_alone || text->n == 0);
 }
 
-/* What templates know of a message beside role and content. */
-static void read_members(const serve_server *s, const json_t *o, bool shown, talk *t)
+/* What templates know of a message beside role and content. What a model thought may come under
+ * any of three names, the first that is there counts, and templates read it under each of them. */
+static bool read_members(const serve_server *s, const json_t *o, bool shown, talk *t,
+                         serve_error *e)
 {
-    static const char *const texts[] = {"tool_call_id", "name", "reasoning_content"};
+    enum { OTHERS = 2 };
+    static const char *const texts[] = {"tool_call_id", "name", "reasoning_content", "thinking",
+                                        "reasoning"};
     const json_t *const calls = serve_field(o, "tool_calls");
-    if (!s->shows_calls) return;
-    json_t *const own = json_object();
+    json_t *const own = json_object(), *thought = NULL;
+    json_array_append_new(t->members, own);
     if (shown && json_array_size(calls) > 0) {
         json_object_set_new(own, "tool_calls", serve_template_calls(calls, s->calls_as_text));
         if (s->calls_alone) json_object_set_new(own, "content", json_null());
     }
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         json_t *const v = json_object_get(o, texts[i]);
-        if (json_is_string(v)) json_object_set(own, texts[i], v);
+        if (!v || json_is_null(v)) continue;
+        if (!json_is_string(v))
+            return serve_refuse(e, "messages", "messages: %s must be a text", texts[i]);
+        if (i < OTHERS) json_object_set(own, texts[i], v);
+        if (i >= OTHERS && !thought) thought = v;
     }
-    json_array_append_new(t->members, own);
+    for (size_t i = OTHERS; thought && i < sizeof texts / sizeof *texts; i++)
+        json_object_set(own, texts[i], thought);
+    return true;
 }
 
 static bool read_message(const serve_server *s, const json_t *o, ftk_message *m, cli_bytes *text,
@@ -115,13 +125,13 @@ static bool read_messages(const serve_server *s, const json_t *o, talk *t, serve
     for (; t->n < n; t->n++) {
         const json_t *const one = json_array_get(list, t->n);
         bool shown = false;
-        if (!read_message(s, one, &t->msgs[t->n], &t->texts[t->n], &shown, e)) {
+        if (!read_message(s, one, &t->msgs[t->n], &t->texts[t->n], &shown, e) ||
+            !read_members(s, one, shown, t, e)) {
             t->n++;
             return false;
         }
-        read_members(s, one, shown, t);
     }
-    if (s->shows_calls) t->more = json_dumps(t->members, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    if (s->takes_members) t->more = json_dumps(t->members, JSON_COMPACT | JSON_REAL_PRECISION(17));
     return true;
 }
 

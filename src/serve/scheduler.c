@@ -112,8 +112,10 @@ static void send_piece(serve_scheduler *d, serve_choice *c, bool first)
         }
     }
     if (!r->stream) return;
+    const size_t before = r->out.n;
     serve_reply_piece(d->s, c, &r->out);
     if (c->finish) serve_reply_end(d->s, c, &r->out);
+    if (r->out.n == before) return; /* a control token, or a part of a character or of a stop */
     r->ready = true;
     serve_http_resume(r);
 }

@@ -167,6 +167,7 @@ typedef struct serve_server {
     char *key;                        /* NULL: none is asked for */
     size_t ctx;                       /* most tokens of a request */
     const serve_call_form *call_form; /* of the model's template */
+    bool takes_members;               /* the template is no built-in form */
     bool shows_calls;                 /* the template writes tool_calls of messages itself */
     bool calls_as_text;               /* and wants their arguments as text */
     bool calls_alone;                 /* and only of messages whose content is none */
