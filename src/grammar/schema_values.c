@@ -72,23 +72,40 @@ int schema_string(schema_job *j, const json_t *schema)
 
 /* ---- numbers */
 
-/* The number as digits before and behind the point. */
-static bool write_bound(double x, numeral_bound *b)
+/* The fewest digits that mean the number, and how many of them stand before the point: a whole
+ * number's own, as a double does not tell all of them apart. */
+static size_t digits_of(const json_t *number, char all[32], int *point)
 {
     char text[64];
-    for (int digits = 0; digits <= 16; digits++) {
-        snprintf(text, sizeof text, "%.*e", digits, fabs(x));
-        if (strtod(text, NULL) == fabs(x)) break;
+    const double x = fabs(json_number_value(number));
+    if (json_is_integer(number)) {
+        const json_int_t whole = json_integer_value(number);
+        snprintf(text, sizeof text, "%" JSON_INTEGER_FORMAT, whole);
+        snprintf(all, 32, "%s", text + (whole < 0));
+        *point = (int)strlen(all);
+        return strlen(all);
     }
-    char all[32];
+    for (int digits = 0; digits <= 16; digits++) {
+        snprintf(text, sizeof text, "%.*e", digits, x);
+        if (strtod(text, NULL) == x) break;
+    }
     size_t n = 0;
     const char *p = text;
     for (; *p && *p != 'e'; p++)
         if (*p >= '0' && *p <= '9') all[n++] = *p;
-    const int point = 1 + atoi(p + 1); /* digits before it */
+    *point = 1 + atoi(p + 1);
+    return n;
+}
+
+/* The number as digits before and behind the point. */
+static bool write_bound(const json_t *number, numeral_bound *b)
+{
+    char all[32];
+    int point;
+    const size_t n = digits_of(number, all, &point);
     if (point > 300 || point < -300) return false;
     b->given = true;
-    b->negative = x < 0;
+    b->negative = json_number_value(number) < 0;
     size_t whole = 0, part = 0;
     for (int i = 0; i < point || i < (int)n || part == 0; i++) {
         const char digit = i < (int)n ? all[i] : '0';
@@ -120,7 +137,7 @@ static bool read_bound(schema_job *j, const json_t *schema, const char *key, con
         if (b->given && (lower ? x < best : x > best)) continue;
         *b = (numeral_bound){.exclusive = i == 1};
         best = x;
-        if (write_bound(x, b)) continue;
+        if (write_bound(v, b)) continue;
         schema_wrong(j, "the keyword \"%s\": %g is too large or too small a number", keys[i], x);
         return false;
     }
