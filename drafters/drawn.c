@@ -70,11 +70,12 @@ static double uniform(const ftk_grown *g, size_t n, int i)
 
 /* ---- parts */
 
-void ftk_drawn_begin(ftk_grown *g)
+void ftk_drawn_begin(ftk_grown *g, int32_t root)
 {
     const ftk_retrieval *const r = g->guesses.retrieval;
     ftk_drawn *const d = &g->drawn;
     float prob = 1;
+    ftk_guesses_begin(&g->guesses, root);
     d->n_retrieved = d->n_chain = d->n_beside = d->last = 0;
     if (!r || r->n == 0 || ftk_retrieval_goes_on(r, 0) < least_retrieved) return;
     for (; d->n_retrieved < r->n && d->n_retrieved < FTK_CHAIN; d->n_retrieved++) {

@@ -74,7 +74,6 @@ typedef struct firp {
     const struct ftk_mat *map[MOST_OFFSETS], *of_token[MOST_OFFSETS];
     ftk_guesses guesses;
     known *known;
-    size_t asked;    /* the guesses are an open prediction of what follows text[0..asked) */
     size_t state_of; /* length of the text before whose root `state` stands; 0: none */
     size_t ahead_of; /* length of the text that `ahead` follows; 0: none */
     likely ahead[MOST_OFFSETS];
@@ -276,7 +275,7 @@ static bool left_to_device(firp *s, int32_t root, int budget)
 static void firp_finished(void *state, const ftk_finished *f)
 {
     firp *const s = state;
-    look_at(s, &(ftk_rows){.ranked = f->said->said[0]}, 0, s->asked);
+    look_at(s, &(ftk_rows){.ranked = f->said->said[0]}, 0, s->guesses.asked);
     add_ahead(s);
     ftk_took_see(s->known->took, s->target, 1, f->seconds);
 }
@@ -347,14 +346,13 @@ static void firp_reset(void *state, const int32_t *history, size_t n)
 {
     (void)history, (void)n;
     firp *const s = state;
-    s->asked = s->state_of = s->ahead_of = 0;
+    s->guesses.asked = s->state_of = s->ahead_of = 0;
 }
 
 static void firp_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
 {
     firp *const s = state;
-    ftk_guesses_ask(&s->guesses, history[n - 1]);
-    s->asked = n;
+    ftk_guesses_ask(&s->guesses, history, n);
     if (s->fused && budget > FTK_MAX_NODES - 1 - FUSED_NODES * s->n_offsets)
         budget = FTK_MAX_NODES - 1 - FUSED_NODES * s->n_offsets;
     if (s->ahead_of != n && s->state_of == n && !s->fused && split_pays(s)) {
@@ -372,10 +370,7 @@ static void firp_learn(void *state, const int32_t *history, size_t n, const ftk_
     firp *const s = state;
     const int last = verdict->path[verdict->n_path];
     const size_t next = n + (size_t)verdict->n_path + 1;
-    if (s->asked == n) {
-        ftk_guesses_settle(&s->guesses, verdict->token, (size_t)verdict->n_path + 1);
-        s->asked = 0;
-    }
+    ftk_guesses_settle(&s->guesses, n, verdict->token, (size_t)verdict->n_path + 1);
     const ftk_target *const t = s->target;
     const size_t d = (size_t)t->n_embd;
     if (t->hold)

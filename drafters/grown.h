@@ -47,7 +47,6 @@ typedef struct ftk_grown {
     const ftk_target *target;
     const ftk_draft_model *model;
     const ftk_sampling *sampling;
-    size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     size_t grew;  /* and so far back the model's rows belong to; 0: there are none */
     size_t told;  /* length of the text when it was last learned from */
     bool late;    /* the model has much to read before it can draft */

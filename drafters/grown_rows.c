@@ -258,13 +258,11 @@ static bool begin(asked *a, const ftk_ask *ask)
 {
     ftk_grown *const g = ask->state;
     ftk_grown_keep(g, ask->history, ask->n);
-    ftk_guesses_begin(&g->guesses, ask->history[ask->n - 1]);
     const bool drawn = ftk_drawn_due(&g->drawn, g->sampling);
-    g->asked = drawn ? 0 : ask->n;
     if (drawn)
-        ftk_drawn_begin(g);
+        ftk_drawn_begin(g, ask->history[ask->n - 1]);
     else
-        ftk_guesses_ask(&g->guesses, ask->history[ask->n - 1]);
+        ftk_guesses_ask(&g->guesses, ask->history, ask->n);
     const size_t unread = g->model->unread(g->model->ctx, ask->n);
     g->late = unread > FTK_GROWN_LATE;
     *a = (asked){.g = g, .ask = ask, .drawn = drawn, .unread = (int)unread};
@@ -279,7 +277,7 @@ void ftk_grown_propose_all(const ftk_ask *asks, int n)
     grow_all(all, n_all);
     for (int i = 0; i < n; i++) {
         ftk_grown *const g = asks[i].state;
-        if (g->asked > 0)
+        if (g->guesses.asked > 0)
             ftk_guesses_plant(&g->guesses, asks[i].budget, asks[i].tree);
         else
             ftk_drawn_plant(g, asks[i].n, asks[i].budget, asks[i].tree);

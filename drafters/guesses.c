@@ -48,6 +48,7 @@ void ftk_guesses_begin(ftk_guesses *g, int32_t root)
 {
     g->n = 1;
     g->n_recycled = 0;
+    g->asked = 0;
     g->all[0] = (ftk_guess){.token = root, .parent = -1, .row = -1, .rate = -1, .worth = 1};
 }
 
@@ -142,9 +143,10 @@ void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s)
     }
 }
 
-void ftk_guesses_ask(ftk_guesses *g, int32_t root)
+void ftk_guesses_ask(ftk_guesses *g, const int32_t *history, size_t n)
 {
-    ftk_guesses_begin(g, root);
+    ftk_guesses_begin(g, history[n - 1]);
+    g->asked = n;
     ftk_guesses_add_retrieved(g, g->retrieval);
     ftk_guesses_add_successors(g, g->successors);
 }
@@ -224,18 +226,20 @@ int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, 
     return n;
 }
 
-void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)
+void ftk_guesses_settle(ftk_guesses *g, size_t at, const int32_t *truth, size_t n)
 {
-    int at = 0;
-    if (g->n_rates == 0) return;
+    int node = 0;
+    const bool open = g->asked > 0 && g->asked == at;
+    if (open) g->asked = 0;
+    if (!open || g->n_rates == 0) return;
     ftk_rates_fade(g->rates, (size_t)g->n_rates);
-    for (size_t d = 0; d < n && at >= 0; d++) {
-        for (int i = g->all[at].first; i; i = g->all[i].next) {
+    for (size_t d = 0; d < n && node >= 0; d++) {
+        for (int i = g->all[node].first; i; i = g->all[i].next) {
             const ftk_guess *c = &g->all[i];
             ftk_rate_see_expected(of_such(g, i), c->token == truth[d], c->share);
             if (c->rate >= 0) ftk_rate_see(&g->rates[c->rate], c->token == truth[d]);
         }
-        at = ftk_guesses_child(g, at, truth[d]);
+        node = ftk_guesses_child(g, node, truth[d]);
     }
 }
 

@@ -78,7 +78,6 @@ typedef struct s4c {
     bool chained, sees_token;
     const struct ftk_mat *in[MOST_HEADS], *body[MOST_HEADS];
     size_t feature_of; /* length of the text whose root `feature` leads to; 0: none */
-    size_t asked;      /* the candidates are an open prediction of what follows text[0..asked) */
     known *known;
     ftk_guesses guesses;
     int first_row;   /* of its rows of the depth before, among those of all sessions */
@@ -495,14 +494,13 @@ static void s4c_reset(void *state, const int32_t *history, size_t n)
 {
     (void)history, (void)n;
     s4c *const s = state;
-    s->asked = s->feature_of = 0;
+    s->guesses.asked = s->feature_of = 0;
 }
 
 /* What is known before heads run; false: they cannot. */
 static bool begin(s4c *s, const ftk_ask *ask)
 {
-    ftk_guesses_ask(&s->guesses, ask->history[ask->n - 1]);
-    s->asked = ask->n;
+    ftk_guesses_ask(&s->guesses, ask->history, ask->n);
     return s->feature_of == ask->n;
 }
 
@@ -537,11 +535,8 @@ static void s4c_learn(void *state, const int32_t *history, size_t n, const ftk_t
     (void)history, (void)tree;
     s4c *const s = state;
     const int emitted = verdict->n_path + 1;
-    if (s->asked == n) {
-        see_heads(s, verdict->token, emitted);
-        ftk_guesses_settle(&s->guesses, verdict->token, (size_t)emitted);
-        s->asked = 0;
-    }
+    if (s->guesses.asked == n) see_heads(s, verdict->token, emitted);
+    ftk_guesses_settle(&s->guesses, n, verdict->token, (size_t)emitted);
     const ftk_target *const t = s->target;
     const size_t d = (size_t)t->n_embd;
     const int last = verdict->path[verdict->n_path];
