@@ -185,8 +185,13 @@ static void weigh_beside(ftk_guesses *g)
     }
 }
 
-void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask)
+void ftk_guesses_tell(const ftk_guesses *g, float least, const ftk_rate *rates, int n,
+                      ftk_heads_ask *ask)
 {
+    ask->least = least;
+    memcpy(ask->bound, ftk_likely_bounds, sizeof ask->bound);
+    for (int i = 0; i < n * FTK_LIKELY_BINS; i++)
+        ask->rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] = ftk_rate_get(&rates[i]);
     ask->n_known = g->n < FTK_HEAD_KNOWN ? g->n : FTK_HEAD_KNOWN;
     ask->deepest = 0;
     for (int i = 0; i < ask->n_known; i++) {

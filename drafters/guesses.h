@@ -84,8 +84,11 @@ void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r);
 /* What the table has behind all guesses that are there, and behind those. Its rates are its own,
  * which settles them. NULL: there is no table. */
 void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s);
-/* Tells a device what is there: guess i is known[i], as far as there is room. */
-void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask);
+/* Tells a device what is there: guess i is known[i], as far as there is room; and what its heads
+ * or maps, n of them, are worth: rates [n][FTK_LIKELY_BINS]. least: worth of a node that gets
+ * children. */
+void ftk_guesses_tell(const ftk_guesses *g, float least, const ftk_rate *rates, int n,
+                      ftk_heads_ask *ask);
 /* The best guesses of a depth worth at least `least`, at most `most`, the best first: chosen[].
  * linked: only those whose parent has a row. */
 int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, int most,
