@@ -163,10 +163,10 @@ static ftk_err open_net(ftk_session *s, const ftk_drafter_ops *ops, const ftk_dr
 
 static void close_family(const ftk_session *s, ftk_family *f)
 {
-    if (!f->ops) return;
-    f->ops->free(f->state, &s->host);
+    if (f->state) f->ops->free(f->state, &s->host);
     ftk_release(&s->host, f->state);
     ftk_release(&s->host, f->own.rates);
+    *f = (ftk_family){0};
 }
 
 static bool has_retrieval(const ftk_session *s)
@@ -211,7 +211,8 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
     *f = (ftk_family){0};
     if (!ops) return FTK_OK;
     f->ops = ops;
-    const ftk_weights *weights;
+    const ftk_weights *weights = NULL;
+    const ftk_draft_model *model = NULL;
     void *rates = NULL;
     ftk_err err = open_shared(s, ops);
     if (err == FTK_OK) err = find_weights(s, ops, &weights);
@@ -220,13 +221,7 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
     if (err == FTK_OK) err = ftk_target_space(s->engine, ops, &s->target);
     if (err == FTK_OK && ops->wants & (FTK_WANT_FEATURES | FTK_WANT_STATES))
         err = ftk_target_hold(s);
-    const ftk_draft_model *model;
     if (err == FTK_OK) err = open_net(s, ops, &model);
-    if (err != FTK_OK) {
-        ftk_release(h, f->own.rates);
-        *f = (ftk_family){0};
-        return err;
-    }
     const ftk_drafter_env env = {
         .host = h,
         .n_vocab = s->engine->model->hp.n_vocab,
@@ -243,18 +238,16 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
         .sampling = &s->cfg.sampling,
         .draws = s->verifier->uses_draws,
     };
-    void *p = ftk_alloc(h, 1, ops->state_size);
-    err = p ? ops->init(p, &env) : FTK_ERR_NOMEM;
-    if (err != FTK_OK) {
-        if (p) ops->free(p, h);
-        ftk_release(h, p);
-        ftk_release(h, f->own.rates);
-        *f = (ftk_family){0};
-        return ftk_fail(h, err, "no memory for drafter %s", ops->name);
+    if (err == FTK_OK) {
+        f->state = ftk_alloc(h, 1, ops->state_size);
+        err = f->state ? ops->init(f->state, &env) : FTK_ERR_NOMEM;
+        if (err != FTK_OK) ftk_fail(h, err, "no memory for drafter %s", ops->name);
     }
-    ops->reset(p, s->tokens, s->n_tokens);
-    f->state = p;
-    return FTK_OK;
+    if (err == FTK_OK)
+        ops->reset(f->state, s->tokens, s->n_tokens);
+    else
+        close_family(s, f);
+    return err;
 }
 
 static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *drafter)

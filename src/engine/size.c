@@ -54,11 +54,6 @@ double ftk_size_more(const ftk_session *s, int rows)
     return ftk_cost_more(&e->cost, &e->company, rows, s->kv.len);
 }
 
-double ftk_size_price(const ftk_session *s, int nodes, double drafting)
-{
-    return 1 + (ftk_size_more(s, nodes) + drafting) / ftk_size_token(s);
-}
-
 int ftk_size_best(const ftk_session *s, const float *prob, int nodes)
 {
     const ftk_engine *const e = s->engine;
