@@ -352,8 +352,7 @@ ftk_err ftk_session_open(ftk_session **out, ftk_engine *e, const ftk_session_con
     ftk_session_config own;
     ftk_err err = take_config(e, cfg, &own);
     if (err != FTK_OK) return err;
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     const ftk_drafter_ops *ops;
     return ftk_floats_after(&floats, find_drafter(e, own.drafter, &ops)
                                          ? open_session(out, e, &own, ops, NULL)
@@ -389,8 +388,7 @@ static ftk_err fork_session(ftk_session **out, ftk_session *s, const ftk_samplin
 ftk_err ftk_session_fork(ftk_session **out, ftk_session *s, const ftk_sampling *sampling)
 {
     *out = NULL;
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     return ftk_floats_after(&floats, fork_session(out, s, sampling));
 }
 
@@ -482,8 +480,7 @@ static ftk_err set_drafter(ftk_session *s, const char *drafter)
 
 ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
 {
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     return ftk_floats_after(&floats, set_drafter(s, drafter));
 }
 
@@ -492,8 +489,7 @@ size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, s
     const ftk_family *const f = &s->family;
     if (!f->ops || most == 0) return 0;
     *out = (ftk_drafter_stats){.name = f->ops->name, .steps = f->steps, .emitted = f->emitted};
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     if (f->measured->spent > 0) out->speed = f->measured->tokens / f->measured->spent;
     ftk_floats_leave(&floats);
     return 1;

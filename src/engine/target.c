@@ -441,8 +441,7 @@ ftk_err ftk_engine_add_drafter_as(ftk_engine *e, const char *path, const ftk_dra
         return ftk_fail(&e->host, FTK_ERR_INVALID,
                         "%zu layers: give 1 to %d, or 0 for the file's own", own.n_layers,
                         FTK_HEAD_TAPS);
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     return ftk_floats_after(&floats, ftk_target_add_file(e, path, &own, &e->host));
 }
 
@@ -483,7 +482,6 @@ static ftk_err add_draft_model(ftk_engine *e, const char *path)
 ftk_err ftk_engine_add_draft_model(ftk_engine *e, const char *path)
 {
     if (!path) return ftk_fail(&e->host, FTK_ERR_INVALID, "no path of a draft model was given");
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     return ftk_floats_after(&floats, add_draft_model(e, path));
 }

@@ -296,8 +296,7 @@ ftk_err ftk_stage_run(const ftk_model *m, const ftk_link *link, int threads)
     s->host = &m->host;
     s->link = link;
     s->own = ftk_stage_layers(m->hp.n_layer, link->rank, link->size);
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     ftk_err err = open_stage(s, threads ? threads : ftk_cpus());
     if (err == FTK_OK) err = serve(s);
     close_stage(s);
