@@ -213,7 +213,7 @@ static bool bench_open(bench *b, const options *o, const ftk_model *m, bool wide
         return false;
     }
     if (err != FTK_OK) die(why);
-    if (ftk_kv_pool_open_on(&b->pool, m, slots, FTK_TYPE_F16, b->device) != FTK_OK ||
+    if (ftk_kv_pool_open(&b->pool, m, slots, FTK_TYPE_F16, b->device) != FTK_OK ||
         ftk_forward_open(&b->f, m, 1, FTK_MAX_NODES, slots, slots + FTK_MAX_NODES, FTK_TYPE_F16) !=
             FTK_OK ||
         ftk_kv_seq_open(&b->seq, &b->pool, slots) != FTK_OK)

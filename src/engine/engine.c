@@ -114,8 +114,7 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
     const int slots = cfg->kv_slots;
     e->kv_slots = slots;
     ftk_err err = open_device(e, cfg, slots);
-    if (err == FTK_OK)
-        err = ftk_kv_pool_open_on(&e->pool, e->model, slots, cfg->kv_type, e->device);
+    if (err == FTK_OK) err = ftk_kv_pool_open(&e->pool, e->model, slots, cfg->kv_type, e->device);
     const int rows = cfg->max_rows > e->wide ? cfg->max_rows : e->wide;
     if (err == FTK_OK)
         err = ftk_forward_open(&e->forward, e->model, cfg->threads, rows, slots,

@@ -196,7 +196,7 @@ static void move(stage *s)
 static ftk_err open_parts(stage *s, const ftk_stage_setup *u, int threads)
 {
     const ftk_host *const h = s->host;
-    ftk_err err = ftk_kv_pool_open(&s->pool, s->m, u->slots, u->kv_type);
+    ftk_err err = ftk_kv_pool_open(&s->pool, s->m, u->slots, u->kv_type, NULL);
     if (err == FTK_OK)
         err = ftk_forward_open(&s->forward, s->m, threads, u->max_rows, u->context, u->max_slots,
                                u->kv_type);
