@@ -203,7 +203,6 @@ static bool bench_open(bench *b, const options *o, const ftk_model *m, bool wide
     const ftk_device_config c = {.name = name,
                                  .max_rows = FTK_MAX_NODES,
                                  .max_slots = slots + FTK_MAX_NODES,
-                                 .kv_type = FTK_TYPE_F16,
                                  .kv_bytes = ftk_kv_pool_bytes(m, slots, FTK_TYPE_F16),
                                  .wide = wide};
     *b = (bench){0};

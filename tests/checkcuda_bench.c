@@ -37,7 +37,6 @@ void bench_open(bench *b, const ftk_model *m, int ordinal, ftk_type kv, bool wid
         const ftk_device_config c = {.name = name,
                                      .max_rows = ROWS,
                                      .max_slots = SLOTS + FTK_MAX_NODES,
-                                     .kv_type = kv,
                                      .kv_bytes = ftk_kv_pool_bytes(m, SLOTS, kv),
                                      .wide = wide};
         must(ftk_device_open(&b->device, m, &c, why, sizeof why), why);

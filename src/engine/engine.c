@@ -80,7 +80,6 @@ static ftk_err open_device(ftk_engine *e, const ftk_engine_config *cfg, int slot
     const ftk_device_config dc = {.name = any ? "cuda" : name,
                                   .max_rows = cfg->max_rows,
                                   .max_slots = pages * FTK_PAGE + FTK_MAX_NODES,
-                                  .kv_type = cfg->kv_type,
                                   .kv_bytes = ftk_kv_pool_bytes(e->model, slots, cfg->kv_type),
                                   .wide = cfg->wide_prefill};
     char why[400];
