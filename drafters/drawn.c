@@ -196,11 +196,6 @@ void ftk_drawn_settle(ftk_grown *g, size_t n, const ftk_tree *tree, const ftk_ve
 
 /* ---- life */
 
-bool ftk_drawn_due(const ftk_drawn *d, const ftk_sampling *sampling)
-{
-    return d->q && sampling->temperature > 0;
-}
-
 void ftk_drawn_init_rates(ftk_drawn_rates *r)
 {
     for (int i = 0; i < DEPTH; i++) ftk_rate_init(&r->first[i], 0.6f);

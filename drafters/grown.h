@@ -68,7 +68,5 @@ void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tr
 
 /* Of the rows that the last draft has run those stay that lead to what has come since. */
 void ftk_grown_keep(ftk_grown *g, const int32_t *history, size_t n);
-/* Which rates those of a depth are. */
-int ftk_grown_class(int depth);
 
 #endif

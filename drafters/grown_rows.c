@@ -28,7 +28,8 @@ typedef struct asked {
     double saves; /* seconds that reading saves */
 } asked;
 
-int ftk_grown_class(int depth)
+/* Which rates those of a depth are. */
+static int class_of(int depth)
 {
     return depth < FTK_GROWN_CLASSES ? depth : FTK_GROWN_CLASSES - 1;
 }
@@ -109,7 +110,7 @@ static void run_taken(const asked *all, int n, ftk_draft_rows *said)
 static void suggest_children(ftk_grown *g, int node, const float *logits)
 {
     const ftk_draft_model *const m = g->model;
-    const int class = ftk_grown_class(g->guesses.all[node].depth);
+    const int class = class_of(g->guesses.all[node].depth);
     const int from = class * FTK_LIKELY_BINS, most = g->guesses.chain ? 1 : CHOICES;
     int32_t best[CHOICES];
     int8_t bin[CHOICES];
@@ -140,7 +141,7 @@ static double saved_by_guesses(const ftk_grown *g, int node, int depth)
     const double token = token_seconds(g), verify = ftk_target_row(g->target);
     double sum = 0, reached = ftk_guesses_open(&g->guesses, node);
     for (int i = depth; i < end && i < DEPTH; i++) {
-        const int class = ftk_grown_class(i);
+        const int class = class_of(i);
         const ftk_confidence *const c = &g->known->confidence[class];
         const ftk_rate *const right = g->known->rates + FTK_GROWN_GUESS + class * FTK_LIKELY_BINS;
         sum += ftk_confidence_saves(c, right, reached, token, verify);
@@ -258,7 +259,7 @@ static bool begin(asked *a, const ftk_ask *ask)
 {
     ftk_grown *const g = ask->state;
     ftk_grown_keep(g, ask->history, ask->n);
-    const bool drawn = ftk_drawn_due(&g->drawn, g->sampling);
+    const bool drawn = g->drawn.q && g->sampling->temperature > 0;
     if (drawn)
         ftk_drawn_begin(g, ask->history[ask->n - 1]);
     else

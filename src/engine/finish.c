@@ -35,8 +35,9 @@ static int room_for(const ftk_session *s, const ftk_unfinished *draft, int budge
     return room < FTK_DEVICE_ROWS ? room : (room + 1) / FTK_DEVICE_ROWS * FTK_DEVICE_ROWS - 1;
 }
 
-bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget)
+bool ftk_finish_leave(void *session, const ftk_unfinished *draft, int budget)
 {
+    ftk_session *const s = session;
     const ftk_family *const f = &s->family;
     if (!f->ops->finished || !(ftk_session_spare(s) & FTK_SPARE_LOGITS)) return false;
     const int room = room_for(s, draft, budget);

@@ -281,8 +281,6 @@ int ftk_size_ceiling(const ftk_session *s, const ftk_family *f);
 double ftk_size_token(const ftk_session *s);
 /* Seconds that so many more rows of the session add to that pass. */
 double ftk_size_more(const ftk_session *s, int rows);
-/* How many of these nodes, best first, give the most tokens a second of the pass. */
-int ftk_size_best(const ftk_session *s, const float *prob, int nodes);
 /* How many of so many nodes the credit covers. */
 int ftk_size_covered(const ftk_session *s, int nodes, double drafting);
 /* Nodes of a probe, if the next draft is one should it not pay. */
@@ -369,7 +367,7 @@ ftk_err ftk_conclude(ftk_session *s, const ftk_pass_seq *seq, size_t row, size_t
 /* ---- finish.c */
 
 /* ftk_target.leave */
-bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget);
+bool ftk_finish_leave(void *session, const ftk_unfinished *draft, int budget);
 /* Takes what came of a draft that was left, behind its pass. Returns the seconds that it took
  * there. */
 double ftk_finish_take(ftk_session *s);

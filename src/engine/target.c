@@ -189,11 +189,6 @@ static const ftk_rows *run_mapped(void *ctx, int layer, const ftk_maps *maps)
     return rows_above(s);
 }
 
-static bool leave(void *ctx, const ftk_unfinished *draft, int budget)
-{
-    return ftk_finish_leave(ctx, draft, budget);
-}
-
 ftk_err ftk_target_hold(ftk_session *s)
 {
     ftk_device *const d = s->engine->device;
@@ -233,7 +228,7 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .hold = on_device ? hold : NULL,
         .run_heads = on_device ? run_heads : NULL,
         .run_mapped = on_device ? run_mapped : NULL,
-        .leave = on_device ? leave : NULL,
+        .leave = on_device ? ftk_finish_leave : NULL,
     };
 }
 
