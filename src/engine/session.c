@@ -225,9 +225,7 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
     const ftk_drafter_env env = {
         .host = h,
         .n_vocab = s->engine->model->hp.n_vocab,
-        .n_ctx = s->n_ctx,
         .shape = s->cfg.shape,
-        .seed = s->cfg.sampling.seed,
         .test = s->test,
         .target = &s->target,
         .retrieval = &s->retrieval,
