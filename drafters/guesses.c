@@ -283,11 +283,6 @@ static void push_children(const ftk_guesses *g, ftk_heap *heap, int parent, int 
     if (g->chain && best) push(g, heap, best, node);
 }
 
-static bool has_room(const ftk_tree *tree, int budget)
-{
-    return tree->n <= budget && tree->n < FTK_MAX_NODES;
-}
-
 static int add_node(const ftk_guesses *g, ftk_tree *tree, int parent, int guess)
 {
     return ftk_tree_add(tree, parent, g->all[guess].token, value_of(&g->all[guess]));
@@ -296,7 +291,8 @@ static int add_node(const ftk_guesses *g, ftk_tree *tree, int parent, int guess)
 void ftk_guesses_plant_all(ftk_guesses *g, int budget, ftk_tree *tree)
 {
     weigh_beside(g);
-    for (int i = 1; i < g->n && has_room(tree, budget); i++) add_node(g, tree, g->all[i].parent, i);
+    for (int i = 1; i < g->n && ftk_tree_has_room(tree, budget); i++)
+        add_node(g, tree, g->all[i].parent, i);
 }
 
 void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree)
@@ -304,6 +300,6 @@ void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree)
     ftk_heap heap = {.cap = g->cap, .items = g->heap};
     weigh_beside(g);
     push_children(g, &heap, 0, 0);
-    for (ftk_candidate c; has_room(tree, budget) && ftk_heap_pop(&heap, &c);)
+    for (ftk_candidate c; ftk_tree_has_room(tree, budget) && ftk_heap_pop(&heap, &c);)
         push_children(g, &heap, c.slot, add_node(g, tree, c.parent, c.slot));
 }
