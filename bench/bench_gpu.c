@@ -203,7 +203,6 @@ static bool bench_open(bench *b, const options *o, const ftk_model *m, bool wide
     const ftk_device_config c = {.name = name,
                                  .max_rows = FTK_MAX_NODES,
                                  .max_slots = slots + FTK_MAX_NODES,
-                                 .kv_type = FTK_TYPE_F16,
                                  .kv_bytes = ftk_kv_pool_bytes(m, slots, FTK_TYPE_F16),
                                  .wide = wide};
     *b = (bench){0};
@@ -213,7 +212,7 @@ static bool bench_open(bench *b, const options *o, const ftk_model *m, bool wide
         return false;
     }
     if (err != FTK_OK) die(why);
-    if (ftk_kv_pool_open_on(&b->pool, m, slots, FTK_TYPE_F16, b->device) != FTK_OK ||
+    if (ftk_kv_pool_open(&b->pool, m, slots, FTK_TYPE_F16, b->device) != FTK_OK ||
         ftk_forward_open(&b->f, m, 1, FTK_MAX_NODES, slots, slots + FTK_MAX_NODES, FTK_TYPE_F16) !=
             FTK_OK ||
         ftk_kv_seq_open(&b->seq, &b->pool, slots) != FTK_OK)

@@ -53,7 +53,6 @@ typedef struct dash {
     ftk_dash_parts parts;
     ftk_policy policy;
     ftk_route route;
-    size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     known *known; /* of all sessions */
     ftk_guesses guesses;
     int n_rows;       /* of the chain that were run */
@@ -232,18 +231,17 @@ static void dash_reset(void *state, const int32_t *history, size_t n)
 {
     (void)history, (void)n;
     dash *const s = state;
-    s->asked = 0;
+    s->guesses.asked = 0;
     s->n_rows = 0;
 }
 
 static void dash_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
 {
     dash *const s = state;
-    ftk_guesses_ask(&s->guesses, history[n - 1]);
+    ftk_guesses_ask(&s->guesses, history, n);
     s->n_rows = 0;
     run_chain(s, budget);
     if (s->n_rows == 0) ftk_took_doubt(s->known->took, s->target);
-    s->asked = n;
     ftk_guesses_plant(&s->guesses, budget, tree);
 }
 
@@ -252,9 +250,7 @@ static void dash_learn(void *state, const int32_t *history, size_t n, const ftk_
 {
     (void)history, (void)tree, (void)rows;
     dash *const s = state;
-    if (s->asked == n)
-        ftk_guesses_settle(&s->guesses, verdict->token, (size_t)verdict->n_path + 1);
-    s->asked = 0;
+    ftk_guesses_settle(&s->guesses, n, verdict->token, (size_t)verdict->n_path + 1);
     s->n_rows = 0; /* the cache has moved on */
 }
 

@@ -31,10 +31,8 @@ enum {
 typedef struct ftk_drafter_env {
     const ftk_host *host;
     int n_vocab;
-    int n_ctx; /* most tokens the history can reach */
     ftk_tree_shape shape;
-    uint64_t seed; /* for those that draw: ftk_uniform_sub(seed, n, FTK_DRAFT_SUB + i) */
-    void *test;    /* for the drafters of the tests, and what benchmarks leave out; else NULL */
+    void *test; /* for the drafters of the tests, and what benchmarks leave out; else NULL */
     const ftk_target *target;
     /* The session's, which has it asked before each propose() and settles it before each
      * learn(). */

@@ -70,11 +70,12 @@ static double uniform(const ftk_grown *g, size_t n, int i)
 
 /* ---- parts */
 
-void ftk_drawn_begin(ftk_grown *g)
+void ftk_drawn_begin(ftk_grown *g, int32_t root)
 {
     const ftk_retrieval *const r = g->guesses.retrieval;
     ftk_drawn *const d = &g->drawn;
     float prob = 1;
+    ftk_guesses_begin(&g->guesses, root);
     d->n_retrieved = d->n_chain = d->n_beside = d->last = 0;
     if (!r || r->n == 0 || ftk_retrieval_goes_on(r, 0) < least_retrieved) return;
     for (; d->n_retrieved < r->n && d->n_retrieved < FTK_CHAIN; d->n_retrieved++) {
@@ -140,11 +141,6 @@ void ftk_drawn_grow(ftk_grown *g, size_t n, const float *logits)
 
 /* ---- the tree */
 
-static bool has_room(const ftk_tree *t, int budget)
-{
-    return t->n <= budget && t->n < FTK_MAX_NODES;
-}
-
 /* The best of all first, siblings in the order in which they were drawn, and what was chosen at
  * the first place in front of them. */
 void ftk_drawn_plant(ftk_grown *g, size_t n, int budget, ftk_tree *tree)
@@ -152,7 +148,7 @@ void ftk_drawn_plant(ftk_grown *g, size_t n, int budget, ftk_tree *tree)
     ftk_drawn *const d = &g->drawn;
     int r = 0, c = 0, b = 0, at_r = 0, at_c = 0;
     d->asked = n;
-    while (has_room(tree, budget)) {
+    while (ftk_tree_has_room(tree, budget)) {
         const float of_r = r < d->n_retrieved ? d->retrieved[r].prob : -1;
         const float of_c = c < d->n_chain ? d->first[c].prob : -1;
         const float of_b = c > 0 && b < d->n_beside ? d->beside[b].prob : -1;
@@ -194,11 +190,6 @@ void ftk_drawn_settle(ftk_grown *g, size_t n, const ftk_tree *tree, const ftk_ve
 }
 
 /* ---- life */
-
-bool ftk_drawn_due(const ftk_drawn *d, const ftk_sampling *sampling)
-{
-    return d->q && sampling->temperature > 0;
-}
 
 void ftk_drawn_init_rates(ftk_drawn_rates *r)
 {

@@ -46,10 +46,8 @@ void ftk_drawn_init_rates(ftk_drawn_rates *rates);
 /* Errors: NOMEM; ftk_drawn_free() is due then, too. */
 ftk_err ftk_drawn_init(ftk_drawn *d, const ftk_drafter_env *env);
 void ftk_drawn_free(ftk_drawn *d, const ftk_host *host);
-/* Whether tokens are drawn now. */
-bool ftk_drawn_due(const ftk_drawn *d, const ftk_sampling *sampling);
-/* The guesses hold the root alone; a draft begins, of what is retrieved. */
-void ftk_drawn_begin(struct ftk_grown *g);
+/* A draft begins, of what is retrieved; the guesses hold the root alone. */
+void ftk_drawn_begin(struct ftk_grown *g, int32_t root);
 /* Tokens that drawing from the next row is expected to bring, that behind the text if the chain
  * is empty; 0: it does not go on. */
 double ftk_drawn_expected(const struct ftk_grown *g);

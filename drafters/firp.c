@@ -67,14 +67,12 @@ typedef struct likely {
 typedef struct firp {
     const ftk_target *target;
     bool fused;
-    int layer, n_offsets;
-    ftk_maps maps; /* as a device runs them */
+    int layer;
+    ftk_maps maps; /* of map[] and of_token[] */
     ftk_heads_ask ask;
-    bool knows_token; /* there are E_i */
     const struct ftk_mat *map[MOST_OFFSETS], *of_token[MOST_OFFSETS];
     ftk_guesses guesses;
     known *known;
-    size_t asked;    /* the guesses are an open prediction of what follows text[0..asked) */
     size_t state_of; /* length of the text before whose root `state` stands; 0: none */
     size_t ahead_of; /* length of the text that `ahead` follows; 0: none */
     likely ahead[MOST_OFFSETS];
@@ -137,7 +135,7 @@ static void init_known(void *rates)
 /* Rows [first, first + n_offsets) are for what follows text[0..n). */
 static void look_at(firp *s, const ftk_rows *rows, int first, size_t n)
 {
-    for (int i = 0; i < s->n_offsets; i++) {
+    for (int i = 0; i < s->maps.n; i++) {
         likely *const l = &s->ahead[i];
         l->n = ftk_rows_likely(rows, first + i, s->target->n_vocab, FTK_LIKELY, l->token, l->bin);
         if (l->n > 0) ftk_confidence_see(&s->known->confidence[i], l->bin[0]);
@@ -147,7 +145,7 @@ static void look_at(firp *s, const ftk_rows *rows, int first, size_t n)
 
 static void add_ahead(firp *s)
 {
-    for (int i = 0; i < s->n_offsets; i++) {
+    for (int i = 0; i < s->maps.n; i++) {
         int16_t rate[FTK_LIKELY];
         for (int k = 0; k < s->ahead[i].n; k++)
             rate[k] = (int16_t)(i * FTK_LIKELY_BINS + s->ahead[i].bin[k]);
@@ -179,7 +177,7 @@ static double split_takes(const firp *s)
 {
     const ftk_target *const t = s->target;
     const double took = ftk_took_of(s->known->took, t, 1, 0, 1);
-    return took > 0 ? took : t->seconds(t->ctx, s->layer, s->n_offsets);
+    return took > 0 ? took : t->seconds(t->ctx, s->layer, s->maps.n);
 }
 
 /* The tokens that are expected of a split draft take longer without it, at the pace of late, than
@@ -189,7 +187,7 @@ static bool split_pays(const firp *s)
     const ftk_target *const t = s->target;
     const double token = ftk_target_token(t, s->guesses.flags), row = ftk_target_row(t);
     double saves = 0, reached = ftk_guesses_open(&s->guesses, 0);
-    for (int i = 0; i < s->n_offsets; i++) {
+    for (int i = 0; i < s->maps.n; i++) {
         const ftk_confidence *const c = &s->known->confidence[i];
         const ftk_rate *const right = s->known->rates + i * FTK_LIKELY_BINS;
         saves += ftk_confidence_saves(c, right, reached, token, row);
@@ -207,15 +205,15 @@ static const ftk_rows *run_maps(firp *s, int32_t root)
     const size_t d = (size_t)t->n_embd;
     s->maps.token = root;
     if (t->run_mapped) return t->run_mapped(t->ctx, s->layer, &s->maps);
-    if (s->knows_token) scale_embedding(s, root);
-    for (int i = 0; i < s->n_offsets; i++) {
+    if (s->maps.of_token) scale_embedding(s, root);
+    for (int i = 0; i < s->maps.n; i++) {
         float *const z = s->z + (size_t)i * d;
         t->multiply(t->ctx, s->map[i], 1, s->state, z);
-        if (!s->knows_token) continue;
+        if (!s->maps.of_token) continue;
         t->multiply(t->ctx, s->of_token[i], 1, s->e, s->y);
         for (size_t j = 0; j < d; j++) z[j] += s->y[j];
     }
-    return t->run_above(t->ctx, s->layer, s->n_offsets, s->z);
+    return t->run_above(t->ctx, s->layer, s->maps.n, s->z);
 }
 
 static void split(firp *s, int32_t root, size_t n)
@@ -233,7 +231,7 @@ static void firp_appended(void *state, const float *states, float *x)
 {
     firp *const s = state;
     const ftk_target *const t = s->target;
-    const size_t d = (size_t)t->n_embd, k = (size_t)s->n_offsets, n = (size_t)s->n_nodes;
+    const size_t d = (size_t)t->n_embd, k = (size_t)s->maps.n, n = (size_t)s->n_nodes;
     for (size_t j = 0; j < n; j++)
         memcpy(s->z + j * d, states + (size_t)s->node[j] * d, d * sizeof *x);
     for (size_t i = 0; i < k; i++) {
@@ -262,9 +260,7 @@ static bool left_to_device(firp *s, int32_t root, int budget)
 {
     const ftk_target *const t = s->target;
     if (!t->leave) return false;
-    ftk_guesses_tell(&s->guesses, &s->ask);
-    for (int i = 0; i < s->n_offsets * FTK_LIKELY_BINS; i++)
-        s->ask.rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] = ftk_rate_get(&s->known->rates[i]);
+    ftk_guesses_tell(&s->guesses, floor_worth, s->known->rates, s->maps.n, &s->ask);
     s->maps.token = root;
     const ftk_unfinished draft = {.maps = &s->maps,
                                   .layer = s->layer,
@@ -276,7 +272,7 @@ static bool left_to_device(firp *s, int32_t root, int budget)
 static void firp_finished(void *state, const ftk_finished *f)
 {
     firp *const s = state;
-    look_at(s, &(ftk_rows){.ranked = f->said->said[0]}, 0, s->asked);
+    look_at(s, &(ftk_rows){.ranked = f->said->said[0]}, 0, s->guesses.asked);
     add_ahead(s);
     ftk_took_see(s->known->took, s->target, 1, f->seconds);
 }
@@ -284,7 +280,7 @@ static void firp_finished(void *state, const ftk_finished *f)
 static int firp_append(void *state, const ftk_tree *tree, int most, int16_t *node)
 {
     firp *const s = state;
-    const int k = s->n_offsets;
+    const int k = s->maps.n;
     s->n_nodes = 0;
     if (!s->fused) return 0;
     float last[FTK_MAX_NODES];
@@ -309,20 +305,16 @@ static ftk_err firp_init(void *state, const ftk_drafter_env *env)
     s->target = env->target;
     const int n_embd = s->target->n_embd;
     s->layer = firp_state_layer(w) + 1;
-    ftk_weights_int(w, "offsets", 1, MOST_OFFSETS, &s->n_offsets, h);
-    s->knows_token = has_token_maps(w);
-    for (int i = 0; i < s->n_offsets; i++) {
+    s->maps = (ftk_maps){.of_state = s->map, .of_token = has_token_maps(w) ? s->of_token : NULL};
+    ftk_weights_int(w, "offsets", 1, MOST_OFFSETS, &s->maps.n, h);
+    for (int i = 0; i < s->maps.n; i++) {
         s->map[i] = map_weight(w, i, "weight", n_embd, h)->matrix;
-        if (s->knows_token) s->of_token[i] = map_weight(w, i, "token", n_embd, h)->matrix;
+        if (s->maps.of_token) s->of_token[i] = map_weight(w, i, "token", n_embd, h)->matrix;
     }
-    s->maps = (ftk_maps){
-        .n = s->n_offsets, .of_state = s->map, .of_token = s->knows_token ? s->of_token : NULL};
     s->known = env->rates;
     if (ftk_guesses_init_for(&s->guesses, env, MOST, s->known->rates, RATES) != FTK_OK)
         return FTK_ERR_NOMEM;
     s->fused = env->shape == FTK_TREE_PAPER || s->guesses.flags & FTK_ROWS_JOIN;
-    s->ask.least = floor_worth;
-    memcpy(s->ask.bound, ftk_likely_bounds, sizeof s->ask.bound);
     if (s->target->run_mapped) return FTK_OK; /* states are a device's */
     const size_t d = (size_t)n_embd;
     s->state = ftk_alloc(h, d, sizeof(float));
@@ -347,16 +339,15 @@ static void firp_reset(void *state, const int32_t *history, size_t n)
 {
     (void)history, (void)n;
     firp *const s = state;
-    s->asked = s->state_of = s->ahead_of = 0;
+    s->guesses.asked = s->state_of = s->ahead_of = 0;
 }
 
 static void firp_propose(void *state, const int32_t *history, size_t n, int budget, ftk_tree *tree)
 {
     firp *const s = state;
-    ftk_guesses_ask(&s->guesses, history[n - 1]);
-    s->asked = n;
-    if (s->fused && budget > FTK_MAX_NODES - 1 - FUSED_NODES * s->n_offsets)
-        budget = FTK_MAX_NODES - 1 - FUSED_NODES * s->n_offsets;
+    ftk_guesses_ask(&s->guesses, history, n);
+    if (s->fused && budget > FTK_MAX_NODES - 1 - FUSED_NODES * s->maps.n)
+        budget = FTK_MAX_NODES - 1 - FUSED_NODES * s->maps.n;
     if (s->ahead_of != n && s->state_of == n && !s->fused && split_pays(s)) {
         if (left_to_device(s, history[n - 1], budget)) return;
         split(s, history[n - 1], n);
@@ -372,10 +363,7 @@ static void firp_learn(void *state, const int32_t *history, size_t n, const ftk_
     firp *const s = state;
     const int last = verdict->path[verdict->n_path];
     const size_t next = n + (size_t)verdict->n_path + 1;
-    if (s->asked == n) {
-        ftk_guesses_settle(&s->guesses, verdict->token, (size_t)verdict->n_path + 1);
-        s->asked = 0;
-    }
+    ftk_guesses_settle(&s->guesses, n, verdict->token, (size_t)verdict->n_path + 1);
     const ftk_target *const t = s->target;
     const size_t d = (size_t)t->n_embd;
     if (t->hold)
@@ -384,7 +372,7 @@ static void firp_learn(void *state, const int32_t *history, size_t n, const ftk_
         memcpy(s->state, rows->states + (size_t)last * d, d * sizeof *s->state);
     s->state_of = next;
     for (int j = 0; rows->appended && j < s->n_nodes; j++)
-        if (s->node[j] == last) look_at(s, rows->appended, j * s->n_offsets, next);
+        if (s->node[j] == last) look_at(s, rows->appended, j * s->maps.n, next);
 }
 
 const ftk_drafter_ops ftk_drafter_firp = {

@@ -38,9 +38,8 @@ void ftk_grown_learn(void *state, const int32_t *history, size_t n, const ftk_tr
     (void)rows;
     ftk_grown *const g = state;
     const int emitted = verdict->n_path + 1;
-    if (g->asked == n) ftk_guesses_settle(&g->guesses, verdict->token, (size_t)emitted);
+    ftk_guesses_settle(&g->guesses, n, verdict->token, (size_t)emitted);
     ftk_drawn_settle(g, n, tree, verdict);
-    g->asked = 0;
     if (ftk_grown_late(g, n) && ftk_grown_pays(g)) {
         ftk_grown_keep(g, history, n);
         ftk_grown_read(g, history, n);
@@ -51,7 +50,7 @@ void ftk_grown_reset(void *state, const int32_t *history, size_t n)
 {
     (void)history, (void)n;
     ftk_grown *const g = state;
-    g->asked = g->grew = 0;
+    g->guesses.asked = g->grew = 0;
 }
 
 void ftk_grown_init_known(void *rates)

@@ -47,7 +47,6 @@ typedef struct ftk_grown {
     const ftk_target *target;
     const ftk_draft_model *model;
     const ftk_sampling *sampling;
-    size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     size_t grew;  /* and so far back the model's rows belong to; 0: there are none */
     int n_rows;   /* that the model has run for this draft */
     ftk_grown_known *known;
@@ -74,7 +73,5 @@ void ftk_grown_read(const ftk_grown *g, const int32_t *history, size_t n);
 /* Whether reading a token of the text saves more than its part of a pass that reads several, where
  * nothing else is known of what follows; if not, what is believed of that pass is doubted. */
 bool ftk_grown_pays(ftk_grown *g);
-/* Which rates those of a depth are. */
-int ftk_grown_class(int depth);
 
 #endif

@@ -28,7 +28,8 @@ typedef struct asked {
     double saves; /* seconds that reading saves */
 } asked;
 
-int ftk_grown_class(int depth)
+/* Which rates those of a depth are. */
+static int class_of(int depth)
 {
     return depth < FTK_GROWN_CLASSES ? depth : FTK_GROWN_CLASSES - 1;
 }
@@ -109,7 +110,7 @@ static void run_taken(const asked *all, int n, ftk_draft_rows *said)
 static void suggest_children(ftk_grown *g, int node, const float *logits)
 {
     const ftk_draft_model *const m = g->model;
-    const int class = ftk_grown_class(g->guesses.all[node].depth);
+    const int class = class_of(g->guesses.all[node].depth);
     const int from = class * FTK_LIKELY_BINS, most = g->guesses.chain ? 1 : CHOICES;
     int32_t best[CHOICES];
     int8_t bin[CHOICES];
@@ -140,7 +141,7 @@ static double saved_by_row(const ftk_grown *g, int depth, double reached)
     const double token = token_seconds(g), verify = ftk_target_row(g->target);
     double sum = 0;
     for (int i = depth; i < end && i < DEPTH; i++) {
-        const int class = ftk_grown_class(i);
+        const int class = class_of(i);
         const ftk_confidence *const c = &g->known->confidence[class];
         const ftk_rate *const right = g->known->rates + FTK_GROWN_GUESS + class * FTK_LIKELY_BINS;
         sum += ftk_confidence_saves(c, right, reached, token, verify);
@@ -282,13 +283,11 @@ static bool begin(asked *a, const ftk_ask *ask)
 {
     ftk_grown *const g = ask->state;
     ftk_grown_keep(g, ask->history, ask->n);
-    ftk_guesses_begin(&g->guesses, ask->history[ask->n - 1]);
-    const bool drawn = ftk_drawn_due(&g->drawn, g->sampling);
-    g->asked = drawn ? 0 : ask->n;
+    const bool drawn = g->drawn.q && g->sampling->temperature > 0;
     if (drawn)
-        ftk_drawn_begin(g);
+        ftk_drawn_begin(g, ask->history[ask->n - 1]);
     else
-        ftk_guesses_ask(&g->guesses, ask->history[ask->n - 1]);
+        ftk_guesses_ask(&g->guesses, ask->history, ask->n);
     const bool late = ftk_grown_late(g, ask->n);
     const size_t unread = late ? 0 : g->model->unread(g->model->ctx, ask->n);
     *a = (asked){.g = g, .ask = ask, .drawn = drawn, .unread = (int)unread};
@@ -303,7 +302,7 @@ void ftk_grown_propose_all(const ftk_ask *asks, int n)
     grow_all(all, n_all);
     for (int i = 0; i < n; i++) {
         ftk_grown *const g = asks[i].state;
-        if (g->asked > 0)
+        if (g->guesses.asked > 0)
             ftk_guesses_plant(&g->guesses, asks[i].budget, asks[i].tree);
         else
             ftk_drawn_plant(g, asks[i].n, asks[i].budget, asks[i].tree);

@@ -48,6 +48,7 @@ void ftk_guesses_begin(ftk_guesses *g, int32_t root)
 {
     g->n = 1;
     g->n_recycled = 0;
+    g->asked = 0;
     g->all[0] = (ftk_guess){.token = root, .parent = -1, .row = -1, .rate = -1, .worth = 1};
 }
 
@@ -142,9 +143,10 @@ void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s)
     }
 }
 
-void ftk_guesses_ask(ftk_guesses *g, int32_t root)
+void ftk_guesses_ask(ftk_guesses *g, const int32_t *history, size_t n)
 {
-    ftk_guesses_begin(g, root);
+    ftk_guesses_begin(g, history[n - 1]);
+    g->asked = n;
     ftk_guesses_add_retrieved(g, g->retrieval);
     ftk_guesses_add_successors(g, g->successors);
 }
@@ -183,8 +185,13 @@ static void weigh_beside(ftk_guesses *g)
     }
 }
 
-void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask)
+void ftk_guesses_tell(const ftk_guesses *g, float least, const ftk_rate *rates, int n,
+                      ftk_heads_ask *ask)
 {
+    ask->least = least;
+    memcpy(ask->bound, ftk_likely_bounds, sizeof ask->bound);
+    for (int i = 0; i < n * FTK_LIKELY_BINS; i++)
+        ask->rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] = ftk_rate_get(&rates[i]);
     ask->n_known = g->n < FTK_HEAD_KNOWN ? g->n : FTK_HEAD_KNOWN;
     ask->deepest = 0;
     for (int i = 0; i < ask->n_known; i++) {
@@ -224,18 +231,20 @@ int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, 
     return n;
 }
 
-void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n)
+void ftk_guesses_settle(ftk_guesses *g, size_t at, const int32_t *truth, size_t n)
 {
-    int at = 0;
-    if (g->n_rates == 0) return;
+    int node = 0;
+    const bool open = g->asked > 0 && g->asked == at;
+    if (open) g->asked = 0;
+    if (!open || g->n_rates == 0) return;
     ftk_rates_fade(g->rates, (size_t)g->n_rates);
-    for (size_t d = 0; d < n && at >= 0; d++) {
-        for (int i = g->all[at].first; i; i = g->all[i].next) {
+    for (size_t d = 0; d < n && node >= 0; d++) {
+        for (int i = g->all[node].first; i; i = g->all[i].next) {
             const ftk_guess *c = &g->all[i];
             ftk_rate_see_expected(of_such(g, i), c->token == truth[d], c->share);
             if (c->rate >= 0) ftk_rate_see(&g->rates[c->rate], c->token == truth[d]);
         }
-        at = ftk_guesses_child(g, at, truth[d]);
+        node = ftk_guesses_child(g, node, truth[d]);
     }
 }
 
@@ -274,11 +283,6 @@ static void push_children(const ftk_guesses *g, ftk_heap *heap, int parent, int 
     if (g->chain && best) push(g, heap, best, node);
 }
 
-static bool has_room(const ftk_tree *tree, int budget)
-{
-    return tree->n <= budget && tree->n < FTK_MAX_NODES;
-}
-
 static int add_node(const ftk_guesses *g, ftk_tree *tree, int parent, int guess)
 {
     return ftk_tree_add(tree, parent, g->all[guess].token, value_of(&g->all[guess]));
@@ -287,7 +291,8 @@ static int add_node(const ftk_guesses *g, ftk_tree *tree, int parent, int guess)
 void ftk_guesses_plant_all(ftk_guesses *g, int budget, ftk_tree *tree)
 {
     weigh_beside(g);
-    for (int i = 1; i < g->n && has_room(tree, budget); i++) add_node(g, tree, g->all[i].parent, i);
+    for (int i = 1; i < g->n && ftk_tree_has_room(tree, budget); i++)
+        add_node(g, tree, g->all[i].parent, i);
 }
 
 void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree)
@@ -295,6 +300,6 @@ void ftk_guesses_plant(ftk_guesses *g, int budget, ftk_tree *tree)
     ftk_heap heap = {.cap = g->cap, .items = g->heap};
     weigh_beside(g);
     push_children(g, &heap, 0, 0);
-    for (ftk_candidate c; has_room(tree, budget) && ftk_heap_pop(&heap, &c);)
+    for (ftk_candidate c; ftk_tree_has_room(tree, budget) && ftk_heap_pop(&heap, &c);)
         push_children(g, &heap, c.slot, add_node(g, tree, c.parent, c.slot));
 }

@@ -49,9 +49,10 @@ typedef struct ftk_guess {
 
 typedef struct ftk_guesses {
     int n, cap;
-    bool chain;                       /* trees have one node a depth */
-    int n_recycled;                   /* that successors gave */
-    unsigned flags;                   /* of the environment: FTK_WITHOUT_, FTK_ROWS_ */
+    size_t asked;   /* they are an open prediction of what follows text[0..asked); 0: settled */
+    bool chain;     /* trees have one node a depth */
+    int n_recycled; /* that successors gave */
+    unsigned flags; /* of the environment: FTK_WITHOUT_, FTK_ROWS_ */
     const ftk_retrieval *retrieval;   /* what ftk_guesses_ask() asks; NULL: left out */
     const ftk_successors *successors; /* likewise */
     ftk_guess *all;      /* [cap] all[0] is the root; parents come before their children */
@@ -71,8 +72,8 @@ ftk_err ftk_guesses_init_for(ftk_guesses *g, const struct ftk_drafter_env *env, 
 void ftk_guesses_free(ftk_guesses *g, const ftk_host *host);
 /* The root alone. */
 void ftk_guesses_begin(ftk_guesses *g, int32_t root);
-/* The root, and what the session's sources name. */
-void ftk_guesses_ask(ftk_guesses *g, int32_t root);
+/* What follows history[0..n): its last token as the root, and what the session's sources name. */
+void ftk_guesses_ask(ftk_guesses *g, const int32_t *history, size_t n);
 /* The guess below `parent` that carries `token`, or -1. */
 int ftk_guesses_child(const ftk_guesses *g, int parent, int32_t token);
 /* The index of the guess, which may have been there already. -1: no room. */
@@ -83,8 +84,11 @@ void ftk_guesses_add_retrieved(ftk_guesses *g, const ftk_retrieval *r);
 /* What the table has behind all guesses that are there, and behind those. Its rates are its own,
  * which settles them. NULL: there is no table. */
 void ftk_guesses_add_successors(ftk_guesses *g, const ftk_successors *s);
-/* Tells a device what is there: guess i is known[i], as far as there is room. */
-void ftk_guesses_tell(const ftk_guesses *g, ftk_heads_ask *ask);
+/* Tells a device what is there: guess i is known[i], as far as there is room; and what its heads
+ * or maps, n of them, are worth: rates [n][FTK_LIKELY_BINS]. least: worth of a node that gets
+ * children. */
+void ftk_guesses_tell(const ftk_guesses *g, float least, const ftk_rate *rates, int n,
+                      ftk_heads_ask *ask);
 /* The best guesses of a depth worth at least `least`, at most `most`, the best first: chosen[].
  * linked: only those whose parent has a row. */
 int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, int most,
@@ -93,8 +97,9 @@ int ftk_guesses_best(const ftk_guesses *g, int depth, float least, bool linked, 
  * <= FTK_HEAD_NODES. */
 void ftk_guesses_add_row(ftk_guesses *g, int depth, float least, int width, int n,
                          const int32_t *token, const int16_t *rate);
-/* truth[0..n) came: every guess below the true path was right or not. */
-void ftk_guesses_settle(ftk_guesses *g, const int32_t *truth, size_t n);
+/* truth[0..n) came behind text[0..at): every guess below the true path, of those that are a
+ * prediction of what follows there, was right or not, whether or not it was drafted. */
+void ftk_guesses_settle(ftk_guesses *g, size_t at, const int32_t *truth, size_t n);
 /* The probability that a guess is right and none of those below it is. */
 float ftk_guesses_open(const ftk_guesses *g, int guess);
 /* Fills the tree best first, with at most `budget` nodes below its root. From now on a guess's

@@ -64,7 +64,6 @@ typedef struct jacobi {
     uint64_t noise;  /* counter of the generator */
     size_t expected; /* length of the text the table belongs to; 0: none */
     row table[DEPTH];
-    size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
     ftk_guesses guesses;
 } jacobi;
 
@@ -87,13 +86,6 @@ static void init_rates(void *rates)
     }
     for (int i = 0; i < FTK_MATCH_CLASSES; i++)
         ftk_rate_init(&r[RETRIEVED_AT + i], ftk_match_prior(i));
-}
-
-/* The tokens that came after the open prediction, whatever the tree held there. */
-static void settle(jacobi *s, const int32_t *truth, size_t n)
-{
-    if (s->asked > 0) ftk_guesses_settle(&s->guesses, truth, n);
-    s->asked = 0;
 }
 
 /* ------------------------------------------------------------------ table */
@@ -268,7 +260,7 @@ static void jacobi_reset(void *state, const int32_t *history, size_t n)
 {
     (void)history, (void)n;
     jacobi *const s = state;
-    s->asked = s->expected = 0;
+    s->guesses.asked = s->expected = 0;
     s->noise = 0;
 }
 
@@ -277,18 +269,18 @@ static void jacobi_propose(void *state, const int32_t *history, size_t n, int bu
 {
     jacobi *const s = state;
     ftk_guesses *const g = &s->guesses;
-    settle(s, history + s->asked, n - s->asked);
+    ftk_guesses_settle(g, g->asked, history + g->asked, n - g->asked);
     if (s->expected != n) memset(s->table, 0, sizeof s->table);
     for (int i = 0; i < DEPTH; i++)
         if (s->table[i].n == 0) fill_with_noise(s, &s->table[i], history, n);
-    s->asked = n;
     if (s->shape == FTK_TREE_PAPER) {
         ftk_guesses_begin(g, history[n - 1]);
+        g->asked = n;
         guess_as_paper(s, history, n);
         ftk_guesses_plant_all(g, budget, tree);
         return;
     }
-    ftk_guesses_ask(g, history[n - 1]);
+    ftk_guesses_ask(g, history, n);
     add_rows(s);
     price_chain(s);
     ftk_guesses_plant(g, budget, tree);
@@ -299,9 +291,9 @@ static void jacobi_learn(void *state, const int32_t *history, size_t n, const ft
 {
     (void)history;
     jacobi *const s = state;
-    if (s->asked != n) return;
+    if (s->guesses.asked != n) return;
     refill(s, tree, verdict, rows);
-    settle(s, verdict->token, (size_t)verdict->n_path + 1);
+    ftk_guesses_settle(&s->guesses, n, verdict->token, (size_t)verdict->n_path + 1);
     s->expected = n + (size_t)verdict->n_path + 1;
 }
 

@@ -13,11 +13,6 @@
 
 enum { MOST = 1 + FTK_CHAIN + FTK_RECYCLED };
 
-typedef struct recycle {
-    size_t asked; /* the candidates are an open prediction of what follows text[0..asked) */
-    ftk_guesses guesses;
-} recycle;
-
 static void init_rates(void *rates)
 {
     ftk_guesses_init_rates(rates, FTK_GUESS_RATES);
@@ -25,57 +20,47 @@ static void init_rates(void *rates)
 
 static ftk_err lookup_init(void *state, const ftk_drafter_env *env)
 {
-    recycle *const s = state;
-    const ftk_err err = ftk_guesses_init_for(&s->guesses, env, MOST, NULL, 0);
-    s->guesses.successors = NULL;
+    ftk_guesses *const g = state;
+    const ftk_err err = ftk_guesses_init_for(g, env, MOST, NULL, 0);
+    g->successors = NULL;
     return err;
 }
 
 static ftk_err recycle_init(void *state, const ftk_drafter_env *env)
 {
-    recycle *const s = state;
-    return ftk_guesses_init_for(&s->guesses, env, MOST, env->rates, FTK_GUESS_RATES);
+    return ftk_guesses_init_for(state, env, MOST, env->rates, FTK_GUESS_RATES);
 }
 
 static void recycle_free(void *state, const ftk_host *host)
 {
-    ftk_guesses_free(&((recycle *)state)->guesses, host);
-}
-
-/* What was predicted is judged whether or not it was drafted. */
-static void settle(recycle *s, const int32_t *truth, size_t n)
-{
-    if (s->asked > 0) ftk_guesses_settle(&s->guesses, truth, n);
-    s->asked = 0;
+    ftk_guesses_free(state, host);
 }
 
 static void recycle_propose(void *state, const int32_t *history, size_t n, int budget,
                             ftk_tree *tree)
 {
-    recycle *const s = state;
-    settle(s, history + s->asked, n - s->asked);
-    s->asked = n;
-    ftk_guesses_ask(&s->guesses, history[n - 1]);
-    ftk_guesses_plant(&s->guesses, budget, tree);
+    ftk_guesses *const g = state;
+    ftk_guesses_settle(g, g->asked, history + g->asked, n - g->asked);
+    ftk_guesses_ask(g, history, n);
+    ftk_guesses_plant(g, budget, tree);
 }
 
 static void recycle_learn(void *state, const int32_t *history, size_t n, const ftk_tree *tree,
                           const ftk_verdict *verdict, const ftk_rows *rows)
 {
     (void)history, (void)tree, (void)rows;
-    recycle *const s = state;
-    if (s->asked == n) settle(s, verdict->token, (size_t)verdict->n_path + 1);
+    ftk_guesses_settle(state, n, verdict->token, (size_t)verdict->n_path + 1);
 }
 
 static void recycle_reset(void *state, const int32_t *history, size_t n)
 {
     (void)history, (void)n;
-    ((recycle *)state)->asked = 0;
+    ((ftk_guesses *)state)->asked = 0;
 }
 
 const ftk_drafter_ops ftk_drafter_recycle = {
     .name = "recycle",
-    .state_size = sizeof(recycle),
+    .state_size = sizeof(ftk_guesses),
     .rates_size = FTK_GUESS_RATES * sizeof(ftk_rate),
     .rates_init = init_rates,
     .wants = FTK_WANT_SUCCESSORS,
@@ -88,7 +73,7 @@ const ftk_drafter_ops ftk_drafter_recycle = {
 
 const ftk_drafter_ops ftk_drafter_lookup = {
     .name = "lookup",
-    .state_size = sizeof(recycle),
+    .state_size = sizeof(ftk_guesses),
     .init = lookup_init,
     .propose = recycle_propose,
     .learn = recycle_learn,

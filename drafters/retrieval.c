@@ -35,7 +35,7 @@ void ftk_retrieval_reset(ftk_retrieval *r, const int32_t *text, size_t n)
 void ftk_retrieval_ask(ftk_retrieval *r, const int32_t *text, size_t n)
 {
     ftk_suffix_sync(&r->suffix, text, n);
-    const ftk_match match = ftk_suffix_longest(&r->suffix);
+    const ftk_match match = r->suffix.match;
     r->asked = n;
     r->length = match.length;
     r->n = 0;

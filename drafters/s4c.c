@@ -75,15 +75,12 @@ typedef struct s4c {
     const ftk_target *target;
     const ftk_weights *weights;
     int n_heads;
-    bool chained, sees_token;
-    const struct ftk_mat *in[MOST_HEADS], *body[MOST_HEADS];
     size_t feature_of; /* length of the text whose root `feature` leads to; 0: none */
-    size_t asked;      /* the candidates are an open prediction of what follows text[0..asked) */
     known *known;
     ftk_guesses guesses;
     int first_row;   /* of its rows of the depth before, among those of all sessions */
     float *feature;  /* [n_embd] */
-    ftk_heads heads; /* as a device runs them */
+    ftk_heads heads; /* on a device as many as the last draft ran */
     ftk_heads_ask ask;
 } s4c;
 
@@ -190,15 +187,15 @@ static void put_tokens(const s4c *s, const space *w, int n, const int32_t *token
 
 static const float *feature_for(const s4c *s, const space *w, int head, int node)
 {
-    if (head == 0 || !s->chained) return s->feature;
-    const int row = s->sees_token ? s->guesses.all[s->guesses.all[node].parent].row : 0;
+    if (head == 0 || !s->heads.chained) return s->feature;
+    const int row = s->heads.sees_token ? s->guesses.all[s->guesses.all[node].parent].row : 0;
     return w->g[0] + (size_t)(s->first_row + row) * (size_t)s->target->n_embd;
 }
 
 /* Rows that a head needs for n nodes. */
 static int rows_for(const s4c *s, int n)
 {
-    return s->sees_token || n == 0 ? n : 1;
+    return s->heads.sees_token || n == 0 ? n : 1;
 }
 
 /* Features of the nodes' children, w->g[1], and what they say, w->logits. */
@@ -206,8 +203,8 @@ static void run_head(const s4c *s, const space *w, int head, int n)
 {
     const ftk_target *const t = s->target;
     const size_t d = (size_t)t->n_embd;
-    t->multiply(t->ctx, s->in[head], n, w->z, w->u);
-    t->multiply(t->ctx, s->body[head], n, w->u, w->v);
+    t->multiply(t->ctx, s->heads.in[head], n, w->z, w->u);
+    t->multiply(t->ctx, s->heads.body[head], n, w->u, w->v);
     for (size_t j = 0; j < (size_t)n * d; j++) {
         const float v = w->v[j], e = ftk_exp_below(v < 0 ? v : -v);
         w->g[1][j] = w->u[j] + v * (v < 0 ? e : 1) / (1 + e);
@@ -222,8 +219,7 @@ static void suggest_children(s4c *s, int node, int head, const ftk_rows *said, i
 {
     int32_t best[CHOICES];
     int8_t bin[CHOICES];
-    const int most = s->guesses.chain ? 1 : CHOICES;
-    const int n = ftk_rows_likely(said, row, s->weights->n_head, most, best, bin);
+    const int n = ftk_rows_likely(said, row, s->weights->n_head, s->heads.choices, best, bin);
     s->guesses.all[node].row = (int16_t)own;
     if (n > 0) ftk_confidence_see(&s->known->confidence[head], bin[0]);
     for (int i = 0; i < n; i++) {
@@ -261,9 +257,10 @@ static int take_nodes(asked *all, int n, int head)
     ftk_wish wish[FTK_ASKS];
     for (int i = 0; i < n; i++) {
         s4c *const s = all[i].s;
-        wish[i] = (ftk_wish){.target = s->target, .first = 1, .more = s->sees_token};
-        wish[i].n = ftk_guesses_best(&s->guesses, head, floor_worth, s->chained && s->sees_token,
-                                     s->guesses.chain ? 1 : WIDTH, all[i].chosen);
+        const ftk_heads *const h = &s->heads;
+        wish[i] = (ftk_wish){.target = s->target, .first = 1, .more = h->sees_token};
+        wish[i].n = ftk_guesses_best(&s->guesses, head, floor_worth, h->chained && h->sees_token,
+                                     h->width, all[i].chosen);
         for (int k = 0; k < wish[i].n; k++) wish[i].saves[k] = saved_by(s, all[i].chosen[k], head);
     }
     const int rows = ftk_took_choose(&work, wish, n);
@@ -276,13 +273,13 @@ static void put_rows(const asked *all, int n, const space *w, int head)
 {
     const s4c *const any = all[0].s;
     const size_t d = (size_t)any->target->n_embd;
-    const size_t row = (size_t)inputs(any->sees_token, any->target->n_embd);
+    const size_t row = (size_t)inputs(any->heads.sees_token, any->target->n_embd);
     int32_t tokens[ROWS] = {0};
     int rows = 0;
     for (int i = 0; i < n; i++)
         for (int j = 0; j < rows_for(any, all[i].taken); j++)
             tokens[rows++] = all[i].s->guesses.all[all[i].chosen[j]].token;
-    if (any->sees_token) put_tokens(any, w, rows, tokens);
+    if (any->heads.sees_token) put_tokens(any, w, rows, tokens);
     float *z = w->z + row - d;
     for (int i = 0; i < n; i++)
         for (int j = 0; j < rows_for(any, all[i].taken); j++, z += row)
@@ -296,7 +293,7 @@ static void hear(asked *all, int n, const space *w, int head)
     int row = 0;
     for (int i = 0; i < n; i++) {
         asked *const a = &all[i];
-        const bool each = a->s->sees_token;
+        const bool each = a->s->heads.sees_token;
         for (int j = 0; j < a->taken; j++)
             suggest_children(a->s, a->chosen[j], head, &said, row + (each ? j : 0), each ? j : 0,
                              NULL);
@@ -333,7 +330,7 @@ static void time_head(s4c *s)
 {
     if (s->known->took[1] > 0 || s->target->run_heads) return;
     const space w = space_of(s);
-    memset(w.z, 0, WIDTH * (size_t)inputs(s->sees_token, s->target->n_embd) * sizeof *w.z);
+    memset(w.z, 0, WIDTH * (size_t)inputs(s->heads.sees_token, s->target->n_embd) * sizeof *w.z);
     run_head(s, &w, 0, 1);
     for (int rows = 1; rows <= WIDTH; rows += WIDTH - 1) {
         const double start = now(s);
@@ -377,15 +374,6 @@ static int heads_worth_running(s4c *s)
     return best;
 }
 
-/* What is known before the heads run: guess i is known[i]. */
-static void tell_device(s4c *s)
-{
-    ftk_guesses_tell(&s->guesses, &s->ask);
-    for (int i = 0; i < MOST_HEADS * FTK_LIKELY_BINS; i++)
-        s->ask.rate[i / FTK_LIKELY_BINS][i % FTK_LIKELY_BINS] =
-            ftk_rate_get(&s->known->rates[HEAD_AT + i]);
-}
-
 /* The guesses that the heads' choices are. */
 static void suggest_said(s4c *s, const ftk_heads_said *said)
 {
@@ -395,9 +383,9 @@ static void suggest_said(s4c *s, const ftk_heads_said *said)
     for (int head = 0; head < s->heads.n; head++) {
         const ftk_rows rows = {.ranked = said->said[head]};
         for (int i = 0; i < said->n[head]; i++) {
-            const int node = guess[said->node[head][i]];
+            const int node = guess[said->node[head][i]], row = s->heads.sees_token ? i : 0;
             if (node >= 0)
-                suggest_children(s, node, head, &rows, s->sees_token ? i : 0, s->sees_token ? i : 0,
+                suggest_children(s, node, head, &rows, row, row,
                                  guess + FTK_HEAD_KNOWN + (head * WIDTH + i) * CHOICES);
         }
     }
@@ -411,7 +399,7 @@ static bool run_on_device(s4c *s, int budget)
     s->heads.n = heads_worth_running(s);
     if (s->heads.n == 0) return false;
     const double start = now(s);
-    tell_device(s);
+    ftk_guesses_tell(&s->guesses, floor_worth, s->known->rates + HEAD_AT, MOST_HEADS, &s->ask);
     const ftk_unfinished draft = {
         .heads = &s->heads,
         .ask = &s->ask,
@@ -444,20 +432,6 @@ static void see_heads(s4c *s, const int32_t *truth, int n)
     }
 }
 
-/* What stays of what a device is asked. */
-static void tell_heads(s4c *s, bool chain)
-{
-    s->heads = (ftk_heads){.output = s->weights->head,
-                           .chained = s->chained,
-                           .sees_token = s->sees_token,
-                           .width = chain ? 1 : WIDTH,
-                           .choices = chain ? 1 : CHOICES};
-    memcpy(s->heads.in, s->in, sizeof s->in);
-    memcpy(s->heads.body, s->body, sizeof s->body);
-    s->ask.least = floor_worth;
-    memcpy(s->ask.bound, ftk_likely_bounds, sizeof s->ask.bound);
-}
-
 static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
 {
     s4c *const s = state;
@@ -465,16 +439,18 @@ static ftk_err s4c_init(void *state, const ftk_drafter_env *env)
     s->weights = env->weights;
     const ftk_host *const h = env->host;
     const int n_embd = s->target->n_embd;
+    const bool chain = env->shape == FTK_TREE_CHAIN;
+    s->heads = (ftk_heads){
+        .output = s->weights->head, .width = chain ? 1 : WIDTH, .choices = chain ? 1 : CHOICES};
     ftk_weights_int(s->weights, "heads", 1, MOST_HEADS, &s->n_heads, h);
-    get_flag(s->weights, "chained", h, &s->chained);
-    get_flag(s->weights, "token", h, &s->sees_token);
-    const int n_in = inputs(s->sees_token, n_embd);
+    get_flag(s->weights, "chained", h, &s->heads.chained);
+    get_flag(s->weights, "token", h, &s->heads.sees_token);
+    const int n_in = inputs(s->heads.sees_token, n_embd);
     for (int i = 0; i < s->n_heads; i++) {
-        s->in[i] = head_weight(s->weights, i, "in", n_embd, n_in, h)->matrix;
-        s->body[i] = head_weight(s->weights, i, "body", n_embd, n_embd, h)->matrix;
+        s->heads.in[i] = head_weight(s->weights, i, "in", n_embd, n_in, h)->matrix;
+        s->heads.body[i] = head_weight(s->weights, i, "body", n_embd, n_embd, h)->matrix;
     }
     s->known = env->rates;
-    tell_heads(s, env->shape == FTK_TREE_CHAIN);
     if (ftk_guesses_init_for(&s->guesses, env, MOST, s->known->rates, RATES) != FTK_OK)
         return FTK_ERR_NOMEM;
     if (!s->target->run_heads) s->feature = ftk_alloc(h, (size_t)n_embd, sizeof(float));
@@ -496,14 +472,13 @@ static void s4c_reset(void *state, const int32_t *history, size_t n)
 {
     (void)history, (void)n;
     s4c *const s = state;
-    s->asked = s->feature_of = 0;
+    s->guesses.asked = s->feature_of = 0;
 }
 
 /* What is known before heads run; false: they cannot. */
 static bool begin(s4c *s, const ftk_ask *ask)
 {
-    ftk_guesses_ask(&s->guesses, ask->history[ask->n - 1]);
-    s->asked = ask->n;
+    ftk_guesses_ask(&s->guesses, ask->history, ask->n);
     return s->feature_of == ask->n;
 }
 
@@ -538,11 +513,8 @@ static void s4c_learn(void *state, const int32_t *history, size_t n, const ftk_t
     (void)history, (void)tree;
     s4c *const s = state;
     const int emitted = verdict->n_path + 1;
-    if (s->asked == n) {
-        see_heads(s, verdict->token, emitted);
-        ftk_guesses_settle(&s->guesses, verdict->token, (size_t)emitted);
-        s->asked = 0;
-    }
+    if (s->guesses.asked == n) see_heads(s, verdict->token, emitted);
+    ftk_guesses_settle(&s->guesses, n, verdict->token, (size_t)emitted);
     const ftk_target *const t = s->target;
     const size_t d = (size_t)t->n_embd;
     const int last = verdict->path[verdict->n_path];

@@ -139,11 +139,6 @@ void ftk_suffix_free(ftk_suffix *s, const ftk_host *host)
 
 /* ------------------------------------------------------------------ asking */
 
-ftk_match ftk_suffix_longest(const ftk_suffix *s)
-{
-    return s->match;
-}
-
 ftk_match ftk_suffix_at_most(const ftk_suffix *s, int max_length)
 {
     if (s->match.length <= max_length) return s->match;

@@ -26,6 +26,8 @@ typedef struct ftk_suffix {
     int last; /* state of the whole text */
     int n_states, n_edges;
     uint32_t hash_mask;
+    /* The longest end of the text that occurred before. `recent` is the latest such occurrence,
+     * save in texts with more than 32 nested repeats, where it is some occurrence. */
     ftk_match match;
     ftk_suffix_state *states; /* [2 * cap + 1] */
     ftk_suffix_edge *edges;   /* [3 * cap + 1] */
@@ -39,10 +41,7 @@ void ftk_suffix_free(ftk_suffix *s, const ftk_host *host);
 void ftk_suffix_reset(ftk_suffix *s);
 /* Appends text[s->n..n), as far as there is room. */
 void ftk_suffix_sync(ftk_suffix *s, const int32_t *text, size_t n);
-/* The longest end of the text that occurred before. `recent` is the latest such occurrence, save in
- * texts with more than 32 nested repeats, where it is some occurrence. */
-ftk_match ftk_suffix_longest(const ftk_suffix *s);
-/* The same for an end of at most max_length tokens. */
+/* s->match, of an end of at most max_length tokens. */
 ftk_match ftk_suffix_at_most(const ftk_suffix *s, int max_length);
 /* The tokens that stand at text[from..), at most `most`, going on periodically where the text ends:
  * what follows if it repeats once more. Returns how many. from < n, or nothing is written. */

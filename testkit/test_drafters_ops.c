@@ -16,7 +16,8 @@ typedef struct replay {
 
 static ftk_err init(void *state, const ftk_drafter_env *env)
 {
-    *(replay *)state = (replay){env->test, env->n_vocab, env->seed, NULL};
+    *(replay *)state =
+        (replay){env->test, env->n_vocab, env->sampling ? env->sampling->seed : 0, NULL};
     return FTK_OK;
 }
 

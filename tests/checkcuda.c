@@ -586,13 +586,13 @@ static void check_wide_products(int ordinal)
 
 /* ------------------------------------------------------------------ refusals */
 
-static void check_refused(const ftk_model *m, const char *device, ftk_type kv, size_t kv_bytes,
-                          ftk_err want, const char *says)
+static void check_refused(const ftk_model *m, const char *device, size_t kv_bytes, ftk_err want,
+                          const char *says)
 {
     ftk_device *d;
     char why[400] = "";
     const ftk_device_config c = {
-        .name = device, .max_rows = ROWS, .max_slots = SLOTS, .kv_type = kv, .kv_bytes = kv_bytes};
+        .name = device, .max_rows = ROWS, .max_slots = SLOTS, .kv_bytes = kv_bytes};
     const ftk_err err = ftk_device_open(&d, m, &c, why, sizeof why);
     if (!expect(err == want && !d && strstr(why, says), "refused otherwise (error, wanted)", err,
                 want))
@@ -603,10 +603,10 @@ static void check_refused(const ftk_model *m, const char *device, ftk_type kv, s
 static void check_refusals(const ftk_model *m)
 {
     check_shape_name = "refusals";
-    check_refused(m, "gpu", FTK_TYPE_F16, 0, FTK_ERR_INVALID, "give cpu");
-    check_refused(m, "cuda:x", FTK_TYPE_F16, 0, FTK_ERR_INVALID, "give cpu");
-    check_refused(m, "cuda:99", FTK_TYPE_F16, 0, FTK_ERR_DEVICE, "no device 99");
-    check_refused(m, "cuda", FTK_TYPE_F16, (size_t)1 << 50, FTK_ERR_NOMEM, "MiB are missing");
+    check_refused(m, "gpu", 0, FTK_ERR_INVALID, "give cpu");
+    check_refused(m, "cuda:x", 0, FTK_ERR_INVALID, "give cpu");
+    check_refused(m, "cuda:99", 0, FTK_ERR_DEVICE, "no device 99");
+    check_refused(m, "cuda", (size_t)1 << 50, FTK_ERR_NOMEM, "MiB are missing");
 }
 
 /* ------------------------------------------------------------------ main */

@@ -37,12 +37,11 @@ void bench_open(bench *b, const ftk_model *m, int ordinal, ftk_type kv, bool wid
         const ftk_device_config c = {.name = name,
                                      .max_rows = ROWS,
                                      .max_slots = SLOTS + FTK_MAX_NODES,
-                                     .kv_type = kv,
                                      .kv_bytes = ftk_kv_pool_bytes(m, SLOTS, kv),
                                      .wide = wide};
         must(ftk_device_open(&b->device, m, &c, why, sizeof why), why);
     }
-    must(ftk_kv_pool_open_on(&b->pool, m, SLOTS, kv, b->device), "KV cache");
+    must(ftk_kv_pool_open(&b->pool, m, SLOTS, kv, b->device), "KV cache");
     must(ftk_forward_open(&b->f, m, 1, ROWS, SLOTS, SLOTS + FTK_MAX_NODES, kv), "pass");
     b->f.device = b->device;
 }

@@ -119,15 +119,6 @@ static void say(family *f, int n_vocab, ftk_ranked *r)
     r->token = next(f, 8) ? r->best[0] : -1;
 }
 
-static void tell(const family *f, float least, ftk_heads_ask *ask)
-{
-    ask->least = least;
-    memcpy(ask->bound, ftk_likely_bounds, sizeof ask->bound);
-    for (int i = 0; i < FTK_HEADS * FTK_HEAD_BINS; i++)
-        ask->rate[i / FTK_HEAD_BINS][i % FTK_HEAD_BINS] = ftk_rate_get(&f->rates[i]);
-    ftk_guesses_tell(&f->g, ask);
-}
-
 /* The host's guesses, with all that was said: of the nodes that it chooses itself, which must be
  * those that the device chose. */
 static void hear(family *f, const ftk_cuda_pick *how, int n_heads, const ftk_heads_said *said,
@@ -232,7 +223,7 @@ static void plant_one(ftk_queue *q, ftk_cuda_draft *there, laid_out *rows, int s
     const float least = next(&f, 2) ? 0.05f : 0.01f;
     memset(&d, 0xff, sizeof d);
     guess_some(&f, any_token(&f, n_vocab), n_vocab);
-    tell(&f, least, &d.ask);
+    ftk_guesses_tell(&f.g, least, f.rates, FTK_HEADS, &d.ask);
     for (int i = 0; i < FTK_HEADS * FTK_HEAD_NODES; i++)
         say(&f, n_said, &d.said.said[i / FTK_HEAD_NODES][i % FTK_HEAD_NODES]);
     d.size = (ftk_sizing){.most = 1 + seed % (FTK_MAX_NODES - 1),

@@ -101,7 +101,6 @@ static inline void *open_shaped(const ftk_drafter_ops *ops, const ftk_target *ta
     void *s = ftk_alloc(&none, 1, ops->state_size);
     const ftk_drafter_env env = {.host = &none,
                                  .n_vocab = V,
-                                 .n_ctx = N_CTX,
                                  .shape = shape,
                                  .test = (void *)test,
                                  .target = target,
@@ -140,7 +139,6 @@ static inline ftk_err init_and_free(counting *c, void *with)
     const ftk_host host = counting_host(c);
     const ftk_drafter_env env = {.host = &host,
                                  .n_vocab = V,
-                                 .n_ctx = N_CTX,
                                  .target = l->target,
                                  .weights = l->w,
                                  .rates = fresh_rates(l->ops)};

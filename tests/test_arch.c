@@ -50,7 +50,7 @@ typedef struct bench {
 static void open_bench(bench *b, const ftk_model *m, int threads, int context, ftk_type kv)
 {
     *b = (bench){.m = m, .row = (size_t)m->hp.n_vocab * sizeof(float)};
-    assert_int_equal(ftk_kv_pool_open(&b->pool, m, 1024, kv), FTK_OK);
+    assert_int_equal(ftk_kv_pool_open(&b->pool, m, 1024, kv, NULL), FTK_OK);
     assert_int_equal(
         ftk_forward_open(&b->f, m, threads, MAX_ROWS, context, 1024 + FTK_MAX_NODES, kv), FTK_OK);
 }

@@ -249,7 +249,7 @@ static void test_company(void **state)
     const ftk_cost c = rising();
     const ftk_width four = ftk_width_and(ftk_width_of(1, 100), 3, 200);
     const ftk_company with = ftk_company_of(&c, 4, four, ftk_width_and(four, 60, 0));
-    assert_true(about(ftk_company_token(&with), (1.3 + 300 * 0.001 + 700 * 0.0005) / 4));
+    assert_true(about(with.plain / with.n, (1.3 + 300 * 0.001 + 700 * 0.0005) / 4));
     assert_true(about(with.alone, ftk_cost_at(&c, 1, 75)));
     assert_true(about(ftk_cost_more(&c, &with, 10, 100), 10 * (0.1 + 100 * 0.0005)));
     /* Alone a node pays that is right in one case of ten; of four that decode it must be in

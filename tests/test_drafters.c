@@ -130,7 +130,6 @@ static void *open_drafter(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shap
     const ftk_drafter_env env = {
         .host = &host,
         .n_vocab = n_vocab,
-        .n_ctx = LONG + FTK_MAX_NODES,
         .shape = shape,
         .test = ftk_drafter_index(ops->name, strlen(ops->name)) < 0 ? &reference : NULL,
         .retrieval = &retrieval,
@@ -142,7 +141,8 @@ static void *open_drafter(const ftk_drafter_ops *ops, int n_vocab, ftk_tree_shap
     static ftk_successor_rates of_successors;
     ftk_retrieval_rates_init(&of_retrieval);
     ftk_successor_rates_init(&of_successors);
-    assert_int_equal(ftk_retrieval_init(&retrieval, &host, env.n_ctx, &of_retrieval), FTK_OK);
+    assert_int_equal(ftk_retrieval_init(&retrieval, &host, LONG + FTK_MAX_NODES, &of_retrieval),
+                     FTK_OK);
     assert_int_equal(ftk_successors_init(&successors, &host, n_vocab, &of_successors), FTK_OK);
     successors.least = 0.02f;
     assert_int_equal(ops->init(s, &env), FTK_OK);
@@ -457,7 +457,6 @@ static ftk_err init_and_free(counting *c, void *with)
     const ftk_host h = counting_host(c);
     const ftk_drafter_env env = {.host = &h,
                                  .n_vocab = 100,
-                                 .n_ctx = 64,
                                  .shape = FTK_TREE_FITTED,
                                  .rates = fresh_rates(ops)};
     void *const s = calloc(1, ops->state_size);

@@ -157,7 +157,8 @@ static void test_beside_others(void **state)
             if (t.token[i] == OURS) *(beside ? &rivalled : agrees ? &agreed : &alone) = t.prob[i];
         if (k == 1) assert_float_equal(rivalled, 0.6, 0.15); /* as nothing is known yet */
         const int32_t truth = !beside || k % 10 == 1 ? OURS : k % 10 == 3 ? THEIRS : SURE;
-        ftk_guesses_settle(&g, &truth, 1);
+        g.asked = 1;
+        ftk_guesses_settle(&g, 1, &truth, 1);
     }
     assert_true(alone > 0.85 && agreed > 0.85 && rivalled < 0.4);
     ftk_guesses_free(&g, NULL);

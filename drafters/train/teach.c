@@ -299,7 +299,7 @@ static void open_teacher(teacher *t)
     if (o->top > t->m->hp.n_vocab) run_refuse("--top %d is more than the vocabulary has", o->top);
     const int slots = o->sessions * (o->longest + ROWS + FTK_PAGE);
     const int threads = o->threads ? o->threads : ftk_cpus();
-    if (ftk_kv_pool_open(&t->pool, t->m, slots, FTK_TYPE_F16) != FTK_OK ||
+    if (ftk_kv_pool_open(&t->pool, t->m, slots, FTK_TYPE_F16, NULL) != FTK_OK ||
         ftk_forward_open(&t->f, t->m, threads, ROWS, o->longest, o->longest + ROWS, FTK_TYPE_F16) !=
             FTK_OK ||
         (o->state > 0 && ftk_forward_keep(&t->f, o->state - 1) != FTK_OK))

@@ -368,8 +368,8 @@ __global__ void __launch_bounds__(THREADS)
 
 template <int TYPE, int DIM> void launch_dim(ftk_queue *q, const job &j, const ftk_cuda_kv &kv)
 {
-    const unsigned pairs = (unsigned)(j.n_rows * j.group), most = (unsigned)pairs_of(TYPE, DIM);
-    const dim3 grid((unsigned)j.n_chunks, (unsigned)kv.n_head_kv, (pairs + most - 1) / most);
+    const dim3 grid((unsigned)j.n_chunks, (unsigned)kv.n_head_kv,
+                    blocks_for(j.n_rows * j.group, pairs_of(TYPE, DIM)));
     FTK_LAUNCH(q, (attend_chunk<TYPE, DIM>), grid, dim3(THREADS), j, kv);
 }
 
@@ -440,6 +440,6 @@ extern "C" void ftk_cuda_kv_move(ftk_queue *q, char *pool, size_t page_bytes, si
     m.base = base;
     m.n = n;
     const size_t cells = planes * (row_bytes / 2);
-    const dim3 grid((unsigned)((cells + THREADS - 1) / THREADS));
-    FTK_LAUNCH(q, move_kv, grid, dim3(THREADS), pool, page_bytes, row_bytes, cells, m);
+    FTK_LAUNCH(q, move_kv, dim3(blocks_for(cells, THREADS)), dim3(THREADS), pool, page_bytes,
+               row_bytes, cells, m);
 }

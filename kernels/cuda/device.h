@@ -116,11 +116,30 @@ static __device__ __forceinline__ float bf16_float(uint16_t h)
     return bits_float((uint32_t)h << 16);
 }
 
+/* Blocks of `each` for n of them. */
+template <typename T> static inline unsigned blocks_for(T n, int each)
+{
+    return (unsigned)((n + (T)each - 1) / (T)each);
+}
+
 /* Over the 32 lanes, in one fixed order; every lane gets the result. */
-static __device__ __forceinline__ float warp_sum(float v)
+template <typename T> static __device__ __forceinline__ T warp_sum(T v)
 {
     for (int m = 16; m > 0; m /= 2) v += shuffle_xor(v, m);
     return v;
+}
+
+/* The same over all threads of a block of so many warps. */
+template <int WARPS, typename T> static __device__ T block_sum(T v)
+{
+    __shared__ T part[WARPS];
+    v = warp_sum(v);
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
+    __syncthreads();
+    T all = 0;
+    for (int w = 0; w < WARPS; w++) all += part[w];
+    __syncthreads(); /* the next one writes there */
+    return all;
 }
 
 /* NaN is passed over. */

@@ -11,18 +11,6 @@ namespace
 
 enum { THREADS = 256, WARP = 32, WARPS = THREADS / WARP };
 
-/* Over a block, in one fixed order; every thread gets the result. room: [WARPS]. */
-__device__ __forceinline__ double block_sum(double v, double *room)
-{
-    for (int m = WARP / 2; m > 0; m /= 2) v += shuffle_xor(v, m);
-    __syncthreads(); /* what was there before is no longer read */
-    if (threadIdx.x % WARP == 0) room[threadIdx.x / WARP] = v;
-    __syncthreads();
-    double all = 0;
-    for (int i = 0; i < WARPS; i++) all += room[i];
-    return all;
-}
-
 __device__ __forceinline__ const float *vector_of(const ftk_cuda_states &s, int row, int which)
 {
     return s.seq[row / s.n_tokens].modulation + (size_t)which * (size_t)s.n_embd;
@@ -32,17 +20,16 @@ __device__ __forceinline__ const float *vector_of(const ftk_cuda_states &s, int 
 __global__ void __launch_bounds__(THREADS)
     norm(ftk_cuda_states s, int shift, float eps, float *y)
 {
-    __shared__ double room[WARPS];
     const int row = (int)blockIdx.x, n = s.n_embd, at = s.at ? s.at[row] : row;
     if (at < 0) return;
     const float *x = s.x + (size_t)row * (size_t)n;
     const float *add = vector_of(s, row, shift), *scale = vector_of(s, row, shift + 1);
     double sum = 0, square = 0;
     for (int i = (int)threadIdx.x; i < n; i += THREADS) sum += (double)x[i];
-    const double mean = block_sum(sum, room) / n;
+    const double mean = block_sum<WARPS>(sum) / n;
     for (int i = (int)threadIdx.x; i < n; i += THREADS)
         square += ((double)x[i] - mean) * ((double)x[i] - mean);
-    const double by = 1.0 / sqrt(block_sum(square, room) / n + (double)eps);
+    const double by = 1.0 / sqrt(block_sum<WARPS>(square) / n + (double)eps);
     y += (size_t)at * (size_t)n;
     for (int i = (int)threadIdx.x; i < n; i += THREADS)
         y[i] = (float)(((double)x[i] - mean) * by) * (1.0f + scale[i]) + add[i];
@@ -115,14 +102,13 @@ __global__ void __launch_bounds__(THREADS) softmax_ends(heads h, float *ends)
 /* A token a block. */
 __global__ void __launch_bounds__(THREADS) received(heads h, const float *ends, float *scores)
 {
-    __shared__ double room[WARPS];
     const int token = (int)blockIdx.x;
     double sum = 0;
     for (int item = (int)threadIdx.x; item < h.n_tokens * h.n_head; item += THREADS) {
         const float s = score_of(h, item / h.n_head, item % h.n_head, token);
         sum += (double)(expf(s - ends[item * 2]) / ends[item * 2 + 1]);
     }
-    const double all = block_sum(sum, room);
+    const double all = block_sum<WARPS>(sum);
     if (threadIdx.x == 0) scores[token] = (float)(all / h.n_head);
 }
 
@@ -143,7 +129,7 @@ __global__ void __launch_bounds__(THREADS) short_values(heads h, float *scores)
         }
         sum += 1 - sqrt(square);
     }
-    for (int m = WARP / 2; m > 0; m /= 2) sum += shuffle_xor(sum, m);
+    sum = warp_sum(sum);
     if (lane == 0) scores[token] = (float)sum;
 }
 
@@ -153,20 +139,14 @@ __global__ void __launch_bounds__(THREADS)
     offby(ftk_cache_metric metric, size_t n, const float *y, const float *x, const float *before,
           ftk_offby *parts)
 {
-    __shared__ double room[WARPS];
     ftk_offby s = {0, 0, 0};
     const size_t first = (size_t)blockIdx.x * THREADS + threadIdx.x;
     for (size_t i = first; i < n; i += (size_t)FTK_CUDA_OFFBY_PARTS * THREADS)
         ftk_offby_add(metric, (double)y[i], (double)x[i], (double)before[i], &s);
-    s.a = block_sum(s.a, room);
-    s.b = block_sum(s.b, room);
-    s.c = block_sum(s.c, room);
+    s.a = block_sum<WARPS>(s.a);
+    s.b = block_sum<WARPS>(s.b);
+    s.c = block_sum<WARPS>(s.c);
     if (threadIdx.x == 0) parts[blockIdx.x] = s;
-}
-
-unsigned blocks_of(int n, int each)
-{
-    return (unsigned)((n + each - 1) / each);
 }
 
 } // namespace
@@ -180,7 +160,7 @@ extern "C" void ftk_cuda_dit_norm(ftk_queue *q, const ftk_cuda_states *s, int sh
 extern "C" void ftk_cuda_dit_add(ftk_queue *q, const ftk_cuda_states *s, int gate, int block,
                                  const float *out)
 {
-    const dim3 grid((unsigned)s->n_rows, blocks_of(s->n_embd, THREADS));
+    const dim3 grid((unsigned)s->n_rows, blocks_for(s->n_embd, THREADS));
     FTK_LAUNCH(q, add_branch, grid, dim3(THREADS), *s, gate, block, out);
 }
 
@@ -189,7 +169,7 @@ extern "C" void ftk_cuda_dit_received(ftk_queue *q, int n_tokens, int n_head, in
                                       float *room, float *scores)
 {
     const heads h = {n_tokens, n_head, head_dim, scale, queries, kv};
-    FTK_LAUNCH(q, softmax_ends, dim3(blocks_of(n_tokens * n_head, WARPS)), dim3(THREADS), h, room);
+    FTK_LAUNCH(q, softmax_ends, dim3(blocks_for(n_tokens * n_head, WARPS)), dim3(THREADS), h, room);
     FTK_LAUNCH(q, received, dim3((unsigned)n_tokens), dim3(THREADS), h, room, scores);
 }
 
@@ -197,7 +177,7 @@ extern "C" void ftk_cuda_dit_values(ftk_queue *q, int n_tokens, int n_head, int 
                                     const float *kv, float *scores)
 {
     const heads h = {n_tokens, n_head, head_dim, 0, nullptr, kv};
-    FTK_LAUNCH(q, short_values, dim3(blocks_of(n_tokens, WARPS)), dim3(THREADS), h, scores);
+    FTK_LAUNCH(q, short_values, dim3(blocks_for(n_tokens, WARPS)), dim3(THREADS), h, scores);
 }
 
 extern "C" void ftk_cuda_dit_offby(ftk_queue *q, ftk_cache_metric metric, size_t n, const float *y,

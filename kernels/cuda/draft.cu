@@ -279,16 +279,9 @@ __global__ void __launch_bounds__(PLANTERS, 1)
 /* The root of the mean square of n numbers and eps, by one block. */
 __device__ float size_of(int n, const float *x, float eps)
 {
-    __shared__ float part[WARPS];
     float sum = 0;
     for (int i = (int)threadIdx.x; i < n; i += THREADS) sum += x[i] * x[i];
-    sum = warp_sum(sum);
-    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = sum;
-    __syncthreads();
-    float all = 0;
-    for (int w = 0; w < WARPS; w++) all += part[w];
-    __syncthreads();
-    return sqrtf(all / (float)n + eps);
+    return sqrtf(block_sum<WARPS>(sum) / (float)n + eps);
 }
 
 __global__ void __launch_bounds__(THREADS)
@@ -340,8 +333,7 @@ extern "C" void ftk_cuda_draft_join(ftk_queue *q, int n_rows, int d, const float
 
 extern "C" void ftk_cuda_silu_add(ftk_queue *q, size_t n, const float *u, const float *v, float *y)
 {
-    FTK_LAUNCH(q, silu_add, dim3((unsigned)((n + THREADS - 1) / THREADS)), dim3(THREADS), n, u, v,
-               y);
+    FTK_LAUNCH(q, silu_add, dim3(blocks_for(n, THREADS)), dim3(THREADS), n, u, v, y);
 }
 
 extern "C" void ftk_cuda_scale_like(ftk_queue *q, int n, const float *like, float eps, float *x)

@@ -98,18 +98,12 @@ enum { MANY = 1024, CREWS = MANY / 32 }; /* threads of a row, and their warps */
 
 typedef unsigned long long mass; /* of tokens: their number, or their weight in 2^-40 */
 
-__device__ __forceinline__ mass warp_total(mass v)
-{
-    for (int m = 16; m > 0; m /= 2) v += shuffle_xor(v, m);
-    return v;
-}
-
 /* v[j] of all threads, to all of them. */
 template <int N> __device__ void block_total(mass v[N])
 {
     __shared__ mass part[N][CREWS];
     for (int j = 0; j < N; j++) {
-        const mass own = warp_total(v[j]);
+        const mass own = warp_sum(v[j]);
         if (threadIdx.x % 32 == 0) part[j][threadIdx.x / 32] = own;
     }
     __syncthreads();
@@ -143,7 +137,7 @@ template <typename F> __device__ int place_of(int n, mass target, F f)
     mass own = 0;
     FTK_UNROLL_4
     for (int i = begin + lane; i < end; i += 32) own += f(i);
-    own = warp_total(own);
+    own = warp_sum(own);
     if (lane == 0) part[warp] = own;
     __syncthreads();
     mass before = 0;
@@ -152,7 +146,7 @@ template <typename F> __device__ int place_of(int n, mass target, F f)
         int first = begin;
         for (;; first += 32) {
             const mass here = first + lane < end ? f(first + lane) : 0;
-            const mass all = warp_total(here);
+            const mass all = warp_sum(here);
             if (target < before + all) {
                 piece[lane] = here;
                 break;
@@ -278,9 +272,7 @@ __device__ int draw(int n, const float *x, float top, const ftk_cuda_draw &how)
 __global__ void __launch_bounds__(MANY)
     rank(int n, int k, const float *x, const ftk_cuda_draw *draws, const int32_t *ids, int32_t *out)
 {
-    __shared__ float part[CREWS];
     const size_t row = blockIdx.x;
-    const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
     x += row * (size_t)n;
     ids += row * (size_t)k;
     out += row * (size_t)(1 + 2 * k);
@@ -291,11 +283,7 @@ __global__ void __launch_bounds__(MANY)
         FTK_UNROLL_4
         for (int i = (int)threadIdx.x; i < n; i += MANY) sum += expf(x[i] - top);
     }
-    sum = warp_sum(sum);
-    if (lane == 0) part[warp] = sum;
-    __syncthreads();
-    float all = 0;
-    for (int w = 0; w < CREWS; w++) all += part[w];
+    const float all = block_sum<CREWS>(sum);
     if ((int)threadIdx.x < k) {
         const int id = ids[threadIdx.x];
         out[1 + threadIdx.x] = id;
@@ -309,12 +297,7 @@ __global__ void __launch_bounds__(MANY)
 
 int pieces_of(int n)
 {
-    return (n + PIECE - 1) / PIECE;
-}
-
-dim3 blocks_for(size_t n)
-{
-    return dim3((unsigned)((n + THREADS - 1) / THREADS));
+    return (int)blocks_for(n, PIECE);
 }
 
 } // namespace
@@ -345,7 +328,7 @@ extern "C" void ftk_cuda_top_k(ftk_queue *q, int n_rows, int n, int k, const flo
         from = to;
         n = n_pieces * k;
     }
-    FTK_LAUNCH(q, refuse, blocks_for((size_t)n_rows), dim3(THREADS), n_rows, k, x, ids);
+    FTK_LAUNCH(q, refuse, dim3(blocks_for(n_rows, THREADS)), dim3(THREADS), n_rows, k, x, ids);
 }
 
 extern "C" void ftk_cuda_rank(ftk_queue *q, int n_rows, int n, int k, const float *x,

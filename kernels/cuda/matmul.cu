@@ -384,7 +384,7 @@ __global__ void __launch_bounds__(THREADS) matmul_f32(product p, int n_in)
 template <int TYPE, int MT, int NT> void launch(ftk_queue *q, const product &p)
 {
     const int groups = (p.n_rows + FTK_TILE_ROWS - 1) / FTK_TILE_ROWS;
-    const dim3 grid((unsigned)((p.n_tiles + MT - 1) / MT), (unsigned)((groups + NT - 1) / NT));
+    const dim3 grid(blocks_for(p.n_tiles, MT), blocks_for(groups, NT));
     FTK_LAUNCH(q, (matmul_tiles<TYPE, MT, NT>), grid, dim3(THREADS), p);
 }
 
@@ -627,11 +627,6 @@ __global__ void __launch_bounds__(THREADS)
     *y = add ? *y + v : v;
 }
 
-size_t blocks_of(int n_in)
-{
-    return ((size_t)n_in + FTK_QBLOCK - 1) / FTK_QBLOCK;
-}
-
 #define FTK_TILE_TYPES(X)                                                                          \
     X(F16)                                                                                         \
     X(BF16)                                                                                        \
@@ -643,9 +638,8 @@ size_t blocks_of(int n_in)
 extern "C" void ftk_cuda_act(ftk_queue *q, ftk_tile_act form, int n_rows, int n_in, const float *x,
                              void *dst)
 {
-    const int n_blocks = (int)blocks_of(n_in);
-    const dim3 grid((unsigned)(n_blocks + WARPS - 1) / WARPS,
-                    (unsigned)(n_rows + FTK_TILE_ROWS - 1) / FTK_TILE_ROWS);
+    const int n_blocks = (int)blocks_for(n_in, FTK_QBLOCK);
+    const dim3 grid(blocks_for(n_blocks, WARPS), blocks_for(n_rows, FTK_TILE_ROWS));
     unsigned char *to = static_cast<unsigned char *>(dst);
     switch (form) {
     case FTK_TILE_I8:
@@ -669,7 +663,7 @@ extern "C" void ftk_cuda_matmul(ftk_queue *q, const ftk_cuda_mat *w, const void 
     p.w = static_cast<const unsigned char *>(w->data);
     p.act = static_cast<const unsigned char *>(act);
     p.tile_bytes = ftk_tiles_bytes(w->type, FTK_TILE_OUT, w->n_in);
-    p.n_blocks = (int)blocks_of(w->n_in);
+    p.n_blocks = (int)blocks_for(w->n_in, FTK_QBLOCK);
     p.n_out = w->n_out;
     p.n_rows = n_rows;
     p.n_tiles = (w->n_out + FTK_TILE_OUT - 1) / FTK_TILE_OUT;
@@ -683,8 +677,7 @@ extern "C" void ftk_cuda_matmul(ftk_queue *q, const ftk_cuda_mat *w, const void 
         FTK_TILE_TYPES(LAUNCH_CASE)
 #undef LAUNCH_CASE
     case FTK_TYPE_F32: {
-        const dim3 grid((unsigned)(w->n_out + WARPS - 1) / WARPS,
-                        (unsigned)(n_rows + FTK_TILE_ROWS - 1) / FTK_TILE_ROWS);
+        const dim3 grid(blocks_for(w->n_out, WARPS), blocks_for(n_rows, FTK_TILE_ROWS));
         FTK_LAUNCH(q, matmul_f32, grid, dim3(THREADS), p, w->n_in);
         break;
     }
@@ -727,8 +720,7 @@ static void widen(ftk_queue *q, const ftk_cuda_mat *w, uint16_t *to)
 {
     const size_t tile_bytes = ftk_tiles_bytes(w->type, FTK_TILE_OUT, w->n_in);
     const unsigned char *data = static_cast<const unsigned char *>(w->data);
-    const dim3 grid((unsigned)(blocks_of(w->n_in) + WARPS - 1) / WARPS,
-                    (unsigned)(w->n_out + FTK_TILE_OUT - 1) / FTK_TILE_OUT);
+    const dim3 grid(blocks_for(w->n_in, FTK_QBLOCK * WARPS), blocks_for(w->n_out, FTK_TILE_OUT));
     switch (w->type) {
 #define WIDEN_CASE(name)                                                                           \
     case FTK_TYPE_##name:                                                                          \
@@ -747,7 +739,7 @@ extern "C" void ftk_cuda_wide_matmul(ftk_queue *q, const ftk_cuda_mat *w, int n_
 {
     widen(q, w, room->w);
     ftk_cuda_gemm(q, n_rows, w->n_out, w->n_in, room->x, room->w, room->y);
-    const dim3 grid((unsigned)(w->n_out + THREADS - 1) / THREADS, (unsigned)n_rows);
+    const dim3 grid(blocks_for(w->n_out, THREADS), (unsigned)n_rows);
     FTK_LAUNCH(q, finish_rows, grid, dim3(THREADS), w->n_out, room->y, room->scale, bias, add, y,
                ldy);
 }

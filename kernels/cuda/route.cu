@@ -105,6 +105,6 @@ extern "C" void ftk_cuda_choose(ftk_queue *q, const ftk_policy *p, const ftk_cud
 extern "C" void ftk_cuda_leave_out(ftk_queue *q, const ftk_policy *p, const ftk_cuda_route *route,
                                    int layer, float *x)
 {
-    FTK_LAUNCH(q, leave_out, dim3((unsigned)(p->n_embd + BLOCK - 1) / BLOCK), dim3(BLOCK), q->when,
-               *p, route, layer, x);
+    FTK_LAUNCH(q, leave_out, dim3(blocks_for(p->n_embd, BLOCK)), dim3(BLOCK), q->when, *p, route,
+               layer, x);
 }

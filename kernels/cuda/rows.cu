@@ -16,7 +16,6 @@ __global__ void __launch_bounds__(THREADS)
     rms_norm(ftk_cuda_when when, int heads, int n, const float *x, size_t ldx, const int32_t *index,
              const float *w, float eps, float *y, size_t ldy)
 {
-    __shared__ double part[WARPS];
     if (left_out(when)) return;
     const int row = (int)blockIdx.x / heads, head = (int)blockIdx.x % heads;
     const size_t from = index ? (size_t)index[row] : (size_t)row;
@@ -24,12 +23,7 @@ __global__ void __launch_bounds__(THREADS)
     y += (size_t)row * ldy + (size_t)head * (size_t)n;
     double sum = 0;
     for (int i = (int)threadIdx.x; i < n; i += THREADS) sum += (double)x[i] * (double)x[i];
-    for (int m = 16; m > 0; m /= 2) sum += shuffle_xor(sum, m);
-    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = sum;
-    __syncthreads();
-    double all = 0;
-    for (int i = 0; i < WARPS; i++) all += part[i];
-    const float scale = (float)(1.0 / sqrt(all / n + (double)eps));
+    const float scale = (float)(1.0 / sqrt(block_sum<WARPS>(sum) / n + (double)eps));
     for (int i = (int)threadIdx.x; i < n; i += THREADS) y[i] = x[i] * scale * w[i];
 }
 
@@ -68,11 +62,6 @@ __global__ void __launch_bounds__(THREADS)
     if (i < n && !left_out(when)) y[i] += x[i];
 }
 
-dim3 blocks_for(size_t n)
-{
-    return dim3((unsigned)((n + THREADS - 1) / THREADS));
-}
-
 } // namespace
 
 extern "C" void ftk_cuda_rms_norm(ftk_queue *q, int n_rows, int heads, int n, const float *x,
@@ -92,10 +81,10 @@ extern "C" void ftk_cuda_rope(ftk_queue *q, bool halves, int n_rows, int n_heads
 
 extern "C" void ftk_cuda_gate(ftk_queue *q, bool gelu, size_t n, float *x, const float *up)
 {
-    FTK_LAUNCH(q, gate, blocks_for(n), dim3(THREADS), q->when, gelu, n, x, up);
+    FTK_LAUNCH(q, gate, dim3(blocks_for(n, THREADS)), dim3(THREADS), q->when, gelu, n, x, up);
 }
 
 extern "C" void ftk_cuda_add(ftk_queue *q, size_t n, const float *x, float *y)
 {
-    FTK_LAUNCH(q, add, blocks_for(n), dim3(THREADS), q->when, n, x, y);
+    FTK_LAUNCH(q, add, dim3(blocks_for(n, THREADS)), dim3(THREADS), q->when, n, x, y);
 }

@@ -14,10 +14,13 @@ typedef struct ftk_floats {
     fenv_t caller;
 } ftk_floats;
 
-static inline void ftk_floats_enter(ftk_floats *f)
+/* Returns the caller's. */
+static inline ftk_floats ftk_floats_enter(void)
 {
-    fegetenv(&f->caller);
+    ftk_floats f;
+    fegetenv(&f.caller);
     fesetenv(FE_DFL_ENV);
+    return f;
 }
 
 /* The caller's environment is back, exceptions that were raised in between not among its flags. */

@@ -113,7 +113,7 @@ static void *serve(void *arg)
 {
     const member *const m = arg;
     ftk_team *const t = m->team;
-    ftk_floats_enter(&(ftk_floats){0}); /* not those of the thread that made this one */
+    ftk_floats_enter(); /* not those of the thread that made this one */
     int job = 0;
     for (;;) {
         job = next_job(t, job);

@@ -37,6 +37,12 @@ typedef struct ftk_tree {
 void ftk_tree_init(ftk_tree *t, int32_t root);
 /* The child of `parent` that carries `token`, or -1. */
 int ftk_tree_child(const ftk_tree *t, int parent, int32_t token);
+/* For a node more, of at most `budget` below the root. */
+static inline bool ftk_tree_has_room(const ftk_tree *t, int budget)
+{
+    return t->n <= budget && t->n < FTK_MAX_NODES;
+}
+
 /* Adds a child, or returns the one that is there already (raising its prob if `prob` is higher).
  * -1 when the tree is full. */
 int ftk_tree_add(ftk_tree *t, int parent, int32_t token, float prob);

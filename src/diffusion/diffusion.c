@@ -240,8 +240,7 @@ ftk_err ftk_diffusion_open(ftk_diffusion **out, const ftk_dit *m, const ftk_diff
     d->meter.under = h;
     d->host = ftk_meter_host(&d->meter, h);
     d->cfg = own;
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     err = open_diffusion(d);
     ftk_floats_leave(&floats);
     if (err != FTK_OK) {
@@ -268,8 +267,7 @@ void ftk_diffusion_free(ftk_diffusion *d)
 
 void ftk_diffusion_noise(uint64_t seed, float *out, size_t n)
 {
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     ftk_normal_numbers(seed, 0, out, n);
     ftk_floats_leave(&floats);
 }
@@ -311,8 +309,7 @@ ftk_err ftk_diffusion_begin(ftk_diffusion *d, const int32_t *labels, const uint6
             return ftk_fail(h, FTK_ERR_INVALID,
                             "label %d is out of range: give 0 to %d, or %d for none", labels[i],
                             none - 1, none);
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     begin(d, labels, seeds, start, n);
     ftk_floats_leave(&floats);
     return FTK_OK;
@@ -462,8 +459,7 @@ ftk_err ftk_diffusion_step(ftk_diffusion *d)
 {
     if (d->left == 0)
         return ftk_fail(&d->m->host, FTK_ERR_INVALID, "no step is left: begin other samples first");
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     const ftk_err err = step(d, d->left - 1);
     ftk_floats_leave(&floats);
     d->left = err == FTK_OK ? d->left - 1 : 0;

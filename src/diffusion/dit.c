@@ -456,8 +456,7 @@ ftk_err ftk_dit_load(ftk_dit **out, const char *path, const ftk_dit_config *cfg)
     const bool has_host = cfg && cfg->size >= known && cfg->size <= FTK_CONFIG_MOST;
     ftk_err err = ftk_config_take(&own, sizeof own, cfg, "dit", has_host ? &cfg->host : NULL);
     if (err != FTK_OK) return err;
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     return ftk_floats_after(&floats, load_model(out, path, &own));
 }
 

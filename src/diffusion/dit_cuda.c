@@ -20,15 +20,6 @@ static size_t pages_of(const ftk_dit_shape *s)
     return ((size_t)s->n_tokens + FTK_PAGE - 1) / FTK_PAGE;
 }
 
-static size_t act_bytes(const ftk_dit_gpu *c, size_t rows)
-{
-    size_t most = 0;
-    for (int form = FTK_TILE_I8; form <= FTK_TILE_BF16; form++)
-        most = ftk_gpu_most(
-            most, ftk_tile_act_bytes((ftk_tile_act)form, (int)rows, widest(&c->m->shape)));
-    return most;
-}
-
 static size_t n_cells(const ftk_dit_gpu *c) /* of patches, in or out, in a row */
 {
     const ftk_dit_shape *s = &c->m->shape;
@@ -180,7 +171,8 @@ static ftk_err fill(ftk_dit_gpu *c, const ftk_cuda_info *info, char *why, size_t
     const ftk_dit_shape *s = &c->m->shape;
     c->max_rows = c->cfg.max_seqs * s->n_tokens * (c->cfg.checks ? 2 : 1);
     c->partial_size = ftk_gpu_attn_bytes(s->n_head, s->head_dim, s->n_tokens, s->n_tokens);
-    c->act_size = act_bytes(c, ftk_gpu_most((size_t)c->max_rows, (size_t)c->cfg.steps));
+    const int rows = c->max_rows > c->cfg.steps ? c->max_rows : c->cfg.steps;
+    c->act_size = ftk_gpu_act_bytes(rows, widest(s));
     c->stage_size = ftk_gpu_most((size_t)FTK_GPU_STAGE, FTK_TILE_OUT * (size_t)widest(s) *
                                                             sizeof(float)); /* any type's tile */
     const size_t weights = put_weights(c), work = deal_work(c);

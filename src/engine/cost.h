@@ -81,12 +81,6 @@ typedef struct ftk_company {
 
 /* decoding: one row for each of the n sessions that decode; rows: those, and what prompts add. */
 ftk_company ftk_company_of(const ftk_cost *c, int n, ftk_width decoding, ftk_width rows);
-/* Seconds in which plain decoding gives one of them a token. */
-static inline double ftk_company_token(const ftk_company *with)
-{
-    return with->plain / with->n;
-}
-
 /* Seconds that so many more rows of a session, behind `depth` tokens, add to the pass. */
 double ftk_cost_more(const ftk_cost *c, const ftk_company *with, int rows, int depth);
 /* How many of a tree's nodes below the root, which have these probabilities, the first ones of

@@ -56,9 +56,7 @@ bool ftk_draft_begin(ftk_session *s)
     if (s->forced) return false;
     const float least = ftk_session_sizes_itself(s) ? price_of_row(s) : 0;
     s->successors.least = least > LEAST ? least : LEAST;
-    if (!is_asked(s)) return false;
-    ftk_finish_allow(s);
-    return true;
+    return is_asked(s);
 }
 
 static ftk_ask ask_of(ftk_session *s)
@@ -79,29 +77,26 @@ static void was_asked(ftk_session *s, double seconds)
     s->open_draft = ftk_session_sizes_itself(s);
 }
 
-/* Asks a family for the drafts of those sessions among s[0..n) that it drafts for. */
-static void ask_family(const ftk_drafter_ops *ops, ftk_session *const *s, int n)
+/* Asks the family of the first of these sessions for its draft; one that drafts for several at
+ * once for those of the others, too, that it drafts for. */
+static void ask_family(ftk_session *const *s, int n)
 {
     ftk_session *asked[FTK_PASS_SEQS];
     ftk_ask asks[FTK_PASS_SEQS];
+    const ftk_drafter_ops *const ops = s[0]->family.ops;
     int n_asked = 0;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < (ops->propose_all ? n : 1); i++) {
         if (s[i]->family.ops != ops) continue;
         asks[n_asked] = ask_of(s[i]);
         asked[n_asked++] = s[i];
     }
     const double start = ftk_engine_now(s[0]->engine);
-    ops->propose_all(asks, n_asked);
+    if (ops->propose_all)
+        ops->propose_all(asks, n_asked);
+    else
+        ops->propose(asks->state, asks->history, asks->n, asks->budget, asks->tree);
     const double seconds = (ftk_engine_now(s[0]->engine) - start) / n_asked;
     for (int i = 0; i < n_asked; i++) was_asked(asked[i], seconds);
-}
-
-static void ask_one(ftk_session *s)
-{
-    const ftk_ask a = ask_of(s);
-    const double start = ftk_engine_now(s->engine);
-    s->family.ops->propose(a.state, a.history, a.n, a.budget, a.tree);
-    was_asked(s, ftk_engine_now(s->engine) - start);
 }
 
 /* Whether the family of the last of these sessions drafts for one before it, too. */
@@ -114,13 +109,8 @@ static bool was_met(ftk_session *const *s, int last)
 
 void ftk_draft_ask(ftk_session *const *s, int n)
 {
-    for (int i = 0; i < n; i++) {
-        const ftk_drafter_ops *const ops = s[i]->family.ops;
-        if (!ops->propose_all)
-            ask_one(s[i]);
-        else if (!was_met(s, i))
-            ask_family(ops, s, n);
-    }
+    for (int i = 0; i < n; i++)
+        if (!s[i]->family.ops->propose_all || !was_met(s, i)) ask_family(s + i, n - i);
 }
 
 /* What the rows that join the pass cost more than the pass without them. */

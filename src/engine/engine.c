@@ -80,7 +80,6 @@ static ftk_err open_device(ftk_engine *e, const ftk_engine_config *cfg, int slot
     const ftk_device_config dc = {.name = any ? "cuda" : name,
                                   .max_rows = cfg->max_rows,
                                   .max_slots = pages * FTK_PAGE + FTK_MAX_NODES,
-                                  .kv_type = cfg->kv_type,
                                   .kv_bytes = ftk_kv_pool_bytes(e->model, slots, cfg->kv_type),
                                   .wide = cfg->wide_prefill};
     char why[400];
@@ -114,8 +113,7 @@ static ftk_err open_parts(ftk_engine *e, const ftk_engine_config *cfg)
     const int slots = cfg->kv_slots;
     e->kv_slots = slots;
     ftk_err err = open_device(e, cfg, slots);
-    if (err == FTK_OK)
-        err = ftk_kv_pool_open_on(&e->pool, e->model, slots, cfg->kv_type, e->device);
+    if (err == FTK_OK) err = ftk_kv_pool_open(&e->pool, e->model, slots, cfg->kv_type, e->device);
     const int rows = cfg->max_rows > e->wide ? cfg->max_rows : e->wide;
     if (err == FTK_OK)
         err = ftk_forward_open(&e->forward, e->model, cfg->threads, rows, slots,
@@ -177,8 +175,7 @@ ftk_err ftk_engine_open_by(ftk_engine **out, const ftk_model *m, const ftk_engin
     ftk_engine_config own;
     ftk_err err = ftk_engine_take_config(m, cfg, &own);
     if (err != FTK_OK) return err;
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     return ftk_floats_after(&floats, open_engine(out, m, &own, clock));
 }
 
@@ -219,8 +216,7 @@ const char *ftk_engine_device(const ftk_engine *e)
 
 double ftk_engine_cost(const ftk_engine *e, int rows)
 {
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     const double seconds = ftk_cost_at(&e->cost, rows > FTK_MAX_NODES ? FTK_MAX_NODES : rows, 0);
     ftk_floats_leave(&floats);
     return seconds;
@@ -280,8 +276,7 @@ static ftk_err read_text(ftk_engine *e, const int32_t *tokens, size_t n, row_vis
                          void *ctx)
 {
     ftk_kv_seq seq;
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     ftk_err err = ftk_kv_seq_open(&seq, &e->pool, (int)n);
     if (err == FTK_OK) err = read_rows(e, &seq, tokens, (int)n, visit, ctx);
     ftk_kv_seq_close(&seq);

@@ -14,12 +14,6 @@
 #include "base/clock.h"
 #include "session.h"
 
-void ftk_finish_allow(ftk_session *s)
-{
-    s->left.room = 0;
-    s->left.allowed = s->engine->device && ftk_session_spare(s) & FTK_SPARE_LOGITS;
-}
-
 /* Places behind the root that a guess may be for. */
 static int reach_of(const ftk_unfinished *draft)
 {
@@ -41,10 +35,11 @@ static int room_for(const ftk_session *s, const ftk_unfinished *draft, int budge
     return room < FTK_DEVICE_ROWS ? room : (room + 1) / FTK_DEVICE_ROWS * FTK_DEVICE_ROWS - 1;
 }
 
-bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget)
+bool ftk_finish_leave(void *session, const ftk_unfinished *draft, int budget)
 {
+    ftk_session *const s = session;
     const ftk_family *const f = &s->family;
-    if (!s->left.allowed || !f->ops->finished) return false;
+    if (!f->ops->finished || !(ftk_session_spare(s) & FTK_SPARE_LOGITS)) return false;
     const int room = room_for(s, draft, budget);
     const int made = draft->maps ? draft->maps->n : 0;
     if (room < 1 || ftk_kv_reserve(&s->kv, made > room ? made : room + 1) != FTK_OK) return false;

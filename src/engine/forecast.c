@@ -27,7 +27,7 @@ static void settle(ftk_session *s)
     }
     if (g->drafted > 0 && ftk_session_sizes_itself(s)) {
         const int gained = right < g->drafted ? right : g->drafted;
-        ftk_ledger_book(s, gained + 1 - ftk_size_price(s, g->drafted, 0));
+        ftk_ledger_book(s, gained - ftk_size_more(s, g->drafted) / ftk_size_token(s));
     }
     g->n = g->drafted = 0;
 }

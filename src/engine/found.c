@@ -145,7 +145,6 @@ static ftk_err find(ftk_engine *e, const char *beside, int *n_found)
 
 ftk_err ftk_engine_find_drafters(ftk_engine *e, const char *beside, int *n_found)
 {
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     return ftk_floats_after(&floats, find(e, beside, n_found));
 }

@@ -78,7 +78,8 @@ bool ftk_session_force(ftk_session *s)
     ftk_tree *const t = &s->tree;
     int32_t path[FTK_MAX_NODES];
     const bool sizes = ftk_session_sizes_itself(s);
-    int *const left = &s->engine->rows_left; /* of the pass; drafts of a given size have theirs */
+    ftk_engine *const e = s->engine;
+    int *const left = &e->rows_left; /* of the pass; drafts of a given size have theirs */
     int most = ftk_size_most(s);
     if (sizes && most > *left) most = *left;
     while (s->mask && t->n <= most) {
@@ -91,7 +92,7 @@ bool ftk_session_force(ftk_session *s)
     const int n_only = t->n;
     ftk_session_add_forecast(s, path, most);
     if (sizes) {
-        int n = ftk_size_best(s, t->prob + 1, t->n - 1);
+        int n = ftk_cost_best(&e->cost, &e->company, t->prob + 1, t->n - 1, s->kv.len);
         if (n >= n_only) n = ftk_size_covered(s, n, 0);
         ftk_tree_cut(t, 1 + n);
     }

@@ -15,7 +15,7 @@ static ftk_err open_pass(ftk_net *net, ftk_team *team, int slots, ftk_type kv_ty
 {
     const ftk_model *const m = net->model;
     if (m->hp.head_dim % FTK_QBLOCK != 0 && kv_type == FTK_TYPE_Q8_0) kv_type = FTK_TYPE_F16;
-    const ftk_err err = ftk_kv_pool_open(&net->pool, m, slots, kv_type);
+    const ftk_err err = ftk_kv_pool_open(&net->pool, m, slots, kv_type, NULL);
     if (err != FTK_OK) return err;
     return ftk_forward_open_on(&net->forward, m, team, ROWS, slots,
                                net->pool.n_pages * FTK_PAGE + FTK_MAX_NODES, kv_type);

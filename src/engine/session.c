@@ -163,10 +163,10 @@ static ftk_err open_net(ftk_session *s, const ftk_drafter_ops *ops, const ftk_dr
 
 static void close_family(const ftk_session *s, ftk_family *f)
 {
-    if (!f->ops) return;
-    f->ops->free(f->state, &s->host);
+    if (f->state) f->ops->free(f->state, &s->host);
     ftk_release(&s->host, f->state);
     ftk_release(&s->host, f->own.rates);
+    *f = (ftk_family){0};
 }
 
 static bool has_retrieval(const ftk_session *s)
@@ -211,7 +211,8 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
     *f = (ftk_family){0};
     if (!ops) return FTK_OK;
     f->ops = ops;
-    const ftk_weights *weights;
+    const ftk_weights *weights = NULL;
+    const ftk_draft_model *model = NULL;
     void *rates = NULL;
     ftk_err err = open_shared(s, ops);
     if (err == FTK_OK) err = find_weights(s, ops, &weights);
@@ -220,19 +221,11 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
     if (err == FTK_OK) err = ftk_target_space(s->engine, ops, &s->target);
     if (err == FTK_OK && ops->wants & (FTK_WANT_FEATURES | FTK_WANT_STATES))
         err = ftk_target_hold(s);
-    const ftk_draft_model *model;
     if (err == FTK_OK) err = open_net(s, ops, &model);
-    if (err != FTK_OK) {
-        ftk_release(h, f->own.rates);
-        *f = (ftk_family){0};
-        return err;
-    }
     const ftk_drafter_env env = {
         .host = h,
         .n_vocab = s->engine->model->hp.n_vocab,
-        .n_ctx = s->n_ctx,
         .shape = s->cfg.shape,
-        .seed = s->cfg.sampling.seed,
         .test = s->test,
         .target = &s->target,
         .retrieval = &s->retrieval,
@@ -243,18 +236,16 @@ static ftk_err open_family(ftk_session *s, const ftk_drafter_ops *ops, ftk_famil
         .sampling = &s->cfg.sampling,
         .draws = s->verifier->uses_draws,
     };
-    void *p = ftk_alloc(h, 1, ops->state_size);
-    err = p ? ops->init(p, &env) : FTK_ERR_NOMEM;
-    if (err != FTK_OK) {
-        if (p) ops->free(p, h);
-        ftk_release(h, p);
-        ftk_release(h, f->own.rates);
-        *f = (ftk_family){0};
-        return ftk_fail(h, err, "no memory for drafter %s", ops->name);
+    if (err == FTK_OK) {
+        f->state = ftk_alloc(h, 1, ops->state_size);
+        err = f->state ? ops->init(f->state, &env) : FTK_ERR_NOMEM;
+        if (err != FTK_OK) ftk_fail(h, err, "no memory for drafter %s", ops->name);
     }
-    ops->reset(p, s->tokens, s->n_tokens);
-    f->state = p;
-    return FTK_OK;
+    if (err == FTK_OK)
+        ops->reset(f->state, s->tokens, s->n_tokens);
+    else
+        close_family(s, f);
+    return err;
 }
 
 static ftk_err open_parts(ftk_session *s, const ftk_drafter_ops *drafter)
@@ -359,8 +350,7 @@ ftk_err ftk_session_open(ftk_session **out, ftk_engine *e, const ftk_session_con
     ftk_session_config own;
     ftk_err err = take_config(e, cfg, &own);
     if (err != FTK_OK) return err;
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     const ftk_drafter_ops *ops;
     return ftk_floats_after(&floats, find_drafter(e, own.drafter, &ops)
                                          ? open_session(out, e, &own, ops, NULL)
@@ -396,8 +386,7 @@ static ftk_err fork_session(ftk_session **out, ftk_session *s, const ftk_samplin
 ftk_err ftk_session_fork(ftk_session **out, ftk_session *s, const ftk_sampling *sampling)
 {
     *out = NULL;
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     return ftk_floats_after(&floats, fork_session(out, s, sampling));
 }
 
@@ -489,8 +478,7 @@ static ftk_err set_drafter(ftk_session *s, const char *drafter)
 
 ftk_err ftk_session_set_drafter(ftk_session *s, const char *drafter)
 {
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     return ftk_floats_after(&floats, set_drafter(s, drafter));
 }
 
@@ -499,8 +487,7 @@ size_t ftk_session_drafter_stats(const ftk_session *s, ftk_drafter_stats *out, s
     const ftk_family *const f = &s->family;
     if (!f->ops || most == 0) return 0;
     *out = (ftk_drafter_stats){.name = f->ops->name, .steps = f->steps, .emitted = f->emitted};
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     if (f->measured->spent > 0) out->speed = f->measured->tokens / f->measured->spent;
     ftk_floats_leave(&floats);
     return 1;

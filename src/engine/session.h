@@ -177,7 +177,6 @@ struct ftk_session {
     ftk_session *older, *newer; /* in the engine's list */
     uint64_t last_call;         /* of ftk_step() that had this session; 0: none */
     struct {
-        bool allowed;
         int room;       /* nodes that the pass has rows for; 0: no draft is left */
         double seconds; /* that propose() took */
         ftk_finishing finishing;
@@ -282,11 +281,6 @@ int ftk_size_ceiling(const ftk_session *s, const ftk_family *f);
 double ftk_size_token(const ftk_session *s);
 /* Seconds that so many more rows of the session add to that pass. */
 double ftk_size_more(const ftk_session *s, int rows);
-/* What a step with so many drafted nodes costs, in such tokens, where drafting takes so many
- * seconds. */
-double ftk_size_price(const ftk_session *s, int nodes, double drafting);
-/* How many of these nodes, best first, give the most tokens a second of the pass. */
-int ftk_size_best(const ftk_session *s, const float *prob, int nodes);
 /* How many of so many nodes the credit covers. */
 int ftk_size_covered(const ftk_session *s, int nodes, double drafting);
 /* Nodes of a probe, if the next draft is one should it not pay. */
@@ -372,10 +366,8 @@ ftk_err ftk_conclude(ftk_session *s, const ftk_pass_seq *seq, size_t row, size_t
 
 /* ---- finish.c */
 
-/* Whether the draft that is proposed next may be left to the device. */
-void ftk_finish_allow(ftk_session *s);
 /* ftk_target.leave */
-bool ftk_finish_leave(ftk_session *s, const ftk_unfinished *draft, int budget);
+bool ftk_finish_leave(void *session, const ftk_unfinished *draft, int budget);
 /* Takes what came of a draft that was left, behind its pass. Returns the seconds that it took
  * there. */
 double ftk_finish_take(ftk_session *s);

@@ -45,24 +45,14 @@ int ftk_size_ceiling(const ftk_session *s, const ftk_family *f)
 
 double ftk_size_token(const ftk_session *s)
 {
-    return ftk_company_token(&s->engine->company);
+    const ftk_company *const with = &s->engine->company;
+    return with->plain / with->n;
 }
 
 double ftk_size_more(const ftk_session *s, int rows)
 {
     const ftk_engine *const e = s->engine;
     return ftk_cost_more(&e->cost, &e->company, rows, s->kv.len);
-}
-
-double ftk_size_price(const ftk_session *s, int nodes, double drafting)
-{
-    return 1 + (ftk_size_more(s, nodes) + drafting) / ftk_size_token(s);
-}
-
-int ftk_size_best(const ftk_session *s, const float *prob, int nodes)
-{
-    const ftk_engine *const e = s->engine;
-    return ftk_cost_best(&e->cost, &e->company, prob, nodes, s->kv.len);
 }
 
 /* Whether the account of drafts covers so many seconds. */

@@ -133,8 +133,7 @@ ftk_err ftk_step(ftk_session *const *sessions, size_t n, ftk_result *results)
     ftk_engine *const e = sessions[0]->engine;
     e->n_calls++;
     for (size_t i = 0; i < n; i++) sessions[i]->last_call = e->n_calls;
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     err = step(sessions, n, results);
     ftk_floats_leave(&floats);
     return err;

@@ -189,11 +189,6 @@ static const ftk_rows *run_mapped(void *ctx, int layer, const ftk_maps *maps)
     return rows_above(s);
 }
 
-static bool leave(void *ctx, const ftk_unfinished *draft, int budget)
-{
-    return ftk_finish_leave(ctx, draft, budget);
-}
-
 ftk_err ftk_target_hold(ftk_session *s)
 {
     ftk_device *const d = s->engine->device;
@@ -233,7 +228,7 @@ void ftk_target_init(ftk_target *t, ftk_session *s)
         .hold = on_device ? hold : NULL,
         .run_heads = on_device ? run_heads : NULL,
         .run_mapped = on_device ? run_mapped : NULL,
-        .leave = on_device ? leave : NULL,
+        .leave = on_device ? ftk_finish_leave : NULL,
     };
 }
 
@@ -441,8 +436,7 @@ ftk_err ftk_engine_add_drafter_as(ftk_engine *e, const char *path, const ftk_dra
         return ftk_fail(&e->host, FTK_ERR_INVALID,
                         "%zu layers: give 1 to %d, or 0 for the file's own", own.n_layers,
                         FTK_HEAD_TAPS);
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     return ftk_floats_after(&floats, ftk_target_add_file(e, path, &own, &e->host));
 }
 
@@ -483,7 +477,6 @@ static ftk_err add_draft_model(ftk_engine *e, const char *path)
 ftk_err ftk_engine_add_draft_model(ftk_engine *e, const char *path)
 {
     if (!path) return ftk_fail(&e->host, FTK_ERR_INVALID, "no path of a draft model was given");
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     return ftk_floats_after(&floats, add_draft_model(e, path));
 }

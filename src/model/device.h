@@ -63,9 +63,8 @@ typedef struct ftk_device_ops {
 typedef struct ftk_device_config {
     const char *name;        /* "cuda" or "cuda:N" */
     int max_rows, max_slots; /* FTK_MAX_NODES rows at least */
-    ftk_type kv_type;
-    size_t kv_bytes; /* of the whole cache */
-    bool wide;       /* passes of one chain of FTK_WIDE_ROWS, without logits, are run too */
+    size_t kv_bytes;         /* of the whole cache */
+    bool wide;               /* passes of one chain of FTK_WIDE_ROWS, without logits, are run too */
 } ftk_device_config;
 
 /* Passes over more than one row are run for a multiple of so many. */

@@ -16,16 +16,6 @@ static size_t longest(const ftk_hparams *hp)
                         (size_t)hp->n_head * (size_t)hp->head_dim);
 }
 
-/* Bytes of the widest activations in any form. */
-static size_t act_bytes(const ftk_hparams *hp, int max_rows)
-{
-    size_t most = 0;
-    for (int form = FTK_TILE_I8; form <= FTK_TILE_BF16; form++)
-        most =
-            ftk_gpu_most(most, ftk_tile_act_bytes((ftk_tile_act)form, max_rows, (int)longest(hp)));
-    return most;
-}
-
 /* Deals out `work`, or, where that is NULL, only counts. */
 static size_t deal_work(ftk_gpu *c)
 {
@@ -185,7 +175,7 @@ static ftk_err plan(ftk_gpu *c, const ftk_device_config *cfg, const ftk_cuda_inf
                                  (size_t)c->max_rows * (size_t)c->max_pages, &in);
     c->in_mapped_size = ftk_gpu_lay_out(NULL, FTK_HEADS, 1, 0, (size_t)c->max_pages, &in);
     c->in_host_size = 2 * c->in_size + FTK_PASS_SEQS * c->in_mapped_size;
-    c->act_size = act_bytes(hp, c->max_rows);
+    c->act_size = ftk_gpu_act_bytes(c->max_rows, (int)longest(hp));
     c->arena_size = ftk_gpu_put_weights(c);
     c->stage_size = ftk_gpu_most((size_t)FTK_GPU_STAGE, ftk_gpu_widest_tile(c->m));
     const size_t need = c->arena_size + deal_work(c) + cfg->kv_bytes + ftk_gpu_reserve;

@@ -222,6 +222,8 @@ ftk_err ftk_gpu_arrives(ftk_gpu_life *l, char *why, size_t cap);
 char *ftk_gpu_take(const ftk_gpu_life *l, size_t bytes, const char *what, char *why, size_t cap);
 /* Bytes for the chunks of attention over n_slots: those of all rows, unless that is much. */
 size_t ftk_gpu_attn_bytes(int n_head, int head_dim, int n_slots, int n_rows);
+/* Bytes of n_rows rows of activations in any form. */
+size_t ftk_gpu_act_bytes(int n_rows, int n_in);
 /* Deals `from` out, or, where that is NULL, only counts. */
 size_t ftk_gpu_deal(char *from, const ftk_gpu_piece *pieces, size_t n);
 

@@ -57,6 +57,14 @@ size_t ftk_gpu_attn_bytes(int n_head, int head_dim, int n_slots, int n_rows)
     return all < much ? all : ftk_gpu_most(one, much);
 }
 
+size_t ftk_gpu_act_bytes(int n_rows, int n_in)
+{
+    size_t most = 0;
+    for (int form = FTK_TILE_I8; form <= FTK_TILE_BF16; form++)
+        most = ftk_gpu_most(most, ftk_tile_act_bytes((ftk_tile_act)form, n_rows, n_in));
+    return most;
+}
+
 size_t ftk_gpu_deal(char *from, const ftk_gpu_piece *pieces, size_t n)
 {
     size_t used = 0;

@@ -26,32 +26,18 @@ size_t ftk_gpu_lay_out(char *base, int n_rows, int n_spans, int n_layer, size_t 
                        ftk_gpu_inputs *in)
 {
     const size_t rows = (size_t)n_rows;
-    const size_t sizes[] = {rows * sizeof *in->mask,
-                            rows * sizeof *in->draw,
-                            rows * sizeof *in->token,
-                            rows * sizeof *in->pos,
-                            rows * sizeof *in->logit_row,
-                            (size_t)n_spans * sizeof *in->span,
-                            n_layer > 0 ? sizeof *in->route : 0,
-                            (size_t)n_layer,
-                            n_pages * sizeof *in->page};
-    enum { N = sizeof sizes / sizeof *sizes };
-    size_t used = 0;
-    char *at[N];
-    for (int i = 0; i < N; i++) {
-        at[i] = base ? base + used : NULL;
-        used += ftk_gpu_up_to(sizes[i], 16);
-    }
-    *in = (ftk_gpu_inputs){.mask = (void *)at[0],
-                           .draw = (void *)at[1],
-                           .token = (void *)at[2],
-                           .pos = (void *)at[3],
-                           .logit_row = (void *)at[4],
-                           .span = (void *)at[5],
-                           .route = (void *)at[6],
-                           .fixed = (void *)at[7],
-                           .page = (void *)at[8]};
-    return used;
+    const ftk_gpu_piece pieces[] = {
+        {&in->mask, rows * sizeof *in->mask},
+        {&in->draw, rows * sizeof *in->draw},
+        {&in->token, rows * sizeof *in->token},
+        {&in->pos, rows * sizeof *in->pos},
+        {&in->logit_row, rows * sizeof *in->logit_row},
+        {&in->span, (size_t)n_spans * sizeof *in->span},
+        {&in->route, n_layer > 0 ? sizeof *in->route : 0},
+        {&in->fixed, (size_t)n_layer},
+        {&in->page, n_pages * sizeof *in->page},
+    };
+    return ftk_gpu_deal(base, pieces, sizeof pieces / sizeof *pieces);
 }
 
 typedef struct turning {

@@ -19,13 +19,8 @@ size_t ftk_kv_pool_bytes(const ftk_model *m, int slots, ftk_type type)
            (size_t)m->hp.n_head_kv * ftk_type_bytes(type, (size_t)m->hp.head_dim);
 }
 
-ftk_err ftk_kv_pool_open(ftk_kv_pool *p, const ftk_model *m, int slots, ftk_type type)
-{
-    return ftk_kv_pool_open_on(p, m, slots, type, NULL);
-}
-
-ftk_err ftk_kv_pool_open_on(ftk_kv_pool *p, const ftk_model *m, int slots, ftk_type type,
-                            ftk_device *device)
+ftk_err ftk_kv_pool_open(ftk_kv_pool *p, const ftk_model *m, int slots, ftk_type type,
+                         ftk_device *device)
 {
     *p = (ftk_kv_pool){.host = &m->host,
                        .device = device,

@@ -44,11 +44,10 @@ typedef struct ftk_kv_seq {
     const void **plane; /* [n_layer][2][max_pages]: where each page's keys and values begin */
 } ftk_kv_seq;
 
-/* Errors: NOMEM (the line says how much). */
-ftk_err ftk_kv_pool_open(ftk_kv_pool *pool, const ftk_model *m, int slots, ftk_type type);
-/* The same in the memory of a device, if it is not NULL, which outlives the pool. */
-ftk_err ftk_kv_pool_open_on(ftk_kv_pool *pool, const ftk_model *m, int slots, ftk_type type,
-                            ftk_device *device);
+/* In the memory of a device, which outlives the pool, if it is not NULL. Errors: NOMEM (the line
+ * says how much). */
+ftk_err ftk_kv_pool_open(ftk_kv_pool *pool, const ftk_model *m, int slots, ftk_type type,
+                         ftk_device *device);
 /* Bytes of a cache. */
 size_t ftk_kv_pool_bytes(const ftk_model *m, int slots, ftk_type type);
 void ftk_kv_pool_close(ftk_kv_pool *pool);

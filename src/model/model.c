@@ -488,8 +488,7 @@ ftk_err ftk_model_load(ftk_model **out, const char *path, const ftk_model_config
     const bool has_host = cfg && cfg->size >= known && cfg->size <= FTK_CONFIG_MOST;
     ftk_err err = ftk_config_take(&own, sizeof own, cfg, "model", has_host ? &cfg->host : NULL);
     if (err != FTK_OK) return err;
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     return ftk_floats_after(&floats, load_model(out, path, &own));
 }
 

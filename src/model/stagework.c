@@ -196,7 +196,7 @@ static void move(stage *s)
 static ftk_err open_parts(stage *s, const ftk_stage_setup *u, int threads)
 {
     const ftk_host *const h = s->host;
-    ftk_err err = ftk_kv_pool_open(&s->pool, s->m, u->slots, u->kv_type);
+    ftk_err err = ftk_kv_pool_open(&s->pool, s->m, u->slots, u->kv_type, NULL);
     if (err == FTK_OK)
         err = ftk_forward_open(&s->forward, s->m, threads, u->max_rows, u->context, u->max_slots,
                                u->kv_type);
@@ -296,8 +296,7 @@ ftk_err ftk_stage_run(const ftk_model *m, const ftk_link *link, int threads)
     s->host = &m->host;
     s->link = link;
     s->own = ftk_stage_layers(m->hp.n_layer, link->rank, link->size);
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     ftk_err err = open_stage(s, threads ? threads : ftk_cpus());
     if (err == FTK_OK) err = serve(s);
     close_stage(s);

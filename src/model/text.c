@@ -11,8 +11,7 @@
 ftk_err ftk_tokenize(const ftk_model *m, const char *text, size_t n, unsigned flags,
                      int32_t *tokens, size_t cap, size_t *n_out)
 {
-    ftk_floats floats;
-    ftk_floats_enter(&floats); /* pieces have scores */
+    const ftk_floats floats = ftk_floats_enter(); /* pieces have scores */
     return ftk_floats_after(&floats,
                             ftk_tokenizer_encode(m->tokenizer, text, n, flags, tokens, cap, n_out));
 }
@@ -27,8 +26,7 @@ ftk_err ftk_chat_tokenize_as(const ftk_model *m, const ftk_chat_config *cfg,
                              const ftk_message *msgs, size_t n_msgs, int32_t *tokens, size_t cap,
                              size_t *n_out)
 {
-    ftk_floats floats;
-    ftk_floats_enter(&floats);
+    const ftk_floats floats = ftk_floats_enter();
     return ftk_floats_after(
         &floats, ftk_tokenizer_chat(m->tokenizer, cfg, msgs, n_msgs, tokens, cap, n_out));
 }
@@ -45,8 +43,7 @@ ftk_err ftk_chat_tokenize(const ftk_model *m, const char *tmpl, const ftk_messag
 ftk_err ftk_chat_text(const ftk_model *m, const ftk_chat_config *cfg, const ftk_message *msgs,
                       size_t n_msgs, char *text, size_t cap, size_t *n_out)
 {
-    ftk_floats floats;
-    ftk_floats_enter(&floats); /* a template may reckon */
+    const ftk_floats floats = ftk_floats_enter(); /* a template may reckon */
     return ftk_floats_after(
         &floats, ftk_tokenizer_chat_text(m->tokenizer, cfg, msgs, n_msgs, text, cap, n_out));
 }
