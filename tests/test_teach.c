@@ -222,44 +222,53 @@ static void test_written(void **state)
     forget();
 }
 
-/* It ends with status 1 and this line. */
-static void refused(const char *options, const char *file, const char *line)
+/* It ends with this line, and status 2 where the options are wrong, else 1. */
+static void ends(const char *options, const char *file, int status, const char *line)
 {
-    if (run(options, file) != 1 || !strstr(said, line))
-        fail_msg("wanted \"%s\", it said \"%s\"", line, said);
+    const int got = run(options, file);
+    if (got != status || !strstr(said, line))
+        fail_msg("wanted %d and \"%s\", it ended with %d and said \"%s\"", status, line, got, said);
+}
+
+static void refused(const char *options, const char *line)
+{
+    ends(options, texts, 2, line);
+}
+
+static void failed(const char *options, const char *line)
+{
+    ends(options, texts, 1, line);
 }
 
 static void test_refusals(void **state)
 {
     (void)state;
     write_file(texts, prompts);
-    refused("", "/no/such/file", "cannot open /no/such/file: No such file or directory");
-    refused("--answer 1024", texts,
-            "--answer 1024 leaves no room for a prompt within --longest 1024");
-    refused("--longest 4000", texts, "--longest 4000 is more than the model's context, 2048");
-    refused("--state 13", texts, "--state 13: this model has 12 layers");
-    refused("--states 2,13", texts, "--states: this model has 12 layers, so 13 is none");
-    refused("--states 2,2", texts, "--states: 2 is there twice");
-    refused("--states 2,", texts, "--states 2,: give layers with commas between them");
-    refused("--minutes x", texts, "--minutes x: give a number above 0");
+    ends("", "/no/such/file", 1, "cannot open /no/such/file: No such file or directory");
+    refused("--answer 1024", "--answer 1024 leaves no room for a prompt within --longest 1024");
+    refused("--longest 4000", "--longest 4000 is more than the model's context, 2048");
+    refused("--state 13", "--state 13: this model has 12 layers");
+    refused("--states 2,13", "--states: this model has 12 layers, so 13 is none");
+    refused("--states 2,2", "--states: 2 is there twice");
+    refused("--states 2,", "--states 2,: give layers with commas between them");
+    refused("--minutes x", "--minutes x: give a number above 0");
     assert_int_equal(access(out, F_OK), -1);
     assert_int_equal(run("", texts), 0);
-    refused("--longest 512", texts, "is of another model, other texts or other options");
+    failed("--longest 512", "is of another model, other texts or other options");
     append("done.i64", 16);
-    refused("", texts, "done.i64 is damaged: delete the folder to start afresh");
+    failed("", "done.i64 is damaged: delete the folder to start afresh");
     forget();
     assert_int_equal(run("", texts), 0);
     char path[128];
     snprintf(path, sizeof path, "%s/best.i32", out);
     assert_int_equal(truncate(path, 5), 0);
-    refused("", texts, "best.i32 is cut off: delete the folder to start afresh");
+    failed("", "best.i32 is cut off: delete the folder to start afresh");
     forget();
     write_file(texts, "{\"nothing\": 1}\n{\"messages\": [{\"role\": 3}]}\n{broken\n");
-    refused("", texts,
-            "no text could be used: they are too long for --longest, or hold no conversation");
+    failed("", "no text could be used: they are too long for --longest, or hold no conversation");
     forget();
     write_file(texts, " \n\n");
-    refused("", texts, "there is no text in the files given");
+    failed("", "there is no text in the files given");
 }
 
 int main(int argc, char **argv)
