@@ -47,8 +47,8 @@ typedef struct ftk_grown {
     const ftk_target *target;
     const ftk_draft_model *model;
     const ftk_sampling *sampling;
-    size_t grew;  /* and so far back the model's rows belong to; 0: there are none */
-    int n_rows;   /* that the model has run for this draft */
+    size_t grew; /* length of the text that the model's rows stand behind; 0: there are none */
+    int n_rows;  /* that the model has run for this draft */
     ftk_grown_known *known;
     ftk_guesses guesses;
     ftk_drawn drawn;
