@@ -21,8 +21,8 @@
  * The tree: a node is worth the product of its path's probabilities. Of each depth the best
  * nodes, at most WIDTH, get children, CHOICES each; of all candidates the best are drafted. A
  * head's probability counts as what guesses of its size were worth so far (guesses.h). A head
- * runs for as many nodes as it is worth running for: the tokens expected of it must take longer
- * to say without it than it runs, and than it takes to verify them. Sessions that share a pass
+ * runs for as many nodes as it is worth running for: what its surer choices are expected to save
+ * (confidence.h), verification taken off, must be more than it takes. Sessions that share a pass
  * share each head's products, too: its weights are read once for the nodes of all. A device runs
  * all heads in one call and chooses the nodes itself, by the same worths (base/target.h); how
  * many heads that are is decided before, and nodes are free. Where it may, it makes the tree as

@@ -2,9 +2,11 @@
  * foretoken serve with many clients at once, slow ones, those that leave, and at its end. */
 #include "support.h"
 
+#include <dirent.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "serveclient.h"
 
@@ -310,7 +312,45 @@ static int status_of(int fd, const char *method, const char *path)
     return status;
 }
 
-/* Who is there is served to the end; nobody else comes in. */
+/* What Linux calls the socket that listens on a server's port. */
+static unsigned long listening(const server *s)
+{
+    char line[512];
+    unsigned long inode = 0;
+    FILE *const f = fopen("/proc/net/tcp", "r");
+    assert_non_null(f);
+    while (inode == 0 && fgets(line, sizeof line, f)) {
+        unsigned port, status;
+        unsigned long found;
+        if (sscanf(line, " %*d: %*x:%x %*x:%*x %x %*s %*s %*s %*d %*d %lu", &port, &status,
+                   &found) == 3 &&
+            port == (unsigned)s->port && status == 10)
+            inode = found;
+    }
+    fclose(f);
+    return inode;
+}
+
+static bool holds(const server *s, unsigned long inode)
+{
+    char path[64], name[320], to[64], wanted[64];
+    bool found = false;
+    snprintf(wanted, sizeof wanted, "socket:[%lu]", inode);
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)s->pid);
+    DIR *const d = opendir(path);
+    assert_non_null(d);
+    for (const struct dirent *e; (e = readdir(d));) {
+        snprintf(name, sizeof name, "%s/%s", path, e->d_name);
+        const ssize_t n = readlink(name, to, sizeof to - 1);
+        to[n > 0 ? n : 0] = 0;
+        found = found || strcmp(to, wanted) == 0;
+    }
+    closedir(d);
+    return found;
+}
+
+/* Who is there is served to the end; nobody else comes in. The socket that nobody comes in by stays
+ * until the threads that may look at it have ended. */
 static void test_drain(void **state)
 {
     (void)state;
@@ -318,11 +358,14 @@ static void test_drain(void **state)
         (const char *[]){"--parallel", "1", "--drain", "600", "--drafter", "none", NULL});
     const int kept = http_open(&s, 0), slow = ask_slowly(&s);
     assert_int_equal(status_of(kept, "GET", "/health"), 200);
+    const unsigned long door = listening(&s);
+    assert_true(door > 0 && holds(&s, door));
     kill(s.pid, SIGTERM);
     while (status_of(kept, "GET", "/health") == 200) sleep_ms(10);
     assert_int_equal(status_of(kept, "GET", "/health"), 503);
     assert_int_equal(status_of(kept, "POST", "/v1/completions"), 503);
     for (int fd; (fd = http_open(&s, 0)) >= 0; close(fd)) sleep_ms(10);
+    assert_true(holds(&s, door));
     close(kept);
     read_slow(slow);
     assert_int_equal(server_wait(&s), 0);
